@@ -1,0 +1,41 @@
+/**
+ * Address kinds as distinct types: a data block is not a virtual block is not a byte offset.
+ * All are non-negative integers below 2^53; the constructors are the only casts.
+ */
+
+declare const kind: unique symbol;
+type Branded<Kind extends string> = number & { readonly [kind]: Kind };
+
+/** The 24-bit number of a thin device in the metadata. */
+export type ThinId = Branded<"ThinId">;
+/** Virtual block: an index into a volume, in blocks of the pool's block size. */
+export type VBlock = Branded<"VBlock">;
+/** Data block: an index into the data device, in blocks of the pool's block size. 40 bits on disk. */
+export type DBlock = Branded<"DBlock">;
+/** A 4096-byte block of the metadata device. */
+export type MetadataBlock = Branded<"MetadataBlock">;
+/** A byte address on a device or in a volume. */
+export type ByteOffset = Branded<"ByteOffset">;
+
+export function thinId(value: number): ThinId {
+  return value as ThinId;
+}
+export function vblock(value: number): VBlock {
+  return value as VBlock;
+}
+export function dblock(value: number): DBlock {
+  return value as DBlock;
+}
+export function metadataBlock(value: number): MetadataBlock {
+  return value as MetadataBlock;
+}
+export function byteOffset(value: number): ByteOffset {
+  return value as ByteOffset;
+}
+
+/** Largest legal {@linkcode ThinId}: 24 bits. */
+export const thinIdMax = 0xff_ffff;
+/** Bytes of a metadata block, always. */
+export const metadataBlockSizeBytes = 4096;
+/** Bytes of a sector, the unit of power-cut atomicity. */
+export const sectorSizeBytes = 512;
