@@ -1,0 +1,108 @@
+/**
+ * The real thin-provisioning-tools as oracles: 0.9 as Debian 12 installs it, 1.x as `.ci/thin_tools_1x.sh` unpacks it.
+ * Both are wanted, since 0.9 never looks at the data space map and 1.x never at a bitmap's own block number.
+ */
+import { programPath } from "./programs.ts";
+
+export type ThinToolsVersion = "0.9" | "1.x";
+export type ThinTool =
+  | "thin_check"
+  | "thin_dump"
+  | "thin_ls"
+  | "thin_restore"
+  | "thin_repair"
+  | "thin_delta"
+  | "thin_rmap";
+
+export interface ToolResult {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const decoder = new TextDecoder();
+const metadataBlockBytes = 4096;
+
+/** Runs a program to its end and collects what it printed. */
+export function runProgram(path: string, args: readonly string[]): ToolResult {
+  const output = new Deno.Command(path, { args: [...args], stdout: "piped", stderr: "piped" }).outputSync();
+  return {
+    status: output.code,
+    stdout: decoder.decode(output.stdout),
+    stderr: decoder.decode(output.stderr),
+  };
+}
+
+/** The version of the thin_check that is installed as such; Debian 12 has 0.9, Debian 13 has 1.x. */
+function installedVersion(): string | undefined {
+  const path = programPath("thin_check");
+  return path === undefined ? undefined : runProgram(path, ["-V"]).stdout.trim();
+}
+
+const installed = installedVersion();
+
+function cacheFolder(): string {
+  const cache = Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME") ?? ""}/.cache`;
+  return `${cache}/gossamer/thin-tools-1x/bin`;
+}
+
+function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
+    throw error;
+  }
+}
+
+/** The full path of one tool of one version, or undefined where it is absent. */
+export function thinToolPath(tool: ThinTool, version: ThinToolsVersion): string | undefined {
+  if (version === "0.9") return installed?.startsWith("0.") ? programPath(tool) : undefined;
+  const unpacked = `${cacheFolder()}/${tool}_1x`;
+  if (isFile(unpacked)) return unpacked;
+  return programPath(`${tool}_1x`) ?? (installed?.startsWith("1.") ? programPath(tool) : undefined);
+}
+
+/** Whether a version of the tools is here: `ignore: !hasThinTools("1.x")`. */
+export function hasThinTools(version: ThinToolsVersion): boolean {
+  return thinToolPath("thin_check", version) !== undefined;
+}
+
+/** Runs one tool of one version. Throws a sentence when it is absent: tests ask {@linkcode hasThinTools} first. */
+export function runThinTool(tool: ThinTool, version: ThinToolsVersion, args: readonly string[]): ToolResult {
+  const path = thinToolPath(tool, version);
+  if (path === undefined) throw new Error(`${tool} ${version} is not here; run .ci/thin_tools_1x.sh`);
+  return runProgram(path, args);
+}
+
+/** Restores XML into a metadata image of `sizeBlocks` blocks, as thin_restore of that version lays it out. */
+export function restoreImage(xml: string, version: ThinToolsVersion, sizeBlocks = 512): Uint8Array {
+  const folder = Deno.makeTempDirSync({ prefix: "gossamer-restore-" });
+  try {
+    Deno.writeTextFileSync(`${folder}/in.xml`, xml);
+    Deno.writeFileSync(`${folder}/out.img`, new Uint8Array(0));
+    Deno.truncateSync(`${folder}/out.img`, sizeBlocks * metadataBlockBytes);
+    const args = ["-i", `${folder}/in.xml`, "-o", `${folder}/out.img`];
+    const result = runThinTool("thin_restore", version, args);
+    if (result.status !== 0) throw new Error(`thin_restore failed: ${result.stderr}${result.stdout}`);
+    return Deno.readFileSync(`${folder}/out.img`);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+}
+
+/** Runs one tool over an image held in memory; `args` come before the file's name. */
+export function runOnImage(
+  tool: ThinTool,
+  version: ThinToolsVersion,
+  image: Uint8Array,
+  args: readonly string[] = [],
+): ToolResult {
+  const file = Deno.makeTempFileSync({ prefix: "gossamer-image-" });
+  try {
+    Deno.writeFileSync(file, image);
+    return runThinTool(tool, version, [...args, file]);
+  } finally {
+    Deno.removeSync(file);
+  }
+}
