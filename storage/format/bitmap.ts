@@ -1,0 +1,71 @@
+/**
+ * A space map bitmap: 16,320 counts of two bits each, 3 meaning "three or more, see the overflow tree" (dm-thin.md 1.9.1).
+ * The lower-numbered bit of a field holds the HIGH bit of the count, so the field read the natural way is bit-swapped.
+ */
+
+/** Counts in one bitmap. */
+export const bitmapEntries = 16_320;
+/** Where the counts begin in the block. */
+export const bitmapPayloadOffset = 16;
+/** The field value that refers to the overflow tree. */
+export const countOverflows = 3;
+
+/** Swaps the two bits of a field; its own inverse. */
+function swapBits(field: number): number {
+  return ((field & 1) << 1) | (field >>> 1);
+}
+
+/** The count of entry `index`: 0, 1, 2, or 3 for "three or more". */
+export function bitmapCount(bytes: Uint8Array, index: number): number {
+  const field = (bytes[bitmapPayloadOffset + (index >>> 2)]! >>> ((index & 3) * 2)) & 3;
+  return swapBits(field);
+}
+
+/** Sets the count of entry `index` to 0, 1, 2, or 3 for "three or more". */
+export function setBitmapCount(bytes: Uint8Array, index: number, count: number): void {
+  const at = bitmapPayloadOffset + (index >>> 2);
+  const shift = (index & 3) * 2;
+  bytes[at] = (bytes[at]! & ~(3 << shift)) | (swapBits(count) << shift);
+}
+
+/** Number of entries in `[0, entries)` whose count is not zero. */
+export function bitmapUsed(bytes: Uint8Array, entries: number): number {
+  let used = 0;
+  const wholeEnd = bitmapPayloadOffset + (entries >>> 2);
+  for (let at = bitmapPayloadOffset; at < wholeEnd; at++) used += usedInByte[bytes[at]!]!;
+  for (let index = entries & ~3; index < entries; index++) if (bitmapCount(bytes, index) !== 0) used++;
+  return used;
+}
+
+/** The first entry in `[from, entries)` with count zero, or `entries` if there is none. */
+export function bitmapNextFree(bytes: Uint8Array, from: number, entries: number): number {
+  let index = from;
+  while (index < entries) {
+    if ((index & 3) === 0 && usedInByte[bytes[bitmapPayloadOffset + (index >>> 2)]!] === 4) index += 4;
+    else if (bitmapCount(bytes, index) === 0) return index;
+    else index++;
+  }
+  return entries;
+}
+
+/** The first entry in `[from, entries)` with a count above zero, or `entries` if there is none. */
+export function bitmapNextUsed(bytes: Uint8Array, from: number, entries: number): number {
+  let index = from;
+  while (index < entries) {
+    if ((index & 3) === 0 && bytes[bitmapPayloadOffset + (index >>> 2)] === 0) index += 4;
+    else if (bitmapCount(bytes, index) !== 0) return index;
+    else index++;
+  }
+  return entries;
+}
+
+/** How many of the four fields of a byte are not zero. */
+const usedInByte = makeUsedInByte();
+
+function makeUsedInByte(): Uint8Array {
+  const used = new Uint8Array(256);
+  for (let byte = 0; byte < 256; byte++) {
+    for (let shift = 0; shift < 8; shift += 2) if (((byte >>> shift) & 3) !== 0) used[byte]!++;
+  }
+  return used;
+}

@@ -1,0 +1,48 @@
+/**
+ * What every metadata block has in common: a salted checksum first, and its own block number at byte 8 (dm-thin.md 1.2).
+ * The salt doubles as a type tag: a node read where a bitmap is expected fails its checksum.
+ */
+import { type MetadataBlock, metadataBlockSizeBytes } from "../ids.ts";
+import { assert } from "../assert.ts";
+import { checksumOf } from "./crc32c.ts";
+import { readU32, readU64, viewOf, writeU32, writeU64 } from "./fields.ts";
+
+export type BlockKind = "superblock" | "btreeNode" | "metadataIndex" | "bitmap";
+
+/** Mixed into the checksum by kind of block. */
+export const checksumSalt: Readonly<Record<BlockKind, number>> = {
+  superblock: 160_774,
+  btreeNode: 121_107,
+  metadataIndex: 160_478,
+  bitmap: 240_779,
+};
+
+const checksumOffset = 0;
+const blockNumberOffset = 8;
+
+/** Checks length, checksum and own block number. Returns undefined, or what is wrong as the end of a sentence. */
+export function verifyBlock(bytes: Uint8Array, kind: BlockKind, block: MetadataBlock): string | undefined {
+  if (bytes.length !== metadataBlockSizeBytes) return "it is cut short";
+  const view = viewOf(bytes);
+  if (readU32(view, checksumOffset) !== checksumOf(bytes, checksumSalt[kind])) {
+    return `its checksum is not that of a ${kindWords[kind]}`;
+  }
+  const stored = readU64(view, blockNumberOffset);
+  if (stored !== block) return `it says it is block ${stored}`;
+  return undefined;
+}
+
+const kindWords: Readonly<Record<BlockKind, string>> = {
+  superblock: "superblock",
+  btreeNode: "B-tree node",
+  metadataIndex: "metadata index",
+  bitmap: "space map bitmap",
+};
+
+/** Writes the block's number and, last, its checksum: nothing may change the bytes after this. */
+export function sealBlock(bytes: Uint8Array, kind: BlockKind, block: MetadataBlock): void {
+  assert(bytes.length === metadataBlockSizeBytes, "only a whole metadata block is sealed");
+  const view = viewOf(bytes);
+  writeU64(view, blockNumberOffset, block);
+  writeU32(view, checksumOffset, checksumOf(bytes, checksumSalt[kind]));
+}

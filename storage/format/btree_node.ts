@@ -1,0 +1,114 @@
+/**
+ * A B-tree node (dm-thin.md 1.5). Values begin after room for `maxEntries` keys, not after the keys in use.
+ * All functions work on a DataView of the whole block; keys are numbers below 2^53.
+ */
+import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../ids.ts";
+import { exactNumberEnd, readU32, readU64, writeU32, writeU64 } from "./fields.ts";
+
+const flagsOffset = 4;
+const entriesOffset = 16;
+const maxEntriesOffset = 20;
+const valueSizeOffset = 24;
+const keysOffset = 32;
+const keySizeBytes = 8;
+
+const flagInternal = 1;
+const flagLeaf = 2;
+
+/** Bytes of a child pointer, the value of every internal node whatever its leaves hold. */
+export const childSizeBytes = 8;
+
+/** The capacity every reader computes from the value size: what fits, rounded down to a multiple of three. */
+export function nodeCapacity(valueSizeBytes: number): number {
+  const fits = Math.floor((metadataBlockSizeBytes - keysOffset) / (keySizeBytes + valueSizeBytes));
+  return fits - fits % 3;
+}
+
+export function nodeIsLeaf(view: DataView): boolean {
+  return readU32(view, flagsOffset) === flagLeaf;
+}
+
+export function nodeEntries(view: DataView): number {
+  return readU32(view, entriesOffset);
+}
+
+export function setNodeEntries(view: DataView, entries: number): void {
+  writeU32(view, entriesOffset, entries);
+}
+
+export function nodeMaxEntries(view: DataView): number {
+  return readU32(view, maxEntriesOffset);
+}
+
+export function nodeValueSize(view: DataView): number {
+  return readU32(view, valueSizeOffset);
+}
+
+export function nodeKey(view: DataView, index: number): number {
+  return readU64(view, keysOffset + index * keySizeBytes);
+}
+
+export function setNodeKey(view: DataView, index: number, key: number): void {
+  writeU64(view, keysOffset + index * keySizeBytes, key);
+}
+
+/** Byte offset of value `index` in the block. */
+export function nodeValueOffset(view: DataView, index: number): number {
+  return keysOffset + nodeMaxEntries(view) * keySizeBytes + index * nodeValueSize(view);
+}
+
+/** Child `index` of an internal node, or a value that is a metadata block number. */
+export function nodeChild(view: DataView, index: number): MetadataBlock {
+  return metadataBlock(readU64(view, nodeValueOffset(view, index)));
+}
+
+export function setNodeChild(view: DataView, index: number, child: MetadataBlock): void {
+  writeU64(view, nodeValueOffset(view, index), child);
+}
+
+/** Fills the header of an empty node. */
+export function initNode(view: DataView, isLeaf: boolean, valueSizeBytes: number): void {
+  writeU32(view, flagsOffset, isLeaf ? flagLeaf : flagInternal);
+  writeU32(view, entriesOffset, 0);
+  writeU32(view, maxEntriesOffset, nodeCapacity(valueSizeBytes));
+  writeU32(view, valueSizeOffset, valueSizeBytes);
+}
+
+/** Index of the last key at or below `key`, -1 if all are above. */
+export function nodeFindAtOrBelow(view: DataView, key: number): number {
+  let low = -1;
+  let high = nodeEntries(view);
+  while (high - low > 1) {
+    const middle = (low + high) >>> 1;
+    if (nodeKey(view, middle) <= key) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+/**
+ * Checks what can be checked of a node alone: kind, sizes, keys exact and strictly ascending. The checksum is
+ * verifyBlock's business. `leafValueSizeBytes` is that of the tree. Returns undefined, or the end of a sentence.
+ */
+export function verifyNode(view: DataView, leafValueSizeBytes: number): string | undefined {
+  const flags = readU32(view, flagsOffset);
+  if (flags !== flagInternal && flags !== flagLeaf) return `its node flags are ${flags}`;
+  const valueSizeBytes = flags === flagLeaf ? leafValueSizeBytes : childSizeBytes;
+  if (nodeValueSize(view) !== valueSizeBytes) {
+    return `its values have ${nodeValueSize(view)} bytes instead of ${valueSizeBytes}`;
+  }
+  const capacity = nodeCapacity(valueSizeBytes);
+  if (nodeMaxEntries(view) !== capacity) {
+    return `its capacity is ${nodeMaxEntries(view)} entries instead of ${capacity}`;
+  }
+  const entries = nodeEntries(view);
+  if (entries > capacity) return `it claims ${entries} entries of at most ${capacity}`;
+  let previous = -1;
+  for (let index = 0; index < entries; index++) {
+    const key = nodeKey(view, index);
+    if (key >= exactNumberEnd) return "a key is beyond 2^53";
+    if (key <= previous) return "its keys are not in ascending order";
+    previous = key;
+  }
+  return undefined;
+}

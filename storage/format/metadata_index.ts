@@ -1,0 +1,18 @@
+/** The metadata space map's index block: up to 255 index entries in bitmap order, unused ones zero (dm-thin.md 1.9.3). */
+import { bitmapEntries } from "./bitmap.ts";
+import { type IndexEntry, indexEntrySizeBytes, packIndexEntry, unpackIndexEntry } from "./index_entry.ts";
+
+/** Index entries in the block. */
+export const metadataIndexEntries = 255;
+/** More metadata blocks than this cannot be governed. */
+export const metadataBlocksMax = metadataIndexEntries * bitmapEntries;
+
+const payloadOffset = 16;
+
+export function metadataIndexEntry(view: DataView, ordinal: number): IndexEntry {
+  return unpackIndexEntry(view, payloadOffset + ordinal * indexEntrySizeBytes);
+}
+
+export function packMetadataIndexEntry(view: DataView, ordinal: number, entry: IndexEntry): void {
+  packIndexEntry(view, payloadOffset + ordinal * indexEntrySizeBytes, entry);
+}

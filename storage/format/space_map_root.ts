@@ -1,0 +1,33 @@
+/** The root of a space map, 32 bytes inside the superblock (dm-thin.md 1.4). */
+import { type MetadataBlock, metadataBlock } from "../ids.ts";
+import { readU64, writeU64 } from "./fields.ts";
+
+/** Bytes of a packed {@linkcode SpaceMapRoot}. */
+export const spaceMapRootSizeBytes = 32;
+
+export interface SpaceMapRoot {
+  /** Number of blocks governed. */
+  readonly blocks: number;
+  /** Number of blocks with a count above zero. A hint: thin_restore 0.9 writes it wrong. */
+  readonly allocated: number;
+  /** Root of the index tree (data) or the index block (metadata). */
+  readonly bitmapRoot: MetadataBlock;
+  /** Root of the tree of counts of three and more. */
+  readonly overflowRoot: MetadataBlock;
+}
+
+export function unpackSpaceMapRoot(view: DataView, offset: number): SpaceMapRoot {
+  return {
+    blocks: readU64(view, offset),
+    allocated: readU64(view, offset + 8),
+    bitmapRoot: metadataBlock(readU64(view, offset + 16)),
+    overflowRoot: metadataBlock(readU64(view, offset + 24)),
+  };
+}
+
+export function packSpaceMapRoot(view: DataView, offset: number, root: SpaceMapRoot): void {
+  writeU64(view, offset, root.blocks);
+  writeU64(view, offset + 8, root.allocated);
+  writeU64(view, offset + 16, root.bitmapRoot);
+  writeU64(view, offset + 24, root.overflowRoot);
+}

@@ -1,0 +1,128 @@
+/** The superblock, metadata block 0 (dm-thin.md 1.3): everything a commit switches lies in its first sector. */
+import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../ids.ts";
+import { assert } from "../assert.ts";
+import { sealBlock, verifyBlock } from "./block_header.ts";
+import { readOpaqueU64, readU32, readU64, viewOf, writeOpaqueU64, writeU32, writeU64 } from "./fields.ts";
+import { packSpaceMapRoot, type SpaceMapRoot, unpackSpaceMapRoot } from "./space_map_root.ts";
+
+/** Where the superblock lies. */
+export const superblockLocation: MetadataBlock = metadataBlock(0);
+/** The number at byte 32 that marks dm-thin metadata. */
+export const superblockMagic = 27_022_010;
+/** Written by us and by the kernel; readers accept any. */
+export const superblockVersion = 2;
+/** Bit of `flags`: somebody must run thin_check before the pool is written again. */
+export const flagNeedsCheck = 1;
+/** Bounds of `dataBlockSizeSectors`; it is a multiple of the smaller. */
+export const dataBlockSizeSectorsMin = 128;
+export const dataBlockSizeSectorsMax = 2_097_152;
+
+export interface Superblock {
+  /** {@linkcode flagNeedsCheck} and bits nobody knows, which are kept. */
+  readonly flags: number;
+  /** 16 bytes, kept. */
+  readonly uuid: Uint8Array;
+  readonly version: number;
+  /** The snapshot clock. */
+  readonly time: number;
+  /** 64 bits, opaque. */
+  readonly transactionId: bigint;
+  /** The metadata snapshot, 0 if there is none. */
+  readonly heldRoot: MetadataBlock;
+  readonly dataSpaceMap: SpaceMapRoot;
+  readonly metadataSpaceMap: SpaceMapRoot;
+  /** Root of the tree from device id to the root of that device's mappings. */
+  readonly mappingRoot: MetadataBlock;
+  /** Root of the tree from device id to device details. */
+  readonly detailsRoot: MetadataBlock;
+  readonly dataBlockSizeSectors: number;
+  /** Size when formatted; the metadata space map knows the present one. */
+  readonly metadataBlocksAtFormat: number;
+  readonly compatFlags: number;
+  /** Non-zero: may be opened for reading only. */
+  readonly compatRoFlags: number;
+  /** Non-zero: may not be opened. */
+  readonly incompatFlags: number;
+}
+
+const offsets = {
+  flags: 4,
+  uuid: 16,
+  magic: 32,
+  version: 40,
+  time: 44,
+  transactionId: 48,
+  heldRoot: 56,
+  dataSpaceMap: 64,
+  metadataSpaceMap: 192,
+  mappingRoot: 320,
+  detailsRoot: 328,
+  dataBlockSizeSectors: 336,
+  metadataBlockSizeSectors: 340,
+  metadataBlocksAtFormat: 344,
+  compatFlags: 352,
+  compatRoFlags: 356,
+  incompatFlags: 360,
+};
+const uuidSizeBytes = 16;
+const metadataBlockSizeSectors = 8;
+
+/**
+ * Packs and seals a superblock at `location` into `bytes`. Bytes that belong to no field keep what `bytes` held: a write
+ * torn at a sector boundary is old or new only if nothing beyond the first sector changes, so give the previous block.
+ */
+export function packSuperblock(
+  superblock: Superblock,
+  bytes: Uint8Array = new Uint8Array(metadataBlockSizeBytes),
+  location: MetadataBlock = superblockLocation,
+): Uint8Array {
+  assert(superblock.uuid.length === uuidSizeBytes, "a uuid has 16 bytes");
+  const view = viewOf(bytes);
+  writeU32(view, offsets.flags, superblock.flags);
+  bytes.set(superblock.uuid, offsets.uuid);
+  writeU64(view, offsets.magic, superblockMagic);
+  writeU32(view, offsets.version, superblock.version);
+  writeU32(view, offsets.time, superblock.time);
+  writeOpaqueU64(view, offsets.transactionId, superblock.transactionId);
+  writeU64(view, offsets.heldRoot, superblock.heldRoot);
+  packSpaceMapRoot(view, offsets.dataSpaceMap, superblock.dataSpaceMap);
+  packSpaceMapRoot(view, offsets.metadataSpaceMap, superblock.metadataSpaceMap);
+  writeU64(view, offsets.mappingRoot, superblock.mappingRoot);
+  writeU64(view, offsets.detailsRoot, superblock.detailsRoot);
+  writeU32(view, offsets.dataBlockSizeSectors, superblock.dataBlockSizeSectors);
+  writeU32(view, offsets.metadataBlockSizeSectors, metadataBlockSizeSectors);
+  writeU64(view, offsets.metadataBlocksAtFormat, superblock.metadataBlocksAtFormat);
+  writeU32(view, offsets.compatFlags, superblock.compatFlags);
+  writeU32(view, offsets.compatRoFlags, superblock.compatRoFlags);
+  writeU32(view, offsets.incompatFlags, superblock.incompatFlags);
+  sealBlock(bytes, "superblock", location);
+  return bytes;
+}
+
+/** The record, or what is wrong as the end of a sentence: checksum, location, magic. Feature flags are the caller's business. */
+export function unpackSuperblock(
+  bytes: Uint8Array,
+  location: MetadataBlock = superblockLocation,
+): Superblock | string {
+  const reason = verifyBlock(bytes, "superblock", location);
+  if (reason !== undefined) return reason;
+  const view = viewOf(bytes);
+  if (readU64(view, offsets.magic) !== superblockMagic) return "its magic number is not that of dm-thin";
+  return {
+    flags: readU32(view, offsets.flags),
+    uuid: bytes.slice(offsets.uuid, offsets.uuid + uuidSizeBytes),
+    version: readU32(view, offsets.version),
+    time: readU32(view, offsets.time),
+    transactionId: readOpaqueU64(view, offsets.transactionId),
+    heldRoot: metadataBlock(readU64(view, offsets.heldRoot)),
+    dataSpaceMap: unpackSpaceMapRoot(view, offsets.dataSpaceMap),
+    metadataSpaceMap: unpackSpaceMapRoot(view, offsets.metadataSpaceMap),
+    mappingRoot: metadataBlock(readU64(view, offsets.mappingRoot)),
+    detailsRoot: metadataBlock(readU64(view, offsets.detailsRoot)),
+    dataBlockSizeSectors: readU32(view, offsets.dataBlockSizeSectors),
+    metadataBlocksAtFormat: readU64(view, offsets.metadataBlocksAtFormat),
+    compatFlags: readU32(view, offsets.compatFlags),
+    compatRoFlags: readU32(view, offsets.compatRoFlags),
+    incompatFlags: readU32(view, offsets.incompatFlags),
+  };
+}
