@@ -1,0 +1,311 @@
+/**
+ * A device in a file or on a block device of the host.
+ *
+ * Reads, writes and copies are synchronous positional calls, answered at once: on page-cached data they cost less
+ * than the way through a thread. What waits for the disk (a flush, a large hole) goes to a thread and answers later.
+ */
+import fs from "node:fs";
+import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
+import { assert } from "../../storage/assert.ts";
+import { UserError } from "../../storage/errors.ts";
+import { errno, type Libc } from "./libc.ts";
+
+/** How {@linkcode FileDevice.open} opens. */
+export interface FileDeviceOptions {
+  /** Open for reading only; every write is then an ioError. Default false. */
+  readonly readOnly?: boolean;
+  /** Holes need it; without it, zeroes are written and nothing is given back. */
+  readonly libc?: Libc | undefined;
+}
+
+/**
+ * The piece in which zeroes are written and ranges are copied. Up to here zero() writes zeroes into the page cache (10 us for
+ * 64 KiB): a punch on this thread may first wait for the disk to take the dirty pages of the range.
+ */
+const pieceBytes = 1 << 20;
+
+/** See the head of this file. Offsets and lengths are bytes; no range may pass the end of the device. */
+export class FileDevice implements DevicePort {
+  /** As the caller named it. */
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly isBlockDevice: boolean;
+  readonly #fd: number;
+  /** Calls on one handle queue behind each other, so the flush has its own. */
+  readonly #flushFd: number;
+  readonly #libc: Libc | undefined;
+  readonly #claimed: number | undefined;
+  #canDiscard: boolean;
+  #piece: Uint8Array | undefined;
+  #zeroes: Uint8Array | undefined;
+  #pendingCount = 0;
+  #closed = false;
+
+  private constructor(
+    path: string,
+    handles: Handles,
+    libc: Libc | undefined,
+    canDiscard: boolean,
+    claimed: number | undefined,
+  ) {
+    this.path = path;
+    this.sizeBytes = handles.sizeBytes;
+    this.isBlockDevice = handles.isBlockDevice;
+    this.#fd = handles.fd;
+    this.#flushFd = handles.flushFd;
+    this.#libc = libc;
+    this.#canDiscard = canDiscard;
+    this.#claimed = claimed;
+  }
+
+  /** Opens an existing file or block device; its size then is the device's for good. Throws {@linkcode UserError}. */
+  static open(path: string, options: FileDeviceOptions = {}): FileDevice {
+    const readOnly = options.readOnly ?? false;
+    const handles = openHandles(path, readOnly);
+    const claimed = handles.isBlockDevice && !readOnly ? claim(path, handles, options.libc) : undefined;
+    const canDiscard = !readOnly && options.libc !== undefined && canPunch(options.libc, handles);
+    return new FileDevice(path, handles, options.libc, canDiscard, claimed);
+  }
+
+  get canDiscard(): boolean {
+    return this.#canDiscard;
+  }
+
+  read(buffer: Uint8Array, offsetBytes: number): IoResult {
+    if (!this.#isInside(offsetBytes, buffer.length)) return pastEnd;
+    let doneBytes = 0;
+    while (doneBytes < buffer.length) {
+      let count: number;
+      try {
+        count = fs.readSync(this.#fd, buffer, doneBytes, buffer.length - doneBytes, offsetBytes + doneBytes);
+      } catch (error) {
+        if (codeOf(error) === "EINTR") continue;
+        return failureOf(error, "read");
+      }
+      // The file was as long as the device when it was opened.
+      if (count === 0) return shrunk;
+      doneBytes += count;
+    }
+    return ioOk;
+  }
+
+  write(buffer: Uint8Array, offsetBytes: number): IoResult {
+    if (!this.#isInside(offsetBytes, buffer.length)) return pastEnd;
+    let doneBytes = 0;
+    while (doneBytes < buffer.length) {
+      try {
+        // A full host writes what still fits, and refuses the rest at the next call.
+        doneBytes += fs.writeSync(
+          this.#fd,
+          buffer,
+          doneBytes,
+          buffer.length - doneBytes,
+          offsetBytes + doneBytes,
+        );
+      } catch (error) {
+        if (codeOf(error) === "EINTR") continue;
+        return failureOf(error, "write");
+      }
+    }
+    return ioOk;
+  }
+
+  zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    if (!this.#isInside(offsetBytes, lengthBytes)) return pastEnd;
+    if (lengthBytes <= pieceBytes) return this.#writeZeroes(offsetBytes, lengthBytes);
+    return this.discard(offsetBytes, lengthBytes, done);
+  }
+
+  /** The ranges may not overlap. */
+  copy(fromBytes: number, toBytes: number, lengthBytes: number): IoResult {
+    assert(
+      fromBytes + lengthBytes <= toBytes || toBytes + lengthBytes <= fromBytes,
+      "a copy's ranges do not overlap",
+    );
+    this.#piece ??= new Uint8Array(pieceBytes);
+    for (let begin = 0; begin < lengthBytes; begin += pieceBytes) {
+      const piece = this.#piece.subarray(0, Math.min(pieceBytes, lengthBytes - begin));
+      const read = this.read(piece, fromBytes + begin);
+      if (read.kind !== "ok") return read;
+      const written = this.write(piece, toBytes + begin);
+      if (written.kind !== "ok") return written;
+    }
+    return ioOk;
+  }
+
+  /** The caller bounds the length (16 MiB), so that the threads are not kept from flushes. */
+  discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    if (!this.#isInside(offsetBytes, lengthBytes)) return pastEnd;
+    if (lengthBytes === 0) return ioOk;
+    const libc = this.#libc;
+    if (libc === undefined || !this.#canDiscard) return this.#writeZeroes(offsetBytes, lengthBytes);
+    this.#begin();
+    libc.punchHoleLater(this.#fd, offsetBytes, lengthBytes, (failure) => {
+      const result = failure === 0 ? ioOk : this.#writeZeroesInstead(failure, offsetBytes, lengthBytes);
+      this.#end();
+      done(result);
+    });
+    return "pending";
+  }
+
+  isHole(offsetBytes: number, lengthBytes: number): boolean {
+    // A block device has no holes that it tells of.
+    if (this.#libc === undefined || this.isBlockDevice) return false;
+    const data = this.#libc.seekData(this.#fd, offsetBytes);
+    return data === -1 || data >= offsetBytes + lengthBytes;
+  }
+
+  flush(done: IoDone): "pending" {
+    this.#begin();
+    fs.fdatasync(this.#flushFd, (error) => {
+      this.#end();
+      done(error === null || error === undefined ? ioOk : failureOf(error, "flush"));
+    });
+    return "pending";
+  }
+
+  /** Closes the handles once what is pending has answered; nothing may be asked of the device after. */
+  close(): void {
+    assert(!this.#closed, "a device is closed once");
+    this.#closed = true;
+    if (this.#pendingCount === 0) this.#closeHandles();
+  }
+
+  #begin(): void {
+    assert(!this.#closed, "a closed device is not used");
+    this.#pendingCount += 1;
+  }
+
+  #end(): void {
+    this.#pendingCount -= 1;
+    // A thread holds the bare number of the handle: closed earlier, that number could be another file by now.
+    if (this.#closed && this.#pendingCount === 0) this.#closeHandles();
+  }
+
+  #closeHandles(): void {
+    fs.closeSync(this.#fd);
+    fs.closeSync(this.#flushFd);
+    if (this.#claimed !== undefined) this.#libc?.release(this.#claimed);
+  }
+
+  #isInside(offsetBytes: number, lengthBytes: number): boolean {
+    assert(!this.#closed, "a closed device is not used");
+    return offsetBytes >= 0 && offsetBytes + lengthBytes <= this.sizeBytes;
+  }
+
+  #writeZeroes(offsetBytes: number, lengthBytes: number): IoResult {
+    this.#zeroes ??= new Uint8Array(pieceBytes);
+    for (let begin = 0; begin < lengthBytes; begin += pieceBytes) {
+      const piece = this.#zeroes.subarray(0, Math.min(pieceBytes, lengthBytes - begin));
+      const written = this.write(piece, offsetBytes + begin);
+      if (written.kind !== "ok") return written;
+    }
+    return ioOk;
+  }
+
+  /** The range was to read as zeroes, so it shall, whatever kept the host from punching it. */
+  #writeZeroesInstead(failure: number, offsetBytes: number, lengthBytes: number): IoResult {
+    if (failure === errno.notSupported) this.#canDiscard = false;
+    return this.#writeZeroes(offsetBytes, lengthBytes);
+  }
+}
+
+interface Handles {
+  readonly fd: number;
+  readonly flushFd: number;
+  readonly sizeBytes: number;
+  readonly isBlockDevice: boolean;
+}
+
+function openHandles(path: string, readOnly: boolean): Handles {
+  const access = readOnly ? fs.constants.O_RDONLY : fs.constants.O_RDWR;
+  let fd: number | undefined;
+  try {
+    const { sizeBytes, isBlockDevice } = measure(path);
+    fd = fs.openSync(path, access);
+    return { fd, flushFd: fs.openSync(path, access), sizeBytes, isBlockDevice };
+  } catch (error) {
+    if (fd !== undefined) fs.closeSync(fd);
+    throw openFailure(path, error);
+  }
+}
+
+/** Makes sure that the kernel has a block device neither mounted nor mapped, and keeps it so. Needs libc. */
+function claim(path: string, handles: Handles, libc: Libc | undefined): number | undefined {
+  const claimed = libc?.claim(path);
+  if (claimed === undefined || claimed >= 0) return claimed;
+  fs.closeSync(handles.fd);
+  fs.closeSync(handles.flushFd);
+  const reason = claimed === -errno.busy ? "it is mounted, or mapped by another device" : `errno ${-claimed}`;
+  throw new UserError(`Cannot open "${path}" for writing: ${reason}. Unmount or deactivate it first.`);
+}
+
+/** Seeking to the end tells the size of a block device too, which stat does not. */
+function measure(path: string): { sizeBytes: number; isBlockDevice: boolean } {
+  using file = Deno.openSync(path);
+  const info = file.statSync();
+  const isBlockDevice = info.isBlockDevice ?? false;
+  if (!info.isFile && !isBlockDevice) {
+    throw new UserError(
+      `Cannot open "${path}" as a device: it is neither a file nor a block device. Name one that is.`,
+    );
+  }
+  return { sizeBytes: file.seekSync(0, Deno.SeekMode.End), isBlockDevice };
+}
+
+/**
+ * Whether the file system can punch holes, tried past the end of the file, where there is nothing to lose. A block
+ * device answers only when asked for real, so it is believed until then.
+ */
+function canPunch(libc: Libc, handles: Handles): boolean {
+  if (handles.isBlockDevice) return true;
+  const pastEndBytes = Math.ceil(handles.sizeBytes / pieceBytes) * pieceBytes;
+  return libc.punchHole(handles.fd, pastEndBytes, 4096) === 0;
+}
+
+/** A sentence for a file that cannot be opened. */
+export function openFailure(path: string, error: unknown): UserError {
+  if (error instanceof UserError) return error;
+  if (error instanceof Deno.errors.NotCapable) {
+    return new UserError(
+      `Cannot open "${path}": Deno was not given the permission. Run it with --allow-read and --allow-write for it.`,
+    );
+  }
+  switch (codeOf(error)) {
+    case "ENOENT":
+      return new UserError(`Cannot open "${path}": it does not exist. Check the path.`);
+    case "EACCES":
+    case "EPERM":
+    case "EROFS":
+      return new UserError(
+        `Cannot open "${path}": it is not permitted. Check its owner and mode, or try read-only.`,
+      );
+    case "EBUSY":
+    case "ETXTBSY":
+      return new UserError(`Cannot open "${path}": it is in use. Unmount or deactivate what uses it.`);
+    default:
+      return new UserError(`Cannot open "${path}": ${reasonOf(error)}. Check the path and the host's log.`);
+  }
+}
+
+/** The name of the system's error, such as "ENOSPC"; undefined for any other exception. */
+export function codeOf(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const code = (error as { code?: unknown }).code;
+  return typeof code === "string" ? code : undefined;
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** What a failed system call means to a client. An exception that is not one is a defect and goes on as such. */
+function failureOf(error: unknown, doing: string): IoResult {
+  const code = codeOf(error);
+  if (code === undefined) throw error;
+  if (code === "ENOSPC" || code === "EDQUOT") return { kind: "noSpace" };
+  return { kind: "ioError", reason: `${doing}: ${reasonOf(error)}` };
+}
+
+const pastEnd: IoResult = { kind: "ioError", reason: "access past the end of the device" };
+const shrunk: IoResult = { kind: "ioError", reason: "the file became shorter than the device" };

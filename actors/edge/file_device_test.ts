@@ -1,0 +1,222 @@
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { UserError } from "../../storage/errors.ts";
+import { type DevicePort, ioOk, type IoResult } from "../../storage/device/port.ts";
+import { FileDevice } from "./file_device.ts";
+import { errno, type Libc, openLibc } from "./libc.ts";
+
+const libc = openLibc();
+const ignoreLibc = libc === undefined;
+const mib = 1 << 20;
+
+interface Scratch {
+  readonly directory: string;
+  readonly path: string;
+  [Symbol.dispose](): void;
+}
+
+/** A sparse file of `sizeBytes`, removed with its directory. */
+function scratchFile(sizeBytes: number): Scratch {
+  const directory = Deno.makeTempDirSync({ prefix: "gossamer-test-" });
+  const path = `${directory}/data.img`;
+  using file = Deno.openSync(path, { createNew: true, write: true });
+  file.truncateSync(sizeBytes);
+  return {
+    directory,
+    path,
+    [Symbol.dispose]: () => Deno.removeSync(directory, { recursive: true }),
+  };
+}
+
+/** The result of an operation, whenever it comes; fails if `done` is called from inside the call. */
+function settled(start: (done: (result: IoResult) => void) => IoResult | "pending"): Promise<IoResult> {
+  const { promise, resolve } = Promise.withResolvers<IoResult>();
+  let isInside = true;
+  const result = start((later) => {
+    assert(!isInside, "done was called from inside the call");
+    resolve(later);
+  });
+  isInside = false;
+  if (result !== "pending") resolve(result);
+  return promise;
+}
+
+function bytesAt(device: DevicePort, offsetBytes: number, lengthBytes: number): Uint8Array {
+  const buffer = new Uint8Array(lengthBytes).fill(0xee);
+  assertEquals(device.read(buffer, offsetBytes, () => {}), ioOk);
+  return buffer;
+}
+
+const allocatedBytes = (path: string) => (Deno.statSync(path).blocks ?? 0) * 512;
+const filled = (lengthBytes: number, value: number) => new Uint8Array(lengthBytes).fill(value);
+
+Deno.test("what was written at an odd offset reads back, and nothing around it changed", () => {
+  using scratch = scratchFile(mib);
+  const device = FileDevice.open(scratch.path, { libc });
+  assertEquals(device.write(filled(5000, 7), 4001), ioOk);
+  assertEquals(bytesAt(device, 4000, 5002), new Uint8Array([0, ...filled(5000, 7), 0]));
+  device.close();
+});
+
+Deno.test("an access past the end is an error and changes nothing", async () => {
+  using scratch = scratchFile(mib);
+  const device = FileDevice.open(scratch.path, { libc });
+  const past = { kind: "ioError", reason: "access past the end of the device" };
+  assertEquals(device.write(filled(512, 7), mib - 511), past);
+  assertEquals(device.read(filled(512, 7), mib - 511), past);
+  assertEquals(device.copy(0, mib - 511, 512), past);
+  assertEquals(await settled((done) => device.zero(mib - 511, 512, done)), past);
+  assertEquals(await settled((done) => device.discard(mib - 511, 512, done)), past);
+  assertEquals(Deno.statSync(scratch.path).size, mib);
+  device.close();
+});
+
+Deno.test("a file that became shorter than the device is an error, not zeroes", () => {
+  using scratch = scratchFile(mib);
+  const device = FileDevice.open(scratch.path);
+  Deno.truncateSync(scratch.path, 4096);
+  assertEquals(device.read(filled(512, 7), 4096), {
+    kind: "ioError",
+    reason: "the file became shorter than the device",
+  });
+  device.close();
+});
+
+Deno.test("a flush answers later, and a device closed meanwhile closes after it", async () => {
+  using scratch = scratchFile(mib);
+  const device = FileDevice.open(scratch.path, { libc });
+  device.write(filled(4096, 7), 0);
+  const flushed = settled((done) => device.flush(done));
+  device.close();
+  assertEquals(await flushed, ioOk);
+});
+
+Deno.test("a copy of more than one piece arrives whole", () => {
+  using scratch = scratchFile(8 * mib);
+  const device = FileDevice.open(scratch.path);
+  const source = Uint8Array.from({ length: 2 * mib + 4096 }, (_, i) => (i >> 12) ^ i);
+  device.write(source, 512);
+  assertEquals(device.copy(512, 4 * mib, source.length), ioOk);
+  assert(bytesAt(device, 4 * mib, source.length).every((byte, i) => byte === source[i]));
+  assertEquals(bytesAt(device, 4 * mib + source.length, 1)[0], 0);
+  device.close();
+});
+
+Deno.test({
+  name: "a discard gives the host its blocks back and reads as zeroes",
+  ignore: ignoreLibc,
+  fn: async () => {
+    using scratch = scratchFile(8 * mib);
+    const device = FileDevice.open(scratch.path, { libc });
+    assert(device.canDiscard);
+    device.write(filled(4 * mib, 7), 0);
+    await settled((done) => device.flush(done));
+    const before = allocatedBytes(scratch.path);
+    assertEquals(await settled((done) => device.discard(mib, 2 * mib, done)), ioOk);
+    assertEquals(before - allocatedBytes(scratch.path), 2 * mib);
+    assert(bytesAt(device, mib, 2 * mib).every((byte) => byte === 0));
+    assertEquals([bytesAt(device, mib - 1, 1)[0], bytesAt(device, 3 * mib, 1)[0]], [7, 7]);
+    device.close();
+  },
+});
+
+Deno.test("without the C library zeroes are written and nothing is promised", async () => {
+  using scratch = scratchFile(4 * mib);
+  const device = FileDevice.open(scratch.path);
+  assert(!device.canDiscard);
+  assert(!device.isHole(0, 4096));
+  device.write(filled(4 * mib, 7), 0);
+  assertEquals(await settled((done) => device.zero(100, 3 * mib, done)), ioOk);
+  assertEquals(bytesAt(device, 99, 2), new Uint8Array([7, 0]));
+  assertEquals(bytesAt(device, 3 * mib + 99, 2), new Uint8Array([0, 7]));
+  device.close();
+});
+
+Deno.test({
+  name: "a range is a hole until a byte in it is written, and again once punched",
+  ignore: ignoreLibc,
+  fn: async () => {
+    using scratch = scratchFile(4 * mib);
+    const device = FileDevice.open(scratch.path, { libc });
+    assert(device.isHole(mib, mib));
+    device.write(filled(1, 7), 2 * mib - 1);
+    assert(!device.isHole(mib, mib), "a byte that is only in the page cache counts");
+    assert(device.isHole(mib, mib / 2));
+    assert(device.isHole(2 * mib, 2 * mib));
+    assertEquals(await settled((done) => device.discard(mib, mib, done)), ioOk);
+    assert(device.isHole(mib, mib));
+    device.close();
+  },
+});
+
+Deno.test({
+  name: "a host that refuses to punch gets zeroes written, and one that cannot is not asked again",
+  ignore: ignoreLibc,
+  fn: async () => {
+    using scratch = scratchFile(4 * mib);
+    let failure: number = 0;
+    const refusing: Libc = {
+      punchHole: () => failure,
+      punchHoleLater: (_fd, _offset, _length, done) => setTimeout(() => done(failure), 0),
+      allocate: () => 0,
+      seekData: (_fd, offsetBytes) => offsetBytes,
+      claim: () => -1,
+      release: () => {},
+    };
+    const device = FileDevice.open(scratch.path, { libc: refusing });
+    device.write(filled(4 * mib, 7), 0);
+    failure = errno.noSpace;
+    assertEquals(await settled((done) => device.discard(0, 4096, done)), ioOk);
+    assert(device.canDiscard);
+    failure = errno.notSupported;
+    assertEquals(await settled((done) => device.zero(4096, 2 * mib, done)), ioOk);
+    assert(!device.canDiscard);
+    assert(bytesAt(device, 0, 2 * mib + 4096).every((byte) => byte === 0));
+    assertEquals(bytesAt(device, 2 * mib + 4096, 1)[0], 7);
+    device.close();
+  },
+});
+
+Deno.test("a device opened read-only refuses to write", () => {
+  using scratch = scratchFile(mib);
+  const device = FileDevice.open(scratch.path, { readOnly: true, libc });
+  assert(!device.canDiscard);
+  assertEquals(device.write(filled(512, 7), 0).kind, "ioError");
+  assertEquals(bytesAt(device, 0, 512), filled(512, 0));
+  device.close();
+});
+
+Deno.test("a full host is noSpace, and what was there stays readable", async (t) => {
+  using scratch = scratchFile(mib);
+  const mountPoint = `${scratch.directory}/full`;
+  Deno.mkdirSync(mountPoint);
+  const isMounted = Deno.uid() === 0 && mount(mountPoint);
+  await t.step({
+    name: "on a tmpfs of 1 MiB (needs root)",
+    ignore: !isMounted,
+    fn: () => {
+      const path = `${mountPoint}/data.img`;
+      Deno.writeFileSync(path, new Uint8Array(0));
+      Deno.truncateSync(path, 8 * mib);
+      const device = FileDevice.open(path, { libc });
+      assertEquals(device.write(filled(4096, 7), 0), ioOk);
+      assertEquals(device.write(filled(2 * mib, 8), mib), { kind: "noSpace" });
+      assertEquals(device.copy(0, 4 * mib, 2 * mib), { kind: "noSpace" });
+      assertEquals(bytesAt(device, 0, 4096), filled(4096, 7));
+      device.close();
+    },
+  });
+  if (isMounted) new Deno.Command("umount", { args: [mountPoint] }).outputSync();
+});
+
+function mount(mountPoint: string): boolean {
+  const args = ["-t", "tmpfs", "-o", "size=1m", "gossamer-test", mountPoint];
+  return new Deno.Command("mount", { args, stderr: "null" }).outputSync().success;
+}
+
+Deno.test("a path that is not there, or is a directory, is a sentence", () => {
+  using scratch = scratchFile(mib);
+  const missing = assertThrows(() => FileDevice.open(`${scratch.directory}/none`), UserError);
+  assertStringIncludes(missing.message, `none": it does not exist.`);
+  const directory = assertThrows(() => FileDevice.open(scratch.directory), UserError);
+  assertStringIncludes(directory.message, "neither a file nor a block device");
+});
