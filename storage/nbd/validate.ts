@@ -44,7 +44,8 @@ export interface ExportInfo {
 
 /** What one connection negotiated. */
 export interface Session {
-  readonly structuredReplies: boolean;
+  /** Structured replies. */
+  readonly structured: boolean;
   /** How many metadata contexts are selected for this export. */
   readonly metaContextCount: number;
 }
@@ -94,7 +95,7 @@ export function validateRequest(
 ): Refusal | undefined {
   switch (request.type) {
     case NBD_CMD_READ:
-      if (otherFlags(request, session.structuredReplies ? NBD_CMD_FLAG_DF : 0)) return flagNotAllowed;
+      if (otherFlags(request, session.structured ? NBD_CMD_FLAG_DF : 0)) return flagNotAllowed;
       if (request.lengthBytes > payloadMaxBytes) return payloadTooLong;
       return isInside(request, exportInfo) ? undefined : pastEnd;
     case NBD_CMD_WRITE:
