@@ -1,0 +1,279 @@
+/**
+ * Walks one B-tree for the checker: counts a reference per parent, reads each node once, and checks what no node shows
+ * alone: keys against the parent's, leaves at equal depth, nodes filled to a third (dm-thin.md 1.5).
+ */
+import {
+  type BlockUse,
+  blockUseNames,
+  type MetadataCounts,
+  type SharedSubtrees,
+  type Subtree,
+} from "./check_counts.ts";
+import type { Findings } from "./check_report.ts";
+import { verifyBlock } from "./format/block_header.ts";
+import {
+  childSizeBytes,
+  nodeCapacity,
+  nodeChild,
+  nodeEntries,
+  nodeIsLeaf,
+  nodeKey,
+  verifyNode,
+} from "./format/btree_node.ts";
+import { viewOf } from "./format/fields.ts";
+import { type MetadataBlock, metadataBlock } from "./ids.ts";
+
+/**
+ * A computation that asks for metadata blocks: yields the one it needs and is resumed with its bytes, or with undefined
+ * when it cannot be read. It looks at the bytes only until it yields again, so a caller may reuse the buffer.
+ */
+export type MetadataReading<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
+
+/** What the walks of one check share. */
+export interface CheckContext {
+  readonly findings: Findings;
+  readonly counts: MetadataCounts;
+  /** Blocks of the device; none beyond is asked for. */
+  readonly deviceBlocks: number;
+}
+
+/** Sees the leaves of a tree in key order. */
+export interface LeafVisitor {
+  /** `counts` is false when the leaf's entries have been counted before, under another root. */
+  visitLeaf(leaf: DataView, counts: boolean): void;
+}
+
+/** One kind of tree and what to do with it. */
+export interface TreeWalk {
+  readonly use: BlockUse;
+  readonly valueSizeBytes: number;
+  /** In a sentence: "the device details tree". */
+  readonly name: string;
+  readonly visitor: LeafVisitor;
+  /** Where results for shared nodes are kept; without it a node met twice is damage. */
+  readonly shared: SharedSubtrees | undefined;
+  /** Whether the leaves of a shared subtree are shown again, uncounted. */
+  readonly rereads: boolean;
+}
+
+/** Where a node hangs: its parent's key for it and the next, and how deep. The root hangs at {@linkcode rootPlace}. */
+interface Place {
+  readonly keyMin: number;
+  readonly keyEnd: number;
+  readonly depth: number;
+}
+
+const rootPlace: Place = { keyMin: 0, keyEnd: Infinity, depth: 0 };
+
+/** Deeper than any legal tree: with 84 children a node, 16 levels hold more keys than there are. */
+const depthMax = 16;
+
+const nothingSound: Subtree = {
+  height: 0,
+  entries: 0,
+  keyFirst: 0,
+  keyLast: 0,
+  sound: false,
+  underfull: false,
+};
+
+/** Walks the tree under `root`, adding one reference to it. */
+export function walkTree(
+  context: CheckContext,
+  walk: TreeWalk,
+  root: MetadataBlock,
+): MetadataReading<Subtree> {
+  return walkNode(context, walk, root, rootPlace, true);
+}
+
+/** Asks for a block. Undefined when the device ends before it or it cannot be read, which is damage. */
+export function* readBlock(
+  context: CheckContext,
+  block: MetadataBlock,
+  name: string,
+): MetadataReading<Uint8Array | undefined> {
+  const bytes = block < context.deviceBlocks ? yield block : undefined;
+  if (bytes !== undefined) return bytes;
+  context.findings.damage(
+    block < context.deviceBlocks
+      ? `Metadata block ${block} (${name}) cannot be read.`
+      : `Metadata block ${block} (${name}) lies beyond the end of the device.`,
+  );
+  return undefined;
+}
+
+/**
+ * Adds a reference to `block` from something of kind `use`. Returns the references found before, or undefined after
+ * reporting damage: the block does not exist, or it was met as something else.
+ */
+export function addReference(
+  context: CheckContext,
+  block: MetadataBlock,
+  use: BlockUse,
+  name: string,
+): number | undefined {
+  const { counts, findings } = context;
+  if (!(block < counts.blocks)) {
+    findings.damage(
+      `Metadata block ${block} is referred to by ${name}, but there are only ${counts.blocks}.`,
+    );
+    return undefined;
+  }
+  const before = counts.found[block] ?? 0;
+  counts.found[block] = before + 1;
+  if (before === 0) {
+    counts.uses[block] = use;
+    return 0;
+  }
+  const known = counts.uses[block] ?? 0;
+  if (known === use) return before;
+  findings.damage(
+    `Metadata block ${block} is part of ${name}, but it is part of ${
+      blockUseNames[known] ?? "something"
+    } too.`,
+  );
+  return undefined;
+}
+
+function* walkNode(
+  context: CheckContext,
+  walk: TreeWalk,
+  block: MetadataBlock,
+  place: Place,
+  counting: boolean,
+): MetadataReading<Subtree> {
+  let isFirst = counting;
+  if (counting) {
+    const before = addReference(context, block, walk.use, walk.name);
+    if (before === undefined) return nothingSound;
+    if (before > 0) {
+      const known = recall(context, walk, block, place);
+      // Below a node known to be sound nothing leads back to it, so reading it again ends.
+      if (!walk.rereads || !known.sound) return known;
+      isFirst = false;
+    }
+  }
+  const node = yield* readNode(context, walk, block);
+  if (node === undefined) return nothingSound;
+  const subtree = nodeIsLeaf(node)
+    ? visitLeaf(walk, node, isFirst)
+    : yield* walkChildren(context, walk, block, node, place, isFirst);
+  if (isFirst) {
+    checkPlace(context, walk, block, subtree, place);
+    walk.shared?.set(block, subtree);
+  }
+  return subtree;
+}
+
+/** The verified node, or undefined after reporting the damage. */
+function* readNode(
+  context: CheckContext,
+  walk: TreeWalk,
+  block: MetadataBlock,
+): MetadataReading<DataView | undefined> {
+  const bytes = yield* readBlock(context, block, walk.name);
+  if (bytes === undefined) return undefined;
+  const view = viewOf(bytes);
+  const reason = verifyBlock(bytes, "btreeNode", block) ?? verifyNode(view, walk.valueSizeBytes);
+  if (reason === undefined) return view;
+  context.findings.damage(`Metadata block ${block} (${walk.name}) is damaged: ${reason}.`);
+  return undefined;
+}
+
+/** What an earlier visit of a shared node found, checked against this place. */
+function recall(context: CheckContext, walk: TreeWalk, block: MetadataBlock, place: Place): Subtree {
+  const known = walk.shared?.get(block);
+  if (known === undefined) {
+    context.findings.damage(
+      `Metadata block ${block} (${walk.name}) is reached again, but its count is 1 or it lies below itself.`,
+    );
+    return nothingSound;
+  }
+  checkPlace(context, walk, block, known, place);
+  return known;
+}
+
+function visitLeaf(walk: TreeWalk, leaf: DataView, counts: boolean): Subtree {
+  const entries = nodeEntries(leaf);
+  walk.visitor.visitLeaf(leaf, counts);
+  return {
+    height: 1,
+    entries,
+    keyFirst: entries === 0 ? 0 : nodeKey(leaf, 0),
+    keyLast: entries === 0 ? 0 : nodeKey(leaf, entries - 1),
+    sound: true,
+    underfull: entries < nodeCapacity(walk.valueSizeBytes) / 3,
+  };
+}
+
+function* walkChildren(
+  context: CheckContext,
+  walk: TreeWalk,
+  block: MetadataBlock,
+  node: DataView,
+  place: Place,
+  counting: boolean,
+): MetadataReading<Subtree> {
+  const fanout = nodeEntries(node);
+  if (fanout === 0 || place.depth === depthMax) {
+    const what = fanout === 0 ? "has no children" : "lies deeper than any tree can be";
+    context.findings.damage(`Metadata block ${block} (${walk.name}) is an inner node that ${what}.`);
+    return nothingSound;
+  }
+  // Copied out, because the bytes may be gone after the first child is asked for.
+  const keys = new Float64Array(fanout + 1);
+  const children = new Float64Array(fanout);
+  for (let index = 0; index < fanout; index++) {
+    keys[index] = nodeKey(node, index);
+    children[index] = nodeChild(node, index);
+  }
+  keys[fanout] = place.keyEnd;
+  let height = 0;
+  let entries = 0;
+  let sound = true;
+  let keyLast = keys[fanout - 1] ?? 0;
+  for (let index = 0; index < fanout; index++) {
+    const childPlace = { keyMin: keys[index] ?? 0, keyEnd: keys[index + 1] ?? 0, depth: place.depth + 1 };
+    const child = yield* walkNode(context, walk, metadataBlock(children[index] ?? 0), childPlace, counting);
+    if (height > 0 && child.height > 0 && child.height !== height) {
+      context.findings.damage(
+        `The leaves below metadata block ${block} (${walk.name}) are not equally deep.`,
+      );
+      sound = false;
+    }
+    height = Math.max(height, child.height);
+    entries += child.entries;
+    sound = sound && child.sound;
+    if (child.entries > 0) keyLast = Math.max(keyLast, child.keyLast);
+  }
+  const underfull = fanout < nodeCapacity(childSizeBytes) / 3;
+  return { height: height + 1, entries, keyFirst: keys[0] ?? 0, keyLast, sound, underfull };
+}
+
+/** A node hangs rightly when its keys lie between its parent's two, and it is filled to a third unless it is the root. */
+function checkPlace(
+  context: CheckContext,
+  walk: TreeWalk,
+  block: MetadataBlock,
+  subtree: Subtree,
+  place: Place,
+): void {
+  if (place.depth > 0 && subtree.underfull) {
+    context.findings.damage(
+      `Metadata block ${block} (${walk.name}) has too few entries for a node below a root.`,
+    );
+  }
+  if (subtree.entries === 0) return;
+  if (subtree.keyFirst < place.keyMin) {
+    context.findings.damage(
+      `Metadata block ${block} (${walk.name}) begins with key ${subtree.keyFirst}, ` +
+        `but its parent says that it begins at ${place.keyMin}.`,
+    );
+  }
+  if (subtree.keyLast >= place.keyEnd) {
+    context.findings.damage(
+      `Metadata block ${block} (${walk.name}) reaches to key ${subtree.keyLast}, ` +
+        `but its parent says that the next node begins at ${place.keyEnd}.`,
+    );
+  }
+}
