@@ -175,6 +175,15 @@ Deno.test("what is queued while a batch is under way does not touch its bytes", 
   assertEquals(join(...queue.take()).length, 20 * 60_000);
 });
 
+Deno.test("a block is filled again once its batch was written", () => {
+  const queue = new OutputQueue();
+  queue.append(bytes("a"));
+  const [first] = queue.take();
+  queue.recycle();
+  queue.append(bytes("b"));
+  assertStrictEquals(queue.take()[0]?.buffer, first?.buffer);
+});
+
 Deno.test("a second batch before the first was written is a defect", () => {
   const queue = new OutputQueue();
   assertEquals(queue.take(), []);

@@ -109,6 +109,18 @@ Deno.test("a payload in the chunk is copied if a buffer is given", () => {
   assertEquals(buffer, bytes("abc"));
 });
 
+Deno.test("a payload that ends with the chunk is in the chunk", () => {
+  const decoder = new RequestDecoder();
+  decoder.push(join(request({ type: NBD_CMD_WRITE, length: 3 }), bytes("abc")));
+  decoder.next();
+  assertEquals(decoder.payloadInChunk, true);
+});
+
+Deno.test("a request without a payload does not keep that of the one before", () => {
+  const stream = join(request({ type: NBD_CMD_WRITE, length: 1 }), bytes("a"), request({ length: 1 }));
+  assertEquals(decode([stream]).map((r) => r.payload), [bytes("a"), undefined]);
+});
+
 Deno.test("a payload that has not arrived cannot be accepted as a view", () => {
   const decoder = new RequestDecoder();
   decoder.push(join(request({ type: NBD_CMD_WRITE, length: 3 }), bytes("ab")));

@@ -148,8 +148,7 @@ function otherFlags(request: NbdRequest, allowed: number): boolean {
   return (request.flags & ~(allowed | NBD_CMD_FLAG_FUA)) !== 0;
 }
 
-/** Compared without the sum, which could exceed what a number holds exactly. */
+/** Compared without the sum, which could exceed what a number holds exactly; an offset of Infinity fails. */
 function isInside(request: NbdRequest, exportInfo: ExportInfo): boolean {
-  return request.offsetBytes <= exportInfo.sizeBytes &&
-    request.lengthBytes <= exportInfo.sizeBytes - request.offsetBytes;
+  return request.lengthBytes <= exportInfo.sizeBytes - request.offsetBytes;
 }
