@@ -1,0 +1,309 @@
+/**
+ * The catalogue: what the metadata does not know about volumes (names, sizes, whose snapshot), in memory. How it
+ * is written down is catalog_journal.ts.
+ *
+ * A change goes in two steps, tied to the metadata by its transaction id: {@linkcode Catalogue.stage} checks the change
+ * and gives the line to append; once that line is durable and the metadata is committed with the same id,
+ * {@linkcode Catalogue.commitStaged} makes it true here. If we stop after the line is durable but before the commit,
+ * the metadata's id at the next start says that the line does not hold; after the commit, that it does.
+ */
+import { assert } from "./assert.ts";
+import { damaged, type Journal, lineOfChanges, lineOfSnapshot, transactionIdMax } from "./catalog_journal.ts";
+import {
+  type CatalogueChange,
+  type CatalogueContent,
+  type PoolSettings,
+  problemOfRecord,
+  type VolumeRecord,
+} from "./catalog_records.ts";
+import { UserError } from "./errors.ts";
+import { type ThinId, thinId, thinIdMax } from "./ids.ts";
+
+export type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord };
+
+/** The one in memory. Names, uids and thin ids are unique; a record that is being deleted keeps its thin id but no name. */
+export class Catalogue {
+  readonly settings: PoolSettings;
+  #transactionId: bigint;
+  #nextThinId: number;
+  readonly #byUid = new Map<string, VolumeRecord>();
+  readonly #byName = new Map<string, VolumeRecord>();
+  readonly #byThinId = new Map<ThinId, VolumeRecord>();
+  /** Uids of the snapshots of each owner, present or gone. */
+  readonly #ownedBy = new Map<string, Set<string>>();
+  #staged: readonly CatalogueChange[] | undefined;
+
+  /** @param content without volumes; see {@linkcode catalogueFrom} */
+  constructor(content: Omit<CatalogueContent, "volumes">) {
+    this.settings = content.settings;
+    this.#transactionId = content.transactionId;
+    this.#nextThinId = content.nextThinId;
+  }
+
+  /** The superblock's trans_id that the catalogue belongs to. */
+  get transactionId(): bigint {
+    return this.#transactionId;
+  }
+
+  /** How many records there are, those that are being deleted included. */
+  get count(): number {
+    return this.#byUid.size;
+  }
+
+  /** All records, those that are being deleted included, in no order that means anything. */
+  volumes(): Iterable<VolumeRecord> {
+    return this.#byUid.values();
+  }
+
+  /** The volume or snapshot of that name, unless it is being deleted. */
+  byName(name: string): VolumeRecord | undefined {
+    return this.#byName.get(name);
+  }
+
+  byUid(uid: string): VolumeRecord | undefined {
+    return this.#byUid.get(uid);
+  }
+
+  byThinId(id: ThinId): VolumeRecord | undefined {
+    return this.#byThinId.get(id);
+  }
+
+  /** The name that `uid` goes by today; null if it is null, gone, or being deleted. For `origin`. */
+  nameOf(uid: string | null): string | null {
+    const record = uid === null ? undefined : this.#byUid.get(uid);
+    return record === undefined || record.deleting ? null : record.name;
+  }
+
+  /** The snapshots that follow a rename of the volume `uid`. */
+  snapshotsOf(uid: string): VolumeRecord[] {
+    const snapshots: VolumeRecord[] = [];
+    for (const ownedUid of this.#ownedBy.get(uid) ?? []) {
+      const record = this.#byUid.get(ownedUid);
+      if (record !== undefined && !record.deleting) snapshots.push(record);
+    }
+    return snapshots;
+  }
+
+  /** Unused thin ids for new records, in the order in which they are to be put; undefined if there are not so many. */
+  freeThinIds(count: number): ThinId[] | undefined {
+    const free: ThinId[] = [];
+    let candidate = this.#nextThinId;
+    for (let tried = 0; free.length < count; tried += 1) {
+      if (tried > thinIdMax) return undefined;
+      // Ids are used again only after all others were (an id seen twice by a backup program would mean the same volume).
+      if (!this.#byThinId.has(thinId(candidate))) free.push(thinId(candidate));
+      candidate = following(candidate);
+    }
+    return free;
+  }
+
+  /**
+   * Checks a change, which becomes transaction {@linkcode transactionId} + 1, and gives the line to append for it.
+   * Nothing is changed before {@linkcode commitStaged}. A change that breaks a rule is a defect of the caller.
+   */
+  stage(changes: readonly CatalogueChange[]): string {
+    assert(this.#staged === undefined, "one change of the catalogue at a time");
+    if (this.#transactionId === transactionIdMax) {
+      throw new UserError(
+        "Cannot change the pool: its transaction id has reached the largest value. Copy the volumes to a new pool.",
+      );
+    }
+    const nextThinId = this.#nextThinId;
+    const undo: Undo[] = [];
+    const problem = this.#applyAll(changes, undo);
+    for (const { uid, before } of undo.reverse()) this.#set(uid, before);
+    this.#nextThinId = nextThinId;
+    assert(problem === undefined, "a change keeps the rules of the catalogue");
+    this.#staged = changes;
+    return lineOfChanges(this.#transactionId + 1n, changes);
+  }
+
+  /** The metadata is committed with the next id: the staged change is true. */
+  commitStaged(): void {
+    assert(this.#staged !== undefined, "a change was staged");
+    const problem = this.apply(this.#staged);
+    assert(problem === undefined, "a staged change was checked");
+    this.#staged = undefined;
+  }
+
+  /** The staged change will not happen; its line must be taken back from the file before another is appended. */
+  abandonStaged(): void {
+    assert(this.#staged !== undefined, "a change was staged");
+    this.#staged = undefined;
+  }
+
+  /** The whole catalogue as the first line of a journal. */
+  snapshotLine(): string {
+    return lineOfSnapshot({
+      transactionId: this.#transactionId,
+      settings: this.settings,
+      nextThinId: this.#nextThinId,
+      volumes: [...this.#byUid.values()],
+    });
+  }
+
+  /**
+   * Applies a change that a journal holds: the transaction id goes up by one. Answers what is wrong with it, as words to
+   * follow a colon, and the catalogue is then of no use any more.
+   */
+  apply(changes: readonly CatalogueChange[]): string | undefined {
+    const problem = this.#applyAll(changes, []);
+    if (problem === undefined) this.#transactionId += 1n;
+    return problem;
+  }
+
+  /** Puts the records that a catalogue starts with. Answers what is wrong, as words to follow a colon. */
+  load(volumes: readonly VolumeRecord[]): string | undefined {
+    const nextThinId = this.#nextThinId;
+    const problem = this.#applyAll(volumes.map((volume) => ({ put: volume })), []);
+    this.#nextThinId = nextThinId;
+    if (problem === undefined && this.#byUid.size !== volumes.length) return "a uid belongs to two volumes";
+    return problem;
+  }
+
+  #applyAll(changes: readonly CatalogueChange[], undo: Undo[]): string | undefined {
+    for (const change of changes) {
+      const uid = "put" in change ? change.put.uid : change.remove;
+      const before = this.#byUid.get(uid);
+      const problem = "put" in change ? this.#problemOfPut(change.put) : problemOfRemove(before);
+      if (problem !== undefined) return problem;
+      this.#set(uid, "put" in change ? change.put : undefined);
+      undo.push({ uid, before });
+      if ("put" in change && before?.thinId !== change.put.thinId) {
+        this.#nextThinId = following(change.put.thinId);
+      }
+    }
+    // Between the steps of a rename the names of a volume and its snapshots may differ, at its end not.
+    return this.#problemOfNames(changes);
+  }
+
+  #problemOfPut(record: VolumeRecord): string | undefined {
+    const problem = problemOfRecord(record);
+    if (problem !== undefined) return problem;
+    const sameThinId = this.#byThinId.get(record.thinId);
+    if (sameThinId !== undefined && sameThinId.uid !== record.uid) {
+      return `thin id ${record.thinId} belongs to two volumes`;
+    }
+    if (record.deleting) return undefined;
+    const sameName = this.#byName.get(record.name);
+    if (sameName !== undefined && sameName.uid !== record.uid) {
+      return `the name "${record.name}" belongs to two volumes`;
+    }
+    return undefined;
+  }
+
+  #problemOfNames(changes: readonly CatalogueChange[]): string | undefined {
+    for (const change of changes) {
+      if (!("put" in change)) continue;
+      // A later step may have replaced it.
+      const record = this.#byUid.get(change.put.uid);
+      if (record === undefined || record.deleting) continue;
+      const ownerName = this.nameOf(record.owner);
+      if (ownerName !== null && !record.name.startsWith(`${ownerName}@`)) {
+        return misnamed(record.name, ownerName);
+      }
+      if (!this.#ownedBy.has(record.uid)) continue;
+      for (const snapshot of this.snapshotsOf(record.uid)) {
+        if (!snapshot.name.startsWith(`${record.name}@`)) return misnamed(snapshot.name, record.name);
+      }
+    }
+    return undefined;
+  }
+
+  /** The only place that changes the maps. */
+  #set(uid: string, after: VolumeRecord | undefined): void {
+    const before = this.#byUid.get(uid);
+    if (before !== undefined) {
+      this.#byThinId.delete(before.thinId);
+      if (!before.deleting) this.#byName.delete(before.name);
+      if (before.owner !== null) this.#disown(before.owner, uid);
+    }
+    if (after === undefined) {
+      this.#byUid.delete(uid);
+      return;
+    }
+    this.#byUid.set(uid, after);
+    this.#byThinId.set(after.thinId, after);
+    if (!after.deleting) this.#byName.set(after.name, after);
+    if (after.owner === null) return;
+    const owned = this.#ownedBy.get(after.owner);
+    if (owned === undefined) this.#ownedBy.set(after.owner, new Set([uid]));
+    else owned.add(uid);
+  }
+
+  #disown(owner: string, uid: string): void {
+    const owned = this.#ownedBy.get(owner);
+    assert(owned !== undefined, "an owner knows what it owns");
+    owned.delete(uid);
+    if (owned.size === 0) this.#ownedBy.delete(owner);
+  }
+}
+
+interface Undo {
+  readonly uid: string;
+  readonly before: VolumeRecord | undefined;
+}
+
+/** A catalogue for a pool that is being made (`init`, `import`). Records that break a rule are a defect of the caller. */
+export function catalogueFrom(content: CatalogueContent): Catalogue {
+  const catalogue = new Catalogue(content);
+  const problem = catalogue.load(content.volumes);
+  assert(problem === undefined, "the volumes of a new catalogue keep its rules");
+  return catalogue;
+}
+
+/** A catalogue as the metadata says that it is, and what was in the journal besides. */
+export interface SettledCatalogue {
+  readonly catalogue: Catalogue;
+  /** The line of a change that was never committed, or its torn beginning; undefined if there is none. */
+  readonly dropped: string | undefined;
+  /** True if the journal is one line that holds, so that writing it anew would change nothing. */
+  readonly isCompact: boolean;
+}
+
+/**
+ * Decides which lines of a journal hold, by the trans_id of the metadata's superblock (see catalog_journal.ts), and applies
+ * them. What was dropped must be gone from the file before a line is appended. Throws {@linkcode UserError} if the two
+ * do not belong together, or the journal is damaged.
+ */
+export function settleCatalogue(journal: Journal, transactionId: bigint): SettledCatalogue {
+  const catalogue = new Catalogue(journal.content);
+  const problem = catalogue.load(journal.content.volumes);
+  if (problem !== undefined) throw damaged(1, problem);
+  let dropped = journal.torn;
+  for (const [index, line] of journal.lines.entries()) {
+    const lineNumber = index + 2;
+    if (line.transactionId !== catalogue.transactionId + 1n) {
+      throw damaged(lineNumber, "transactions are missing before it");
+    }
+    // Only the last line can be the one that was begun and never committed.
+    if (
+      catalogue.transactionId === transactionId && index === journal.lines.length - 1 && dropped === undefined
+    ) {
+      dropped = line.text;
+      break;
+    }
+    const problem = catalogue.apply(line.changes);
+    if (problem !== undefined) throw damaged(lineNumber, problem);
+  }
+  if (catalogue.transactionId !== transactionId) {
+    throw new UserError(
+      `The catalogue belongs to transaction ${catalogue.transactionId} of the metadata, which is at ${transactionId}: ` +
+        "another program changed the pool, or one of the two was restored without the other. Bring back the files that " +
+        "belong together, or make a new pool directory around the metadata and the data with `import`.",
+    );
+  }
+  return { catalogue, dropped, isCompact: journal.lines.length === 0 && journal.torn === undefined };
+}
+
+function following(id: number): number {
+  return id === thinIdMax ? 0 : id + 1;
+}
+
+function misnamed(snapshot: string, owner: string): string {
+  return `the snapshot "${snapshot}" belongs to the volume "${owner}"`;
+}
+
+function problemOfRemove(record: VolumeRecord | undefined): string | undefined {
+  return record === undefined ? "a volume that is not there is removed" : undefined;
+}

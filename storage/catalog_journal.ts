@@ -1,0 +1,247 @@
+/**
+ * The catalogue as text: an append-only journal of JSON lines. The first line is the whole catalogue, each following
+ * line one change with the next transaction id. At start the journal is written anew as one line.
+ *
+ * ```
+ * {"format":"gossamer catalog 1","transaction_id":"7","block_size_bytes":65536,"metadata_path":"metadata.img",
+ *  "data_path":"data.img","next_thin_id":2,"volumes":[{"uid":"Qx...","name":"disk0","thin_id":1,...}]}
+ * {"transaction_id":"8","changes":[{"put":{...}},{"remove":"Qx..."}]}
+ * ```
+ *
+ * Which lines hold is decided by the trans_id T in the metadata's superblock. A line is durable before the
+ * metadata is committed with its id, and no second line is written before that commit is done. So, whenever we stop:
+ * - all lines are of T or less: they hold;
+ * - one more line, of T + 1: it was never committed, it is dropped;
+ * - one more line, torn: it was never durable, so never committed; it is dropped if the one before it is of T.
+ * Everything else was not done by us.
+ */
+import type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord } from "./catalog_records.ts";
+import { UserError } from "./errors.ts";
+import { thinId, thinIdMax } from "./ids.ts";
+
+/** The first line of a journal, ended by a newline. */
+export function lineOfSnapshot(content: CatalogueContent): string {
+  return `${
+    JSON.stringify({
+      format: formatName,
+      transaction_id: content.transactionId.toString(),
+      block_size_bytes: content.settings.blockSizeBytes,
+      metadata_path: content.settings.metadataPath,
+      data_path: content.settings.dataPath,
+      next_thin_id: content.nextThinId,
+      volumes: content.volumes.map(jsonOfVolume),
+    })
+  }\n`;
+}
+
+/** A following line, ended by a newline. */
+export function lineOfChanges(transactionId: bigint, changes: readonly CatalogueChange[]): string {
+  return `${
+    JSON.stringify({
+      transaction_id: transactionId.toString(),
+      changes: changes.map((change) => "put" in change ? { put: jsonOfVolume(change.put) } : change),
+    })
+  }\n`;
+}
+
+/** A journal taken apart. Whether its lines hold is not decided yet. */
+export interface Journal {
+  /** The first line. Its settings never change, so they may be used before the metadata is read. */
+  readonly content: CatalogueContent;
+  /** The following lines. */
+  readonly lines: readonly JournalLine[];
+  /** The text of a last line that is not whole. */
+  readonly torn: string | undefined;
+}
+
+/** One change with its transaction id. */
+export interface JournalLine {
+  readonly transactionId: bigint;
+  readonly changes: readonly CatalogueChange[];
+  readonly text: string;
+}
+
+/** Takes a journal apart. Throws {@linkcode UserError} if anything but its last line is malformed. */
+export function readJournal(text: string): Journal {
+  const texts = text.split("\n");
+  // Every line ends in a newline, so the last piece is empty, or a line whose end is missing.
+  if (texts.at(-1) === "") texts.pop();
+  const [firstText = "", ...restTexts] = texts;
+  const content = contentOfJson(jsonOf(firstText), 1);
+  const lines: JournalLine[] = [];
+  for (const [index, lineText] of restTexts.entries()) {
+    const json = jsonOf(lineText);
+    // A sector that did not reach the disk reads as zero bytes, which no JSON text holds: such a line is torn as well.
+    if (json === undefined && index === restTexts.length - 1) return { content, lines, torn: lineText };
+    lines.push({ ...changesOfJson(json, index + 2), text: lineText });
+  }
+  return { content, lines, torn: undefined };
+}
+
+/** The error for a journal that we did not write like this. */
+export function damaged(lineNumber: number, problem: string): UserError {
+  return new UserError(
+    `The catalogue of the pool is damaged in line ${lineNumber}: ${problem}. Bring it back from a copy, or make a new ` +
+      "pool directory around the metadata and the data with `import`.",
+  );
+}
+
+const formatName = "gossamer catalog 1";
+
+/** Undefined if the text is not JSON; null and the like are for the caller to refuse. */
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function contentOfJson(json: unknown, lineNumber: number): CatalogueContent {
+  const fields = new Fields(json, lineNumber);
+  const format = fields.text("format");
+  if (format !== formatName) {
+    throw new UserError(
+      `The catalogue of the pool has the format ${
+        JSON.stringify(format)
+      }, and this program reads "${formatName}". ` +
+        "Use the version that wrote it.",
+    );
+  }
+  const content: CatalogueContent = {
+    transactionId: fields.transactionId(),
+    settings: settingsOfFields(fields),
+    nextThinId: fields.integer("next_thin_id", 0, thinIdMax),
+    volumes: fields.list("volumes").map((volume) => volumeOfJson(volume, lineNumber)),
+  };
+  fields.end();
+  return content;
+}
+
+function settingsOfFields(fields: Fields): PoolSettings {
+  return {
+    blockSizeBytes: fields.integer("block_size_bytes", 1),
+    metadataPath: fields.text("metadata_path"),
+    dataPath: fields.text("data_path"),
+  };
+}
+
+function changesOfJson(json: unknown, lineNumber: number): Omit<JournalLine, "text"> {
+  const fields = new Fields(json, lineNumber);
+  const transactionId = fields.transactionId();
+  const changes = fields.list("changes").map((change) => changeOfJson(change, lineNumber));
+  fields.end();
+  return { transactionId, changes };
+}
+
+function changeOfJson(json: unknown, lineNumber: number): CatalogueChange {
+  const fields = new Fields(json, lineNumber);
+  const change: CatalogueChange = fields.has("put")
+    ? { put: volumeOfJson(fields.take("put"), lineNumber) }
+    : { remove: fields.text("remove") };
+  fields.end();
+  return change;
+}
+
+function volumeOfJson(json: unknown, lineNumber: number): VolumeRecord {
+  const fields = new Fields(json, lineNumber);
+  const record: VolumeRecord = {
+    uid: fields.text("uid"),
+    name: fields.text("name"),
+    thinId: thinId(fields.integer("thin_id")),
+    sizeBytes: fields.integer("size_bytes"),
+    readOnly: fields.boolean("read_only"),
+    origin: fields.textOrNull("origin"),
+    owner: fields.textOrNull("owner"),
+    created: fields.textOrNull("created"),
+    ...(fields.has("deleting") && fields.boolean("deleting") ? { deleting: true } : {}),
+    ...(fields.has("trim_from_bytes") ? { trimFromBytes: fields.integer("trim_from_bytes") } : {}),
+  };
+  fields.end();
+  return record;
+}
+
+function jsonOfVolume(record: VolumeRecord): unknown {
+  return {
+    uid: record.uid,
+    name: record.name,
+    thin_id: record.thinId,
+    size_bytes: record.sizeBytes,
+    read_only: record.readOnly,
+    origin: record.origin,
+    owner: record.owner,
+    created: record.created,
+    // JSON leaves out what is undefined.
+    deleting: record.deleting,
+    trim_from_bytes: record.trimFromBytes,
+  };
+}
+
+/** The largest 64-bit transaction id. */
+export const transactionIdMax = (1n << 64n) - 1n;
+
+/** Takes the fields of a JSON object one by one, and refuses what is missing, of another type, or left over. */
+class Fields {
+  readonly #fields: Map<string, unknown>;
+  readonly #lineNumber: number;
+
+  constructor(json: unknown, lineNumber: number) {
+    this.#lineNumber = lineNumber;
+    if (typeof json !== "object" || json === null || Array.isArray(json)) {
+      throw damaged(lineNumber, "it is not what a line of a catalogue is");
+    }
+    this.#fields = new Map(Object.entries(json));
+  }
+
+  has(name: string): boolean {
+    return this.#fields.has(name);
+  }
+
+  take(name: string): unknown {
+    const value = this.#fields.get(name);
+    this.#fields.delete(name);
+    return value;
+  }
+
+  text(name: string): string {
+    const value = this.take(name);
+    return typeof value === "string" ? value : this.#refuse(name);
+  }
+
+  textOrNull(name: string): string | null {
+    const value = this.take(name);
+    return typeof value === "string" || value === null ? value : this.#refuse(name);
+  }
+
+  boolean(name: string): boolean {
+    const value = this.take(name);
+    return typeof value === "boolean" ? value : this.#refuse(name);
+  }
+
+  integer(name: string, min = 0, max: number = Number.MAX_SAFE_INTEGER): number {
+    const value = this.take(name);
+    const isFit = typeof value === "number" && Number.isSafeInteger(value) && value >= min && value <= max;
+    return isFit ? value : this.#refuse(name);
+  }
+
+  list(name: string): unknown[] {
+    const value = this.take(name);
+    return Array.isArray(value) ? value : this.#refuse(name);
+  }
+
+  /** 64 bits do not fit a JSON number, so it is a string of decimal digits. */
+  transactionId(): bigint {
+    const text = this.text("transaction_id");
+    const value = /^\d{1,20}$/.test(text) ? BigInt(text) : -1n;
+    return value >= 0n && value <= transactionIdMax ? value : this.#refuse("transaction_id");
+  }
+
+  end(): void {
+    // Dropping what a later version may have put there would lose it at the next start.
+    for (const name of this.#fields.keys()) throw damaged(this.#lineNumber, `"${name}" is not known here`);
+  }
+
+  #refuse(name: string): never {
+    throw damaged(this.#lineNumber, `"${name}" is missing or malformed`);
+  }
+}

@@ -1,0 +1,81 @@
+/** The records of the catalogue, and what makes a single one well-formed. */
+import { type ThinId, thinIdMax } from "./ids.ts";
+import { problemOfName } from "./names.ts";
+
+/** A volume or snapshot. Records are never changed in place. */
+export interface VolumeRecord {
+  /** Random, never used twice; what other records refer to. */
+  readonly uid: string;
+  /** `VOL`, or `VOL@SNAP` for a snapshot. */
+  readonly name: string;
+  readonly thinId: ThinId;
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  /** The uid of what it was made from; it may be gone by now. */
+  readonly origin: string | null;
+  /** Of a snapshot, the uid of the volume whose renames it follows; it may be gone by now. */
+  readonly owner: string | null;
+  /** RFC 3339, UTC. */
+  readonly created: string | null;
+  /** Its name is free already; its mappings are being removed. */
+  readonly deleting?: true;
+  /** Mappings at and after this byte are being removed: it became smaller. */
+  readonly trimFromBytes?: number;
+}
+
+/** What is fixed when a pool is made. */
+export interface PoolSettings {
+  readonly blockSizeBytes: number;
+  /** Absolute, or relative to the pool directory. */
+  readonly metadataPath: string;
+  /** Absolute, or relative to the pool directory. */
+  readonly dataPath: string;
+}
+
+/** One step of a change; steps are applied in order, all or none. */
+export type CatalogueChange =
+  /** Adds the record, or replaces the one of the same uid. */
+  | { readonly put: VolumeRecord }
+  /** Removes the record of this uid. */
+  | { readonly remove: string };
+
+/** Everything that the catalogue holds. */
+export interface CatalogueContent {
+  /** The metadata superblock's trans_id that this belongs to: 64 bits. */
+  readonly transactionId: bigint;
+  readonly settings: PoolSettings;
+  /** Where the search for an unused thin id begins. */
+  readonly nextThinId: number;
+  readonly volumes: readonly VolumeRecord[];
+}
+
+/** What is wrong with a record by itself, as words to follow a colon. */
+export function problemOfRecord(record: VolumeRecord): string | undefined {
+  if (!isUid(record.uid)) return "a uid is malformed";
+  if (record.origin !== null && !isUid(record.origin)) return "an origin is malformed";
+  if (record.owner !== null && !isUid(record.owner)) return "an owner is malformed";
+  if (problemOfName(record.name) !== undefined) return "a name is malformed";
+  const isSnapshot = record.name.includes("@");
+  if (isSnapshot && !record.readOnly) return `the snapshot "${record.name}" is writable`;
+  if (!isSnapshot && record.owner !== null) return `"${record.name}" is no snapshot and has an owner`;
+  if (!isInteger(record.thinId, 0, thinIdMax)) return "a thin id is out of range";
+  if (!isInteger(record.sizeBytes, 512, Number.MAX_SAFE_INTEGER) || record.sizeBytes % 512 !== 0) {
+    return `the size of "${record.name}" is not a positive multiple of 512 bytes`;
+  }
+  if (record.trimFromBytes !== undefined && !isInteger(record.trimFromBytes, 0, Number.MAX_SAFE_INTEGER)) {
+    return `the place from which "${record.name}" is trimmed is out of range`;
+  }
+  if (record.created !== null && !rfc3339.test(record.created)) return "a time of creation is malformed";
+  return undefined;
+}
+
+const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/;
+const uidPattern = /^[A-Za-z0-9_-]{1,64}$/;
+
+function isUid(text: string): boolean {
+  return uidPattern.test(text);
+}
+
+function isInteger(value: number, min: number, max: number): boolean {
+  return Number.isSafeInteger(value) && value >= min && value <= max;
+}
