@@ -1,0 +1,189 @@
+/**
+ * BlockDevice: the data device or the metadata device.
+ *
+ * Owns: the device port and the operations it has not answered yet. A device that answers at once (a page-cached
+ * file) is answered for in the same turn; one that answers later posts the completion.
+ *
+ * Failure policy: an I/O error is an answer, never a defect.
+ */
+import { present, unreachable } from "../storage/assert.ts";
+import type { DevicePort, IoDone, IoResult } from "../storage/device/port.ts";
+import { ioOk } from "../storage/device/port.ts";
+import type { Actor, Address, Message, Request } from "./kernel/address.ts";
+import { unasked } from "./kernel/address.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import { ask, type Steps } from "./kernel/task.ts";
+import { copyBytesMax, discardBytesMax } from "./limits.ts";
+
+/** Fill the buffer from the device. The buffer is the device's until the answer. */
+export interface DeviceRead extends Request<IoResult> {
+  readonly type: "read";
+  readonly offsetBytes: number;
+  readonly buffer: Uint8Array;
+}
+
+/** Write the buffer. Not durable before a flush. */
+export interface DeviceWrite extends Request<IoResult> {
+  readonly type: "write";
+  readonly offsetBytes: number;
+  readonly buffer: Uint8Array;
+}
+
+/** Make the range read as zeroes; nothing is done where the host stores nothing anyway. */
+export interface DeviceZero extends Request<IoResult> {
+  readonly type: "zero";
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** Copy a range inside the device. */
+export interface DeviceCopy extends Request<IoResult> {
+  readonly type: "copy";
+  readonly fromBytes: number;
+  readonly toBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** Give the range back to the host. */
+export interface DeviceDiscard extends Request<IoResult> {
+  readonly type: "discard";
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** Make every write answered before durable. */
+export interface DeviceFlush extends Request<IoResult> {
+  readonly type: "flush";
+}
+
+/** From the edge: a pending operation has ended. */
+export interface DeviceCompleted extends Message {
+  readonly type: "completed";
+  readonly operation: number;
+  readonly result: IoResult;
+}
+
+export type DeviceRequest = DeviceRead | DeviceWrite | DeviceZero | DeviceCopy | DeviceDiscard | DeviceFlush;
+export type BlockDeviceMessage = DeviceRequest | DeviceCompleted;
+
+/** The stubs of one device. Offsets and lengths are bytes on the device. */
+export class DeviceStub {
+  constructor(
+    readonly address: Address<BlockDeviceMessage>,
+    readonly sizeBytes: number,
+    /** True if discarded ranges give space back and read as zeroes. */
+    readonly canDiscard: boolean,
+  ) {}
+
+  *read(buffer: Uint8Array, offsetBytes: number): Steps<IoResult> {
+    const request: DeviceRead = { type: "read", replyTo: unasked, offsetBytes, buffer };
+    return yield* ask(this.address, request);
+  }
+
+  *write(buffer: Uint8Array, offsetBytes: number): Steps<IoResult> {
+    const request: DeviceWrite = { type: "write", replyTo: unasked, offsetBytes, buffer };
+    return yield* ask(this.address, request);
+  }
+
+  /** Zeroes any length, in pieces. */
+  *zero(offsetBytes: number, lengthBytes: number): Steps<IoResult> {
+    for (let at = 0; at < lengthBytes; at += copyBytesMax) {
+      const length = Math.min(copyBytesMax, lengthBytes - at);
+      const request: DeviceZero = {
+        type: "zero",
+        replyTo: unasked,
+        offsetBytes: offsetBytes + at,
+        lengthBytes: length,
+      };
+      const result = yield* ask(this.address, request);
+      if (result.kind !== "ok") return result;
+    }
+    return ioOk;
+  }
+
+  /** Copies any length, in pieces. */
+  *copy(fromBytes: number, toBytes: number, lengthBytes: number): Steps<IoResult> {
+    for (let at = 0; at < lengthBytes; at += copyBytesMax) {
+      const request: DeviceCopy = {
+        type: "copy",
+        replyTo: unasked,
+        fromBytes: fromBytes + at,
+        toBytes: toBytes + at,
+        lengthBytes: Math.min(copyBytesMax, lengthBytes - at),
+      };
+      const result = yield* ask(this.address, request);
+      if (result.kind !== "ok") return result;
+    }
+    return ioOk;
+  }
+
+  /** Discards any length, in pieces. */
+  *discard(offsetBytes: number, lengthBytes: number): Steps<IoResult> {
+    for (let at = 0; at < lengthBytes; at += discardBytesMax) {
+      const request: DeviceDiscard = {
+        type: "discard",
+        replyTo: unasked,
+        offsetBytes: offsetBytes + at,
+        lengthBytes: Math.min(discardBytesMax, lengthBytes - at),
+      };
+      const result = yield* ask(this.address, request);
+      if (result.kind !== "ok") return result;
+    }
+    return ioOk;
+  }
+
+  *flush(): Steps<IoResult> {
+    const request: DeviceFlush = { type: "flush", replyTo: unasked };
+    return yield* ask(this.address, request);
+  }
+}
+
+export class BlockDevice implements Actor<BlockDeviceMessage> {
+  readonly #kernel: Kernel;
+  readonly #self: Address<BlockDeviceMessage>;
+  readonly #port: DevicePort;
+  readonly #pending = new Map<number, DeviceRequest>();
+  #operationLast = 0;
+
+  constructor(kernel: Kernel, self: Address<BlockDeviceMessage>, port: DevicePort) {
+    this.#kernel = kernel;
+    this.#self = self;
+    this.#port = port;
+  }
+
+  receive(message: BlockDeviceMessage): void {
+    if (message.type === "completed") {
+      const request = present(this.#pending.get(message.operation), "an operation was completed twice");
+      this.#pending.delete(message.operation);
+      this.#kernel.reply(request, message.result);
+      return;
+    }
+    this.#operationLast += 1;
+    const operation = this.#operationLast;
+    const result = this.#start(message, (result) => {
+      this.#kernel.post(this.#self, { type: "completed", operation, result });
+    });
+    if (result === "pending") this.#pending.set(operation, message);
+    else this.#kernel.reply(message, result);
+  }
+
+  #start(request: DeviceRequest, done: IoDone): IoResult | "pending" {
+    switch (request.type) {
+      case "read":
+        return this.#port.read(request.buffer, request.offsetBytes, done);
+      case "write":
+        return this.#port.write(request.buffer, request.offsetBytes, done);
+      case "zero":
+        if (this.#port.isHole(request.offsetBytes, request.lengthBytes)) return ioOk;
+        return this.#port.zero(request.offsetBytes, request.lengthBytes, done);
+      case "copy":
+        return this.#port.copy(request.fromBytes, request.toBytes, request.lengthBytes, done);
+      case "discard":
+        return this.#port.discard(request.offsetBytes, request.lengthBytes, done);
+      case "flush":
+        return this.#port.flush(done);
+      default:
+        return unreachable(request);
+    }
+  }
+}

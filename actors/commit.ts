@@ -1,0 +1,90 @@
+/**
+ * The commit, and the two small tasks beside it, as message sequences of the metadata actor.
+ *
+ * Order of a commit, and what a crash finds after each step:
+ *
+ *  1. Freeze. Nothing is on disk: the last commit.
+ *  2. Flush the data device, and beside it write the frozen blocks and flush the metadata device. The frozen
+ *     blocks lie where the last commit has nothing, so it is still whole: the last commit. A mapping is frozen
+ *     only after its data was accepted by the data device (remap.ts), so this data flush makes it durable.
+ *  3. Write the superblock. It is one sector of changes, so it is there or not: the last commit or this one,
+ *     and this one's blocks and data are durable already. Were it written before the data flush, a crash here
+ *     could publish mappings to blocks that still hold somebody's old bytes.
+ *  4. Flush the metadata device: this commit.
+ *
+ * Only then are the waiters answered, and blocks that this commit freed may be used again.
+ */
+import type { MetadataBlock } from "../storage/ids.ts";
+import { metadataBlockSizeBytes } from "../storage/ids.ts";
+import { ioOk, type IoResult } from "../storage/device/port.ts";
+import type { DeviceStub } from "./block_device.ts";
+import { join, type Steps } from "./kernel/task.ts";
+import { commitWritesMax } from "./limits.ts";
+import type { Frozen, MetadataStub } from "./metadata_messages.ts";
+
+/** Commits everything done so far and tells the metadata actor how it went. */
+export function* commitTask(metadata: MetadataStub, data: DeviceStub, device: DeviceStub): Steps<void> {
+  const frozen = yield* metadata.freeze();
+  let failure: string | undefined;
+  if (frozen.kind === "frozen") failure = yield* writeCommit(data, device, frozen);
+  else if (frozen.kind === "clean") failure = failureOf(yield* data.flush(), "flushing the data device");
+  else failure = `the transaction could not be completed: ${frozen.kind}`;
+  metadata.kernel.tell(metadata.address, {
+    type: "commitEnded",
+    failure,
+    wasClean: frozen.kind === "clean",
+  });
+}
+
+function* writeCommit(
+  data: DeviceStub,
+  device: DeviceStub,
+  frozen: Frozen & { readonly kind: "frozen" },
+): Steps<string | undefined> {
+  const [dataFlushed, blocksWritten] = yield* join("commit part", [
+    data.flush(),
+    writeBlocks(device, frozen.blocks),
+  ]);
+  const failure = failureOf(dataFlushed!, "flushing the data device") ??
+    failureOf(blocksWritten!, "writing metadata blocks");
+  if (failure !== undefined) return failure;
+  return failureOf(yield* device.write(frozen.superblock, 0), "writing the superblock") ??
+    failureOf(yield* device.flush(), "flushing the superblock");
+}
+
+function* writeBlocks(
+  device: DeviceStub,
+  blocks: readonly { readonly block: MetadataBlock; readonly bytes: Uint8Array }[],
+): Steps<IoResult> {
+  for (let at = 0; at < blocks.length; at += commitWritesMax) {
+    const writes = blocks.slice(at, at + commitWritesMax)
+      .map(({ block, bytes }) => device.write(bytes, block * metadataBlockSizeBytes));
+    const results = yield* join("write", writes);
+    const failed = results.find((result) => result.kind !== "ok");
+    if (failed !== undefined) return failed;
+  }
+  return yield* device.flush();
+}
+
+function failureOf(result: IoResult, action: string): string | undefined {
+  if (result.kind === "ok") return undefined;
+  return `${action}: ${result.kind === "noSpace" ? "no space on the host" : result.reason}`;
+}
+
+/** Reads one metadata block for the operations that miss it. */
+export function* fetchTask(metadata: MetadataStub, device: DeviceStub, block: MetadataBlock): Steps<void> {
+  const bytes = new Uint8Array(metadataBlockSizeBytes);
+  const result = yield* device.read(bytes, block * metadataBlockSizeBytes);
+  metadata.kernel.tell(metadata.address, { type: "fetched", block, bytes, result });
+}
+
+/**
+ * After a failed commit: mark the last durable superblock. If this fails too, the mark is missing and the pool
+ * opens from the last commit, which is sound; nothing was answered that is not in it.
+ */
+export function* needsCheckTask(device: DeviceStub, superblock: Uint8Array): Steps<IoResult> {
+  const written = yield* device.write(superblock, 0);
+  if (written.kind !== "ok") return written;
+  const flushed = yield* device.flush();
+  return flushed.kind === "ok" ? ioOk : flushed;
+}

@@ -1,0 +1,417 @@
+/**
+ * DataAllocator: finds free data blocks and leases them to bios.
+ *
+ * Owns: the search cursor, the free blocks it has fetched, the leases, and the quarantine. The counts themselves
+ * are the metadata actor's. A block may be leased when nothing references it in the current state (metadata
+ * says so), in the commit in progress and in the last durable one (the quarantine says so): design I7.
+ *
+ * The life of a freed block: `freed` (somebody unmapped it) -> `frozen` (a commit that does not map it has
+ * begun) -> `durable` (that commit is on disk) -> passed down to the host -> free. If we stop before `durable`,
+ * the last commit may still map the block, and its bytes are untouched; passing it down any earlier would
+ * show zeroes through that mapping.
+ *
+ * Failure policy: no space is an answer; a passdown that fails is ignored, as in dm-thin: the unmapping stands,
+ * and a block that is not known to be a hole is zeroed when it is provisioned.
+ */
+import { assert, unreachable } from "../storage/assert.ts";
+import { BlockSet, type DBlockRun } from "../storage/block_set.ts";
+import { type DBlock, dblock } from "../storage/ids.ts";
+import type { DeviceStub } from "./block_device.ts";
+import type { Actor, Address, Message, Request } from "./kernel/address.ts";
+import { unasked } from "./kernel/address.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import { ask, type Steps } from "./kernel/task.ts";
+import { freeBlocksFetched } from "./limits.ts";
+import { lockRange } from "./lock_region.ts";
+import type { DataLocks } from "./data_locks.ts";
+import type { MetadataStub } from "./metadata_messages.ts";
+
+/** A block, or none. */
+export type Allocation =
+  | { readonly kind: "allocated"; readonly dblock: DBlock }
+  | { readonly kind: "noDataSpace" }
+  | { readonly kind: "failed" };
+
+/** Lease a free data block. */
+export interface Allocate extends Request<Allocation> {
+  readonly type: "allocate";
+}
+
+/** The leased block is mapped now. */
+export interface Keep extends Message {
+  readonly type: "keep";
+  readonly dblock: DBlock;
+}
+
+/** The leased block was not used. */
+export interface GiveBack extends Message {
+  readonly type: "giveBack";
+  readonly dblock: DBlock;
+}
+
+/** If blocks wait in quarantine, commit, pass them down and answer true; else answer false at once. */
+export interface Reclaim extends Request<boolean> {
+  readonly type: "reclaim";
+}
+
+/** From the metadata actor: nothing references these blocks any more. */
+export interface Freed extends Message {
+  readonly type: "freed";
+  readonly runs: readonly DBlockRun[];
+}
+
+/** From the metadata actor: a commit has begun; what was freed before is freed in it. */
+export interface FrozenNotice extends Message {
+  readonly type: "frozen";
+}
+
+/** From the metadata actor: that commit is durable. */
+export interface DurableNotice extends Message {
+  readonly type: "durable";
+}
+
+/** From the search task: what it found. */
+export interface Found extends Message {
+  readonly type: "found";
+  readonly runs: readonly DBlockRun[];
+  readonly next: DBlock;
+  readonly failed: boolean;
+}
+
+/** From the passdown task: its blocks have been given back to the host. */
+export interface PassedDown extends Message {
+  readonly type: "passedDown";
+}
+
+/** From the reclaim task: the commit failed, and with it the pool. */
+export interface ReclaimFailed extends Message {
+  readonly type: "reclaimFailed";
+}
+
+/** How many blocks are in quarantine. */
+export interface AskQuarantined extends Request<number> {
+  readonly type: "quarantined";
+}
+
+export type DataAllocatorMessage =
+  | Allocate
+  | Keep
+  | GiveBack
+  | Reclaim
+  | Freed
+  | FrozenNotice
+  | DurableNotice
+  | Found
+  | PassedDown
+  | ReclaimFailed
+  | AskQuarantined;
+
+/** The stubs of the allocator. */
+export class AllocatorStub {
+  constructor(readonly kernel: Kernel, readonly address: Address<DataAllocatorMessage>) {}
+
+  /** Leases a block. Wrap it in a {@linkcode Lease}, or it is lost until the pool is reopened. */
+  *allocate(): Steps<Allocation> {
+    const request: Allocate = { type: "allocate", replyTo: unasked };
+    return yield* ask(this.address, request);
+  }
+
+  *reclaim(): Steps<boolean> {
+    const request: Reclaim = { type: "reclaim", replyTo: unasked };
+    return yield* ask(this.address, request);
+  }
+
+  *quarantined(): Steps<number> {
+    const request: AskQuarantined = { type: "quarantined", replyTo: unasked };
+    return yield* ask(this.address, request);
+  }
+}
+
+/** A leased block: given back when disposed of, unless kept. */
+export class Lease implements Disposable {
+  #kept = false;
+
+  constructor(readonly allocator: AllocatorStub, readonly dblock: DBlock) {}
+
+  /** The block is mapped: it is metadata's from now on. */
+  keep(): void {
+    this.#kept = true;
+    this.allocator.kernel.tell(this.allocator.address, { type: "keep", dblock: this.dblock });
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#kept) return;
+    this.allocator.kernel.tell(this.allocator.address, { type: "giveBack", dblock: this.dblock });
+  }
+}
+
+const runBlocksMax = 2 ** 16;
+
+export class DataAllocator implements Actor<DataAllocatorMessage> {
+  readonly #kernel: Kernel;
+  readonly #self: Address<DataAllocatorMessage>;
+  readonly #metadata: MetadataStub;
+  readonly #device: DeviceStub;
+  readonly #locks: DataLocks;
+  readonly #blockSizeBytes: number;
+  readonly #dataBlocks: number;
+
+  /** Free blocks in hand: none is leased or in quarantine. How much of the first run is used. */
+  #free: DBlockRun[] = [];
+  #freeUsed = 0;
+  /** Leased, or given back and waiting to be leased again: unreferenced, but not to be fetched a second time. */
+  readonly #leased = new BlockSet();
+  readonly #givenBack: DBlock[] = [];
+
+  #cursor = dblock(0);
+  #waiting: Allocate[] = [];
+  /** Blocks that the search in progress has still to pass before it has seen the whole device. */
+  #searchLeft = 0;
+  #searching = false;
+
+  /** Freed since the last freeze, and in the commit in progress. */
+  #freedNow = new BlockSet();
+  #freedFrozen = new BlockSet();
+  /** Durable and waiting for the passdown in progress to end; and what that one is about. */
+  #freedDurable = new BlockSet();
+  #passingDown: BlockSet | undefined;
+
+  /** Commits begun, durable, and passed down: how far each has come, to know whom to answer. */
+  #commitsFrozen = 0;
+  #commitsDurable = 0;
+  #commitsPassingDown = 0;
+  #commitsPassedDown = 0;
+  #reclaims: { readonly request: Reclaim; readonly commits: number }[] = [];
+
+  constructor(
+    kernel: Kernel,
+    self: Address<DataAllocatorMessage>,
+    pool: {
+      readonly metadata: MetadataStub;
+      readonly device: DeviceStub;
+      readonly locks: DataLocks;
+      readonly blockSizeBytes: number;
+      readonly dataBlocks: number;
+    },
+  ) {
+    this.#kernel = kernel;
+    this.#self = self;
+    this.#metadata = pool.metadata;
+    this.#device = pool.device;
+    this.#locks = pool.locks;
+    this.#blockSizeBytes = pool.blockSizeBytes;
+    this.#dataBlocks = pool.dataBlocks;
+  }
+
+  receive(message: DataAllocatorMessage): void {
+    switch (message.type) {
+      case "allocate":
+        this.#waiting.push(message);
+        return this.#serve();
+      case "keep":
+        return this.#leased.delete(message.dblock);
+      case "giveBack":
+        this.#givenBack.push(message.dblock);
+        return this.#serve();
+      case "reclaim":
+        return this.#reclaim(message);
+      case "freed":
+        for (const run of message.runs) this.#freedNow.addRun(run);
+        return;
+      case "frozen":
+        assert(this.#freedFrozen.size === 0, "a commit began before the last one was durable");
+        this.#commitsFrozen += 1;
+        this.#freedFrozen = this.#freedNow;
+        this.#freedNow = new BlockSet();
+        return;
+      case "durable":
+        return this.#durable();
+      case "found":
+        return this.#found(message);
+      case "passedDown":
+        this.#passingDown = undefined;
+        this.#commitsPassedDown = this.#commitsPassingDown;
+        this.#answerReclaims(this.#commitsPassedDown, true);
+        return this.#passDown();
+      case "reclaimFailed":
+        return this.#answerReclaims(Infinity, false);
+      case "quarantined":
+        return this.#kernel.reply(message, this.#quarantinedCount());
+      default:
+        return unreachable(message);
+    }
+  }
+
+  /** Leases blocks to whoever waits, as far as they are in hand; else searches the whole device once. */
+  #serve(): void {
+    if (this.#lease() || this.#searching) return;
+    this.#searchLeft = this.#dataBlocks;
+    this.#search();
+  }
+
+  /** True if nobody waits any more. */
+  #lease(): boolean {
+    while (this.#waiting.length > 0) {
+      const block = this.#takeFree();
+      if (block === undefined) return false;
+      this.#kernel.reply(this.#waiting.shift()!, { kind: "allocated", dblock: block });
+    }
+    return true;
+  }
+
+  /** A block in hand, which is leased from now on. */
+  #takeFree(): DBlock | undefined {
+    const back = this.#givenBack.pop();
+    if (back !== undefined) return back;
+    const run = this.#free[0];
+    if (run === undefined) return undefined;
+    const block = dblock(run.begin + this.#freeUsed);
+    this.#leased.add(block);
+    this.#freeUsed += 1;
+    if (this.#freeUsed === run.length) {
+      this.#free.shift();
+      this.#freeUsed = 0;
+    }
+    return block;
+  }
+
+  /**
+   * Takes found blocks in hand, except those leased or in quarantine. This is decided when they arrive and not
+   * when they are leased: a block that is leased now and mapped later is no longer barred then, and not free.
+   */
+  #takeInHand(run: DBlockRun): void {
+    let begin = run.begin as number;
+    const end = run.begin + run.length;
+    for (let block = begin; block < end; block += 1) {
+      if (!this.#isBarred(dblock(block))) continue;
+      if (block > begin) this.#free.push({ begin: dblock(begin), length: block - begin });
+      begin = block + 1;
+    }
+    if (end > begin) this.#free.push({ begin: dblock(begin), length: end - begin });
+  }
+
+  #isBarred(block: DBlock): boolean {
+    return this.#leased.has(block) || this.#freedNow.has(block) || this.#freedFrozen.has(block) ||
+      this.#freedDurable.has(block) || (this.#passingDown?.has(block) ?? false);
+  }
+
+  #search(): void {
+    if (this.#searchLeft === 0) return this.#refuseWaiting("noDataSpace");
+    this.#searching = true;
+    this.#kernel.start("search", searchTask(this.#kernel, this.#self, this.#metadata, this.#cursor));
+  }
+
+  /** The search goes from the cursor to the end of the device, and on from 0. */
+  #found(message: Found): void {
+    this.#searching = false;
+    if (message.failed) return this.#refuseWaiting("failed");
+    const passed = message.next - this.#cursor;
+    assert(passed > 0, "a search made no progress");
+    this.#searchLeft = Math.max(0, this.#searchLeft - passed);
+    this.#cursor = message.next >= this.#dataBlocks ? dblock(0) : message.next;
+    for (const run of message.runs) this.#takeInHand(run);
+    if (!this.#lease()) this.#search();
+  }
+
+  #refuseWaiting(kind: "noDataSpace" | "failed"): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const request of waiting) this.#kernel.reply(request, { kind });
+  }
+
+  #reclaim(request: Reclaim): void {
+    if (this.#quarantinedCount() === 0) return this.#kernel.reply(request, false);
+    // What is not frozen yet needs one more commit; the rest comes out of quarantine by itself.
+    const commits = this.#commitsFrozen + (this.#freedNow.size > 0 ? 1 : 0);
+    this.#reclaims.push({ request, commits });
+    if (commits > this.#commitsFrozen) {
+      this.#kernel.start("reclaim", reclaimTask(this.#kernel, this.#self, this.#metadata));
+    }
+  }
+
+  #durable(): void {
+    this.#commitsDurable = this.#commitsFrozen;
+    for (const run of this.#freedFrozen.runs(runBlocksMax)) this.#freedDurable.addRun(run);
+    this.#freedFrozen = new BlockSet();
+    this.#passDown();
+  }
+
+  #passDown(): void {
+    if (this.#passingDown !== undefined) return;
+    this.#commitsPassingDown = this.#commitsDurable;
+    if (this.#freedDurable.size === 0) {
+      this.#commitsPassedDown = this.#commitsDurable;
+      return this.#answerReclaims(this.#commitsPassedDown, true);
+    }
+    this.#passingDown = this.#freedDurable;
+    this.#freedDurable = new BlockSet();
+    const runs = this.#passingDown.runs(runBlocksMax);
+    const task = passdownTask(
+      this.#kernel,
+      this.#self,
+      this.#device,
+      this.#locks,
+      runs,
+      this.#blockSizeBytes,
+    );
+    this.#kernel.start("passdown", task);
+  }
+
+  #answerReclaims(commits: number, answer: boolean): void {
+    const waiting = this.#reclaims;
+    this.#reclaims = [];
+    for (const reclaim of waiting) {
+      if (reclaim.commits <= commits) this.#kernel.reply(reclaim.request, answer);
+      else this.#reclaims.push(reclaim);
+    }
+  }
+
+  #quarantinedCount(): number {
+    return this.#freedNow.size + this.#freedFrozen.size + this.#freedDurable.size +
+      (this.#passingDown?.size ?? 0);
+  }
+}
+
+function* searchTask(
+  kernel: Kernel,
+  allocator: Address<DataAllocatorMessage>,
+  metadata: MetadataStub,
+  from: DBlock,
+): Steps<void> {
+  const found = yield* metadata.findFree(from, freeBlocksFetched);
+  if (found.kind === "free") {
+    kernel.tell(allocator, { type: "found", runs: found.runs, next: found.next, failed: false });
+  } else kernel.tell(allocator, { type: "found", runs: [], next: from, failed: true });
+}
+
+function* reclaimTask(
+  kernel: Kernel,
+  allocator: Address<DataAllocatorMessage>,
+  metadata: MetadataStub,
+): Steps<void> {
+  const committed = yield* metadata.commit();
+  // The allocator hears of a commit that succeeds; after one that fails nobody may wait for ever.
+  if (committed.kind !== "done") kernel.tell(allocator, { type: "reclaimFailed" });
+}
+
+/** Punches the runs out of the host's file, each under the data lock: no copy reads a block meanwhile. */
+function* passdownTask(
+  kernel: Kernel,
+  allocator: Address<DataAllocatorMessage>,
+  device: DeviceStub,
+  locks: DataLocks,
+  runs: readonly DBlockRun[],
+  blockSizeBytes: number,
+): Steps<void> {
+  if (device.canDiscard) {
+    for (const run of runs) {
+      using _lock = yield* lockRange(
+        locks.regionsOf(run.begin, run.begin + run.length),
+        run.begin,
+        run.begin + run.length,
+      );
+      yield* device.discard(run.begin * blockSizeBytes, run.length * blockSizeBytes);
+    }
+  }
+  kernel.tell(allocator, { type: "passedDown" });
+}

@@ -1,0 +1,398 @@
+/**
+ * The actor kernel: one synchronous delivery loop for all actors and tasks of a pool.
+ *
+ * `tell` appends to the receiver's mailbox and never runs the receiver. `run` delivers until nobody is ready;
+ * it is not re-entrant: called from inside, or from a port while it runs, it only notes that there is work.
+ * Per sender and receiver the order of messages is kept; nothing else about order is promised.
+ *
+ * Supervision (design I10): an uncaught error in an actor or task is a defect. Delivery stops before another
+ * message is processed, every task gets `return()` so that its `using` declarations run (their messages go
+ * nowhere), and `onDefect` hears of it once. Nothing is restarted; restart is crash recovery.
+ */
+import { assert, Defect, present } from "../../storage/assert.ts";
+import type { Actor, Address, Message, ReplyTo, Request } from "./address.ts";
+import { Mailbox } from "./mailbox.ts";
+import { type ClockPort, fifo, type SchedulerPolicy } from "./ports.ts";
+import { ReadyQueue } from "./ready_queue.ts";
+import type { Call, Steps } from "./task.ts";
+import { type Timer, Timers } from "./timers.ts";
+import { describe, describeMessage, type TraceEvent, type TraceSink } from "./trace.ts";
+
+/** A slot is reused; the generation above it tells a stale address or answer from a fresh one. */
+const slotsMax = 2 ** 20;
+
+/** Turns before the loop lets the event loop have its turn, so that completions and sockets are heard. */
+const turnsPerRunMax = 4096;
+
+interface Cell {
+  readonly name: string;
+  readonly actor: Actor<Message>;
+  readonly mailbox: Mailbox;
+  /** It stands in the ready queue, or has its turn now. */
+  ready: boolean;
+}
+
+interface Task {
+  readonly slot: number;
+  generation: number;
+  name: string;
+  steps: Steps<unknown> | undefined;
+  /** What resumes the task when it is next run. */
+  answer: unknown;
+  ready: boolean;
+  /** The call it waits in, for a list of what is in flight. */
+  waitsIn: Call | undefined;
+  parent: Task | undefined;
+  parentIndex: number;
+  childrenRunning: number;
+  childrenAnswers: unknown[];
+}
+
+export interface KernelOptions {
+  readonly clock: ClockPort;
+  readonly policy?: SchedulerPolicy;
+  /** Hears of the one defect; without it `run` throws the defect. */
+  readonly onDefect?: (defect: unknown) => void;
+}
+
+export class Kernel {
+  readonly clock: ClockPort;
+  /** Every message goes here while it is set. */
+  trace: TraceSink | undefined;
+  readonly #policy: SchedulerPolicy;
+  readonly #onDefect: ((defect: unknown) => void) | undefined;
+  readonly #cells: (Cell | undefined)[] = [undefined];
+  readonly #cellGenerations: number[] = [1];
+  readonly #cellsFree: number[] = [];
+  readonly #tasks: Task[] = [];
+  readonly #tasksFree: Task[] = [];
+  /** Cells as their slot, tasks as minus their slot less one. */
+  readonly #ready = new ReadyQueue();
+  readonly #timers = new Timers();
+  #idleNotices: { readonly to: Address<Message>; readonly message: Message }[] = [];
+  #running = false;
+  #stopped = false;
+  #currentName = "outside";
+  #currentTask: Task | undefined;
+  #deliveries = 0;
+
+  constructor(options: KernelOptions) {
+    this.clock = options.clock;
+    this.#policy = options.policy ?? fifo;
+    this.#onDefect = options.onDefect;
+  }
+
+  /** True after {@linkcode stop} or a defect: nothing is delivered any more. */
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
+  /** Messages and answers delivered so far. */
+  get deliveries(): number {
+    return this.#deliveries;
+  }
+
+  /** Tasks that have started and not ended. */
+  get tasksRunning(): number {
+    return this.#tasks.length - this.#tasksFree.length;
+  }
+
+  /** Makes an actor. `messagesMax` bounds its mailbox and comes from limits.ts. */
+  spawn<M extends Message>(
+    name: string,
+    messagesMax: number,
+    make: (self: Address<M>) => Actor<M>,
+  ): Address<M> {
+    const slot = this.#cellsFree.pop() ?? this.#cells.length;
+    assert(slot < slotsMax, "more actors than addresses");
+    const generation = (this.#cellGenerations[slot] ?? 0) + 1;
+    this.#cellGenerations[slot] = generation;
+    const address = (generation * slotsMax + slot) as Address<M>;
+    this.#cells[slot] = {
+      name,
+      actor: make(address) as Actor<Message>,
+      mailbox: new Mailbox(messagesMax),
+      ready: false,
+    };
+    return address;
+  }
+
+  /** Ends an actor. Nobody may send to it any more, and nothing may wait in its mailbox. */
+  retire<M extends Message>(address: Address<M>): void {
+    const slot = address % slotsMax;
+    const cell = this.#cellOf(address);
+    assert(cell.mailbox.length === 0, "retired an actor with messages waiting");
+    this.#cells[slot] = undefined;
+    this.#cellsFree.push(slot);
+  }
+
+  /** Sends a message that is not answered. After a stop it goes nowhere. */
+  tell<M extends Message>(to: Address<M>, message: M): void {
+    if (this.#stopped) return;
+    if (this.trace !== undefined) this.#record("tell", this.#cellOf(to).name, describeMessage(message));
+    this.#enqueue(to as unknown as Address<Message>, message);
+  }
+
+  /** Answers a request, once. An answer to a task that has ended meanwhile is dropped. */
+  reply<R>(request: Request<R>, answer: R): void {
+    if (this.#stopped) return;
+    const replyTo = request.replyTo;
+    const task = present(this.#tasks[replyTo % slotsMax], "answered a request that was never asked");
+    if (task.generation !== Math.floor(replyTo / slotsMax)) return;
+    if (this.trace !== undefined) this.#record("reply", task.name, describe(answer));
+    this.#resumeWith(task, answer);
+  }
+
+  /** Starts a task; it runs when its turn comes. */
+  start(name: string, steps: Steps<unknown>): void {
+    if (this.#stopped) return;
+    this.#startTask(name, steps, undefined, 0);
+  }
+
+  /** Sends the message once nobody is ready: the end of the drain that the current events caused. */
+  whenIdle<M extends Message>(to: Address<M>, message: M): void {
+    this.#idleNotices.push({ to: to as unknown as Address<Message>, message });
+  }
+
+  /** Sends the message after `ms` milliseconds. */
+  tellLater<M extends Message>(ms: number, to: Address<M>, message: M): Timer {
+    return this.#addTimer(ms, () => this.tell(to, message));
+  }
+
+  cancelTimer(timer: Timer): void {
+    this.#timers.cancel(timer);
+  }
+
+  /** Sends a message from outside (an edge adapter) and delivers everything that follows from it. */
+  post<M extends Message>(to: Address<M>, message: M): void {
+    this.tell(to, message);
+    this.run();
+  }
+
+  /** Delivers until nobody is ready, or the turns of one run are used up. */
+  run(): void {
+    if (this.#running || this.#stopped) return;
+    this.#running = true;
+    try {
+      this.#deliver();
+    } catch (defect) {
+      this.#fail(defect);
+    } finally {
+      this.#running = false;
+      this.#currentName = "outside";
+    }
+    this.#setAlarm();
+  }
+
+  /** Stops delivery for ever and cancels every task. */
+  stop(): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.clock.clearAlarm();
+    for (const task of this.#tasks) {
+      const steps = task.steps;
+      task.steps = undefined;
+      task.generation += 1;
+      // The task that failed runs its own `using` declarations as its error passes through them.
+      if (steps !== undefined && task !== this.#currentTask) steps.return(undefined);
+    }
+  }
+
+  /** What each running task waits for, for a person to read. */
+  tasksInFlight(): string[] {
+    return this.#tasks.filter((task) => task.steps !== undefined).map((task) => {
+      const call = task.waitsIn;
+      const step = call === undefined
+        ? "ready"
+        : call.kind === "ask"
+        ? `${describeMessage(call.request)} -> ${this.#cellOf(call.to).name}`
+        : call.kind;
+      return `${task.name}: ${step}`;
+    });
+  }
+
+  /** The highest fill of every mailbox by actor name, for the checks of bounds. */
+  mailboxHighWater(): Map<string, number> {
+    const marks = new Map<string, number>();
+    for (const cell of this.#cells) if (cell !== undefined) marks.set(cell.name, cell.mailbox.highWater);
+    return marks;
+  }
+
+  #deliver(): void {
+    let turns = turnsPerRunMax;
+    this.#fireTimers();
+    while (!this.#stopped) {
+      if (this.#ready.length === 0 && !this.#tellIdle()) return;
+      if (turns === 0) {
+        this.clock.yield(() => this.run());
+        return;
+      }
+      turns -= 1;
+      const who = this.#ready.take(this.#policy.choose(this.#ready.length));
+      if (who >= 0) this.#turnOfActor(who);
+      else this.#turnOfTask(present(this.#tasks[-who - 1], "no such task"));
+    }
+  }
+
+  #tellIdle(): boolean {
+    if (this.#idleNotices.length === 0) return false;
+    const notices = this.#idleNotices;
+    this.#idleNotices = [];
+    for (const { to, message } of notices) this.tell(to, message);
+    return this.#ready.length > 0;
+  }
+
+  #turnOfActor(slot: number): void {
+    const cell = present(this.#cells[slot], "a retired actor was ready");
+    const { actor, mailbox } = cell;
+    this.#currentName = cell.name;
+    let count = Math.min(mailbox.length, this.#policy.messagesPerTurnMax);
+    while (count > 0) {
+      count -= 1;
+      this.#deliveries += 1;
+      actor.receive(mailbox.shift());
+      if (this.#stopped || this.#cells[slot] !== cell) return;
+    }
+    cell.ready = mailbox.length > 0;
+    if (cell.ready) this.#ready.push(slot);
+  }
+
+  #turnOfTask(task: Task): void {
+    task.ready = false;
+    const steps = task.steps;
+    if (steps === undefined) return;
+    this.#currentName = task.name;
+    this.#deliveries += 1;
+    const answer = task.answer;
+    task.answer = undefined;
+    task.waitsIn = undefined;
+    // A new generation for every step: an answer to an earlier request can not be taken for the next one's.
+    task.generation += 1;
+    this.#currentTask = task;
+    const step = steps.next(answer);
+    this.#currentTask = undefined;
+    if (step.done) this.#endTask(task, step.value);
+    else this.#call(task, step.value);
+  }
+
+  #call(task: Task, call: Call): void {
+    task.waitsIn = call;
+    switch (call.kind) {
+      case "ask":
+        call.request.replyTo = (task.generation * slotsMax + task.slot) as ReplyTo;
+        if (this.trace !== undefined) {
+          this.#record("ask", this.#cellOf(call.to).name, describeMessage(call.request));
+        }
+        this.#enqueue(call.to as unknown as Address<Message>, call.request);
+        return;
+      case "join":
+        task.childrenRunning = call.children.length;
+        task.childrenAnswers = new Array(call.children.length);
+        for (let index = 0; index < call.children.length; index += 1) {
+          this.#startTask(`${call.name} ${index}`, call.children[index]!, task, index);
+        }
+        return;
+      case "sleep": {
+        const generation = task.generation;
+        this.#addTimer(call.ms, () => {
+          if (task.generation === generation) this.#resumeWith(task, undefined);
+        });
+        return;
+      }
+    }
+  }
+
+  #startTask(name: string, steps: Steps<unknown>, parent: Task | undefined, parentIndex: number): void {
+    const task = this.#tasksFree.pop() ?? this.#newTask();
+    task.name = name;
+    task.steps = steps;
+    task.parent = parent;
+    task.parentIndex = parentIndex;
+    if (this.trace !== undefined) this.#record("start", name, "start");
+    this.#resumeWith(task, undefined);
+  }
+
+  #newTask(): Task {
+    const task: Task = {
+      slot: this.#tasks.length,
+      generation: 1,
+      name: "",
+      steps: undefined,
+      answer: undefined,
+      ready: false,
+      waitsIn: undefined,
+      parent: undefined,
+      parentIndex: 0,
+      childrenRunning: 0,
+      childrenAnswers: [],
+    };
+    assert(task.slot < slotsMax, "more tasks than slots");
+    this.#tasks.push(task);
+    return task;
+  }
+
+  #endTask(task: Task, value: unknown): void {
+    if (this.trace !== undefined) this.#record("end", task.name, "end");
+    const parent = task.parent;
+    task.steps = undefined;
+    task.parent = undefined;
+    this.#tasksFree.push(task);
+    if (parent === undefined) return;
+    parent.childrenAnswers[task.parentIndex] = value;
+    parent.childrenRunning -= 1;
+    if (parent.childrenRunning === 0) this.#resumeWith(parent, parent.childrenAnswers);
+  }
+
+  #resumeWith(task: Task, answer: unknown): void {
+    assert(!task.ready, "a task was answered twice");
+    task.answer = answer;
+    task.ready = true;
+    this.#ready.push(-task.slot - 1);
+  }
+
+  #enqueue(to: Address<Message>, message: Message): void {
+    const cell = this.#cellOf(to);
+    cell.mailbox.push(message);
+    if (cell.ready) return;
+    cell.ready = true;
+    this.#ready.push(to % slotsMax);
+  }
+
+  #cellOf<M extends Message>(address: Address<M>): Cell {
+    const slot = address % slotsMax;
+    assert(this.#cellGenerations[slot] === Math.floor(address / slotsMax), "sent to a stale address");
+    return present(this.#cells[slot], "sent to a retired actor");
+  }
+
+  #addTimer(ms: number, fire: () => void): Timer {
+    const timer = { atMs: this.clock.now() + ms, fire };
+    this.#timers.add(timer);
+    if (!this.#running) this.#setAlarm();
+    return timer;
+  }
+
+  #fireTimers(): void {
+    if (this.#timers.length === 0) return;
+    const nowMs = this.clock.now();
+    for (let timer = this.#timers.takeDue(nowMs); timer !== undefined; timer = this.#timers.takeDue(nowMs)) {
+      timer.fire();
+    }
+  }
+
+  #setAlarm(): void {
+    const nextMs = this.#timers.nextMs;
+    if (nextMs !== undefined && !this.#stopped) this.clock.setAlarm(nextMs, () => this.run());
+    else this.clock.clearAlarm();
+  }
+
+  #fail(defect: unknown): void {
+    this.stop();
+    const error = defect instanceof Error ? defect : new Defect(String(defect));
+    if (this.#onDefect === undefined) throw error;
+    this.#onDefect(error);
+  }
+
+  #record(kind: TraceEvent["kind"], to: string, text: string): void {
+    this.trace?.record({ kind, from: this.#currentName, to, text });
+  }
+}

@@ -1,0 +1,50 @@
+/** A bounded ring of messages. It grows by doubling up to its bound and never shrinks. */
+import { assert, present } from "../../storage/assert.ts";
+import type { Message } from "./address.ts";
+
+const capacityFirst = 8;
+
+export class Mailbox {
+  readonly #messagesMax: number;
+  #ring: (Message | undefined)[] = new Array(capacityFirst).fill(undefined);
+  #head = 0;
+  #length = 0;
+  /** The most messages that ever waited here at once: what the bound is checked against in tests. */
+  highWater = 0;
+
+  constructor(messagesMax: number) {
+    assert(messagesMax > 0, "a mailbox holds at least one message");
+    this.#messagesMax = messagesMax;
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Appends. Overflow is a defect: every bound is derived in limits.ts from what was admitted. */
+  push(message: Message): void {
+    assert(this.#length < this.#messagesMax, "a mailbox overflowed its bound");
+    if (this.#length === this.#ring.length) this.#grow();
+    this.#ring[(this.#head + this.#length) & (this.#ring.length - 1)] = message;
+    this.#length += 1;
+    if (this.#length > this.highWater) this.highWater = this.#length;
+  }
+
+  /** Takes the oldest message; there must be one. */
+  shift(): Message {
+    const message = present(this.#ring[this.#head], "took a message from an empty mailbox");
+    this.#ring[this.#head] = undefined;
+    this.#head = (this.#head + 1) & (this.#ring.length - 1);
+    this.#length -= 1;
+    return message;
+  }
+
+  #grow(): void {
+    const ring: (Message | undefined)[] = new Array(this.#ring.length * 2).fill(undefined);
+    for (let index = 0; index < this.#length; index += 1) {
+      ring[index] = this.#ring[(this.#head + index) & (this.#ring.length - 1)];
+    }
+    this.#ring = ring;
+    this.#head = 0;
+  }
+}

@@ -1,0 +1,32 @@
+/** What the kernel asks of the world: time, chance, and a way to be called again. */
+
+/** Monotonic time in milliseconds, and one alarm. */
+export interface ClockPort {
+  now(): number;
+  /** Calls `ring` once, not before `atMs`; a second call replaces the first. */
+  setAlarm(atMs: number, ring: () => void): void;
+  clearAlarm(): void;
+  /** Calls `run` soon, after the event loop has had its turn. */
+  yield(run: () => void): void;
+  /** Wall-clock time as RFC 3339 in UTC. For people and records, never for decisions. */
+  wallTime(): string;
+}
+
+/** Randomness for names that must not collide. */
+export interface RandomPort {
+  bytes(length: number): Uint8Array;
+}
+
+/**
+ * Which of the ready actors and tasks runs next. Production takes the oldest; a simulator takes any, one
+ * message a turn.
+ */
+export interface SchedulerPolicy {
+  /** Messages an actor may take in one turn. */
+  readonly messagesPerTurnMax: number;
+  /** An index below `readyCount`, counted from the oldest. */
+  choose(readyCount: number): number;
+}
+
+/** First come, first served. */
+export const fifo: SchedulerPolicy = { messagesPerTurnMax: 64, choose: () => 0 };

@@ -1,0 +1,73 @@
+/**
+ * Every bound of the system, and the relations between them, asserted when this module loads.
+ *
+ * Pressure starts at the socket: a connection out of credits is not read. Everything inside is caused by
+ * requests that were admitted, so the bounds of mailboxes are sums over those.
+ */
+import { assert } from "../storage/assert.ts";
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** Bytes of the largest READ or WRITE served, the maximum payload told to clients (nbd.md 1.9). */
+export const requestBytesMax = 32 * MiB;
+/** Connections at once, attached or still in the handshake. */
+export const connectionsMax = 64;
+/** Requests in flight on one connection. */
+export const requestsPerConnectionMax = 128;
+/** Payload bytes in flight that a connection may always have. */
+export const connectionBytesMax = 4 * MiB;
+/** Payload bytes in flight that all connections together may borrow above their own. */
+export const borrowedBytesMax = 128 * MiB;
+/** Bytes read from a socket at once. */
+export const receiveBytesMax = 256 * KiB;
+
+/** Bios of one volume that have a task; more wait in the volume. */
+export const biosPerVolumeMax = 512;
+/** Vblocks in one lock region of a volume: 64 GiB at 64 KiB blocks. */
+export const regionBlocks = 2 ** 20;
+/** Lock regions of the data device; each covers an equal share of it. */
+export const dataRegionsMax = 64;
+/** Idle lock regions that a volume keeps. */
+export const idleRegionsMax = 16;
+/** Bytes punched out of the data device with one call. */
+export const discardBytesMax = 16 * MiB;
+/** Bytes copied or zeroed with one call. */
+export const copyBytesMax = 4 * MiB;
+
+/** Clean metadata blocks kept in memory, by default: 32 MiB. */
+export const metadataCacheBlocks = 8192;
+/** Dirty metadata blocks that make the pool commit. */
+export const dirtyBlocksMax = metadataCacheBlocks / 2;
+/** Metadata blocks written at the same time during a commit. */
+export const commitWritesMax = 64;
+/** Milliseconds between commits while something is dirty, as in the kernel (dm-thin.md 2.2). */
+export const commitPeriodMs = 1000;
+/** Free data blocks that the allocator fetches at once. */
+export const freeBlocksFetched = 1024;
+/** Times that an operation may miss blocks before it runs alone. */
+export const missesBeforeAlone = 64;
+
+/** Volumes and snapshots in a pool. */
+export const volumesMax = 2 ** 16;
+/** Admin commands that wait for their turn. */
+export const adminQueueMax = 1024;
+
+/** Milliseconds from connect to transmission, as in qemu (nbd.md 4.2). */
+export const handshakeMs = 10_000;
+/** Milliseconds that a stopping server waits for its clients. */
+export const drainMs = 5_000;
+
+/** Requests admitted at once by all connections. */
+export const requestsMax = connectionsMax * requestsPerConnectionMax;
+/** Tasks at once in all volumes of a busy pool: every connection may use a volume of its own. */
+export const biosMax = connectionsMax * biosPerVolumeMax;
+/** Messages that may wait for any one actor: one for each bio and request, and room for admin work. */
+export const mailboxMax = 4 * (biosMax + requestsMax) + volumesMax;
+
+/** Payload bytes in memory at once: what the README states, less V8's own heap and the metadata cache. */
+export const payloadBytesMax = connectionsMax * (connectionBytesMax + 2 * receiveBytesMax) + borrowedBytesMax;
+
+assert(borrowedBytesMax >= 2 * requestBytesMax, "two of the largest requests can be in flight at once");
+assert(dirtyBlocksMax < metadataCacheBlocks, "an operation always finds room beside what is dirty");
+assert(payloadBytesMax <= 512 * MiB, "the payload bound is what the README states");

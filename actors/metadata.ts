@@ -1,0 +1,327 @@
+/**
+ * Metadata: the mapping and device trees, both space maps, the transaction.
+ *
+ * Owns: the engine (storage/thin_metadata.ts) with its block cache, the operations that wait for a block, and
+ * the commit in progress. An operation either happens in one turn or not at all: the engine undoes it when it
+ * meets a block that is not in memory; the block is read and the operation runs again.
+ *
+ * The transaction is everything since the last freeze. Freezing starts the next one at once, so operations go
+ * on while a commit writes. Whoever asks for a commit after the freeze waits for the next (group commit).
+ *
+ * Failure policy: damage and errors on reading are answers, and stop the pool from writing. A commit that fails
+ * fails the pool: the host may have dropped the pages of a failed flush, so it is never tried again.
+ */
+import { assert, unreachable } from "../storage/assert.ts";
+import type { MetadataBlock } from "../storage/ids.ts";
+import { MetadataFault, type ThinMetadata } from "../storage/thin_metadata.ts";
+import type { DeviceStub } from "./block_device.ts";
+import { commitTask, fetchTask, needsCheckTask } from "./commit.ts";
+import type { DataAllocatorMessage } from "./data_allocator.ts";
+import type { Actor, Address, Request } from "./kernel/address.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import { dirtyBlocksMax, missesBeforeAlone } from "./limits.ts";
+import {
+  type Change,
+  type Commit,
+  type CommitEnded,
+  type DeleteSlice,
+  type Done,
+  type Facts,
+  type Fetched,
+  type Freeze,
+  type Frozen,
+  type Insert,
+  type MetadataFailure,
+  type MetadataMessage,
+  MetadataStub,
+  type MetadataTrouble,
+  type OpenView,
+  type Operation,
+  type RemoveRange,
+} from "./metadata_messages.ts";
+
+const done: Done = { kind: "done" };
+
+interface Stalled {
+  readonly operation: Operation;
+  misses: number;
+}
+
+const leavesPerDeleteSlice = 16;
+
+export class Metadata implements Actor<MetadataMessage> {
+  readonly #kernel: Kernel;
+  readonly #stub: MetadataStub;
+  readonly #engine: ThinMetadata;
+  readonly #dataDevice: DeviceStub;
+  readonly #metadataDevice: DeviceStub;
+  #allocator: Address<DataAllocatorMessage> | undefined;
+  #pool: Address<MetadataTrouble> | undefined;
+  /** Operations that wait for a block, by block. */
+  readonly #stalled = new Map<MetadataBlock, Stalled[]>();
+  /** An operation that missed so often that it runs alone, so that nobody evicts what it needs. */
+  #alone: Stalled | undefined;
+  #heldUp: Stalled[] = [];
+  readonly #views = new Map<number, { release(): void }>();
+  #viewLast = 0;
+  #committing = false;
+  /** Who waits for the next commit, and for the one in progress. */
+  #commitNext: Commit[] = [];
+  #commitNow: Commit[] = [];
+  #refusal: MetadataFailure | undefined;
+
+  constructor(
+    kernel: Kernel,
+    self: Address<MetadataMessage>,
+    engine: ThinMetadata,
+    devices: { readonly data: DeviceStub; readonly metadata: DeviceStub },
+    options: { readonly readOnly: boolean },
+  ) {
+    this.#kernel = kernel;
+    this.#stub = new MetadataStub(kernel, self);
+    this.#engine = engine;
+    this.#dataDevice = devices.data;
+    this.#metadataDevice = devices.metadata;
+    if (options.readOnly) this.#refusal = { kind: "readOnly" };
+  }
+
+  receive(message: MetadataMessage): void {
+    switch (message.type) {
+      case "lookup":
+      case "lookupRange":
+      case "insert":
+      case "removeRange":
+      case "findFree":
+      case "change":
+      case "deleteSlice":
+      case "device":
+      case "load":
+      case "freeze":
+        return this.#perform({ operation: message, misses: 0 });
+      case "commit":
+        return this.#commit(message);
+      case "facts":
+        return this.#kernel.reply(message, this.#facts());
+      case "openView":
+        return this.#openView(message);
+      case "closeView":
+        this.#views.get(message.view)?.release();
+        this.#views.delete(message.view);
+        return;
+      case "commitEnded":
+        return this.#commitEnded(message);
+      case "fetched":
+        return this.#fetched(message);
+      case "tick":
+        if (this.#engine.isDirty && this.#refusal === undefined) this.#startCommit();
+        return;
+      case "connect":
+        this.#allocator = message.allocator;
+        this.#pool = message.pool;
+        return;
+      case "stopWriting":
+        this.#refusal ??= { kind: "readOnly" };
+        return;
+      default:
+        return unreachable(message);
+    }
+  }
+
+  /** Runs the operation; if it misses a block, fetches that and runs it again. */
+  #perform(stalled: Stalled): void {
+    if (this.#alone !== undefined && this.#alone !== stalled) {
+      this.#heldUp.push(stalled);
+      return;
+    }
+    let answer;
+    try {
+      answer = this.#execute(stalled.operation);
+    } catch (error) {
+      // The engine has undone the operation: these are results, not defects.
+      if (!(error instanceof MetadataFault)) throw error;
+      if (error.fault.kind === "missing") return this.#stall(stalled, error.fault.block);
+      answer = this.#failureOf(error.fault);
+    }
+    this.#kernel.reply(stalled.operation as Request<unknown>, answer);
+    this.#afterOperation(stalled);
+  }
+
+  #execute(operation: Operation): unknown {
+    const engine = this.#engine;
+    switch (operation.type) {
+      case "lookup":
+        return engine.lookup(operation.thin, operation.vblock);
+      case "lookupRange":
+        return {
+          kind: "range",
+          ...engine.lookupRange(operation.thin, operation.begin, operation.end, operation.runsMax),
+        };
+      case "findFree":
+        return { kind: "free", ...engine.findFreeData(operation.from, operation.blocksWanted) };
+      case "device":
+        return { kind: "device", mappedBlocks: engine.device(operation.thin)?.mappedBlocks };
+      case "load":
+        engine.load();
+        return done;
+      default:
+        return this.#refusal ?? this.#executeChange(operation);
+    }
+  }
+
+  #executeChange(operation: Insert | RemoveRange | Change | DeleteSlice | Freeze): unknown {
+    const engine = this.#engine;
+    switch (operation.type) {
+      case "insert":
+        engine.insert(operation.thin, operation.vblock, operation.dblock);
+        return done;
+      case "removeRange":
+        return {
+          kind: "removed",
+          next: engine.removeRange(operation.thin, operation.begin, operation.end).next,
+        };
+      case "change":
+        engine.change(operation);
+        return done;
+      case "deleteSlice":
+        return { kind: "deleted", gone: engine.deleteThin(operation.thin, leavesPerDeleteSlice) };
+      case "freeze":
+        return this.#freeze();
+      default:
+        return unreachable(operation);
+    }
+  }
+
+  #afterOperation(stalled: Stalled): void {
+    this.#tellFreed();
+    if (this.#engine.dirtyBlocks > dirtyBlocksMax && this.#refusal === undefined) this.#startCommit();
+    if (this.#alone !== stalled) return;
+    this.#alone = undefined;
+    const heldUp = this.#heldUp;
+    this.#heldUp = [];
+    for (const next of heldUp) this.#perform(next);
+  }
+
+  #stall(stalled: Stalled, block: MetadataBlock): void {
+    stalled.misses += 1;
+    if (stalled.misses > missesBeforeAlone) this.#alone ??= stalled;
+    const others = this.#stalled.get(block);
+    if (others !== undefined) {
+      others.push(stalled);
+      return;
+    }
+    this.#stalled.set(block, [stalled]);
+    this.#kernel.start(`fetch ${block}`, fetchTask(this.#stub, this.#metadataDevice, block));
+  }
+
+  #fetched(message: Fetched): void {
+    const waiting = this.#stalled.get(message.block);
+    assert(waiting !== undefined, "fetched a block that nobody waits for");
+    this.#stalled.delete(message.block);
+    if (message.result.kind === "ok") {
+      this.#engine.supply(message.block, message.bytes);
+      for (const stalled of waiting) this.#perform(stalled);
+      return;
+    }
+    const reason = message.result.kind === "ioError" ? message.result.reason : message.result.kind;
+    const failure = this.#damaged(`reading metadata block ${message.block} failed: ${reason}`);
+    for (const stalled of waiting) {
+      this.#kernel.reply(stalled.operation as Request<unknown>, failure);
+      this.#afterOperation(stalled);
+    }
+  }
+
+  #failureOf(fault: Exclude<MetadataFault["fault"], { kind: "missing" }>): MetadataFailure {
+    if (fault.kind !== "damaged") return fault;
+    return this.#damaged(`metadata block ${fault.block} is damaged: ${fault.reason}`);
+  }
+
+  /** Damage stops every change from now on: what can not be read can not be kept consistent. */
+  #damaged(reason: string): MetadataFailure {
+    this.#refusal ??= { kind: "readOnly" };
+    this.#trouble("damaged", reason);
+    return { kind: "damaged", reason };
+  }
+
+  #trouble(what: MetadataTrouble["what"], reason: string): void {
+    if (this.#pool !== undefined) this.#kernel.tell(this.#pool, { type: "metadataTrouble", what, reason });
+  }
+
+  #commit(request: Commit): void {
+    if (this.#refusal !== undefined) return this.#kernel.reply(request, this.#refusal);
+    this.#commitNext.push(request);
+    this.#startCommit();
+  }
+
+  #startCommit(): void {
+    if (this.#committing) return;
+    this.#committing = true;
+    this.#kernel.start("commit", commitTask(this.#stub, this.#dataDevice, this.#metadataDevice));
+  }
+
+  #freeze(): Frozen {
+    const frozen: Frozen = this.#engine.isDirty
+      ? { kind: "frozen", ...this.#engine.beginCommit() }
+      : { kind: "clean" };
+    this.#commitNow = this.#commitNext;
+    this.#commitNext = [];
+    // What was freed so far belongs to this commit; the allocator hears of it in the same order.
+    this.#tellFreed();
+    this.#tellAllocator({ type: "frozen" });
+    return frozen;
+  }
+
+  #commitEnded(message: CommitEnded): void {
+    this.#committing = false;
+    const answered = this.#commitNow;
+    this.#commitNow = [];
+    if (message.failure !== undefined) return this.#commitFailed(message.failure, answered);
+    if (!message.wasClean) this.#engine.commitDurable();
+    this.#tellAllocator({ type: "durable" });
+    for (const request of answered) this.#kernel.reply(request, done);
+    if (this.#commitNext.length > 0) this.#startCommit();
+  }
+
+  /** The pool fails until it is restarted from the last durable commit. */
+  #commitFailed(reason: string, answered: readonly Commit[]): void {
+    const refusal: MetadataFailure = { kind: "poolFailed" };
+    const superblock = this.#engine.needsCheckSuperblock();
+    this.#refusal = refusal;
+    for (const request of answered) this.#kernel.reply(request, refusal);
+    for (const request of this.#commitNext) this.#kernel.reply(request, refusal);
+    this.#commitNext = [];
+    this.#kernel.start("set needs_check", needsCheckTask(this.#metadataDevice, superblock));
+    this.#trouble("commitFailed", reason);
+  }
+
+  #tellFreed(): void {
+    const runs = this.#engine.takeFreed();
+    if (runs.length > 0) this.#tellAllocator({ type: "freed", runs });
+  }
+
+  #tellAllocator(message: DataAllocatorMessage): void {
+    if (this.#allocator !== undefined) this.#kernel.tell(this.#allocator, message);
+  }
+
+  #openView(request: OpenView): void {
+    this.#viewLast += 1;
+    const view = this.#engine.openView();
+    this.#views.set(this.#viewLast, view);
+    this.#kernel.reply(request, { kind: "view", view: this.#viewLast, superblock: view.superblock });
+  }
+
+  #facts(): Facts {
+    const engine = this.#engine;
+    return {
+      kind: "facts",
+      transactionId: engine.transactionId,
+      dataBlockSizeBytes: engine.dataBlockSizeSectors * 512,
+      dataBlocks: engine.dataBlocks,
+      dataFree: engine.dataFree,
+      metadataBlocks: engine.metadataBlocks,
+      metadataFree: engine.metadataFree,
+      dirtyBlocks: engine.dirtyBlocks,
+      clock: engine.time,
+      thins: engine.thinIds(),
+    };
+  }
+}

@@ -1,0 +1,293 @@
+/** The messages of the metadata actor and the stubs that send them; the actor itself is in metadata.ts. */
+import type { DBlockRun } from "../storage/block_set.ts";
+import type { IoResult } from "../storage/device/port.ts";
+import type { DBlock, MetadataBlock, ThinId, VBlock } from "../storage/ids.ts";
+import type { MappedRange, Mapping } from "../storage/thin_metadata.ts";
+import type { DataAllocatorMessage } from "./data_allocator.ts";
+import type { Address, Message, Request } from "./kernel/address.ts";
+import { unasked } from "./kernel/address.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import { ask, type Steps } from "./kernel/task.ts";
+
+/** Why an operation did not happen. */
+export type MetadataFailure =
+  | { readonly kind: "noMetadataSpace" }
+  | { readonly kind: "clockExhausted" }
+  | { readonly kind: "damaged"; readonly reason: string }
+  | { readonly kind: "readOnly" }
+  | { readonly kind: "poolFailed" };
+
+/** It happened. */
+export type Done = { readonly kind: "done" };
+
+/** Where a virtual block is. */
+export interface Lookup extends Request<Mapping | MetadataFailure> {
+  readonly type: "lookup";
+  readonly thin: ThinId;
+  readonly vblock: VBlock;
+}
+
+/** The mapped runs in a range, as far as a bounded turn gets. */
+export interface LookupRange extends Request<({ readonly kind: "range" } & MappedRange) | MetadataFailure> {
+  readonly type: "lookupRange";
+  readonly thin: ThinId;
+  readonly begin: VBlock;
+  readonly end: VBlock;
+  readonly runsMax: number;
+}
+
+/** Map a virtual block, replacing the mapping it had. */
+export interface Insert extends Request<Done | MetadataFailure> {
+  readonly type: "insert";
+  readonly thin: ThinId;
+  readonly vblock: VBlock;
+  readonly dblock: DBlock;
+}
+
+/** Unmap what lies between two virtual blocks, as far as a bounded turn gets; `next` is where to go on. */
+export interface RemoveRange
+  extends Request<{ readonly kind: "removed"; readonly next: VBlock } | MetadataFailure> {
+  readonly type: "removeRange";
+  readonly thin: ThinId;
+  readonly begin: VBlock;
+  readonly end: VBlock;
+}
+
+/** Unreferenced data blocks from `from` on, as far as a bounded turn gets; leased and quarantined ones too. */
+export interface FindFree extends
+  Request<
+    { readonly kind: "free"; readonly runs: readonly DBlockRun[]; readonly next: DBlock } | MetadataFailure
+  > {
+  readonly type: "findFree";
+  readonly from: DBlock;
+  readonly blocksWanted: number;
+}
+
+/** Make everything done so far durable, data included. */
+export interface Commit extends Request<Done | MetadataFailure> {
+  readonly type: "commit";
+}
+
+/** A change of the set of devices, or of nothing but the transaction id, in one turn. */
+export interface Change extends Request<Done | MetadataFailure> {
+  readonly type: "change";
+  /** Devices to make, empty. */
+  readonly create: readonly ThinId[];
+  /** Devices to make as snapshots, all at one tick of the clock. */
+  readonly snapshots: readonly { readonly thin: ThinId; readonly origin: ThinId }[];
+  /** False where no origin will be written again: a clone of a read-only snapshot needs no tick. */
+  readonly tick: boolean;
+  /** Becomes the transaction id together with the change. */
+  readonly transactionId: bigint;
+}
+
+/** Delete a bounded slice of a device, from its end; `gone` when the device itself is deleted. */
+export interface DeleteSlice
+  extends Request<{ readonly kind: "deleted"; readonly gone: boolean } | MetadataFailure> {
+  readonly type: "deleteSlice";
+  readonly thin: ThinId;
+}
+
+/** What there is to know about the pool's space. */
+export interface Facts {
+  readonly kind: "facts";
+  readonly transactionId: bigint;
+  readonly dataBlockSizeBytes: number;
+  readonly dataBlocks: number;
+  readonly dataFree: number;
+  readonly metadataBlocks: number;
+  readonly metadataFree: number;
+  readonly dirtyBlocks: number;
+  readonly clock: number;
+  readonly thins: readonly ThinId[];
+}
+export interface AskFacts extends Request<Facts> {
+  readonly type: "facts";
+}
+
+/** The number of mapped blocks and the like of one device; undefined if there is no such device. */
+export interface AskDevice
+  extends Request<{ readonly kind: "device"; readonly mappedBlocks: number | undefined } | MetadataFailure> {
+  readonly type: "device";
+  readonly thin: ThinId;
+}
+
+/** Keep the blocks of the last durable commit until `closeView`. */
+export interface OpenView
+  extends Request<{ readonly kind: "view"; readonly view: number; readonly superblock: Uint8Array }> {
+  readonly type: "openView";
+}
+export interface CloseView extends Message {
+  readonly type: "closeView";
+  readonly view: number;
+}
+
+/** From the commit task: take everything done so far as the transaction to commit. */
+export interface Freeze extends Request<Frozen | MetadataFailure> {
+  readonly type: "freeze";
+}
+export type Frozen =
+  | { readonly kind: "clean" }
+  | {
+    readonly kind: "frozen";
+    readonly blocks: readonly { readonly block: MetadataBlock; readonly bytes: Uint8Array }[];
+    readonly superblock: Uint8Array;
+  };
+
+/** From the commit task: how it ended; undefined if well. */
+export interface CommitEnded extends Message {
+  readonly type: "commitEnded";
+  readonly failure: string | undefined;
+  readonly wasClean: boolean;
+}
+
+/** From a fetch task: the block that some operation misses. */
+export interface Fetched extends Message {
+  readonly type: "fetched";
+  readonly block: MetadataBlock;
+  readonly bytes: Uint8Array;
+  readonly result: IoResult;
+}
+
+/** From the pool: a second has passed. */
+export interface Tick extends Message {
+  readonly type: "tick";
+}
+
+/** From the pool: who its peers are. */
+export interface ConnectMetadata extends Message {
+  readonly type: "connect";
+  readonly allocator: Address<DataAllocatorMessage>;
+  readonly pool: Address<MetadataTrouble>;
+}
+
+/** From the pool: refuse changes from now on. */
+export interface StopWriting extends Message {
+  readonly type: "stopWriting";
+}
+
+/** To the pool: metadata is damaged (it writes no more), or a commit has failed (nothing goes on). */
+export interface MetadataTrouble extends Message {
+  readonly type: "metadataTrouble";
+  readonly what: "damaged" | "commitFailed";
+  readonly reason: string;
+}
+
+export type Operation =
+  | Lookup
+  | LookupRange
+  | Insert
+  | RemoveRange
+  | FindFree
+  | Change
+  | DeleteSlice
+  | AskDevice
+  | Load
+  | Freeze;
+
+/** Read what must be in memory before the pool can work. */
+export interface Load extends Request<Done | MetadataFailure> {
+  readonly type: "load";
+}
+
+export type MetadataMessage =
+  | Operation
+  | Commit
+  | AskFacts
+  | OpenView
+  | CloseView
+  | CommitEnded
+  | Fetched
+  | Tick
+  | ConnectMetadata
+  | StopWriting;
+
+/** The stubs of the metadata actor. */
+export class MetadataStub {
+  constructor(readonly kernel: Kernel, readonly address: Address<MetadataMessage>) {}
+
+  *lookup(thin: ThinId, vblock: VBlock): Steps<Mapping | MetadataFailure> {
+    const request: Lookup = { type: "lookup", replyTo: unasked, thin, vblock };
+    return yield* ask(this.address, request);
+  }
+
+  *lookupRange(
+    thin: ThinId,
+    begin: VBlock,
+    end: VBlock,
+    runsMax: number,
+  ): Steps<({ readonly kind: "range" } & MappedRange) | MetadataFailure> {
+    const request: LookupRange = { type: "lookupRange", replyTo: unasked, thin, begin, end, runsMax };
+    return yield* ask(this.address, request);
+  }
+
+  *insert(thin: ThinId, vblock: VBlock, dblock: DBlock): Steps<Done | MetadataFailure> {
+    const request: Insert = { type: "insert", replyTo: unasked, thin, vblock, dblock };
+    return yield* ask(this.address, request);
+  }
+
+  *removeRange(
+    thin: ThinId,
+    begin: VBlock,
+    end: VBlock,
+  ): Steps<{ readonly kind: "removed"; readonly next: VBlock } | MetadataFailure> {
+    const request: RemoveRange = { type: "removeRange", replyTo: unasked, thin, begin, end };
+    return yield* ask(this.address, request);
+  }
+
+  *findFree(
+    from: DBlock,
+    blocksWanted: number,
+  ): Steps<
+    { readonly kind: "free"; readonly runs: readonly DBlockRun[]; readonly next: DBlock } | MetadataFailure
+  > {
+    const request: FindFree = { type: "findFree", replyTo: unasked, from, blocksWanted };
+    return yield* ask(this.address, request);
+  }
+
+  *commit(): Steps<Done | MetadataFailure> {
+    const request: Commit = { type: "commit", replyTo: unasked };
+    return yield* ask(this.address, request);
+  }
+
+  *change(change: Omit<Change, "type" | "replyTo" | "reply">): Steps<Done | MetadataFailure> {
+    const request: Change = { type: "change", replyTo: unasked, ...change };
+    return yield* ask(this.address, request);
+  }
+
+  *deleteSlice(thin: ThinId): Steps<{ readonly kind: "deleted"; readonly gone: boolean } | MetadataFailure> {
+    const request: DeleteSlice = { type: "deleteSlice", replyTo: unasked, thin };
+    return yield* ask(this.address, request);
+  }
+
+  *facts(): Steps<Facts> {
+    const request: AskFacts = { type: "facts", replyTo: unasked };
+    return yield* ask(this.address, request);
+  }
+
+  *device(
+    thin: ThinId,
+  ): Steps<{ readonly kind: "device"; readonly mappedBlocks: number | undefined } | MetadataFailure> {
+    const request: AskDevice = { type: "device", replyTo: unasked, thin };
+    return yield* ask(this.address, request);
+  }
+
+  *openView(): Steps<{ readonly kind: "view"; readonly view: number; readonly superblock: Uint8Array }> {
+    const request: OpenView = { type: "openView", replyTo: unasked };
+    return yield* ask(this.address, request);
+  }
+
+  closeView(view: number): void {
+    this.kernel.tell(this.address, { type: "closeView", view });
+  }
+
+  *load(): Steps<Done | MetadataFailure> {
+    const request: Load = { type: "load", replyTo: unasked };
+    return yield* ask(this.address, request);
+  }
+
+  *freeze(): Steps<Frozen | MetadataFailure> {
+    const request: Freeze = { type: "freeze", replyTo: unasked };
+    return yield* ask(this.address, request);
+  }
+}

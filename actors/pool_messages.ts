@@ -1,0 +1,205 @@
+/** The messages of the pool actor and the stubs that send them; the actor itself is in pool.ts. */
+import type { CatalogueChange } from "../storage/catalog.ts";
+import type { ThinId } from "../storage/ids.ts";
+import type { AdminCommand, AdminResult } from "./admin_command.ts";
+import type { Address, Message, Request } from "./kernel/address.ts";
+import { unasked } from "./kernel/address.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import { ask, type Steps } from "./kernel/task.ts";
+import type { MetadataTrouble } from "./metadata_messages.ts";
+import type { ThinVolumeMessage, VolumeStub } from "./thin_volume.ts";
+
+/** The words of design section 2; `outOfDataSpace` is entered once bios are parked (to come). */
+export type PoolMode = "write" | "out-of-data-space" | "read-only" | "fail";
+
+/** A volume or snapshot as a client of NBD sees it. */
+export interface ExportInfo {
+  readonly name: string;
+  /** Stays with the volume when it is renamed. */
+  readonly uid: string;
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  /** For a person. */
+  readonly description: string;
+}
+
+/** From a connection: attach to the volume of this name (empty: the only volume). Answered by `attached` or `unknownExport`. */
+export interface Attach extends Message {
+  readonly type: "attach";
+  readonly name: string;
+  readonly client: Address<PoolNotice>;
+}
+
+/** From a connection: it submits nothing to this volume any more, and all it submitted is done. */
+export interface Detach extends Message {
+  readonly type: "detach";
+  readonly uid: string;
+  readonly client: Address<PoolNotice>;
+}
+
+/** From a connection: what is there under this name? Answered by `described` or `unknownExport`. */
+export interface Describe extends Message {
+  readonly type: "describe";
+  readonly name: string;
+  readonly client: Address<PoolNotice>;
+}
+
+/** From a connection: what is there? Answered by `exports`. */
+export interface ListExports extends Message {
+  readonly type: "listExports";
+  readonly client: Address<PoolNotice>;
+}
+
+/** What the pool tells a connection. The handshake is lock-step, so an answer belongs to the one question open. */
+export type PoolNotice =
+  | {
+    readonly type: "attached";
+    readonly info: ExportInfo;
+    readonly volume: Address<ThinVolumeMessage>;
+    readonly blockSizeBytes: number;
+  }
+  | { readonly type: "described"; readonly info: ExportInfo; readonly blockSizeBytes: number }
+  | { readonly type: "unknownExport"; readonly name: string; readonly reason: string }
+  | { readonly type: "exports"; readonly exports: readonly ExportInfo[] }
+  /** The volume has another size now; requests beyond it are refused. */
+  | { readonly type: "exportResized"; readonly uid: string; readonly sizeBytes: number }
+  /** The volume is going away: finish what is in flight, detach, and close. */
+  | { readonly type: "exportGone"; readonly uid: string };
+
+/** Do an administrator's command; one at a time, in order. */
+export interface Admin extends Request<AdminResult> {
+  readonly type: "admin";
+  readonly command: AdminCommand;
+}
+
+/** From the admin task: what the command means, as of now. */
+export interface MakePlan extends Request<AdminPlan | PlanRefused> {
+  readonly type: "plan";
+  readonly step: PlanStep;
+}
+
+/** What a task wants planned: a user's command, or the end of a piece of work that a crash may have interrupted. */
+export type PlanStep =
+  | AdminCommand
+  | { readonly verb: "forget"; readonly uids: readonly string[] }
+  | { readonly verb: "trimmed"; readonly uid: string };
+
+/** A change of the pool, checked and ready to be carried out. */
+export interface AdminPlan {
+  readonly kind: "plan";
+  readonly transactionId: bigint;
+  readonly changes: readonly CatalogueChange[];
+  /** The line to append to the catalogue's journal. */
+  readonly line: string;
+  readonly create: readonly ThinId[];
+  readonly snapshots: readonly { readonly thin: ThinId; readonly origin: ThinId }[];
+  readonly tick: boolean;
+  /** Open volumes to suspend while the devices change. */
+  readonly quiesce: readonly VolumeStub[];
+  /** Uids of volumes whose clients must leave before. */
+  readonly evict: readonly string[];
+  /** Devices to delete when the change is durable, and the records that then go. */
+  readonly deletions: readonly Deletion[];
+  /** Volumes that have become smaller: what lies beyond is removed when the change is durable. */
+  readonly trims: readonly Trim[];
+}
+
+export interface Deletion {
+  readonly uid: string;
+  readonly thinId: ThinId;
+}
+
+export interface Trim {
+  readonly uid: string;
+  readonly thinId: ThinId;
+  readonly fromBytes: number;
+  readonly sizeBytes: number;
+}
+
+export interface PlanRefused {
+  readonly kind: "refused";
+  readonly reason: string;
+}
+
+/** From the admin task: the staged change is durable, or will not happen. */
+export interface Settle extends Request<"settled"> {
+  readonly type: "settle";
+  readonly held: boolean;
+}
+
+/** From the admin task: make these volumes' clients leave; answered when they have. */
+export interface Evict extends Request<"evicted"> {
+  readonly type: "evict";
+  readonly uids: readonly string[];
+}
+
+/** From the admin task: the command is done. */
+export interface AdminEnded extends Message {
+  readonly type: "adminEnded";
+  readonly result: AdminResult;
+}
+
+/** Metadata is loaded: begin to work. Answered when interrupted changes have been settled. */
+export interface StartPool extends Request<AdminResult> {
+  readonly type: "startPool";
+}
+
+/** Refuse new work, let what is in flight end, commit. Answered when nothing is left to lose. */
+export interface StopPool extends Request<AdminResult> {
+  readonly type: "stopPool";
+}
+
+/** A second has passed. */
+export interface PoolTick extends Message {
+  readonly type: "tick";
+}
+
+export type PoolMessage =
+  | Attach
+  | Detach
+  | Describe
+  | ListExports
+  | Admin
+  | MakePlan
+  | Settle
+  | Evict
+  | AdminEnded
+  | StartPool
+  | StopPool
+  | PoolTick
+  | MetadataTrouble;
+
+/** The stubs of the pool. */
+export class PoolStub {
+  constructor(readonly kernel: Kernel, readonly address: Address<PoolMessage>) {}
+
+  *admin(command: AdminCommand): Steps<AdminResult> {
+    const request: Admin = { type: "admin", replyTo: unasked, command };
+    return yield* ask(this.address, request);
+  }
+
+  *plan(step: PlanStep): Steps<AdminPlan | PlanRefused> {
+    const request: MakePlan = { type: "plan", replyTo: unasked, step };
+    return yield* ask(this.address, request);
+  }
+
+  *settle(held: boolean): Steps<"settled"> {
+    const request: Settle = { type: "settle", replyTo: unasked, held };
+    return yield* ask(this.address, request);
+  }
+
+  *evict(uids: readonly string[]): Steps<"evicted"> {
+    const request: Evict = { type: "evict", replyTo: unasked, uids };
+    return yield* ask(this.address, request);
+  }
+
+  *start(): Steps<AdminResult> {
+    const request: StartPool = { type: "startPool", replyTo: unasked };
+    return yield* ask(this.address, request);
+  }
+
+  *stop(): Steps<AdminResult> {
+    const request: StopPool = { type: "stopPool", replyTo: unasked };
+    return yield* ask(this.address, request);
+  }
+}

@@ -1,0 +1,208 @@
+/**
+ * The remap function of thin provisioning: what servicing one bio does.
+ *
+ * It is written to be read beside the note it comes from: the same functions, the same order, and every `yield*`
+ * is one message and its answer. Where it differs, a comment says why.
+ */
+import { unreachable } from "../storage/assert.ts";
+import type { IoResult } from "../storage/device/port.ts";
+import type { DBlock, ThinId } from "../storage/ids.ts";
+import type { Bio, BioStatus } from "./bio.ts";
+import type { DeviceStub } from "./block_device.ts";
+import { type AllocatorStub, Lease } from "./data_allocator.ts";
+import type { DataLocks } from "./data_locks.ts";
+import type { Steps } from "./kernel/task.ts";
+import { type BlockLock, lockRange } from "./lock_region.ts";
+import type { MetadataFailure, MetadataStub } from "./metadata_messages.ts";
+
+/** A thin device as its bios see it: its number, and whom they ask. */
+export interface Thin {
+  readonly id: ThinId;
+  readonly blockSizeBytes: number;
+  readonly metadata: MetadataStub;
+  readonly allocator: AllocatorStub;
+  readonly dataLocks: DataLocks;
+  readonly data: DeviceStub;
+}
+
+/** How we handle a bio depends on what it is, on whether the block is provisioned, and on whether it is shared. */
+export function* remap(thin: Thin, bio: Bio): Steps<BioStatus> {
+  switch (bio.kind) {
+    case "read":
+      return yield* remapRead(thin, bio);
+    case "write":
+    case "writeZeroes":
+      return yield* remapWrite(thin, bio);
+    case "discard":
+      return yield* remapDiscard(thin, bio);
+    case "flush":
+      return yield* remapFlush(thin);
+    default:
+      return unreachable(bio.kind);
+  }
+}
+
+function* remapRead(thin: Thin, bio: Bio): Steps<BioStatus> {
+  using _lock = yield* bio.regions[0]!.block(bio.vblock, "read");
+  const mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);
+  switch (mapping.kind) {
+    case "unprovisioned":
+      bio.data.fill(0);
+      return "hole";
+    case "provisioned":
+      return yield* remapAndWait(thin, bio, mapping.dblock);
+    default:
+      return statusOf(mapping);
+  }
+}
+
+function* remapWrite(thin: Thin, bio: Bio): Steps<BioStatus> {
+  using lock = yield* bio.regions[0]!.block(bio.vblock, "write");
+  let mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);
+  if (mapping.kind === "provisioned" && !mapping.shared) {
+    return yield* writeInPlace(thin, bio, mapping.dblock);
+  }
+  if (mapping.kind === "unprovisioned" && readsAsZeroes(bio)) return "ok";
+
+  // Two writers that both hold the block and both upgrade would wait for each other for ever. So an upgrade gives
+  // up the shared hold, and whoever was granted first may have provisioned or copied the block: look it up again.
+  // Reads go on meanwhile.
+  yield* lock.upgrade();
+  mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);
+  switch (mapping.kind) {
+    case "unprovisioned":
+      return yield* provision(thin, bio);
+    case "provisioned":
+      if (!mapping.shared) return yield* writeInPlace(thin, bio, mapping.dblock);
+      return yield* breakSharing(thin, bio, lock, mapping.dblock);
+    default:
+      return statusOf(mapping);
+  }
+}
+
+/**
+ * If we stop before the mapping is inserted, the old block is still mapped and whole. It is inserted after the
+ * data is on the device, and the commit flushes the device before its superblock: no crash publishes the stale
+ * bytes of the new block. On every failure the lease gives the new block back.
+ */
+function* breakSharing(thin: Thin, bio: Bio, lock: BlockLock, dblockOld: DBlock): Steps<BioStatus> {
+  if (bio.fastZero) return "notSupported";
+  const allocation = yield* thin.allocator.allocate();
+  if (allocation.kind !== "allocated") return allocation.kind === "failed" ? "ioError" : "noDataSpace";
+  using fresh = new Lease(thin.allocator, allocation.dblock);
+  // We grab data locks to avoid races with passdown.
+  using _old = yield* thin.dataLocks.source(dblockOld);
+  using _new = yield* thin.dataLocks.fresh(fresh.dblock);
+  if (!coversBlock(thin, bio)) {
+    const copied = yield* thin.data.copy(
+      dblockOld * thin.blockSizeBytes,
+      fresh.dblock * thin.blockSizeBytes,
+      thin.blockSizeBytes,
+    );
+    if (copied.kind !== "ok") return statusOfIo(copied);
+  }
+  const written = yield* remapAndWait(thin, bio, fresh.dblock);
+  if (written !== "ok") return written;
+  // Whoever still reads the old block is waited for: once unmapped it may be passed down and used again.
+  yield* lock.promote();
+  return yield* insert(thin, bio, fresh);
+}
+
+/** If we stop before the mapping is inserted, the block is not provisioned and reads as zeroes, as before. */
+function* provision(thin: Thin, bio: Bio): Steps<BioStatus> {
+  if (bio.fastZero) return "notSupported";
+  const allocation = yield* thin.allocator.allocate();
+  if (allocation.kind !== "allocated") return allocation.kind === "failed" ? "ioError" : "noDataSpace";
+  using fresh = new Lease(thin.allocator, allocation.dblock);
+  using _new = yield* thin.dataLocks.fresh(fresh.dblock);
+  if (!coversBlock(thin, bio)) {
+    const zeroed = yield* zeroRest(thin, bio, fresh.dblock);
+    if (zeroed.kind !== "ok") return statusOfIo(zeroed);
+  }
+  const written = yield* remapAndWait(thin, bio, fresh.dblock);
+  if (written !== "ok") return written;
+  return yield* insert(thin, bio, fresh);
+}
+
+function* insert(thin: Thin, bio: Bio, fresh: Lease): Steps<BioStatus> {
+  const inserted = yield* thin.metadata.insert(thin.id, bio.vblock, fresh.dblock);
+  if (inserted.kind !== "done") return statusOf(inserted);
+  fresh.keep();
+  return "ok";
+}
+
+/**
+ * A discard covers a range of blocks. Blocks that nobody references any more wait with the allocator until the
+ * commit is durable; it passes them down under their data locks before they can be allocated again.
+ */
+function* remapDiscard(thin: Thin, bio: Bio): Steps<BioStatus> {
+  using _lock = yield* lockRange(bio.regions, bio.vblock, bio.vblockEnd);
+  let next = bio.vblock;
+  while (next < bio.vblockEnd) {
+    const removed = yield* thin.metadata.removeRange(thin.id, next, bio.vblockEnd);
+    if (removed.kind !== "removed") return statusOf(removed);
+    next = removed.next;
+  }
+  return "ok";
+}
+
+/** Commits what was done so far, the data first; flushes that come while a commit runs share the next. */
+function* remapFlush(thin: Thin): Steps<BioStatus> {
+  const committed = yield* thin.metadata.commit();
+  return committed.kind === "done" ? "ok" : statusOf(committed);
+}
+
+function* remapAndWait(thin: Thin, bio: Bio, dblock: DBlock): Steps<BioStatus> {
+  const at = dblock * thin.blockSizeBytes + bio.offsetBytes;
+  switch (bio.kind) {
+    case "read":
+      return statusOfIo(yield* thin.data.read(bio.data, at));
+    case "write":
+      return statusOfIo(yield* thin.data.write(bio.data, at));
+    default:
+      return statusOfIo(yield* thin.data.zero(at, bio.lengthBytes));
+  }
+}
+
+function* writeInPlace(thin: Thin, bio: Bio, dblock: DBlock): Steps<BioStatus> {
+  if (bio.fastZero) return "notSupported";
+  return yield* remapAndWait(thin, bio, dblock);
+}
+
+/** Zeroes what the bio does not cover of a fresh block, so that nobody ever sees what was there. */
+function* zeroRest(thin: Thin, bio: Bio, dblock: DBlock): Steps<IoResult> {
+  const begin = dblock * thin.blockSizeBytes;
+  const bioEnd = bio.offsetBytes + bio.lengthBytes;
+  const head = yield* thin.data.zero(begin, bio.offsetBytes);
+  if (head.kind !== "ok") return head;
+  return yield* thin.data.zero(begin + bioEnd, thin.blockSizeBytes - bioEnd);
+}
+
+/** Whole data blocks only: the rest of a volume's partial last block is zeroed like any other rest. */
+function coversBlock(thin: Thin, bio: Bio): boolean {
+  return bio.lengthBytes === thin.blockSizeBytes;
+}
+
+/** An unprovisioned block is zero already, unless it must become provisioned. */
+function readsAsZeroes(bio: Bio): boolean {
+  return bio.kind === "writeZeroes" && !bio.noHole;
+}
+
+function statusOf(failure: MetadataFailure): BioStatus {
+  switch (failure.kind) {
+    case "noMetadataSpace":
+    case "readOnly":
+    case "poolFailed":
+      return failure.kind;
+    case "damaged":
+    case "clockExhausted":
+      return "ioError";
+    default:
+      return unreachable(failure);
+  }
+}
+
+function statusOfIo(result: IoResult): BioStatus {
+  if (result.kind === "noSpace") return "noDataSpace";
+  return result.kind === "ok" ? "ok" : "ioError";
+}

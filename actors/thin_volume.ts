@@ -1,0 +1,307 @@
+/**
+ * ThinVolume: one open volume or snapshot.
+ *
+ * Owns: the requests admitted and not done, the lock regions of its blocks, and whether it is suspended. It turns
+ * requests into bios and starts a task for each, at most `biosPerVolumeMax` at once; the rest of a large request
+ * waits here. A request is done when all its bios are; with FUA, when a flush after them is.
+ *
+ * Suspending waits for bios, not for requests: a half-admitted request waits for the resumption, and can not keep
+ * the snapshot waiting that it waits for. A snapshot cuts between the last bio before and the first after it.
+ *
+ * Failure policy: the first failure of a request's bios is the request's; the others run to their end.
+ */
+import { assert, unreachable } from "../storage/assert.ts";
+import type { ThinId } from "../storage/ids.ts";
+import {
+  type Bio,
+  type BioStatus,
+  blockBio,
+  blocksTouched,
+  flushBio,
+  rangeBios,
+  type RequestDone,
+  type VolumeRequest,
+} from "./bio.ts";
+import { bioTask } from "./bio_task.ts";
+import type { Actor, Address, Message, Request } from "./kernel/address.ts";
+import { unasked } from "./kernel/address.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import { ask, type Steps } from "./kernel/task.ts";
+import { biosPerVolumeMax, idleRegionsMax, mailboxMax, regionBlocks } from "./limits.ts";
+import { LockRegion, RegionLocks } from "./lock_region.ts";
+import type { Thin } from "./remap.ts";
+
+/** From a client: serve this request and tell `request.client` when it is done. It lies inside the volume. */
+export interface Submit extends Message {
+  readonly type: "submit";
+  readonly request: VolumeRequest;
+}
+
+/** From a bio's task: it has ended. */
+export interface BioDone extends Message {
+  readonly type: "bioDone";
+  readonly bio: Bio;
+  readonly status: BioStatus;
+}
+
+/** Start no bio any more and answer when none is in flight. */
+export interface Suspend extends Request<"suspended"> {
+  readonly type: "suspend";
+}
+
+/** Go on; with another thin id or size if they have changed. */
+export interface Resume extends Message {
+  readonly type: "resume";
+  readonly thinId: ThinId;
+  readonly sizeBytes: number;
+}
+
+/** End, once nothing is in flight; nobody will submit any more. Answered before it is gone. */
+export interface Close extends Request<"closed"> {
+  readonly type: "close";
+}
+
+/** From the pool: refuse every request with this status from now on; undefined takes that back. */
+export interface Refuse extends Message {
+  readonly type: "refuse";
+  readonly writes: BioStatus | undefined;
+  readonly reads: BioStatus | undefined;
+}
+
+export type ThinVolumeMessage = Submit | BioDone | Suspend | Resume | Close | Refuse;
+
+/** The stubs of one volume. */
+export class VolumeStub {
+  constructor(readonly kernel: Kernel, readonly address: Address<ThinVolumeMessage>) {}
+
+  submit(request: VolumeRequest): void {
+    this.kernel.tell(this.address, { type: "submit", request });
+  }
+
+  *suspend(): Steps<"suspended"> {
+    const request: Suspend = { type: "suspend", replyTo: unasked };
+    return yield* ask(this.address, request);
+  }
+
+  resume(thinId: ThinId, sizeBytes: number): void {
+    this.kernel.tell(this.address, { type: "resume", thinId, sizeBytes });
+  }
+
+  *close(): Steps<"closed"> {
+    const request: Close = { type: "close", replyTo: unasked };
+    return yield* ask(this.address, request);
+  }
+
+  refuse(writes: BioStatus | undefined, reads: BioStatus | undefined): void {
+    this.kernel.tell(this.address, { type: "refuse", writes, reads });
+  }
+}
+
+/** A request on its way, and how far it has come. */
+interface Admitted {
+  readonly request: VolumeRequest;
+  /** Its bios, where there are few; else they are made one by one from the request. */
+  readonly planned: readonly Bio[] | undefined;
+  readonly biosTotal: number;
+  biosStarted: number;
+  biosDone: number;
+  flushStarted: boolean;
+}
+
+export class ThinVolume implements Actor<ThinVolumeMessage> {
+  readonly #kernel: Kernel;
+  readonly #self: Address<ThinVolumeMessage>;
+  readonly #name: string;
+  #thin: Thin;
+  #sizeBytes: number;
+  readonly #regions = new Map<number, RegionLocks>();
+  readonly #admitted = new Map<VolumeRequest, Admitted>();
+  /** Requests with bios that have not started, in order. */
+  #starting: Admitted[] = [];
+  #biosInFlight = 0;
+  #suspended = false;
+  #suspends: Suspend[] = [];
+  #closing: Close | undefined;
+  #refuseWrites: BioStatus | undefined;
+  #refuseReads: BioStatus | undefined;
+
+  constructor(
+    kernel: Kernel,
+    self: Address<ThinVolumeMessage>,
+    volume: { readonly name: string; readonly thin: Thin; readonly sizeBytes: number },
+  ) {
+    this.#kernel = kernel;
+    this.#self = self;
+    this.#name = volume.name;
+    this.#thin = volume.thin;
+    this.#sizeBytes = volume.sizeBytes;
+  }
+
+  receive(message: ThinVolumeMessage): void {
+    switch (message.type) {
+      case "submit":
+        return this.#submit(message.request);
+      case "bioDone":
+        return this.#bioDone(message);
+      case "suspend":
+        this.#suspended = true;
+        this.#suspends.push(message);
+        return this.#settle();
+      case "resume":
+        this.#suspended = false;
+        this.#thin = { ...this.#thin, id: message.thinId };
+        this.#sizeBytes = message.sizeBytes;
+        return this.#startBios();
+      case "close":
+        this.#closing = message;
+        return this.#settle();
+      case "refuse":
+        this.#refuseWrites = message.writes;
+        this.#refuseReads = message.reads;
+        return;
+      default:
+        return unreachable(message);
+    }
+  }
+
+  #submit(request: VolumeRequest): void {
+    assert(this.#closing === undefined, "submitted to a closing volume");
+    const refusal = request.kind === "read" ? this.#refuseReads : this.#refuseWrites;
+    if (refusal !== undefined) return this.#finish(request, refusal);
+    // The size may have changed since the client checked.
+    const end = request.offsetBytes + request.lengthBytes;
+    if (end > this.#sizeBytes) return this.#finish(request, "outOfRange");
+    const admitted = this.#admit(request);
+    if (admitted.biosTotal === 0 && !request.fua) return this.#finish(request, "ok");
+    this.#admitted.set(request, admitted);
+    this.#starting.push(admitted);
+    this.#startBios();
+  }
+
+  #admit(request: VolumeRequest): Admitted {
+    const blockSizeBytes = this.#thin.blockSizeBytes;
+    let planned: Bio[] | undefined;
+    if (request.kind === "flush") planned = [flushBio(request)];
+    else if (request.kind === "discard" || (request.kind === "writeZeroes" && !request.noHole)) {
+      planned = rangeBios(request, blockSizeBytes, this.#sizeBytes);
+    }
+    const biosTotal = planned?.length ?? blocksTouched(request, blockSizeBytes);
+    if (request.kind === "read") request.holes = biosTotal === 1 ? oneHole() : new Uint8Array(biosTotal);
+    return { request, planned, biosTotal, biosStarted: 0, biosDone: 0, flushStarted: false };
+  }
+
+  #startBios(): void {
+    while (!this.#suspended && this.#biosInFlight < biosPerVolumeMax) {
+      const admitted = this.#starting[0];
+      if (admitted === undefined) return;
+      if (admitted.biosStarted === admitted.biosTotal) {
+        this.#starting.shift();
+        if (admitted.biosTotal === 0) this.#allBiosDone(admitted);
+        continue;
+      }
+      // A fast zero may find that it is not fast: its parts go one by one, so that it then has changed nothing.
+      if (admitted.request.fastZero && admitted.biosDone < admitted.biosStarted) return;
+      const ordinal = admitted.biosStarted;
+      admitted.biosStarted += 1;
+      const bio = admitted.planned?.[ordinal] ??
+        blockBio(admitted.request, this.#thin.blockSizeBytes, ordinal);
+      this.#start(bio);
+    }
+  }
+
+  #start(bio: Bio): void {
+    bio.regions = this.#regionsOf(bio);
+    this.#biosInFlight += 1;
+    this.#kernel.start(
+      `${this.#name} ${bio.kind} ${bio.vblock}`,
+      bioTask(this.#kernel, this.#self, this.#thin, bio),
+    );
+  }
+
+  #bioDone(message: BioDone): void {
+    this.#biosInFlight -= 1;
+    const { bio, status } = message;
+    const admitted = this.#admitted.get(bio.request!);
+    assert(admitted !== undefined, "a bio of no request has ended");
+    const request = admitted.request;
+    if (status === "hole") {
+      request.holes[bio.vblock - Math.floor(request.offsetBytes / this.#thin.blockSizeBytes)] = 1;
+    } else if (status !== "ok") {
+      if (request.status === "ok") request.status = status;
+      // What has not started of a request that failed is left alone.
+      if (admitted.biosStarted < admitted.biosTotal) {
+        this.#starting = this.#starting.filter((other) => other !== admitted);
+        admitted.biosDone += admitted.biosTotal - admitted.biosStarted;
+        admitted.biosStarted = admitted.biosTotal;
+      }
+    }
+    admitted.biosDone += 1;
+    if (admitted.biosDone >= admitted.biosTotal) this.#allBiosDone(admitted);
+    this.#startBios();
+    this.#settle();
+  }
+
+  /** FUA: what this request changed is durable before it is answered, its mappings too, so it is a flush. */
+  #allBiosDone(admitted: Admitted): void {
+    const request = admitted.request;
+    if (request.fua && request.status === "ok" && !admitted.flushStarted) {
+      admitted.flushStarted = true;
+      return this.#start(flushBio(request));
+    }
+    this.#admitted.delete(request);
+    this.#tellDone(request);
+  }
+
+  #finish(request: VolumeRequest, status: BioStatus): void {
+    request.status = status;
+    this.#tellDone(request);
+  }
+
+  #tellDone(request: VolumeRequest): void {
+    const message: RequestDone = { type: "requestDone", request };
+    this.#kernel.tell(request.client, message);
+  }
+
+  /** Answers who waits for quiet, and ends the volume if it is to close. */
+  #settle(): void {
+    if (this.#biosInFlight > 0) return;
+    for (const suspend of this.#suspends) this.#kernel.reply(suspend, "suspended");
+    this.#suspends = [];
+    if (this.#regions.size > idleRegionsMax) this.#retireRegions();
+    if (this.#closing === undefined || this.#admitted.size > 0) return;
+    this.#retireRegions();
+    this.#kernel.reply(this.#closing, "closed");
+    this.#kernel.retire(this.#self);
+  }
+
+  /** No bio is in flight, so nobody will ask these regions again; their last unlocks may still be on the way. */
+  #retireRegions(): void {
+    for (const region of this.#regions.values()) region.retire();
+    this.#regions.clear();
+  }
+
+  #regionsOf(bio: Bio): readonly RegionLocks[] {
+    if (bio.kind === "flush") return [];
+    const first = Math.floor(bio.vblock / regionBlocks);
+    const last = Math.floor((bio.vblockEnd - 1) / regionBlocks);
+    const regions: RegionLocks[] = [];
+    for (let index = first; index <= last; index += 1) regions.push(this.#region(index));
+    return regions;
+  }
+
+  #region(index: number): RegionLocks {
+    let region = this.#regions.get(index);
+    if (region === undefined) {
+      const begin = index * regionBlocks;
+      const name = `region ${this.#name} ${begin}`;
+      const address = this.#kernel.spawn(name, mailboxMax, (self) => new LockRegion(this.#kernel, self));
+      region = new RegionLocks(this.#kernel, address, begin, begin + regionBlocks);
+      this.#regions.set(index, region);
+    }
+    return region;
+  }
+}
+
+function oneHole(): Uint8Array {
+  return new Uint8Array(1);
+}
