@@ -144,7 +144,10 @@ export class RequestDecoder {
     }
   }
 
-  /** Refuses the offered request: its payload is read and dropped, to stay in step. It still ends in "request". */
+  /**
+   * Refuses the offered request: its payload is read and dropped, to stay in step. It still ends in "request",
+   * and only then may the error be sent: libnbd takes a reply that overtakes its payload for a server's mistake.
+   */
   discard(): void {
     assert(this.#state === "offered", "no request is offered");
     this.#state = "discarding";
