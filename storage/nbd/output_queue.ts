@@ -6,8 +6,11 @@
  */
 import { assert } from "../assert.ts";
 
-/** A payload of at least this many bytes is queued by reference: copying it would cost more than a system call. */
-const referenceMinBytes = 64 * 1024;
+/**
+ * A payload of at least this many bytes is queued by reference: copying it would cost more than a system call.
+ * A shorter one is copied at once, and its buffer is free again.
+ */
+export const referenceMinBytes = 64 * 1024;
 /** Room for some sixty replies of 4 KiB, so that one drain is one or two writes. */
 const blockSizeBytes = 256 * 1024;
 /** Blocks kept for the next batch: one to fill while another is written. */
