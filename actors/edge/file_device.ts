@@ -254,13 +254,29 @@ function measure(path: string): { sizeBytes: number; isBlockDevice: boolean } {
 }
 
 /**
- * Whether the file system can punch holes, tried past the end of the file, where there is nothing to lose. A block
- * device answers only when asked for real, so it is believed until then.
+ * Whether holes can be punched. A file system is asked by trying past the end of the file, where there is nothing to lose;
+ * a block device is not, so what the kernel publishes about it counts: it can discard, and zero without writing.
  */
 function canPunch(libc: Libc, handles: Handles): boolean {
-  if (handles.isBlockDevice) return true;
+  if (handles.isBlockDevice) {
+    return queueLimitOf(handles, "discard_max_bytes") > 0 &&
+      queueLimitOf(handles, "write_zeroes_max_bytes") > 0;
+  }
   const pastEndBytes = Math.ceil(handles.sizeBytes / pieceBytes) * pieceBytes;
   return libc.punchHole(handles.fd, pastEndBytes, 4096) === 0;
+}
+
+/** A limit of a block device's queue; 0 if it is not known, or Deno may not read it. */
+function queueLimitOf(handles: Handles, limit: string): number {
+  if (Deno.permissions.querySync({ name: "read", path: "/sys" }).state !== "granted") return 0;
+  // The layout of dev_t in glibc, as far as 32 bits go.
+  const { rdev } = fs.fstatSync(handles.fd);
+  const device = `/sys/dev/block/${(rdev >>> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >>> 12) & 0xfff00)}`;
+  // A partition has no queue of its own, its disk has.
+  for (const path of [`${device}/queue/${limit}`, `${device}/../queue/${limit}`]) {
+    if (fs.existsSync(path)) return Number(fs.readFileSync(path, "utf8"));
+  }
+  return 0;
 }
 
 /** A sentence for a file that cannot be opened. */

@@ -158,6 +158,7 @@ Deno.test({
       punchHole: () => failure,
       punchHoleLater: (_fd, _offset, _length, done) => setTimeout(() => done(failure), 0),
       allocate: () => 0,
+      reserve: () => 0,
       seekData: (_fd, offsetBytes) => offsetBytes,
       claim: () => -1,
       release: () => {},
@@ -211,6 +212,40 @@ Deno.test("a full host is noSpace, and what was there stays readable", async (t)
 function mount(mountPoint: string): boolean {
   const args = ["-t", "tmpfs", "-o", "size=1m", "gossamer-test", mountPoint];
   return new Deno.Command("mount", { args, stderr: "null" }).outputSync().success;
+}
+
+Deno.test("a block device has its own size, discards, and is refused while mounted", async (t) => {
+  using scratch = scratchFile(8 * mib);
+  const loop = Deno.uid() === 0 ? output("losetup", "--find", "--show", scratch.path) : "";
+  await t.step({
+    name: "on a loop device (needs root)",
+    ignore: loop === "" || ignoreLibc,
+    fn: async () => {
+      const device = FileDevice.open(loop, { libc });
+      assertEquals([device.isBlockDevice, device.canDiscard, device.sizeBytes], [true, true, 8 * mib]);
+      assertEquals(device.write(filled(2 * mib, 7), mib), ioOk);
+      assertEquals(await settled((done) => device.flush(done)), ioOk);
+      const before = allocatedBytes(scratch.path);
+      assertEquals(await settled((done) => device.discard(mib, mib, done)), ioOk);
+      assertEquals(before - allocatedBytes(scratch.path), mib);
+      assertEquals([bytesAt(device, mib, 1)[0], bytesAt(device, 2 * mib, 1)[0]], [0, 7]);
+      // Claimed once, it cannot be claimed again, by a mount or by us.
+      const error = assertThrows(() => FileDevice.open(loop, { libc }), UserError);
+      assertStringIncludes(error.message, "it is mounted, or mapped");
+      device.close();
+    },
+  });
+  if (loop !== "") output("losetup", "--detach", loop);
+});
+
+/** What a program prints, without the newline; nothing if it fails or is not there. */
+function output(program: string, ...args: string[]): string {
+  try {
+    const { success, stdout } = new Deno.Command(program, { args, stderr: "null" }).outputSync();
+    return success ? new TextDecoder().decode(stdout).trim() : "";
+  } catch {
+    return "";
+  }
 }
 
 Deno.test("a path that is not there, or is a directory, is a sentence", () => {

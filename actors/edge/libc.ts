@@ -16,6 +16,8 @@ export interface Libc {
   punchHoleLater(fd: number, offsetBytes: number, lengthBytes: number, done: (errno: number) => void): void;
   /** Has the file system set blocks aside for the range, growing the file if needed. Answers 0 or the errno. */
   allocate(fd: number, offsetBytes: number, lengthBytes: number): number;
+  /** Sets blocks aside for a range past the end, without growing the file. Answers 0 or the errno. */
+  reserve(fd: number, offsetBytes: number, lengthBytes: number): number;
   /**
    * Where the first stored byte at or after `offsetBytes` is; -1 if only a hole follows. A file system that cannot
    * tell answers `offsetBytes` itself. The file position moves, which positional reads and writes do not notice.
@@ -42,7 +44,8 @@ export const errno = {
 
 const libraryName = "libc.so.6";
 // From linux/falloc.h, unistd.h and fcntl.h (the same on x86-64 and arm64).
-const keepSizeAndPunchHole = 0x01 | 0x02;
+const keepSize = 0x01;
+const keepSizeAndPunchHole = keepSize | 0x02;
 const seekDataWhence = 3;
 const openExclusiveCloseOnExec = 0o200 | 0o2000000;
 
@@ -121,6 +124,10 @@ class GlibcCalls implements Libc {
 
   allocate(fd: number, offsetBytes: number, lengthBytes: number): number {
     return this.#fallocate(fd, 0, offsetBytes, lengthBytes);
+  }
+
+  reserve(fd: number, offsetBytes: number, lengthBytes: number): number {
+    return this.#fallocate(fd, keepSize, offsetBytes, lengthBytes);
   }
 
   seekData(fd: number, offsetBytes: number): number {
