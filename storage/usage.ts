@@ -1,0 +1,314 @@
+/**
+ * How many data blocks each thin device maps, and how many of them it alone maps: the numbers of
+ * `thin_ls -o DEV,MAPPED_BLOCKS,EXCLUSIVE_BLOCKS`. A data block is exclusive when exactly one vblock of one device
+ * reaches it; a metadata snapshot's own mappings do not take part.
+ */
+import { bitmapCount, bitmapEntries } from "./format/bitmap.ts";
+import { verifyBlock } from "./format/block_header.ts";
+import { blockTimeDblock } from "./format/block_time.ts";
+import { childSizeBytes, nodeChild, nodeEntries, nodeKey, nodeValueOffset } from "./format/btree_node.ts";
+import { deviceDetailsSizeBytes, unpackDeviceDetails } from "./format/device_details.ts";
+import { viewOf } from "./format/fields.ts";
+import { indexEntrySizeBytes, unpackIndexEntry } from "./format/index_entry.ts";
+import { metadataIndexEntry } from "./format/metadata_index.ts";
+import { type Superblock, superblockLocation, unpackSuperblock } from "./format/superblock.ts";
+import { type MetadataBlock, type ThinId, thinId } from "./ids.ts";
+import { isDamaged, type MetadataDamaged, superblockDamaged, TreeCursor } from "./metadata_scan.ts";
+
+export interface UsageOptions {
+  /**
+   * Count every mapping anew even where the space maps would decide. Needed only for metadata whose counts are too high,
+   * as a kernel that crashed during a discard leaves them; it is done anyway while a metadata snapshot is held.
+   */
+  readonly recount?: boolean;
+}
+
+/** The space one thin device takes, in data blocks. */
+export interface DeviceUsage {
+  readonly thinId: ThinId;
+  readonly mappedBlocks: number;
+  readonly exclusiveBlocks: number;
+}
+
+/** Usage of every device in ascending order of its number, or the damage that hides it. */
+export type UsageResult =
+  | { readonly kind: "usage"; readonly devices: readonly DeviceUsage[] }
+  | MetadataDamaged;
+
+type Scanning<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
+
+interface UsedDevice {
+  readonly id: number;
+  readonly root: MetadataBlock;
+  readonly mappedBlocks: number;
+}
+
+/**
+ * Computes the usage of all devices. Yields each block it needs and is resumed with its bytes, or with undefined when they
+ * cannot be read; it looks at them only until it yields again.
+ *
+ * The counts decide as follows when no metadata snapshot is held. Every node and every leaf entry is then reachable from
+ * a live device. If all nodes from a device's root down to a leaf have count 1 and the data block has count 1, one
+ * leaf entry holds the block and one path leads to that entry: it is exclusive. If the block has count 2, two entries
+ * hold it, and if a node on the path has count 2, two parents lead there: either way a second vblock, of this device or
+ * another, reaches the block. So a subtree under a shared node has nothing exclusive in it and need not be read at all.
+ * A metadata snapshot adds counts that no live device stands for, so then every mapping is counted.
+ */
+export function* deviceUsage(options: UsageOptions = {}): Scanning<UsageResult> {
+  const bytes = yield superblockLocation;
+  const superblock = bytes === undefined ? "it cannot be read" : unpackSuperblock(bytes);
+  if (typeof superblock === "string") return superblockDamaged(superblock);
+  const devices = yield* readDevices(superblock);
+  if (isDamaged(devices)) return devices;
+  const recount = options.recount === true || superblock.heldRoot !== 0;
+  const exclusive = recount ? yield* countByRecount(devices) : yield* countBySpaceMaps(superblock, devices);
+  if (isDamaged(exclusive)) return exclusive;
+  return {
+    kind: "usage",
+    devices: devices.map((device, index) => ({
+      thinId: thinId(device.id),
+      mappedBlocks: device.mappedBlocks,
+      exclusiveBlocks: exclusive[index] ?? 0,
+    })),
+  };
+}
+
+function* readDevices(superblock: Superblock): Scanning<UsedDevice[] | MetadataDamaged> {
+  const roots = new Map<number, MetadataBlock>();
+  const top = new TreeCursor(superblock.mappingRoot, childSizeBytes, "the top level of the mapping tree");
+  for (let block = top.wanted(); block !== undefined; block = top.wanted()) {
+    const leaf = top.supply(yield block);
+    if (leaf === undefined) continue;
+    if (isDamaged(leaf)) return leaf;
+    for (let index = 0; index < nodeEntries(leaf); index++) {
+      roots.set(nodeKey(leaf, index), nodeChild(leaf, index));
+    }
+  }
+  const devices: UsedDevice[] = [];
+  const details = new TreeCursor(superblock.detailsRoot, deviceDetailsSizeBytes, "the device details tree");
+  for (let block = details.wanted(); block !== undefined; block = details.wanted()) {
+    const leaf = details.supply(yield block);
+    if (leaf === undefined) continue;
+    if (isDamaged(leaf)) return leaf;
+    for (let index = 0; index < nodeEntries(leaf); index++) {
+      const id = nodeKey(leaf, index);
+      const root = roots.get(id);
+      if (root === undefined) {
+        return { kind: "damaged", sentence: `Thin device ${id} has details, but no mapping tree.` };
+      }
+      const { mappedBlocks } = unpackDeviceDetails(leaf, nodeValueOffset(leaf, index));
+      devices.push({ id, root, mappedBlocks });
+    }
+  }
+  return devices;
+}
+
+function mappingCursor(device: UsedDevice): TreeCursor {
+  return new TreeCursor(device.root, childSizeBytes, `the mapping tree of thin device ${device.id}`);
+}
+
+function* countBySpaceMaps(
+  superblock: Superblock,
+  devices: readonly UsedDevice[],
+): Scanning<Float64Array | MetadataDamaged> {
+  const metadataCounts = yield* loadMetadataIndex(superblock);
+  if (isDamaged(metadataCounts)) return metadataCounts;
+  const dataCounts = yield* loadDataIndex(superblock);
+  if (isDamaged(dataCounts)) return dataCounts;
+  const exclusive = new Float64Array(devices.length);
+  for (const [at, device] of devices.entries()) {
+    const cursor = mappingCursor(device);
+    for (let block = cursor.wanted(); block !== undefined; block = cursor.wanted()) {
+      const missing = metadataCounts.missing(block);
+      if (missing !== undefined) {
+        const damage = metadataCounts.load(missing, yield missing.bitmap);
+        if (damage !== undefined) return damage;
+      }
+      if (metadataCounts.count(block) > 1) {
+        cursor.skip();
+        continue;
+      }
+      const leaf = cursor.supply(yield block);
+      if (leaf === undefined) continue;
+      if (isDamaged(leaf)) return leaf;
+      const counted = yield* countUnshared(leaf, dataCounts);
+      if (isDamaged(counted)) return counted;
+      exclusive[at] = (exclusive[at] ?? 0) + counted.blocks;
+    }
+  }
+  return exclusive;
+}
+
+/** Counts the entries of a leaf whose data block has count 1. */
+function* countUnshared(
+  leaf: DataView,
+  dataCounts: CountReader,
+): Scanning<{ readonly blocks: number } | MetadataDamaged> {
+  // Copied out, because the leaf's bytes may be gone once a bitmap is asked for.
+  const dblocks = new Float64Array(nodeEntries(leaf));
+  for (let index = 0; index < dblocks.length; index++) {
+    dblocks[index] = blockTimeDblock(leaf, nodeValueOffset(leaf, index));
+  }
+  let blocks = 0;
+  for (const dblock of dblocks) {
+    const missing = dataCounts.missing(dblock);
+    if (missing !== undefined) {
+      const damage = dataCounts.load(missing, yield missing.bitmap);
+      if (damage !== undefined) return damage;
+    }
+    if (dataCounts.count(dblock) === 1) blocks++;
+  }
+  return { blocks };
+}
+
+function* loadMetadataIndex(superblock: Superblock): Scanning<CountReader | MetadataDamaged> {
+  const { blocks, bitmapRoot } = superblock.metadataSpaceMap;
+  const bytes = yield bitmapRoot;
+  const reason = bytes === undefined ? "it cannot be read" : verifyBlock(bytes, "metadataIndex", bitmapRoot);
+  if (bytes === undefined || reason !== undefined) {
+    return {
+      kind: "damaged",
+      sentence: `Metadata block ${bitmapRoot} (the metadata space map's index) is damaged: ${reason}.`,
+    };
+  }
+  const view = viewOf(bytes);
+  const bitmaps: MetadataBlock[] = [];
+  for (let ordinal = 0; ordinal * bitmapEntries < blocks; ordinal++) {
+    bitmaps.push(metadataIndexEntry(view, ordinal).bitmap);
+  }
+  return new CountReader(bitmaps);
+}
+
+function* loadDataIndex(superblock: Superblock): Scanning<CountReader | MetadataDamaged> {
+  const bitmaps: MetadataBlock[] = [];
+  const name = "the data space map's index tree";
+  const cursor = new TreeCursor(superblock.dataSpaceMap.bitmapRoot, indexEntrySizeBytes, name);
+  for (let block = cursor.wanted(); block !== undefined; block = cursor.wanted()) {
+    const leaf = cursor.supply(yield block);
+    if (leaf === undefined) continue;
+    if (isDamaged(leaf)) return leaf;
+    for (let index = 0; index < nodeEntries(leaf); index++) {
+      bitmaps.push(unpackIndexEntry(leaf, nodeValueOffset(leaf, index)).bitmap);
+    }
+  }
+  return new CountReader(bitmaps);
+}
+
+/** A bitmap that is wanted before counts under it can be told. */
+interface MissingBitmap {
+  readonly ordinal: number;
+  readonly bitmap: MetadataBlock;
+}
+
+/** Two-bit counts of one space map, bitmaps loaded as they are needed: at most a quarter byte a block governed. */
+class CountReader {
+  readonly #bitmaps: readonly MetadataBlock[];
+  readonly #loaded: Map<number, Uint8Array> = new Map();
+
+  constructor(bitmaps: readonly MetadataBlock[]) {
+    this.#bitmaps = bitmaps;
+  }
+
+  /** The bitmap to load before the count of `block` can be told, or undefined when there is none. */
+  missing(block: number): MissingBitmap | undefined {
+    const ordinal = Math.floor(block / bitmapEntries);
+    const bitmap = this.#bitmaps[ordinal];
+    return bitmap === undefined || this.#loaded.has(ordinal) ? undefined : { ordinal, bitmap };
+  }
+
+  /** Takes the bytes of a missing bitmap. */
+  load(missing: MissingBitmap, bytes: Uint8Array | undefined): MetadataDamaged | undefined {
+    const reason = bytes === undefined ? "it cannot be read" : verifyBlock(bytes, "bitmap", missing.bitmap);
+    if (bytes === undefined || reason !== undefined) {
+      return {
+        kind: "damaged",
+        sentence: `Metadata block ${missing.bitmap} (a space map bitmap) is damaged: ${reason}.`,
+      };
+    }
+    this.#loaded.set(missing.ordinal, bytes.slice());
+    return undefined;
+  }
+
+  /** 0, 1, 2, or 3 for more; 0 beyond what the space map governs. */
+  count(block: number): number {
+    const ordinal = Math.floor(block / bitmapEntries);
+    const bytes = this.#loaded.get(ordinal);
+    return bytes === undefined ? 0 : bitmapCount(bytes, block - ordinal * bitmapEntries);
+  }
+}
+
+const metOnce = 1;
+const metOften = 2;
+
+/**
+ * Counts without the space maps. A node reached a second time makes all its entries shared; it is read at most twice to
+ * mark them, however many devices share it, and once more when its entries may be exclusive.
+ */
+function* countByRecount(devices: readonly UsedDevice[]): Scanning<Float64Array | MetadataDamaged> {
+  const nodes = new MarkedBlocks();
+  const data = new MarkedBlocks();
+  for (const device of devices) {
+    const cursor = mappingCursor(device);
+    for (let block = cursor.wanted(); block !== undefined; block = cursor.wanted()) {
+      if (nodes.mark(block) === metOften) {
+        cursor.skip();
+        continue;
+      }
+      const leaf = cursor.supply(yield block);
+      if (leaf === undefined) continue;
+      if (isDamaged(leaf)) return leaf;
+      for (let index = 0; index < nodeEntries(leaf); index++) {
+        data.mark(blockTimeDblock(leaf, nodeValueOffset(leaf, index)));
+      }
+    }
+  }
+  const exclusive = new Float64Array(devices.length);
+  for (const [at, device] of devices.entries()) {
+    const cursor = mappingCursor(device);
+    for (let block = cursor.wanted(); block !== undefined; block = cursor.wanted()) {
+      if (nodes.get(block) === metOften) {
+        cursor.skip();
+        continue;
+      }
+      const leaf = cursor.supply(yield block);
+      if (leaf === undefined) continue;
+      if (isDamaged(leaf)) return leaf;
+      exclusive[at] = (exclusive[at] ?? 0) + metOnceEntries(leaf, data);
+    }
+  }
+  return exclusive;
+}
+
+function metOnceEntries(leaf: DataView, data: MarkedBlocks): number {
+  let blocks = 0;
+  for (let index = 0; index < nodeEntries(leaf); index++) {
+    if (data.get(blockTimeDblock(leaf, nodeValueOffset(leaf, index))) === metOnce) blocks++;
+  }
+  return blocks;
+}
+
+/** Which blocks were met not at all, once, or more often: two bits each, in pages that appear where something is met. */
+class MarkedBlocks {
+  readonly #pages: Map<number, Uint8Array> = new Map();
+
+  /** Marks a block and returns how it was marked before. */
+  mark(block: number): number {
+    const ordinal = Math.floor(block / bitmapEntries);
+    let page = this.#pages.get(ordinal);
+    if (page === undefined) {
+      page = new Uint8Array(bitmapEntries / 4);
+      this.#pages.set(ordinal, page);
+    }
+    const at = block - ordinal * bitmapEntries;
+    const shift = (at & 3) * 2;
+    const before = ((page[at >>> 2] ?? 0) >>> shift) & 3;
+    if (before < metOften) page[at >>> 2] = (page[at >>> 2] ?? 0) + (1 << shift);
+    return before;
+  }
+
+  get(block: number): number {
+    const ordinal = Math.floor(block / bitmapEntries);
+    const at = block - ordinal * bitmapEntries;
+    return ((this.#pages.get(ordinal)?.[at >>> 2] ?? 0) >>> ((at & 3) * 2)) & 3;
+  }
+}
