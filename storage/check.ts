@@ -70,6 +70,7 @@ export function* checkMetadata(
   const live = yield* walkDevices(check, superblock, "");
   const held = superblock.heldRoot === 0 ? undefined : yield* walkHeldSnapshot(check, superblock.heldRoot);
   const walkedAll = live.sound && (held?.sound ?? true);
+  if (live.rootsCounted + (held?.rootsCounted ?? 0) <= 1) checkOnlyDevice(check);
   const dataUsed = yield* compareDataSpaceMap(context, superblock.dataSpaceMap, check.dataCounts, walkedAll);
   const complete = walkedAll && countsKnown;
   const metadataUsed = compareMetadataCounts(context, complete);
@@ -158,7 +159,23 @@ interface DevicesWalk {
   readonly devices: CheckedDevice[];
   /** False when a part of some tree could not be read. */
   readonly sound: boolean;
+  /** Roots of devices that were not counted under another superblock before. */
+  readonly rootsCounted: number;
 }
+
+/**
+ * Two devices may share a data block, but one that maps it twice would see a write at one place appear at another. Among
+ * several devices the counts do not show that; with a single one, a count of 2 does.
+ */
+function checkOnlyDevice(check: MappingCheck): void {
+  const dblock = check.dataCounts.someShared();
+  if (dblock === undefined) return;
+  check.context.findings.damage(
+    `Data block ${dblock} is mapped more than once, by the only thin device there is.`,
+  );
+}
+
+const nothingWalked: DevicesWalk = { devices: [], sound: false, rootsCounted: 0 };
 
 /** Walks the copy of the superblock that a metadata snapshot is, and the trees under it. */
 function* walkHeldSnapshot(check: MappingCheck, location: MetadataBlock): MetadataReading<DevicesWalk> {
@@ -166,13 +183,13 @@ function* walkHeldSnapshot(check: MappingCheck, location: MetadataBlock): Metada
   const name = "the metadata snapshot";
   const before = addReference(context, location, BlockUse.metadataSnapshot, name);
   const bytes = before === undefined ? undefined : yield* readBlock(context, location, name);
-  if (bytes === undefined) return { devices: [], sound: false };
+  if (bytes === undefined) return nothingWalked;
   const superblock = unpackSuperblock(bytes, location);
   if (typeof superblock !== "string") {
     return yield* walkDevices(check, superblock, " in the metadata snapshot");
   }
   context.findings.damage(`Metadata block ${location} (${name}) is damaged: ${superblock}.`);
-  return { devices: [], sound: false };
+  return nothingWalked;
 }
 
 /** Walks the details tree, the top level of the mapping tree, and each device's own tree under one superblock. */
@@ -202,6 +219,7 @@ function* walkDevices(
   }, superblock.mappingRoot);
   const devices: CheckedDevice[] = [];
   let sound = detailsTree.sound && topTree.sound;
+  let rootsCounted = 0;
   for (const device of top.devices) {
     const record = details.byDevice.get(device.thinId);
     if (record === undefined && detailsTree.sound) {
@@ -210,6 +228,7 @@ function* walkDevices(
     if (record !== undefined) devices.push({ thinId: device.thinId, mappedBlocks: record.mappedBlocks });
     // An entry seen before under the live superblock was counted there, its device checked there.
     if (!device.counts) continue;
+    rootsCounted++;
     const tree = yield* walkDevice(check, device);
     sound = sound && tree.sound;
     if (record !== undefined && tree.sound && tree.entries !== record.mappedBlocks) {
@@ -219,7 +238,7 @@ function* walkDevices(
     }
   }
   if (topTree.sound) reportUnmapped(details, top, where, context.findings);
-  return { devices, sound };
+  return { devices, sound, rootsCounted };
 }
 
 function walkDevice(check: MappingCheck, device: TopEntry): MetadataReading<Subtree> {

@@ -90,9 +90,13 @@ export class DataCounts {
     return this.#pages.get(index);
   }
 
-  /** Indexes of the pages that hold a count. */
-  pageIndexes(): Iterable<number> {
-    return this.#pages.keys();
+  /** A block with more than one reference, or undefined if there is none. */
+  someShared(): number | undefined {
+    for (const [index, page] of this.#pages) {
+      const entry = page.findIndex((count) => count > 1);
+      if (entry >= 0) return index * bitmapEntries + entry;
+    }
+    return undefined;
   }
 
   #select(index: number): void {

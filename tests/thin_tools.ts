@@ -25,7 +25,10 @@ const metadataBlockBytes = 4096;
 
 /** Runs a program to its end and collects what it printed. */
 export function runProgram(path: string, args: readonly string[]): ToolResult {
-  const output = new Deno.Command(path, { args: [...args], stdout: "piped", stderr: "piped" }).outputSync();
+  return resultOf(new Deno.Command(path, { args: [...args], stdout: "piped", stderr: "piped" }).outputSync());
+}
+
+function resultOf(output: Deno.CommandOutput): ToolResult {
   return {
     status: output.code,
     stdout: decoder.decode(output.stdout),
@@ -70,9 +73,13 @@ export function hasThinTools(version: ThinToolsVersion): boolean {
 
 /** Runs one tool of one version. Throws a sentence when it is absent: tests ask {@linkcode hasThinTools} first. */
 export function runThinTool(tool: ThinTool, version: ThinToolsVersion, args: readonly string[]): ToolResult {
+  return runProgram(requiredToolPath(tool, version), args);
+}
+
+function requiredToolPath(tool: ThinTool, version: ThinToolsVersion): string {
   const path = thinToolPath(tool, version);
   if (path === undefined) throw new Error(`${tool} ${version} is not here; run .ci/thin_tools_1x.sh`);
-  return runProgram(path, args);
+  return path;
 }
 
 /** Restores XML into a metadata image of `sizeBlocks` blocks, as thin_restore of that version lays it out. */
@@ -91,18 +98,37 @@ export function restoreImage(xml: string, version: ThinToolsVersion, sizeBlocks 
   }
 }
 
-/** Runs one tool over an image held in memory; `args` come before the file's name. */
-export function runOnImage(
+/**
+ * Runs one tool over an image held in memory; `args` come before the file's name. Asynchronous, because thin_check 1.x
+ * sleeps half a second before it ends: tests with many images run many at once.
+ */
+export async function runOnImage(
   tool: ThinTool,
   version: ThinToolsVersion,
   image: Uint8Array,
   args: readonly string[] = [],
-): ToolResult {
-  const file = Deno.makeTempFileSync({ prefix: "gossamer-image-" });
+): Promise<ToolResult> {
+  const path = requiredToolPath(tool, version);
+  const file = await Deno.makeTempFile({ prefix: "gossamer-image-" });
   try {
-    Deno.writeFileSync(file, image);
-    return runThinTool(tool, version, [...args, file]);
+    await Deno.writeFile(file, image);
+    const output = await new Deno.Command(path, { args: [...args, file], stdout: "piped", stderr: "piped" })
+      .output();
+    return resultOf(output);
   } finally {
-    Deno.removeSync(file);
+    await Deno.remove(file);
   }
+}
+
+/** Maps `items` with at most `atOnce` calls under way, keeping their order. */
+export async function mapAtOnce<Item, Result>(
+  items: readonly Item[],
+  atOnce: number,
+  map: (item: Item) => Promise<Result>,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  for (let begin = 0; begin < items.length; begin += atOnce) {
+    results.push(...await Promise.all(items.slice(begin, begin + atOnce).map(map)));
+  }
+  return results;
 }
