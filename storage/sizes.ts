@@ -1,5 +1,6 @@
 /** Sizes as people write them: `512`, `10G` and `10GiB` (powers of 1024), `10GB` (powers of 1000), `1.5T`. */
 import { UsageError } from "./errors.ts";
+import { metadataBlockSizeBytes } from "./ids.ts";
 
 const prefixes = "KMGTPE";
 const sizePattern = /^(\d{1,20})(?:\.(\d{1,20}))?(?:([KMGTPE])(iB|B)?|B)?$/i;
@@ -50,4 +51,18 @@ export function roundUp(bytes: number, unitBytes: number): number {
 /** `bytes` rounded down to a multiple of `unitBytes`. */
 export function roundDown(bytes: number, unitBytes: number): number {
   return Math.floor(bytes / unitBytes) * unitBytes;
+}
+
+/** Smallest metadata device that is made: what the kernel's documentation recommends at least (dm-thin.md 1.1). */
+export const metadataBytesMin = 2 << 20;
+/** Largest metadata device that is used: 255 index entries of 16,320 blocks (dm-thin.md 1.1), 15.875 GiB. */
+export const metadataBytesMax = 255 * 16_320 * metadataBlockSizeBytes;
+
+/**
+ * Bytes of metadata for a data device of so many dblocks: 48 a dblock (dm-thin.md 1.1) hold each dblock once; twice that, and
+ * at least 16 MiB, leaves room for the snapshots, which map the same dblocks again in nodes of their own.
+ */
+export function defaultMetadataBytes(dataBlockCount: number): number {
+  const wanted = Math.max(2 * 48 * dataBlockCount, 16 << 20);
+  return Math.min(roundUp(wanted, metadataBlockSizeBytes), metadataBytesMax);
 }

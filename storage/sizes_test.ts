@@ -1,6 +1,13 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "./errors.ts";
-import { formatSize, parseSize, roundDown, roundUp } from "./sizes.ts";
+import {
+  defaultMetadataBytes,
+  formatSize,
+  metadataBytesMax,
+  parseSize,
+  roundDown,
+  roundUp,
+} from "./sizes.ts";
 
 for (
   const [text, bytes] of [
@@ -68,4 +75,11 @@ for (
 
 Deno.test("rounding keeps whole multiples", () => {
   assertEquals([roundUp(1, 512), roundUp(512, 512), roundDown(1023, 512)], [512, 512, 512]);
+});
+
+Deno.test("metadata has twice 48 bytes a block, within the limits of the format", () => {
+  assertEquals(defaultMetadataBytes(1), 16 * 2 ** 20);
+  assertEquals(defaultMetadataBytes(2 ** 24), 96 * 2 ** 24);
+  assertEquals(defaultMetadataBytes(2 ** 40), metadataBytesMax);
+  assertEquals(metadataBytesMax, 17_045_913_600);
 });

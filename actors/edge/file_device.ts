@@ -164,6 +164,14 @@ export class FileDevice implements DevicePort {
     return "pending";
   }
 
+  /**
+   * Has the host set aside every block of the file, so that writing cannot meet a full host. Answers 0 or the errno
+   * (see libc.ts); errno.notSupported also without the library, and the caller may write zeroes instead.
+   */
+  allocate(): number {
+    return this.#libc?.allocate(this.#fd, 0, this.sizeBytes) ?? errno.notSupported;
+  }
+
   /** Closes the handles once what is pending has answered; nothing may be asked of the device after. */
   close(): void {
     assert(!this.#closed, "a device is closed once");
@@ -304,19 +312,24 @@ export function openFailure(path: string, error: unknown): UserError {
   }
 }
 
-/** The name of the system's error, such as "ENOSPC"; undefined for any other exception. */
+/** The name of the system's error, such as "ENOSPC"; undefined for any exception that is not one. */
 export function codeOf(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
   const code = (error as { code?: unknown }).code;
-  return typeof code === "string" ? code : undefined;
+  if (typeof code === "string") return code;
+  // Deno 2.9 names only the common ones; a file that is too large for the host comes with its number in the message.
+  const number = /\(os error (\d+)\)/.exec(error.message)?.[1];
+  return number === undefined ? undefined : unnamedCodes.get(Number(number)) ?? `errno ${number}`;
 }
+
+const unnamedCodes = new Map<number, string>([[errno.tooLarge, "EFBIG"], [errno.overQuota, "EDQUOT"]]);
 
 function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
 /** What a failed system call means to a client. An exception that is not one is a defect and goes on as such. */
-function failureOf(error: unknown, doing: string): IoResult {
+export function failureOf(error: unknown, doing: string): IoResult {
   const code = codeOf(error);
   if (code === undefined) throw error;
   if (code === "ENOSPC" || code === "EDQUOT") return { kind: "noSpace" };

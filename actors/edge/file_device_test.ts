@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { UserError } from "../../storage/errors.ts";
 import { type DevicePort, ioOk, type IoResult } from "../../storage/device/port.ts";
-import { FileDevice } from "./file_device.ts";
+import { failureOf, FileDevice } from "./file_device.ts";
 import { errno, type Libc, openLibc } from "./libc.ts";
 
 const libc = openLibc();
@@ -213,6 +213,13 @@ function mount(mountPoint: string): boolean {
   const args = ["-t", "tmpfs", "-o", "size=1m", "gossamer-test", mountPoint];
   return new Deno.Command("mount", { args, stderr: "null" }).outputSync().success;
 }
+
+Deno.test("an error of the system that Deno does not name is an answer, not a defect", () => {
+  const unnamed = (number: number) => new Error(`Something (os error ${number})`);
+  assertEquals(failureOf(unnamed(122), "write"), { kind: "noSpace" });
+  assertEquals(failureOf(unnamed(121), "write").kind, "ioError");
+  assertThrows(() => failureOf(new TypeError("a slip"), "write"), TypeError);
+});
 
 Deno.test("a block device has its own size, discards, and is refused while mounted", async (t) => {
   using scratch = scratchFile(8 * mib);

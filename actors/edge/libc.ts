@@ -37,6 +37,7 @@ export const errno = {
   interrupted: 4,
   noSuchAddress: 6,
   busy: 16,
+  tooLarge: 27,
   noSpace: 28,
   notSupported: 95,
   overQuota: 122,

@@ -1,0 +1,37 @@
+/**
+ * Locks on the files of a pool (flock), so that one process owns it. They end with the process, however it ends, and hold between
+ * two opens of one process too. Other programs that do not ask for the lock are not kept out.
+ */
+import { UserError } from "../../storage/errors.ts";
+import { openFailure } from "./file_device.ts";
+
+/** Times that a block device is tried, and the milliseconds between. */
+const tries = 10;
+const pauseMs = 50;
+
+/**
+ * Opens and locks a file, directory or block device; closing the handle unlocks it. Throws {@linkcode UserError}, with
+ * `inUse` as its message if somebody else has a lock that excludes this one.
+ */
+export function openLocked(path: string, isExclusive: boolean, inUse: string): Deno.FsFile {
+  let file: Deno.FsFile;
+  try {
+    file = Deno.openSync(path);
+  } catch (error) {
+    throw openFailure(path, error);
+  }
+  if (tryLock(file, isExclusive)) return file;
+  file.close();
+  throw new UserError(inUse);
+}
+
+function tryLock(file: Deno.FsFile, isExclusive: boolean): boolean {
+  if (file.tryLockSync(isExclusive)) return true;
+  if (!file.statSync().isBlockDevice) return false;
+  // udev locks a block device for some milliseconds to look at it, whenever somebody who wrote to it closed it.
+  for (let count = 1; count < tries; count += 1) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, pauseMs);
+    if (file.tryLockSync(isExclusive)) return true;
+  }
+  return false;
+}

@@ -1,0 +1,261 @@
+/**
+ * The files of an existing pool directory: locks, devices, catalogue. Making one is pool_files_init.ts.
+ *
+ * A pool directory holds `catalog.json` and, unless they are elsewhere, `metadata.img` and `data.img`. Only the catalogue
+ * makes it a pool: it appears last, by a rename, so a half-made pool is never taken for one.
+ */
+import fs from "node:fs";
+import { assert } from "../../storage/assert.ts";
+import { type Catalogue, type PoolSettings, settleCatalogue } from "../../storage/catalog.ts";
+import { type Journal, readJournal } from "../../storage/catalog_journal.ts";
+import { UserError } from "../../storage/errors.ts";
+import { metadataBlockSizeBytes } from "../../storage/ids.ts";
+import { formatSize } from "../../storage/sizes.ts";
+import { CatalogueFile, readCatalogueText } from "./catalog_file.ts";
+import { FileDevice, openFailure } from "./file_device.ts";
+import { openLocked } from "./file_lock.ts";
+import type { Libc } from "./libc.ts";
+
+/** Where things are. All paths but `directory` are under it or absolute. */
+export interface PoolPaths {
+  /** As the user named it. */
+  readonly directory: string;
+  readonly catalogue: string;
+  /** There while the pool is being made, and after a crash in between. */
+  readonly unfinished: string;
+  readonly controlSocket: string;
+  readonly nbdSocket: string;
+}
+
+/** Names of the files that a pool has in its directory by default. */
+export const defaultMetadataName = "metadata.img";
+export const defaultDataName = "data.img";
+
+/** The paths of a pool directory. */
+export function poolPaths(directory: string): PoolPaths {
+  return {
+    directory,
+    catalogue: pathIn(directory, "catalog.json"),
+    unfinished: pathIn(directory, "unfinished.json"),
+    controlSocket: pathIn(directory, "control.sock"),
+    nbdSocket: pathIn(directory, "nbd.sock"),
+  };
+}
+
+/** A path of the settings as one to open: absolute ones as they are, others in the pool directory. */
+export function pathIn(directory: string, path: string): string {
+  if (path.startsWith("/")) return path;
+  return directory.endsWith("/") ? `${directory}${path}` : `${directory}/${path}`;
+}
+
+/** True if the directory holds a finished pool; whether it can be opened is another question. */
+export function isPool(directory: string): boolean {
+  requirePermission("read", directory);
+  return fs.existsSync(poolPaths(directory).catalogue);
+}
+
+/** How {@linkcode PoolFiles.open} opens. */
+export interface OpenPoolOptions {
+  /** Shared locks, and no byte is written to any file. Default false. */
+  readonly readOnly?: boolean;
+  readonly libc?: Libc | undefined;
+}
+
+/** The catalogue that holds, and what the user may want to know about how it was found. */
+export interface SettledPool {
+  readonly catalogue: Catalogue;
+  /** Sentences for the log; usually none. */
+  readonly notes: readonly string[];
+}
+
+/** The locked files of a pool. */
+export class PoolFiles {
+  readonly paths: PoolPaths;
+  readonly settings: PoolSettings;
+  readonly metadata: FileDevice;
+  readonly data: FileDevice;
+  readonly readOnly: boolean;
+  /** Undefined if the pool is open read-only. */
+  readonly catalogueFile: CatalogueFile | undefined;
+  readonly #journal: Journal;
+  readonly #held: DisposableStack;
+
+  private constructor(parts: PoolParts) {
+    this.paths = parts.paths;
+    this.settings = parts.journal.content.settings;
+    this.metadata = parts.metadata;
+    this.data = parts.data;
+    this.readOnly = parts.catalogueFile === undefined;
+    this.catalogueFile = parts.catalogueFile;
+    this.#journal = parts.journal;
+    this.#held = parts.held;
+  }
+
+  /**
+   * Locks and opens a pool. Afterwards the caller reads the superblock, and calls {@linkcode settle} and {@linkcode requireSizes}
+   * with what it says. Throws {@linkcode UserError}, with nothing left open.
+   */
+  static open(directory: string, options: OpenPoolOptions = {}): PoolFiles {
+    const readOnly = options.readOnly ?? false;
+    const paths = poolPaths(directory);
+    requirePermission("read", directory);
+    if (!readOnly) requirePermission("write", directory);
+    requirePool(paths);
+    using held = new DisposableStack();
+    held.use(openLocked(directory, !readOnly, inUse(directory)));
+    // Read under the lock, or another process could be about to change it.
+    const journal = readJournal(readCatalogueText(paths.catalogue));
+    const metadataPath = pathIn(directory, journal.content.settings.metadataPath);
+    const dataPath = pathIn(directory, journal.content.settings.dataPath);
+    lockDevices(held, metadataPath, dataPath, !readOnly);
+    const { metadata, data } = openDevices(held, metadataPath, dataPath, options);
+    const catalogueFile = readOnly ? undefined : openCatalogueFile(held, paths, options.libc);
+    return new PoolFiles({ paths, journal, metadata, data, catalogueFile, held: held.move() });
+  }
+
+  /**
+   * Decides which catalogue holds by the superblock's trans_id and, unless the pool is read-only, brings the file to that state.
+   * Throws {@linkcode UserError} if the two do not belong together; nothing is written then.
+   */
+  settle(transactionId: bigint): SettledPool {
+    const { catalogue, dropped, isCompact } = settleCatalogue(this.#journal, transactionId);
+    const notes: string[] = [];
+    if (dropped !== undefined) {
+      notes.push("A change of the pool was interrupted before it was committed, so it did not happen.");
+    }
+    const file = this.catalogueFile;
+    if (file === undefined) return { catalogue, notes };
+    // Two steps, as the second needs space: a line that does not hold must go before another is appended.
+    if (dropped !== undefined) file.dropLastLine();
+    if (!isCompact && !file.compact(catalogue.snapshotLine())) {
+      notes.push("The host is full, so the catalogue was not compacted.");
+    }
+    file.reserve();
+    return { catalogue, notes };
+  }
+
+  /** Refuses files that are shorter than the metadata says. Throws {@linkcode UserError}. */
+  requireSizes(metadataBytes: number, dataBytes: number): void {
+    requireSize("metadata", this.metadata, metadataBytes);
+    requireSize("data", this.data, dataBytes);
+  }
+
+  /** Closes the files, once what is pending on them has answered, and unlocks them. */
+  close(): void {
+    this.#held.dispose();
+  }
+}
+
+interface PoolParts {
+  readonly paths: PoolPaths;
+  readonly journal: Journal;
+  readonly metadata: FileDevice;
+  readonly data: FileDevice;
+  readonly catalogueFile: CatalogueFile | undefined;
+  readonly held: DisposableStack;
+}
+
+/** Locks the two files or block devices until `held` is disposed. Throws {@linkcode UserError}. */
+export function lockDevices(
+  held: DisposableStack,
+  metadataPath: string,
+  dataPath: string,
+  isExclusive: boolean,
+): void {
+  for (const path of [metadataPath, dataPath]) {
+    requirePermission("read", path);
+    if (isExclusive) requirePermission("write", path);
+  }
+  const metadata = held.use(openLocked(metadataPath, isExclusive, fileInUse(metadataPath)));
+  requireTwoFiles(metadata, metadataPath, dataPath);
+  held.use(openLocked(dataPath, isExclusive, fileInUse(dataPath)));
+}
+
+/** Opens the two devices; `held` closes them. Throws {@linkcode UserError}. */
+export function openDevices(
+  held: DisposableStack,
+  metadataPath: string,
+  dataPath: string,
+  options: OpenPoolOptions,
+): { metadata: FileDevice; data: FileDevice } {
+  const metadata = held.adopt(FileDevice.open(metadataPath, options), (device) => device.close());
+  const data = held.adopt(FileDevice.open(dataPath, options), (device) => device.close());
+  requireSize("metadata", metadata, metadataBlockSizeBytes);
+  return { metadata, data };
+}
+
+/** Opens the catalogue for appending; `held` closes it. */
+function openCatalogueFile(held: DisposableStack, paths: PoolPaths, libc: Libc | undefined): CatalogueFile {
+  try {
+    return held.adopt(new CatalogueFile(paths.catalogue, libc), (file) => file.close());
+  } catch (error) {
+    throw openFailure(paths.catalogue, error);
+  }
+}
+
+function requirePool(paths: PoolPaths): void {
+  const directory = JSON.stringify(paths.directory);
+  let info: fs.Stats | undefined;
+  try {
+    info = fs.statSync(paths.directory, { throwIfNoEntry: false });
+  } catch (error) {
+    throw openFailure(paths.directory, error);
+  }
+  if (info === undefined) {
+    throw new UserError(
+      `Cannot open the pool ${directory}: the directory does not exist. Make one with \`init\`, or name another with --pool.`,
+    );
+  }
+  if (!info.isDirectory()) {
+    throw new UserError(
+      `Cannot open the pool ${directory}: it is not a directory. Name the pool's directory with --pool.`,
+    );
+  }
+  if (fs.existsSync(paths.catalogue)) return;
+  if (fs.existsSync(paths.unfinished)) {
+    throw new UserError(
+      `Cannot open the pool ${directory}: making it was interrupted. Make it again with \`init\`.`,
+    );
+  }
+  throw new UserError(
+    `Cannot open the pool ${directory}: there is no pool in it (no "catalog.json"). Make one with \`init\`, or name another with --pool.`,
+  );
+}
+
+function requireTwoFiles(metadataLock: Deno.FsFile, metadataPath: string, dataPath: string): void {
+  const metadata = metadataLock.statSync();
+  const data = fs.statSync(dataPath, { throwIfNoEntry: false });
+  if (data === undefined || data.dev !== metadata.dev || data.ino !== metadata.ino) return;
+  throw new UserError(
+    `Cannot use "${metadataPath}" as metadata and "${dataPath}" as data: they are the same file. Name two.`,
+  );
+}
+
+function requireSize(what: string, device: FileDevice, neededBytes: number): void {
+  if (device.sizeBytes >= neededBytes) return;
+  throw new UserError(
+    `The ${what} "${device.path}" is truncated: it has ${device.sizeBytes} bytes, and the pool needs ${neededBytes} ` +
+      `(${formatSize(neededBytes)}). Bring back the whole file.`,
+  );
+}
+
+/**
+ * Refuses with a sentence what Deno would ask the user about: an answer at the terminal is no part of this program.
+ * Throws {@linkcode UserError}.
+ */
+export function requirePermission(name: "read" | "write", path: string): void {
+  assert(path.length > 0, "a path is not empty");
+  if (Deno.permissions.querySync({ name, path }).state === "granted") return;
+  throw new UserError(
+    `Cannot use "${path}": Deno was not given the permission to ${name} it. Add --allow-${name}=${path}.`,
+  );
+}
+
+/** The message for a pool that somebody has open. */
+export function inUse(directory: string): string {
+  return `Cannot open the pool "${directory}": another process has it open. Stop that one first.`;
+}
+
+function fileInUse(path: string): string {
+  return `Cannot open "${path}": another pool, or another program, has it locked. Stop that one first.`;
+}

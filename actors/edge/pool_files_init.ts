@@ -1,0 +1,404 @@
+/**
+ * Making a pool directory, in steps of which each may be the last:
+ * 1. lock the directory; a note, `unfinished.json`, names the files that are about to be made in it;
+ * 2. make them: the metadata whole (a full host must not break a commit), the data sparse;
+ * 3. the caller writes and flushes empty metadata;
+ * 4. the catalogue appears by a rename, and with it the pool; the note goes.
+ * If we stop before 4 is durable, there is no pool, and the next `init` removes what the note names and begins anew. If we
+ * stop between the rename and the removal of the note, the note says nothing, as there is a catalogue.
+ */
+import fs from "node:fs";
+import { dirname, resolve } from "node:path";
+import { assert } from "../../storage/assert.ts";
+import type { Catalogue, PoolSettings } from "../../storage/catalog.ts";
+import { UserError } from "../../storage/errors.ts";
+import { metadataBlockSizeBytes } from "../../storage/ids.ts";
+import {
+  defaultMetadataBytes,
+  formatSize,
+  metadataBytesMax,
+  metadataBytesMin,
+  roundDown,
+  roundUp,
+} from "../../storage/sizes.ts";
+import { syncDirectory, syncDirectoryOf, writeDurably } from "./catalog_file.ts";
+import { codeOf, type FileDevice, openFailure } from "./file_device.ts";
+import { openLocked } from "./file_lock.ts";
+import { errno, type Libc } from "./libc.ts";
+import {
+  defaultDataName,
+  defaultMetadataName,
+  inUse,
+  lockDevices,
+  openDevices,
+  pathIn,
+  type PoolPaths,
+  poolPaths,
+  requirePermission,
+} from "./pool_files.ts";
+
+/** What to make. Sizes are bytes; what is left out is derived from the host (design, section 12). */
+export interface InitOptions {
+  readonly directory: string;
+  readonly blockSizeBytes: number;
+  readonly dataSizeBytes?: number | undefined;
+  readonly metadataSizeBytes?: number | undefined;
+  /** A file (made if missing) or block device instead of one in the directory. */
+  readonly dataPath?: string | undefined;
+  /** A file (made if missing) or block device instead of one in the directory; it must not hold metadata. */
+  readonly metadataPath?: string | undefined;
+  readonly libc?: Libc | undefined;
+}
+
+/** What to make a pool directory around: metadata and data of dm-thin, used where they are. */
+export interface AdoptOptions {
+  readonly directory: string;
+  /** As the superblock says. */
+  readonly blockSizeBytes: number;
+  readonly dataPath: string;
+  readonly metadataPath: string;
+  readonly libc?: Libc | undefined;
+}
+
+/** A pool that is being made. Ends with {@linkcode finish} or {@linkcode abandon}, which close it. */
+export class UnfinishedPool {
+  readonly settings: PoolSettings;
+  readonly metadata: FileDevice;
+  readonly data: FileDevice;
+  /** The part of the data device that the pool is to use: whole blocks. Of adopted devices, all of it. */
+  readonly dataSizeBytes: number;
+  readonly #site: Site;
+  readonly #held: DisposableStack;
+
+  constructor(
+    site: Site,
+    devices: { readonly metadata: FileDevice; readonly data: FileDevice },
+    dataSizeBytes: number,
+    held: DisposableStack,
+  ) {
+    this.settings = site.settings;
+    this.metadata = devices.metadata;
+    this.data = devices.data;
+    this.dataSizeBytes = dataSizeBytes;
+    this.#site = site;
+    this.#held = held;
+  }
+
+  /** Makes it a pool. The metadata must be durable. Throws {@linkcode UserError}; the caller then abandons it. */
+  finish(catalogue: Catalogue): void {
+    try {
+      writeDurably(this.#site.paths.catalogue, catalogue.snapshotLine());
+    } catch (error) {
+      throw writeFailure(this.#site.paths.catalogue, error);
+    }
+    fs.rmSync(this.#site.paths.unfinished, { force: true });
+    this.#held.dispose();
+  }
+
+  /** Removes what was made. Files and devices that were there before stay, with whatever the caller wrote to them. */
+  abandon(): void {
+    // Still locked, or another process could begin to make a pool of the same files.
+    clear(this.#site);
+    this.#held.dispose();
+  }
+}
+
+/**
+ * Makes the files of a new pool, locked and open, with no metadata in them yet. Throws {@linkcode UserError}, and then leaves
+ * nothing behind.
+ */
+export function initPoolFiles(options: InitOptions): UnfinishedPool {
+  requireBlockSize(options.blockSizeBytes);
+  return prepare(options, (site, held) => {
+    const sizes = sizesFor(options, site.settings);
+    const metadataPath = pathIn(options.directory, site.settings.metadataPath);
+    const dataPath = pathIn(options.directory, site.settings.dataPath);
+    for (const path of [metadataPath, dataPath]) makeIfMissing(site, path);
+    // Locked before anything in them changes: they may belong to another pool.
+    lockDevices(held, metadataPath, dataPath, true);
+    requireEmpty(metadataPath);
+    lengthen(metadataPath, sizes.metadataBytes);
+    lengthen(dataPath, sizes.dataBytes);
+    const devices = openDevices(held, metadataPath, dataPath, { libc: options.libc });
+    if (!devices.metadata.isBlockDevice) allocateWhole(devices.metadata, options.libc);
+    return new UnfinishedPool(site, devices, sizes.dataBytes, held);
+  });
+}
+
+/** Locks and opens existing metadata and data, to make a pool directory around them. Throws {@linkcode UserError}. */
+export function adoptPoolFiles(options: AdoptOptions): UnfinishedPool {
+  requireBlockSize(options.blockSizeBytes);
+  return prepare(options, (site, held) => {
+    const { metadataPath, dataPath } = site.settings;
+    lockDevices(held, metadataPath, dataPath, true);
+    const devices = openDevices(held, metadataPath, dataPath, { libc: options.libc });
+    return new UnfinishedPool(site, devices, devices.data.sizeBytes, held);
+  });
+}
+
+/** Where a pool is being made, and what was made for it so far. */
+interface Site {
+  readonly paths: PoolPaths;
+  readonly settings: PoolSettings;
+  /** Absolute paths of the files made, to be removed if it comes to nothing. */
+  readonly made: string[];
+  readonly madeDirectory: boolean;
+}
+
+/** Step 1, then `make`; cleans up if either fails. */
+function prepare(
+  options: InitOptions | AdoptOptions,
+  make: (site: Site, held: DisposableStack) => UnfinishedPool,
+): UnfinishedPool {
+  const { directory } = options;
+  const paths = poolPaths(directory);
+  requirePermission("read", directory);
+  requirePermission("write", directory);
+  const site: Site = {
+    paths,
+    settings: settingsOf(options),
+    made: [],
+    madeDirectory: makeDirectory(directory),
+  };
+  const held = new DisposableStack();
+  let isOurs = false;
+  try {
+    held.use(openLocked(directory, true, inUse(directory)));
+    requireNoPool(paths);
+    isOurs = true;
+    removeUnfinished(site);
+    writeNote(site);
+    return make(site, held);
+  } catch (error) {
+    if (isOurs) clear(site);
+    held.dispose();
+    throw error;
+  }
+}
+
+/** Makes the directory, for its owner only; an empty one that is there already is closed to others too. */
+function makeDirectory(directory: string): boolean {
+  try {
+    if (fs.existsSync(directory)) {
+      if (fs.readdirSync(directory).length === 0) fs.chmodSync(directory, 0o700);
+      return false;
+    }
+    fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const parent = dirname(directory);
+    // Deno may be allowed to read the pool only; the name then becomes durable when the host gets to it.
+    if (Deno.permissions.querySync({ name: "read", path: parent }).state === "granted") syncDirectory(parent);
+    return true;
+  } catch (error) {
+    throw writeFailure(directory, error);
+  }
+}
+
+function requireNoPool(paths: PoolPaths): void {
+  if (!fs.existsSync(paths.catalogue)) return;
+  throw new UserError(
+    `Cannot make a pool in "${paths.directory}": there is one already. Name another directory with --pool.`,
+  );
+}
+
+/** What an interrupted `init` made in the directory goes. The note is ours to believe: it was durable before the files. */
+function removeUnfinished(site: Site): void {
+  if (!fs.existsSync(site.paths.unfinished)) return;
+  const text = fs.readFileSync(site.paths.unfinished, "utf8");
+  for (const name of [defaultMetadataName, defaultDataName]) {
+    if (text.includes(JSON.stringify(name))) fs.rmSync(pathIn(site.paths.directory, name), { force: true });
+  }
+}
+
+/** Names the files of the directory that are about to be made, so not those that are there. */
+function writeNote(site: Site): void {
+  const names = [site.settings.metadataPath, site.settings.dataPath].filter((path) =>
+    !path.startsWith("/") && !fs.existsSync(pathIn(site.paths.directory, path))
+  );
+  try {
+    writeDurably(site.paths.unfinished, `${JSON.stringify({ made_by_init: names })}\n`);
+  } catch (error) {
+    throw writeFailure(site.paths.unfinished, error);
+  }
+}
+
+/** Undoes what was made, the note last: as long as a file is there that it names, it is needed. */
+function clear(site: Site): void {
+  fs.rmSync(site.paths.catalogue, { force: true });
+  for (const path of site.made) fs.rmSync(path, { force: true });
+  fs.rmSync(site.paths.unfinished, { force: true });
+  if (site.madeDirectory && fs.readdirSync(site.paths.directory).length === 0) {
+    fs.rmdirSync(site.paths.directory);
+  }
+}
+
+function settingsOf(options: InitOptions | AdoptOptions): PoolSettings {
+  return {
+    blockSizeBytes: options.blockSizeBytes,
+    // A pool directory may be moved, so its own files are named without it; what the user named stays where it is.
+    metadataPath: options.metadataPath === undefined ? defaultMetadataName : absolute(options.metadataPath),
+    dataPath: options.dataPath === undefined ? defaultDataName : absolute(options.dataPath),
+  };
+}
+
+function absolute(path: string): string {
+  if (path.startsWith("/")) return path;
+  requirePermission("read", ".");
+  return resolve(path);
+}
+
+/** Block sizes of dm-thin: any multiple of 64 KiB up to 1 GiB (dm-thin.md 1.1). */
+function requireBlockSize(blockSizeBytes: number): void {
+  const unit = 64 << 10;
+  if (blockSizeBytes % unit === 0 && blockSizeBytes >= unit && blockSizeBytes <= 1 << 30) return;
+  throw new UserError(
+    `Cannot make a pool with a block size of ${blockSizeBytes} bytes: it must be a multiple of 64 KiB, at most 1 GiB. ` +
+      "Give another --block-size.",
+  );
+}
+
+interface Sizes {
+  readonly metadataBytes: number;
+  readonly dataBytes: number;
+}
+
+function sizesFor(options: InitOptions, settings: PoolSettings): Sizes {
+  const existingData = existingBytes(pathIn(options.directory, settings.dataPath));
+  const existingMetadata = existingBytes(pathIn(options.directory, settings.metadataPath));
+  const dataBytes = roundDown(
+    options.dataSizeBytes ?? existingData ?? freeBytes(options),
+    options.blockSizeBytes,
+  );
+  if (dataBytes === 0) {
+    throw new UserError(
+      `Cannot make a pool whose data is smaller than one block of ${
+        formatSize(options.blockSizeBytes)
+      }. Give a larger --data-size or a smaller --block-size.`,
+    );
+  }
+  const metadataBytes = options.metadataSizeBytes ?? existingMetadata ??
+    defaultMetadataBytes(dataBytes / options.blockSizeBytes);
+  if (metadataBytes < metadataBytesMin) {
+    throw new UserError(
+      `Cannot make a pool with ${
+        formatSize(metadataBytes)
+      } of metadata: it needs at least 2 MiB. Give a larger --metadata-size.`,
+    );
+  }
+  const usedBytes = Math.min(metadataBytes, metadataBytesMax);
+  return { metadataBytes: roundUp(usedBytes, metadataBlockSizeBytes), dataBytes };
+}
+
+/** The size of a file or block device that is there and not empty. */
+function existingBytes(path: string): number | undefined {
+  requirePermission("read", path);
+  if (!fs.existsSync(path)) return undefined;
+  try {
+    using file = Deno.openSync(path);
+    const sizeBytes = file.seekSync(0, Deno.SeekMode.End);
+    return sizeBytes === 0 ? undefined : sizeBytes;
+  } catch (error) {
+    throw openFailure(path, error);
+  }
+}
+
+/** What the host's file system has left, less the metadata that it will hold as well. */
+function freeBytes(options: InitOptions): number {
+  if (Deno.permissions.querySync({ name: "sys", kind: "statfs" }).state !== "granted") {
+    throw new UserError(
+      "Cannot tell how much space the host has: Deno was not given the permission. Give --data-size, or add " +
+        "--allow-sys=statfs.",
+    );
+  }
+  const { bavail, bsize } = fs.statfsSync(options.directory);
+  const hostBytes = bavail * bsize;
+  const metadataBytes = options.metadataSizeBytes ??
+    defaultMetadataBytes(Math.floor(hostBytes / options.blockSizeBytes));
+  return Math.max(0, hostBytes - metadataBytes);
+}
+
+function makeIfMissing(site: Site, path: string): void {
+  requirePermission("write", path);
+  if (fs.existsSync(path)) return;
+  try {
+    fs.closeSync(fs.openSync(path, "wx", 0o600));
+    site.made.push(path);
+    syncDirectoryOf(path);
+  } catch (error) {
+    throw writeFailure(path, error);
+  }
+}
+
+/** Makes a file so long without storing anything; a block device must be so long. */
+function lengthen(path: string, sizeBytes: number): void {
+  const presentBytes = existingBytes(path) ?? 0;
+  if (presentBytes >= sizeBytes) return;
+  try {
+    if (!fs.statSync(path).isFile()) {
+      throw new UserError(
+        `Cannot use ${
+          formatSize(sizeBytes)
+        } of "${path}": it has ${presentBytes} bytes. Give a smaller size.`,
+      );
+    }
+    fs.truncateSync(path, sizeBytes);
+  } catch (error) {
+    throw writeFailure(path, error);
+  }
+}
+
+/** As the kernel does: metadata is made only where the first block is all zeroes. */
+function requireEmpty(path: string): void {
+  const block = new Uint8Array(metadataBlockSizeBytes);
+  try {
+    using file = Deno.openSync(path);
+    file.readSync(block);
+  } catch (error) {
+    throw openFailure(path, error);
+  }
+  if (block.every((byte) => byte === 0)) return;
+  throw new UserError(
+    `Cannot make metadata in "${path}": its first block is not empty. Use it as it is with \`import\`, or overwrite its ` +
+      "first 4096 bytes with zeroes if nothing in it is needed.",
+  );
+}
+
+/** Has the host store every block of the file, so that no commit can meet a full host. */
+function allocateWhole(metadata: FileDevice, libc: Libc | undefined): void {
+  const failure = metadata.allocate();
+  if (failure === 0) return;
+  if (libc !== undefined && failure !== errno.notSupported) {
+    throw allocationFailure(metadata, failure === errno.noSpace || failure === errno.overQuota);
+  }
+  const zeroes = new Uint8Array(1 << 20);
+  for (let begin = 0; begin < metadata.sizeBytes; begin += zeroes.length) {
+    const piece = zeroes.subarray(0, Math.min(zeroes.length, metadata.sizeBytes - begin));
+    const written = metadata.write(piece, begin);
+    if (written.kind !== "ok") throw allocationFailure(metadata, written.kind === "noSpace");
+  }
+}
+
+function allocationFailure(metadata: FileDevice, isFull: boolean): UserError {
+  const reason = isFull ? "the host has not so much space" : "the host cannot store it";
+  return new UserError(
+    `Cannot set aside ${formatSize(metadata.sizeBytes)} for the metadata in "${metadata.path}": ${reason}. ` +
+      "Make room, or give a smaller --metadata-size.",
+  );
+}
+
+/** A sentence for a file or directory that cannot be made or written. */
+function writeFailure(path: string, error: unknown): UserError {
+  assert(error instanceof Error, "what is thrown is an error");
+  switch (codeOf(error)) {
+    case "ENOSPC":
+    case "EDQUOT":
+      return new UserError(`Cannot write "${path}": the host is full. Make room and try again.`);
+    case "EFBIG":
+      return new UserError(
+        `Cannot make "${path}" so large: the host's file system does not allow it. Give a smaller --data-size.`,
+      );
+    case "ENOTDIR":
+      return new UserError(`Cannot write "${path}": a part of the path is not a directory. Check the path.`);
+    default:
+      return openFailure(path, error);
+  }
+}
