@@ -1,0 +1,320 @@
+/**
+ * B-trees of the metadata: look-up and insertion (removal is in btree_remove.ts).
+ *
+ * A tree is its root's block number; whoever holds the root stores the new one that a change returns. Every node on the
+ * way to a change is shadowed first. A shadowed node that was shared has given its children a second parent, so their
+ * counts rise (dm-thin.md 2.1). Counts of the children of a node that merely moved do not change.
+ */
+import type { CacheEntry, CacheKind } from "./block_cache.ts";
+import { closeGap, copyEntries, openGap } from "./btree_entries.ts";
+import {
+  childSizeBytes,
+  initNode,
+  nodeChild,
+  nodeEntries,
+  nodeFindAtOrBelow,
+  nodeIsLeaf,
+  nodeKey,
+  nodeMaxEntries,
+  setNodeChild,
+  setNodeKey,
+} from "./format/btree_node.ts";
+import type { MetadataBlock } from "./ids.ts";
+import { damaged } from "./metadata_fault.ts";
+import type { Transaction } from "./transaction.ts";
+
+/** What the values of a tree's leaves refer to. */
+export interface TreeValues {
+  /** The leaf was copied and the original lives on: the value at `index` has one holder more. */
+  adopt(leaf: CacheEntry, index: number): void;
+  /** The value at `index` goes: one holder less. */
+  drop(leaf: CacheEntry, index: number): void;
+}
+
+/** Values that count nothing. */
+export const plainValues: TreeValues = { adopt: () => {}, drop: () => {} };
+
+/** No tree of exact keys is higher: 84 children a node make 84^9 > 2^53 leaves. A longer path is a loop. */
+export const treeHeightMax = 10;
+
+/** A sibling takes entries over only with this much room: less would have to be done again soon. */
+const roomWorthMoving = 8;
+
+/** Every node but the root keeps at least a third of its capacity. */
+export function nodeMinEntries(node: CacheEntry): number {
+  return nodeMaxEntries(node.view) / 3;
+}
+
+export class Btree {
+  readonly transaction: Transaction;
+  /** The leaf value size, which is also the cache kind of the tree's nodes. */
+  readonly kind: CacheKind;
+  readonly values: TreeValues;
+
+  // The result of the last search, kept in fields so that a look-up makes no garbage.
+  #leaf: CacheEntry | undefined;
+  /** Index of the entry found or inserted; for a search that found none, of the last key below it, or -1. */
+  index = -1;
+  /** Keys that belong in {@linkcode leaf} are in `[leafBegin, leafEnd)`. */
+  leafBegin = 0;
+  leafEnd = Infinity;
+  /** Some node on the way to the leaf has more than one parent. */
+  isPathShared = false;
+  /** Whether the key was there before. */
+  isFound = false;
+
+  constructor(transaction: Transaction, kind: CacheKind, values: TreeValues) {
+    this.transaction = transaction;
+    this.kind = kind;
+    this.values = values;
+  }
+
+  /** The leaf of the last search or insertion. */
+  get leaf(): CacheEntry {
+    return this.#leaf!;
+  }
+
+  node(block: MetadataBlock): CacheEntry {
+    return this.transaction.read(block, this.kind);
+  }
+
+  /** Finds `key`: sets leaf, index and the rest. Returns whether it is there. */
+  find(root: MetadataBlock, key: number): boolean {
+    const space = this.transaction.space;
+    let node = this.node(root);
+    let isShared = space.count(root) > 1;
+    this.leafBegin = 0;
+    this.leafEnd = Infinity;
+    for (let height = 0; !nodeIsLeaf(node.view); height++) {
+      if (height > treeHeightMax) damaged(root, "the path below it never ends");
+      const slot = this.#narrow(node, key);
+      const child = nodeChild(node.view, slot);
+      node = this.node(child);
+      if (space.count(child) > 1) isShared = true;
+    }
+    this.#leaf = node;
+    this.index = nodeFindAtOrBelow(node.view, key);
+    this.isPathShared = isShared;
+    this.isFound = this.index >= 0 && nodeKey(node.view, this.index) === key;
+    return this.isFound;
+  }
+
+  /** Finds the first key at or above `key`. Returns whether there is one; then leaf and index are its place. */
+  seek(root: MetadataBlock, key: number): boolean {
+    let from = key;
+    for (;;) {
+      if (this.find(root, from)) return true;
+      this.index++;
+      if (this.index < nodeEntries(this.leaf.view)) return true;
+      if (this.leafEnd === Infinity) return false;
+      from = this.leafEnd; // rises with every turn
+    }
+  }
+
+  /** The greatest key, undefined in an empty tree. */
+  lastKey(root: MetadataBlock): number | undefined {
+    let node = this.node(root);
+    for (let height = 0; !nodeIsLeaf(node.view); height++) {
+      if (height > treeHeightMax) damaged(root, "the path below it never ends");
+      node = this.node(nodeChild(node.view, nodeEntries(node.view) - 1));
+    }
+    const entries = nodeEntries(node.view);
+    return entries === 0 ? undefined : nodeKey(node.view, entries - 1);
+  }
+
+  /**
+   * Makes a place for `key` in an owned leaf, or finds the one it has ({@linkcode isFound}), ready to be written: the
+   * caller writes the value at leaf and index. Returns the new root.
+   *
+   * Full nodes are split on the way down, so that a parent always has room for one child more.
+   */
+  prepareInsert(root: MetadataBlock, key: number): MetadataBlock {
+    let node = this.shadowNode(this.node(root));
+    const newRoot = node.block;
+    this.leafBegin = 0;
+    this.leafEnd = Infinity;
+    if (this.#isInTheWay(node, key)) this.#splitRoot(node, key);
+    for (let height = 0; !nodeIsLeaf(node.view); height++) {
+      if (height > treeHeightMax) damaged(root, "the path below it never ends");
+      let slot = nodeFindAtOrBelow(node.view, key);
+      if (slot < 0) {
+        this.transaction.edit(node);
+        setNodeKey(node.view, 0, key); // a parent's key is never above its child's first
+        slot = 0;
+      }
+      const child = this.shadowChild(node, slot);
+      if (this.#isInTheWay(child, key)) this.#makeRoom(node, slot, child, key);
+      slot = this.#narrow(node, key);
+      node = this.node(nodeChild(node.view, slot));
+    }
+    this.#openLeaf(node, key);
+    return newRoot;
+  }
+
+  /** The node, owned; children of a node that was shared get their second reference. */
+  shadowNode(node: CacheEntry): CacheEntry {
+    const wasShared = this.transaction.space.count(node.block) > 1;
+    const owned = this.transaction.shadow(node);
+    if (owned !== node && wasShared) this.adoptEntries(owned, 0, nodeEntries(owned.view));
+    return owned;
+  }
+
+  /** The child at `slot` of an owned node, owned; the node points to where it is now. */
+  shadowChild(parent: CacheEntry, slot: number): CacheEntry {
+    const child = this.node(nodeChild(parent.view, slot));
+    const owned = this.shadowNode(child);
+    if (owned !== child) {
+      this.transaction.edit(parent);
+      setNodeChild(parent.view, slot, owned.block);
+    }
+    return owned;
+  }
+
+  /** Entries were copied out of a node that lives on: what they point to has a holder more. */
+  adoptEntries(node: CacheEntry, begin: number, count: number): void {
+    const isLeaf = nodeIsLeaf(node.view);
+    for (let index = begin; index < begin + count; index++) {
+      if (isLeaf) this.values.adopt(node, index);
+      else this.transaction.space.increment(nodeChild(node.view, index));
+    }
+  }
+
+  /** The slot of an internal node that `key` belongs to; narrows the bounds of the leaf to come. */
+  #narrow(node: CacheEntry, key: number): number {
+    const entries = nodeEntries(node.view);
+    if (entries === 0) damaged(node.block, "it is an inner node without children");
+    const slot = Math.max(0, nodeFindAtOrBelow(node.view, key));
+    if (slot > 0) this.leafBegin = nodeKey(node.view, slot);
+    if (slot + 1 < entries) this.leafEnd = nodeKey(node.view, slot + 1);
+    return slot;
+  }
+
+  /** Whether the node is full and an insertion of `key` may need a place in it. */
+  #isInTheWay(node: CacheEntry, key: number): boolean {
+    if (nodeEntries(node.view) < nodeMaxEntries(node.view)) return false;
+    if (!nodeIsLeaf(node.view)) return true;
+    const index = nodeFindAtOrBelow(node.view, key);
+    return index < 0 || nodeKey(node.view, index) !== key;
+  }
+
+  #openLeaf(leaf: CacheEntry, key: number): void {
+    this.#leaf = leaf;
+    this.index = nodeFindAtOrBelow(leaf.view, key);
+    this.isFound = this.index >= 0 && nodeKey(leaf.view, this.index) === key;
+    this.isPathShared = false;
+    this.transaction.edit(leaf);
+    if (this.isFound) return;
+    this.index++;
+    openGap(leaf, this.index, 1);
+    setNodeKey(leaf.view, this.index, key);
+  }
+
+  /** How many of a full node's entries stay in its left part: sequential insertion leaves full nodes behind. */
+  #splitPoint(node: CacheEntry, key: number): number {
+    const entries = nodeEntries(node.view);
+    if (key > nodeKey(node.view, entries - 1)) return entries - nodeMinEntries(node);
+    if (key < nodeKey(node.view, 0)) return nodeMinEntries(node);
+    return Math.floor(entries / 2);
+  }
+
+  /** The root keeps its place and becomes the parent of two halves. */
+  #splitRoot(root: CacheEntry, key: number): void {
+    const point = this.#splitPoint(root, key);
+    const entries = nodeEntries(root.view);
+    const left = this.#newNodeLike(root);
+    const right = this.#newNodeLike(root);
+    openGap(left, 0, point);
+    copyEntries(root, 0, left, 0, point);
+    openGap(right, 0, entries - point);
+    copyEntries(root, point, right, 0, entries - point);
+    this.transaction.edit(root);
+    root.bytes.fill(0);
+    initNode(root.view, false, childSizeBytes);
+    openGap(root, 0, 2);
+    setNodeKey(root.view, 0, nodeKey(left.view, 0));
+    setNodeChild(root.view, 0, left.block);
+    setNodeKey(root.view, 1, nodeKey(right.view, 0));
+    setNodeChild(root.view, 1, right.block);
+  }
+
+  #newNodeLike(node: CacheEntry): CacheEntry {
+    const isLeaf = nodeIsLeaf(node.view);
+    const made = this.transaction.allocate(this.kind);
+    initNode(made.view, isLeaf, isLeaf ? this.kind : childSizeBytes);
+    return made;
+  }
+
+  /** Relieves the full child at `slot`: entries go to a sibling with room, or to a new one. */
+  #makeRoom(parent: CacheEntry, slot: number, child: CacheEntry, key: number): void {
+    const entries = nodeEntries(child.view);
+    const isAppend = key > nodeKey(child.view, entries - 1);
+    const isPrepend = key < nodeKey(child.view, 0);
+    this.transaction.edit(parent);
+    this.transaction.edit(child);
+    const left = isPrepend ? undefined : this.#roomySibling(parent, slot - 1, child);
+    if (left !== undefined) return this.#shiftLeft(parent, slot, left, child, isAppend);
+    const right = isAppend ? undefined : this.#roomySibling(parent, slot + 1, child);
+    if (right !== undefined) return this.#shiftRight(parent, slot, child, right, isPrepend);
+
+    const point = this.#splitPoint(child, key);
+    const made = this.#newNodeLike(child);
+    openGap(made, 0, entries - point);
+    copyEntries(child, point, made, 0, entries - point);
+    closeGap(child, point, entries - point);
+    openGap(parent, slot + 1, 1);
+    setNodeKey(parent.view, slot + 1, nodeKey(made.view, 0));
+    setNodeChild(parent.view, slot + 1, made.block);
+  }
+
+  /** The sibling at `slot`, owned, if it exists, has room and nobody else points to it. */
+  #roomySibling(parent: CacheEntry, slot: number, child: CacheEntry): CacheEntry | undefined {
+    if (slot < 0 || slot >= nodeEntries(parent.view)) return undefined;
+    const block = nodeChild(parent.view, slot);
+    if (this.transaction.space.count(block) > 1) return undefined;
+    const sibling = this.node(block);
+    if (nodeMaxEntries(sibling.view) !== nodeMaxEntries(child.view)) {
+      damaged(block, "its siblings have another capacity");
+    }
+    if (nodeEntries(sibling.view) > nodeMaxEntries(sibling.view) - roomWorthMoving) return undefined;
+    return this.shadowChild(parent, slot);
+  }
+
+  #shiftLeft(
+    parent: CacheEntry,
+    slot: number,
+    left: CacheEntry,
+    child: CacheEntry,
+    asManyAsFit: boolean,
+  ): void {
+    const count = this.#countToMove(left, child, asManyAsFit);
+    const end = nodeEntries(left.view);
+    this.transaction.edit(left);
+    openGap(left, end, count);
+    copyEntries(child, 0, left, end, count);
+    closeGap(child, 0, count);
+    setNodeKey(parent.view, slot, nodeKey(child.view, 0));
+  }
+
+  #shiftRight(
+    parent: CacheEntry,
+    slot: number,
+    child: CacheEntry,
+    right: CacheEntry,
+    asManyAsFit: boolean,
+  ): void {
+    const count = this.#countToMove(right, child, asManyAsFit);
+    const from = nodeEntries(child.view) - count;
+    this.transaction.edit(right);
+    openGap(right, 0, count);
+    copyEntries(child, from, right, 0, count);
+    closeGap(child, from, count);
+    setNodeKey(parent.view, slot + 1, nodeKey(right.view, 0));
+  }
+
+  #countToMove(sibling: CacheEntry, full: CacheEntry, asManyAsFit: boolean): number {
+    const entries = nodeEntries(full.view);
+    const room = nodeMaxEntries(sibling.view) - nodeEntries(sibling.view);
+    if (asManyAsFit) return Math.min(room, entries - nodeMinEntries(full));
+    return Math.ceil(room / 2); // the full one has no room, so this makes them equal
+  }
+}

@@ -1,0 +1,246 @@
+/**
+ * Removal from the metadata's B-trees, bottom up: take entries out of one leaf, then mend its ancestors. A node that
+ * fell below a third of its capacity merges with a sibling or takes entries from it; a root with one child gives way
+ * to that child, whose count stays (one parent pointer goes, one comes; forgetting that was CVE-2026-46107).
+ */
+import { assert } from "./assert.ts";
+import type { CacheEntry } from "./block_cache.ts";
+import { type Btree, nodeMinEntries, treeHeightMax } from "./btree.ts";
+import { closeGap, copyEntries, openGap } from "./btree_entries.ts";
+import {
+  initNode,
+  nodeChild,
+  nodeEntries,
+  nodeFindAtOrBelow,
+  nodeIsLeaf,
+  nodeKey,
+  nodeMaxEntries,
+  setNodeKey,
+} from "./format/btree_node.ts";
+import type { MetadataBlock } from "./ids.ts";
+import { damaged } from "./metadata_fault.ts";
+
+export class BtreeRemover {
+  readonly #tree: Btree;
+  /** Owned nodes from the root down, and the slot of each that leads to the next. */
+  readonly #path: CacheEntry[] = [];
+  readonly #slots: number[] = [];
+  /** How many entries the last removal took out. */
+  removed = 0;
+  /** Where the next removal of a range goes on. */
+  next = 0;
+
+  constructor(tree: Btree) {
+    this.#tree = tree;
+  }
+
+  /** Removes one key, which must be there. Its value is the caller's business. Returns the new root. */
+  removeKey(root: MetadataBlock, key: number): MetadataBlock {
+    this.#shadowPath(root, key);
+    const leaf = this.#path.at(-1)!;
+    const index = nodeFindAtOrBelow(leaf.view, key);
+    if (index < 0 || nodeKey(leaf.view, index) !== key) {
+      damaged(leaf.block, "a key that was just found is gone");
+    }
+    this.#tree.transaction.edit(leaf);
+    closeGap(leaf, index, 1);
+    this.removed = 1;
+    return this.#mend();
+  }
+
+  /**
+   * Removes the keys in `[begin, end)` that lie in one leaf, the first that holds any, at most `entriesMax` of them, and
+   * drops their values. {@linkcode next} is `end` when no more remain. Returns the new root, the old one if nothing was there.
+   */
+  removeInOneLeaf(root: MetadataBlock, begin: number, end: number, entriesMax: number): MetadataBlock {
+    const tree = this.#tree;
+    this.removed = 0;
+    this.next = end;
+    if (!tree.seek(root, begin)) return root;
+    const first = nodeKey(tree.leaf.view, tree.index);
+    if (first >= end) return root;
+    const entries = nodeEntries(tree.leaf.view);
+    const last = nodeFindAtOrBelow(tree.leaf.view, end - 1);
+    const count = Math.min(last - tree.index + 1, entriesMax);
+    if (tree.index + count < entries) this.next = Math.min(end, nodeKey(tree.leaf.view, tree.index + count));
+    else this.next = Math.min(end, tree.leafEnd);
+    this.removed = count;
+    if (count === entries && tree.leaf.block !== root) {
+      this.#shadowPath(root, first, true);
+      this.#dropLeaves(1, this.#slots.at(-1)!);
+    } else {
+      this.#shadowPath(root, first);
+      this.#dropEntries(this.#path.at(-1)!, first, count);
+    }
+    return this.#mend();
+  }
+
+  /** Removes up to `leavesMax` whole leaves from the right end. Returns the new root. The root must not be a leaf. */
+  removeRightLeaves(root: MetadataBlock, leavesMax: number): MetadataBlock {
+    this.#shadowPath(root, Number.MAX_SAFE_INTEGER, true);
+    const parent = this.#path.at(-1)!;
+    const entries = nodeEntries(parent.view);
+    const count = Math.min(leavesMax, entries);
+    this.removed = 0;
+    for (let slot = entries - count; slot < entries; slot++) {
+      this.removed += nodeEntries(this.#tree.node(nodeChild(parent.view, slot)).view);
+    }
+    this.#dropLeaves(count, entries - count);
+    return this.#mend();
+  }
+
+  /** Removes a whole tree: what is shared loses a reference, the rest its values and its blocks. */
+  removeTree(root: MetadataBlock, height = 0): void {
+    const tree = this.#tree;
+    if (tree.transaction.space.count(root) <= 1) {
+      if (height > treeHeightMax) damaged(root, "the path to it never ends");
+      const node = tree.node(root);
+      const isLeaf = nodeIsLeaf(node.view);
+      for (let index = 0; index < nodeEntries(node.view); index++) {
+        if (isLeaf) tree.values.drop(node, index);
+        else this.removeTree(nodeChild(node.view, index), height + 1);
+      }
+    }
+    tree.transaction.space.decrement(root);
+  }
+
+  /** Number of unshared nodes that {@linkcode removeTree} would free, or more than `nodesMax` if there are more. */
+  countUnshared(root: MetadataBlock, nodesMax: number, height = 0): number {
+    const tree = this.#tree;
+    if (tree.transaction.space.count(root) > 1) return 0;
+    if (height > treeHeightMax) damaged(root, "the path to it never ends");
+    const node = tree.node(root);
+    if (nodeIsLeaf(node.view)) return 1;
+    let nodes = 1;
+    for (let index = 0; index < nodeEntries(node.view) && nodes <= nodesMax; index++) {
+      nodes += this.countUnshared(nodeChild(node.view, index), nodesMax - nodes, height + 1);
+    }
+    return nodes;
+  }
+
+  /** Owns the path to the leaf of `key`, or to that leaf's parent only. */
+  #shadowPath(root: MetadataBlock, key: number, stopAboveLeaf = false): void {
+    const tree = this.#tree;
+    this.#path.length = 0;
+    this.#slots.length = 0;
+    let node = tree.shadowNode(tree.node(root));
+    this.#path.push(node);
+    while (!nodeIsLeaf(node.view)) {
+      if (this.#path.length > treeHeightMax) damaged(root, "the path below it never ends");
+      const slot = Math.max(0, nodeFindAtOrBelow(node.view, key));
+      this.#slots.push(slot);
+      if (stopAboveLeaf && nodeIsLeaf(tree.node(nodeChild(node.view, slot)).view)) return;
+      node = tree.shadowChild(node, slot);
+      this.#path.push(node);
+    }
+    assert(!stopAboveLeaf, "a tree of one leaf has no leaf to drop from a parent");
+  }
+
+  #dropEntries(leaf: CacheEntry, firstKey: number, count: number): void {
+    const begin = nodeFindAtOrBelow(leaf.view, firstKey);
+    for (let index = begin; index < begin + count; index++) this.#tree.values.drop(leaf, index);
+    this.#tree.transaction.edit(leaf);
+    closeGap(leaf, begin, count);
+  }
+
+  /** Drops `count` leaves from `slot` on of the path's last node, which is their parent. */
+  #dropLeaves(count: number, slot: number): void {
+    const parent = this.#path.at(-1)!;
+    for (let index = slot; index < slot + count; index++) this.removeTree(nodeChild(parent.view, index));
+    this.#tree.transaction.edit(parent);
+    closeGap(parent, slot, count);
+    // What is left of the path ends at the parent.
+    this.#slots.length = this.#path.length - 1;
+  }
+
+  /** Restores the minimum fill from the end of the path upwards. Returns the root. */
+  #mend(): MetadataBlock {
+    const space = this.#tree.transaction.space;
+    for (let level = this.#path.length - 1; level > 0; level--) {
+      const node = this.#path[level]!;
+      const parent = this.#path[level - 1]!;
+      const slot = this.#slots[level - 1]!;
+      if (nodeEntries(node.view) === 0) {
+        this.#tree.transaction.edit(parent);
+        closeGap(parent, slot, 1);
+        space.decrement(node.block);
+      } else if (nodeEntries(node.view) < nodeMinEntries(node)) this.#refill(parent, slot, node);
+      else break;
+    }
+    return this.#lowerRoot(this.#path[0]!).block;
+  }
+
+  #lowerRoot(root: CacheEntry): CacheEntry {
+    const tree = this.#tree;
+    let top = root;
+    while (!nodeIsLeaf(top.view) && nodeEntries(top.view) === 1) {
+      // The child may be shared: then the next change shadows it and gives its children their second reference.
+      if (!tree.transaction.isOwned(top.block)) break;
+      const child = tree.node(nodeChild(top.view, 0));
+      tree.transaction.space.decrement(top.block);
+      top = child;
+    }
+    if (!nodeIsLeaf(top.view) && nodeEntries(top.view) === 0) {
+      tree.transaction.edit(top);
+      top.bytes.fill(0);
+      initNode(top.view, true, tree.kind);
+    }
+    return top;
+  }
+
+  /** Brings an underfull node above its minimum with the help of the sibling to the left, else to the right. */
+  #refill(parent: CacheEntry, slot: number, node: CacheEntry): void {
+    const tree = this.#tree;
+    if (nodeEntries(parent.view) === 1) return; // no sibling: only below a root that is about to go
+    const isLeft = slot > 0;
+    const siblingSlot = isLeft ? slot - 1 : slot + 1;
+    const sibling = tree.node(nodeChild(parent.view, siblingSlot));
+    if (nodeIsLeaf(sibling.view) !== nodeIsLeaf(node.view)) {
+      damaged(sibling.block, "its siblings are at another height");
+    }
+    tree.transaction.edit(parent);
+    tree.transaction.edit(node);
+    const capacity = nodeMaxEntries(node.view);
+    const total = nodeEntries(node.view) + nodeEntries(sibling.view);
+    // Merged nodes keep a little room, or the next insertion would split them again.
+    if (total <= capacity - Math.floor(capacity / 12)) {
+      this.#absorb(parent, siblingSlot, sibling, node, isLeft);
+    } else this.#balance(parent, siblingSlot, node, isLeft);
+  }
+
+  /** Takes all entries of the sibling into the node and drops the sibling. */
+  #absorb(
+    parent: CacheEntry,
+    siblingSlot: number,
+    sibling: CacheEntry,
+    node: CacheEntry,
+    isLeft: boolean,
+  ): void {
+    const tree = this.#tree;
+    const count = nodeEntries(sibling.view);
+    const at = isLeft ? 0 : nodeEntries(node.view);
+    openGap(node, at, count);
+    copyEntries(sibling, 0, node, at, count);
+    // If others hold the sibling, its entries now have two parents; else they only moved.
+    if (tree.transaction.space.count(sibling.block) > 1) tree.adoptEntries(node, at, count);
+    tree.transaction.space.decrement(sibling.block);
+    if (isLeft) setNodeKey(parent.view, siblingSlot + 1, nodeKey(parent.view, siblingSlot));
+    closeGap(parent, siblingSlot, 1);
+  }
+
+  /** Moves entries from the sibling until both hold about the same. */
+  #balance(parent: CacheEntry, siblingSlot: number, node: CacheEntry, isLeft: boolean): void {
+    const sibling = this.#tree.shadowChild(parent, siblingSlot);
+    this.#tree.transaction.edit(sibling);
+    const entries = nodeEntries(node.view);
+    const siblingEntries = nodeEntries(sibling.view);
+    const count = Math.floor((siblingEntries - entries) / 2);
+    const from = isLeft ? siblingEntries - count : 0;
+    const at = isLeft ? 0 : entries;
+    openGap(node, at, count);
+    copyEntries(sibling, from, node, at, count);
+    closeGap(sibling, from, count);
+    if (isLeft) setNodeKey(parent.view, siblingSlot + 1, nodeKey(node.view, 0));
+    else setNodeKey(parent.view, siblingSlot, nodeKey(sibling.view, 0));
+  }
+}

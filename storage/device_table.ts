@@ -1,0 +1,256 @@
+/**
+ * All thin devices, in memory, over the two trees that hold them: device id to mapping root, and device id to details.
+ *
+ * A device's root and counters change with every insertion, so they live in its record and reach the trees at the
+ * commit. But the paths to its entries in both trees are owned (shadowed) at its first change in a transaction: only
+ * then do the reference counts of mapping roots speak of the current state, and only then can the commit neither fault
+ * nor lack space.
+ */
+import { assert, present } from "./assert.ts";
+import type { CacheEntry } from "./block_cache.ts";
+import { Btree, plainValues, type TreeValues } from "./btree.ts";
+import { BtreeRemover } from "./btree_remove.ts";
+import { childSizeBytes, nodeChild, nodeKey, nodeValueOffset, setNodeChild } from "./format/btree_node.ts";
+import { deviceDetailsSizeBytes, packDeviceDetails, unpackDeviceDetails } from "./format/device_details.ts";
+import { type MetadataBlock, metadataBlock, type ThinId, thinId, thinIdMax } from "./ids.ts";
+import { damaged } from "./metadata_fault.ts";
+import type { Transaction } from "./transaction.ts";
+
+/** One device. The fields that operations change can be undone. */
+export class DeviceRecord {
+  readonly thin: ThinId;
+  readonly transactionId: bigint;
+  readonly creationTime: number;
+  /** Root of its mappings. */
+  root: MetadataBlock;
+  mappedBlocks: number;
+  /** Mappings older than this are shared with a snapshot, perhaps with one that is gone. */
+  snapshottedTime: number;
+  /** The transaction in which its paths in both trees were owned. */
+  ownedIn = 0;
+
+  /** The leaf of the last look-up, with the keys that belong there: most look-ups are near the last one. */
+  leaf: CacheEntry | undefined;
+  leafBegin = 0;
+  leafEnd = 0;
+  isLeafShared = false;
+
+  /** What the operation numbered `savedBy` found here. */
+  savedBy = 0;
+  savedRoot: MetadataBlock = metadataBlock(0);
+  savedMappedBlocks = 0;
+  savedSnapshottedTime = 0;
+  savedOwnedIn = 0;
+
+  constructor(
+    thin: ThinId,
+    root: MetadataBlock,
+    mappedBlocks: number,
+    transactionId: bigint,
+    creationTime: number,
+    snapshottedTime: number,
+  ) {
+    this.thin = thin;
+    this.root = root;
+    this.mappedBlocks = mappedBlocks;
+    this.transactionId = transactionId;
+    this.creationTime = creationTime;
+    this.snapshottedTime = snapshottedTime;
+  }
+}
+
+export class DeviceTable {
+  readonly #transaction: Transaction;
+  readonly #mappingTree: Btree;
+  readonly #mappingRemover: BtreeRemover;
+  readonly #detailsTree: Btree;
+  readonly #detailsRemover: BtreeRemover;
+  #mappingRoot: MetadataBlock;
+  #detailsRoot: MetadataBlock;
+  readonly #records = new Map<ThinId, DeviceRecord>();
+  /** Devices changed in this transaction; some may be gone again. */
+  #changed: DeviceRecord[] = [];
+  /** Where loading goes on. */
+  #loadNext = 0;
+
+  readonly #savedRecords: DeviceRecord[] = [];
+  readonly #undoThins: ThinId[] = [];
+  readonly #undoRecords: (DeviceRecord | undefined)[] = [];
+  #mark = { mappingRoot: metadataBlock(0), detailsRoot: metadataBlock(0), changed: 0 };
+
+  constructor(transaction: Transaction, mappingRoot: MetadataBlock, detailsRoot: MetadataBlock) {
+    this.#transaction = transaction;
+    this.#mappingTree = new Btree(transaction, childSizeBytes, new RootReferences(transaction));
+    this.#mappingRemover = new BtreeRemover(this.#mappingTree);
+    this.#detailsTree = new Btree(transaction, deviceDetailsSizeBytes, plainValues);
+    this.#detailsRemover = new BtreeRemover(this.#detailsTree);
+    this.#mappingRoot = mappingRoot;
+    this.#detailsRoot = detailsRoot;
+  }
+
+  get mappingRoot(): MetadataBlock {
+    return this.#mappingRoot;
+  }
+  get detailsRoot(): MetadataBlock {
+    return this.#detailsRoot;
+  }
+
+  /** Ids of all devices, ascending. */
+  thinIds(): ThinId[] {
+    return [...this.#records.keys()].sort((a, b) => a - b);
+  }
+
+  get(thin: ThinId): DeviceRecord | undefined {
+    return this.#records.get(thin);
+  }
+
+  /** The record of a device that the caller knows to exist. */
+  expect(thin: ThinId): DeviceRecord {
+    return present(this.#records.get(thin), "the thin device does not exist");
+  }
+
+  /** Makes the two empty trees of a new pool. */
+  format(): void {
+    this.#mappingRoot = this.#transaction.allocateLeaf(childSizeBytes).block;
+    this.#detailsRoot = this.#transaction.allocateLeaf(deviceDetailsSizeBytes).block;
+  }
+
+  /** Reads both trees. Goes on where the last call faulted. A device in only one of them is damage. */
+  load(): void {
+    const details = this.#detailsTree;
+    const mappings = this.#mappingTree;
+    while (details.seek(this.#detailsRoot, this.#loadNext)) {
+      const key = nodeKey(details.leaf.view, details.index);
+      const record = unpackDeviceDetails(
+        details.leaf.view,
+        nodeValueOffset(details.leaf.view, details.index),
+      );
+      if (key > thinIdMax) damaged(details.leaf.block, `device id ${key} is beyond 24 bits`);
+      if (
+        !mappings.seek(this.#mappingRoot, this.#loadNext) ||
+        nodeKey(mappings.leaf.view, mappings.index) !== key
+      ) {
+        damaged(this.#mappingRoot, `the mapping tree and the details tree disagree about device ${key}`);
+      }
+      const root = nodeChild(mappings.leaf.view, mappings.index);
+      const thin = thinId(key);
+      this.#records.set(
+        thin,
+        new DeviceRecord(
+          thin,
+          root,
+          record.mappedBlocks,
+          record.transactionId,
+          record.creationTime,
+          record.snapshottedTime,
+        ),
+      );
+      this.#loadNext = key + 1;
+    }
+    if (mappings.seek(this.#mappingRoot, this.#loadNext)) {
+      damaged(this.#mappingRoot, "it holds a device that the details tree does not know");
+    }
+  }
+
+  /** Adds a device and writes it into both trees. */
+  insert(record: DeviceRecord): void {
+    assert(!this.#records.has(record.thin), "the thin device exists already");
+    this.#undoThins.push(record.thin);
+    this.#undoRecords.push(undefined);
+    this.#records.set(record.thin, record);
+    this.change(record);
+    this.#write(record);
+  }
+
+  /** Takes a device out of both trees. Its mappings are the caller's business. */
+  remove(record: DeviceRecord): void {
+    this.#undoThins.push(record.thin);
+    this.#undoRecords.push(record);
+    this.#records.delete(record.thin);
+    this.#mappingRoot = this.#mappingRemover.removeKey(this.#mappingRoot, record.thin);
+    this.#detailsRoot = this.#detailsRemover.removeKey(this.#detailsRoot, record.thin);
+  }
+
+  /** To be called before the fields of a record change: remembers them for undo, and owns its place in both trees. */
+  change(record: DeviceRecord): void {
+    record.leaf = undefined;
+    if (record.savedBy !== this.#transaction.cache.operation) {
+      record.savedBy = this.#transaction.cache.operation;
+      record.savedRoot = record.root;
+      record.savedMappedBlocks = record.mappedBlocks;
+      record.savedSnapshottedTime = record.snapshottedTime;
+      record.savedOwnedIn = record.ownedIn;
+      this.#savedRecords.push(record);
+    }
+    if (record.ownedIn === this.#transaction.number) return;
+    this.#mappingRoot = this.#mappingTree.prepareInsert(this.#mappingRoot, record.thin);
+    this.#detailsRoot = this.#detailsTree.prepareInsert(this.#detailsRoot, record.thin);
+    record.ownedIn = this.#transaction.number;
+    this.#changed.push(record);
+  }
+
+  /** Writes every changed record into the trees. Needs no new block. */
+  flush(): void {
+    for (const record of this.#changed) {
+      if (this.#records.get(record.thin) === record) this.#write(record);
+    }
+  }
+
+  /** After {@linkcode flush} succeeded and the transaction ended. */
+  settle(): void {
+    this.#changed = [];
+  }
+
+  begin(): void {
+    this.#savedRecords.length = 0;
+    this.#undoThins.length = 0;
+    this.#undoRecords.length = 0;
+    this.#mark.mappingRoot = this.#mappingRoot;
+    this.#mark.detailsRoot = this.#detailsRoot;
+    this.#mark.changed = this.#changed.length;
+  }
+
+  rollback(): void {
+    for (const record of this.#savedRecords) {
+      record.root = record.savedRoot;
+      record.mappedBlocks = record.savedMappedBlocks;
+      record.snapshottedTime = record.savedSnapshottedTime;
+      record.ownedIn = record.savedOwnedIn;
+      record.leaf = undefined;
+    }
+    for (let at = this.#undoThins.length - 1; at >= 0; at--) {
+      const before = this.#undoRecords[at];
+      if (before === undefined) this.#records.delete(this.#undoThins[at]!);
+      else this.#records.set(this.#undoThins[at]!, before);
+    }
+    this.#mappingRoot = this.#mark.mappingRoot;
+    this.#detailsRoot = this.#mark.detailsRoot;
+    this.#changed.length = this.#mark.changed;
+  }
+
+  #write(record: DeviceRecord): void {
+    const mappings = this.#mappingTree;
+    this.#mappingRoot = mappings.prepareInsert(this.#mappingRoot, record.thin);
+    setNodeChild(mappings.leaf.view, mappings.index, record.root);
+    const details = this.#detailsTree;
+    this.#detailsRoot = details.prepareInsert(this.#detailsRoot, record.thin);
+    packDeviceDetails(details.leaf.view, nodeValueOffset(details.leaf.view, details.index), record);
+  }
+}
+
+/** The values of the top-level mapping tree: roots of mapping trees, which a copied leaf holds once more. */
+class RootReferences implements TreeValues {
+  readonly #transaction: Transaction;
+
+  constructor(transaction: Transaction) {
+    this.#transaction = transaction;
+  }
+
+  adopt(leaf: CacheEntry, index: number): void {
+    this.#transaction.space.increment(nodeChild(leaf.view, index));
+  }
+
+  drop(_leaf: CacheEntry, _index: number): void {
+    assert(false, "a device's mappings are dropped before its entry");
+  }
+}

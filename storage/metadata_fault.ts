@@ -1,0 +1,33 @@
+/** Why a metadata operation did not happen. Whoever catches one knows that nothing was changed. */
+import type { MetadataBlock } from "./ids.ts";
+
+export type MetadataFaultKind =
+  /** The block is not in the cache: read it, supply it, run the operation again. */
+  | { readonly kind: "missing"; readonly block: MetadataBlock }
+  /** The block's checksum or content cannot be right; `reason` is the end of a sentence about it. */
+  | { readonly kind: "damaged"; readonly block: MetadataBlock; readonly reason: string }
+  /** Too few free metadata blocks. A commit may release some; growing the metadata device helps always. */
+  | { readonly kind: "noMetadataSpace" }
+  /** The 24-bit snapshot clock is at its end (dm-thin.md 1.7.1). */
+  | { readonly kind: "clockExhausted" };
+
+/** Thrown by every operation of the engine after it has undone whatever it did. */
+export class MetadataFault extends Error {
+  override readonly name = "MetadataFault";
+  readonly fault: MetadataFaultKind;
+
+  constructor(fault: MetadataFaultKind) {
+    super(fault.kind);
+    this.fault = fault;
+  }
+}
+
+/** Throws the fault for a block whose content cannot be right. */
+export function damaged(block: MetadataBlock, reason: string): never {
+  throw new MetadataFault({ kind: "damaged", block, reason });
+}
+
+/** The metadata cannot be opened at all (or not for writing); the message is the sentence to show. */
+export class OpenRefused extends Error {
+  override readonly name = "OpenRefused";
+}

@@ -1,0 +1,96 @@
+/** Reads all reference counts of metadata blocks into memory when a pool is opened for writing. */
+import { type CacheEntry, kindBitmap, kindMetadataIndex } from "./block_cache.ts";
+import { Btree, plainValues, treeHeightMax } from "./btree.ts";
+import { bitmapCount, bitmapEntries, bitmapNextUsed, countOverflows } from "./format/bitmap.ts";
+import { nodeChild, nodeEntries, nodeIsLeaf, nodeKey, nodeValueOffset } from "./format/btree_node.ts";
+import { readU32 } from "./format/fields.ts";
+import { metadataIndexEntry } from "./format/metadata_index.ts";
+import type { SpaceMapRoot } from "./format/space_map_root.ts";
+import { type MetadataBlock, metadataBlock } from "./ids.ts";
+import { damaged } from "./metadata_fault.ts";
+import { type MetadataSpaceLayout, overflowValueSizeBytes } from "./space_map_layout.ts";
+import { overflowCountMin } from "./space_map_metadata.ts";
+import type { Transaction } from "./transaction.ts";
+
+export class MetadataSpaceLoad {
+  readonly #transaction: Transaction;
+  readonly #root: SpaceMapRoot;
+  readonly #overflow: Btree;
+  readonly #bitmaps: MetadataBlock[] = [];
+  /** Nodes of the overflow tree still to be read, and those that were. */
+  readonly #overflowNext: { block: MetadataBlock; height: number }[] = [];
+  readonly #overflowNodes: MetadataBlock[] = [];
+  /** Blocks with three or more references whose exact count has not been met yet. */
+  #exactMissing = 0;
+  #isStarted = false;
+  /** Index entries whose number of free blocks was not that of the bitmap. */
+  wrongHints = 0;
+
+  constructor(transaction: Transaction, root: SpaceMapRoot) {
+    this.#transaction = transaction;
+    this.#root = root;
+    this.#overflow = new Btree(transaction, overflowValueSizeBytes, plainValues);
+  }
+
+  /** Goes on where the last call faulted; at the end tells the layout where everything is. */
+  load(layout: MetadataSpaceLayout): void {
+    this.#loadBitmaps();
+    if (!this.#isStarted) this.#overflowNext.push({ block: this.#root.overflowRoot, height: 0 });
+    this.#isStarted = true;
+    this.#loadOverflow();
+    if (this.#exactMissing !== 0) {
+      damaged(this.#root.overflowRoot, "a metadata block has three or more references but no exact count");
+    }
+    layout.load(this.#root.bitmapRoot, this.#bitmaps, this.#root.overflowRoot, this.#overflowNodes);
+  }
+
+  #loadBitmaps(): void {
+    const space = this.#transaction.space;
+    const index = this.#transaction.read(this.#root.bitmapRoot, kindMetadataIndex);
+    for (let ordinal = this.#bitmaps.length; ordinal < space.ordinals; ordinal++) {
+      const entry = metadataIndexEntry(index.view, ordinal);
+      const bitmap = this.#transaction.read(entry.bitmap, kindBitmap);
+      const used = this.#loadBitmap(bitmap, ordinal);
+      if (entry.free !== bitmapEntries - used) this.wrongHints++;
+      this.#bitmaps.push(entry.bitmap);
+      this.#transaction.cache.dropClean(entry.bitmap); // counts live in memory from here on
+    }
+  }
+
+  #loadBitmap(bitmap: CacheEntry, ordinal: number): number {
+    const space = this.#transaction.space;
+    const base = ordinal * bitmapEntries;
+    const entries = Math.min(bitmapEntries, space.blocks - base);
+    let used = 0;
+    for (let index = 0; (index = bitmapNextUsed(bitmap.bytes, index, entries)) < entries; index++) {
+      const count = bitmapCount(bitmap.bytes, index);
+      if (count === countOverflows) this.#exactMissing++;
+      space.load(metadataBlock(base + index), count);
+      used++;
+    }
+    return used;
+  }
+
+  #loadOverflow(): void {
+    const space = this.#transaction.space;
+    for (let next = this.#overflowNext.at(-1); next !== undefined; next = this.#overflowNext.at(-1)) {
+      if (next.height > treeHeightMax) damaged(next.block, "the path to it never ends");
+      const node = this.#overflow.node(next.block);
+      this.#overflowNext.pop();
+      this.#overflowNodes.push(next.block);
+      for (let index = 0; index < nodeEntries(node.view); index++) {
+        if (!nodeIsLeaf(node.view)) {
+          this.#overflowNext.push({ block: nodeChild(node.view, index), height: next.height + 1 });
+          continue;
+        }
+        const block = metadataBlock(nodeKey(node.view, index));
+        const count = readU32(node.view, nodeValueOffset(node.view, index));
+        if (block >= space.blocks || space.count(block) !== countOverflows || count < overflowCountMin) {
+          damaged(node.block, `its count of metadata block ${block} contradicts the bitmap`);
+        }
+        space.load(block, count);
+        this.#exactMissing--;
+      }
+    }
+  }
+}

@@ -1,0 +1,321 @@
+/**
+ * Reference counts of data blocks: bitmaps that are ordinary copy-on-write metadata blocks, an index tree that says
+ * where they are, and an overflow tree for counts of three and more (dm-thin.md 1.9). What the index entries say is
+ * kept in memory and written into the tree at the commit.
+ */
+import { assert } from "./assert.ts";
+import { type CacheEntry, kindBitmap } from "./block_cache.ts";
+import { Btree, plainValues } from "./btree.ts";
+import { BtreeRemover } from "./btree_remove.ts";
+import {
+  bitmapCount,
+  bitmapEntries,
+  bitmapNextFree,
+  bitmapNextUsed,
+  bitmapUsed,
+  countOverflows,
+  setBitmapCount,
+} from "./format/bitmap.ts";
+import { nodeValueOffset } from "./format/btree_node.ts";
+import { readU32, writeU32 } from "./format/fields.ts";
+import { indexEntrySizeBytes, packIndexEntry, unpackIndexEntry } from "./format/index_entry.ts";
+import type { SpaceMapRoot } from "./format/space_map_root.ts";
+import { type DBlock, dblock, type MetadataBlock } from "./ids.ts";
+import { damaged } from "./metadata_fault.ts";
+import { overflowValueSizeBytes } from "./space_map_layout.ts";
+import type { Transaction } from "./transaction.ts";
+
+/** A run of data blocks: `length` blocks from `begin`. */
+export interface DataRun {
+  readonly begin: DBlock;
+  readonly length: number;
+}
+
+/** Bitmaps that one search for free blocks looks at. */
+const bitmapsPerSearch = 16;
+
+export class DataSpaceMap {
+  readonly #transaction: Transaction;
+  readonly #index: Btree;
+  readonly #overflow: Btree;
+  readonly #overflowRemover: BtreeRemover;
+  #indexRoot: MetadataBlock;
+  #overflowRoot: MetadataBlock;
+  #blocks: number;
+  #allocated: number;
+  /** Index entries whose number of free blocks was not that of the bitmap, seen while loading. */
+  wrongHints = 0;
+  /** By ordinal: where the bitmap is, and how many of its entries are in use. */
+  #homes: MetadataBlock[] = [];
+  #used: number[] = [];
+  /** Ordinals whose bitmap was shadowed in this transaction: their index entries are to be written. */
+  #changed: number[] = [];
+  /** Blocks whose count reached 0 since they were last asked for. */
+  #freed: DBlock[] = [];
+
+  readonly #undoOrdinals: number[] = [];
+  readonly #undoHomes: MetadataBlock[] = [];
+  readonly #undoUsed: number[] = [];
+  #mark = { indexRoot: 0, overflowRoot: 0, blocks: 0, allocated: 0, ordinals: 0, changed: 0, freed: 0 };
+
+  constructor(transaction: Transaction, root: SpaceMapRoot) {
+    this.#transaction = transaction;
+    this.#index = new Btree(transaction, indexEntrySizeBytes, plainValues);
+    this.#overflow = new Btree(transaction, overflowValueSizeBytes, plainValues);
+    this.#overflowRemover = new BtreeRemover(this.#overflow);
+    this.#indexRoot = root.bitmapRoot;
+    this.#overflowRoot = root.overflowRoot;
+    this.#blocks = root.blocks;
+    this.#allocated = root.allocated;
+  }
+
+  get blocks(): number {
+    return this.#blocks;
+  }
+  /** Blocks with a count above zero in the current state. */
+  get allocated(): number {
+    return this.#allocated;
+  }
+  get root(): SpaceMapRoot {
+    return {
+      blocks: this.#blocks,
+      allocated: this.#allocated,
+      bitmapRoot: this.#indexRoot,
+      overflowRoot: this.#overflowRoot,
+    };
+  }
+
+  /** Makes the two empty trees of a new pool. */
+  format(): void {
+    this.#indexRoot = this.#transaction.allocateLeaf(indexEntrySizeBytes).block;
+    this.#overflowRoot = this.#transaction.allocateLeaf(overflowValueSizeBytes).block;
+  }
+
+  /**
+   * Reads index and bitmaps and counts what is in use: the stored hints are believed by nobody. Goes on where the last
+   * call faulted.
+   */
+  load(): void {
+    const ordinals = Math.ceil(this.#blocks / bitmapEntries);
+    if (this.#homes.length === 0) this.#allocated = 0;
+    this.#overflow.node(this.#overflowRoot); // so that a damaged root is met at open
+    for (let ordinal = this.#homes.length; ordinal < ordinals; ordinal++) {
+      if (!this.#index.find(this.#indexRoot, ordinal)) {
+        damaged(this.#indexRoot, `it leads to no bitmap ${ordinal} of the data space map`);
+      }
+      const { leaf, index } = this.#index;
+      const entry = unpackIndexEntry(leaf.view, nodeValueOffset(leaf.view, index));
+      const bitmap = this.#transaction.read(entry.bitmap, kindBitmap);
+      const used = bitmapUsed(bitmap.bytes, this.#entriesOf(ordinal));
+      if (entry.free !== bitmapEntries - used) this.wrongHints++;
+      this.#homes.push(entry.bitmap);
+      this.#used.push(used);
+      this.#allocated += used;
+      this.#transaction.cache.endOperation();
+      this.#transaction.cache.beginOperation(); // one bitmap is one step: what was read for it needs no pin
+    }
+  }
+
+  count(block: DBlock): number {
+    const ordinal = this.#ordinalOf(block);
+    const bitmap = this.#transaction.read(this.#homes[ordinal]!, kindBitmap);
+    const count = bitmapCount(bitmap.bytes, block - ordinal * bitmapEntries);
+    return count < countOverflows ? count : this.#overflowCount(block);
+  }
+
+  increment(block: DBlock): void {
+    const ordinal = this.#ordinalOf(block);
+    const index = block - ordinal * bitmapEntries;
+    const bitmap = this.#transaction.read(this.#homes[ordinal]!, kindBitmap);
+    const count = bitmapCount(bitmap.bytes, index);
+    if (count === countOverflows) return this.#writeOverflow(block, this.#overflowCount(block) + 1);
+    setBitmapCount(this.#owned(ordinal, bitmap).bytes, index, count + 1);
+    if (count + 1 === countOverflows) this.#writeOverflow(block, countOverflows);
+    if (count === 0) this.#addUsed(ordinal, 1);
+  }
+
+  decrement(block: DBlock): void {
+    const ordinal = this.#ordinalOf(block);
+    const index = block - ordinal * bitmapEntries;
+    const bitmap = this.#transaction.read(this.#homes[ordinal]!, kindBitmap);
+    const count = bitmapCount(bitmap.bytes, index);
+    if (count === 0) damaged(bitmap.block, `the count of data block ${block} would fall below 0`);
+    if (count === countOverflows) {
+      const exact = this.#overflowCount(block);
+      if (exact > countOverflows) return this.#writeOverflow(block, exact - 1);
+      this.#overflowRoot = this.#overflowRemover.removeKey(this.#overflowRoot, block);
+    }
+    setBitmapCount(this.#owned(ordinal, bitmap).bytes, index, count - 1);
+    if (count > 1) return;
+    this.#addUsed(ordinal, -1);
+    this.#freed.push(block);
+  }
+
+  /**
+   * Blocks with count zero from `from` on, in runs, `blocksWanted` of them at most. Looks at a bounded number of bitmaps;
+   * `next` is where to go on, `blocks` at the end.
+   */
+  findFree(from: DBlock, blocksWanted: number): { runs: DataRun[]; next: DBlock } {
+    const runs: DataRun[] = [];
+    let at: number = from;
+    let wanted = blocksWanted;
+    let reads = bitmapsPerSearch;
+    while (at < this.#blocks && wanted > 0) {
+      const ordinal = Math.floor(at / bitmapEntries);
+      const base = ordinal * bitmapEntries;
+      const entries = this.#entriesOf(ordinal);
+      if (this.#used[ordinal] === entries) {
+        at = base + entries;
+        continue;
+      }
+      if (reads-- === 0) break;
+      const { bytes } = this.#transaction.read(this.#homes[ordinal]!, kindBitmap);
+      while (at < base + entries && wanted > 0) {
+        const begin = bitmapNextFree(bytes, at - base, entries);
+        const end = begin === entries
+          ? begin
+          : bitmapNextUsed(bytes, begin, Math.min(entries, begin + wanted));
+        if (end > begin) runs.push({ begin: dblock(base + begin), length: end - begin });
+        wanted -= end - begin;
+        at = base + end;
+      }
+    }
+    return { runs: mergedRuns(runs), next: dblock(Math.min(at, this.#blocks)) };
+  }
+
+  /** The blocks whose count reached 0 since the last call, as runs. */
+  takeFreed(): DataRun[] {
+    const freed = this.#freed;
+    if (freed.length === 0) return [];
+    this.#freed = [];
+    freed.sort((a, b) => a - b);
+    return mergedRuns(freed.map((begin) => ({ begin, length: 1 })));
+  }
+
+  /** Governs more blocks, all free. */
+  grow(blocks: number): void {
+    assert(blocks >= this.#blocks, "the data device only grows");
+    this.#blocks = blocks;
+    for (let ordinal = this.#homes.length; ordinal < Math.ceil(blocks / bitmapEntries); ordinal++) {
+      const bitmap = this.#transaction.allocate(kindBitmap);
+      this.#homes.push(bitmap.block);
+      this.#used.push(0);
+      this.#enterIndex(ordinal);
+    }
+  }
+
+  /** Writes the index entries of changed bitmaps. Their path was owned when they changed, so this needs no new block. */
+  flush(): void {
+    for (const ordinal of this.#changed) {
+      const bitmap = this.#transaction.read(this.#homes[ordinal]!, kindBitmap);
+      this.#indexRoot = this.#index.prepareInsert(this.#indexRoot, ordinal);
+      const { leaf, index } = this.#index;
+      packIndexEntry(leaf.view, nodeValueOffset(leaf.view, index), {
+        bitmap: bitmap.block,
+        free: bitmapEntries - this.#used[ordinal]!,
+        noneFreeBefore: bitmapNextFree(bitmap.bytes, 0, this.#entriesOf(ordinal)),
+      });
+    }
+  }
+
+  /** After {@linkcode flush} succeeded and the transaction ended. */
+  settle(): void {
+    this.#changed = [];
+  }
+
+  begin(): void {
+    this.#undoOrdinals.length = 0;
+    this.#undoHomes.length = 0;
+    this.#undoUsed.length = 0;
+    const mark = this.#mark;
+    mark.indexRoot = this.#indexRoot;
+    mark.overflowRoot = this.#overflowRoot;
+    mark.blocks = this.#blocks;
+    mark.allocated = this.#allocated;
+    mark.ordinals = this.#homes.length;
+    mark.changed = this.#changed.length;
+    mark.freed = this.#freed.length;
+  }
+
+  rollback(): void {
+    for (let at = this.#undoOrdinals.length - 1; at >= 0; at--) {
+      this.#homes[this.#undoOrdinals[at]!] = this.#undoHomes[at]!;
+      this.#used[this.#undoOrdinals[at]!] = this.#undoUsed[at]!;
+    }
+    const mark = this.#mark;
+    this.#indexRoot = mark.indexRoot as MetadataBlock;
+    this.#overflowRoot = mark.overflowRoot as MetadataBlock;
+    this.#blocks = mark.blocks;
+    this.#allocated = mark.allocated;
+    this.#homes.length = mark.ordinals;
+    this.#used.length = mark.ordinals;
+    this.#changed.length = mark.changed;
+    this.#freed.length = mark.freed;
+  }
+
+  /** Entries in use of a bitmap that could be: all, but for the last. */
+  #entriesOf(ordinal: number): number {
+    return Math.min(bitmapEntries, this.#blocks - ordinal * bitmapEntries);
+  }
+
+  #ordinalOf(block: DBlock): number {
+    if (!(block < this.#blocks)) damaged(this.#indexRoot, `data block ${block} lies outside the data device`);
+    return Math.floor(block / bitmapEntries);
+  }
+
+  /** The bitmap, ready to be changed. */
+  #owned(ordinal: number, bitmap: CacheEntry): CacheEntry {
+    const owned = this.#transaction.shadow(bitmap);
+    if (owned === bitmap) this.#transaction.edit(bitmap);
+    else {
+      this.#recordUndo(ordinal);
+      this.#homes[ordinal] = owned.block;
+      this.#enterIndex(ordinal);
+    }
+    return owned;
+  }
+
+  /** Owns the path to the index entry now, so that the commit finds it owned and can neither fault nor lack space. */
+  #enterIndex(ordinal: number): void {
+    this.#indexRoot = this.#index.prepareInsert(this.#indexRoot, ordinal);
+    this.#changed.push(ordinal);
+  }
+
+  #addUsed(ordinal: number, change: number): void {
+    this.#recordUndo(ordinal);
+    this.#used[ordinal]! += change;
+    this.#allocated += change;
+  }
+
+  #recordUndo(ordinal: number): void {
+    this.#undoOrdinals.push(ordinal);
+    this.#undoHomes.push(this.#homes[ordinal]!);
+    this.#undoUsed.push(this.#used[ordinal]!);
+  }
+
+  #overflowCount(block: DBlock): number {
+    if (!this.#overflow.find(this.#overflowRoot, block)) {
+      damaged(this.#overflowRoot, `data block ${block} has three or more references but no exact count`);
+    }
+    const { leaf, index } = this.#overflow;
+    return readU32(leaf.view, nodeValueOffset(leaf.view, index));
+  }
+
+  #writeOverflow(block: DBlock, count: number): void {
+    this.#overflowRoot = this.#overflow.prepareInsert(this.#overflowRoot, block);
+    const { leaf, index } = this.#overflow;
+    writeU32(leaf.view, nodeValueOffset(leaf.view, index), count);
+  }
+}
+
+/** Joins runs that touch; the input is in ascending order. */
+function mergedRuns(runs: readonly DataRun[]): DataRun[] {
+  const merged: DataRun[] = [];
+  for (const run of runs) {
+    const last = merged.at(-1);
+    if (last !== undefined && last.begin + last.length === run.begin) {
+      merged[merged.length - 1] = { begin: last.begin, length: last.length + run.length };
+    } else merged.push(run);
+  }
+  return merged;
+}

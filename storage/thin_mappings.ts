@@ -1,0 +1,227 @@
+/** The mapping tree of each device: vblock to data block and time, and the answer to "is this block shared?". */
+import { assert } from "./assert.ts";
+import type { CacheEntry } from "./block_cache.ts";
+import { Btree, type TreeValues } from "./btree.ts";
+import { BtreeRemover } from "./btree_remove.ts";
+import type { DeviceRecord } from "./device_table.ts";
+import { blockTimeDblock, blockTimeTime, packBlockTime } from "./format/block_time.ts";
+import {
+  childSizeBytes,
+  nodeEntries,
+  nodeFindAtOrBelow,
+  nodeKey,
+  nodeValueOffset,
+} from "./format/btree_node.ts";
+import { type DBlock, type VBlock, vblock } from "./ids.ts";
+import type { DataSpaceMap } from "./space_map_data.ts";
+import type { Transaction } from "./transaction.ts";
+
+/** What a vblock maps to. */
+export type Mapping =
+  | { readonly kind: "unprovisioned" }
+  | { readonly kind: "provisioned"; readonly dblock: DBlock; readonly shared: boolean };
+
+/** Consecutive vblocks mapped to consecutive data blocks, all shared or all not. */
+export interface MappedRun {
+  readonly vblockBegin: VBlock;
+  readonly length: number;
+  readonly dblockBegin: DBlock;
+  readonly shared: boolean;
+}
+
+/** The one answer for a hole, so that nobody allocates it per look-up. */
+const unprovisioned: Mapping = { kind: "unprovisioned" };
+
+/** Leaves that one call of lookupRange visits. */
+const leavesPerLookup = 8;
+
+export class ThinMappings {
+  readonly #transaction: Transaction;
+  readonly #data: DataSpaceMap;
+  readonly #tree: Btree;
+  readonly #remover: BtreeRemover;
+  /** A pool opened read-only loads no counts; then the time rule alone answers. */
+  readonly #areCountsKnown: boolean;
+
+  constructor(transaction: Transaction, data: DataSpaceMap, areCountsKnown: boolean) {
+    this.#transaction = transaction;
+    this.#data = data;
+    this.#tree = new Btree(transaction, childSizeBytes, new DataReferences(data));
+    this.#remover = new BtreeRemover(this.#tree);
+    this.#areCountsKnown = areCountsKnown;
+  }
+
+  lookup(device: DeviceRecord, block: VBlock): Mapping {
+    let leaf = device.leaf;
+    let index: number;
+    if (
+      leaf !== undefined && leaf.state !== "gone" && block >= device.leafBegin && block < device.leafEnd
+    ) {
+      leaf.referenced = true;
+      index = nodeFindAtOrBelow(leaf.view, block);
+    } else {
+      const tree = this.#tree;
+      tree.find(device.root, block);
+      leaf = tree.leaf;
+      index = tree.index;
+      this.#rememberLeaf(device);
+    }
+    if (index < 0 || nodeKey(leaf.view, index) !== block) return unprovisioned;
+    const offset = nodeValueOffset(leaf.view, index);
+    const mapped = blockTimeDblock(leaf.view, offset);
+    return {
+      kind: "provisioned",
+      dblock: mapped,
+      shared: this.#isShared(device, mapped, blockTimeTime(leaf.view, offset), device.isLeafShared),
+    };
+  }
+
+  /** The mapped runs in `[begin, end)`, at most `runsMax`, after bounded work; `next` is where to go on. */
+  lookupRange(
+    device: DeviceRecord,
+    begin: VBlock,
+    end: VBlock,
+    runsMax: number,
+  ): { runs: MappedRun[]; next: VBlock } {
+    const tree = this.#tree;
+    const runs: OpenRun[] = [];
+    let at: number = begin;
+    for (let leaves = 0; at < end && leaves < leavesPerLookup; leaves++) {
+      if (!tree.seek(device.root, at)) return { runs, next: end };
+      const entries = nodeEntries(tree.leaf.view);
+      for (let index = tree.index; index < entries; index++) {
+        const key = nodeKey(tree.leaf.view, index);
+        if (key >= end) return { runs, next: end };
+        if (!this.#extendRuns(device, runs, key, index, runsMax)) return { runs, next: vblock(key) };
+      }
+      at = Math.min(end, tree.leafEnd);
+    }
+    return { runs, next: vblock(at) };
+  }
+
+  highestMapped(device: DeviceRecord): VBlock | undefined {
+    const key = this.#tree.lastKey(device.root);
+    return key === undefined ? undefined : vblock(key);
+  }
+
+  /** An empty tree for a new device. */
+  makeTree(): CacheEntry {
+    return this.#transaction.allocateLeaf(childSizeBytes);
+  }
+
+  /** Maps `block` to `mapped`, in place of what it was mapped to. The device's record is ready to be changed. */
+  insert(device: DeviceRecord, block: VBlock, mapped: DBlock, time: number): void {
+    const tree = this.#tree;
+    device.root = tree.prepareInsert(device.root, block);
+    const { leaf, index } = tree;
+    const offset = nodeValueOffset(leaf.view, index);
+    const before = tree.isFound ? blockTimeDblock(leaf.view, offset) : undefined;
+    if (before !== mapped) {
+      assert(this.#data.count(mapped) === 0, "a data block is given to one mapping only");
+      this.#data.increment(mapped);
+      if (before !== undefined) this.#data.decrement(before);
+    }
+    if (before === undefined) device.mappedBlocks++;
+    packBlockTime(leaf.view, offset, mapped, time);
+    this.#rememberLeaf(device);
+  }
+
+  /** The first mapped vblock in `[begin, end)`. */
+  firstMapped(device: DeviceRecord, begin: VBlock, end: VBlock): VBlock | undefined {
+    const tree = this.#tree;
+    if (!tree.seek(device.root, begin)) return undefined;
+    const key = nodeKey(tree.leaf.view, tree.index);
+    return key < end ? vblock(key) : undefined;
+  }
+
+  /** Unmaps what one leaf holds of `[begin, end)`, at most `entriesMax` blocks. Returns where to go on. */
+  removeInOneLeaf(device: DeviceRecord, begin: VBlock, end: VBlock, entriesMax: number): VBlock {
+    device.root = this.#remover.removeInOneLeaf(device.root, begin, end, entriesMax);
+    this.#subtractMapped(device);
+    return vblock(this.#remover.next);
+  }
+
+  /** Whether {@linkcode removeAll} would free at most `nodesMax` nodes. */
+  isSmall(device: DeviceRecord, nodesMax: number): boolean {
+    return this.#remover.countUnshared(device.root, nodesMax) <= nodesMax;
+  }
+
+  /** Drops the whole tree; the device must go with it. */
+  removeAll(device: DeviceRecord): void {
+    this.#remover.removeTree(device.root);
+  }
+
+  /** Unmaps the last leaves of a tree that is more than one leaf. */
+  removeRightLeaves(device: DeviceRecord, leavesMax: number): void {
+    device.root = this.#remover.removeRightLeaves(device.root, leavesMax);
+    this.#subtractMapped(device);
+  }
+
+  /** Foreign metadata may hold a wrong number, which the kernel believes too; it must not become negative. */
+  #subtractMapped(device: DeviceRecord): void {
+    device.mappedBlocks = Math.max(0, device.mappedBlocks - this.#remover.removed);
+  }
+
+  #rememberLeaf(device: DeviceRecord): void {
+    const tree = this.#tree;
+    device.leaf = tree.leaf;
+    device.leafBegin = tree.leafBegin;
+    device.leafEnd = tree.leafEnd;
+    device.isLeafShared = tree.isPathShared;
+  }
+
+  /**
+   * A block may be written in place only if the time rule says so (dm-thin.md 2.6), nobody else has the path to its
+   * mapping, and its data count is 1. For metadata of our own the first implies the rest; foreign metadata can map one
+   * block twice at equal times, or share a tree whose times are wrong. While a metadata snapshot is held, counts of
+   * paths it shares rise, and blocks are copied that the kernel would overwrite: legal, and safe for the snapshot.
+   */
+  #isShared(device: DeviceRecord, mapped: DBlock, time: number, isPathShared: boolean): boolean {
+    if (time < device.snapshottedTime) return true;
+    return this.#areCountsKnown && (isPathShared || this.#data.count(mapped) !== 1);
+  }
+
+  /** Adds the entry to the runs. Returns false if that needs a run too many. */
+  #extendRuns(device: DeviceRecord, runs: OpenRun[], key: number, index: number, runsMax: number): boolean {
+    const { leaf, isPathShared } = this.#tree;
+    const offset = nodeValueOffset(leaf.view, index);
+    const mapped = blockTimeDblock(leaf.view, offset);
+    const shared = this.#isShared(device, mapped, blockTimeTime(leaf.view, offset), isPathShared);
+    const last = runs.at(-1);
+    if (
+      last !== undefined && last.shared === shared && last.vblockBegin + last.length === key &&
+      last.dblockBegin + last.length === mapped
+    ) {
+      last.length++;
+      return true;
+    }
+    if (runs.length === runsMax) return false;
+    runs.push({ vblockBegin: vblock(key), length: 1, dblockBegin: mapped, shared });
+    return true;
+  }
+}
+
+/** A {@linkcode MappedRun} that still grows. */
+interface OpenRun {
+  vblockBegin: VBlock;
+  length: number;
+  dblockBegin: DBlock;
+  shared: boolean;
+}
+
+/** The values of a mapping tree: every leaf entry is one reference to its data block. */
+class DataReferences implements TreeValues {
+  readonly #data: DataSpaceMap;
+
+  constructor(data: DataSpaceMap) {
+    this.#data = data;
+  }
+
+  adopt(leaf: CacheEntry, index: number): void {
+    this.#data.increment(blockTimeDblock(leaf.view, nodeValueOffset(leaf.view, index)));
+  }
+
+  drop(leaf: CacheEntry, index: number): void {
+    this.#data.decrement(blockTimeDblock(leaf.view, nodeValueOffset(leaf.view, index)));
+  }
+}

@@ -1,0 +1,164 @@
+/**
+ * All metadata changes since the last commit, and the undo of the operation under way.
+ *
+ * Copy-on-write (dm-thin.md 2.1): a block of an older transaction is never changed in place. It is shadowed: copied to
+ * a new block, which its parent then points to. So everything the last superblock leads to stays whole.
+ */
+import { assert } from "./assert.ts";
+import { BlockCache, blockKindOf, type CacheEntry, type CacheKind } from "./block_cache.ts";
+import { initNode } from "./format/btree_node.ts";
+import { sealBlock } from "./format/block_header.ts";
+import { type MetadataBlock, metadataBlockSizeBytes } from "./ids.ts";
+import { damaged } from "./metadata_fault.ts";
+import type { MetadataSpaceMap } from "./space_map_metadata.ts";
+
+/** A block of a commit, sealed, to be written before the superblock. */
+export interface PlannedBlock {
+  readonly block: MetadataBlock;
+  readonly bytes: Uint8Array;
+}
+
+export class Transaction {
+  readonly cache: BlockCache;
+  readonly space: MetadataSpaceMap;
+  /** Counts transactions, for "already done in this one". */
+  #number = 1;
+  #isOpen = false;
+  #frozen: CacheEntry[] = [];
+  #isCommitting = false;
+
+  /** Blocks changed in place by this operation, and what they held before. The buffers are used again. */
+  readonly #savedEntries: CacheEntry[] = [];
+  readonly #savedBytes: Uint8Array[] = [];
+  #savedLength = 0;
+  /** Blocks created by this operation, and unwritten entries they pushed out of the cache. */
+  readonly #createdBlocks: MetadataBlock[] = [];
+  readonly #displaced: (CacheEntry | undefined)[] = [];
+
+  constructor(cache: BlockCache, space: MetadataSpaceMap) {
+    this.cache = cache;
+    this.space = space;
+  }
+
+  get number(): number {
+    return this.#number;
+  }
+  get isCommitting(): boolean {
+    return this.#isCommitting;
+  }
+
+  /** Starts an operation that changes something. Ends by {@linkcode succeed} or {@linkcode rollback}. */
+  begin(): void {
+    assert(!this.#isOpen, "one metadata operation at a time");
+    this.#isOpen = true;
+    this.#savedLength = 0;
+    this.#createdBlocks.length = 0;
+    this.#displaced.length = 0;
+    this.cache.beginOperation();
+    this.space.begin();
+  }
+
+  succeed(): void {
+    assert(this.#isOpen, "an operation ends once");
+    this.#isOpen = false;
+    this.cache.endOperation();
+  }
+
+  /** Makes the operation not have happened. Newest change first, since a block may have been created twice. */
+  rollback(): void {
+    assert(this.#isOpen, "an operation ends once");
+    this.#isOpen = false;
+    for (let index = this.#createdBlocks.length - 1; index >= 0; index--) {
+      this.cache.uncreate(this.#createdBlocks[index]!, this.#displaced[index]);
+    }
+    for (let index = 0; index < this.#savedLength; index++) {
+      this.#savedEntries[index]!.bytes.set(this.#savedBytes[index]!);
+    }
+    this.space.rollback();
+  }
+
+  /** A block verified as `kind`. Faults if it is missing or damaged. */
+  read(block: MetadataBlock, kind: CacheKind): CacheEntry {
+    if (!(block > 0 && block < this.space.blocks)) damaged(block, "it lies outside the metadata");
+    return this.cache.read(block, kind);
+  }
+
+  /** A new zeroed block with count 1. */
+  allocate(kind: CacheKind): CacheEntry {
+    assert(this.#isOpen, "blocks are allocated inside an operation");
+    const block = this.space.allocate();
+    this.#createdBlocks.push(block);
+    this.#displaced.push(this.cache.displace(block));
+    return this.cache.create(block, kind);
+  }
+
+  /** A new empty leaf. */
+  allocateLeaf(kind: CacheKind): CacheEntry {
+    const leaf = this.allocate(kind);
+    initNode(leaf.view, true, kind);
+    return leaf;
+  }
+
+  /** Whether the block may be changed in place: made in this transaction, and nobody else points to it. */
+  isOwned(block: MetadataBlock): boolean {
+    return this.space.isBorn(block) && this.space.count(block) === 1;
+  }
+
+  /**
+   * The block itself if it is owned, else a copy in a new place; the old place loses a reference. Whoever calls this
+   * sets the parent's pointer, and for a node that was shared gives its children their second reference.
+   */
+  shadow(entry: CacheEntry): CacheEntry {
+    if (this.isOwned(entry.block)) return entry;
+    const copy = this.allocate(entry.kind);
+    copy.bytes.set(entry.bytes);
+    this.space.decrement(entry.block);
+    return copy;
+  }
+
+  /** To be called before an owned block is changed, so that the operation can be undone. */
+  edit(entry: CacheEntry): void {
+    assert(entry.state === "dirty" && this.#isOpen, "only a block of this transaction is changed in place");
+    if (entry.savedBy === this.cache.operation) return;
+    entry.savedBy = this.cache.operation;
+    const at = this.#savedLength++;
+    this.#savedEntries[at] = entry;
+    const buffer = this.#savedBytes[at] ??= new Uint8Array(metadataBlockSizeBytes);
+    buffer.set(entry.bytes);
+  }
+
+  /**
+   * Ends the transaction: seals its blocks and freezes them, so that the next transaction shadows them while they are
+   * being written. The superblock is the caller's business.
+   */
+  freeze(): PlannedBlock[] {
+    assert(!this.#isOpen && !this.#isCommitting, "one commit at a time");
+    this.#isCommitting = true;
+    this.#number++;
+    const plan: PlannedBlock[] = [];
+    const { live, dead } = this.space.freeze();
+    for (const block of dead) {
+      const entry = this.cache.peek(block);
+      if (entry !== undefined && entry.state === "dirty") this.cache.forget(entry);
+    }
+    for (const block of live) {
+      const entry = this.cache.peek(block);
+      assert(entry !== undefined && entry.state === "dirty", "a block of the transaction is in the cache");
+      sealBlock(entry.bytes, blockKindOf(entry.kind), block);
+      entry.state = "frozen";
+      this.#frozen.push(entry);
+      plan.push({ block, bytes: entry.bytes });
+    }
+    return plan;
+  }
+
+  /** The superblock that leads to the frozen blocks is durable. */
+  durable(): void {
+    assert(this.#isCommitting, "a commit is under way");
+    this.#isCommitting = false;
+    for (const entry of this.#frozen) this.cache.clean(entry);
+    this.#frozen = [];
+    this.space.durable();
+    this.cache.trim();
+  }
+}
