@@ -224,7 +224,10 @@ Deno.test("a snapshot outlives its volume, whose name is free at once", () => {
   catalogue.stage([{ put: volume("new", 3, { name: "a" }) }]);
   catalogue.commitStaged();
   assertEquals(catalogue.snapshotsOf("new"), []);
-  catalogue.stage([{ remove: "a" }, { put: volume("new", 3, { name: "z" }) }]);
+  catalogue.stage([{ remove: "a" }]);
+  catalogue.commitStaged();
+  assertEquals(catalogue.byName("a")?.uid, "new");
+  catalogue.stage([{ put: volume("new", 3, { name: "z" }) }]);
   catalogue.commitStaged();
   assertEquals(namesOf(catalogue), ["a@s", "z"]);
 });

@@ -315,14 +315,20 @@ Deno.test("a full host refuses a change with noSpace, keeps the catalogue whole,
       const result = await appendUntilRefused(pool, catalogue);
       pool.close();
       assertEquals(result, { kind: "noSpace" });
+      const path = `${scratch.pool}/catalog.json`;
+      const lines = Deno.readTextFileSync(path).split("\n");
       const again = PoolFiles.open(scratch.pool);
       const settled = again.settle(catalogue.transactionId);
       assertEquals(settled.catalogue.byName("disk0"), catalogue.byName("disk0"));
       assertEquals(settled.notes, ["The host is full, so the catalogue was not compacted."]);
       again.close();
+      const undone = PoolFiles.open(scratch.pool);
+      assertEquals(undone.settle(catalogue.transactionId - 1n).notes.length, 2);
+      undone.close();
+      assertEquals(Deno.readTextFileSync(path).split("\n"), [...lines.slice(0, -2), ""]);
     },
   });
-  if (isMounted) new Deno.Command("umount", { args: [scratch.pool] }).outputSync();
+  if (isMounted) new Deno.Command("umount", { args: ["--lazy", scratch.pool] }).outputSync();
 });
 
 async function appendUntilRefused(pool: PoolFiles, catalogue: Catalogue): Promise<IoResult> {
