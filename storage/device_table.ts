@@ -16,6 +16,27 @@ import { type MetadataBlock, metadataBlock, type ThinId, thinId, thinIdMax } fro
 import { damaged } from "./metadata_fault.ts";
 import type { Transaction } from "./transaction.ts";
 
+/** A snapshot to be made. */
+export interface SnapshotPair {
+  readonly thin: ThinId;
+  readonly origin: ThinId;
+}
+
+/** A change of the set of devices in one operation. */
+export interface DeviceChange {
+  /** Devices to make, empty. */
+  readonly create: readonly ThinId[];
+  /** Snapshots to make, all at one tick of the clock. */
+  readonly snapshots: readonly SnapshotPair[];
+  /**
+   * Whether the clock advances. Without a tick no origin may hold a mapping of the present time (a read-only snapshot
+   * holds none): the kernel's time rule would take it for unshared.
+   */
+  readonly tick: boolean;
+  /** Becomes the pool's transaction id, and that of the new devices. */
+  readonly transactionId: bigint;
+}
+
 /** One device. The fields that operations change can be undone. */
 export class DeviceRecord {
   readonly thin: ThinId;

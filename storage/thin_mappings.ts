@@ -29,6 +29,13 @@ export interface MappedRun {
   readonly shared: boolean;
 }
 
+/** What is mapped in a range of vblocks. */
+export interface MappedRange {
+  readonly runs: readonly MappedRun[];
+  /** Everything below is answered; go on from here, or stop if it is the end of the range. */
+  readonly next: VBlock;
+}
+
 /** The one answer for a hole, so that nobody allocates it per look-up. */
 const unprovisioned: Mapping = { kind: "unprovisioned" };
 
@@ -77,12 +84,7 @@ export class ThinMappings {
   }
 
   /** The mapped runs in `[begin, end)`, at most `runsMax`, after bounded work; `next` is where to go on. */
-  lookupRange(
-    device: DeviceRecord,
-    begin: VBlock,
-    end: VBlock,
-    runsMax: number,
-  ): { runs: MappedRun[]; next: VBlock } {
+  lookupRange(device: DeviceRecord, begin: VBlock, end: VBlock, runsMax: number): MappedRange {
     const tree = this.#tree;
     const runs: OpenRun[] = [];
     let at: number = begin;

@@ -7,7 +7,7 @@
  */
 import { assert } from "./assert.ts";
 import { BlockCache } from "./block_cache.ts";
-import { DeviceRecord, DeviceTable } from "./device_table.ts";
+import { type DeviceChange, DeviceRecord, DeviceTable, type SnapshotPair } from "./device_table.ts";
 import { timeMax } from "./format/block_time.ts";
 import type { DeviceDetails } from "./format/device_details.ts";
 import { metadataBlocksMax } from "./format/metadata_index.ts";
@@ -27,7 +27,7 @@ import { MetadataSpaceLoad } from "./metadata_space_load.ts";
 import { type DataRun, DataSpaceMap } from "./space_map_data.ts";
 import { MetadataSpaceLayout } from "./space_map_layout.ts";
 import { MetadataSpaceMap } from "./space_map_metadata.ts";
-import { type MappedRun, type Mapping, ThinMappings } from "./thin_mappings.ts";
+import { type MappedRange, type Mapping, ThinMappings } from "./thin_mappings.ts";
 import {
   emptySuperblock,
   type MetadataGeometry,
@@ -36,9 +36,10 @@ import {
 } from "./thin_superblock.ts";
 import { type PlannedBlock, Transaction } from "./transaction.ts";
 
+export type { DeviceChange, SnapshotPair } from "./device_table.ts";
 export { MetadataFault, type MetadataFaultKind, OpenRefused } from "./metadata_fault.ts";
 export type { DataRun } from "./space_map_data.ts";
-export type { MappedRun, Mapping } from "./thin_mappings.ts";
+export type { MappedRange, MappedRun, Mapping } from "./thin_mappings.ts";
 export type { MetadataGeometry, OpenOptions } from "./thin_superblock.ts";
 export type { PlannedBlock } from "./transaction.ts";
 
@@ -55,12 +56,6 @@ export interface MetadataView {
   release(): void;
 }
 
-/** A snapshot to be made. */
-export interface SnapshotPair {
-  readonly thin: ThinId;
-  readonly origin: ThinId;
-}
-
 export class ThinMetadata {
   readonly #transaction: Transaction;
   readonly #layout: MetadataSpaceLayout;
@@ -75,6 +70,7 @@ export class ThinMetadata {
   #time: number;
   #transactionId: bigint;
   #timeMark = 0;
+  #transactionIdMark = 0n;
   /** The superblock that is on the device, and the one on its way there. */
   #durable: Superblock;
   #durableBytes: Uint8Array;
@@ -192,13 +188,6 @@ export class ThinMetadata {
     return this.#isDirty;
   }
 
-  /** Sets the opaque number that ties the metadata to somebody else's records. Durable with the next commit. */
-  setTransactionId(id: bigint): void {
-    assert(!this.#readOnly, "a pool opened read-only is not changed");
-    this.#transactionId = id;
-    this.#isDirty = true;
-  }
-
   /** Ids of all devices, ascending. */
   thinIds(): ThinId[] {
     return this.#devices.thinIds();
@@ -212,13 +201,21 @@ export class ThinMetadata {
     return { mappedBlocks, transactionId, creationTime, snapshottedTime };
   }
 
-  /** Makes an empty device. It must not exist. */
-  createThin(thin: ThinId): void {
+  /**
+   * Makes devices and snapshots and sets the opaque transaction id, all at one instant, all or none. Origins must exist
+   * (they may be made by the same change), new ids must not. A change of the id alone may use the reserve.
+   */
+  change(change: DeviceChange): void {
+    const { create, snapshots, tick, transactionId } = change;
+    if (tick && this.#time >= timeMax) throw new MetadataFault({ kind: "clockExhausted" });
     this.#begin();
     try {
-      const root = this.#mappings.makeTree().block;
-      this.#devices.insert(new DeviceRecord(thin, root, 0, this.#transactionId, this.#time, this.#time));
-      this.#reserve.admit();
+      this.#transactionId = transactionId;
+      if (tick) this.#time++;
+      for (const thin of create) this.#createThin(thin);
+      for (const { thin, origin } of snapshots) this.#createSnapshot(thin, origin);
+      if (create.length + snapshots.length > 0) this.#reserve.admit();
+      else this.#reserve.admitFromReserve();
     } catch (error) {
       this.#rollback();
       throw error;
@@ -226,23 +223,24 @@ export class ThinMetadata {
     this.#succeed();
   }
 
-  /**
-   * Makes every `thin` a snapshot of its `origin`, all at one instant, all or none. The origins must exist, the new ones
-   * not. With `tick` the clock advances once: without, the origins must not have been written since they were made or
-   * last snapshotted (a read-only snapshot), or their own later writes would change the clone.
-   */
-  createSnapshots(pairs: readonly SnapshotPair[], options: { readonly tick: boolean }): void {
-    if (options.tick && this.#time >= timeMax) throw new MetadataFault({ kind: "clockExhausted" });
-    this.#begin();
-    try {
-      if (options.tick) this.#time++;
-      for (const { thin, origin } of pairs) this.#createSnapshot(thin, origin);
-      this.#reserve.admit();
-    } catch (error) {
-      this.#rollback();
-      throw error;
-    }
-    this.#succeed();
+  /** Sets the opaque number that ties the metadata to somebody else's records. */
+  setTransactionId(id: bigint): void {
+    this.change({ create: [], snapshots: [], tick: false, transactionId: id });
+  }
+
+  /** Makes an empty device, which must not exist. */
+  createThin(thin: ThinId): void {
+    this.change({ create: [thin], snapshots: [], tick: false, transactionId: this.#transactionId });
+  }
+
+  /** Makes every `thin` a snapshot of its `origin`: see {@linkcode DeviceChange}. */
+  createSnapshots(snapshots: readonly SnapshotPair[], options: { readonly tick: boolean }): void {
+    this.change({ create: [], snapshots, tick: options.tick, transactionId: this.#transactionId });
+  }
+
+  #createThin(thin: ThinId): void {
+    const root = this.#mappings.makeTree().block;
+    this.#devices.insert(new DeviceRecord(thin, root, 0, this.#transactionId, this.#time, this.#time));
   }
 
   #createSnapshot(thin: ThinId, origin: ThinId): void {
@@ -290,12 +288,7 @@ export class ThinMetadata {
   }
 
   /** Mapped runs in `[begin, end)`, at most `runsMax`, after bounded work; `next` is where to go on, `end` if finished. */
-  lookupRange(
-    thin: ThinId,
-    begin: VBlock,
-    end: VBlock,
-    runsMax: number,
-  ): { runs: MappedRun[]; next: VBlock } {
+  lookupRange(thin: ThinId, begin: VBlock, end: VBlock, runsMax: number): MappedRange {
     const record = this.#devices.expect(thin);
     this.#transaction.cache.beginOperation();
     const found = this.#mappings.lookupRange(record, begin, end, runsMax);
@@ -460,6 +453,7 @@ export class ThinMetadata {
     this.#devices.begin();
     this.#data.begin();
     this.#timeMark = this.#time;
+    this.#transactionIdMark = this.#transactionId;
   }
 
   #succeed(): void {
@@ -472,6 +466,7 @@ export class ThinMetadata {
     this.#devices.rollback();
     this.#transaction.rollback();
     this.#time = this.#timeMark;
+    this.#transactionId = this.#transactionIdMark;
   }
 
   #noteHints(): void {
