@@ -1,4 +1,6 @@
 /** What an administrator can ask of a pool, and what comes back: plain data, the same offline and over the control socket. */
+import { UserError } from "../storage/errors.ts";
+import { parseName, parseSnapshotName, parseVolumeName } from "../storage/names.ts";
 
 /** A command. Names are parsed and well-formed; sizes are bytes. */
 export type AdminCommand =
@@ -60,3 +62,79 @@ export type AdminResult =
   | { readonly kind: "text"; readonly pieces: readonly string[] }
   /** A sentence: what was tried, why it failed, the next step. */
   | { readonly kind: "refused"; readonly reason: string };
+
+/** A command from JSON that nobody has checked. Throws {@linkcode UserError}, in the words of names.ts where it is a name. */
+export function commandOfJson(json: unknown): AdminCommand {
+  if (typeof json !== "object" || json === null) throw malformed("it is not an object");
+  const fields = json as Readonly<Record<string, unknown>>;
+  switch (fields.verb) {
+    case "create":
+      return {
+        verb: "create",
+        name: parseVolumeName(text(fields, "name")),
+        sizeBytes: size(fields, "sizeBytes"),
+      };
+    case "snapshot":
+      return { verb: "snapshot", names: texts(fields, "names").map((name) => parseSnapshotName(name).name) };
+    case "clone":
+      return {
+        verb: "clone",
+        source: parseName(text(fields, "source")).name,
+        name: parseVolumeName(text(fields, "name")),
+      };
+    case "rollback":
+      return { verb: "rollback", snapshot: parseSnapshotName(text(fields, "snapshot")).name };
+    case "rename":
+      return {
+        verb: "rename",
+        from: parseName(text(fields, "from")).name,
+        to: parseName(text(fields, "to")).name,
+      };
+    case "resize":
+      return {
+        verb: "resize",
+        name: parseVolumeName(text(fields, "name")),
+        sizeBytes: size(fields, "sizeBytes"),
+      };
+    case "rm":
+      return {
+        verb: "rm",
+        names: texts(fields, "names").map((name) => parseName(name).name),
+        dryRun: fields.dryRun === true,
+        force: fields.force === true,
+      };
+    case "list":
+    case "status":
+    case "check":
+    case "dump":
+      return { verb: fields.verb };
+    default:
+      throw malformed(`"verb" is none of the commands`);
+  }
+}
+
+function text(fields: Readonly<Record<string, unknown>>, name: string): string {
+  const value = fields[name];
+  if (typeof value !== "string") throw malformed(`"${name}" is not a string`);
+  return value;
+}
+
+function texts(fields: Readonly<Record<string, unknown>>, name: string): string[] {
+  const value = fields[name];
+  if (!Array.isArray(value) || value.length === 0 || value.some((item) => typeof item !== "string")) {
+    throw malformed(`"${name}" is not a list of strings`);
+  }
+  return value;
+}
+
+function size(fields: Readonly<Record<string, unknown>>, name: string): number {
+  const value = fields[name];
+  if (typeof value !== "number" || !Number.isSafeInteger(value) || value <= 0) {
+    throw malformed(`"${name}" is not a positive number of bytes`);
+  }
+  return value;
+}
+
+function malformed(what: string): UserError {
+  return new UserError(`The command can not be carried out: ${what}.`);
+}

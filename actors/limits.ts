@@ -15,12 +15,16 @@ export const requestBytesMax = 32 * MiB;
 export const connectionsMax = 64;
 /** Requests in flight on one connection. */
 export const requestsPerConnectionMax = 128;
-/** Payload bytes in flight that a connection may always have. */
-export const connectionBytesMax = 4 * MiB;
+/** Payload bytes in flight that a connection may always have: 32 requests of 64 KiB. */
+export const connectionBytesMax = 2 * MiB;
+/** Payload bytes in flight that one connection may borrow above its own: one request of the largest kind. */
+export const connectionBorrowMax = requestBytesMax;
 /** Payload bytes in flight that all connections together may borrow above their own. */
 export const borrowedBytesMax = 128 * MiB;
 /** Bytes read from a socket at once. */
 export const receiveBytesMax = 256 * KiB;
+/** Buffers that one connection reads its socket into; a small WRITE is served from where it arrived. */
+export const receiveBuffersMax = 4;
 
 /** Bios of one volume that have a task; more wait in the volume. */
 export const biosPerVolumeMax = 512;
@@ -55,6 +59,8 @@ export const adminQueueMax = 1024;
 
 /** Milliseconds from connect to transmission, as in qemu (nbd.md 4.2). */
 export const handshakeMs = 10_000;
+/** Milliseconds after which a client that takes no byte of its replies is given up (nbd.md 4.2). */
+export const stalledSendMs = 60_000;
 /** Milliseconds that a stopping server waits for its clients. */
 export const drainMs = 5_000;
 
@@ -65,9 +71,19 @@ export const biosMax = connectionsMax * biosPerVolumeMax;
 /** Messages that may wait for any one actor: one for each bio and request, and room for admin work. */
 export const mailboxMax = 4 * (biosMax + requestsMax) + volumesMax;
 
-/** Payload bytes in memory at once: what the README states, less V8's own heap and the metadata cache. */
-export const payloadBytesMax = connectionsMax * (connectionBytesMax + 2 * receiveBytesMax) + borrowedBytesMax;
+/**
+ * Payload bytes in memory at once: what the README states, less V8's own heap and the metadata cache.
+ *
+ * A payload is paid for from admission until its reply is sent, rounded up to the size of its buffer; spare
+ * buffers are kept only within what is unpaid. A short reply is copied into an output block of 256 KiB, which
+ * wastes at most a third of what was copied; two spare blocks stay with the connection besides.
+ */
+export const payloadBytesMax = Math.ceil((connectionsMax * connectionBytesMax + borrowedBytesMax) * 4 / 3) +
+  connectionsMax * (receiveBuffersMax * receiveBytesMax + 2 * 256 * KiB);
 
 assert(borrowedBytesMax >= 2 * requestBytesMax, "two of the largest requests can be in flight at once");
+assert(connectionBorrowMax >= requestBytesMax, "a request of the largest kind can be borrowed whole");
+assert(borrowedBytesMax >= connectionBorrowMax, "what one connection may borrow is there");
+assert(receiveBuffersMax >= 2, "a connection can read while it holds a payload where it arrived");
 assert(dirtyBlocksMax < metadataCacheBlocks, "an operation always finds room beside what is dirty");
 assert(payloadBytesMax <= 512 * MiB, "the payload bound is what the README states");

@@ -12,7 +12,7 @@
  * fails the pool: the host may have dropped the pages of a failed flush, so it is never tried again.
  */
 import { assert, unreachable } from "../storage/assert.ts";
-import type { MetadataBlock } from "../storage/ids.ts";
+import type { MetadataBlock, ThinId } from "../storage/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../storage/thin_metadata.ts";
 import type { DeviceStub } from "./block_device.ts";
 import { commitTask, fetchTask, needsCheckTask } from "./commit.ts";
@@ -25,6 +25,7 @@ import {
   type Commit,
   type CommitEnded,
   type DeleteSlice,
+  type DeviceFacts,
   type Done,
   type Facts,
   type Fetched,
@@ -159,7 +160,7 @@ export class Metadata implements Actor<MetadataMessage> {
       case "findFree":
         return { kind: "free", ...engine.findFreeData(operation.from, operation.blocksWanted) };
       case "device":
-        return { kind: "device", mappedBlocks: engine.device(operation.thin)?.mappedBlocks };
+        return this.#device(operation.thin);
       case "load":
         engine.load();
         return done;
@@ -180,7 +181,7 @@ export class Metadata implements Actor<MetadataMessage> {
           next: engine.removeRange(operation.thin, operation.begin, operation.end).next,
         };
       case "change":
-        engine.change(operation);
+        this.#change(operation);
         return done;
       case "deleteSlice":
         return { kind: "deleted", gone: engine.deleteThin(operation.thin, leavesPerDeleteSlice) };
@@ -189,6 +190,22 @@ export class Metadata implements Actor<MetadataMessage> {
       default:
         return unreachable(operation);
     }
+  }
+
+  #device(thin: ThinId): DeviceFacts {
+    const device = this.#engine.device(thin);
+    if (device === undefined) return { kind: "noDevice" };
+    return { kind: "device", mappedBlocks: device.mappedBlocks, highest: this.#engine.highestMapped(thin) };
+  }
+
+  /** One of its steps at most can fail, and comes first, so that all of them happen or none. */
+  #change(change: Change): void {
+    const [created, ...others] = change.create;
+    assert(others.length === 0, "a change creates one device at most");
+    assert(created === undefined || change.snapshots.length === 0, "a change creates a device or snapshots");
+    if (created !== undefined) this.#engine.createThin(created);
+    if (change.snapshots.length > 0) this.#engine.createSnapshots(change.snapshots, { tick: change.tick });
+    this.#engine.setTransactionId(change.transactionId);
   }
 
   #afterOperation(stalled: Stalled): void {

@@ -2,7 +2,7 @@
 import type { DBlockRun } from "../storage/block_set.ts";
 import type { IoResult } from "../storage/device/port.ts";
 import type { DBlock, MetadataBlock, ThinId, VBlock } from "../storage/ids.ts";
-import type { MappedRange, Mapping } from "../storage/thin_metadata.ts";
+import type { MappedRun, Mapping } from "../storage/thin_metadata.ts";
 import type { DataAllocatorMessage } from "./data_allocator.ts";
 import type { Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
@@ -27,8 +27,13 @@ export interface Lookup extends Request<Mapping | MetadataFailure> {
   readonly vblock: VBlock;
 }
 
-/** The mapped runs in a range, as far as a bounded turn gets. */
-export interface LookupRange extends Request<({ readonly kind: "range" } & MappedRange) | MetadataFailure> {
+/** The mapped runs in a range, as far as a bounded turn gets; `next` is where to go on. */
+export interface MappedRange {
+  readonly kind: "range";
+  readonly runs: readonly MappedRun[];
+  readonly next: VBlock;
+}
+export interface LookupRange extends Request<MappedRange | MetadataFailure> {
   readonly type: "lookupRange";
   readonly thin: ThinId;
   readonly begin: VBlock;
@@ -105,9 +110,11 @@ export interface AskFacts extends Request<Facts> {
   readonly type: "facts";
 }
 
-/** The number of mapped blocks and the like of one device; undefined if there is no such device. */
-export interface AskDevice
-  extends Request<{ readonly kind: "device"; readonly mappedBlocks: number | undefined } | MetadataFailure> {
+/** What the metadata says about one device. */
+export type DeviceFacts =
+  | { readonly kind: "device"; readonly mappedBlocks: number; readonly highest: VBlock | undefined }
+  | { readonly kind: "noDevice" };
+export interface AskDevice extends Request<DeviceFacts | MetadataFailure> {
   readonly type: "device";
   readonly thin: ThinId;
 }
@@ -216,7 +223,7 @@ export class MetadataStub {
     begin: VBlock,
     end: VBlock,
     runsMax: number,
-  ): Steps<({ readonly kind: "range" } & MappedRange) | MetadataFailure> {
+  ): Steps<MappedRange | MetadataFailure> {
     const request: LookupRange = { type: "lookupRange", replyTo: unasked, thin, begin, end, runsMax };
     return yield* ask(this.address, request);
   }
@@ -265,9 +272,7 @@ export class MetadataStub {
     return yield* ask(this.address, request);
   }
 
-  *device(
-    thin: ThinId,
-  ): Steps<{ readonly kind: "device"; readonly mappedBlocks: number | undefined } | MetadataFailure> {
+  *device(thin: ThinId): Steps<DeviceFacts | MetadataFailure> {
     const request: AskDevice = { type: "device", replyTo: unasked, thin };
     return yield* ask(this.address, request);
   }

@@ -1,5 +1,5 @@
 /** The messages of the pool actor and the stubs that send them; the actor itself is in pool.ts. */
-import type { CatalogueChange } from "../storage/catalog.ts";
+import type { CatalogueChange, VolumeRecord } from "../storage/catalog.ts";
 import type { ThinId } from "../storage/ids.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
 import type { Address, Message, Request } from "./kernel/address.ts";
@@ -82,7 +82,20 @@ export interface MakePlan extends Request<AdminPlan | PlanRefused> {
 export type PlanStep =
   | AdminCommand
   | { readonly verb: "forget"; readonly uids: readonly string[] }
-  | { readonly verb: "trimmed"; readonly uid: string };
+  | { readonly verb: "trimmed"; readonly uid: string }
+  | Reconcile;
+
+/** Devices without a record get one, records without a device go. */
+export interface Reconcile {
+  readonly verb: "reconcile";
+  readonly found: readonly FoundDevice[];
+  readonly lost: readonly string[];
+}
+
+export interface FoundDevice {
+  readonly thinId: ThinId;
+  readonly sizeBytes: number;
+}
 
 /** A change of the pool, checked and ready to be carried out. */
 export interface AdminPlan {
@@ -127,10 +140,35 @@ export interface Settle extends Request<"settled"> {
   readonly held: boolean;
 }
 
+/** From the start of a read-only pool: reconcile in memory only. */
+export interface Adopt extends Request<"settled"> {
+  readonly type: "adopt";
+  readonly step: Reconcile;
+}
+
 /** From the admin task: make these volumes' clients leave; answered when they have. */
 export interface Evict extends Request<"evicted"> {
   readonly type: "evict";
   readonly uids: readonly string[];
+}
+
+/** From the admin task: every record, and what is attached. */
+export interface AskRegistry extends Request<Registry> {
+  readonly type: "registry";
+}
+export interface Registry {
+  readonly kind: "registry";
+  readonly mode: PoolMode;
+  readonly trouble: string | null;
+  readonly volumes: readonly {
+    readonly record: VolumeRecord;
+    /** The name of what it was made from, if that is still there. */
+    readonly origin: string | null;
+    readonly attached: number;
+  }[];
+  /** Work that was interrupted. */
+  readonly deletions: readonly Deletion[];
+  readonly trims: readonly Trim[];
 }
 
 /** From the admin task: the command is done. */
@@ -162,7 +200,9 @@ export type PoolMessage =
   | Admin
   | MakePlan
   | Settle
+  | Adopt
   | Evict
+  | AskRegistry
   | AdminEnded
   | StartPool
   | StopPool
@@ -188,8 +228,18 @@ export class PoolStub {
     return yield* ask(this.address, request);
   }
 
+  *adopt(step: Reconcile): Steps<"settled"> {
+    const request: Adopt = { type: "adopt", replyTo: unasked, step };
+    return yield* ask(this.address, request);
+  }
+
   *evict(uids: readonly string[]): Steps<"evicted"> {
     const request: Evict = { type: "evict", replyTo: unasked, uids };
+    return yield* ask(this.address, request);
+  }
+
+  *registry(): Steps<Registry> {
+    const request: AskRegistry = { type: "registry", replyTo: unasked };
     return yield* ask(this.address, request);
   }
 

@@ -119,6 +119,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   /** Requests with bios that have not started, in order. */
   #starting: Admitted[] = [];
   #biosInFlight = 0;
+  /** Flushes change nothing that a snapshot could tear, so it does not wait for them. */
+  #flushesInFlight = 0;
   #suspended = false;
   #suspends: Suspend[] = [];
   #closing: Close | undefined;
@@ -211,7 +213,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
 
   #start(bio: Bio): void {
     bio.regions = this.#regionsOf(bio);
-    this.#biosInFlight += 1;
+    if (bio.kind === "flush") this.#flushesInFlight += 1;
+    else this.#biosInFlight += 1;
     this.#kernel.start(
       `${this.#name} ${bio.kind} ${bio.vblock}`,
       bioTask(this.#kernel, this.#self, this.#thin, bio),
@@ -219,8 +222,9 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   }
 
   #bioDone(message: BioDone): void {
-    this.#biosInFlight -= 1;
     const { bio, status } = message;
+    if (bio.kind === "flush") this.#flushesInFlight -= 1;
+    else this.#biosInFlight -= 1;
     const admitted = this.#admitted.get(bio.request!);
     assert(admitted !== undefined, "a bio of no request has ended");
     const request = admitted.request;
@@ -268,7 +272,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     for (const suspend of this.#suspends) this.#kernel.reply(suspend, "suspended");
     this.#suspends = [];
     if (this.#regions.size > idleRegionsMax) this.#retireRegions();
-    if (this.#closing === undefined || this.#admitted.size > 0) return;
+    if (this.#closing === undefined || this.#admitted.size > 0 || this.#flushesInFlight > 0) return;
     this.#retireRegions();
     this.#kernel.reply(this.#closing, "closed");
     this.#kernel.retire(this.#self);

@@ -1,0 +1,326 @@
+/**
+ * What a command means for the catalogue and the devices: a draft, or a sentence that refuses. Pure: it changes nothing.
+ */
+import { unreachable } from "../storage/assert.ts";
+import type { Catalogue, CatalogueChange, VolumeRecord } from "../storage/catalog.ts";
+import { type ThinId } from "../storage/ids.ts";
+import { parseName, snapshotName } from "../storage/names.ts";
+import { volumesMax } from "./limits.ts";
+import type { Deletion, PlanRefused, PlanStep, Trim } from "./pool_messages.ts";
+
+/** What the pool lends to planning. */
+export interface PlanContext {
+  readonly catalogue: Catalogue;
+  /** RFC 3339, UTC. */
+  readonly now: string;
+  newUid(): string;
+  /** Clients attached to the volume of this uid. */
+  attached(uid: string): number;
+}
+
+export interface PlanDraft {
+  readonly kind: "draft";
+  readonly changes: readonly CatalogueChange[];
+  readonly create: readonly ThinId[];
+  readonly snapshots: readonly { readonly thin: ThinId; readonly origin: ThinId }[];
+  readonly tick: boolean;
+  readonly quiesceUids: readonly string[];
+  readonly evict: readonly string[];
+  readonly deletions: readonly Deletion[];
+  readonly trims: readonly Trim[];
+}
+
+/** Volumes round up to whole sectors (design 12). */
+const volumeSizeUnitBytes = 512;
+
+/** Plans a step. Every name is well-formed; whether it exists is decided here. */
+export function planStep(context: PlanContext, step: PlanStep): PlanDraft | PlanRefused {
+  switch (step.verb) {
+    case "create":
+      return planCreate(context, step.name, step.sizeBytes);
+    case "snapshot":
+      return planSnapshot(context, step.names);
+    case "clone":
+      return planClone(context, step.source, step.name);
+    case "rollback":
+      return planRollback(context, step.snapshot);
+    case "rename":
+      return planRename(context, step.from, step.to);
+    case "resize":
+      return planResize(context, step.name, step.sizeBytes);
+    case "rm":
+      return planRemove(context, step.names, step.force);
+    case "forget":
+      return draft(step.uids.map((uid) => ({ remove: uid })));
+    case "trimmed":
+      return planTrimmed(context, step.uid);
+    case "reconcile":
+      return planReconcile(context, step);
+    case "list":
+    case "status":
+    case "check":
+    case "dump":
+      return refused(`"${step.verb}" changes nothing and needs no plan.`);
+    default:
+      return unreachable(step);
+  }
+}
+
+function draft(
+  changes: readonly CatalogueChange[],
+  more: Partial<Omit<PlanDraft, "kind" | "changes">> = {},
+): PlanDraft {
+  return {
+    kind: "draft",
+    changes,
+    create: [],
+    snapshots: [],
+    tick: false,
+    quiesceUids: [],
+    evict: [],
+    deletions: [],
+    trims: [],
+    ...more,
+  };
+}
+
+function refused(reason: string): PlanRefused {
+  return { kind: "refused", reason };
+}
+
+function planCreate(context: PlanContext, name: string, sizeBytes: number): PlanDraft | PlanRefused {
+  const taken = problemOfNewName(context, name);
+  if (taken !== undefined) return refused(`Cannot create "${name}": ${taken}`);
+  const thinId = context.catalogue.freeThinIds(1)?.[0];
+  if (thinId === undefined) return refused(noThinIds(`create "${name}"`));
+  const record: VolumeRecord = {
+    uid: context.newUid(),
+    name,
+    thinId,
+    sizeBytes: roundUp(sizeBytes),
+    readOnly: false,
+    origin: null,
+    owner: null,
+    created: context.now,
+  };
+  return draft([{ put: record }], { create: [thinId] });
+}
+
+function planSnapshot(context: PlanContext, names: readonly string[]): PlanDraft | PlanRefused {
+  const what = `take ${names.length === 1 ? `the snapshot "${names[0]}"` : `${names.length} snapshots`}`;
+  if (new Set(names).size !== names.length) {
+    return refused(`Cannot ${what}: a name stands there twice. Give each once.`);
+  }
+  const thinIds = context.catalogue.freeThinIds(names.length);
+  if (thinIds === undefined) return refused(noThinIds(what));
+  const changes: CatalogueChange[] = [];
+  const snapshots: { thin: ThinId; origin: ThinId }[] = [];
+  const quiesceUids = new Set<string>();
+  for (const [index, name] of names.entries()) {
+    const origin = context.catalogue.byName(parseName(name).volume);
+    if (origin === undefined) {
+      return refused(`Cannot ${what}: there is no volume "${parseName(name).volume}". ${seeList}`);
+    }
+    const taken = problemOfNewName(context, name);
+    if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
+    const thinId = thinIds[index]!;
+    changes.push({
+      put: {
+        uid: context.newUid(),
+        name,
+        thinId,
+        sizeBytes: origin.sizeBytes,
+        readOnly: true,
+        origin: origin.uid,
+        owner: origin.uid,
+        created: context.now,
+      },
+    });
+    snapshots.push({ thin: thinId, origin: origin.thinId });
+    quiesceUids.add(origin.uid);
+  }
+  return draft(changes, { snapshots, tick: true, quiesceUids: [...quiesceUids] });
+}
+
+/** What a read-only snapshot maps is older than the snapshot and never grows younger: its clones need no tick. */
+function planClone(context: PlanContext, source: string, name: string): PlanDraft | PlanRefused {
+  const what = `clone "${source}" as "${name}"`;
+  const origin = context.catalogue.byName(source);
+  if (origin === undefined) return refused(`Cannot ${what}: there is no "${source}". ${seeList}`);
+  const taken = problemOfNewName(context, name);
+  if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
+  const thinId = context.catalogue.freeThinIds(1)?.[0];
+  if (thinId === undefined) return refused(noThinIds(what));
+  const record: VolumeRecord = {
+    uid: context.newUid(),
+    name,
+    thinId,
+    sizeBytes: origin.sizeBytes,
+    readOnly: false,
+    origin: origin.uid,
+    owner: null,
+    created: context.now,
+  };
+  return draft([{ put: record }], {
+    snapshots: [{ thin: thinId, origin: origin.thinId }],
+    tick: !origin.readOnly,
+    quiesceUids: origin.readOnly ? [] : [origin.uid],
+  });
+}
+
+/** The volume gets a new device, a snapshot of the snapshot; the device that it had is deleted. */
+function planRollback(context: PlanContext, snapshot: string): PlanDraft | PlanRefused {
+  const volumeName = parseName(snapshot).volume;
+  const origin = context.catalogue.byName(snapshot);
+  if (origin === undefined) {
+    return refused(`Cannot roll back to "${snapshot}": there is no such snapshot. ${seeList}`);
+  }
+  const volume = context.catalogue.byName(volumeName);
+  if (volume === undefined) {
+    return refused(
+      `Cannot roll back to "${snapshot}": the volume "${volumeName}" is gone. Clone the snapshot instead.`,
+    );
+  }
+  if (volume.trimFromBytes !== undefined) return refused(unfinishedTrim(`roll back "${volumeName}"`));
+  const thinId = context.catalogue.freeThinIds(1)?.[0];
+  if (thinId === undefined) return refused(noThinIds(`roll back "${volumeName}"`));
+  const old: VolumeRecord = { ...volume, uid: context.newUid(), owner: null, deleting: true };
+  return draft([{ put: { ...volume, thinId, sizeBytes: origin.sizeBytes } }, { put: old }], {
+    snapshots: [{ thin: thinId, origin: origin.thinId }],
+    quiesceUids: [volume.uid],
+    deletions: [{ uid: old.uid, thinId: old.thinId }],
+  });
+}
+
+function planRename(context: PlanContext, from: string, to: string): PlanDraft | PlanRefused {
+  const what = `rename "${from}" to "${to}"`;
+  const record = context.catalogue.byName(from);
+  if (record === undefined) return refused(`Cannot ${what}: there is no "${from}". ${seeList}`);
+  const [fromName, toName] = [parseName(from), parseName(to)];
+  if (toName.snapshot === undefined !== (fromName.snapshot === undefined)) {
+    return refused(`Cannot ${what}: a volume stays a volume and a snapshot a snapshot.`);
+  }
+  if (fromName.snapshot !== undefined && toName.volume !== fromName.volume) {
+    return refused(
+      `Cannot ${what}: a snapshot stays with its volume. Rename it to "${fromName.volume}@...".`,
+    );
+  }
+  const changes: CatalogueChange[] = [{ put: { ...record, name: to } }];
+  for (const snapshot of context.catalogue.snapshotsOf(record.uid)) {
+    const name = snapshotName(to, parseName(snapshot.name).snapshot ?? "");
+    changes.push({ put: { ...snapshot, name } });
+  }
+  for (const change of changes) {
+    const taken = "put" in change ? problemOfNewName(context, change.put.name) : undefined;
+    if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
+  }
+  return draft(changes);
+}
+
+function planResize(context: PlanContext, name: string, sizeBytes: number): PlanDraft | PlanRefused {
+  const record = context.catalogue.byName(name);
+  if (record === undefined) return refused(`Cannot resize "${name}": there is no such volume. ${seeList}`);
+  if (record.readOnly) {
+    return refused(`Cannot resize "${name}": it is a read-only snapshot. Clone it and resize the clone.`);
+  }
+  if (record.trimFromBytes !== undefined) return refused(unfinishedTrim(`resize "${name}"`));
+  const newSizeBytes = roundUp(sizeBytes);
+  if (newSizeBytes >= record.sizeBytes) {
+    return draft([{ put: { ...record, sizeBytes: newSizeBytes } }], { quiesceUids: [record.uid] });
+  }
+  return draft([{ put: { ...record, sizeBytes: newSizeBytes, trimFromBytes: newSizeBytes } }], {
+    quiesceUids: [record.uid],
+    trims: [{
+      uid: record.uid,
+      thinId: record.thinId,
+      fromBytes: newSizeBytes,
+      sizeBytes: newSizeBytes,
+    }],
+  });
+}
+
+function planRemove(
+  context: PlanContext,
+  names: readonly string[],
+  force: boolean,
+): PlanDraft | PlanRefused {
+  const records: VolumeRecord[] = [];
+  for (const name of new Set(names)) {
+    const record = context.catalogue.byName(name);
+    if (record === undefined) {
+      return refused(
+        `Cannot remove "${name}": there is no such volume or snapshot. Nothing was removed. ${seeList}`,
+      );
+    }
+    const clients = context.attached(record.uid);
+    if (clients > 0 && !force) {
+      const who = clients === 1 ? "a client is" : `${clients} clients are`;
+      return refused(
+        `Cannot remove "${name}": ${who} attached to it. Nothing was removed. Detach first, or use --force.`,
+      );
+    }
+    records.push(record);
+  }
+  return draft(records.map((record) => ({ put: { ...record, deleting: true } })), {
+    evict: records.map((record) => record.uid),
+    deletions: records.map((record) => ({ uid: record.uid, thinId: record.thinId })),
+  });
+}
+
+function planTrimmed(context: PlanContext, uid: string): PlanDraft | PlanRefused {
+  const record = context.catalogue.byUid(uid);
+  if (record === undefined) return refused("The volume that was made smaller is gone.");
+  const { trimFromBytes: _done, ...rest } = record;
+  return draft([{ put: rest }]);
+}
+
+function planReconcile(
+  context: PlanContext,
+  step: PlanStep & { readonly verb: "reconcile" },
+): PlanDraft | PlanRefused {
+  const changes: CatalogueChange[] = step.lost.map((uid) => ({ remove: uid }));
+  for (const device of step.found) {
+    let name = `thin-${device.thinId}`;
+    for (let more = 2; context.catalogue.byName(name) !== undefined; more += 1) {
+      name = `thin-${device.thinId}-${more}`;
+    }
+    changes.push({
+      put: {
+        uid: context.newUid(),
+        name,
+        thinId: device.thinId,
+        sizeBytes: device.sizeBytes,
+        readOnly: false,
+        origin: null,
+        owner: null,
+        created: null,
+      },
+    });
+  }
+  return draft(changes);
+}
+
+const seeList = "`list` shows what is there.";
+
+function problemOfNewName(context: PlanContext, name: string): string | undefined {
+  if (context.catalogue.byName(name) !== undefined) {
+    return `"${name}" exists already. Choose another name, or remove it first.`;
+  }
+  if (context.catalogue.count >= volumesMax) {
+    return `the pool holds ${volumesMax} volumes and snapshots, the most it can. Remove some first.`;
+  }
+  return undefined;
+}
+
+function noThinIds(what: string): string {
+  return `Cannot ${what}: all 16,777,216 device numbers are in use. Remove some volumes first.`;
+}
+
+function unfinishedTrim(what: string): string {
+  return `Cannot ${what}: what lay beyond its end when it was made smaller could not be removed yet. ` +
+    "Free some space and restart the pool, which finishes that first.";
+}
+
+function roundUp(sizeBytes: number): number {
+  return Math.ceil(sizeBytes / volumeSizeUnitBytes) * volumeSizeUnitBytes;
+}

@@ -1,0 +1,155 @@
+/** Admin commands that only look: they read the blocks of the last durable commit, which are kept meanwhile. */
+import { checkMetadata } from "../storage/check.ts";
+import { dumpMetadata } from "../storage/dump.ts";
+import type { MetadataBlock, ThinId } from "../storage/ids.ts";
+import { metadataBlockSizeBytes } from "../storage/ids.ts";
+import { blocksFreedByRemoval } from "../storage/removal.ts";
+import { deviceUsage } from "../storage/usage.ts";
+import type { AdminCommand, AdminResult, VolumeListing } from "./admin_command.ts";
+import type { AdminPeers } from "./admin_task.ts";
+import type { Steps } from "./kernel/task.ts";
+import type { Registry } from "./pool_messages.ts";
+
+/** A walk over metadata, as storage/ writes it: it yields a block and is resumed with its bytes. */
+type Walk<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
+
+/** What the walks of one report read: the last durable commit, with one block at a time in memory. */
+interface View {
+  readonly view: number;
+  readonly superblock: Uint8Array;
+  readonly buffer: Uint8Array;
+}
+
+function* openView(peers: AdminPeers): Steps<View> {
+  const { view, superblock } = yield* peers.thin.metadata.openView();
+  return { view, superblock, buffer: new Uint8Array(metadataBlockSizeBytes) };
+}
+
+function* readBlock(peers: AdminPeers, view: View, block: MetadataBlock): Steps<Uint8Array | undefined> {
+  // The superblock on disk may be a later one by now.
+  if (block === 0) return view.superblock;
+  if ((block + 1) * metadataBlockSizeBytes > peers.metadataDevice.sizeBytes) return undefined;
+  const result = yield* peers.metadataDevice.read(view.buffer, block * metadataBlockSizeBytes);
+  return result.kind === "ok" ? view.buffer : undefined;
+}
+
+function* runWalk<Result>(peers: AdminPeers, view: View, walk: Walk<Result>): Steps<Result> {
+  let step = walk.next();
+  while (!step.done) step = walk.next(yield* readBlock(peers, view, step.value));
+  return step.value;
+}
+
+/** What is not committed yet would be missing from what is on disk. */
+function* commitFirst(peers: AdminPeers): Steps<void> {
+  if (!peers.readOnly) yield* peers.thin.metadata.commit();
+}
+
+export function* listVolumes(peers: AdminPeers): Steps<AdminResult> {
+  yield* commitFirst(peers);
+  const registry = yield* peers.pool.registry();
+  const view = yield* openView(peers);
+  const usage = yield* runWalk(peers, view, deviceUsage());
+  peers.thin.metadata.closeView(view.view);
+  if (usage.kind !== "usage") {
+    return { kind: "refused", reason: `Cannot list the volumes: the metadata is damaged. ${usage.sentence}` };
+  }
+  const byThin = new Map(usage.devices.map((device) => [device.thinId, device]));
+  const volumes = registry.volumes.map((volume): VolumeListing => {
+    const used = byThin.get(volume.record.thinId);
+    return {
+      name: volume.record.name,
+      thin_id: volume.record.thinId,
+      size_bytes: volume.record.sizeBytes,
+      mapped_bytes: (used?.mappedBlocks ?? 0) * peers.thin.blockSizeBytes,
+      exclusive_bytes: (used?.exclusiveBlocks ?? 0) * peers.thin.blockSizeBytes,
+      read_only: volume.record.readOnly,
+      origin: volume.origin,
+      created: volume.record.created,
+      attached: volume.attached,
+    };
+  });
+  volumes.sort((a, b) => a.name < b.name ? -1 : 1);
+  return { kind: "volumes", volumes };
+}
+
+export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
+  const registry = yield* peers.pool.registry();
+  const facts = yield* peers.thin.metadata.facts();
+  return {
+    kind: "status",
+    status: {
+      mode: registry.mode,
+      transaction_id: Number(facts.transactionId),
+      block_size_bytes: facts.dataBlockSizeBytes,
+      data_total_bytes: facts.dataBlocks * facts.dataBlockSizeBytes,
+      data_used_bytes: (facts.dataBlocks - facts.dataFree) * facts.dataBlockSizeBytes,
+      metadata_total_bytes: facts.metadataBlocks * metadataBlockSizeBytes,
+      metadata_used_bytes: (facts.metadataBlocks - facts.metadataFree) * metadataBlockSizeBytes,
+      volumes: registry.volumes.length,
+      attached: registry.volumes.reduce((sum, volume) => sum + volume.attached, 0),
+      trouble: registry.trouble,
+    },
+  };
+}
+
+export function* checkPool(peers: AdminPeers): Steps<AdminResult> {
+  yield* commitFirst(peers);
+  const view = yield* openView(peers);
+  const deviceBlocks = Math.floor(peers.metadataDevice.sizeBytes / metadataBlockSizeBytes);
+  const report = yield* runWalk(peers, view, checkMetadata({ deviceBlocks }));
+  peers.thin.metadata.closeView(view.view);
+  return { kind: "checked", problems: report.problems, notes: report.notes };
+}
+
+export function* dumpPool(peers: AdminPeers): Steps<AdminResult> {
+  yield* commitFirst(peers);
+  const view = yield* openView(peers);
+  const pieces: string[] = [];
+  const dump = dumpMetadata();
+  let step = dump.next();
+  while (!step.done) {
+    if (step.value.kind === "text") {
+      pieces.push(step.value.text);
+      step = dump.next();
+    } else step = dump.next(yield* readBlock(peers, view, step.value.block));
+  }
+  peers.thin.metadata.closeView(view.view);
+  if (step.value.kind !== "whole") {
+    return { kind: "refused", reason: `Cannot dump the metadata: it is damaged. ${step.value.sentence}` };
+  }
+  return { kind: "text", pieces };
+}
+
+/** `rm -n`: how many bytes would come back if all of these were removed. */
+export function* freedBy(
+  peers: AdminPeers,
+  command: AdminCommand & { readonly verb: "rm" },
+): Steps<AdminResult> {
+  const registry = yield* peers.pool.registry();
+  const thins = thinsOf(registry, command.names);
+  if (typeof thins === "string") {
+    return {
+      kind: "refused",
+      reason: `Cannot tell what removing "${thins}" would free: there is no such volume.`,
+    };
+  }
+  yield* commitFirst(peers);
+  const view = yield* openView(peers);
+  const removal = yield* runWalk(peers, view, blocksFreedByRemoval(thins));
+  peers.thin.metadata.closeView(view.view);
+  if (removal.kind !== "freed") {
+    return { kind: "refused", reason: `Cannot tell what would be freed: ${removal.sentence}` };
+  }
+  return { kind: "wouldFree", bytes: removal.blocks * peers.thin.blockSizeBytes };
+}
+
+function thinsOf(registry: Registry, names: readonly string[]): ThinId[] | string {
+  const byName = new Map(registry.volumes.map((volume) => [volume.record.name, volume.record.thinId]));
+  const thins: ThinId[] = [];
+  for (const name of new Set(names)) {
+    const thin = byName.get(name);
+    if (thin === undefined) return name;
+    thins.push(thin);
+  }
+  return thins;
+}

@@ -1,0 +1,271 @@
+/**
+ * Admin commands as message sequences, one at a time.
+ *
+ * A change of the pool goes: line in the catalogue's journal, durable -> devices and transaction id changed in one
+ * turn -> commit. If we stop before the commit is durable, the superblock's id says that the line does not hold, and
+ * the next start drops it; after, that it does. So catalogue and metadata never disagree.
+ */
+import type { IoResult } from "../storage/device/port.ts";
+import { type ThinId, vblock } from "../storage/ids.ts";
+import type { AdminCommand, AdminResult } from "./admin_command.ts";
+import { checkPool, dumpPool, freedBy, listVolumes, poolStatus } from "./admin_reports.ts";
+import type { DeviceStub } from "./block_device.ts";
+import type { JournalStub } from "./catalogue_journal.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import { join, type Steps } from "./kernel/task.ts";
+import type { MetadataFailure } from "./metadata_messages.ts";
+import type {
+  AdminPlan,
+  Deletion,
+  FoundDevice,
+  PlanStep,
+  PoolStub,
+  Reconcile,
+  Trim,
+} from "./pool_messages.ts";
+import type { Thin } from "./remap.ts";
+import { zeroTail } from "./zero_tail.ts";
+
+/** Whom admin tasks ask. */
+export interface AdminPeers {
+  readonly kernel: Kernel;
+  readonly pool: PoolStub;
+  readonly journal: JournalStub;
+  readonly metadataDevice: DeviceStub;
+  /** A thin device as its bios see it; the id differs. */
+  readonly thin: Omit<Thin, "id">;
+  readonly readOnly: boolean;
+}
+
+const done: AdminResult = { kind: "done" };
+
+function refused(reason: string): AdminResult {
+  return { kind: "refused", reason };
+}
+
+/** Carries out a command and tells the pool. */
+export function* adminTask(peers: AdminPeers, command: AdminCommand): Steps<void> {
+  const result = yield* perform(peers, command);
+  peers.kernel.tell(peers.pool.address, { type: "adminEnded", result });
+}
+
+function* perform(peers: AdminPeers, command: AdminCommand): Steps<AdminResult> {
+  switch (command.verb) {
+    case "list":
+      return yield* listVolumes(peers);
+    case "status":
+      return yield* poolStatus(peers);
+    case "check":
+      return yield* checkPool(peers);
+    case "dump":
+      return yield* dumpPool(peers);
+    case "rm":
+      if (command.dryRun) return yield* freedBy(peers, command);
+      return yield* change(peers, command);
+    default:
+      return yield* change(peers, command);
+  }
+}
+
+/** A change: planned by the pool, made durable, and whatever is left to do after it. */
+export function* change(peers: AdminPeers, step: PlanStep): Steps<AdminResult> {
+  const plan = yield* peers.pool.plan(step);
+  if (plan.kind === "refused") return refused(plan.reason);
+  if (plan.evict.length > 0) yield* peers.pool.evict(plan.evict);
+  const applied = yield* applyPlan(peers, plan);
+  if (applied.kind !== "done") return applied;
+  const trimmed = yield* finishTrims(peers, plan.trims);
+  if (trimmed.kind !== "done") return trimmed;
+  return yield* finishDeletions(peers, plan.deletions);
+}
+
+/**
+ * Makes a plan durable. The snapshots of one plan are one point in time: every volume they are taken of is quiet
+ * while the devices are made, and goes on right after; what it then writes breaks sharing first.
+ */
+function* applyPlan(peers: AdminPeers, plan: AdminPlan): Steps<AdminResult> {
+  const { pool, journal } = peers;
+  const { metadata, data } = peers.thin;
+  const appended = yield* journal.append(plan.line);
+  if (appended.kind !== "ok") {
+    return yield* takeBack(peers, `writing the catalogue failed: ${reasonOf(appended)}`);
+  }
+  // What is flushed now need not be flushed while writers wait.
+  if (plan.quiesce.length > 0) yield* data.flush();
+  yield* join("suspend", plan.quiesce.map((volume) => volume.suspend()));
+  const changed = yield* metadata.change(plan);
+  if (changed.kind !== "done") return yield* takeBack(peers, reasonOfFailure(changed));
+  // From here on any commit makes it durable, whoever asks for it; if none succeeds, the pool fails.
+  if (plan.trims.length === 0) yield* pool.settle(true);
+  const committed = yield* metadata.commit();
+  const zeroed = committed.kind === "done" ? yield* zeroTails(peers, plan.trims) : done;
+  if (plan.trims.length > 0) yield* pool.settle(true);
+  return committed.kind === "done"
+    ? zeroed
+    : refused(`The change is not durable: ${reasonOfFailure(committed)}.`);
+}
+
+/**
+ * Zeroes the rest of the last block of volumes that have become smaller. Not before that is durable: if we stopped
+ * then, the volume would be as large as before and have lost its end. The volumes are quiet meanwhile.
+ */
+function* zeroTails(peers: AdminPeers, trims: readonly Trim[]): Steps<AdminResult> {
+  for (const trim of trims) {
+    const status = yield* zeroTail(peers.kernel, { ...peers.thin, id: trim.thinId }, trim.fromBytes);
+    if (status === "ok" || status === "hole") continue;
+    return refused(
+      `The volume is smaller, but zeroing what lies beyond its end failed: ${status}. Restart the pool.`,
+    );
+  }
+  return done;
+}
+
+function* takeBack(peers: AdminPeers, reason: string): Steps<AdminResult> {
+  const taken = yield* peers.journal.retract();
+  yield* peers.pool.settle(false);
+  const more = taken.kind === "ok"
+    ? ""
+    : ` Taking back its line in the catalogue failed too: ${reasonOf(taken)}.`;
+  return refused(`The pool was not changed: ${reason}.${more}`);
+}
+
+/** Deletes devices slice by slice, each a legal transaction; a restart goes on where this stops. */
+export function* finishDeletions(peers: AdminPeers, deletions: readonly Deletion[]): Steps<AdminResult> {
+  if (deletions.length === 0) return done;
+  for (const { thinId } of deletions) {
+    const failure = yield* deleteDevice(peers, thinId);
+    if (failure !== undefined) {
+      return refused(`The names are gone, but not all space came back: ${reasonOfFailure(failure)}.`);
+    }
+  }
+  const forgotten = yield* change(peers, { verb: "forget", uids: deletions.map((deletion) => deletion.uid) });
+  if (forgotten.kind !== "done") return forgotten;
+  yield* peers.thin.allocator.reclaim();
+  return done;
+}
+
+function* deleteDevice(peers: AdminPeers, thinId: ThinId): Steps<MetadataFailure | undefined> {
+  const { metadata } = peers.thin;
+  const device = yield* metadata.device(thinId);
+  if (device.kind === "noDevice") return undefined;
+  if (device.kind !== "device") return device;
+  for (;;) {
+    let slice = yield* metadata.deleteSlice(thinId);
+    if (slice.kind === "noMetadataSpace") {
+      // What this transaction has freed can be used after a commit.
+      const committed = yield* metadata.commit();
+      if (committed.kind !== "done") return committed;
+      slice = yield* metadata.deleteSlice(thinId);
+    }
+    if (slice.kind !== "deleted") return slice;
+    if (slice.gone) return undefined;
+  }
+}
+
+/** Removes the blocks beyond the end of volumes that have become smaller; nobody can reach them any more. */
+export function* finishTrims(peers: AdminPeers, trims: readonly Trim[]): Steps<AdminResult> {
+  for (const trim of trims) {
+    const failure = yield* removeFrom({ ...peers.thin, id: trim.thinId }, trim.fromBytes);
+    if (failure !== undefined) {
+      return refused(`The volume is smaller, but not all space came back: ${reasonOfFailure(failure)}.`);
+    }
+    const trimmed = yield* change(peers, { verb: "trimmed", uid: trim.uid });
+    if (trimmed.kind !== "done") return trimmed;
+    yield* peers.thin.allocator.reclaim();
+  }
+  return done;
+}
+
+/** Past any virtual block a volume of 2^53 bytes can have. */
+const vblockEnd = vblock(2 ** 44);
+
+function* removeFrom(thin: Thin, fromBytes: number): Steps<MetadataFailure | undefined> {
+  let next = vblock(Math.ceil(fromBytes / thin.blockSizeBytes));
+  while (next < vblockEnd) {
+    const removed = yield* thin.metadata.removeRange(thin.id, next, vblockEnd);
+    if (removed.kind !== "removed") return removed;
+    next = removed.next;
+  }
+  return undefined;
+}
+
+/** What the start of a pool does before it serves: load, reconcile, and finish what a crash interrupted. */
+export function* startTask(peers: AdminPeers): Steps<void> {
+  const result = yield* startSteps(peers);
+  peers.kernel.tell(peers.pool.address, { type: "adminEnded", result });
+}
+
+function* startSteps(peers: AdminPeers): Steps<AdminResult> {
+  const loaded = yield* peers.thin.metadata.load();
+  if (loaded.kind !== "done") return refused(`Cannot open the pool: ${reasonOfFailure(loaded)}. ${seeCheck}`);
+  const reconciled = yield* reconcile(peers);
+  if (reconciled.kind !== "done" || peers.readOnly) return reconciled;
+  const { deletions, trims } = yield* peers.pool.registry();
+  const zeroed = yield* zeroTails(peers, trims);
+  if (zeroed.kind !== "done") return zeroed;
+  const trimmed = yield* finishTrims(peers, trims);
+  if (trimmed.kind !== "done") return trimmed;
+  return yield* finishDeletions(peers, deletions);
+}
+
+/** Devices that another program made or deleted, without touching the transaction id, get or lose their record. */
+function* reconcile(peers: AdminPeers): Steps<AdminResult> {
+  const { metadata } = peers.thin;
+  const facts = yield* metadata.facts();
+  const { volumes, deletions } = yield* peers.pool.registry();
+  const thins = new Set(facts.thins);
+  const known = new Set<ThinId>(deletions.map((deletion) => deletion.thinId));
+  const lost: string[] = [];
+  for (const { record } of volumes) {
+    known.add(record.thinId);
+    if (!thins.has(record.thinId)) lost.push(record.uid);
+  }
+  const found: FoundDevice[] = [];
+  for (const thinId of facts.thins) {
+    if (known.has(thinId)) continue;
+    const device = yield* metadata.device(thinId);
+    if (device.kind === "noDevice") continue;
+    if (device.kind !== "device") {
+      return refused(`Cannot open the pool: ${reasonOfFailure(device)}. ${seeCheck}`);
+    }
+    // The size is nowhere in the metadata: up to the end of what is mapped (design 12).
+    found.push({ thinId, sizeBytes: ((device.highest ?? 0) + 1) * peers.thin.blockSizeBytes });
+  }
+  if (lost.length === 0 && found.length === 0) return done;
+  const step: Reconcile = { verb: "reconcile", found, lost };
+  if (!peers.readOnly) return yield* change(peers, step);
+  yield* peers.pool.adopt(step);
+  return done;
+}
+
+const seeCheck = "`check` names all damage; `thin_repair` can rebuild the metadata into another file.";
+
+function reasonOf(result: Exclude<IoResult, { kind: "ok" }>): string {
+  return result.kind === "noSpace" ? "no space is left on the host" : result.reason;
+}
+
+/** Words to follow a colon. */
+export function reasonOfFailure(failure: MetadataFailure): string {
+  switch (failure.kind) {
+    case "noMetadataSpace":
+      return "the metadata is full; remove volumes or snapshots";
+    case "clockExhausted":
+      return "the pool's 24-bit snapshot clock has reached its end; copy the volumes to a new pool";
+    case "damaged":
+      return failure.reason;
+    case "readOnly":
+      return "the pool is read-only";
+    case "poolFailed":
+      return "the pool has failed; restart it";
+  }
+}
+
+/** What the end of a pool does: commit, so that nothing acknowledged is lost. */
+export function* stopTask(peers: AdminPeers): Steps<void> {
+  let result: AdminResult = done;
+  if (!peers.readOnly) {
+    const committed = yield* peers.thin.metadata.commit();
+    if (committed.kind !== "done") result = refused(`The last commit failed: ${reasonOfFailure(committed)}.`);
+  }
+  peers.kernel.tell(peers.pool.address, { type: "adminEnded", result });
+}

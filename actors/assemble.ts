@@ -1,0 +1,73 @@
+/** Makes the actors of one pool and wires them: devices, metadata, allocator, catalogue, pool, in this order. */
+import type { Catalogue } from "../storage/catalog.ts";
+import type { DevicePort } from "../storage/device/port.ts";
+import type { ThinMetadata } from "../storage/thin_metadata.ts";
+import type { AdminPeers } from "./admin_task.ts";
+import { BlockDevice, DeviceStub } from "./block_device.ts";
+import { CatalogueJournal, type JournalPort, JournalStub } from "./catalogue_journal.ts";
+import { AllocatorStub, DataAllocator } from "./data_allocator.ts";
+import { spawnDataLocks } from "./data_locks.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import { mailboxMax } from "./limits.ts";
+import { Metadata } from "./metadata.ts";
+import { MetadataStub } from "./metadata_messages.ts";
+import { Pool, type PoolOptions } from "./pool.ts";
+import { PoolStub } from "./pool_messages.ts";
+
+/** What a pool is made of. */
+export interface PoolParts extends PoolOptions {
+  readonly catalogue: Catalogue;
+  readonly journal: JournalPort;
+  readonly data: DevicePort;
+  readonly metadata: DevicePort;
+  /** Opened on the metadata device's superblock, not loaded yet. */
+  readonly engine: ThinMetadata;
+}
+
+/** Makes the actors. The pool works once `start` has been answered. */
+export function assemblePool(kernel: Kernel, parts: PoolParts): PoolStub {
+  const data = spawnDevice(kernel, "data device", parts.data);
+  const metadataDevice = spawnDevice(kernel, "metadata device", parts.metadata);
+  const { engine, readOnly } = parts;
+  const metadata = new MetadataStub(
+    kernel,
+    kernel.spawn(
+      "metadata",
+      mailboxMax,
+      (self) => new Metadata(kernel, self, engine, { data, metadata: metadataDevice }, { readOnly }),
+    ),
+  );
+  const blockSizeBytes = engine.dataBlockSizeSectors * 512;
+  const dataLocks = spawnDataLocks(kernel, engine.dataBlocks);
+  const allocation = {
+    metadata,
+    device: data,
+    locks: dataLocks,
+    blockSizeBytes,
+    dataBlocks: engine.dataBlocks,
+  };
+  const allocator = new AllocatorStub(
+    kernel,
+    kernel.spawn("allocator", mailboxMax, (self) => new DataAllocator(kernel, self, allocation)),
+  );
+  const journal = new JournalStub(
+    kernel.spawn(
+      "catalogue journal",
+      mailboxMax,
+      (self) => new CatalogueJournal(kernel, self, parts.journal),
+    ),
+  );
+  const thin = { blockSizeBytes, metadata, allocator, dataLocks, data };
+  let peers: AdminPeers | undefined;
+  const address = kernel.spawn("pool", mailboxMax, (self) => {
+    peers = { kernel, pool: new PoolStub(kernel, self), journal, metadataDevice, thin, readOnly };
+    return new Pool(kernel, self, peers, parts);
+  });
+  kernel.tell(metadata.address, { type: "connect", allocator: allocator.address, pool: address });
+  return new PoolStub(kernel, address);
+}
+
+function spawnDevice(kernel: Kernel, name: string, port: DevicePort): DeviceStub {
+  const address = kernel.spawn(name, mailboxMax, (self) => new BlockDevice(kernel, self, port));
+  return new DeviceStub(address, port.sizeBytes, port.canDiscard);
+}

@@ -1,0 +1,227 @@
+/**
+ * A pool in this process: its files, its kernel, its actors, and promises for who is outside.
+ */
+import { OpenRefused, ThinMetadata } from "../../storage/thin_metadata.ts";
+import { assert } from "../../storage/assert.ts";
+import { catalogueFrom } from "../../storage/catalog.ts";
+import type { DevicePort, IoResult } from "../../storage/device/port.ts";
+import { UserError } from "../../storage/errors.ts";
+import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/ids.ts";
+import { nanoid } from "nanoid";
+import type { AdminCommand, AdminResult } from "../admin_command.ts";
+import { assemblePool } from "../assemble.ts";
+import { Kernel } from "../kernel/kernel.ts";
+import type { Steps } from "../kernel/task.ts";
+import { metadataCacheBlocks } from "../limits.ts";
+import type { PoolStub } from "../pool_messages.ts";
+import { DenoClock } from "./deno_clock.ts";
+import { answerOf } from "./outside.ts";
+import { openLibc } from "./libc.ts";
+import { PoolFiles } from "./pool_files.ts";
+import { type InitOptions, initPoolFiles } from "./pool_files_init.ts";
+
+/** How a pool is opened. */
+export interface OpenOptions {
+  /** Write no byte to metadata, data or catalogue, and share the pool with other readers. */
+  readonly readOnly?: boolean;
+  /** Hears what an operator should know, a sentence at a time. */
+  readonly log?: (sentence: string) => void;
+}
+
+/** An open pool. */
+export class PoolProcess {
+  readonly kernel: Kernel;
+  readonly pool: PoolStub;
+  readonly files: PoolFiles;
+  readonly log: (sentence: string) => void;
+  readonly #clock: DenoClock;
+  readonly #defects: Defects;
+  #closed = false;
+
+  private constructor(
+    parts: { readonly kernel: Kernel; readonly pool: PoolStub; readonly files: PoolFiles },
+    clock: DenoClock,
+    defects: Defects,
+    log: (sentence: string) => void,
+  ) {
+    this.kernel = parts.kernel;
+    this.pool = parts.pool;
+    this.files = parts.files;
+    this.log = log;
+    this.#clock = clock;
+    this.#defects = defects;
+  }
+
+  /** Opens a pool, and settles what a crash interrupted. Throws {@linkcode UserError}; nothing is left open then. */
+  static async open(directory: string, options: OpenOptions = {}): Promise<PoolProcess> {
+    const readOnly = options.readOnly ?? false;
+    const log = options.log ?? (() => {});
+    using opening = new DisposableStack();
+    const files = opening.adopt(
+      PoolFiles.open(directory, { readOnly, libc: openLibc() }),
+      (files) => files.close(),
+    );
+    const engine = await openEngine(files, readOnly);
+    const { catalogue, notes } = files.settle(engine.transactionId);
+    for (const note of notes) log(note);
+    const clock = opening.adopt(new DenoClock(), (clock) => clock.close());
+    const defects = new Defects();
+    const kernel = new Kernel({ clock, onDefect: (defect) => defects.met(defect) });
+    const pool = assemblePool(kernel, {
+      catalogue,
+      readOnly,
+      newUid: () => nanoid(),
+      log,
+      journal: files.catalogueFile ?? noJournal,
+      data: files.data,
+      metadata: files.metadata,
+      engine,
+    });
+    const process = new PoolProcess({ kernel, pool, files }, clock, defects, log);
+    const started = await process.ask("start", pool.start());
+    if (started.kind === "refused") throw new UserError(started.reason);
+    for (const note of engine.notes) log(`Note: ${note}.`);
+    opening.move();
+    return process;
+  }
+
+  /** Resolves, with the error, if the program itself fails: a broken invariant. The pool then does nothing any more. */
+  get defect(): Promise<unknown> {
+    return this.#defects.first;
+  }
+
+  /** Carries out a command of the administrator. */
+  command(command: AdminCommand): Promise<AdminResult> {
+    return this.ask(command.verb, this.pool.admin(command));
+  }
+
+  /** Runs steps inside and promises their answer; rejects if the pool's process fails first. */
+  ask<T>(name: string, steps: Steps<T>): Promise<T> {
+    return this.#defects.unlessMet(answerOf(this.kernel, name, steps));
+  }
+
+  /** Commits and closes. Throws {@linkcode UserError} if the last commit fails; it is closed all the same. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    try {
+      if (this.kernel.stopped) return;
+      const stopped = await this.ask("stop", this.pool.stop());
+      if (stopped.kind === "refused") throw new UserError(stopped.reason);
+    } finally {
+      this.kernel.stop();
+      this.#clock.close();
+      this.files.close();
+    }
+  }
+}
+
+/** Who waits for something that will not come once the process has failed. */
+class Defects {
+  readonly first: Promise<unknown>;
+  #met: (defect: unknown) => void;
+  #defect: { readonly error: unknown } | undefined;
+  readonly #waiting = new Set<(error: unknown) => void>();
+
+  constructor() {
+    const { promise, resolve } = Promise.withResolvers<unknown>();
+    this.first = promise;
+    this.#met = resolve;
+  }
+
+  met(error: unknown): void {
+    this.#defect = { error };
+    this.#met(error);
+    for (const reject of this.#waiting) reject(error);
+    this.#waiting.clear();
+  }
+
+  /** The answer, or the defect if that comes first. */
+  unlessMet<T>(answer: Promise<T>): Promise<T> {
+    if (this.#defect !== undefined) return Promise.reject(this.#defect.error);
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    this.#waiting.add(reject);
+    answer.then((value) => {
+      this.#waiting.delete(reject);
+      resolve(value);
+    });
+    return promise;
+  }
+}
+
+/** A read-only pool never appends. */
+const noJournal = {
+  append: () => assert(false, "a read-only pool appended to the catalogue"),
+  retract: () => assert(false, "a read-only pool changed the catalogue"),
+};
+
+async function openEngine(files: PoolFiles, readOnly: boolean): Promise<ThinMetadata> {
+  const device: DevicePort = files.metadata;
+  const superblock = new Uint8Array(metadataBlockSizeBytes);
+  await requireOk(
+    `Cannot read the metadata "${files.metadata.path}"`,
+    (done) => device.read(superblock, 0, done),
+  );
+  const engine = openOn(superblock, device, readOnly);
+  const blockSizeBytes = engine.dataBlockSizeSectors * sectorSizeBytes;
+  if (blockSizeBytes !== files.settings.blockSizeBytes) {
+    throw new UserError(
+      `Cannot open the pool "${files.paths.directory}": its catalogue says that its blocks have ` +
+        `${files.settings.blockSizeBytes} bytes, its metadata ${blockSizeBytes}. Bring back the files that belong together.`,
+    );
+  }
+  files.requireSizes(engine.metadataBlocks * metadataBlockSizeBytes, engine.dataBlocks * blockSizeBytes);
+  return engine;
+}
+
+/** The engine on a superblock. Throws {@linkcode UserError}. */
+export function openOn(superblock: Uint8Array, device: DevicePort, readOnly: boolean): ThinMetadata {
+  try {
+    const deviceBlocks = Math.floor(device.sizeBytes / metadataBlockSizeBytes);
+    return ThinMetadata.open(superblock, { cacheBlocks: metadataCacheBlocks, deviceBlocks, readOnly });
+  } catch (error) {
+    if (error instanceof OpenRefused) throw new UserError(error.message);
+    throw error;
+  }
+}
+
+/** Makes a pool. Throws {@linkcode UserError}; nothing is left behind then. */
+export async function makePool(options: InitOptions): Promise<void> {
+  const pool = initPoolFiles({ ...options, libc: openLibc() });
+  try {
+    await formatMetadata(pool.metadata, pool.dataSizeBytes, options.blockSizeBytes);
+    const { settings } = pool;
+    pool.finish(catalogueFrom({ transactionId: 0n, settings, nextThinId: 1, volumes: [] }));
+  } catch (error) {
+    pool.abandon();
+    throw error;
+  }
+}
+
+/** Writes the metadata of an empty pool, the superblock last: if we stop before, there is no metadata at all. */
+async function formatMetadata(device: DevicePort, dataBytes: number, blockSizeBytes: number): Promise<void> {
+  const blocks = ThinMetadata.format({
+    metadataBlocks: Math.floor(device.sizeBytes / metadataBlockSizeBytes),
+    dataBlocks: Math.floor(dataBytes / blockSizeBytes),
+    dataBlockSizeSectors: blockSizeBytes / sectorSizeBytes,
+  });
+  const what = "Cannot write the metadata of the new pool";
+  for (const { block, bytes } of blocks) {
+    if (block === 0) await requireOk(what, (done) => device.flush(done));
+    await requireOk(what, (done) => device.write(bytes, block * metadataBlockSizeBytes, done));
+  }
+  await requireOk(what, (done) => device.flush(done));
+}
+
+/** Runs one device operation outside any pool. Throws {@linkcode UserError} with `what` before the reason. */
+export async function requireOk(
+  what: string,
+  operation: (done: (result: IoResult) => void) => IoResult | "pending",
+): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<IoResult>();
+  const result = operation(resolve);
+  const ended = result === "pending" ? await promise : result;
+  if (ended.kind === "ok") return;
+  const reason = ended.kind === "noSpace" ? "no space is left on the host" : ended.reason;
+  throw new UserError(`${what}: ${reason}.`);
+}

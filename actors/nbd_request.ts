@@ -1,0 +1,150 @@
+/** A client's NBD request on its way through a volume, and how the outcome is told in NBD's words. */
+import { unreachable } from "../storage/assert.ts";
+import {
+  NBD_CMD_FLAG_DF,
+  NBD_CMD_FLAG_FAST_ZERO,
+  NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLAG_NO_HOLE,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_TRIM,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+  NBD_EINVAL,
+  NBD_EIO,
+  NBD_ENOSPC,
+  NBD_ENOTSUP,
+  NBD_EPERM,
+} from "../storage/nbd/constants.ts";
+import type { ReplyWriter } from "../storage/nbd/reply.ts";
+import type { NbdRequest } from "../storage/nbd/request.ts";
+import type { Refusal, Session } from "../storage/nbd/validate.ts";
+import type { BioKind, BioStatus, RequestDone, VolumeRequest } from "./bio.ts";
+import type { Address } from "./kernel/address.ts";
+import type { Purse } from "./nbd_credits.ts";
+import type { ReceiveBuffer } from "./nbd_receive.ts";
+
+const noBytes = new Uint8Array(0);
+
+/** The request as the volume sees it, with what its connection needs to answer and to free what it holds. */
+export class ClientRequest implements VolumeRequest {
+  readonly kind: BioKind;
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly data: Uint8Array;
+  readonly fua: boolean;
+  readonly noHole: boolean;
+  readonly fastZero: boolean;
+  readonly client: Address<RequestDone>;
+  status: BioStatus = "ok";
+  holes: Uint8Array = noBytes;
+
+  readonly cookieHigh: number;
+  readonly cookieLow: number;
+  readonly dontFragment: boolean;
+  readonly purse: Purse;
+  readonly paidBytes: number;
+  /** Where `data` is a view of what was received; else `data` is a buffer of the connection's pool, or empty. */
+  readonly receivedIn: ReceiveBuffer | undefined;
+
+  constructor(request: NbdRequest, payload: ClientPayload, client: Address<RequestDone>) {
+    const { flags } = request;
+    this.kind = bioKindOf(request.type);
+    // The range of a FLUSH is reserved and means nothing.
+    const isFlush = request.type === NBD_CMD_FLUSH;
+    this.offsetBytes = isFlush ? 0 : request.offsetBytes;
+    this.lengthBytes = isFlush ? 0 : request.lengthBytes;
+    this.fua = (flags & NBD_CMD_FLAG_FUA) !== 0 && request.type !== NBD_CMD_READ && !isFlush;
+    this.noHole = (flags & NBD_CMD_FLAG_NO_HOLE) !== 0;
+    this.fastZero = (flags & NBD_CMD_FLAG_FAST_ZERO) !== 0;
+    this.dontFragment = (flags & NBD_CMD_FLAG_DF) !== 0;
+    this.cookieHigh = request.cookieHigh;
+    this.cookieLow = request.cookieLow;
+    this.client = client;
+    this.data = payload.data ?? noBytes;
+    this.purse = payload.purse;
+    this.paidBytes = payload.paidBytes;
+    this.receivedIn = payload.receivedIn;
+  }
+}
+
+/** The memory of one request, and from which purse it is paid. */
+export interface ClientPayload {
+  readonly data: Uint8Array | undefined;
+  readonly purse: Purse;
+  readonly paidBytes: number;
+  readonly receivedIn: ReceiveBuffer | undefined;
+}
+
+/** What a command is to a volume. */
+function bioKindOf(command: number): BioKind {
+  if (command === NBD_CMD_READ) return "read";
+  if (command === NBD_CMD_WRITE) return "write";
+  if (command === NBD_CMD_TRIM) return "discard";
+  if (command === NBD_CMD_WRITE_ZEROES) return "writeZeroes";
+  return "flush";
+}
+
+const noSpace: Refusal = { error: NBD_ENOSPC, message: "the pool is full" };
+const noMetadataSpace: Refusal = { error: NBD_ENOSPC, message: "the pool's metadata is full" };
+const ioError: Refusal = { error: NBD_EIO, message: "input/output error of the pool's devices" };
+const notFast: Refusal = { error: NBD_ENOTSUP, message: "zeroing this range means writing bytes" };
+const pastEnd: Refusal = { error: NBD_EINVAL, message: "beyond the end of the export" };
+const writePastEnd: Refusal = { error: NBD_ENOSPC, message: "beyond the end of the export" };
+const readOnlyPool: Refusal = { error: NBD_EPERM, message: "the pool is read-only" };
+const failedPool: Refusal = { error: NBD_EIO, message: "the pool has failed and must be restarted" };
+
+/** How a request that has ended is told to the client; undefined if it succeeded. */
+export function refusalOf(request: VolumeRequest): Refusal | undefined {
+  const { status } = request;
+  switch (status) {
+    case "ok":
+    case "hole":
+      return undefined;
+    case "noDataSpace":
+      return noSpace;
+    case "noMetadataSpace":
+      return noMetadataSpace;
+    case "ioError":
+      return ioError;
+    case "notSupported":
+      return notFast;
+    case "outOfRange":
+      return request.kind === "write" || request.kind === "writeZeroes" ? writePastEnd : pastEnd;
+    case "readOnly":
+      return readOnlyPool;
+    case "poolFailed":
+      return failedPool;
+    default:
+      return unreachable(status);
+  }
+}
+
+/**
+ * Answers a READ that succeeded. With structured replies, runs of holes go as OFFSET_HOLE and the runs between
+ * them as OFFSET_DATA, one chunk a run; DF asks for a single chunk.
+ */
+export function writeReadReply(
+  replies: ReplyWriter,
+  session: Session,
+  request: ClientRequest,
+  volumeBlockSizeBytes: number,
+): void {
+  const { holes, offsetBytes, lengthBytes, data } = request;
+  if (!session.structured || request.dontFragment || !holes.includes(1)) {
+    replies.readData(request, offsetBytes, data);
+    return;
+  }
+  const firstBlock = Math.floor(offsetBytes / volumeBlockSizeBytes);
+  const end = offsetBytes + lengthBytes;
+  let begin = offsetBytes;
+  for (let block = 0; block < holes.length;) {
+    const hole = holes[block];
+    do block += 1; while (block < holes.length && holes[block] === hole);
+    const runEnd = Math.min(end, (firstBlock + block) * volumeBlockSizeBytes);
+    const isLast = runEnd === end;
+    if (hole === 1) replies.holeChunk(request, begin, runEnd - begin, isLast);
+    else replies.dataChunk(request, begin, data.subarray(begin - offsetBytes, runEnd - offsetBytes), isLast);
+    begin = runEnd;
+  }
+}

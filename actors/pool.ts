@@ -1,0 +1,401 @@
+/**
+ * Pool: what holds the rest together.
+ *
+ * Owns: the mode, the catalogue of volumes, the registry of open volumes and who is attached to them, the queue of
+ * admin commands (one at a time), the commit timer.
+ *
+ * A volume is opened when somebody attaches to it, or when it must be quiet for a change, and stays open until it is
+ * removed. A volume that is about to be removed takes no new clients.
+ *
+ * Failure policy: damaged metadata makes the pool read-only, a failed commit makes it fail; both are said once and
+ * end only with a restart. Every open volume is told to refuse what can not be done any more.
+ */
+import { assert, present, unreachable } from "../storage/assert.ts";
+import type { Catalogue, VolumeRecord } from "../storage/catalog.ts";
+import type { AdminResult } from "./admin_command.ts";
+import { planStep } from "./admin_plan.ts";
+import { type AdminPeers, adminTask, startTask, stopTask } from "./admin_task.ts";
+import type { BioStatus } from "./bio.ts";
+import type { Actor, Address } from "./kernel/address.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import { join, type Steps } from "./kernel/task.ts";
+import { adminQueueMax, commitPeriodMs, mailboxMax } from "./limits.ts";
+import type { MetadataTrouble } from "./metadata_messages.ts";
+import type {
+  Admin,
+  AdminPlan,
+  Attach,
+  Describe,
+  Detach,
+  Evict,
+  ExportInfo,
+  MakePlan,
+  PlanRefused,
+  PoolMessage,
+  PoolMode,
+  PoolNotice,
+  Registry,
+  Settle,
+  StartPool,
+  StopPool,
+} from "./pool_messages.ts";
+import { ThinVolume, VolumeStub } from "./thin_volume.ts";
+
+/** What the pool needs of the world besides its peers. */
+export interface PoolOptions {
+  readonly catalogue: Catalogue;
+  readonly readOnly: boolean;
+  newUid(): string;
+  /** One sentence for the operator. */
+  log(sentence: string): void;
+}
+
+interface OpenVolume {
+  readonly stub: VolumeStub;
+  readonly clients: Set<Address<PoolNotice>>;
+}
+
+type Command = Admin | StartPool | StopPool;
+
+export class Pool implements Actor<PoolMessage> {
+  readonly #kernel: Kernel;
+  readonly #self: Address<PoolMessage>;
+  readonly #peers: AdminPeers;
+  readonly #options: PoolOptions;
+  readonly #catalogue: Catalogue;
+  readonly #open = new Map<string, OpenVolume>();
+  /** Uids of volumes that are about to be removed. */
+  readonly #leaving = new Set<string>();
+  #eviction: Evict | undefined;
+  #commands: Command[] = [];
+  #commandRunning = false;
+  /** Uids of the volumes that the staged change keeps quiet. */
+  #quiet: readonly string[] = [];
+  #mode: PoolMode;
+  #trouble: string | null = null;
+  #stopping = false;
+
+  constructor(kernel: Kernel, self: Address<PoolMessage>, peers: AdminPeers, options: PoolOptions) {
+    this.#kernel = kernel;
+    this.#self = self;
+    this.#peers = peers;
+    this.#options = options;
+    this.#catalogue = options.catalogue;
+    this.#mode = options.readOnly ? "read-only" : "write";
+  }
+
+  receive(message: PoolMessage): void {
+    switch (message.type) {
+      case "attach":
+        return this.#attach(message);
+      case "detach":
+        return this.#detach(message);
+      case "describe":
+        return this.#describe(message);
+      case "listExports":
+        return this.#kernel.tell(message.client, { type: "exports", exports: this.#exports() });
+      case "admin":
+      case "startPool":
+      case "stopPool":
+        return this.#command(message);
+      case "plan":
+        return this.#kernel.reply(message, this.#plan(message));
+      case "settle":
+        return this.#settle(message);
+      case "adopt":
+        this.#applyInMemory(message.step);
+        return this.#kernel.reply(message, "settled");
+      case "evict":
+        return this.#evict(message);
+      case "registry":
+        return this.#kernel.reply(message, this.#registry());
+      case "adminEnded":
+        return this.#commandEnded(message.result);
+      case "tick":
+        return this.#tick();
+      case "metadataTrouble":
+        return this.#metadataTrouble(message);
+      default:
+        return unreachable(message);
+    }
+  }
+
+  // Clients.
+
+  #attach(message: Attach): void {
+    const record = this.#exported(message.name);
+    if (typeof record === "string") return this.#tellUnknown(message, record);
+    const volume = this.#openVolume(record);
+    volume.clients.add(message.client);
+    this.#kernel.tell(message.client, {
+      type: "attached",
+      info: this.#infoOf(record),
+      volume: volume.stub.address,
+      blockSizeBytes: this.#peers.thin.blockSizeBytes,
+    });
+  }
+
+  #detach(message: Detach): void {
+    const volume = present(this.#open.get(message.uid), "detached from a volume that is not open");
+    assert(volume.clients.delete(message.client), "detached without being attached");
+    this.#continueEviction();
+  }
+
+  #describe(message: Describe): void {
+    const record = this.#exported(message.name);
+    if (typeof record === "string") return this.#tellUnknown(message, record);
+    const blockSizeBytes = this.#peers.thin.blockSizeBytes;
+    this.#kernel.tell(message.client, { type: "described", info: this.#infoOf(record), blockSizeBytes });
+  }
+
+  #tellUnknown(message: Attach | Describe, reason: string): void {
+    this.#kernel.tell(message.client, { type: "unknownExport", name: message.name, reason });
+  }
+
+  /** The record exported under a name, or why there is none. The empty name is the only volume, if there is one. */
+  #exported(name: string): VolumeRecord | string {
+    if (this.#stopping) return "the server is stopping";
+    const record = name === "" ? this.#onlyVolume() : this.#catalogue.byName(name);
+    if (record === undefined) {
+      return name === "" ? "there is no default export; name one" : "there is no such volume";
+    }
+    return this.#leaving.has(record.uid) ? "the volume is being removed" : record;
+  }
+
+  #onlyVolume(): VolumeRecord | undefined {
+    let only: VolumeRecord | undefined;
+    for (const record of this.#catalogue.volumes()) {
+      if (record.deleting || isSnapshot(record)) continue;
+      if (only !== undefined) return undefined;
+      only = record;
+    }
+    return only;
+  }
+
+  #exports(): ExportInfo[] {
+    const exports: ExportInfo[] = [];
+    for (const record of this.#catalogue.volumes()) {
+      if (!record.deleting && !this.#leaving.has(record.uid)) exports.push(this.#infoOf(record));
+    }
+    return exports.sort((a, b) => a.name < b.name ? -1 : 1);
+  }
+
+  #infoOf(record: VolumeRecord): ExportInfo {
+    const origin = this.#catalogue.nameOf(record.origin);
+    const kind = isSnapshot(record) ? "snapshot" : origin === null ? "volume" : "clone";
+    return {
+      name: record.name,
+      uid: record.uid,
+      sizeBytes: record.sizeBytes,
+      readOnly: record.readOnly || this.#options.readOnly,
+      description: origin === null || isSnapshot(record) ? `thin ${kind}` : `thin ${kind} of ${origin}`,
+    };
+  }
+
+  #openVolume(record: VolumeRecord): OpenVolume {
+    const open = this.#open.get(record.uid);
+    if (open !== undefined) return open;
+    const thin = { ...this.#peers.thin, id: record.thinId };
+    const volume = { name: record.name, thin, sizeBytes: record.sizeBytes };
+    const address = this.#kernel.spawn(
+      `volume ${record.name}`,
+      mailboxMax,
+      (self) => new ThinVolume(this.#kernel, self, volume),
+    );
+    const opened = { stub: new VolumeStub(this.#kernel, address), clients: new Set<Address<PoolNotice>>() };
+    this.#open.set(record.uid, opened);
+    this.#tellRefusals(opened.stub);
+    return opened;
+  }
+
+  // Admin commands.
+
+  #command(command: Command): void {
+    if (command.type === "stopPool") this.#stopping = true;
+    if (this.#commands.length === adminQueueMax) {
+      return this.#kernel.reply(command, {
+        kind: "refused",
+        reason: "Too many commands wait already. Try again.",
+      });
+    }
+    this.#commands.push(command);
+    if (!this.#commandRunning) this.#startCommand();
+  }
+
+  #startCommand(): void {
+    const command = this.#commands[0];
+    if (command === undefined) return;
+    this.#commandRunning = true;
+    switch (command.type) {
+      case "admin":
+        return this.#kernel.start(`admin ${command.command.verb}`, adminTask(this.#peers, command.command));
+      case "startPool":
+        return this.#kernel.start("start", startTask(this.#peers));
+      case "stopPool":
+        return this.#kernel.start("stop", stopTask(this.#peers));
+      default:
+        return unreachable(command);
+    }
+  }
+
+  #commandEnded(result: AdminResult): void {
+    const command = present(this.#commands.shift(), "a command ended that nobody gave");
+    this.#commandRunning = false;
+    if (command.type === "startPool" && result.kind === "done" && !this.#options.readOnly) this.#armTick();
+    this.#kernel.reply(command, result);
+    this.#startCommand();
+  }
+
+  #plan(message: MakePlan): AdminPlan | PlanRefused {
+    if (this.#mode !== "write") return { kind: "refused", reason: this.#whyReadOnly() };
+    const draft = planStep({
+      catalogue: this.#catalogue,
+      now: this.#kernel.clock.wallTime(),
+      newUid: () => this.#options.newUid(),
+      attached: (uid) => this.#open.get(uid)?.clients.size ?? 0,
+    }, message.step);
+    if (draft.kind === "refused") return draft;
+    const line = this.#catalogue.stage(draft.changes);
+    for (const uid of draft.evict) this.#leaving.add(uid);
+    this.#quiet = draft.quiesceUids;
+    return {
+      ...draft,
+      kind: "plan",
+      line,
+      transactionId: this.#catalogue.transactionId + 1n,
+      // Volumes that nobody has opened are opened too: somebody may attach and write while the change is made.
+      quiesce: draft.quiesceUids.map((uid) => this.#openVolume(this.#recordOf(uid)).stub),
+    };
+  }
+
+  #whyReadOnly(): string {
+    if (this.#options.readOnly) {
+      return "The pool is open read-only. Stop that server, or serve without --read-only.";
+    }
+    return `The pool takes no changes (mode ${this.#mode}): ${this.#trouble}`;
+  }
+
+  #settle(message: Settle): void {
+    const sizes = this.#quiet.map((uid) => this.#recordOf(uid).sizeBytes);
+    if (message.held) this.#catalogue.commitStaged();
+    else this.#catalogue.abandonStaged();
+    for (const [index, uid] of this.#quiet.entries()) this.#resume(uid, sizes[index]!);
+    this.#quiet = [];
+    this.#leaving.clear();
+    this.#kernel.reply(message, "settled");
+  }
+
+  #resume(uid: string, sizeBytesBefore: number): void {
+    const record = this.#recordOf(uid);
+    const volume = present(this.#open.get(uid), "resumed a volume that is not open");
+    volume.stub.resume(record.thinId, record.sizeBytes);
+    if (record.sizeBytes === sizeBytesBefore) return;
+    for (const client of volume.clients) {
+      this.#kernel.tell(client, { type: "exportResized", uid, sizeBytes: record.sizeBytes });
+    }
+  }
+
+  #applyInMemory(step: MakePlan["step"]): void {
+    const draft = planStep({
+      catalogue: this.#catalogue,
+      now: this.#kernel.clock.wallTime(),
+      newUid: () => this.#options.newUid(),
+      attached: () => 0,
+    }, step);
+    assert(draft.kind === "draft", "a reconciliation was refused");
+    this.#catalogue.stage(draft.changes);
+    this.#catalogue.commitStaged();
+  }
+
+  #evict(message: Evict): void {
+    this.#eviction = message;
+    for (const uid of message.uids) {
+      for (const client of this.#open.get(uid)?.clients ?? []) {
+        this.#kernel.tell(client, { type: "exportGone", uid });
+      }
+    }
+    this.#continueEviction();
+  }
+
+  /** When the last client has left, the volumes are closed; their bios are all done. */
+  #continueEviction(): void {
+    const eviction = this.#eviction;
+    if (eviction === undefined) return;
+    const volumes: VolumeStub[] = [];
+    for (const uid of eviction.uids) {
+      const volume = this.#open.get(uid);
+      if (volume === undefined) continue;
+      if (volume.clients.size > 0) return;
+      volumes.push(volume.stub);
+    }
+    this.#eviction = undefined;
+    for (const uid of eviction.uids) this.#open.delete(uid);
+    this.#kernel.start("close volumes", closeTask(this.#kernel, volumes, eviction));
+  }
+
+  #registry(): Registry {
+    const volumes: Registry["volumes"][number][] = [];
+    const deletions: Registry["deletions"][number][] = [];
+    const trims: Registry["trims"][number][] = [];
+    for (const record of this.#catalogue.volumes()) {
+      if (record.deleting) {
+        deletions.push({ uid: record.uid, thinId: record.thinId });
+        continue;
+      }
+      const attached = this.#open.get(record.uid)?.clients.size ?? 0;
+      volumes.push({ record, origin: this.#catalogue.nameOf(record.origin), attached });
+      if (record.trimFromBytes === undefined) continue;
+      const { uid, thinId, trimFromBytes: fromBytes, sizeBytes } = record;
+      trims.push({ uid, thinId, fromBytes, sizeBytes });
+    }
+    return { kind: "registry", mode: this.#mode, trouble: this.#trouble, volumes, deletions, trims };
+  }
+
+  // The commit timer, and trouble.
+
+  #armTick(): void {
+    this.#kernel.tellLater(commitPeriodMs, this.#self, { type: "tick" });
+  }
+
+  #tick(): void {
+    if (this.#mode === "fail") return;
+    const metadata = this.#peers.thin.metadata;
+    this.#kernel.tell(metadata.address, { type: "tick" });
+    this.#armTick();
+  }
+
+  #metadataTrouble(message: MetadataTrouble): void {
+    const mode: PoolMode = message.what === "damaged" ? "read-only" : "fail";
+    if (this.#mode === "fail" || (this.#mode === mode && this.#trouble !== null)) return;
+    this.#mode = mode;
+    this.#trouble = message.reason;
+    const consequence = mode === "fail"
+      ? "The pool has failed: restart it to go on from the last commit."
+      : "The pool writes no more: run `check`.";
+    this.#options.log(`${message.reason}. ${consequence}`);
+    for (const volume of this.#open.values()) this.#tellRefusals(volume.stub);
+  }
+
+  #tellRefusals(volume: VolumeStub): void {
+    if (this.#mode === "write") return;
+    const refusal: BioStatus = this.#mode === "fail"
+      ? "poolFailed"
+      : this.#options.readOnly
+      ? "readOnly"
+      : "ioError";
+    volume.refuse(refusal, this.#mode === "fail" ? "poolFailed" : undefined);
+  }
+
+  #recordOf(uid: string): VolumeRecord {
+    return present(this.#catalogue.byUid(uid), "a volume without a record");
+  }
+}
+
+function isSnapshot(record: VolumeRecord): boolean {
+  return record.name.includes("@");
+}
+
+function* closeTask(kernel: Kernel, volumes: readonly VolumeStub[], eviction: Evict): Steps<void> {
+  yield* join("close", volumes.map((volume) => volume.close()));
+  kernel.reply(eviction, "evicted");
+}

@@ -1,0 +1,54 @@
+/**
+ * What a connection asks of its socket, and what the socket tells it. The real one is in edge/sockets.ts; tests
+ * have simulated ones.
+ */
+import type { Address, Message } from "./kernel/address.ts";
+
+/** One client's stream of bytes. At most one read and one send are under way at a time. */
+export interface SocketPort {
+  /** Who is at the other end, for the log. */
+  readonly peer: string;
+  /** Bytes sent since the beginning, also of a send that is under way: whether the client takes any. */
+  readonly sentBytes: number;
+  /** Begins: everything the socket has to tell goes to `owner`. */
+  open(owner: Address<SocketNotice>): void;
+  /** Asks for one `received` or `ended`. The buffer belongs to the socket until then, or until `closed`. */
+  read(buffer: Uint8Array): void;
+  /** Sends the pieces in order, then tells `sent`. They stay untouched until then, or until `closed`. */
+  send(pieces: readonly Uint8Array[]): void;
+  /** Ends both directions at once; told `closed` when nothing is under way any more. May be repeated. */
+  close(): void;
+}
+
+/** The bytes asked for: a part of the buffer given to `read`, at least one byte. */
+export interface Received extends Message {
+  readonly type: "received";
+  readonly bytes: Uint8Array;
+}
+
+/** The client will send nothing more; it may still read. */
+export interface Ended extends Message {
+  readonly type: "ended";
+}
+
+/** The pieces are on their way. */
+export interface Sent extends Message {
+  readonly type: "sent";
+}
+
+/** The last word of every socket, said once: after `close`, or with a reason if the stream broke. */
+export interface Closed extends Message {
+  readonly type: "closed";
+  readonly reason?: string;
+}
+
+export type SocketNotice = Received | Ended | Sent | Closed;
+
+/** A place where clients arrive, from the listener's side. */
+export interface AcceptPort {
+  /** Takes no new clients any more. */
+  stop(): void;
+}
+
+/** A sentence for whoever runs the server. */
+export type LogPort = (sentence: string) => void;

@@ -1,0 +1,87 @@
+/** What removing some thin devices would free. Pure: a walk that yields the blocks it needs, as in check.ts. */
+import { blockTimeDblock } from "./format/block_time.ts";
+import { childSizeBytes, nodeChild, nodeEntries, nodeKey, nodeValueOffset } from "./format/btree_node.ts";
+import { superblockLocation, unpackSuperblock } from "./format/superblock.ts";
+import { BlockSet } from "./block_set.ts";
+import { dblock, type MetadataBlock, type ThinId, thinId } from "./ids.ts";
+import { isDamaged, type MetadataDamaged, superblockDamaged, TreeCursor } from "./metadata_scan.ts";
+
+/** How many data blocks nobody would map any more. */
+export type RemovalResult = { readonly kind: "freed"; readonly blocks: number } | MetadataDamaged;
+
+type Scanning<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
+
+/**
+ * Counts the data blocks that only the named devices map. Every tree that stays is walked, shared nodes once, a held
+ * metadata snapshot's too; then what the others map besides. Memory: a bit for each block met.
+ */
+export function* blocksFreedByRemoval(removed: readonly ThinId[]): Scanning<RemovalResult> {
+  const bytes = yield superblockLocation;
+  const superblock = bytes === undefined ? "it cannot be read" : unpackSuperblock(bytes);
+  if (typeof superblock === "string") return superblockDamaged(superblock);
+  const roots = yield* readRoots(superblock.mappingRoot);
+  if (isDamaged(roots)) return roots;
+  const leaving = new Set(removed);
+  const nodes = new Set<MetadataBlock>();
+  const blocks = new BlockSet();
+  const staying = [...roots].filter(([id]) => !leaving.has(id)).map(([, root]) => root);
+  if (superblock.heldRoot !== 0) {
+    const held = yield* readHeldRoots(superblock.heldRoot);
+    if (isDamaged(held)) return held;
+    staying.push(...held.values());
+  }
+  const stayingMet = yield* meet(staying, nodes, blocks);
+  if (isDamaged(stayingMet)) return stayingMet;
+  const before = blocks.size;
+  const leavingRoots = [...roots].filter(([id]) => leaving.has(id)).map(([, root]) => root);
+  const leavingMet = yield* meet(leavingRoots, nodes, blocks);
+  if (isDamaged(leavingMet)) return leavingMet;
+  return { kind: "freed", blocks: blocks.size - before };
+}
+
+function* readHeldRoots(heldRoot: MetadataBlock): Scanning<Map<ThinId, MetadataBlock> | MetadataDamaged> {
+  const bytes = yield heldRoot;
+  const held = bytes === undefined ? "it cannot be read" : unpackSuperblock(bytes, heldRoot);
+  if (typeof held === "string") return superblockDamaged(held);
+  return yield* readRoots(held.mappingRoot);
+}
+
+function* readRoots(mappingRoot: MetadataBlock): Scanning<Map<ThinId, MetadataBlock> | MetadataDamaged> {
+  const roots = new Map<ThinId, MetadataBlock>();
+  const cursor = new TreeCursor(mappingRoot, childSizeBytes, "the top level of the mapping tree");
+  for (let block = cursor.wanted(); block !== undefined; block = cursor.wanted()) {
+    const leaf = cursor.supply(yield block);
+    if (leaf === undefined) continue;
+    if (isDamaged(leaf)) return leaf;
+    for (let index = 0; index < nodeEntries(leaf); index++) {
+      roots.set(thinId(nodeKey(leaf, index)), nodeChild(leaf, index));
+    }
+  }
+  return roots;
+}
+
+/** Adds every data block under the roots that is not in the set yet, passing over nodes that were met before. */
+function* meet(
+  roots: readonly MetadataBlock[],
+  nodes: Set<MetadataBlock>,
+  blocks: BlockSet,
+): Scanning<MetadataDamaged | undefined> {
+  for (const root of roots) {
+    const cursor = new TreeCursor(root, childSizeBytes, "a device's mapping tree");
+    for (let block = cursor.wanted(); block !== undefined; block = cursor.wanted()) {
+      if (nodes.has(block)) {
+        cursor.skip();
+        continue;
+      }
+      nodes.add(block);
+      const leaf = cursor.supply(yield block);
+      if (leaf === undefined) continue;
+      if (isDamaged(leaf)) return leaf;
+      for (let index = 0; index < nodeEntries(leaf); index++) {
+        const mapped = dblock(blockTimeDblock(leaf, nodeValueOffset(leaf, index)));
+        if (!blocks.has(mapped)) blocks.add(mapped);
+      }
+    }
+  }
+  return undefined;
+}
