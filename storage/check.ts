@@ -231,7 +231,11 @@ function* walkDevices(
     rootsCounted++;
     const tree = yield* walkDevice(check, device);
     sound = sound && tree.sound;
-    if (record !== undefined && tree.sound && tree.entries !== record.mappedBlocks) {
+    if (record !== undefined && !tree.sound) {
+      context.findings.damage(
+        `Thin device ${device.thinId}${where} is damaged: of its ${record.mappedBlocks} mappings ${tree.entries} can be read.`,
+      );
+    } else if (record !== undefined && tree.entries !== record.mappedBlocks) {
       context.findings.damage(
         `Thin device ${device.thinId}${where} has ${tree.entries} mappings, but its details say ${record.mappedBlocks}.`,
       );

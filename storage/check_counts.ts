@@ -157,7 +157,8 @@ export interface Subtree {
 
 const soundBit = 0x80;
 const underfullBit = 0x40;
-const heightMask = 0x3f;
+const walkedBit = 0x20;
+const heightMask = 0x1f;
 
 /**
  * Results of walking those nodes that several parents may share, so that each is read once. Kept only for nodes whose
@@ -189,7 +190,7 @@ export class SharedSubtrees {
   set(block: number, subtree: Subtree): void {
     const slot = this.#slot(block);
     if (slot < 0) return;
-    this.#flags[slot] = subtree.height | (subtree.sound ? soundBit : 0) |
+    this.#flags[slot] = subtree.height | walkedBit | (subtree.sound ? soundBit : 0) |
       (subtree.underfull ? underfullBit : 0);
     this.#entries[slot] = subtree.entries;
     this.#keyFirst[slot] = subtree.keyFirst;

@@ -154,7 +154,10 @@ function* walkNode(
     }
   }
   const node = yield* readNode(context, walk, block);
-  if (node === undefined) return nothingSound;
+  if (node === undefined) {
+    if (isFirst) walk.shared?.set(block, nothingSound);
+    return nothingSound;
+  }
   const subtree = nodeIsLeaf(node)
     ? visitLeaf(walk, node, isFirst)
     : yield* walkChildren(context, walk, block, node, place, isFirst);

@@ -82,7 +82,8 @@ export class TreeCursor {
   /** What is wrong with the node's place in the tree, if anything. */
   #misplaced(node: DataView): string | undefined {
     const entries = nodeEntries(node);
-    if (!nodeIsLeaf(node) && entries === 0) return "it is an inner node without children";
+    if (entries === 0 && !nodeIsLeaf(node)) return "it is an inner node without children";
+    if (entries === 0 && this.#levels.length > 0) return "it is an empty leaf below a root";
     if (this.#levels.length >= levelsMax) return "it lies deeper than any tree can be";
     if (this.#leafDepth >= 0 && nodeIsLeaf(node) !== (this.#levels.length === this.#leafDepth)) {
       return "it is not as deep as its siblings";

@@ -126,6 +126,12 @@ function dataCountMutations(): Mutation[] {
       refusedBy: "1",
     },
     {
+      // The kernel looks such a count up and finds nothing.
+      name: "data counts of 3 and more without overflow entries",
+      change: (a) => a.with32(a.superblock.dataSpaceMap.overflowRoot, 16, 0),
+      refusedBy: "k",
+    },
+    {
       name: "data overflow entry for the wrong block",
       change: (a) => {
         const leaf = a.superblock.dataSpaceMap.overflowRoot;
@@ -203,6 +209,7 @@ function mappingMutations(): Mutation[] {
     { name: "node max_entries 249", change: (a) => a.with32(leaf(a), 20, 249), refusedBy: "1k" },
     { name: "node nr_entries above max", change: (a) => a.with32(leaf(a), 16, 253), refusedBy: "91k" },
     { name: "node padding", change: (a) => a.with32(leaf(a), 28, 9), refusedBy: "" },
+    { name: "empty leaf below a root", change: (a) => a.with32(leaf(a), 16, 0), refusedBy: "91" },
     { name: "leaf with 83 entries", change: (a) => a.with32(leaf(a), 16, 83), refusedBy: "91" },
     {
       name: "duplicate key",
