@@ -5,7 +5,7 @@ import { leavesOf, makeImage, run } from "../metadata_image.ts";
 import { checkImage } from "../metadata_reader.ts";
 import { hasThinTools, mapAtOnce, restoreImage, runOnImage, type ThinToolsVersion } from "../thin_tools.ts";
 import { Anatomy } from "./anatomy.ts";
-import { mutationBase, mutationBaseXml, sharingCorpora, toolCorpora } from "./corpora.ts";
+import { kernelCorpora, mutationBase, mutationBaseXml, sharingCorpora, toolCorpora } from "./corpora.ts";
 import { mutations } from "./mutations.ts";
 
 const ignore = !hasThinTools("0.9") || !hasThinTools("1.x");
@@ -19,7 +19,7 @@ Deno.test({
   name: "check finds nothing wrong with good metadata, as thin_check 0.9 and 1.x",
   ignore,
   fn: async () => {
-    const corpora = [...sharingCorpora(), ...toolCorpora()];
+    const corpora = [...sharingCorpora(), ...kernelCorpora(), ...toolCorpora()];
     const found = await mapAtOnce(corpora, 8, async ({ name, image }) => {
       const bytes = image();
       const refusedBy = [await refuses("0.9", bytes), await refuses("1.x", bytes)];
@@ -27,6 +27,13 @@ Deno.test({
     });
     assertEquals(found, corpora.map(({ name }) => [name, [false, false], []]));
   },
+});
+
+Deno.test("check finds nothing odd in metadata that the kernel wrote", () => {
+  for (const { name, image } of kernelCorpora()) {
+    const { problems, notes } = checkImage(image());
+    assertEquals([name, problems, notes], [name, [], []]);
+  }
 });
 
 /** Who refuses an image: the letters of the tools, then those of the row that no tool stands for, then we. */

@@ -1,4 +1,5 @@
 /** Good metadata of many shapes: as thin_restore of both generations lays it out, and as only sharing can make it. */
+import { gunzipSync } from "node:zlib";
 import { type ImageDevice, type Leaf, leavesOf, makeImage, type Mapping, run } from "../metadata_image.ts";
 import { hasThinTools, restoreImage, type ThinToolsVersion } from "../thin_tools.ts";
 
@@ -151,6 +152,17 @@ function restoredCorpora(version: ThinToolsVersion): Corpus[] {
       1024,
     ),
   ];
+}
+
+/** Metadata as Linux 6.1 wrote it: snapshots, writes, discards and deletions around a metadata snapshot. */
+export function kernelCorpora(): Corpus[] {
+  return ["taken", "held", "released"].map((moment) => ({
+    name: `kernel, metadata snapshot ${moment}`,
+    image: () => {
+      const file = new URL(`./data/kernel_snapshot_${moment}.img.gz`, import.meta.url);
+      return new Uint8Array(gunzipSync(Deno.readFileSync(file)));
+    },
+  }));
 }
 
 /** Corpora of the versions of the tools that are here. */

@@ -4,7 +4,7 @@ import { makeImage, withBlock } from "../metadata_image.ts";
 import { checkImage, dumpImage } from "../metadata_reader.ts";
 import { hasThinTools, mapAtOnce, restoreImage, runOnImage } from "../thin_tools.ts";
 import { Anatomy } from "./anatomy.ts";
-import { mixedXml, mutationBase, sharingCorpora, toolCorpora } from "./corpora.ts";
+import { kernelCorpora, mixedXml, mutationBase, sharingCorpora, toolCorpora } from "./corpora.ts";
 import { mutations } from "./mutations.ts";
 
 const ignore = !hasThinTools("0.9");
@@ -13,13 +13,17 @@ Deno.test({
   name: "dump equals thin_dump 0.9 byte for byte, however the metadata was made",
   ignore,
   fn: async () => {
-    const differing = await mapAtOnce([...sharingCorpora(), ...toolCorpora()], 4, async ({ name, image }) => {
-      const bytes = image();
-      const theirs = await runOnImage("thin_dump", "0.9", bytes);
-      const ours = dumpImage(bytes);
-      assertEquals(theirs.status, 0);
-      return ours.end.kind === "whole" && ours.text === theirs.stdout ? [] : [name];
-    });
+    const differing = await mapAtOnce(
+      [...sharingCorpora(), ...kernelCorpora(), ...toolCorpora()],
+      4,
+      async ({ name, image }) => {
+        const bytes = image();
+        const theirs = await runOnImage("thin_dump", "0.9", bytes);
+        const ours = dumpImage(bytes);
+        assertEquals(theirs.status, 0);
+        return ours.end.kind === "whole" && ours.text === theirs.stdout ? [] : [name];
+      },
+    );
     assertEquals(differing.flat(), []);
   },
 });

@@ -3,7 +3,7 @@ import { assertEquals } from "@std/assert";
 import { usageLines, usageOfImage } from "../metadata_reader.ts";
 import { hasThinTools, mapAtOnce, runOnImage } from "../thin_tools.ts";
 import { Anatomy } from "./anatomy.ts";
-import { mutationBase, sharingCorpora, toolCorpora } from "./corpora.ts";
+import { kernelCorpora, mutationBase, sharingCorpora, toolCorpora } from "./corpora.ts";
 
 const ignore = !hasThinTools("0.9");
 
@@ -17,13 +17,17 @@ Deno.test({
   name: "usage equals thin_ls, by the space maps and by recounting",
   ignore,
   fn: async () => {
-    const differing = await mapAtOnce([...sharingCorpora(), ...toolCorpora()], 4, async ({ name, image }) => {
-      const bytes = image();
-      const theirs = (await thinLs(bytes)).join();
-      const quick = usageLines(usageOfImage(bytes)).join();
-      const recounted = usageLines(usageOfImage(bytes, { recount: true })).join();
-      return quick === theirs && recounted === theirs ? [] : [name];
-    });
+    const differing = await mapAtOnce(
+      [...sharingCorpora(), ...kernelCorpora(), ...toolCorpora()],
+      4,
+      async ({ name, image }) => {
+        const bytes = image();
+        const theirs = (await thinLs(bytes)).join();
+        const quick = usageLines(usageOfImage(bytes)).join();
+        const recounted = usageLines(usageOfImage(bytes, { recount: true })).join();
+        return quick === theirs && recounted === theirs ? [] : [name];
+      },
+    );
     assertEquals(differing.flat(), []);
   },
 });
