@@ -7,22 +7,15 @@ import { dirname } from "node:path";
 import { assert } from "../../storage/assert.ts";
 import { type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { UserError } from "../../storage/errors.ts";
+import type { JournalPort } from "../catalogue_journal.ts";
 import { codeOf, failureOf } from "./file_device.ts";
 import type { Libc } from "./libc.ts";
 
 /** Set aside past the end, so that volumes can be removed when the host is full: some 500 changes until the next start. */
 const reservedBytes = 128 << 10;
 
-/** Appending and taking back; whoever waits for the disk gets an answer later. */
-export interface CataloguePort {
-  /** Appends a line; it is durable when the answer is ok, and not in the file if it is anything else. */
-  append(line: string, done: IoDone): void;
-  /** Takes the last appended line back, for a change that will not be committed. */
-  retract(done: IoDone): void;
-}
-
 /** See the head of this file. */
-export class CatalogueFile implements CataloguePort {
+export class CatalogueFile implements JournalPort {
   readonly #path: string;
   readonly #libc: Libc | undefined;
   #fd: number;

@@ -1,0 +1,191 @@
+/** What is done with a pool's files without making it work: checking, dumping, and making a pool around foreign ones. */
+import { nanoid } from "nanoid";
+import { catalogueFrom, type VolumeRecord } from "../../storage/catalog.ts";
+import { checkMetadata } from "../../storage/check.ts";
+import type { DevicePort } from "../../storage/device/port.ts";
+import { dumpMetadata } from "../../storage/dump.ts";
+import { UserError } from "../../storage/errors.ts";
+import { unpackSuperblock } from "../../storage/format/superblock.ts";
+import {
+  type MetadataBlock,
+  metadataBlockSizeBytes,
+  sectorSizeBytes,
+  type ThinId,
+  thinIdMax,
+} from "../../storage/ids.ts";
+import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
+import type { AdminResult } from "../admin_command.ts";
+import { FileDevice } from "./file_device.ts";
+import { openLibc } from "./libc.ts";
+import { PoolFiles } from "./pool_files.ts";
+import { adoptPoolFiles } from "./pool_files_init.ts";
+import { openOn, requireOk } from "./pool_process.ts";
+
+/** Checks the metadata of a pool that nobody writes, and that the catalogue and the files belong to it. */
+export async function checkOffline(directory: string): Promise<AdminResult> {
+  using opened = new DisposableStack();
+  const files = opened.adopt(PoolFiles.open(directory, { readOnly: true }), (files) => files.close());
+  const device: DevicePort = files.metadata;
+  const check = checkMetadata({ deviceBlocks: Math.floor(device.sizeBytes / metadataBlockSizeBytes) });
+  let step = check.next();
+  while (!step.done) step = check.next(await readBlock(device, step.value));
+  const problems = [...step.value.problems];
+  const superblock = await readBlock(device, 0 as MetadataBlock);
+  const unpacked = superblock === undefined ? "unreadable" : unpackSuperblock(superblock);
+  // Without a superblock there is nothing that the catalogue and the files could be held against.
+  if (typeof unpacked !== "string") {
+    const blockSizeBytes = unpacked.dataBlockSizeSectors * sectorSizeBytes;
+    const dataBytes = unpacked.dataSpaceMap.blocks * blockSizeBytes;
+    problems.push(...problemOf(() => files.settle(unpacked.transactionId)));
+    problems.push(...problemOf(() => files.requireSizes(0, dataBytes)));
+  }
+  return { kind: "checked", problems, notes: step.value.notes };
+}
+
+function problemOf(check: () => unknown): string[] {
+  try {
+    check();
+    return [];
+  } catch (error) {
+    // Its sentence is what `check` is asked for.
+    if (error instanceof UserError) return [error.message];
+    throw error;
+  }
+}
+
+/** Dumps the metadata of a pool that nobody writes. */
+export async function dumpOffline(directory: string): Promise<AdminResult> {
+  using opened = new DisposableStack();
+  const files = opened.adopt(PoolFiles.open(directory, { readOnly: true }), (files) => files.close());
+  const dump = dumpMetadata();
+  const pieces: string[] = [];
+  let step = dump.next();
+  while (!step.done) {
+    if (step.value.kind === "text") {
+      pieces.push(step.value.text);
+      step = dump.next();
+    } else step = dump.next(await readBlock(files.metadata, step.value.block));
+  }
+  if (step.value.kind === "whole") return { kind: "text", pieces };
+  return {
+    kind: "refused",
+    reason: `Cannot dump the metadata: ${step.value.sentence} \`check\` names all damage.`,
+  };
+}
+
+/** What {@linkcode importPool} makes a pool around. */
+export interface ImportOptions {
+  readonly directory: string;
+  /** Existing dm-thin metadata and data: files or block devices, used where they are. */
+  readonly metadataPath: string;
+  readonly dataPath: string;
+}
+
+/**
+ * Makes a pool directory around existing metadata and data, of which no byte is changed. Every thin device becomes a
+ * volume `thin-ID`, as large as its highest mapping. Throws {@linkcode UserError}; nothing is left behind then.
+ */
+export async function importPool(options: ImportOptions): Promise<void> {
+  const libc = openLibc();
+  const blockSizeBytes = await blockSizeOf(options.metadataPath);
+  const pool = adoptPoolFiles({ ...options, blockSizeBytes, libc });
+  try {
+    const engine = await openMetadata(pool.metadata);
+    const dataBytes = engine.dataBlocks * blockSizeBytes;
+    if (pool.data.sizeBytes < dataBytes) {
+      throw new UserError(
+        `Cannot import "${options.dataPath}": it has ${pool.data.sizeBytes} bytes, and the metadata needs ${dataBytes}. ` +
+          "Name the data that belongs to this metadata.",
+      );
+    }
+    const volumes: VolumeRecord[] = [];
+    for (const thin of engine.thinIds()) {
+      volumes.push(await recordOf(engine, pool.metadata, thin, blockSizeBytes));
+    }
+    const last = volumes.at(-1)?.thinId ?? 0;
+    pool.finish(catalogueFrom({
+      transactionId: engine.transactionId,
+      settings: pool.settings,
+      nextThinId: last === thinIdMax ? 0 : last + 1,
+      volumes,
+    }));
+  } catch (error) {
+    pool.abandon();
+    throw error;
+  }
+}
+
+async function blockSizeOf(metadataPath: string): Promise<number> {
+  using opened = new DisposableStack();
+  const device = opened.adopt(FileDevice.open(metadataPath, { readOnly: true }), (device) => device.close());
+  const superblock = await readBlock(device, 0 as MetadataBlock);
+  const unpacked = superblock === undefined ? "it cannot be read" : unpackSuperblock(superblock);
+  if (typeof unpacked !== "string") return unpacked.dataBlockSizeSectors * sectorSizeBytes;
+  throw new UserError(
+    `Cannot import "${metadataPath}": its superblock is not that of dm-thin metadata, or damaged: ${unpacked}. ` +
+      "Name the metadata device, or repair it with thin_repair first.",
+  );
+}
+
+async function openMetadata(device: DevicePort): Promise<ThinMetadata> {
+  const superblock = new Uint8Array(metadataBlockSizeBytes);
+  await requireOk("Cannot read the metadata", (done) => device.read(superblock, 0, done));
+  const engine = openOn(superblock, device, true);
+  await perform(engine, device, () => engine.load());
+  return engine;
+}
+
+/** The virtual size is nowhere in the metadata: up to the end of what is mapped. */
+async function recordOf(
+  engine: ThinMetadata,
+  device: DevicePort,
+  thin: ThinId,
+  blockSizeBytes: number,
+): Promise<VolumeRecord> {
+  const highest = await perform(engine, device, () => engine.highestMapped(thin));
+  return {
+    uid: nanoid(),
+    name: `thin-${thin}`,
+    thinId: thin,
+    sizeBytes: ((highest ?? 0) + 1) * blockSizeBytes,
+    readOnly: false,
+    origin: null,
+    owner: null,
+    created: null,
+  };
+}
+
+/** Runs an operation of the engine, reading what it misses. Throws {@linkcode UserError} on damage. */
+async function perform<T>(engine: ThinMetadata, device: DevicePort, operation: () => T): Promise<T> {
+  for (;;) {
+    try {
+      return operation();
+    } catch (error) {
+      // A missing block is the engine's way of asking for it.
+      if (!(error instanceof MetadataFault)) throw error;
+      const { fault } = error;
+      if (fault.kind === "damaged") {
+        throw new UserError(
+          `Metadata block ${fault.block} is damaged: ${fault.reason}. Repair it with thin_repair.`,
+        );
+      }
+      if (fault.kind !== "missing") throw error;
+      const bytes = await readBlock(device, fault.block);
+      if (bytes === undefined) throw new UserError(`Metadata block ${fault.block} cannot be read.`);
+      engine.supply(fault.block, bytes);
+    }
+  }
+}
+
+async function readBlock(device: DevicePort, block: MetadataBlock): Promise<Uint8Array | undefined> {
+  if ((block + 1) * metadataBlockSizeBytes > device.sizeBytes) return undefined;
+  const bytes = new Uint8Array(metadataBlockSizeBytes);
+  try {
+    await requireOk("reading", (done) => device.read(bytes, block * metadataBlockSizeBytes, done));
+    return bytes;
+  } catch (error) {
+    // An unreadable block is a finding of the walk that asked for it.
+    if (error instanceof UserError) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,260 @@
+/** For tests: a whole pool in memory, driven from outside one drain at a time. No file, no socket, no real time. */
+import { assemblePool } from "../actors/assemble.ts";
+import type { AdminCommand, AdminResult } from "../actors/admin_command.ts";
+import type { BioKind, RequestDone, VolumeRequest } from "../actors/bio.ts";
+import type { JournalPort } from "../actors/catalogue_journal.ts";
+import type { Actor, Address } from "../actors/kernel/address.ts";
+import { Kernel } from "../actors/kernel/kernel.ts";
+import type { ClockPort, SchedulerPolicy } from "../actors/kernel/ports.ts";
+import type { Steps } from "../actors/kernel/task.ts";
+import type { PoolNotice, PoolStub } from "../actors/pool_messages.ts";
+import type { ThinVolumeMessage } from "../actors/thin_volume.ts";
+import { settleCatalogue } from "../storage/catalog.ts";
+import { lineOfSnapshot, readJournal } from "../storage/catalog_journal.ts";
+import { MemoryDevice } from "../storage/device/memory_device.ts";
+import { type DevicePort, type IoDone, ioOk } from "../storage/device/port.ts";
+import { metadataBlockSizeBytes } from "../storage/ids.ts";
+import { ThinMetadata } from "../storage/thin_metadata.ts";
+
+/** A clock that moves only when told. */
+export class ManualClock implements ClockPort {
+  nowMs = 0;
+  #alarm: { readonly atMs: number; readonly ring: () => void } | undefined;
+  #yielded: (() => void)[] = [];
+
+  now(): number {
+    return this.nowMs;
+  }
+
+  setAlarm(atMs: number, ring: () => void): void {
+    this.#alarm = { atMs, ring };
+  }
+
+  clearAlarm(): void {
+    this.#alarm = undefined;
+  }
+
+  yield(run: () => void): void {
+    this.#yielded.push(run);
+  }
+
+  wallTime(): string {
+    return "2026-01-01T00:00:00.000Z";
+  }
+
+  /** Runs what the kernel put off, until there is none. */
+  runYielded(): void {
+    for (let run = this.#yielded.shift(); run !== undefined; run = this.#yielded.shift()) run();
+  }
+
+  /** Jumps ahead, ringing the alarm if it falls due. */
+  advance(ms: number): void {
+    this.nowMs += ms;
+    const alarm = this.#alarm;
+    if (alarm === undefined || alarm.atMs > this.nowMs) return;
+    this.#alarm = undefined;
+    alarm.ring();
+  }
+}
+
+/** A journal in memory, whose operations end when the drain that asked for them is over. */
+export class MemoryJournal implements JournalPort {
+  text: string;
+  #lineLengthLast = 0;
+  readonly pending: (() => void)[] = [];
+
+  constructor(text: string) {
+    this.text = text;
+  }
+
+  append(line: string, done: IoDone): void {
+    this.text += line;
+    this.#lineLengthLast = line.length;
+    this.pending.push(() => done(ioOk));
+  }
+
+  retract(done: IoDone): void {
+    this.text = this.text.slice(0, this.text.length - this.#lineLengthLast);
+    this.pending.push(() => done(ioOk));
+  }
+}
+
+/** What a pool in memory is made of; kept across a restart. */
+export interface TestingFiles {
+  readonly data: DevicePort;
+  readonly metadata: DevicePort;
+  readonly journal: MemoryJournal;
+}
+
+export const testingBlockSizeBytes = 65536;
+
+/** The files of a new pool. */
+export function makeTestingFiles(dataBlocks = 64, metadataBlocks = 512): TestingFiles {
+  const metadata = new MemoryDevice(metadataBlocks * metadataBlockSizeBytes);
+  const geometry = { metadataBlocks, dataBlocks, dataBlockSizeSectors: testingBlockSizeBytes / 512 };
+  for (const { block, bytes } of ThinMetadata.format(geometry)) {
+    metadata.write(bytes, block * metadataBlockSizeBytes);
+  }
+  const settings = { blockSizeBytes: testingBlockSizeBytes, metadataPath: "m", dataPath: "d" };
+  const journal = new MemoryJournal(
+    lineOfSnapshot({ transactionId: 0n, settings, nextThinId: 1, volumes: [] }),
+  );
+  return { data: new MemoryDevice(dataBlocks * testingBlockSizeBytes), metadata, journal };
+}
+
+/** An open pool in memory. */
+export class TestingPool {
+  readonly clock = new ManualClock();
+  readonly kernel: Kernel;
+  readonly pool: PoolStub;
+  readonly files: TestingFiles;
+  readonly logged: string[] = [];
+  readonly #client: Address<RequestDone | PoolNotice>;
+  readonly #received: (RequestDone | PoolNotice)[] = [];
+  #uidLast = 0;
+
+  constructor(
+    files: TestingFiles,
+    options: { readonly policy?: SchedulerPolicy; readonly readOnly?: boolean } = {},
+  ) {
+    this.files = files;
+    const { policy, readOnly = false } = options;
+    this.kernel = new Kernel({ clock: this.clock, ...(policy === undefined ? {} : { policy }) });
+    const superblock = new Uint8Array(metadataBlockSizeBytes);
+    files.metadata.read(superblock, 0, () => {});
+    const deviceBlocks = files.metadata.sizeBytes / metadataBlockSizeBytes;
+    const engine = ThinMetadata.open(superblock, { cacheBlocks: 256, deviceBlocks, readOnly });
+    const { catalogue } = settleCatalogue(readJournal(files.journal.text), engine.transactionId);
+    this.pool = assemblePool(this.kernel, {
+      ...files,
+      catalogue,
+      engine,
+      readOnly,
+      newUid: () => `uid${++this.#uidLast}-${this.kernel.deliveries}`,
+      log: (sentence) => this.logged.push(sentence),
+    });
+    const received = this.#received;
+    this.#client = this.kernel.spawn("client", 65536, () => new Client(received));
+    const started = this.ask(this.pool.start());
+    if (started.kind === "refused") throw new Error(started.reason);
+  }
+
+  /** Runs until nothing happens any more. */
+  drain(): void {
+    for (;;) {
+      this.kernel.run();
+      this.clock.runYielded();
+      const done = this.files.journal.pending.shift();
+      if (done === undefined) return;
+      done();
+    }
+  }
+
+  /** Runs steps to their end. */
+  ask<T>(steps: Steps<T>): T {
+    const answers: T[] = [];
+    this.kernel.start("test", collect(steps, answers));
+    this.drain();
+    if (answers.length === 0) {
+      throw new Error(`no answer; in flight: ${this.kernel.tasksInFlight().join("; ")}`);
+    }
+    return answers[0]!;
+  }
+
+  admin(command: AdminCommand): AdminResult {
+    return this.ask(this.pool.admin(command));
+  }
+
+  /** Attaches to a volume. */
+  attach(name: string): TestingVolume {
+    this.kernel.tell(this.pool.address, { type: "attach", name, client: this.#client });
+    this.drain();
+    const notice = this.#received.pop();
+    if (notice?.type !== "attached") throw new Error(`not attached: ${notice?.type}`);
+    return new TestingVolume(this, notice.volume, notice.info.uid, this.#client, this.#received);
+  }
+}
+
+/** A volume as one client sees it. */
+export class TestingVolume {
+  constructor(
+    readonly pool: TestingPool,
+    readonly address: Address<ThinVolumeMessage>,
+    readonly uid: string,
+    readonly client: Address<RequestDone | PoolNotice>,
+    readonly received: (RequestDone | PoolNotice)[],
+  ) {}
+
+  /** Submits a request without running anything. */
+  submit(
+    kind: BioKind,
+    offsetBytes: number,
+    lengthBytes: number,
+    more: Partial<Pick<VolumeRequest, "data" | "fua" | "noHole" | "fastZero">> = {},
+  ): VolumeRequest {
+    const request: VolumeRequest = {
+      kind,
+      offsetBytes,
+      lengthBytes,
+      data: more.data ?? (kind === "read" ? new Uint8Array(lengthBytes).fill(0xee) : new Uint8Array(0)),
+      fua: more.fua ?? false,
+      noHole: more.noHole ?? false,
+      fastZero: more.fastZero ?? false,
+      client: this.client,
+      status: "ok",
+      holes: new Uint8Array(0),
+    };
+    this.pool.kernel.tell(this.address, { type: "submit", request });
+    return request;
+  }
+
+  /** Submits a request and runs until it is done. */
+  perform(...args: Parameters<TestingVolume["submit"]>): VolumeRequest {
+    const request = this.submit(...args);
+    this.pool.drain();
+    if (!this.isDone(request)) {
+      throw new Error(`not done; in flight: ${this.pool.kernel.tasksInFlight().join("; ")}`);
+    }
+    return request;
+  }
+
+  isDone(request: VolumeRequest): boolean {
+    return this.received.some((message) => message.type === "requestDone" && message.request === request);
+  }
+
+  write(
+    offsetBytes: number,
+    data: Uint8Array,
+    more: Parameters<TestingVolume["submit"]>[3] = {},
+  ): VolumeRequest {
+    return this.perform("write", offsetBytes, data.length, { ...more, data });
+  }
+
+  /** The bytes there; throws if the read fails. */
+  read(offsetBytes: number, lengthBytes: number): Uint8Array {
+    const request = this.perform("read", offsetBytes, lengthBytes);
+    if (request.status !== "ok") throw new Error(`reading failed: ${request.status}`);
+    return request.data;
+  }
+
+  detach(): void {
+    this.pool.kernel.tell(this.pool.pool.address, { type: "detach", uid: this.uid, client: this.client });
+    this.pool.drain();
+  }
+}
+
+class Client implements Actor<RequestDone | PoolNotice> {
+  readonly #received: (RequestDone | PoolNotice)[];
+
+  constructor(received: (RequestDone | PoolNotice)[]) {
+    this.#received = received;
+  }
+
+  receive(message: RequestDone | PoolNotice): void {
+    this.#received.push(message);
+  }
+}
+
+function* collect<T>(steps: Steps<T>, answers: T[]): Steps<void> {
+  answers.push(yield* steps);
+}
