@@ -1,0 +1,289 @@
+/**
+ * Listening sockets and clients' sockets: the only place where the server's bytes meet Deno. Completions become
+ * messages here; addresses are read and printed here too.
+ */
+import { UsageError, UserError } from "../../storage/errors.ts";
+import type { Address } from "../kernel/address.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import type { Connected } from "../nbd_messages.ts";
+import type { AcceptPort, SocketNotice, SocketPort } from "../socket_port.ts";
+
+/** Where to listen. */
+export type ListenAddress =
+  | { readonly transport: "tcp"; readonly hostname: string; readonly port: number }
+  | { readonly transport: "unix"; readonly path: string };
+
+/** Longest path of a Unix socket, bytes: `sun_path` of unix(7) less its final NUL. */
+export const socketPathMaxBytes = 107;
+
+/** Milliseconds until accepting is tried again when the system has no descriptor to spare. */
+const acceptAgainMs = 100;
+
+const usage = "use tcp:HOST:PORT or unix:PATH, as in tcp:127.0.0.1:10809";
+
+/** Reads `tcp:HOST:PORT` (an IPv6 HOST in brackets) or `unix:PATH`; throws `UsageError`. */
+export function parseListenAddress(text: string): ListenAddress {
+  if (text.startsWith("unix:")) {
+    const path = text.slice("unix:".length);
+    if (path === "" || path.includes("\0")) throw badAddress(text, "it names no path");
+    return { transport: "unix", path };
+  }
+  if (!text.startsWith("tcp:")) throw badAddress(text, "it begins with neither tcp: nor unix:");
+  const parts = /^(?:\[([0-9A-Fa-f:.%a-z]+)\]|([^:[\]\s]+)):([0-9]{1,5})$/.exec(text.slice("tcp:".length));
+  const hostname = parts?.[1] ?? parts?.[2];
+  const port = Number(parts?.[3]);
+  if (hostname === undefined) throw badAddress(text, "it has no host and port");
+  if (port > 65535) throw badAddress(text, "a port is at most 65535");
+  return { transport: "tcp", hostname, port };
+}
+
+function badAddress(text: string, reason: string): UsageError {
+  return new UsageError(`Can not listen on ${JSON.stringify(text)}: ${reason}; ${usage}`);
+}
+
+/** The URL under which clients reach the socket's default export. */
+export function nbdUrl(address: ListenAddress): string {
+  if (address.transport === "unix") {
+    return `nbd+unix:///?socket=${address.path.split("/").map(encodeURIComponent).join("/")}`;
+  }
+  const host = address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname;
+  return `nbd://${host}:${address.port}`;
+}
+
+/** The line that tells where the server listens. */
+export function listeningLine(address: ListenAddress): string {
+  return `listening ${nbdUrl(address)}`;
+}
+
+/** A bound socket. It takes clients from `start` to `stop`. */
+export class ListeningSocket implements AcceptPort {
+  /** Where it is bound: the port is the real one. */
+  readonly address: ListenAddress;
+  readonly #listener: Deno.Listener;
+  readonly #clients = new Set<ClientSocket>();
+  #stopped = false;
+
+  private constructor(address: ListenAddress, listener: Deno.Listener) {
+    this.address = address;
+    this.#listener = listener;
+  }
+
+  /** Binds. A Unix socket that nobody answers on any more is replaced. Throws `UserError` if it can not be. */
+  static async open(address: ListenAddress): Promise<ListeningSocket> {
+    if (address.transport === "unix") {
+      return new ListeningSocket(address, await listenOnPath(address.path));
+    }
+    try {
+      const listener = Deno.listen({ hostname: address.hostname, port: address.port });
+      const { hostname, port } = listener.addr as Deno.NetAddr;
+      return new ListeningSocket({ transport: "tcp", hostname, port }, listener);
+    } catch (error) {
+      throw cannotListen(nbdUrl(address), error);
+    }
+  }
+
+  /** Tells `listener` about each client from now on. */
+  start(kernel: Kernel, listener: Address<Connected>): void {
+    this.#acceptAll(kernel, listener);
+  }
+
+  stop(): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    // Deno removes the file of a Unix socket with it.
+    this.#listener.close();
+  }
+
+  /** For a kernel that has stopped and tells nobody to close: closes the clients' sockets too. */
+  closeAll(): void {
+    this.stop();
+    for (const client of this.#clients) client.close();
+  }
+
+  async #acceptAll(kernel: Kernel, listener: Address<Connected>): Promise<void> {
+    while (!this.#stopped) {
+      const conn = await this.#accept();
+      if (conn === undefined) continue;
+      const client = new ClientSocket(kernel, conn, this.#peerOf(conn), () => this.#clients.delete(client));
+      this.#clients.add(client);
+      kernel.post(listener, { type: "connected", socket: client });
+    }
+  }
+
+  /** The next client; undefined if it was gone before it was accepted, or there was no descriptor for it. */
+  async #accept(): Promise<Deno.Conn | undefined> {
+    try {
+      const conn = await this.#listener.accept();
+      if (this.address.transport === "tcp") {
+        const tcp = conn as Deno.TcpConn;
+        tcp.setNoDelay();
+        tcp.setKeepAlive();
+      }
+      return conn;
+    } catch {
+      // Closing the socket ends here too. For all else, the remedy is to try again, after a while.
+      if (!this.#stopped) await new Promise((resolve) => setTimeout(resolve, acceptAgainMs));
+      return undefined;
+    }
+  }
+
+  #peerOf(conn: Deno.Conn): string {
+    if (this.address.transport === "unix") return `a client of ${this.address.path}`;
+    const { hostname, port } = conn.remoteAddr as Deno.NetAddr;
+    return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
+  }
+}
+
+async function listenOnPath(path: string): Promise<Deno.Listener> {
+  if (new TextEncoder().encode(path).length > socketPathMaxBytes) {
+    throw new UserError(
+      `Can not listen on the socket ${path}: its path is longer than ${socketPathMaxBytes} bytes. Choose a shorter one.`,
+    );
+  }
+  try {
+    return bindPath(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AddrInUse)) throw cannotListen(`the socket ${path}`, error);
+  }
+  if (!Deno.lstatSync(path).isSocket) {
+    throw new UserError(
+      `Can not listen on the socket ${path}: a file of that name exists. Choose another path.`,
+    );
+  }
+  if (await answers(path)) {
+    throw new UserError(
+      `Can not listen on the socket ${path}: another server answers on it. Stop that one first.`,
+    );
+  }
+  try {
+    Deno.removeSync(path);
+    return bindPath(path);
+  } catch (error) {
+    throw cannotListen(`the socket ${path}`, error);
+  }
+}
+
+/** Binds with mode 0600: from the start if we may set the umask, else before anybody is accepted. */
+function bindPath(path: string): Deno.Listener {
+  const maySetUmask = Deno.permissions.querySync({ name: "sys", kind: "umask" }).state === "granted";
+  const umaskBefore = maySetUmask ? Deno.umask(0o177) : 0;
+  try {
+    const listener = Deno.listen({ transport: "unix", path });
+    Deno.chmodSync(path, 0o600);
+    return listener;
+  } finally {
+    if (maySetUmask) Deno.umask(umaskBefore);
+  }
+}
+
+/** Whether a server listens on the socket. One without leave to look counts as one that does. */
+async function answers(path: string): Promise<boolean> {
+  try {
+    (await Deno.connect({ transport: "unix", path })).close();
+    return true;
+  } catch (error) {
+    return !(error instanceof Deno.errors.ConnectionRefused || error instanceof Deno.errors.NotFound);
+  }
+}
+
+function cannotListen(where: string, error: unknown): UserError {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new UserError(`Can not listen on ${where}: ${reason}. Choose another address with --listen.`);
+}
+
+/** One client's socket. A read and a send may be under way; when both have ended after a close, that is told. */
+class ClientSocket implements SocketPort {
+  readonly peer: string;
+  sentBytes = 0;
+  readonly #kernel: Kernel;
+  readonly #conn: Deno.Conn;
+  readonly #forget: () => void;
+  #owner: Address<SocketNotice> | undefined;
+  #reading = false;
+  #sending = false;
+  #closing = false;
+  #reason: string | undefined;
+
+  constructor(kernel: Kernel, conn: Deno.Conn, peer: string, forget: () => void) {
+    this.#kernel = kernel;
+    this.#conn = conn;
+    this.peer = peer;
+    this.#forget = forget;
+  }
+
+  open(owner: Address<SocketNotice>): void {
+    this.#owner = owner;
+  }
+
+  read(buffer: Uint8Array): void {
+    if (this.#closing) return;
+    this.#reading = true;
+    this.#read(buffer);
+  }
+
+  send(pieces: readonly Uint8Array[]): void {
+    if (this.#closing) return;
+    this.#sending = true;
+    this.#send(pieces);
+  }
+
+  close(): void {
+    if (this.#closing) return;
+    this.#closing = true;
+    this.#conn.close();
+    this.#forget();
+    this.#tellClosed();
+  }
+
+  async #read(buffer: Uint8Array): Promise<void> {
+    let count: number | null = null;
+    try {
+      count = await this.#conn.read(buffer);
+      this.#reading = false;
+    } catch (error) {
+      this.#reading = false;
+      return this.#broken(error);
+    }
+    if (this.#closing) return this.#tellClosed();
+    this.#tell(count === null ? { type: "ended" } : { type: "received", bytes: buffer.subarray(0, count) });
+  }
+
+  async #send(pieces: readonly Uint8Array[]): Promise<void> {
+    try {
+      for (const piece of pieces) await this.#write(piece);
+      this.#sending = false;
+    } catch (error) {
+      this.#sending = false;
+      return this.#broken(error);
+    }
+    if (this.#closing) return this.#tellClosed();
+    this.#tell({ type: "sent" });
+  }
+
+  async #write(piece: Uint8Array): Promise<void> {
+    let begin = await this.#conn.write(piece);
+    this.sentBytes += begin;
+    while (begin < piece.length) {
+      const count = await this.#conn.write(piece.subarray(begin));
+      this.sentBytes += count;
+      begin += count;
+    }
+  }
+
+  /** The client is gone, or `close` interrupted what was under way. */
+  #broken(error: unknown): void {
+    if (this.#closing) return this.#tellClosed();
+    this.#reason = error instanceof Error ? error.message : String(error);
+    this.close();
+  }
+
+  #tellClosed(): void {
+    if (this.#reading || this.#sending) return;
+    this.#tell(this.#reason === undefined ? { type: "closed" } : { type: "closed", reason: this.#reason });
+  }
+
+  #tell(notice: SocketNotice): void {
+    // A client that was refused has no owner.
+    if (this.#owner !== undefined) this.#kernel.post(this.#owner, notice);
+  }
+}

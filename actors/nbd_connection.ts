@@ -1,0 +1,354 @@
+/**
+ * NbdConnection: one client, from its greeting to its last reply.
+ *
+ * Owns: the socket, the handshake, what was received and not yet parsed, the replies not yet sent, and the credits
+ * of its requests. It reads the socket only when all that came is parsed, and stops parsing in front of a request
+ * without credit: a client that sends too much, or does not read, stalls itself and nobody else. All replies that
+ * one drain of the kernel produced go out with one send.
+ *
+ *   handshake --> transmission --> shuttingDown --> finishing --> closing --> left
+ *
+ * Phases are only ever left to the right, and any may be skipped. It leaves when the socket has said its last
+ * word, the volume has nothing of it, the pool has heard that it detached, and the listener has forgotten it; then
+ * nobody can send to it any more.
+ *
+ * Failure policy: a client that breaks the protocol is logged and closed, after the replies it is owed.
+ */
+import { assert, unreachable } from "../storage/assert.ts";
+import { OutputQueue } from "../storage/nbd/output_queue.ts";
+import { quoted } from "../storage/nbd/option.ts";
+import type { Actor, Address } from "./kernel/address.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import type { Timer } from "./kernel/timers.ts";
+import { handshakeMs, stalledSendMs } from "./limits.ts";
+import { type Attached, type HandshakeStep, NbdHandshake, type PoolAnswer } from "./nbd_handshake.ts";
+import type { NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
+import { ReceiveBuffers } from "./nbd_receive.ts";
+import { ClientRequest } from "./nbd_request.ts";
+import { NbdTransmission, type ParseEnd } from "./nbd_transmission.ts";
+import type { PoolMessage } from "./pool_messages.ts";
+import type { LogPort, SocketPort } from "./socket_port.ts";
+
+/** What a connection works with. */
+export interface ConnectionPeers {
+  readonly socket: SocketPort;
+  readonly pool: Address<PoolMessage>;
+  readonly listener: Address<NbdListenerMessage>;
+  readonly log: LogPort;
+}
+
+/**
+ * handshake: options, one at a time. transmission: requests. shuttingDown: the export or the server is going;
+ * requests in flight are answered, later ones refused. finishing: nothing more is read; replies are sent.
+ * closing: the socket is closed or being closed. left: the listener's answer is awaited.
+ */
+type Phase = "handshake" | "transmission" | "shuttingDown" | "finishing" | "closing" | "left";
+
+export class NbdConnection implements Actor<NbdConnectionMessage> {
+  readonly #kernel: Kernel;
+  readonly #self: Address<NbdConnectionMessage>;
+  readonly #peers: ConnectionPeers;
+  #phase: Phase = "handshake";
+  #socketClosed = false;
+
+  readonly #received = new ReceiveBuffers();
+  /** Received bytes wait to be parsed; no read is under way. */
+  #unparsed = false;
+
+  readonly #output = new OutputQueue();
+  #sending = false;
+  #drainAsked = false;
+  #stallTimer: Timer | undefined;
+  #sentBytesBefore = 0;
+
+  readonly #handshake: NbdHandshake;
+  #handshakeTimer: Timer | undefined;
+  /** The pool owes an answer. */
+  #questionOpen = false;
+  #attached: Attached | undefined;
+  #transmission: NbdTransmission | undefined;
+
+  constructor(kernel: Kernel, self: Address<NbdConnectionMessage>, peers: ConnectionPeers) {
+    this.#kernel = kernel;
+    this.#self = self;
+    this.#peers = peers;
+    this.#handshake = new NbdHandshake(this.#output);
+  }
+
+  receive(message: NbdConnectionMessage): void {
+    this.#handle(message);
+    this.#settle();
+  }
+
+  #handle(message: NbdConnectionMessage): void {
+    switch (message.type) {
+      case "begin":
+        return this.#begin();
+      case "received":
+        return this.#takeReceived(message.bytes);
+      case "requestDone":
+        assert(message.request instanceof ClientRequest, "a request of another connection");
+        return this.#requestDone(message.request);
+      case "drained":
+        this.#drainAsked = false;
+        return this.#send();
+      case "sent":
+        return this.#sent();
+      case "lent":
+        return this.#lent(message.bytes);
+      case "ended":
+        return this.#finish();
+      case "closed":
+        this.#socketClosed = true;
+        return this.#close();
+      case "attached":
+      case "described":
+      case "unknownExport":
+      case "exports":
+        return this.#answered(message);
+      case "exportResized":
+        if (message.uid === this.#attached?.info.uid) this.#transmission?.resize(message.sizeBytes);
+        return;
+      case "exportGone":
+        if (message.uid === this.#attached?.info.uid) this.#shutDown();
+        return;
+      case "drain":
+        return this.#shutDown();
+      case "abort":
+        return this.#close();
+      case "handshakeDeadline":
+        if (this.#phase === "handshake") this.#giveUp("it attached to no export in the time it has for that");
+        return;
+      case "stallCheck":
+        return this.#checkStall();
+      case "left":
+        return this.#kernel.retire(this.#self);
+      default:
+        return unreachable(message);
+    }
+  }
+
+  #begin(): void {
+    this.#peers.socket.open(this.#self);
+    this.#handshakeTimer = this.#kernel.tellLater(handshakeMs, this.#self, { type: "handshakeDeadline" });
+    this.#send();
+    this.#read();
+  }
+
+  // What comes in.
+
+  #read(): void {
+    this.#unparsed = false;
+    this.#peers.socket.read(this.#received.next());
+  }
+
+  #takeReceived(bytes: Uint8Array): void {
+    if (this.#phase === "handshake") this.#handshake.push(bytes);
+    else if (this.#transmission !== undefined && !this.#isReadingOver()) this.#transmission.push(bytes);
+    else return;
+    this.#unparsed = true;
+    this.#parse();
+  }
+
+  #isReadingOver(): boolean {
+    return this.#phase === "finishing" || this.#phase === "closing" || this.#phase === "left";
+  }
+
+  /** Goes on with what was received, if anything. */
+  #parse(): void {
+    while (this.#unparsed && this.#phase === "handshake") {
+      if (this.#sending || this.#questionOpen) return;
+      this.#takeStep(this.#handshake.next());
+    }
+    if (this.#unparsed && this.#transmission !== undefined) this.#parsed(this.#transmission.parse());
+  }
+
+  #takeStep(step: HandshakeStep): void {
+    switch (step.kind) {
+      case "needBytes":
+        return this.#read();
+      case "answered":
+        return this.#send();
+      case "ask":
+        this.#questionOpen = true;
+        return this.#kernel.tell(this.#peers.pool, { ...step.question, client: this.#self });
+      case "transmission":
+        return this.#beginTransmission(step.attached);
+      case "end":
+        this.#send();
+        if (step.reason !== undefined) this.#logClosing(step.reason);
+        return this.#finish();
+      default:
+        return unreachable(step);
+    }
+  }
+
+  #answered(answer: PoolAnswer): void {
+    assert(this.#questionOpen, "the pool answered what was not asked");
+    this.#questionOpen = false;
+    if (this.#phase === "handshake") {
+      this.#takeStep(this.#handshake.answer(answer));
+      this.#parse();
+    } else if (answer.type === "attached") {
+      // The client left while the pool attached it; settling detaches again.
+      this.#attached = answer;
+    }
+  }
+
+  #beginTransmission(attached: Attached): void {
+    this.#cancelTimers();
+    this.#phase = "transmission";
+    this.#attached = attached;
+    this.#transmission = new NbdTransmission(
+      {
+        kernel: this.#kernel,
+        connection: this.#self,
+        listener: this.#peers.listener,
+        received: this.#received,
+        output: this.#output,
+      },
+      attached,
+      this.#handshake.structured,
+    );
+    this.#transmission.push(this.#handshake.takeSurplus());
+    this.#peers.log(`${this.#peers.socket.peer} attached to ${quoted(attached.info.name)}`);
+    this.#send();
+  }
+
+  #parsed(end: ParseEnd): void {
+    if (this.#output.pendingBytes > 0) this.#sendWhenIdle();
+    switch (end) {
+      case "needBytes":
+        return this.#read();
+      case "blocked":
+        return;
+      case "disconnect":
+        return this.#finish();
+      case "violation":
+        this.#logClosing(this.#transmission?.violation ?? "");
+        return this.#finish();
+      default:
+        return unreachable(end);
+    }
+  }
+
+  #lent(bytes: number): void {
+    // A connection that is leaving gives back all it was lent by leaving.
+    if (this.#transmission === undefined || this.#isReadingOver()) return;
+    const isBlocked = this.#unparsed;
+    const end = this.#transmission.lent(bytes, isBlocked);
+    if (isBlocked) this.#parsed(end);
+  }
+
+  // What goes out.
+
+  #requestDone(request: ClientRequest): void {
+    assert(this.#transmission !== undefined, "a request ended before transmission");
+    const answer = this.#phase !== "closing";
+    this.#transmission.done(request, answer);
+    if (!answer) return;
+    this.#sendWhenIdle();
+    this.#parse();
+  }
+
+  #sendWhenIdle(): void {
+    if (this.#drainAsked) return;
+    this.#drainAsked = true;
+    this.#kernel.whenIdle(this.#self, { type: "drained" });
+  }
+
+  #send(): void {
+    if (this.#sending || this.#phase === "closing") return;
+    const pieces = this.#output.take();
+    if (pieces.length === 0) return;
+    this.#sending = true;
+    this.#transmission?.batchTaken();
+    if (this.#stallTimer === undefined) this.#watchStall();
+    this.#peers.socket.send(pieces);
+  }
+
+  #sent(): void {
+    this.#sending = false;
+    if (this.#phase === "closing") return;
+    this.#output.recycle();
+    this.#transmission?.batchSent();
+    this.#send();
+    this.#parse();
+  }
+
+  /** Looks again after a while; costs a busy connection one timer a minute, and an idle one none. */
+  #watchStall(): void {
+    this.#sentBytesBefore = this.#peers.socket.sentBytes;
+    this.#stallTimer = this.#kernel.tellLater(stalledSendMs, this.#self, { type: "stallCheck" });
+  }
+
+  #checkStall(): void {
+    this.#stallTimer = undefined;
+    if (!this.#sending || this.#phase === "closing" || this.#phase === "left") return;
+    if (this.#peers.socket.sentBytes === this.#sentBytesBefore) this.#giveUp("it does not read its replies");
+    else this.#watchStall();
+  }
+
+  // The end.
+
+  /** The export or the server is going: nothing more is submitted. */
+  #shutDown(): void {
+    if (this.#phase === "handshake") return this.#finish();
+    if (this.#phase !== "transmission") return;
+    this.#phase = "shuttingDown";
+    this.#transmission?.shutDown();
+  }
+
+  /** Reads nothing more; what is in flight is answered. */
+  #finish(): void {
+    if (this.#isReadingOver()) return;
+    this.#phase = "finishing";
+    this.#unparsed = false;
+  }
+
+  #giveUp(reason: string): void {
+    this.#logClosing(reason);
+    this.#close();
+  }
+
+  #close(): void {
+    if (this.#phase === "closing" || this.#phase === "left") return;
+    this.#phase = "closing";
+    this.#unparsed = false;
+    this.#cancelTimers();
+    if (!this.#socketClosed) this.#peers.socket.close();
+  }
+
+  /** Takes the next step towards the end, if it is due. */
+  #settle(): void {
+    if (this.#phase === "handshake" || this.#phase === "transmission" || this.#phase === "left") return;
+    if (this.#transmission !== undefined && this.#transmission.inFlight > 0) return;
+    if (this.#attached !== undefined) this.#detach(this.#attached);
+    if (this.#phase !== "closing" && !this.#sending && this.#output.pendingBytes === 0) this.#close();
+    if (this.#phase !== "closing" || !this.#socketClosed || this.#questionOpen || this.#drainAsked) return;
+    this.#phase = "left";
+    this.#kernel.tell(this.#peers.listener, { type: "leave", connection: this.#self });
+  }
+
+  /**
+   * Tells the pool, and asks it something: its answer comes behind whatever it sent before it heard of this, so
+   * that nothing of the pool's is on the way to a connection that has left.
+   */
+  #detach(attached: Attached): void {
+    this.#attached = undefined;
+    this.#kernel.tell(this.#peers.pool, { type: "detach", uid: attached.info.uid, client: this.#self });
+    this.#kernel.tell(this.#peers.pool, { type: "describe", name: "", client: this.#self });
+    this.#questionOpen = true;
+    this.#peers.log(`${this.#peers.socket.peer} left ${quoted(attached.info.name)}`);
+  }
+
+  #cancelTimers(): void {
+    if (this.#handshakeTimer !== undefined) this.#kernel.cancelTimer(this.#handshakeTimer);
+    if (this.#stallTimer !== undefined) this.#kernel.cancelTimer(this.#stallTimer);
+    this.#handshakeTimer = this.#stallTimer = undefined;
+  }
+
+  #logClosing(reason: string): void {
+    this.#peers.log(`closing the connection from ${this.#peers.socket.peer}: ${reason}`);
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * NbdListener: all clients of all addresses.
+ *
+ * Owns: who is connected, the cap on that, and the payload bytes that connections may borrow above their own. It
+ * lends first come, first served, so that a large request gets its turn; small ones are not behind it, as they
+ * need no more than a connection's own bytes.
+ *
+ * Failure policy: a client above the cap is closed at once. When the server stops, clients have `drainMs` to take
+ * their replies; then their sockets are closed.
+ */
+import { assert, present, unreachable } from "../storage/assert.ts";
+import type { Actor, Address } from "./kernel/address.ts";
+import { unasked } from "./kernel/address.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import { ask, type Steps } from "./kernel/task.ts";
+import type { Timer } from "./kernel/timers.ts";
+import { borrowedBytesMax, connectionsMax, drainMs, mailboxMax } from "./limits.ts";
+import { NbdConnection } from "./nbd_connection.ts";
+import type { Borrow, NbdConnectionMessage, NbdListenerMessage, StopListening } from "./nbd_messages.ts";
+import type { PoolMessage } from "./pool_messages.ts";
+import type { AcceptPort, LogPort, SocketPort } from "./socket_port.ts";
+
+/** The stubs of the listener. */
+export class NbdListenerStub {
+  constructor(readonly address: Address<NbdListenerMessage>) {}
+
+  *stop(): Steps<"stopped"> {
+    const request: StopListening = { type: "stop", replyTo: unasked };
+    return yield* ask(this.address, request);
+  }
+}
+
+/** What a listener works with. */
+export interface ListenerPeers {
+  readonly pool: Address<PoolMessage>;
+  /** Where clients arrive. The edge sends `connected` for each of them. */
+  readonly accepts: readonly AcceptPort[];
+  readonly log: LogPort;
+}
+
+interface Client {
+  lentBytes: number;
+}
+
+export class NbdListener implements Actor<NbdListenerMessage> {
+  readonly #kernel: Kernel;
+  readonly #self: Address<NbdListenerMessage>;
+  readonly #peers: ListenerPeers;
+  readonly #clients = new Map<Address<NbdConnectionMessage>, Client>();
+  #connectionsMade = 0;
+  /** Refusals are logged once until there is room again. */
+  #isFull = false;
+  #lentBytes = 0;
+  #borrowers: Borrow[] = [];
+  #stopping: StopListening | undefined;
+  #stopped = false;
+  #drainTimer: Timer | undefined;
+
+  constructor(kernel: Kernel, self: Address<NbdListenerMessage>, peers: ListenerPeers) {
+    this.#kernel = kernel;
+    this.#self = self;
+    this.#peers = peers;
+  }
+
+  receive(message: NbdListenerMessage): void {
+    switch (message.type) {
+      case "connected":
+        return this.#connect(message.socket);
+      case "borrow":
+        this.#borrowers.push(message);
+        return this.#lend();
+      case "giveBack":
+        this.#takeBack(this.#client(message.connection), message.bytes);
+        return this.#lend();
+      case "leave":
+        return this.#leave(message.connection);
+      case "stop":
+        return this.#stop(message);
+      case "drainDeadline":
+        this.#drainTimer = undefined;
+        for (const connection of this.#clients.keys()) this.#kernel.tell(connection, { type: "abort" });
+        return this.#answerStop();
+      default:
+        return unreachable(message);
+    }
+  }
+
+  #connect(socket: SocketPort): void {
+    if (this.#stopping !== undefined) return socket.close();
+    if (this.#clients.size === connectionsMax) {
+      if (!this.#isFull) this.#peers.log(`refused ${socket.peer}: as many clients as allowed are connected`);
+      this.#isFull = true;
+      return socket.close();
+    }
+    this.#connectionsMade += 1;
+    const name = `nbd connection ${this.#connectionsMade}`;
+    const { pool, log } = this.#peers;
+    const connection = this.#kernel.spawn<NbdConnectionMessage>(
+      name,
+      mailboxMax,
+      (self) => new NbdConnection(this.#kernel, self, { socket, pool, listener: this.#self, log }),
+    );
+    this.#clients.set(connection, { lentBytes: 0 });
+    this.#kernel.tell(connection, { type: "begin" });
+  }
+
+  #leave(connection: Address<NbdConnectionMessage>): void {
+    const client = this.#client(connection);
+    this.#borrowers = this.#borrowers.filter((borrow) => borrow.connection !== connection);
+    this.#takeBack(client, client.lentBytes);
+    this.#clients.delete(connection);
+    this.#isFull = false;
+    this.#kernel.tell(connection, { type: "left" });
+    this.#lend();
+    if (this.#clients.size === 0) this.#answerStop();
+  }
+
+  #lend(): void {
+    for (let next = this.#borrowers[0]; next !== undefined; next = this.#borrowers[0]) {
+      if (this.#lentBytes + next.bytes > borrowedBytesMax) return;
+      this.#borrowers.shift();
+      this.#lentBytes += next.bytes;
+      this.#client(next.connection).lentBytes += next.bytes;
+      this.#kernel.tell(next.connection, { type: "lent", bytes: next.bytes });
+    }
+  }
+
+  #takeBack(client: Client, bytes: number): void {
+    client.lentBytes -= bytes;
+    this.#lentBytes -= bytes;
+    assert(client.lentBytes >= 0 && this.#lentBytes >= 0, "more was given back than lent");
+  }
+
+  #stop(message: StopListening): void {
+    assert(this.#stopping === undefined, "the listener was stopped twice");
+    this.#stopping = message;
+    for (const accept of this.#peers.accepts) accept.stop();
+    if (this.#clients.size === 0) return this.#answerStop();
+    for (const connection of this.#clients.keys()) this.#kernel.tell(connection, { type: "drain" });
+    this.#drainTimer = this.#kernel.tellLater(drainMs, this.#self, { type: "drainDeadline" });
+  }
+
+  /** The last client has left, or their time is up. */
+  #answerStop(): void {
+    if (this.#stopping === undefined || this.#stopped) return;
+    this.#stopped = true;
+    if (this.#drainTimer !== undefined) this.#kernel.cancelTimer(this.#drainTimer);
+    this.#drainTimer = undefined;
+    this.#kernel.reply(this.#stopping, "stopped");
+  }
+
+  #client(connection: Address<NbdConnectionMessage>): Client {
+    return present(this.#clients.get(connection), "a message of a connection that has left");
+  }
+}

@@ -1,0 +1,97 @@
+/** The messages between the NBD listener, its connections and the edge; the actors are in nbd_listener.ts and nbd_connection.ts. */
+import type { RequestDone } from "./bio.ts";
+import type { Address, Message, Request } from "./kernel/address.ts";
+import type { PoolNotice } from "./pool_messages.ts";
+import type { SocketNotice, SocketPort } from "./socket_port.ts";
+
+/** From the edge: a client has arrived. */
+export interface Connected extends Message {
+  readonly type: "connected";
+  readonly socket: SocketPort;
+}
+
+/** From a connection: lend it payload bytes above its own; answered by `lent` when it is its turn. */
+export interface Borrow extends Message {
+  readonly type: "borrow";
+  readonly connection: Address<NbdConnectionMessage>;
+  readonly bytes: number;
+}
+
+/** From a connection: lent bytes are free again. */
+export interface GiveBack extends Message {
+  readonly type: "giveBack";
+  readonly connection: Address<NbdConnectionMessage>;
+  readonly bytes: number;
+}
+
+/** From a connection: it is done, and gives back what it was lent. Answered by `left`, the last word to it. */
+export interface Leave extends Message {
+  readonly type: "leave";
+  readonly connection: Address<NbdConnectionMessage>;
+}
+
+/** Take no new clients and let those that are there finish. Answered when they have, or after the deadline. */
+export interface StopListening extends Request<"stopped"> {
+  readonly type: "stop";
+}
+
+/** From the listener to itself: clients have had their time to finish. */
+export interface DrainDeadline extends Message {
+  readonly type: "drainDeadline";
+}
+
+export type NbdListenerMessage = Connected | Borrow | GiveBack | Leave | StopListening | DrainDeadline;
+
+/** From the listener, once: open the socket and greet the client. */
+export interface Begin extends Message {
+  readonly type: "begin";
+}
+
+/** From the listener: the bytes asked for. */
+export interface Lent extends Message {
+  readonly type: "lent";
+  readonly bytes: number;
+}
+
+/** From the listener: nobody knows this connection any more. */
+export interface Left extends Message {
+  readonly type: "left";
+}
+
+/** From the listener: the server is stopping; finish what is in flight and close. */
+export interface Drain extends Message {
+  readonly type: "drain";
+}
+
+/** From the listener: close the socket now. */
+export interface Abort extends Message {
+  readonly type: "abort";
+}
+
+/** From the connection to itself: nobody is busy, so no more replies are about to join those queued. */
+export interface Drained extends Message {
+  readonly type: "drained";
+}
+
+/** From the connection to itself: the client has had its time to attach. */
+export interface HandshakeDeadline extends Message {
+  readonly type: "handshakeDeadline";
+}
+
+/** From the connection to itself: see whether the client takes what is sent. */
+export interface StallCheck extends Message {
+  readonly type: "stallCheck";
+}
+
+export type NbdConnectionMessage =
+  | Begin
+  | SocketNotice
+  | PoolNotice
+  | RequestDone
+  | Lent
+  | Left
+  | Drain
+  | Abort
+  | Drained
+  | HandshakeDeadline
+  | StallCheck;

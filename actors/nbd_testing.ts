@@ -1,0 +1,153 @@
+/** A pool of volumes in memory that speaks the pool's and the volume's messages, for tests of the NBD side. */
+import { assert } from "../storage/assert.ts";
+import type { VolumeRequest } from "./bio.ts";
+import type { Actor, Address } from "./kernel/address.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import { mailboxMax } from "./limits.ts";
+import type { ExportInfo, PoolMessage, PoolNotice } from "./pool_messages.ts";
+import type { ThinVolumeMessage } from "./thin_volume.ts";
+
+/** A thin volume in memory: blocks that were never written are holes. */
+export class MemoryVolume implements Actor<ThinVolumeMessage> {
+  readonly #kernel: Kernel;
+  readonly #blockSizeBytes: number;
+  readonly #blocks = new Map<number, Uint8Array>();
+  /** While true, requests wait in `waiting` until a test finishes them. */
+  holdRequests = false;
+  readonly waiting: VolumeRequest[] = [];
+  /** Kinds in the order they were submitted. */
+  readonly kinds: string[] = [];
+  /** What every request ends with. */
+  status: VolumeRequest["status"] = "ok";
+  /** False saves a measurement the list. */
+  keepKinds = true;
+
+  constructor(kernel: Kernel, blockSizeBytes: number) {
+    this.#kernel = kernel;
+    this.#blockSizeBytes = blockSizeBytes;
+  }
+
+  receive(message: ThinVolumeMessage): void {
+    assert(message.type === "submit", "a memory volume only takes requests");
+    const { request } = message;
+    if (this.keepKinds) this.kinds.push(request.kind + (request.fua ? " fua" : ""));
+    if (this.holdRequests) this.waiting.push(request);
+    else this.finish(request);
+  }
+
+  /** Does what the request asks for and tells its client. */
+  finish(request: VolumeRequest): void {
+    request.status = this.status;
+    if (this.status === "ok") this.#execute(request);
+    this.#kernel.tell(request.client, { type: "requestDone", request });
+  }
+
+  #execute(request: VolumeRequest): void {
+    if (request.kind === "flush") return;
+    const { offsetBytes, lengthBytes, data } = request;
+    const blockSizeBytes = this.#blockSizeBytes;
+    const first = Math.floor(offsetBytes / blockSizeBytes);
+    const end = offsetBytes + lengthBytes;
+    const blocks = lengthBytes === 0 ? 0 : Math.floor((end - 1) / blockSizeBytes) - first + 1;
+    if (request.kind === "read") request.holes = new Uint8Array(blocks);
+    for (let ordinal = 0; ordinal < blocks; ordinal += 1) {
+      const blockBegin = (first + ordinal) * blockSizeBytes;
+      const begin = Math.max(offsetBytes, blockBegin);
+      const partEnd = Math.min(end, blockBegin + blockSizeBytes);
+      const part = data.subarray(begin - offsetBytes, partEnd - offsetBytes);
+      this.#executePart(request, ordinal, first + ordinal, begin - blockBegin, partEnd - blockBegin, part);
+    }
+  }
+
+  #executePart(
+    request: VolumeRequest,
+    ordinal: number,
+    block: number,
+    begin: number,
+    end: number,
+    part: Uint8Array,
+  ): void {
+    let content = this.#blocks.get(block);
+    if (request.kind === "read") {
+      if (content === undefined) {
+        part.fill(0);
+        request.holes[ordinal] = 1;
+      } else {
+        part.set(content.subarray(begin, end));
+      }
+    } else if (request.kind === "discard" || (request.kind === "writeZeroes" && !request.noHole)) {
+      if (end - begin === this.#blockSizeBytes) this.#blocks.delete(block);
+      else if (request.kind === "writeZeroes") content?.fill(0, begin, end);
+    } else {
+      if (content === undefined) this.#blocks.set(block, content = new Uint8Array(this.#blockSizeBytes));
+      if (request.kind === "write") content.set(part, begin);
+      else content.fill(0, begin, end);
+    }
+  }
+}
+
+/** A volume of a {@linkcode MemoryPool}. */
+export interface MemoryExport {
+  readonly info: ExportInfo;
+  readonly volume: MemoryVolume;
+  readonly address: Address<ThinVolumeMessage>;
+  readonly clients: Set<Address<PoolNotice>>;
+}
+
+/** A pool of memory volumes. It asserts that clients attach and detach in turn. */
+export class MemoryPool implements Actor<PoolMessage> {
+  readonly exports: MemoryExport[] = [];
+  readonly #kernel: Kernel;
+  readonly #blockSizeBytes: number;
+
+  constructor(kernel: Kernel, blockSizeBytes: number) {
+    this.#kernel = kernel;
+    this.#blockSizeBytes = blockSizeBytes;
+  }
+
+  add(name: string, sizeBytes: number, { readOnly = false } = {}): MemoryExport {
+    const volume = new MemoryVolume(this.#kernel, this.#blockSizeBytes);
+    const address = this.#kernel.spawn(`volume ${name}`, mailboxMax, () => volume);
+    const info = { name, uid: `uid of ${name}`, sizeBytes, readOnly, description: `about ${name}` };
+    const added = { info, volume, address, clients: new Set<Address<PoolNotice>>() };
+    this.exports.push(added);
+    return added;
+  }
+
+  receive(message: PoolMessage): void {
+    switch (message.type) {
+      case "attach":
+      case "describe":
+        return this.#find(message.type, message.name, message.client);
+      case "listExports":
+        return this.#kernel.tell(message.client, {
+          type: "exports",
+          exports: this.exports.map(({ info }) => info),
+        });
+      case "detach": {
+        const left = this.exports.find(({ info }) => info.uid === message.uid);
+        assert(left?.clients.delete(message.client) === true, "detached without being attached");
+        return;
+      }
+      default:
+        assert(false, "a memory pool only knows clients");
+    }
+  }
+
+  #find(question: "attach" | "describe", name: string, client: Address<PoolNotice>): void {
+    const found = name === "" && this.exports.length === 1
+      ? this.exports[0]
+      : this.exports.find(({ info }) => info.name === name);
+    if (found === undefined) {
+      this.#kernel.tell(client, { type: "unknownExport", name, reason: "no such export" });
+      return;
+    }
+    const { info, address } = found;
+    const blockSizeBytes = this.#blockSizeBytes;
+    if (question === "describe") {
+      return this.#kernel.tell(client, { type: "described", info, blockSizeBytes });
+    }
+    found.clients.add(client);
+    this.#kernel.tell(client, { type: "attached", info, volume: address, blockSizeBytes });
+  }
+}

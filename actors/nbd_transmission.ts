@@ -1,0 +1,247 @@
+/**
+ * The transmission phase of one connection without its socket: parses requests, admits them as far as credits
+ * reach, submits them to the volume, and queues replies.
+ *
+ * A request is admitted when its header is known: it is checked against the size of the moment, and its credits
+ * and buffer are taken. It is submitted when its payload is there. Its reply is queued when the volume is done;
+ * its bytes are free when nobody reads its buffer any more, and its place when its reply has been sent.
+ */
+import { assert, unreachable } from "../storage/assert.ts";
+import {
+  NBD_CMD_CACHE,
+  NBD_CMD_DISC,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
+  NBD_ESHUTDOWN,
+} from "../storage/nbd/constants.ts";
+import { type OutputQueue, referenceMinBytes } from "../storage/nbd/output_queue.ts";
+import { type Cookie, ReplyWriter } from "../storage/nbd/reply.ts";
+import { type NbdRequest, RequestDecoder } from "../storage/nbd/request.ts";
+import { type Refusal, type Session, validateRequest } from "../storage/nbd/validate.ts";
+import { bufferBytes, BufferPool } from "./buffers.ts";
+import type { Address } from "./kernel/address.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import { Credits, type Purse } from "./nbd_credits.ts";
+import type { Attached } from "./nbd_handshake.ts";
+import type { NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
+import type { ReceiveBuffers } from "./nbd_receive.ts";
+import { ClientRequest, refusalOf, writeReadReply } from "./nbd_request.ts";
+
+/**
+ * Why parsing stopped: "needBytes", all is parsed; "blocked", the next request has no credit yet; "disconnect",
+ * the client takes its leave; "violation", the stream cannot be followed.
+ */
+export type ParseEnd = "needBytes" | "blocked" | "disconnect" | "violation";
+
+const goingAway: Refusal = { error: NBD_ESHUTDOWN, message: "the export is going away" };
+
+/** What replies hold until they have been sent. */
+class Batch {
+  requests = 0;
+  ownBytes = 0;
+  lentBytes = 0;
+  /** Payloads that are sent from where they are. */
+  buffers: Uint8Array[] = [];
+}
+
+/** What a transmission works with. */
+export interface TransmissionPeers {
+  readonly kernel: Kernel;
+  readonly connection: Address<NbdConnectionMessage>;
+  readonly listener: Address<NbdListenerMessage>;
+  readonly received: ReceiveBuffers;
+  readonly output: OutputQueue;
+}
+
+export class NbdTransmission {
+  readonly #peers: TransmissionPeers;
+  readonly #attached: Attached;
+  readonly #session: Session;
+  readonly #replies: ReplyWriter;
+  readonly #decoder = new RequestDecoder();
+  readonly #credits = new Credits();
+  readonly #buffers = new BufferPool();
+  #export: { readonly sizeBytes: number; readonly readOnly: boolean };
+  #shuttingDown = false;
+
+  /** The admitted request whose payload is arriving; undefined if it is refused or needs no volume. */
+  #arriving: ClientRequest | undefined;
+  #refusal: Refusal | undefined;
+  /** Requests that the volume has. */
+  #inFlight = 0;
+
+  #queued = new Batch();
+  #underWay = new Batch();
+
+  constructor(peers: TransmissionPeers, attached: Attached, structured: boolean) {
+    this.#peers = peers;
+    this.#attached = attached;
+    this.#export = attached.info;
+    this.#session = { structured, metaContextCount: 0 };
+    this.#replies = new ReplyWriter(peers.output, this.#session);
+  }
+
+  /** Requests that the volume has. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** Why `parse` ended with "violation". */
+  get violation(): string {
+    return this.#decoder.violation;
+  }
+
+  /** Takes received bytes, which must stay untouched until "needBytes", or while requests hold them. */
+  push(bytes: Uint8Array): void {
+    this.#decoder.push(bytes);
+  }
+
+  /** The volume has another size. Requests on their way are checked by the volume. */
+  resize(sizeBytes: number): void {
+    this.#export = { sizeBytes, readOnly: this.#export.readOnly };
+  }
+
+  /** Submits nothing any more: requests are answered with ESHUTDOWN. */
+  shutDown(): void {
+    this.#shuttingDown = true;
+  }
+
+  /** Admits and submits what was received, as far as credits reach. */
+  parse(): ParseEnd {
+    for (;;) {
+      const step = this.#decoder.next();
+      switch (step) {
+        case "needBytes":
+        case "violation":
+          return step;
+        case "header":
+          if (this.#decoder.request.type === NBD_CMD_DISC) return "disconnect";
+          if (!this.#admit(this.#decoder.request)) return "blocked";
+          break;
+        case "request":
+          this.#execute(this.#decoder.request);
+          break;
+        default:
+          unreachable(step);
+      }
+    }
+  }
+
+  /** The listener has lent bytes: goes on with the request that waits for them, and returns what it does not need. */
+  lent(bytes: number, isBlocked: boolean): ParseEnd {
+    this.#credits.arrived(bytes);
+    const end = isBlocked ? this.parse() : "needBytes";
+    this.#giveBack(this.#credits.takeUnneeded());
+    return end;
+  }
+
+  /** The volume is done with a request. `answer` is false if the client is gone. */
+  done(request: ClientRequest, answer: boolean): void {
+    this.#inFlight -= 1;
+    const refusal = refusalOf(request);
+    if (request.kind === "read" && refusal === undefined && answer) return this.#answerRead(request);
+    this.#freeMemory(request);
+    this.#freeBytes(request);
+    if (answer) this.#answer(request, refusal);
+  }
+
+  /** What is queued is being sent. */
+  batchTaken(): void {
+    const batch = this.#queued;
+    this.#queued = this.#underWay;
+    this.#underWay = batch;
+  }
+
+  /** It has been sent: the credits of its requests are free. */
+  batchSent(): void {
+    const batch = this.#underWay;
+    this.#credits.releaseRequests(batch.requests);
+    this.#credits.releaseBytes("own", batch.ownBytes);
+    this.#credits.releaseBytes("lent", batch.lentBytes);
+    this.#giveBack(batch.lentBytes);
+    for (let buffer = batch.buffers.pop(); buffer !== undefined; buffer = batch.buffers.pop()) {
+      this.#buffers.give(buffer, this.#credits.unpaidBytes);
+    }
+    batch.requests = batch.ownBytes = batch.lentBytes = 0;
+  }
+
+  /** True if the offered request has been taken in, be it to refuse it. */
+  #admit(request: NbdRequest): boolean {
+    if (!this.#credits.hasRequest) return false;
+    this.#refusal = this.#shuttingDown ? goingAway : validateRequest(request, this.#export, this.#session);
+    const carriesData = request.type === NBD_CMD_READ || request.type === NBD_CMD_WRITE;
+    const paidBytes = carriesData && this.#refusal === undefined ? bufferBytes(request.lengthBytes) : 0;
+    const purse = this.#credits.pay(paidBytes);
+    if (purse === undefined) {
+      if (this.#credits.borrow(paidBytes)) {
+        const { kernel, listener, connection } = this.#peers;
+        kernel.tell(listener, { type: "borrow", connection, bytes: paidBytes });
+      }
+      return false;
+    }
+    if (this.#refusal !== undefined) this.#decoder.discard();
+    else if (request.type === NBD_CMD_CACHE) this.#decoder.accept();
+    else this.#arriving = this.#accept(request, purse, paidBytes);
+    return true;
+  }
+
+  #accept(request: NbdRequest, purse: Purse, paidBytes: number): ClientRequest {
+    const isWrite = request.payloadBytes > 0;
+    const receivedIn = isWrite && this.#decoder.payloadInChunk ? this.#peers.received.hold() : undefined;
+    let data: Uint8Array | undefined;
+    if (paidBytes > 0 && receivedIn === undefined) {
+      data = this.#buffers.take(request.lengthBytes, this.#credits.unpaidBytes);
+    }
+    this.#decoder.accept(isWrite ? data : undefined);
+    if (isWrite) data = request.payload;
+    return new ClientRequest(request, { data, purse, paidBytes, receivedIn }, this.#peers.connection);
+  }
+
+  /** The whole request is here: refused, done without the volume, or submitted. */
+  #execute(request: NbdRequest): void {
+    const arriving = this.#arriving;
+    this.#arriving = undefined;
+    if (arriving === undefined) return this.#answer(request, this.#refusal);
+    if (this.#shuttingDown) {
+      this.#freeMemory(arriving);
+      this.#freeBytes(arriving);
+      return this.#answer(request, goingAway);
+    }
+    this.#inFlight += 1;
+    this.#peers.kernel.tell(this.#attached.volume, { type: "submit", request: arriving });
+  }
+
+  #answer(cookie: Cookie, refusal: Refusal | undefined): void {
+    this.#queued.requests += 1;
+    if (refusal === undefined) this.#replies.success(cookie);
+    else this.#replies.failure(cookie, refusal.error, refusal.message);
+  }
+
+  #answerRead(request: ClientRequest): void {
+    const batch = this.#queued;
+    batch.requests += 1;
+    if (request.purse === "own") batch.ownBytes += request.paidBytes;
+    else batch.lentBytes += request.paidBytes;
+    writeReadReply(this.#replies, this.#session, request, this.#attached.blockSizeBytes);
+    // A short payload has been copied into the output; it stays paid for until that has been sent.
+    if (request.data.length < referenceMinBytes) this.#freeMemory(request);
+    else batch.buffers.push(request.data);
+  }
+
+  #freeMemory(request: ClientRequest): void {
+    if (request.receivedIn !== undefined) this.#peers.received.release(request.receivedIn);
+    else if (request.data.length > 0) this.#buffers.give(request.data, this.#credits.unpaidBytes);
+  }
+
+  #freeBytes(request: ClientRequest): void {
+    this.#credits.releaseBytes(request.purse, request.paidBytes);
+    if (request.purse === "lent") this.#giveBack(request.paidBytes);
+  }
+
+  #giveBack(bytes: number): void {
+    assert(bytes >= 0, "gave back less than nothing");
+    if (bytes === 0) return;
+    const { kernel, listener, connection } = this.#peers;
+    kernel.tell(listener, { type: "giveBack", connection, bytes });
+  }
+}
