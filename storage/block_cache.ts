@@ -197,7 +197,8 @@ export class BlockCache {
     for (let index = 0; index < this.#touchedLength; index++) {
       this.#touched[index]!.pinnedUntil = this.#operation + pinOperations;
     }
-    this.#wanted.set(block, false);
+    // A read already under way may be of older bytes: then its result is dropped and the block is missed again.
+    if (!this.#wanted.has(block)) this.#wanted.set(block, false);
     throw new MetadataFault({ kind: "missing", block });
   }
 

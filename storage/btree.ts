@@ -5,6 +5,7 @@
  * way to a change is shadowed first. A shadowed node that was shared has given its children a second parent, so their
  * counts rise (dm-thin.md 2.1). Counts of the children of a node that merely moved do not change.
  */
+import { assert } from "./assert.ts";
 import type { CacheEntry, CacheKind } from "./block_cache.ts";
 import { closeGap, copyEntries, openGap } from "./btree_entries.ts";
 import {
@@ -149,6 +150,13 @@ export class Btree {
     }
     this.#openLeaf(node, key);
     return newRoot;
+  }
+
+  /** Finds a key whose path is owned, ready to be overwritten. Needs neither a block from the device nor a new one. */
+  prepareOverwrite(root: MetadataBlock, key: number): void {
+    const isThere = this.find(root, key);
+    assert(isThere, "the entry whose path was owned is there");
+    this.transaction.edit(this.leaf);
   }
 
   /** The node, owned; children of a node that was shared get their second reference. */

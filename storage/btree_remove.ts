@@ -89,6 +89,16 @@ export class BtreeRemover {
     return this.#mend();
   }
 
+  /** Removes up to `entriesMax` entries from the end of the last leaf. Returns the new root. */
+  removeRightEntries(root: MetadataBlock, entriesMax: number): MetadataBlock {
+    const last = this.#tree.lastKey(root);
+    this.removed = 0;
+    if (last === undefined) return root;
+    this.#tree.find(root, last);
+    const first = nodeKey(this.#tree.leaf.view, Math.max(0, this.#tree.index + 1 - entriesMax));
+    return this.removeInOneLeaf(root, first, last + 1, entriesMax);
+  }
+
   /** Removes a whole tree: what is shared loses a reference, the rest its values and its blocks. */
   removeTree(root: MetadataBlock, height = 0): void {
     const tree = this.#tree;

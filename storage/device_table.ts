@@ -251,10 +251,10 @@ export class DeviceTable {
 
   #write(record: DeviceRecord): void {
     const mappings = this.#mappingTree;
-    this.#mappingRoot = mappings.prepareInsert(this.#mappingRoot, record.thin);
+    mappings.prepareOverwrite(this.#mappingRoot, record.thin);
     setNodeChild(mappings.leaf.view, mappings.index, record.root);
     const details = this.#detailsTree;
-    this.#detailsRoot = details.prepareInsert(this.#detailsRoot, record.thin);
+    details.prepareOverwrite(this.#detailsRoot, record.thin);
     packDeviceDetails(details.leaf.view, nodeValueOffset(details.leaf.view, details.index), record);
   }
 }

@@ -6,6 +6,7 @@ import { nodeChild, nodeEntries, nodeIsLeaf, nodeKey, nodeValueOffset } from "./
 import { readU32 } from "./format/fields.ts";
 import { metadataIndexEntry } from "./format/metadata_index.ts";
 import type { SpaceMapRoot } from "./format/space_map_root.ts";
+import { superblockLocation } from "./format/superblock.ts";
 import { type MetadataBlock, metadataBlock } from "./ids.ts";
 import { damaged } from "./metadata_fault.ts";
 import { type MetadataSpaceLayout, overflowValueSizeBytes } from "./space_map_layout.ts";
@@ -51,6 +52,7 @@ export class MetadataSpaceLoad {
       const entry = metadataIndexEntry(index.view, ordinal);
       const bitmap = this.#transaction.read(entry.bitmap, kindBitmap);
       const used = this.#loadBitmap(bitmap, ordinal);
+      if (space.count(superblockLocation) === 0) damaged(entry.bitmap, "it says that the superblock is free");
       if (entry.free !== bitmapEntries - used) this.wrongHints++;
       this.#bitmaps.push(entry.bitmap);
       this.#transaction.cache.dropClean(entry.bitmap); // counts live in memory from here on

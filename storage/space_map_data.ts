@@ -208,7 +208,7 @@ export class DataSpaceMap {
   flush(): void {
     for (const ordinal of this.#changed) {
       const bitmap = this.#transaction.read(this.#homes[ordinal]!, kindBitmap);
-      this.#indexRoot = this.#index.prepareInsert(this.#indexRoot, ordinal);
+      this.#index.prepareOverwrite(this.#indexRoot, ordinal);
       const { leaf, index } = this.#index;
       packIndexEntry(leaf.view, nodeValueOffset(leaf.view, index), {
         bitmap: bitmap.block,

@@ -108,7 +108,7 @@ export class MetadataSpaceMap {
     let block = this.#cursor;
     let steps = 0;
     for (;; block++) {
-      if (block >= blocks) block = 0;
+      if (block >= blocks) block = 1; // block 0 is the superblock
       assert(steps++ <= blocks, "a free metadata block was counted but not found");
       if (this.#counts[block] === 0 && (this.#flags[block]! & flagQuarantined) === 0) break;
     }

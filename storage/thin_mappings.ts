@@ -7,6 +7,7 @@ import type { DeviceRecord } from "./device_table.ts";
 import { blockTimeDblock, blockTimeTime, packBlockTime } from "./format/block_time.ts";
 import {
   childSizeBytes,
+  nodeCapacity,
   nodeEntries,
   nodeFindAtOrBelow,
   nodeKey,
@@ -38,6 +39,9 @@ export interface MappedRange {
 
 /** The one answer for a hole, so that nobody allocates it per look-up. */
 const unprovisioned: Mapping = { kind: "unprovisioned" };
+
+/** Mappings in a full leaf. */
+export const leafEntriesMax = nodeCapacity(childSizeBytes);
 
 /** Leaves that one call of lookupRange visits. */
 const leavesPerLookup = 8;
@@ -143,20 +147,27 @@ export class ThinMappings {
     return vblock(this.#remover.next);
   }
 
-  /** Whether {@linkcode removeAll} would free at most `nodesMax` nodes. */
-  isSmall(device: DeviceRecord, nodesMax: number): boolean {
-    return this.#remover.countUnshared(device.root, nodesMax) <= nodesMax;
-  }
-
-  /** Drops the whole tree; the device must go with it. */
-  removeAll(device: DeviceRecord): void {
-    this.#remover.removeTree(device.root);
-  }
-
-  /** Unmaps the last leaves of a tree that is more than one leaf. */
-  removeRightLeaves(device: DeviceRecord, leavesMax: number): void {
-    device.root = this.#remover.removeRightLeaves(device.root, leavesMax);
+  /**
+   * Unmaps a slice of about `entriesMax` blocks from the end, or everything if what is the device's own is no more than
+   * that: shared subtrees only lose a reference then. Returns true when the tree is gone; the device must go with it.
+   */
+  removeFromEnd(device: DeviceRecord, entriesMax: number): boolean {
+    const leaves = Math.floor(entriesMax / leafEntriesMax);
+    const isSmall = this.#remover.countUnshared(device.root, leaves) <= leaves ||
+      leaves === 0 && this.#isAtMost(device, entriesMax);
+    if (isSmall) {
+      this.#remover.removeTree(device.root);
+      return true;
+    }
+    if (leaves > 0) device.root = this.#remover.removeRightLeaves(device.root, leaves);
+    else device.root = this.#remover.removeRightEntries(device.root, entriesMax);
     this.#subtractMapped(device);
+    return false;
+  }
+
+  /** Whether so few blocks are mapped. An empty tree counts as such whatever its details say. */
+  #isAtMost(device: DeviceRecord, blocks: number): boolean {
+    return device.mappedBlocks <= blocks || this.#tree.lastKey(device.root) === undefined;
   }
 
   /** Foreign metadata may hold a wrong number, which the kernel believes too; it must not become negative. */

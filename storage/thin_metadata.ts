@@ -19,7 +19,6 @@ import {
   metadataBlockSizeBytes,
   type ThinId,
   type VBlock,
-  vblock,
 } from "./ids.ts";
 import { MetadataFault } from "./metadata_fault.ts";
 import { MetadataReserve } from "./metadata_reserve.ts";
@@ -27,7 +26,7 @@ import { MetadataSpaceLoad } from "./metadata_space_load.ts";
 import { type DataRun, DataSpaceMap } from "./space_map_data.ts";
 import { MetadataSpaceLayout } from "./space_map_layout.ts";
 import { MetadataSpaceMap } from "./space_map_metadata.ts";
-import { type MappedRange, type Mapping, ThinMappings } from "./thin_mappings.ts";
+import { leafEntriesMax, type MappedRange, type Mapping, ThinMappings } from "./thin_mappings.ts";
 import {
   emptySuperblock,
   type MetadataGeometry,
@@ -254,28 +253,18 @@ export class ThinMetadata {
   }
 
   /**
-   * Deletes a slice of the device: the whole if at most `leafBudget` nodes are its own, else its last `leafBudget` leaves.
-   * Each slice leaves a legal tree and a right count. Returns true when the device is gone.
+   * Deletes a slice of the device: the whole if at most `leafBudget` nodes are its own, else its last `leafBudget` leaves,
+   * less when space is short. Each slice leaves a legal tree and a right count. Returns true when the device is gone.
    */
   deleteThin(thin: ThinId, leafBudget: number): boolean {
     assert(leafBudget > 0, "a slice is at least one leaf");
     const record = this.#devices.expect(thin);
-    let isGone: boolean;
-    this.#begin();
-    try {
+    return this.#removeBySlices(leafBudget * leafEntriesMax, (entriesMax) => {
       this.#devices.change(record);
-      isGone = this.#mappings.isSmall(record, leafBudget);
-      if (isGone) {
-        this.#mappings.removeAll(record);
-        this.#devices.remove(record);
-      } else this.#mappings.removeRightLeaves(record, leafBudget);
-      this.#reserve.admitFromReserve();
-    } catch (error) {
-      this.#rollback();
-      throw error;
-    }
-    this.#succeed();
-    return isGone;
+      const isGone = this.#mappings.removeFromEnd(record, entriesMax);
+      if (isGone) this.#devices.remove(record);
+      return isGone;
+    });
   }
 
   /** What a vblock maps to. */
@@ -328,17 +317,10 @@ export class ThinMetadata {
     this.#transaction.cache.endOperation();
     if (first === undefined) return { next: end, removedBlocks: 0 }; // a hole is not worth a transaction
     const before = record.mappedBlocks;
-    let next: VBlock;
-    this.#begin();
-    try {
+    const next = this.#removeBySlices(leafEntriesMax, (entriesMax) => {
       this.#devices.change(record);
-      next = this.#mappings.removeInOneLeaf(record, vblock(first), end, this.#reserve.removalsAtOnce());
-      this.#reserve.admitFromReserve();
-    } catch (error) {
-      this.#rollback();
-      throw error;
-    }
-    this.#succeed();
+      return this.#mappings.removeInOneLeaf(record, first, end, entriesMax);
+    });
     return { next, removedBlocks: before - record.mappedBlocks };
   }
 
@@ -445,6 +427,26 @@ export class ThinMetadata {
     const space = this.#transaction.space;
     const held = space.hold();
     return { superblock: this.#durableBytes.slice(), release: () => space.unhold(held) };
+  }
+
+  /**
+   * Runs a removal that may use the reserve. If even that is too little (every mapping may lie in another bitmap, which
+   * must be copied), a smaller slice is tried, down to one mapping: so space can always be won back, commit by commit.
+   */
+  #removeBySlices<Result>(entriesMax: number, remove: (entriesMax: number) => Result): Result {
+    for (let entries = entriesMax;; entries = Math.ceil(entries / 8)) {
+      this.#begin();
+      try {
+        const result = remove(entries);
+        this.#reserve.admitFromReserve();
+        this.#succeed();
+        return result;
+      } catch (error) {
+        this.#rollback();
+        const isSpace = error instanceof MetadataFault && error.fault.kind === "noMetadataSpace";
+        if (!isSpace || entries === 1) throw error;
+      }
+    }
   }
 
   #begin(): void {

@@ -1,6 +1,12 @@
 /** For tests: a metadata device in memory, and the loop that any caller of the engine runs. */
-import { metadataBlock, metadataBlockSizeBytes } from "../storage/ids.ts";
-import { MetadataFault, type MetadataGeometry, ThinMetadata } from "../storage/thin_metadata.ts";
+import { superblockLocation } from "../../storage/format/superblock.ts";
+import { type MetadataBlock, metadataBlockSizeBytes } from "../../storage/ids.ts";
+import {
+  type CommitPlan,
+  MetadataFault,
+  type MetadataGeometry,
+  ThinMetadata,
+} from "../../storage/thin_metadata.ts";
 
 export class MetadataDriver {
   /** The metadata device. */
@@ -9,6 +15,9 @@ export class MetadataDriver {
   readonly #cacheBlocks: number;
   /** How often an operation found a block missing. */
   misses = 0;
+  /** Whether the next block read is handed over with a flipped bit, and then once more without. */
+  flipsNext: () => boolean = () => false;
+  readonly #flipped = new Set<MetadataBlock>();
 
   constructor(image: Uint8Array, cacheBlocks: number, readOnly = false) {
     this.image = image;
@@ -31,20 +40,34 @@ export class MetadataDriver {
       try {
         return operation(this.engine);
       } catch (error) {
-        if (!(error instanceof MetadataFault) || error.fault.kind !== "missing") throw error;
-        this.misses++;
-        const begin = error.fault.block * metadataBlockSizeBytes;
-        this.engine.supply(error.fault.block, this.image.slice(begin, begin + metadataBlockSizeBytes));
+        if (!(error instanceof MetadataFault)) throw error;
+        if (error.fault.kind === "missing") this.#supply(error.fault.block);
+        else if (error.fault.kind !== "damaged" || !this.#flipped.delete(error.fault.block)) throw error;
       }
     }
   }
 
+  #supply(block: MetadataBlock): void {
+    this.misses++;
+    const begin = block * metadataBlockSizeBytes;
+    const bytes = this.image.slice(begin, begin + metadataBlockSizeBytes);
+    if (this.flipsNext()) {
+      bytes[40]! ^= 4;
+      this.#flipped.add(block);
+    }
+    this.engine.supply(block, bytes);
+  }
+
   /** A whole commit. */
   commit(): void {
-    const plan = this.run((engine) => engine.beginCommit());
-    for (const { block, bytes } of plan.blocks) this.image.set(bytes, block * metadataBlockSizeBytes);
-    this.image.set(plan.superblock, metadataBlock(0));
+    this.write(this.engine.beginCommit());
     this.engine.commitDurable();
+  }
+
+  /** Writes a planned commit. */
+  write(plan: CommitPlan): void {
+    for (const { block, bytes } of plan.blocks) this.image.set(bytes, block * metadataBlockSizeBytes);
+    this.image.set(plan.superblock, superblockLocation);
   }
 
   /** Forgets everything that was not committed. */
