@@ -5,7 +5,7 @@ import type { BioKind, RequestDone, VolumeRequest } from "../actors/bio.ts";
 import type { JournalPort } from "../actors/catalogue_journal.ts";
 import type { Actor, Address } from "../actors/kernel/address.ts";
 import { Kernel } from "../actors/kernel/kernel.ts";
-import type { ClockPort, SchedulerPolicy } from "../actors/kernel/ports.ts";
+import type { SchedulerPolicy } from "../actors/kernel/ports.ts";
 import type { Steps } from "../actors/kernel/task.ts";
 import type { PoolNotice, PoolStub } from "../actors/pool_messages.ts";
 import type { ThinVolumeMessage } from "../actors/thin_volume.ts";
@@ -15,47 +15,7 @@ import { MemoryDevice } from "../storage/device/memory_device.ts";
 import { type DevicePort, type IoDone, ioOk } from "../storage/device/port.ts";
 import { metadataBlockSizeBytes } from "../storage/ids.ts";
 import { ThinMetadata } from "../storage/thin_metadata.ts";
-
-/** A clock that moves only when told. */
-export class ManualClock implements ClockPort {
-  nowMs = 0;
-  #alarm: { readonly atMs: number; readonly ring: () => void } | undefined;
-  #yielded: (() => void)[] = [];
-
-  now(): number {
-    return this.nowMs;
-  }
-
-  setAlarm(atMs: number, ring: () => void): void {
-    this.#alarm = { atMs, ring };
-  }
-
-  clearAlarm(): void {
-    this.#alarm = undefined;
-  }
-
-  yield(run: () => void): void {
-    this.#yielded.push(run);
-  }
-
-  wallTime(): string {
-    return "2026-01-01T00:00:00.000Z";
-  }
-
-  /** Runs what the kernel put off, until there is none. */
-  runYielded(): void {
-    for (let run = this.#yielded.shift(); run !== undefined; run = this.#yielded.shift()) run();
-  }
-
-  /** Jumps ahead, ringing the alarm if it falls due. */
-  advance(ms: number): void {
-    this.nowMs += ms;
-    const alarm = this.#alarm;
-    if (alarm === undefined || alarm.atMs > this.nowMs) return;
-    this.#alarm = undefined;
-    alarm.ring();
-  }
-}
+import { ManualClock } from "./testing_world.ts";
 
 /** A journal in memory, whose operations end when the drain that asked for them is over. */
 export class MemoryJournal implements JournalPort {
@@ -143,7 +103,7 @@ export class TestingPool {
   drain(): void {
     for (;;) {
       this.kernel.run();
-      this.clock.runYielded();
+      if (this.clock.runYields()) continue;
       const done = this.files.journal.pending.shift();
       if (done === undefined) return;
       done();

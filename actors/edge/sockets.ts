@@ -6,15 +6,13 @@ import { UsageError, UserError } from "../../storage/errors.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Connected } from "../nbd_messages.ts";
+import { socketPathBytesMax } from "./socket_path.ts";
 import type { AcceptPort, SocketNotice, SocketPort } from "../socket_port.ts";
 
 /** Where to listen. */
 export type ListenAddress =
   | { readonly transport: "tcp"; readonly hostname: string; readonly port: number }
   | { readonly transport: "unix"; readonly path: string };
-
-/** Longest path of a Unix socket, bytes: `sun_path` of unix(7) less its final NUL. */
-export const socketPathMaxBytes = 107;
 
 /** Milliseconds until accepting is tried again when the system has no descriptor to spare. */
 const acceptAgainMs = 100;
@@ -135,9 +133,9 @@ export class ListeningSocket implements AcceptPort {
 }
 
 async function listenOnPath(path: string): Promise<Deno.Listener> {
-  if (new TextEncoder().encode(path).length > socketPathMaxBytes) {
+  if (new TextEncoder().encode(path).length > socketPathBytesMax) {
     throw new UserError(
-      `Can not listen on the socket ${path}: its path is longer than ${socketPathMaxBytes} bytes. Choose a shorter one.`,
+      `Can not listen on the socket ${path}: its path is longer than ${socketPathBytesMax} bytes. Choose a shorter one.`,
     );
   }
   try {

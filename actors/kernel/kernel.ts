@@ -10,7 +10,7 @@
  * nowhere), and `onDefect` hears of it once. Nothing is restarted; restart is crash recovery.
  */
 import { assert, Defect, present } from "../../storage/assert.ts";
-import type { Actor, Address, Message, ReplyTo, Request } from "./address.ts";
+import { type Actor, type Address, type Message, type ReplyTo, type Request, unasked } from "./address.ts";
 import { Mailbox } from "./mailbox.ts";
 import { type ClockPort, fifo, type SchedulerPolicy } from "./ports.ts";
 import { ReadyQueue } from "./ready_queue.ts";
@@ -20,6 +20,12 @@ import { describe, describeMessage, type TraceEvent, type TraceSink } from "./tr
 
 /** A slot is reused; the generation above it tells a stale address or answer from a fresh one. */
 const slotsMax = 2 ** 20;
+
+/**
+ * A task's generation counts its steps and starts again after this many: an answer must be this old to be taken
+ * for a fresh one. With the slot below it, it just fits into a number.
+ */
+const generationsMax = 2 ** 33;
 
 /** Turns before the loop lets the event loop have its turn, so that completions and sockets are heard. */
 const turnsPerRunMax = 4096;
@@ -72,6 +78,10 @@ export class Kernel {
   #idleNotices: { readonly to: Address<Message>; readonly message: Message }[] = [];
   #running = false;
   #stopped = false;
+  /** The clock has been asked to let the event loop have its turn, and has not called back. */
+  #yielded = false;
+  /** What the clock's alarm is set to. */
+  #alarmMs: number | undefined;
   #currentName = "outside";
   #currentTask: Task | undefined;
   #deliveries = 0;
@@ -94,7 +104,7 @@ export class Kernel {
 
   /** Tasks that have started and not ended. */
   get tasksRunning(): number {
-    return this.#tasks.length - this.#tasksFree.length;
+    return this.#stopped ? 0 : this.#tasks.length - this.#tasksFree.length;
   }
 
   /** Makes an actor. `messagesMax` bounds its mailbox and comes from limits.ts. */
@@ -103,9 +113,11 @@ export class Kernel {
     messagesMax: number,
     make: (self: Address<M>) => Actor<M>,
   ): Address<M> {
-    const slot = this.#cellsFree.pop() ?? this.#cells.length;
+    // The slot is taken before `make` runs, which may spawn other actors.
+    const slot = this.#cellsFree.pop() ?? this.#cells.push(undefined) - 1;
     assert(slot < slotsMax, "more actors than addresses");
     const generation = (this.#cellGenerations[slot] ?? 0) + 1;
+    assert(generation < generationsMax, "a slot was used too often");
     this.#cellGenerations[slot] = generation;
     const address = (generation * slotsMax + slot) as Address<M>;
     this.#cells[slot] = {
@@ -137,6 +149,7 @@ export class Kernel {
   reply<R>(request: Request<R>, answer: R): void {
     if (this.#stopped) return;
     const replyTo = request.replyTo;
+    assert(replyTo !== unasked, "answered a request that was never asked");
     const task = present(this.#tasks[replyTo % slotsMax], "answered a request that was never asked");
     if (task.generation !== Math.floor(replyTo / slotsMax)) return;
     if (this.trace !== undefined) this.#record("reply", task.name, describe(answer));
@@ -165,7 +178,13 @@ export class Kernel {
 
   /** Sends a message from outside (an edge adapter) and delivers everything that follows from it. */
   post<M extends Message>(to: Address<M>, message: M): void {
-    this.tell(to, message);
+    if (this.#running) return this.tell(to, message);
+    try {
+      this.tell(to, message);
+    } catch (defect) {
+      // Not even sending it was right: a defect like any other, though nobody has his turn.
+      return this.#fail(defect);
+    }
     this.run();
   }
 
@@ -176,6 +195,7 @@ export class Kernel {
     try {
       this.#deliver();
     } catch (defect) {
+      // This does not go on: it stops everything and tells `onDefect`, or throws the defect on.
       this.#fail(defect);
     } finally {
       this.#running = false;
@@ -184,30 +204,19 @@ export class Kernel {
     this.#setAlarm();
   }
 
-  /** Stops delivery for ever and cancels every task. */
+  /** Stops delivery for ever and cancels every task. Throws the first error of a `using` declaration, at the end. */
   stop(): void {
-    if (this.#stopped) return;
-    this.#stopped = true;
-    this.clock.clearAlarm();
-    for (const task of this.#tasks) {
-      const steps = task.steps;
-      task.steps = undefined;
-      task.generation += 1;
-      // The task that failed runs its own `using` declarations as its error passes through them.
-      if (steps !== undefined && task !== this.#currentTask) steps.return(undefined);
-    }
+    const failures = this.#halt();
+    if (failures.length > 0) throw failures[0];
   }
 
   /** What each running task waits for, for a person to read. */
   tasksInFlight(): string[] {
     return this.#tasks.filter((task) => task.steps !== undefined).map((task) => {
       const call = task.waitsIn;
-      const step = call === undefined
-        ? "ready"
-        : call.kind === "ask"
-        ? `${describeMessage(call.request)} -> ${this.#cellOf(call.to).name}`
-        : call.kind;
-      return `${task.name}: ${step}`;
+      if (call === undefined || task.ready) return `${task.name}: ready`;
+      if (call.kind !== "ask") return `${task.name}: ${call.kind}`;
+      return `${task.name}: ${describeMessage(call.request)} -> ${this.#cellOf(call.to).name}`;
     });
   }
 
@@ -223,10 +232,7 @@ export class Kernel {
     this.#fireTimers();
     while (!this.#stopped) {
       if (this.#ready.length === 0 && !this.#tellIdle()) return;
-      if (turns === 0) {
-        this.clock.yield(() => this.run());
-        return;
-      }
+      if (turns === 0) return this.#yield();
       turns -= 1;
       const who = this.#ready.take(this.#policy.choose(this.#ready.length));
       if (who >= 0) this.#turnOfActor(who);
@@ -234,10 +240,20 @@ export class Kernel {
     }
   }
 
+  #yield(): void {
+    if (this.#yielded) return;
+    this.#yielded = true;
+    this.clock.yield(() => {
+      this.#yielded = false;
+      this.run();
+    });
+  }
+
   #tellIdle(): boolean {
     if (this.#idleNotices.length === 0) return false;
     const notices = this.#idleNotices;
     this.#idleNotices = [];
+    this.#currentName = "outside";
     for (const { to, message } of notices) this.tell(to, message);
     return this.#ready.length > 0;
   }
@@ -267,11 +283,13 @@ export class Kernel {
     task.answer = undefined;
     task.waitsIn = undefined;
     // A new generation for every step: an answer to an earlier request can not be taken for the next one's.
-    task.generation += 1;
+    task.generation = nextGeneration(task.generation);
     this.#currentTask = task;
     const step = steps.next(answer);
     this.#currentTask = undefined;
-    if (step.done) this.#endTask(task, step.value);
+    // It has itself stopped the kernel, and is cancelled like the others now that it can be.
+    if (this.#stopped) steps.return(undefined);
+    else if (step.done) this.#endTask(task, step.value);
     else this.#call(task, step.value);
   }
 
@@ -380,13 +398,42 @@ export class Kernel {
   }
 
   #setAlarm(): void {
-    const nextMs = this.#timers.nextMs;
-    if (nextMs !== undefined && !this.#stopped) this.clock.setAlarm(nextMs, () => this.run());
-    else this.clock.clearAlarm();
+    const nextMs = this.#stopped ? undefined : this.#timers.nextMs;
+    if (nextMs === this.#alarmMs) return;
+    this.#alarmMs = nextMs;
+    if (nextMs === undefined) return this.clock.clearAlarm();
+    this.clock.setAlarm(nextMs, () => {
+      this.#alarmMs = undefined;
+      this.run();
+    });
   }
 
+  /** Stops delivery and cancels every task; returns what their `using` declarations threw. */
+  #halt(): unknown[] {
+    const failures: unknown[] = [];
+    if (this.#stopped) return failures;
+    this.#stopped = true;
+    this.#setAlarm();
+    for (const task of this.#tasks) {
+      const steps = task.steps;
+      task.steps = undefined;
+      task.generation = nextGeneration(task.generation);
+      // The task whose turn it is can not be cancelled: one that failed runs its own `using` declarations as its
+      // error passes through them, one that called stop() is cancelled at the end of its turn.
+      if (steps === undefined || task === this.#currentTask) continue;
+      try {
+        steps.return(undefined);
+      } catch (error) {
+        // The other tasks are cancelled all the same; then stop() throws it, unless a defect came first.
+        failures.push(error);
+      }
+    }
+    return failures;
+  }
+
+  /** What goes wrong while the tasks are cancelled is a consequence of the defect, which is what is told. */
   #fail(defect: unknown): void {
-    this.stop();
+    this.#halt();
     const error = defect instanceof Error ? defect : new Defect(String(defect));
     if (this.#onDefect === undefined) throw error;
     this.#onDefect(error);
@@ -395,4 +442,8 @@ export class Kernel {
   #record(kind: TraceEvent["kind"], to: string, text: string): void {
     this.trace?.record({ kind, from: this.#currentName, to, text });
   }
+}
+
+function nextGeneration(generation: number): number {
+  return generation + 1 < generationsMax ? generation + 1 : 1;
 }

@@ -1,0 +1,91 @@
+/** Serving an open pool: its listening sockets, the NBD listener behind them, and the control socket. */
+import { resolve } from "node:path";
+import { UserError } from "../../storage/errors.ts";
+import { mailboxMax } from "../limits.ts";
+import { NbdListener, NbdListenerStub } from "../nbd_listener.ts";
+import { serveControl } from "./control.ts";
+import type { PoolProcess } from "./pool_process.ts";
+import { type ListenAddress, ListeningSocket, nbdUrl, parseListenAddress } from "./sockets.ts";
+import { shortSocketPath, socketPathBytesMax } from "./socket_path.ts";
+
+/** How a pool is served. */
+export interface ServeOptions {
+  /** `tcp:HOST:PORT` (port 0: any) or `unix:PATH`; by default `tcp:127.0.0.1:10809` and `nbd.sock` in the pool. */
+  readonly listen?: readonly string[];
+  /** Whether other processes may give commands through `control.sock` in the pool; by default, if it is not read-only. */
+  readonly control?: boolean;
+}
+
+/** A pool that is being served. */
+export interface PoolServer {
+  /** A URL for each address, as `nbd://127.0.0.1:10809` or `nbd+unix:///?socket=PATH`. */
+  readonly addresses: readonly string[];
+  /** Takes no new clients, lets those that are there finish what is in flight, and closes. */
+  stop(): Promise<void>;
+}
+
+/** The port that NBD has from IANA. */
+const defaultAddress: ListenAddress = { transport: "tcp", hostname: "127.0.0.1", port: 10809 };
+
+/** Binds every address, then serves. Throws {@linkcode UserError} with nothing bound. */
+export async function servePool(process: PoolProcess, options: ServeOptions = {}): Promise<PoolServer> {
+  const { kernel, pool, files, log } = process;
+  const sockets: ListeningSocket[] = [];
+  try {
+    for (const address of addressesOf(process, options)) sockets.push(await ListeningSocket.open(address));
+    const control = (options.control ?? !files.readOnly) ? openControl(process) : undefined;
+    const peers = { pool: pool.address, accepts: sockets, log };
+    const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
+    for (const socket of sockets) socket.start(kernel, address);
+    const listener = new NbdListenerStub(address);
+    return {
+      addresses: sockets.map((socket) => nbdUrl(socket.address)),
+      stop: async () => {
+        await control?.close();
+        await process.ask("stop listening", listener.stop());
+      },
+    };
+  } catch (error) {
+    for (const socket of sockets) socket.closeAll();
+    throw error;
+  }
+}
+
+function addressesOf(process: PoolProcess, options: ServeOptions): ListenAddress[] {
+  if (options.listen !== undefined) return options.listen.map(parseListenAddress);
+  const path = resolve(process.files.paths.nbdSocket);
+  if (new TextEncoder().encode(path).length <= socketPathBytesMax) {
+    return [defaultAddress, { transport: "unix", path }];
+  }
+  process.log(
+    `Not listening on ${path}: the path of a socket has at most ${socketPathBytesMax} bytes. Name one with --listen.`,
+  );
+  return [defaultAddress];
+}
+
+/** The control socket. A stale one can be removed: the pool is locked, so nobody else serves it. */
+function openControl(process: PoolProcess) {
+  const path = shortSocketPath(process.files.paths.controlSocket);
+  if (path === undefined) {
+    process.log(
+      `No control socket: the path ${process.files.paths.controlSocket} is too long. Other commands can not reach this server.`,
+    );
+    return undefined;
+  }
+  try {
+    Deno.removeSync(path);
+  } catch (error) {
+    // Usually there is none.
+    if (!(error instanceof Deno.errors.NotFound)) throw cannotControl(path, error);
+  }
+  try {
+    return serveControl(path, (command) => process.command(command));
+  } catch (error) {
+    throw cannotControl(path, error);
+  }
+}
+
+function cannotControl(path: string, error: unknown): UserError {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new UserError(`Cannot open the control socket ${path}: ${reason}. Free the path, or move the pool.`);
+}

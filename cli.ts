@@ -1,0 +1,377 @@
+/**
+ * The command line: arguments in, results on stdout, everything else on stderr.
+ * Exit status 0: done, 1: failed, 2: wrong usage.
+ */
+import { parseArgs as untypedParseArgs } from "@std/cli/parse-args";
+import {
+  type AdminCommand,
+  type AdminResult,
+  defaultBlockSizeBytes,
+  formatSize,
+  importPool,
+  initPool,
+  isPool,
+  openPool,
+  parseName,
+  parseSize,
+  parseSnapshotName,
+  parseVolumeName,
+  type Pool,
+  type PoolStatus,
+  runCommand,
+  UsageError,
+  UserError,
+  type VolumeListing,
+} from "./mod.ts";
+
+const usage = `gossamer: thin volumes, snapshots and clones in one pool, served over NBD
+
+usage: deno run -A cli.ts [--pool DIR] COMMAND
+
+  serve [--listen ADDR]... [--create NAME=SIZE]... [--read-only]
+                            serve every volume and snapshot; makes the pool and the named volumes if missing
+  init [--data-size S] [--metadata-size S] [--block-size S] [--data PATH] [--metadata PATH]
+                            make a pool (serve makes one with the same options)
+  create NAME SIZE          an empty thin volume
+  snapshot VOL@SNAP...      read-only snapshots, all at one point in time
+  clone VOL[@SNAP] NEW      a writable volume that shares every block
+  rollback VOL@SNAP         give VOL the content of its snapshot
+  rename OLD NEW            rename a volume with its snapshots, or a snapshot
+  resize VOL SIZE           make a volume larger or smaller
+  rm NAME... [-n] [--force] remove volumes or snapshots, all or none; -n: only say how much that would free
+  list [--json]             volumes and snapshots
+  status [--json]           the pool
+  check                     check the metadata: 0 sound, 1 not
+  dump                      the metadata as thin_dump prints it
+  import --metadata PATH --data PATH
+                            make a pool around existing dm-thin metadata and data, in place
+
+ADDR is tcp:HOST:PORT or unix:PATH. Sizes are like 512, 10G, 1.5GiB (binary) or 10GB (decimal).
+The pool is --pool, else $GOSSAMER_POOL, else ./pool.
+`;
+
+/** What parseArgs answers; the packaged library comes without types. */
+interface Arguments {
+  readonly [option: string]: unknown;
+  readonly _: string[];
+}
+
+const parseArgs = untypedParseArgs as (
+  args: readonly string[],
+  options: {
+    readonly string: readonly string[];
+    readonly boolean: readonly string[];
+    readonly collect: readonly string[];
+    readonly alias: Readonly<Record<string, string>>;
+    readonly unknown: (name: string, key?: string) => boolean;
+  },
+) => Arguments;
+
+const initOptions = ["data-size", "metadata-size", "block-size", "data", "metadata"] as const;
+
+/** The options that each command takes, and how many names: at least, at most. */
+const grammar: Readonly<
+  Record<string, { readonly options: readonly string[]; readonly names: [number, number] }>
+> = {
+  serve: { options: ["listen", "create", "read-only", ...initOptions], names: [0, 0] },
+  init: { options: initOptions, names: [0, 0] },
+  create: { options: [], names: [2, 2] },
+  snapshot: { options: [], names: [1, Infinity] },
+  clone: { options: [], names: [2, 2] },
+  rollback: { options: [], names: [1, 1] },
+  rename: { options: [], names: [2, 2] },
+  resize: { options: [], names: [2, 2] },
+  rm: { options: ["dry-run", "force"], names: [1, Infinity] },
+  list: { options: ["json"], names: [0, 0] },
+  status: { options: ["json"], names: [0, 0] },
+  check: { options: [], names: [0, 0] },
+  dump: { options: [], names: [0, 0] },
+  import: { options: ["metadata", "data"], names: [0, 0] },
+};
+
+/** A command that follows the grammar. */
+interface Invocation {
+  readonly verb: string;
+  readonly names: readonly string[];
+  readonly pool: string;
+  readonly flags: Arguments;
+}
+
+/** Parses the arguments. Throws {@linkcode UsageError}. */
+function parseInvocation(args: readonly string[]): Invocation {
+  const flags = parseArgs(args, {
+    // "_" keeps the names as they are: 007 is a name, not 7.
+    string: ["_", "pool", "listen", "create", ...initOptions],
+    boolean: ["json", "read-only", "dry-run", "force", "help"],
+    collect: ["listen", "create"],
+    alias: { n: "dry-run", h: "help" },
+    unknown: (name, key) => {
+      if (key === undefined) return true;
+      throw new UsageError(`There is no option ${name}. Run without arguments to see what there is.`);
+    },
+  });
+  const [verb, ...names] = flags._;
+  if (flags.help === true || verb === undefined) return { verb: "help", names: [], pool: "", flags };
+  const rules = Object.hasOwn(grammar, verb) ? grammar[verb] : undefined;
+  if (rules === undefined) {
+    throw new UsageError(`There is no command "${verb}". Run without arguments to see what there is.`);
+  }
+  for (const option of ["listen", "create", "read-only", "dry-run", "force", "json", ...initOptions]) {
+    const value = flags[option];
+    const given = Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false;
+    if (given && !rules.options.includes(option)) {
+      throw new UsageError(`${verb} has no option --${option}. Run without arguments to see what there is.`);
+    }
+    if (value === "") throw new UsageError(`--${option} needs a value.`);
+    if (
+      Array.isArray(value) && typeof value[0] === "string" && !option.startsWith("c") && option !== "listen"
+    ) {
+      throw new UsageError(`--${option} is given more than once.`);
+    }
+  }
+  const [least, most] = rules.names;
+  if (names.length < least || names.length > most) {
+    const wanted = most === Infinity ? `at least ${least}` : `${least}`;
+    throw new UsageError(
+      `${verb} takes ${wanted} ${
+        most === 1 ? "name" : "words"
+      }, not ${names.length}. Run without arguments to see how.`,
+    );
+  }
+  return { verb, names, pool: poolOf(flags), flags };
+}
+
+function poolOf(flags: Arguments): string {
+  if (flags.pool === "") throw new UsageError("--pool needs a directory.");
+  if (typeof flags.pool === "string") return flags.pool;
+  const granted = Deno.permissions.querySync({ name: "env", variable: "GOSSAMER_POOL" }).state === "granted";
+  return (granted ? Deno.env.get("GOSSAMER_POOL") : undefined) || "./pool";
+}
+
+/** The admin command that an invocation means. Throws {@linkcode UsageError}. */
+function commandOf({ verb, names, flags }: Invocation): AdminCommand {
+  const [first = "", second = ""] = names;
+  switch (verb) {
+    case "create":
+      return { verb, name: parseVolumeName(first), sizeBytes: parseSize(second) };
+    case "snapshot":
+      return { verb, names: names.map((name) => parseSnapshotName(name).name) };
+    case "clone":
+      return { verb, source: parseName(first).name, name: parseVolumeName(second) };
+    case "rollback":
+      return { verb, snapshot: parseSnapshotName(first).name };
+    case "rename":
+      return { verb, from: parseName(first).name, to: parseName(second).name };
+    case "resize":
+      return { verb, name: parseName(first).name, sizeBytes: parseSize(second) };
+    case "rm":
+      return {
+        verb,
+        names: names.map((name) => parseName(name).name),
+        dryRun: flags["dry-run"] === true,
+        force: flags.force === true,
+      };
+    case "list":
+    case "status":
+    case "check":
+    case "dump":
+      return { verb };
+    default:
+      throw new UsageError(`There is no command "${verb}".`);
+  }
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const invocation = parseInvocation(args);
+  switch (invocation.verb) {
+    case "help":
+      (args.length === 0 ? complain : print)(usage.trimEnd());
+      return args.length === 0 ? 2 : 0;
+    case "init":
+      await makePool(invocation);
+      return 0;
+    case "import": {
+      const { metadata, data } = invocation.flags;
+      if (typeof metadata !== "string" || typeof data !== "string") {
+        throw new UsageError("import needs --metadata PATH and --data PATH.");
+      }
+      await importPool({ directory: invocation.pool, metadataPath: metadata, dataPath: data });
+      return 0;
+    }
+    case "serve":
+      return await serve(invocation);
+    default:
+      return show(invocation, await runCommand(invocation.pool, commandOf(invocation)));
+  }
+}
+
+async function makePool({ pool, flags }: Invocation): Promise<void> {
+  await initPool({
+    directory: pool,
+    blockSizeBytes: sizeOf(flags, "block-size") ?? defaultBlockSizeBytes,
+    dataSizeBytes: sizeOf(flags, "data-size"),
+    metadataSizeBytes: sizeOf(flags, "metadata-size"),
+    dataPath: pathOf(flags, "data"),
+    metadataPath: pathOf(flags, "metadata"),
+  });
+}
+
+function sizeOf(flags: Arguments, option: string): number | undefined {
+  const value = flags[option];
+  return typeof value === "string" ? parseSize(value) : undefined;
+}
+
+function pathOf(flags: Arguments, option: string): string | undefined {
+  const value = flags[option];
+  return typeof value === "string" ? value : undefined;
+}
+
+/** Serves until a signal or a failure of the program. */
+async function serve(invocation: Invocation): Promise<number> {
+  const { flags, pool: directory } = invocation;
+  const readOnly = flags["read-only"] === true;
+  const volumes = (flags.create as string[]).map(volumeToCreate);
+  if (readOnly && volumes.length > 0) {
+    throw new UsageError("--create changes the pool, which --read-only forbids.");
+  }
+  if (!readOnly && !isPool(directory)) await makePool(invocation);
+  const stopped = stopSignal();
+  const pool = await openPool(directory, { readOnly, log: complain });
+  try {
+    for (const volume of volumes) await createIfMissing(pool, volume);
+    const listen = flags.listen as string[];
+    const server = await pool.serve({ ...(listen.length > 0 ? { listen } : {}) });
+    for (const address of server.addresses) print(`listening ${address}`);
+    const failure = await Promise.race([stopped, pool.defect]);
+    if (failure !== "stop") throw failure;
+    await server.stop();
+  } finally {
+    await pool.close();
+  }
+  return 0;
+}
+
+interface VolumeToCreate {
+  readonly name: string;
+  readonly sizeBytes: number;
+}
+
+function volumeToCreate(text: string): VolumeToCreate {
+  const equals = text.indexOf("=");
+  if (equals < 1) throw new UsageError(`--create takes NAME=SIZE, not "${text}".`);
+  return { name: parseVolumeName(text.slice(0, equals)), sizeBytes: parseSize(text.slice(equals + 1)) };
+}
+
+async function createIfMissing(pool: Pool, volume: VolumeToCreate): Promise<void> {
+  const there = (await pool.list()).find((other) => other.name === volume.name);
+  if (there === undefined) return await pool.create(volume.name, volume.sizeBytes);
+  if (there.size_bytes !== Math.ceil(volume.sizeBytes / 512) * 512) {
+    complain(`"${volume.name}" is there already, with ${formatSize(there.size_bytes)}; it stays as it is.`);
+  }
+}
+
+/** Resolves at the first SIGINT or SIGTERM; the second ends the process at once. */
+function stopSignal(): Promise<"stop"> {
+  const { promise, resolve } = Promise.withResolvers<"stop">();
+  let signals = 0;
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    Deno.addSignalListener(signal, () => {
+      signals += 1;
+      if (signals > 1) Deno.exit(1);
+      resolve("stop");
+    });
+  }
+  return promise;
+}
+
+/** Prints a result and tells the exit status. */
+function show({ verb, flags }: Invocation, result: AdminResult): number {
+  switch (result.kind) {
+    case "done":
+      return 0;
+    case "volumes":
+      print(flags.json === true ? JSON.stringify({ volumes: result.volumes }) : tableOf(result.volumes));
+      return 0;
+    case "status":
+      print(flags.json === true ? JSON.stringify(result.status) : statusText(result.status));
+      return 0;
+    case "wouldFree":
+      print(`${result.bytes} bytes (${formatSize(result.bytes)}) would be freed`);
+      return 0;
+    case "text":
+      for (const piece of result.pieces) writeAll(piece);
+      return 0;
+    case "checked":
+      for (const note of result.notes) complain(`note: ${note}`);
+      for (const problem of result.problems) print(problem);
+      print(
+        result.problems.length === 0
+          ? "The metadata is sound."
+          : `${verb} found ${result.problems.length} problems.`,
+      );
+      return result.problems.length === 0 ? 0 : 1;
+    case "refused":
+      complain(result.reason);
+      return 1;
+  }
+}
+
+function tableOf(volumes: readonly VolumeListing[]): string {
+  const rows = [["NAME", "SIZE", "MAPPED", "EXCLUSIVE", "ORIGIN", "CREATED"]];
+  for (const volume of volumes) {
+    rows.push([
+      volume.name,
+      formatSize(volume.size_bytes),
+      formatSize(volume.mapped_bytes),
+      formatSize(volume.exclusive_bytes),
+      volume.origin ?? "-",
+      volume.created?.replace(/\.\d+Z$/, "Z") ?? "-",
+    ]);
+  }
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join(
+    "\n",
+  );
+}
+
+function statusText(status: PoolStatus): string {
+  const used = (part: number, whole: number) => `${formatSize(part)} of ${formatSize(whole)} used`;
+  const lines = [
+    `mode         ${status.mode}`,
+    `data         ${used(status.data_used_bytes, status.data_total_bytes)}, blocks of ${
+      formatSize(status.block_size_bytes)
+    }`,
+    `metadata     ${used(status.metadata_used_bytes, status.metadata_total_bytes)}`,
+    `volumes      ${status.volumes} with snapshots, ${status.attached} clients attached`,
+    `transaction  ${status.transaction_id}`,
+  ];
+  if (status.trouble !== null) lines.push(`trouble      ${status.trouble}`);
+  return lines.join("\n");
+}
+
+const encoder = new TextEncoder();
+
+function print(line: string): void {
+  writeAll(`${line}\n`);
+}
+
+function writeAll(text: string): void {
+  const bytes = encoder.encode(text);
+  for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+}
+
+function complain(sentence: string): void {
+  Deno.stderr.writeSync(encoder.encode(`${sentence}\n`));
+}
+
+if (import.meta.main) {
+  try {
+    Deno.exit(await main(Deno.args));
+  } catch (error) {
+    // A reader that has had enough (`dump | head`) is no failure of ours.
+    if (error instanceof Deno.errors.BrokenPipe) Deno.exit(0);
+    if (!(error instanceof UserError)) throw error;
+    complain(error.message);
+    Deno.exit(error.exitStatus);
+  }
+}

@@ -1,0 +1,199 @@
+/**
+ * gossamer: thin volumes, snapshots and clones in one pool, served over NBD.
+ *
+ * ```ts
+ * import { initPool, openPool } from "./mod.ts";
+ *
+ * const directory = await Deno.makeTempDir();
+ * await initPool({ directory, dataSizeBytes: 1 << 30 });
+ * const pool = await openPool(directory);
+ * await pool.create("disk0", 10 * 2 ** 30);
+ * const server = await pool.serve({ listen: [`unix:${directory}/nbd.sock`] });
+ * console.log(server.addresses); // ["nbd+unix:///?socket=..."]
+ * await pool.snapshot("disk0@before");
+ * await pool.clone("disk0@before", "fork");
+ * console.log((await pool.list()).map((volume) => volume.name)); // ["disk0", "disk0@before", "fork"]
+ * await server.stop();
+ * await pool.close();
+ * ```
+ *
+ * Everything that a user can mend is thrown as a {@linkcode UserError} whose message is a full sentence.
+ *
+ * @module
+ */
+import type { AdminCommand, AdminResult, PoolStatus, VolumeListing } from "./actors/admin_command.ts";
+import { askControl } from "./actors/edge/control.ts";
+import { isPool, poolPaths } from "./actors/edge/pool_files.ts";
+import { checkOffline, dumpOffline, type ImportOptions, importPool } from "./actors/edge/pool_offline.ts";
+import { makePool, type OpenOptions, PoolProcess } from "./actors/edge/pool_process.ts";
+import { type PoolServer, type ServeOptions, servePool } from "./actors/edge/serve.ts";
+import { shortSocketPath } from "./actors/edge/socket_path.ts";
+import { assert } from "./storage/assert.ts";
+import { UsageError, UserError } from "./storage/errors.ts";
+import { parseName, parseSnapshotName, parseVolumeName } from "./storage/names.ts";
+import { formatSize, parseSize } from "./storage/sizes.ts";
+
+export { formatSize, importPool, isPool, parseName, parseSize, parseSnapshotName, parseVolumeName };
+export { UsageError, UserError };
+export type {
+  AdminCommand,
+  AdminResult,
+  ImportOptions,
+  OpenOptions,
+  PoolServer,
+  PoolStatus,
+  ServeOptions,
+  VolumeListing,
+};
+
+/** Bytes of a block unless said otherwise: 64 KiB. */
+export const defaultBlockSizeBytes = 65536;
+
+/** What {@linkcode initPool} makes. */
+export interface InitPoolOptions {
+  readonly directory: string;
+  /** A multiple of 64 KiB up to 1 GiB; 64 KiB by default. */
+  readonly blockSizeBytes?: number;
+  /** The free space of the host's file system by default. */
+  readonly dataSizeBytes?: number | undefined;
+  /** By default twice what dm-thin recommends for the data, at least 16 MiB. */
+  readonly metadataSizeBytes?: number | undefined;
+  /** A file or block device to use instead of `data.img` in the directory. */
+  readonly dataPath?: string | undefined;
+  /** A file or block device to use instead of `metadata.img` in the directory. */
+  readonly metadataPath?: string | undefined;
+}
+
+/** Makes an empty pool. Throws {@linkcode UserError}; nothing is left behind then. */
+export async function initPool(options: InitPoolOptions): Promise<void> {
+  await makePool({ ...options, blockSizeBytes: options.blockSizeBytes ?? defaultBlockSizeBytes });
+}
+
+/** Opens a pool for this process alone, or shared and read-only. Throws {@linkcode UserError}. */
+export async function openPool(directory: string, options: OpenOptions = {}): Promise<Pool> {
+  return new Pool(await PoolProcess.open(directory, options));
+}
+
+/** An open pool. Names are `VOLUME` or `VOLUME@SNAPSHOT`; what can not be done is thrown as a {@linkcode UserError}. */
+export class Pool implements AsyncDisposable {
+  readonly #process: PoolProcess;
+
+  /** Use {@linkcode openPool}. */
+  constructor(process: PoolProcess) {
+    this.#process = process;
+  }
+
+  /** Resolves with the error if the program itself fails: a broken invariant. The pool then does nothing any more. */
+  get defect(): Promise<unknown> {
+    return this.#process.defect;
+  }
+
+  /** Carries out any command; a refusal is a result here, not thrown. */
+  command(command: AdminCommand): Promise<AdminResult> {
+    return this.#process.command(command);
+  }
+
+  /** Makes an empty volume of so many bytes, rounded up to 512. */
+  async create(name: string, sizeBytes: number): Promise<void> {
+    await this.#do({ verb: "create", name: parseVolumeName(name), sizeBytes });
+  }
+
+  /** Takes read-only snapshots, all at one point in time. */
+  async snapshot(...names: string[]): Promise<void> {
+    await this.#do({ verb: "snapshot", names: names.map((name) => parseSnapshotName(name).name) });
+  }
+
+  /** Makes a writable volume that shares every block with a volume or snapshot. */
+  async clone(source: string, name: string): Promise<void> {
+    await this.#do({ verb: "clone", source: parseName(source).name, name: parseVolumeName(name) });
+  }
+
+  /** Gives a volume the content and size that its snapshot has. */
+  async rollback(snapshot: string): Promise<void> {
+    await this.#do({ verb: "rollback", snapshot: parseSnapshotName(snapshot).name });
+  }
+
+  /** Renames a volume, and its snapshots with it, or a snapshot. */
+  async rename(from: string, to: string): Promise<void> {
+    await this.#do({ verb: "rename", from: parseName(from).name, to: parseName(to).name });
+  }
+
+  /** Makes a volume larger or smaller; what lay beyond a smaller end is gone. */
+  async resize(name: string, sizeBytes: number): Promise<void> {
+    await this.#do({ verb: "resize", name: parseVolumeName(name), sizeBytes });
+  }
+
+  /** Removes volumes and snapshots, all or none; returns when their space is back. */
+  async remove(names: readonly string[], options: { readonly force?: boolean } = {}): Promise<void> {
+    const parsed = names.map((name) => parseName(name).name);
+    await this.#do({ verb: "rm", names: parsed, dryRun: false, force: options.force ?? false });
+  }
+
+  /** Volumes and snapshots by name. */
+  async list(): Promise<readonly VolumeListing[]> {
+    const result = await this.#do({ verb: "list" });
+    assert(result.kind === "volumes", "list answers with volumes");
+    return result.volumes;
+  }
+
+  /** The pool's state and space. */
+  async status(): Promise<PoolStatus> {
+    const result = await this.#do({ verb: "status" });
+    assert(result.kind === "status", "status answers with a status");
+    return result.status;
+  }
+
+  /** What is wrong with the metadata, a sentence each; nothing if it is sound. */
+  async check(): Promise<readonly string[]> {
+    const result = await this.#do({ verb: "check" });
+    assert(result.kind === "checked", "check answers with findings");
+    return result.problems;
+  }
+
+  /** The metadata as thin_dump prints it. */
+  async dump(): Promise<string> {
+    const result = await this.#do({ verb: "dump" });
+    assert(result.kind === "text", "dump answers with text");
+    return result.pieces.join("");
+  }
+
+  /** Serves every volume and snapshot over NBD, and the control socket. Throws {@linkcode UserError} if an address can not be bound. */
+  serve(options: ServeOptions = {}): Promise<PoolServer> {
+    return servePool(this.#process, options);
+  }
+
+  /** Commits and closes; stop what serves it first. */
+  close(): Promise<void> {
+    return this.#process.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #do(command: AdminCommand): Promise<AdminResult> {
+    const result = await this.command(command);
+    if (result.kind === "refused") throw new UserError(result.reason);
+    return result;
+  }
+}
+
+/**
+ * Carries out one command on a pool, wherever it is: by the server that has it open, else by opening it here for that
+ * long. Throws {@linkcode UserError}.
+ */
+export async function runCommand(directory: string, command: AdminCommand): Promise<AdminResult> {
+  const socket = shortSocketPath(poolPaths(directory).controlSocket);
+  const answered = socket === undefined ? undefined : await askControl(socket, command);
+  if (answered !== undefined) return answered;
+  if (command.verb === "check") return await checkOffline(directory);
+  if (command.verb === "dump") return await dumpOffline(directory);
+  const readOnly = command.verb === "list" || command.verb === "status" ||
+    (command.verb === "rm" && command.dryRun);
+  const process = await PoolProcess.open(directory, { readOnly });
+  try {
+    return await process.command(command);
+  } finally {
+    await process.close();
+  }
+}
