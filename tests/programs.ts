@@ -1,4 +1,12 @@
-/** Finding the real programs that tests compare with. A test that needs an absent one is skipped by name. */
+/**
+ * Finding the real programs that tests compare with. A test that needs an absent one is skipped by name, except where
+ * GOSSAMER_CI is set: there it runs all the same, and fails for the want of it.
+ */
+
+/** Whether a test that needs something runs: where it is here, and always in CI. */
+export function isTestable(isHere: boolean): boolean {
+  return isHere || (Deno.env.get("GOSSAMER_CI") ?? "") !== "";
+}
 
 /** The full path of `name`, or undefined. Looks in PATH and where Debian keeps system programs. */
 export function programPath(name: string): string | undefined {
@@ -16,7 +24,32 @@ export function programPath(name: string): string | undefined {
   return undefined;
 }
 
-/** Whether `name` is installed here: `ignore: !hasProgram("thin_check")`. */
+/** Whether a test that needs `name` runs: `ignore: !hasProgram("fio")`. */
 export function hasProgram(name: string): boolean {
-  return programPath(name) !== undefined;
+  return isTestable(programPath(name) !== undefined);
+}
+
+/** Debian's own Python, to which its package python3-libnbd belongs; the first in PATH may be another. */
+export const python = "/usr/bin/python3";
+
+/** Whether a test that needs libnbd for Python runs: `ignore: !hasPythonNbd()`. */
+export function hasPythonNbd(): boolean {
+  try {
+    const { success } = new Deno.Command(python, {
+      args: ["-c", "import nbd"],
+      stdout: "null",
+      stderr: "null",
+    })
+      .outputSync();
+    return isTestable(success);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return isTestable(false);
+    throw error;
+  }
+}
+
+/** The folder of what `.ci/` unpacks for tests without installing it: the kernel, the 1.x thin tools. */
+export function unpackedFolder(name: string): string {
+  const cache = Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME") ?? ""}/.cache`;
+  return `${cache}/gossamer/${name}`;
 }

@@ -2,7 +2,7 @@
  * The real thin-provisioning-tools as oracles: 0.9 as Debian 12 installs it, 1.x as `.ci/thin_tools_1x.sh` unpacks it.
  * Both are wanted, since 0.9 never looks at the data space map and 1.x never at a bitmap's own block number.
  */
-import { programPath } from "./programs.ts";
+import { isTestable, programPath, unpackedFolder } from "./programs.ts";
 
 export type ThinToolsVersion = "0.9" | "1.x";
 export type ThinTool =
@@ -44,11 +44,6 @@ function installedVersion(): string | undefined {
 
 const installed = installedVersion();
 
-function cacheFolder(): string {
-  const cache = Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME") ?? ""}/.cache`;
-  return `${cache}/gossamer/thin-tools-1x/bin`;
-}
-
 function isFile(path: string): boolean {
   try {
     return Deno.statSync(path).isFile;
@@ -61,14 +56,14 @@ function isFile(path: string): boolean {
 /** The full path of one tool of one version, or undefined where it is absent. */
 export function thinToolPath(tool: ThinTool, version: ThinToolsVersion): string | undefined {
   if (version === "0.9") return installed?.startsWith("0.") ? programPath(tool) : undefined;
-  const unpacked = `${cacheFolder()}/${tool}_1x`;
+  const unpacked = `${unpackedFolder("thin-tools-1x")}/bin/${tool}_1x`;
   if (isFile(unpacked)) return unpacked;
   return programPath(`${tool}_1x`) ?? (installed?.startsWith("1.") ? programPath(tool) : undefined);
 }
 
-/** Whether a version of the tools is here: `ignore: !hasThinTools("1.x")`. */
+/** Whether a test that needs a version of the tools runs: `ignore: !hasThinTools("1.x")`. */
 export function hasThinTools(version: ThinToolsVersion): boolean {
-  return thinToolPath("thin_check", version) !== undefined;
+  return isTestable(thinToolPath("thin_check", version) !== undefined);
 }
 
 /** Runs one tool of one version. Throws a sentence when it is absent: tests ask {@linkcode hasThinTools} first. */
