@@ -28,30 +28,34 @@ export class TraceRecorder implements TraceSink {
   }
 }
 
-/** One line for a message or an answer: its type and its plain fields; buffers by their length. */
+/** One line for a message or an answer: its type and its plain fields; buffers by their length, parts by their kind. */
 export function describe(value: unknown): string {
   if (value === undefined || value === null) return "done";
-  if (typeof value !== "object") return String(value);
-  if (value instanceof Uint8Array) return `${value.length} bytes`;
-  if (Array.isArray(value)) {
-    return value.length > 4 ? `${value.length} items` : value.map(describe).join(", ");
-  }
+  if (typeof value !== "object" || !isPlain(value)) return describeField(value);
   const fields = value as Readonly<Record<string, unknown>>;
   const head = fields.type ?? fields.kind;
   const parts = head === undefined ? [] : [String(head)];
   for (const [name, field] of Object.entries(fields)) {
     if (name === "type" || name === "kind" || name === "replyTo" || field === undefined) continue;
-    if (typeof field === "function" || (typeof field === "object" && field !== null && !isPlain(field))) {
-      continue;
-    }
-    parts.push(`${name} ${describe(field)}`);
+    const text = describeField(field);
+    if (text !== "") parts.push(`${name} ${text}`);
   }
   return parts.join(" ");
 }
 
-function isPlain(field: object): boolean {
-  return field instanceof Uint8Array || Array.isArray(field) ||
-    Object.getPrototypeOf(field) === Object.prototype;
+/** Empty for what a person could not read. */
+function describeField(field: unknown): string {
+  if (field === null) return "none";
+  if (typeof field === "function") return "";
+  if (typeof field !== "object") return String(field).trimEnd();
+  if (field instanceof Uint8Array) return `${field.length} bytes`;
+  if (Array.isArray(field)) return `of ${field.length}`;
+  const { kind, type } = field as { readonly kind?: unknown; readonly type?: unknown };
+  return String(kind ?? type ?? "");
+}
+
+function isPlain(value: object): boolean {
+  return Object.getPrototypeOf(value) === Object.prototype;
 }
 
 export function describeMessage(message: Message): string {

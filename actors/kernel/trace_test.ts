@@ -123,7 +123,7 @@ Deno.test("a description shows plain fields, counts bytes and long lists, and le
   };
   assertEquals(
     describe(message),
-    "submit bytes 3 bytes few 1, run begin 2 many 5 items nothing done inner read at 4",
+    "submit bytes 3 bytes few of 2 many of 5 nothing none inner read",
   );
   assertEquals([describe(undefined), describe("ok"), describe(7)], ["done", "ok", "7"]);
 });
