@@ -31,6 +31,8 @@ export interface DataRun {
   readonly length: number;
 }
 
+/** Wrong hints put right at once. thin_restore 0.9 leaves one, of the last bitmap. */
+const misstatedMax = 16;
 /** Bitmaps that one search for free blocks looks at. */
 const bitmapsPerSearch = 16;
 
@@ -50,13 +52,24 @@ export class DataSpaceMap {
   #used: number[] = [];
   /** Ordinals whose bitmap was shadowed in this transaction: their index entries are to be written. */
   #changed: number[] = [];
+  /** Ordinals whose stored hint was found wrong: put right with the next change of the map. */
+  #misstated: number[] = [];
   /** Blocks whose count reached 0 since they were last asked for. */
   #freed: DBlock[] = [];
 
   readonly #undoOrdinals: number[] = [];
   readonly #undoHomes: MetadataBlock[] = [];
   readonly #undoUsed: number[] = [];
-  #mark = { indexRoot: 0, overflowRoot: 0, blocks: 0, allocated: 0, ordinals: 0, changed: 0, freed: 0 };
+  #mark = {
+    indexRoot: 0,
+    overflowRoot: 0,
+    blocks: 0,
+    allocated: 0,
+    ordinals: 0,
+    changed: 0,
+    freed: 0,
+    misstated: this.#misstated,
+  };
 
   constructor(transaction: Transaction, root: SpaceMapRoot) {
     this.#transaction = transaction;
@@ -107,7 +120,10 @@ export class DataSpaceMap {
       const entry = unpackIndexEntry(leaf.view, nodeValueOffset(leaf.view, index));
       const bitmap = this.#transaction.read(entry.bitmap, kindBitmap);
       const used = bitmapUsed(bitmap.bytes, this.#entriesOf(ordinal));
-      if (entry.free !== bitmapEntries - used) this.wrongHints++;
+      if (entry.free !== bitmapEntries - used) {
+        this.wrongHints++;
+        if (this.#misstated.length < misstatedMax) this.#misstated.push(ordinal);
+      }
       this.#homes.push(entry.bitmap);
       this.#used.push(used);
       this.#allocated += used;
@@ -207,15 +223,21 @@ export class DataSpaceMap {
   /** Writes the index entries of changed bitmaps. Their path was owned when they changed, so this needs no new block. */
   flush(): void {
     for (const ordinal of this.#changed) {
-      const bitmap = this.#transaction.read(this.#homes[ordinal]!, kindBitmap);
+      const bitmap = this.#homes[ordinal]!;
       this.#index.prepareOverwrite(this.#indexRoot, ordinal);
       const { leaf, index } = this.#index;
       packIndexEntry(leaf.view, nodeValueOffset(leaf.view, index), {
-        bitmap: bitmap.block,
+        bitmap,
         free: bitmapEntries - this.#used[ordinal]!,
-        noneFreeBefore: bitmapNextFree(bitmap.bytes, 0, this.#entriesOf(ordinal)),
+        noneFreeBefore: this.#noneFreeBefore(ordinal, bitmap),
       });
     }
+  }
+
+  /** Zero, which is always right, for a bitmap that did not change and perhaps is not in memory. */
+  #noneFreeBefore(ordinal: number, bitmap: MetadataBlock): number {
+    if (!this.#transaction.isOwned(bitmap)) return 0;
+    return bitmapNextFree(this.#transaction.read(bitmap, kindBitmap).bytes, 0, this.#entriesOf(ordinal));
   }
 
   /** After {@linkcode flush} succeeded and the transaction ended. */
@@ -235,6 +257,7 @@ export class DataSpaceMap {
     mark.ordinals = this.#homes.length;
     mark.changed = this.#changed.length;
     mark.freed = this.#freed.length;
+    mark.misstated = this.#misstated;
   }
 
   rollback(): void {
@@ -251,6 +274,7 @@ export class DataSpaceMap {
     this.#used.length = mark.ordinals;
     this.#changed.length = mark.changed;
     this.#freed.length = mark.freed;
+    this.#misstated = mark.misstated;
   }
 
   /** Entries in use of a bitmap that could be: all, but for the last. */
@@ -279,6 +303,9 @@ export class DataSpaceMap {
   #enterIndex(ordinal: number): void {
     this.#indexRoot = this.#index.prepareInsert(this.#indexRoot, ordinal);
     this.#changed.push(ordinal);
+    const misstated = this.#misstated;
+    this.#misstated = [];
+    for (const other of misstated) this.#enterIndex(other);
   }
 
   #addUsed(ordinal: number, change: number): void {

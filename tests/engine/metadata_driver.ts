@@ -10,7 +10,7 @@ import {
 
 export class MetadataDriver {
   /** The metadata device. */
-  readonly image: Uint8Array;
+  image: Uint8Array;
   engine: ThinMetadata;
   readonly #cacheBlocks: number;
   /** How often an operation found a block missing. */
@@ -68,6 +68,11 @@ export class MetadataDriver {
   write(plan: CommitPlan): void {
     for (const { block, bytes } of plan.blocks) this.image.set(bytes, block * metadataBlockSizeBytes);
     this.image.set(plan.superblock, superblockLocation);
+  }
+
+  /** The device became larger. */
+  replaceImage(image: Uint8Array): void {
+    this.image = image;
   }
 
   /** Forgets everything that was not committed. */

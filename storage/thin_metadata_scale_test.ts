@@ -1,0 +1,123 @@
+/** The engine with many mappings and many devices: node splits, merges, deep trees, deletion in slices. */
+import { assert, assertEquals } from "@std/assert";
+import { committed, makeMapped, makePool, one, two } from "../tests/engine/small_pools.ts";
+import { seededRandom } from "../tests/engine/seeded_random.ts";
+import { dblock, thinId, vblock } from "./ids.ts";
+
+for (const order of ["ascending", "descending", "random"] as const) {
+  Deno.test(`30,000 mappings in ${order} order fill legal nodes, and leave in another order down to the last`, () => {
+    const count = 30_000;
+    const random = seededRandom(5);
+    const shuffled = Array.from({ length: count }, (_, index) => index);
+    for (let index = count - 1; index > 0; index--) {
+      const other = random.below(index + 1);
+      [shuffled[index], shuffled[other]] = [shuffled[other]!, shuffled[index]!];
+    }
+    const pool = makePool(1024);
+    pool.run((engine) => engine.createThin(one));
+    for (let index = 0; index < count; index++) {
+      const key = order === "ascending"
+        ? index
+        : order === "descending"
+        ? count - 1 - index
+        : shuffled[index]!;
+      pool.run((engine) => engine.insert(one, vblock(3 * key), dblock(key)));
+    }
+    const full = committed(pool);
+    assertEquals(full.devices.get(1)!.size, count);
+    // Sequential leaves are nearly full, random ones about two thirds.
+    const leaves = Math.ceil(count / (order === "random" ? 150 : 245));
+    assert(
+      full.metadataCounts.size < leaves + 20,
+      `${full.metadataCounts.size} blocks for ${count} mappings`,
+    );
+    const removals = order === "random" ? shuffled.map((_, index) => index) : shuffled;
+    for (let index = 0; index < count - 1; index++) {
+      const at = vblock(3 * removals[index]!);
+      pool.run((engine) => engine.removeRange(one, at, vblock(at + 1)));
+      if (index % 6000 === 0) committed(pool);
+    }
+    const left = committed(pool);
+    assertEquals([...left.devices.get(1)!.keys()], [3 * removals[count - 1]!]);
+    assertEquals(pool.engine.device(one)!.mappedBlocks, 1);
+    pool.run((engine) => engine.removeRange(one, vblock(0), vblock(3 * count)));
+    assertEquals(committed(pool).devices.get(1)!.size, 0);
+    assertEquals(pool.engine.dataFree, 40_000);
+  });
+}
+
+Deno.test("300,000 mappings are made, committed, found again and deleted in slices", () => {
+  const count = 300_000;
+  const pool = makePool(4096, count, 100);
+  pool.run((engine) => engine.createThin(one));
+  for (let at = 0; at < count; at++) {
+    pool.run((engine) => engine.insert(one, vblock(at), dblock(at)));
+    if (at % 50_000 === 0) pool.commit();
+  }
+  pool.commit();
+  pool.reopen();
+  for (let at = 0; at < count; at += 7) {
+    const mapping = pool.run((engine) => engine.lookup(one, vblock(at)));
+    assert(mapping.kind === "provisioned" && mapping.dblock === at && !mapping.shared, "a mapping is lost");
+  }
+  assertEquals(pool.run((engine) => engine.highestMapped(one)), vblock(count - 1));
+  let slices = 0;
+  while (!pool.run((engine) => engine.deleteThin(one, 32))) {
+    slices++;
+    if (slices % 20 === 0) committed(pool);
+  }
+  assert(slices > 20, "deletion was sliced");
+  committed(pool);
+  assertEquals([pool.engine.dataFree, pool.engine.thinIds().length], [count, 0]);
+});
+
+Deno.test("a thousand devices come, in no order, and go again", () => {
+  const random = seededRandom(3);
+  const pool = makePool(3000);
+  const thins = new Set<number>();
+  while (thins.size < 1000) thins.add(random.below(0x100_0000));
+  for (const thin of thins) pool.run((engine) => engine.createThin(thinId(thin)));
+  assertEquals(committed(pool).devices.size, 1000);
+  pool.reopen();
+  const ids = pool.engine.thinIds();
+  assertEquals(ids, [...thins].sort((a, b) => a - b).map(thinId));
+  for (const [index, thin] of [...thins].entries()) {
+    if (index === 999) break;
+    assertEquals(pool.run((engine) => engine.deleteThin(thinId(thin), 1)), true);
+    if (index % 100 === 0) committed(pool);
+  }
+  assertEquals(committed(pool).devices.size, 1);
+});
+
+Deno.test("a shared only child that becomes the root keeps its count (CVE-2026-46107)", () => {
+  const pool = makeMapped(30_000, 1024);
+  pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+  pool.commit();
+  // All but one leaf of the snapshot's origin go; the last leaf is still the snapshot's too.
+  for (let at = 0; at < 29_900;) {
+    at = pool.run((engine) => engine.removeRange(one, vblock(at), vblock(29_900))).next;
+    if (at % 40 === 0) committed(pool);
+  }
+  const recount = committed(pool);
+  assertEquals([recount.devices.get(1)!.size, recount.devices.get(2)!.size], [100, 30_000]);
+  for (let at = 200; at < 30_000;) {
+    at = pool.run((engine) => engine.removeRange(two, vblock(at), vblock(30_000))).next;
+  }
+  assertEquals(committed(pool).devices.get(2)!.size, 200);
+  pool.run((engine) => engine.insert(one, vblock(29_950), dblock(35_000)));
+  while (!pool.run((engine) => engine.deleteThin(two, 3)));
+  assertEquals(committed(pool).devices.get(1)!.size, 100);
+});
+
+Deno.test("a snapshot that hardly diverged is deleted in one slice without reading what it shares", () => {
+  const pool = makeMapped(30_000, 1024);
+  pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+  pool.run((engine) => engine.insert(two, vblock(5), dblock(39_000)));
+  pool.commit();
+  pool.reopen();
+  const before = pool.misses;
+  assertEquals(pool.run((engine) => engine.deleteThin(two, 8)), true);
+  assert(pool.misses - before < 8, "shared leaves were read");
+  assertEquals(pool.engine.takeFreed(), [{ begin: dblock(39_000), length: 1 }]);
+  assertEquals(committed(pool).dataCounts.size, 30_000);
+});

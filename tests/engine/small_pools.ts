@@ -1,0 +1,37 @@
+/** Small pools for tests of the engine. */
+import { assertThrows } from "@std/assert";
+import { type Superblock, unpackSuperblock } from "../../storage/format/superblock.ts";
+import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/ids.ts";
+import type { MetadataFault } from "../../storage/thin_metadata.ts";
+import { MetadataDriver } from "./metadata_driver.ts";
+import { Recount } from "./metadata_recount.ts";
+
+export const one = thinId(1);
+export const two = thinId(2);
+
+export function makePool(metadataBlocks = 512, dataBlocks = 40_000, cacheBlocks = 1000): MetadataDriver {
+  return MetadataDriver.format({ metadataBlocks, dataBlocks, dataBlockSizeSectors: 128 }, cacheBlocks);
+}
+
+/** A pool with device 1, vblocks `[0, blocks)` mapped to the same data blocks, committed. */
+export function makeMapped(blocks: number, metadataBlocks = 512): MetadataDriver {
+  const pool = makePool(metadataBlocks);
+  pool.run((engine) => engine.createThin(one));
+  for (let at = 0; at < blocks; at++) pool.run((engine) => engine.insert(one, vblock(at), dblock(at)));
+  pool.commit();
+  return pool;
+}
+
+export function faultOf(operation: () => void): MetadataFault["fault"] {
+  return (assertThrows(operation) as MetadataFault).fault;
+}
+
+/** Commits and recounts what is then on the device. */
+export function committed(pool: MetadataDriver): Recount {
+  pool.commit();
+  return new Recount(pool.image);
+}
+
+export function superblockOf(pool: MetadataDriver): Superblock {
+  return unpackSuperblock(pool.image.slice(0, metadataBlockSizeBytes)) as Superblock;
+}
