@@ -184,7 +184,7 @@ function withOpaque64(a: Anatomy, block: MetadataBlock, offset: number, value: b
   return other.with32(block, offset + 4, Number(value >> 32n));
 }
 
-function mappingMutations(): Mutation[] {
+function leafMutations(): Mutation[] {
   const leaf = (a: Anatomy) => a.deviceLeaf(1);
   const value = (a: Anatomy) => nodeValueOffset(a.view(leaf(a)), 0);
   return [
@@ -211,6 +211,12 @@ function mappingMutations(): Mutation[] {
     { name: "node padding", change: (a) => a.with32(leaf(a), 28, 9), refusedBy: "" },
     { name: "empty leaf below a root", change: (a) => a.with32(leaf(a), 16, 0), refusedBy: "91" },
     { name: "leaf with 83 entries", change: (a) => a.with32(leaf(a), 16, 83), refusedBy: "91" },
+  ];
+}
+
+function keyMutations(): Mutation[] {
+  const leaf = (a: Anatomy) => a.deviceLeaf(1);
+  return [
     {
       name: "duplicate key",
       change: (a) => a.with64(leaf(a), nodeKeysOffset + 8, nodeKey(a.view(leaf(a)), 0)),
@@ -295,6 +301,7 @@ export const mutations: readonly Mutation[] = [
   ...bitmapMutations(),
   ...dataCountMutations(),
   ...detailsMutations(),
-  ...mappingMutations(),
+  ...leafMutations(),
+  ...keyMutations(),
   ...fileMutations,
 ];
