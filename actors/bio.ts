@@ -1,14 +1,15 @@
 /**
  * The bio: one block I/O for one volume, and the request it is part of.
  *
- * A read, write or partial write-zeroes bio lies in one block; a discard bio is a range of whole blocks.
+ * A read, write or partial write-zeroes bio lies in one block; a discard bio is a range of whole blocks. An
+ * ensureSpace bio goes before a range that must be provisioned whole or not at all.
  */
 import type { Address } from "./kernel/address.ts";
 import { assert } from "../storage/assert.ts";
 import { type VBlock, vblock } from "../storage/ids.ts";
 import type { RegionLocks } from "./lock_region.ts";
 
-export type BioKind = "read" | "write" | "writeZeroes" | "discard" | "flush";
+export type BioKind = "read" | "write" | "writeZeroes" | "discard" | "flush" | "ensureSpace";
 
 /**
  * How a bio ended. `hole`: a read of an unprovisioned block, filled with zeroes. `noDataSpace`: nothing is held,

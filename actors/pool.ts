@@ -12,6 +12,7 @@
  */
 import { assert, present, unreachable } from "../storage/assert.ts";
 import type { Catalogue, VolumeRecord } from "../storage/catalog.ts";
+import { transactionIdMax } from "../storage/catalog_journal.ts";
 import type { AdminResult } from "./admin_command.ts";
 import { planStep } from "./admin_plan.ts";
 import { type AdminPeers, adminTask, startTask, stopTask } from "./admin_task.ts";
@@ -248,6 +249,12 @@ export class Pool implements Actor<PoolMessage> {
 
   #plan(message: MakePlan): AdminPlan | PlanRefused {
     if (this.#mode !== "write") return { kind: "refused", reason: this.#whyReadOnly() };
+    if (this.#catalogue.transactionId === transactionIdMax) {
+      return {
+        kind: "refused",
+        reason: "The pool's transaction id has reached its end. Copy the volumes to a new pool.",
+      };
+    }
     const draft = planStep({
       catalogue: this.#catalogue,
       now: this.#kernel.clock.wallTime(),

@@ -25,6 +25,8 @@ export interface Thin {
   readonly data: DeviceStub;
 }
 
+const runsPerLookup = 1024;
+
 /** How we handle a bio depends on what it is, on whether the block is provisioned, and on whether it is shared. */
 export function* remap(thin: Thin, bio: Bio): Steps<BioStatus> {
   switch (bio.kind) {
@@ -37,6 +39,8 @@ export function* remap(thin: Thin, bio: Bio): Steps<BioStatus> {
       return yield* remapDiscard(thin, bio);
     case "flush":
       return yield* remapFlush(thin);
+    case "ensureSpace":
+      return yield* ensureSpace(thin, bio);
     default:
       return unreachable(bio.kind);
   }
@@ -150,6 +154,20 @@ function* remapDiscard(thin: Thin, bio: Bio): Steps<BioStatus> {
 function* remapFlush(thin: Thin): Steps<BioStatus> {
   const committed = yield* thin.metadata.commit();
   return committed.kind === "done" ? "ok" : statusOf(committed);
+}
+
+/** Whether a range can be provisioned whole: blocks of its own count, unmapped and shared ones need a free one. */
+function* ensureSpace(thin: Thin, bio: Bio): Steps<BioStatus> {
+  let needed = bio.vblockEnd - bio.vblock;
+  let next = bio.vblock;
+  while (next < bio.vblockEnd) {
+    const range = yield* thin.metadata.lookupRange(thin.id, next, bio.vblockEnd, runsPerLookup);
+    if (range.kind !== "range") return statusOf(range);
+    for (const run of range.runs) if (!run.shared) needed -= run.length;
+    next = range.next;
+  }
+  const facts = yield* thin.metadata.facts();
+  return needed <= facts.dataFree ? "ok" : "noDataSpace";
 }
 
 function* remapAndWait(thin: Thin, bio: Bio, dblock: DBlock): Steps<BioStatus> {

@@ -11,13 +11,14 @@
  * Failure policy: the first failure of a request's bios is the request's; the others run to their end.
  */
 import { assert, unreachable } from "../storage/assert.ts";
-import type { ThinId } from "../storage/ids.ts";
+import { type ThinId, vblock } from "../storage/ids.ts";
 import {
   type Bio,
   type BioStatus,
   blockBio,
   blocksTouched,
   flushBio,
+  rangeBio,
   rangeBios,
   type RequestDone,
   type VolumeRequest,
@@ -103,6 +104,8 @@ interface Admitted {
   /** Its bios, where there are few; else they are made one by one from the request. */
   readonly planned: readonly Bio[] | undefined;
   readonly biosTotal: number;
+  /** Its first bio only looks whether there is space for the others. */
+  readonly ensuresSpace: boolean;
   biosStarted: number;
   biosDone: number;
   flushStarted: boolean;
@@ -187,9 +190,12 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     else if (request.kind === "discard" || (request.kind === "writeZeroes" && !request.noHole)) {
       planned = rangeBios(request, blockSizeBytes, this.#sizeBytes);
     }
-    const biosTotal = planned?.length ?? blocksTouched(request, blockSizeBytes);
+    // NO_HOLE over several blocks: all of them or no space, before anything is written (design 12).
+    const blocks = planned?.length ?? blocksTouched(request, blockSizeBytes);
+    const ensuresSpace = request.kind === "writeZeroes" && request.noHole && blocks > 1;
+    const biosTotal = blocks + (ensuresSpace ? 1 : 0);
     if (request.kind === "read") request.holes = biosTotal === 1 ? oneHole() : new Uint8Array(biosTotal);
-    return { request, planned, biosTotal, biosStarted: 0, biosDone: 0, flushStarted: false };
+    return { request, planned, biosTotal, ensuresSpace, biosStarted: 0, biosDone: 0, flushStarted: false };
   }
 
   #startBios(): void {
@@ -201,14 +207,21 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
         if (admitted.biosTotal === 0) this.#allBiosDone(admitted);
         continue;
       }
-      // A fast zero may find that it is not fast: its parts go one by one, so that it then has changed nothing.
-      if (admitted.request.fastZero && admitted.biosDone < admitted.biosStarted) return;
-      const ordinal = admitted.biosStarted;
-      admitted.biosStarted += 1;
-      const bio = admitted.planned?.[ordinal] ??
-        blockBio(admitted.request, this.#thin.blockSizeBytes, ordinal);
-      this.#start(bio);
+      if (mustWait(admitted)) return;
+      this.#start(this.#nextBio(admitted));
     }
+  }
+
+  #nextBio(admitted: Admitted): Bio {
+    const ordinal = admitted.biosStarted;
+    admitted.biosStarted += 1;
+    const { planned, request } = admitted;
+    if (planned !== undefined) return planned[ordinal]!;
+    const blockSizeBytes = this.#thin.blockSizeBytes;
+    if (!admitted.ensuresSpace) return blockBio(request, blockSizeBytes, ordinal);
+    if (ordinal > 0) return blockBio(request, blockSizeBytes, ordinal - 1);
+    const begin = Math.floor(request.offsetBytes / blockSizeBytes);
+    return rangeBio("ensureSpace", request, vblock(begin), vblock(begin + admitted.biosTotal - 1));
   }
 
   #start(bio: Bio): void {
@@ -285,7 +298,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   }
 
   #regionsOf(bio: Bio): readonly RegionLocks[] {
-    if (bio.kind === "flush") return [];
+    if (bio.kind === "flush" || bio.kind === "ensureSpace") return [];
     const first = Math.floor(bio.vblock / regionBlocks);
     const last = Math.floor((bio.vblockEnd - 1) / regionBlocks);
     const regions: RegionLocks[] = [];
@@ -304,6 +317,15 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     }
     return region;
   }
+}
+
+/**
+ * A fast zero may find that it is not fast, and space may be missing: what could still be refused whole goes first and
+ * alone, so that a refusal has changed nothing.
+ */
+function mustWait(admitted: Admitted): boolean {
+  if (admitted.biosDone === admitted.biosStarted) return false;
+  return admitted.request.fastZero || (admitted.ensuresSpace && admitted.biosStarted === 1);
 }
 
 function oneHole(): Uint8Array {

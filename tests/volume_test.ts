@@ -103,6 +103,13 @@ Deno.test("a full pool answers no space, and goes on once something is discarded
   assertSound(pool);
 });
 
+Deno.test("write-zeroes that must provision more than there is refuses before it provisions anything", () => {
+  const { pool, a } = poolWithVolume(4);
+  assertEquals(a.perform("writeZeroes", 0, 5 * bs, { noHole: true }).status, "noDataSpace");
+  assertEquals(usedBlocks(pool), 0);
+  assertEquals(a.perform("writeZeroes", 0, 4 * bs, { noHole: true }).status, "ok");
+});
+
 Deno.test("a flush makes everything survive a restart, and nothing else is needed", () => {
   const { pool, a } = poolWithVolume();
   a.write(3 * bs, filled(5000, 9));
