@@ -176,6 +176,7 @@ export class DeviceTable {
   /** Adds a device and writes it into both trees. */
   insert(record: DeviceRecord): void {
     assert(!this.#records.has(record.thin), "the thin device exists already");
+    assert(record.thin >= 0 && record.thin <= thinIdMax, "a thin id has 24 bits");
     this.#undoThins.push(record.thin);
     this.#undoRecords.push(undefined);
     this.#records.set(record.thin, record);
