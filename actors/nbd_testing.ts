@@ -97,6 +97,7 @@ export interface MemoryExport {
 /** A pool of memory volumes. It asserts that clients attach and detach in turn. */
 export class MemoryPool implements Actor<PoolMessage> {
   readonly exports: MemoryExport[] = [];
+  attachesEver = 0;
   readonly #kernel: Kernel;
   readonly #blockSizeBytes: number;
 
@@ -114,6 +115,12 @@ export class MemoryPool implements Actor<PoolMessage> {
     return added;
   }
 
+  /** Tells those who are attached. */
+  tellClients(to: MemoryExport, notice: PoolNotice): void {
+    for (const client of to.clients) this.#kernel.tell(client, notice);
+    this.#kernel.run();
+  }
+
   receive(message: PoolMessage): void {
     switch (message.type) {
       case "attach":
@@ -129,9 +136,18 @@ export class MemoryPool implements Actor<PoolMessage> {
         assert(left?.clients.delete(message.client) === true, "detached without being attached");
         return;
       }
+      case "tick":
+        for (const to of this.exports) this.#repeatSize(to);
+        return;
       default:
         assert(false, "a memory pool only knows clients");
     }
+  }
+
+  /** Any notice at any time: what a real pool sends when a volume is resized. */
+  #repeatSize(to: MemoryExport): void {
+    const { uid, sizeBytes } = to.info;
+    for (const client of to.clients) this.#kernel.tell(client, { type: "exportResized", uid, sizeBytes });
   }
 
   #find(question: "attach" | "describe", name: string, client: Address<PoolNotice>): void {
@@ -147,6 +163,7 @@ export class MemoryPool implements Actor<PoolMessage> {
     if (question === "describe") {
       return this.#kernel.tell(client, { type: "described", info, blockSizeBytes });
     }
+    this.attachesEver += 1;
     found.clients.add(client);
     this.#kernel.tell(client, { type: "attached", info, volume: address, blockSizeBytes });
   }

@@ -1,0 +1,400 @@
+/** A simulated network for tests of the NBD side: a listener with memory volumes, a clock, and clients on sockets. */
+import { assert, present } from "../storage/assert.ts";
+import {
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
+  NBD_OPT_GO,
+  NBD_OPT_STRUCTURED_REPLY,
+  NBD_REP_ACK,
+  NBD_REPLY_FLAG_DONE,
+  NBD_SIMPLE_REPLY_MAGIC,
+  NBD_STRUCTURED_REPLY_MAGIC,
+} from "../storage/nbd/constants.ts";
+import { join, option, request, string, u16, u32 } from "../storage/nbd/wire_testing.ts";
+import type { Address } from "./kernel/address.ts";
+import { Kernel } from "./kernel/kernel.ts";
+import type { ClockPort, SchedulerPolicy } from "./kernel/ports.ts";
+import type { Steps } from "./kernel/task.ts";
+import { mailboxMax } from "./limits.ts";
+import { NbdListener, NbdListenerStub } from "./nbd_listener.ts";
+import type { NbdListenerMessage } from "./nbd_messages.ts";
+import { type MemoryExport, MemoryPool } from "./nbd_testing.ts";
+import type { PoolMessage } from "./pool_messages.ts";
+import type { SocketNotice, SocketPort } from "./socket_port.ts";
+
+export const testBlockBytes = 64 * 1024;
+export const testSizeBytes = 2 ** 30;
+
+/** Time that moves when a test says so. */
+export class ManualClock implements ClockPort {
+  #nowMs = 0;
+  #alarm: { readonly atMs: number; readonly ring: () => void } | undefined;
+  #yielded: (() => void)[] = [];
+
+  now(): number {
+    return this.#nowMs;
+  }
+
+  setAlarm(atMs: number, ring: () => void): void {
+    this.#alarm = { atMs, ring };
+  }
+
+  clearAlarm(): void {
+    this.#alarm = undefined;
+  }
+
+  yield(run: () => void): void {
+    this.#yielded.push(run);
+  }
+
+  wallTime(): string {
+    return "2000-01-01T00:00:00Z";
+  }
+
+  /** Lets everybody work who gave way to the event loop. */
+  runYielded(): void {
+    for (let run = this.#yielded.pop(); run !== undefined; run = this.#yielded.pop()) run();
+  }
+
+  advance(ms: number): void {
+    const end = this.#nowMs + ms;
+    for (let alarm = this.#alarm; alarm !== undefined && alarm.atMs <= end; alarm = this.#alarm) {
+      this.#alarm = undefined;
+      this.#nowMs = Math.max(this.#nowMs, alarm.atMs);
+      alarm.ring();
+    }
+    this.#nowMs = end;
+  }
+}
+
+/** A listener in front of one volume, `disk`, of 1 GiB; tests may add others. */
+export class TestServer {
+  readonly clock = new ManualClock();
+  readonly kernel: Kernel;
+  readonly pool: MemoryPool;
+  readonly poolAddress: Address<PoolMessage>;
+  readonly disk: MemoryExport;
+  readonly listener: Address<NbdListenerMessage>;
+  readonly log: string[] = [];
+  acceptsStopped = false;
+  stopped = false;
+
+  constructor(policy?: SchedulerPolicy) {
+    this.kernel = new Kernel({ clock: this.clock, ...(policy === undefined ? {} : { policy }) });
+    this.pool = new MemoryPool(this.kernel, testBlockBytes);
+    this.disk = this.pool.add("disk", testSizeBytes);
+    this.poolAddress = this.kernel.spawn("pool", mailboxMax, () => this.pool);
+    const peers = {
+      pool: this.poolAddress,
+      accepts: [{ stop: () => this.acceptsStopped = true }],
+      log: (sentence: string) => this.log.push(sentence),
+    };
+    this.listener = this.kernel.spawn(
+      "listener",
+      mailboxMax,
+      (self) => new NbdListener(this.kernel, self, peers),
+    );
+  }
+
+  /** A client that has only connected. */
+  connect(options: ClientOptions = {}): SimulatedClient {
+    const client = new SimulatedClient(this, options);
+    this.kernel.post(this.listener, { type: "connected", socket: client });
+    this.clock.runYielded();
+    return client;
+  }
+
+  /** A client in transmission. */
+  attach(
+    options: ClientOptions & { readonly structured?: boolean; readonly name?: string } = {},
+  ): SimulatedClient {
+    const client = this.connect(options);
+    const negotiation = options.structured === false ? [] : [option(NBD_OPT_STRUCTURED_REPLY)];
+    client.say(u32(3), ...negotiation, go(options.name ?? "disk"));
+    client.skipHandshake();
+    return client;
+  }
+
+  /** Asks the listener to stop; `stopped` is set when it has. */
+  stop(): void {
+    this.kernel.start("stop", stopping(new NbdListenerStub(this.listener), () => this.stopped = true));
+    this.kernel.run();
+  }
+
+  /** Finishes the oldest request that the disk holds. */
+  finishOne(): void {
+    this.disk.volume.finish(present(this.disk.volume.waiting.shift(), "the volume holds no request"));
+    this.kernel.run();
+    this.clock.runYielded();
+  }
+
+  finishAll(): void {
+    while (this.disk.volume.waiting.length > 0) this.finishOne();
+  }
+}
+
+function* stopping(listener: NbdListenerStub, stopped: () => void): Steps<void> {
+  yield* listener.stop();
+  stopped();
+}
+
+/** NBD_OPT_GO without info requests, or with. */
+export function go(name: string, ...infoTypes: number[]): Uint8Array {
+  return option(NBD_OPT_GO, join(string(name), u16(infoTypes.length), ...infoTypes.map(u16)));
+}
+
+/** A READ; the cookie's low half is `cookie`. */
+export function read(cookie: number, offsetBytes: number, lengthBytes: number, flags = 0): Uint8Array {
+  const offset: readonly [number, number] = [Math.floor(offsetBytes / 2 ** 32), offsetBytes % 2 ** 32];
+  return request({ type: NBD_CMD_READ, flags, cookie: [7, cookie], offset, length: lengthBytes });
+}
+
+/** A WRITE with its payload. */
+export function write(cookie: number, offsetBytes: number, payload: Uint8Array, flags = 0): Uint8Array {
+  const offset: readonly [number, number] = [Math.floor(offsetBytes / 2 ** 32), offsetBytes % 2 ** 32];
+  const header = request({ type: NBD_CMD_WRITE, flags, cookie: [7, cookie], offset, length: payload.length });
+  return join(header, payload);
+}
+
+/** A request without payload. */
+export function command(
+  type: number,
+  cookie: number,
+  offsetBytes = 0,
+  lengthBytes = 0,
+  flags = 0,
+): Uint8Array {
+  return request({ type, flags, cookie: [7, cookie], offset: [0, offsetBytes], length: lengthBytes });
+}
+
+export interface OptionReply {
+  readonly option: number;
+  readonly type: number;
+  readonly data: Uint8Array;
+}
+
+/** A simple reply, or one chunk of a structured one. */
+export interface Reply {
+  readonly cookie: number;
+  /** "simple" or the chunk's type. */
+  readonly type: number | "simple";
+  readonly error: number;
+  readonly isLast: boolean;
+  readonly payload: Uint8Array;
+}
+
+export interface ClientOptions {
+  /** Most bytes that one read of the server gets. */
+  readonly pieceBytes?: number;
+  /** False: the server's sends do not end until `takeSend`. */
+  readonly reads?: boolean;
+  /** True: what was under way ends only some time after the server's close, at the next `pump`. */
+  readonly lingers?: boolean;
+}
+
+/** A client and its socket, as the server sees it: bytes arrive when asked for, sends end when the client reads. */
+export class SimulatedClient implements SocketPort {
+  readonly peer = "a simulated client";
+  sentBytes = 0;
+  /** True once the server has closed the socket. */
+  closed = false;
+  /** Each send of the server, as one. */
+  readonly sends: Uint8Array[] = [];
+  readonly #server: TestServer;
+  readonly #pieceBytes: number;
+  readonly #lingers: boolean;
+  #closedUntold = false;
+  /** Whether sends end by themselves. */
+  reads: boolean;
+  #owner: Address<SocketNotice> | undefined;
+  #toServer: Uint8Array = new Uint8Array(0);
+  #readInto: Uint8Array | undefined;
+  #ended = false;
+  #sending = false;
+  #unread: Uint8Array = new Uint8Array(0);
+
+  constructor(server: TestServer, { pieceBytes = Infinity, reads = true, lingers = false }: ClientOptions) {
+    this.#lingers = lingers;
+    this.#server = server;
+    this.#pieceBytes = pieceBytes;
+    this.reads = reads;
+  }
+
+  // The server's side.
+
+  open(owner: Address<SocketNotice>): void {
+    this.#owner = owner;
+  }
+
+  read(buffer: Uint8Array): void {
+    assert(this.#readInto === undefined, "a second read while one is under way");
+    assert(buffer.length > 0, "a read into nothing");
+    this.#readInto = buffer;
+  }
+
+  send(pieces: readonly Uint8Array[]): void {
+    assert(!this.#sending, "a second send while one is under way");
+    const sent = join(...pieces);
+    this.sends.push(sent);
+    this.#unread = join(this.#unread, sent);
+    this.#sending = true;
+    if (this.reads) this.takeSend();
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.#readInto = undefined;
+    this.#sending = false;
+    this.#closedUntold = this.#owner !== undefined;
+    if (!this.#lingers) this.#tellClosed();
+  }
+
+  #tellClosed(): void {
+    if (!this.#closedUntold || this.#owner === undefined) return;
+    this.#closedUntold = false;
+    this.#server.kernel.post(this.#owner, { type: "closed" });
+  }
+
+  // The client's side.
+
+  /** Sends these bytes as one stream and lets the server work. */
+  say(...parts: readonly Uint8Array[]): void {
+    this.#toServer = join(this.#toServer, ...parts);
+    this.pump();
+  }
+
+  /** Gives the server what it asks for, as far as there is something. */
+  pump(): void {
+    this.#tellClosed();
+    this.#server.clock.runYielded();
+    while (this.#readInto !== undefined && this.#toServer.length > 0) this.#deliver();
+    if (this.#ended && this.#readInto !== undefined && this.#owner !== undefined) {
+      this.#readInto = undefined;
+      this.#server.kernel.post(this.#owner, { type: "ended" });
+      this.#server.clock.runYielded();
+    }
+  }
+
+  #deliver(): void {
+    const buffer = present(this.#readInto, "nothing is read");
+    const piece = this.#toServer.subarray(0, Math.min(buffer.length, this.#pieceBytes));
+    this.#toServer = this.#toServer.subarray(piece.length);
+    this.#readInto = undefined;
+    buffer.set(piece);
+    const bytes = buffer.subarray(0, piece.length);
+    this.#server.kernel.post(present(this.#owner, "a socket that was not opened"), {
+      type: "received",
+      bytes,
+    });
+    this.#server.clock.runYielded();
+  }
+
+  /** Bytes that the server has not asked for. */
+  get unsentBytes(): number {
+    return this.#toServer.length;
+  }
+
+  /** Sends nothing more. */
+  end(): void {
+    this.#ended = true;
+    this.pump();
+  }
+
+  /** Vanishes. */
+  reset(): void {
+    this.#toServer = new Uint8Array(0);
+    this.close();
+    this.#server.clock.runYielded();
+  }
+
+  /** Sends these bytes and vanishes before anybody has looked at them. */
+  sayAndVanish(bytes: Uint8Array): void {
+    const buffer = present(this.#readInto, "the server does not read");
+    const owner = present(this.#owner, "a socket that was not opened");
+    buffer.set(bytes);
+    this.#readInto = undefined;
+    this.#server.kernel.tell(owner, { type: "received", bytes: buffer.subarray(0, bytes.length) });
+    this.reset();
+  }
+
+  /** Reads what the server is sending. */
+  takeSend(): void {
+    assert(this.#sending, "nothing is being sent");
+    this.#sending = false;
+    this.sentBytes += this.sends.at(-1)?.length ?? 0;
+    this.#server.kernel.post(present(this.#owner, "a socket that was not opened"), { type: "sent" });
+    this.#server.clock.runYielded();
+  }
+
+  get isSending(): boolean {
+    return this.#sending;
+  }
+
+  /** Takes out received bytes. */
+  take(lengthBytes: number): Uint8Array {
+    assert(lengthBytes <= this.#unread.length, "the server has not sent that much");
+    const taken = this.#unread.subarray(0, lengthBytes);
+    this.#unread = this.#unread.subarray(lengthBytes);
+    return taken;
+  }
+
+  get unreadBytes(): number {
+    return this.#unread.length;
+  }
+
+  takeOpening(): Uint8Array {
+    return this.take(18);
+  }
+
+  /** Takes out all option replies. */
+  takeOptionReplies(): OptionReply[] {
+    const replies: OptionReply[] = [];
+    while (this.#unread.length >= 20) {
+      const header = view(this.take(20));
+      const data = this.take(header.getUint32(16));
+      replies.push({ option: header.getUint32(8), type: header.getUint32(12), data });
+    }
+    return replies;
+  }
+
+  /** Takes out the handshake of `attach`, which must have succeeded. */
+  skipHandshake(): void {
+    this.takeOpening();
+    const last = this.takeOptionReplies().at(-1);
+    assert(last?.option === NBD_OPT_GO && last.type === NBD_REP_ACK, "the client was not attached");
+  }
+
+  /** Takes out all replies. */
+  takeReplies(readLengths: ReadonlyMap<number, number> = new Map()): Reply[] {
+    const replies: Reply[] = [];
+    while (this.#unread.length > 0) replies.push(this.#takeReply(readLengths));
+    return replies;
+  }
+
+  #takeReply(readLengths: ReadonlyMap<number, number>): Reply {
+    const magic = view(this.#unread).getUint32(0);
+    if (magic === NBD_SIMPLE_REPLY_MAGIC) {
+      const header = view(this.take(16));
+      const cookie = header.getUint32(12);
+      const error = header.getUint32(4);
+      const payload = this.take(error === 0 ? readLengths.get(cookie) ?? 0 : 0);
+      return { cookie, type: "simple", error, isLast: true, payload };
+    }
+    assert(magic === NBD_STRUCTURED_REPLY_MAGIC, "a reply with a wrong magic");
+    const header = view(this.take(20));
+    const type = header.getUint16(6);
+    const payload = this.take(header.getUint32(16));
+    return {
+      cookie: header.getUint32(12),
+      type,
+      error: type >= 0x8000 ? view(payload).getUint32(0) : 0,
+      isLast: (header.getUint16(4) & NBD_REPLY_FLAG_DONE) !== 0,
+      payload,
+    };
+  }
+}
+
+function view(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
