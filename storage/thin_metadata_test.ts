@@ -378,6 +378,51 @@ Deno.test("pointers outside the metadata and paths without end are damage, not c
   });
 });
 
+/** Everything an operation may change that can be asked for. */
+function facts(engine: ThinMetadata): unknown {
+  return [
+    engine.thinIds().map((thin) => engine.device(thin)),
+    engine.dataFree,
+    engine.metadataFree,
+    engine.dirtyBlocks,
+    engine.isDirty,
+    engine.time,
+    engine.transactionId,
+    engine.takeFreed(),
+  ];
+}
+
+const three = thinId(3);
+const undoable: readonly (readonly [string, (engine: ThinMetadata) => void])[] = [
+  ["an insertion into a shared leaf", (engine) => engine.insert(one, vblock(900), dblock(33_000))],
+  ["a replacement", (engine) => engine.insert(two, vblock(10), dblock(33_001))],
+  ["a removal", (engine) => void engine.removeRange(one, vblock(400), vblock(700))],
+  ["a snapshot", (engine) => engine.createSnapshots([{ thin: three, origin: two }], { tick: true })],
+  ["a slice of a deletion", (engine) => void engine.deleteThin(one, 2)],
+  ["a whole deletion", (engine) => void engine.deleteThin(two, 100)],
+];
+
+for (const [name, operation] of undoable) {
+  Deno.test(`${name} that misses a block, at any block, has changed nothing`, () => {
+    const pool = makeMapped(1500);
+    pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+    for (let at = 0; at < 1500; at += 100) {
+      pool.run((engine) => engine.insert(two, vblock(at), dblock(9000 + at)));
+    }
+    pool.commit();
+    const cold = new MetadataDriver(pool.image, 1);
+    const before = facts(cold.engine);
+    let attempts = 0;
+    cold.run((engine) => {
+      assertEquals(facts(engine), before);
+      attempts++;
+      operation(engine);
+    });
+    assert(attempts > 1, "the operation met missing blocks");
+    committed(cold);
+  });
+}
+
 Deno.test("with a cache of one block every operation still comes to its end", () => {
   const pool = makeMapped(3000);
   const tight = new MetadataDriver(pool.image, 1);

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { dblock, type ThinId, thinId, type VBlock, vblock } from "../../storage/ids.ts";
 import { MetadataFault } from "../../storage/thin_metadata.ts";
-import { type Corpus, kernelCorpora, sharingCorpora, toolCorpora } from "../compat/corpora.ts";
+import { type Corpus, kernelCorpora, poolXml, sharingCorpora, toolCorpora } from "../compat/corpora.ts";
 import { hasThinTools, restoreImage, runOnImage, type ThinToolsVersion } from "../thin_tools.ts";
 import { MetadataDriver } from "./metadata_driver.ts";
 import { Recount, type RecountedDevices } from "./metadata_recount.ts";
@@ -134,7 +134,54 @@ for (const corpus of corpora()) {
   });
 }
 
+Deno.test({
+  name: "210,000 mappings from thin_restore, shared by five devices, answer right and are changed",
+  ignore: !hasThinTools("0.9"),
+  fn: async () => {
+    const runs = Array.from({ length: 70 }, (_, index) => [4000 * index, 3000 * index, 3000, 1] as const);
+    const few = runs.slice(0, 2);
+    const xml = poolXml(new Map([[1, runs], [2, few], [3, few], [4, few], [5, few]]), 220_000);
+    const pool = new MetadataDriver(restoreImage(xml, "0.9", 8192), cacheBlocks);
+    const devices = new Recount(pool.image, false).devices;
+    assertEquals(devices.get(1)!.size, 210_000);
+    assertAnswers(pool, devices);
+    removeRange(pool, devices, 2, 100, 3500);
+    removeRange(pool, devices, 1, 2000, 200_000);
+    pool.commit();
+    const recount = new Recount(pool.image);
+    assertEquals([...recount.devices.values()].map((mappings) => mappings.size), [
+      devices.get(1)!.size,
+      devices.get(2)!.size,
+      6000,
+      6000,
+      6000,
+    ]);
+    assertEquals(recount.dataCounts.get(50), 5);
+    await assertToolsAccept(pool.image);
+  },
+});
+
 for (const version of versions) {
+  Deno.test({
+    name:
+      `a metadata snapshot of the kernel's stays readable for thin_dump ${version} while its pool changes`,
+    ignore: !hasThinTools(version),
+    fn: async () => {
+      const held = kernelCorpora().find((corpus) => corpus.name.endsWith("held"))!;
+      const pool = new MetadataDriver(held.image(), cacheBlocks);
+      assert(pool.engine.heldRoot !== 0, "the corpus has a metadata snapshot");
+      const before = await runOnImage("thin_dump", version, pool.image, ["-m"]);
+      assertEquals(before.status, 0, before.stderr);
+      const devices = new Recount(pool.image, false).devices;
+      for (let round = 0; round < 3; round++) {
+        change(pool, devices, seededRandom(round));
+        pool.commit();
+      }
+      const after = await runOnImage("thin_dump", version, pool.image, ["-m"]);
+      assertEquals(after.stdout, before.stdout);
+    },
+  });
+
   Deno.test({
     name: `what we write survives thin_dump and thin_restore ${version}`,
     ignore: !hasThinTools(version),
