@@ -43,6 +43,8 @@ export class ManualClock implements ClockPort {
   nowMs = 0;
   /** How often the kernel has asked to let the event loop have its turn. */
   yieldsAsked = 0;
+  /** How often the kernel has set the alarm. */
+  alarmsSet = 0;
   #alarm: { readonly atMs: number; readonly ring: () => void } | undefined;
   #yields: (() => void)[] = [];
 
@@ -51,6 +53,7 @@ export class ManualClock implements ClockPort {
   }
 
   setAlarm(atMs: number, ring: () => void): void {
+    this.alarmsSet += 1;
     this.#alarm = { atMs, ring };
   }
 

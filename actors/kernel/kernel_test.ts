@@ -80,6 +80,7 @@ Deno.test("running from inside a turn only notes that there is work", () => {
   const inner = doer(kernel, (count) => heard.push(count));
   const outer = doer(kernel, () => {
     kernel.post(inner, note(7));
+    kernel.run();
     assertEquals(heard, []);
   });
   kernel.post(outer, note(0));
@@ -268,6 +269,17 @@ Deno.test("timers that an event finds due are told in order of time, before what
   clock.nowMs = 50;
   kernel.run();
   assertEquals(heard, [0, 1, 2]);
+});
+
+Deno.test("the alarm is set again only when the next time has changed", () => {
+  const { kernel, clock } = new World();
+  const address = doer(kernel, () => {});
+  kernel.tellLater(10, address, note(1));
+  for (let count = 0; count < 5; count += 1) kernel.post(address, note(2));
+  kernel.tellLater(20, address, note(3));
+  assertEquals(clock.alarmsSet, 1);
+  kernel.tellLater(5, address, note(4));
+  assertEquals([clock.alarmsSet, clock.alarmMs], [2, 5]);
 });
 
 Deno.test("an alarm rings no more once the kernel has stopped", () => {

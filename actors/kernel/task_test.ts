@@ -85,6 +85,11 @@ function* sleepingTwice(ms: number, name: string, into: string[]): Steps<void> {
   into.push(`${name} twice`);
 }
 
+function* looking(oracle: Oracle, into: string[]): Steps<void> {
+  yield* oracle.question("look");
+  into.push(...oracle.kernel.tasksInFlight());
+}
+
 function* failing(oracle: Oracle, log: string[]): Steps<void> {
   using _held = new Held(oracle, "failing", log);
   yield* oracle.question("fail");
@@ -145,6 +150,16 @@ Deno.test("a task that has its answer and not its turn is listed as ready, even 
   kernel.reply(oracle.asked[0]!, "because");
   kernel.retire(oracle.address);
   assertEquals(kernel.tasksInFlight(), ["asker: ready"]);
+});
+
+Deno.test("a task that has its turn is not listed as waiting", () => {
+  const { kernel } = new World();
+  const oracle = new Oracle(kernel);
+  const seen: string[] = [];
+  kernel.start("looker", looking(oracle, seen));
+  kernel.run();
+  oracle.answer("look", "now");
+  assertEquals(seen, ["looker: ready"]);
 });
 
 Deno.test("an answer to a request of an earlier step is dropped", () => {
