@@ -201,7 +201,7 @@ async function main(args: readonly string[]): Promise<number> {
     case "serve":
       return await serve(invocation);
     default:
-      return show(invocation, await runCommand(invocation.pool, commandOf(invocation)));
+      return show(invocation, await runCommand(invocation.pool, commandOf(invocation), writeText));
   }
 }
 
@@ -298,9 +298,6 @@ function show({ verb, flags }: Invocation, result: AdminResult): number {
     case "wouldFree":
       print(`${result.bytes} bytes (${formatSize(result.bytes)}) would be freed`);
       return 0;
-    case "text":
-      for (const piece of result.pieces) writeAll(piece);
-      return 0;
     case "checked":
       for (const note of result.notes) complain(`note: ${note}`);
       for (const problem of result.problems) print(problem);
@@ -358,6 +355,11 @@ function print(line: string): void {
 function writeAll(text: string): void {
   const bytes = encoder.encode(text);
   for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+}
+
+function writeText(text: string): Promise<"taken"> {
+  writeAll(text);
+  return Promise.resolve("taken");
 }
 
 function complain(sentence: string): void {

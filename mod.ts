@@ -24,7 +24,13 @@
 import type { AdminCommand, AdminResult, PoolStatus, VolumeListing } from "./actors/admin_command.ts";
 import { askControl } from "./actors/edge/control.ts";
 import { isPool, poolPaths } from "./actors/edge/pool_files.ts";
-import { checkOffline, dumpOffline, type ImportOptions, importPool } from "./actors/edge/pool_offline.ts";
+import {
+  checkOffline,
+  dumpOffline,
+  type DumpWriter,
+  type ImportOptions,
+  importPool,
+} from "./actors/edge/pool_offline.ts";
 import { makePool, type OpenOptions, PoolProcess } from "./actors/edge/pool_process.ts";
 import { type PoolServer, type ServeOptions, servePool } from "./actors/edge/serve.ts";
 import { shortSocketPath } from "./actors/edge/socket_path.ts";
@@ -38,6 +44,7 @@ export { UsageError, UserError };
 export type {
   AdminCommand,
   AdminResult,
+  DumpWriter,
   ImportOptions,
   OpenOptions,
   PoolServer,
@@ -150,11 +157,10 @@ export class Pool implements AsyncDisposable {
     return result.problems;
   }
 
-  /** The metadata as thin_dump prints it. */
-  async dump(): Promise<string> {
-    const result = await this.#do({ verb: "dump" });
-    assert(result.kind === "text", "dump answers with text");
-    return result.pieces.join("");
+  /** The metadata as thin_dump prints it, a piece at a time: each when `write` has taken the one before. */
+  async dump(write: DumpWriter): Promise<void> {
+    const result = await this.#process.dump(write);
+    if (result.kind === "refused") throw new UserError(result.reason);
   }
 
   /** Serves every volume and snapshot over NBD, and the control socket. Throws {@linkcode UserError} if an address can not be bound. */
@@ -180,14 +186,18 @@ export class Pool implements AsyncDisposable {
 
 /**
  * Carries out one command on a pool, wherever it is: by the server that has it open, else by opening it here for that
- * long. Throws {@linkcode UserError}.
+ * long. The text of `dump` goes to `write`. Throws {@linkcode UserError}.
  */
-export async function runCommand(directory: string, command: AdminCommand): Promise<AdminResult> {
+export async function runCommand(
+  directory: string,
+  command: AdminCommand,
+  write: DumpWriter,
+): Promise<AdminResult> {
   const socket = shortSocketPath(poolPaths(directory).controlSocket);
-  const answered = socket === undefined ? undefined : await askControl(socket, command);
+  const answered = socket === undefined ? undefined : await askControl(socket, command, write);
   if (answered !== undefined) return answered;
   if (command.verb === "check") return await checkOffline(directory);
-  if (command.verb === "dump") return await dumpOffline(directory);
+  if (command.verb === "dump") return await dumpOffline(directory, write);
   const readOnly = command.verb === "list" || command.verb === "status" ||
     (command.verb === "rm" && command.dryRun);
   const process = await PoolProcess.open(directory, { readOnly });

@@ -1,4 +1,6 @@
 /** What an administrator can ask of a pool, and what comes back: plain data, the same offline and over the control socket. */
+import type { Address } from "./kernel/address.ts";
+import type { TextOutMessage } from "./text_out.ts";
 import { UserError } from "../storage/errors.ts";
 import { parseName, parseSnapshotName, parseVolumeName } from "../storage/names.ts";
 
@@ -21,7 +23,8 @@ export type AdminCommand =
   | { readonly verb: "list" }
   | { readonly verb: "status" }
   | { readonly verb: "check" }
-  | { readonly verb: "dump" };
+  /** The text goes to `out`, piece by piece; without it there is only the result. */
+  | { readonly verb: "dump"; readonly out?: Address<TextOutMessage> };
 
 /** One entry of `list --json`. */
 export interface VolumeListing {
@@ -58,8 +61,6 @@ export type AdminResult =
   /** `rm -n`: what would come back. */
   | { readonly kind: "wouldFree"; readonly bytes: number }
   | { readonly kind: "checked"; readonly problems: readonly string[]; readonly notes: readonly string[] }
-  /** Text in pieces, so that a large dump needs no one string. */
-  | { readonly kind: "text"; readonly pieces: readonly string[] }
   /** A sentence: what was tried, why it failed, the next step. */
   | { readonly kind: "refused"; readonly reason: string };
 

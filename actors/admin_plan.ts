@@ -8,6 +8,14 @@ import { parseName, snapshotName } from "../storage/names.ts";
 import { volumesMax } from "./limits.ts";
 import type { Deletion, PlanRefused, PlanStep, Trim } from "./pool_messages.ts";
 
+/**
+ * Bytes of a volume for a thin device that we did not make: the size is nowhere in the metadata, so up to the end of
+ * what is mapped (design 12), or as far as a volume can reach.
+ */
+export function adoptedSizeBytes(highestMapped: number | undefined, blockSizeBytes: number): number {
+  return Math.min(((highestMapped ?? 0) + 1) * blockSizeBytes, volumeBytesMax);
+}
+
 /** What the pool lends to planning. */
 export interface PlanContext {
   readonly catalogue: Catalogue;
@@ -32,6 +40,9 @@ export interface PlanDraft {
 
 /** Volumes round up to whole sectors (design 12). */
 const volumeSizeUnitBytes = 512;
+
+/** The largest whole number of sectors whose bytes a number counts exactly. */
+export const volumeBytesMax = 2 ** 53 - volumeSizeUnitBytes;
 
 /** Plans a step. Every name is well-formed; whether it exists is decided here. */
 export function planStep(context: PlanContext, step: PlanStep): PlanDraft | PlanRefused {
@@ -89,8 +100,8 @@ function refused(reason: string): PlanRefused {
 }
 
 function planCreate(context: PlanContext, name: string, sizeBytes: number): PlanDraft | PlanRefused {
-  const taken = problemOfNewName(context, name);
-  if (taken !== undefined) return refused(`Cannot create "${name}": ${taken}`);
+  const problem = problemOfNewName(context, name) ?? problemOfSize(sizeBytes);
+  if (problem !== undefined) return refused(`Cannot create "${name}": ${problem}`);
   const thinId = context.catalogue.freeThinIds(1)?.[0];
   if (thinId === undefined) return refused(noThinIds(`create "${name}"`));
   const record: VolumeRecord = {
@@ -121,7 +132,7 @@ function planSnapshot(context: PlanContext, names: readonly string[]): PlanDraft
     if (origin === undefined) {
       return refused(`Cannot ${what}: there is no volume "${parseName(name).volume}". ${seeList}`);
     }
-    const taken = problemOfNewName(context, name);
+    const taken = problemOfNewName(context, name, names.length);
     if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
     const thinId = thinIds[index]!;
     changes.push({
@@ -205,13 +216,14 @@ function planRename(context: PlanContext, from: string, to: string): PlanDraft |
       `Cannot ${what}: a snapshot stays with its volume. Rename it to "${fromName.volume}@...".`,
     );
   }
+  if (from === to) return refused(`Cannot ${what}: that is its name already.`);
   const changes: CatalogueChange[] = [{ put: { ...record, name: to } }];
   for (const snapshot of context.catalogue.snapshotsOf(record.uid)) {
     const name = snapshotName(to, parseName(snapshot.name).snapshot ?? "");
     changes.push({ put: { ...snapshot, name } });
   }
   for (const change of changes) {
-    const taken = "put" in change ? problemOfNewName(context, change.put.name) : undefined;
+    const taken = "put" in change ? problemOfNewName(context, change.put.name, 0) : undefined;
     if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
   }
   return draft(changes);
@@ -223,6 +235,8 @@ function planResize(context: PlanContext, name: string, sizeBytes: number): Plan
   if (record.readOnly) {
     return refused(`Cannot resize "${name}": it is a read-only snapshot. Clone it and resize the clone.`);
   }
+  const problem = problemOfSize(sizeBytes);
+  if (problem !== undefined) return refused(`Cannot resize "${name}": ${problem}`);
   if (record.trimFromBytes !== undefined) return refused(unfinishedTrim(`resize "${name}"`));
   const newSizeBytes = roundUp(sizeBytes);
   if (newSizeBytes >= record.sizeBytes) {
@@ -302,12 +316,24 @@ function planReconcile(
 
 const seeList = "`list` shows what is there.";
 
-function problemOfNewName(context: PlanContext, name: string): string | undefined {
+/** `newNames`: how many more there would be; 0 for a rename. */
+function problemOfNewName(context: PlanContext, name: string, newNames = 1): string | undefined {
   if (context.catalogue.byName(name) !== undefined) {
     return `"${name}" exists already. Choose another name, or remove it first.`;
   }
-  if (context.catalogue.count >= volumesMax) {
-    return `the pool holds ${volumesMax} volumes and snapshots, the most it can. Remove some first.`;
+  if (newNames > 0 && context.catalogue.count + newNames > volumesMax) {
+    return `a pool holds ${volumesMax} volumes and snapshots at most. Remove some first.`;
+  }
+  return undefined;
+}
+
+/** A program that uses the library or the control socket may ask for any number. */
+function problemOfSize(sizeBytes: number): string | undefined {
+  if (!Number.isInteger(sizeBytes) || sizeBytes <= 0) {
+    return `a size of ${sizeBytes} bytes is no whole positive number. Give one that is.`;
+  }
+  if (sizeBytes > volumeBytesMax) {
+    return `a volume has at most ${volumeBytesMax} bytes, 512 less than 8 PiB. Give a smaller size.`;
   }
   return undefined;
 }

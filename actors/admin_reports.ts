@@ -7,7 +7,9 @@ import { blocksFreedByRemoval } from "../storage/removal.ts";
 import { deviceUsage } from "../storage/usage.ts";
 import type { AdminCommand, AdminResult, VolumeListing } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_task.ts";
+import type { Address } from "./kernel/address.ts";
 import type { Steps } from "./kernel/task.ts";
+import { type TextOutMessage, writeText } from "./text_out.ts";
 import type { Registry } from "./pool_messages.ts";
 
 /** A walk over metadata, as storage/ writes it: it yields a block and is resumed with its bytes. */
@@ -101,23 +103,35 @@ export function* checkPool(peers: AdminPeers): Steps<AdminResult> {
   return { kind: "checked", problems: report.problems, notes: report.notes };
 }
 
-export function* dumpPool(peers: AdminPeers): Steps<AdminResult> {
+export function* dumpPool(
+  peers: AdminPeers,
+  command: AdminCommand & { readonly verb: "dump" },
+): Steps<AdminResult> {
   yield* commitFirst(peers);
   const view = yield* openView(peers);
-  const pieces: string[] = [];
+  const result = yield* dumpView(peers, view, command.out);
+  peers.thin.metadata.closeView(view.view);
+  return result;
+}
+
+function* dumpView(
+  peers: AdminPeers,
+  view: View,
+  out: Address<TextOutMessage> | undefined,
+): Steps<AdminResult> {
   const dump = dumpMetadata();
   let step = dump.next();
   while (!step.done) {
-    if (step.value.kind === "text") {
-      pieces.push(step.value.text);
-      step = dump.next();
-    } else step = dump.next(yield* readBlock(peers, view, step.value.block));
+    if (step.value.kind === "read") {
+      step = dump.next(yield* readBlock(peers, view, step.value.block));
+      continue;
+    }
+    const taken = out === undefined ? "taken" : yield* writeText(out, step.value.text);
+    if (taken === "gone") return { kind: "refused", reason: "The dump broke off: its reader went away." };
+    step = dump.next();
   }
-  peers.thin.metadata.closeView(view.view);
-  if (step.value.kind !== "whole") {
-    return { kind: "refused", reason: `Cannot dump the metadata: it is damaged. ${step.value.sentence}` };
-  }
-  return { kind: "text", pieces };
+  if (step.value.kind === "whole") return { kind: "done" };
+  return { kind: "refused", reason: `Cannot dump the metadata: it is damaged. ${step.value.sentence}` };
 }
 
 /** `rm -n`: how many bytes would come back if all of these were removed. */

@@ -8,6 +8,7 @@
 import type { IoResult } from "../storage/device/port.ts";
 import { type ThinId, vblock } from "../storage/ids.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
+import { adoptedSizeBytes } from "./admin_plan.ts";
 import { checkPool, dumpPool, freedBy, listVolumes, poolStatus } from "./admin_reports.ts";
 import type { DeviceStub } from "./block_device.ts";
 import type { JournalStub } from "./catalogue_journal.ts";
@@ -35,6 +36,8 @@ export interface AdminPeers {
   /** A thin device as its bios see it; the id differs. */
   readonly thin: Omit<Thin, "id">;
   readonly readOnly: boolean;
+  /** One sentence for the operator. */
+  log(sentence: string): void;
 }
 
 const done: AdminResult = { kind: "done" };
@@ -58,7 +61,7 @@ function* perform(peers: AdminPeers, command: AdminCommand): Steps<AdminResult> 
     case "check":
       return yield* checkPool(peers);
     case "dump":
-      return yield* dumpPool(peers);
+      return yield* dumpPool(peers, command);
     case "rm":
       if (command.dryRun) return yield* freedBy(peers, command);
       return yield* change(peers, command);
@@ -88,7 +91,9 @@ function* applyPlan(peers: AdminPeers, plan: AdminPlan): Steps<AdminResult> {
   const { metadata, data } = peers.thin;
   const appended = yield* journal.append(plan.line);
   if (appended.kind !== "ok") {
-    return yield* takeBack(peers, `writing the catalogue failed: ${reasonOf(appended)}`);
+    // The line is not in the file, or the file takes no more: the last line there is that of an earlier change.
+    yield* pool.settle(false);
+    return refused(`The pool was not changed: writing the catalogue failed: ${reasonOf(appended)}.`);
   }
   // What is flushed now need not be flushed while writers wait.
   if (plan.quiesce.length > 0) yield* data.flush();
@@ -216,9 +221,12 @@ function* reconcile(peers: AdminPeers): Steps<AdminResult> {
   const thins = new Set(facts.thins);
   const known = new Set<ThinId>(deletions.map((deletion) => deletion.thinId));
   const lost: string[] = [];
+  const lostNames: string[] = [];
   for (const { record } of volumes) {
     known.add(record.thinId);
-    if (!thins.has(record.thinId)) lost.push(record.uid);
+    if (thins.has(record.thinId)) continue;
+    lost.push(record.uid);
+    lostNames.push(record.name);
   }
   const found: FoundDevice[] = [];
   for (const thinId of facts.thins) {
@@ -228,14 +236,33 @@ function* reconcile(peers: AdminPeers): Steps<AdminResult> {
     if (device.kind !== "device") {
       return refused(`Cannot open the pool: ${reasonOfFailure(device)}. ${seeCheck}`);
     }
-    // The size is nowhere in the metadata: up to the end of what is mapped (design 12).
-    found.push({ thinId, sizeBytes: ((device.highest ?? 0) + 1) * peers.thin.blockSizeBytes });
+    found.push({ thinId, sizeBytes: adoptedSizeBytes(device.highest, peers.thin.blockSizeBytes) });
   }
   if (lost.length === 0 && found.length === 0) return done;
   const step: Reconcile = { verb: "reconcile", found, lost };
-  if (!peers.readOnly) return yield* change(peers, step);
-  yield* peers.pool.adopt(step);
+  if (peers.readOnly) yield* peers.pool.adopt(step);
+  else {
+    const changed = yield* change(peers, step);
+    if (changed.kind !== "done") return changed;
+  }
+  if (found.length > 0) {
+    const ids = some(found.map((device) => String(device.thinId)));
+    peers.log(
+      `Another program made thin devices in this pool: ${ids}. They are listed as volumes "thin-ID".`,
+    );
+  }
+  if (lost.length > 0) {
+    peers.log(
+      `Another program deleted thin devices of this pool: ${some(lostNames)}. They are listed no more.`,
+    );
+  }
   return done;
+}
+
+/** For a sentence: not more of them than a person reads. */
+function some(names: readonly string[]): string {
+  const shown = names.slice(0, 10).join(", ");
+  return names.length <= 10 ? shown : `${shown} and ${names.length - 10} more`;
 }
 
 const seeCheck = "`check` names all damage; `thin_repair` can rebuild the metadata into another file.";

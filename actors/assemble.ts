@@ -60,7 +60,8 @@ export function assemblePool(kernel: Kernel, parts: PoolParts): PoolStub {
   const thin = { blockSizeBytes, metadata, allocator, dataLocks, data };
   let peers: AdminPeers | undefined;
   const address = kernel.spawn("pool", mailboxMax, (self) => {
-    peers = { kernel, pool: new PoolStub(kernel, self), journal, metadataDevice, thin, readOnly };
+    const log = (sentence: string) => parts.log(sentence);
+    peers = { kernel, pool: new PoolStub(kernel, self), journal, metadataDevice, thin, readOnly, log };
     return new Pool(kernel, self, peers, parts);
   });
   kernel.tell(metadata.address, { type: "connect", allocator: allocator.address, pool: address });

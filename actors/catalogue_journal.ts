@@ -4,7 +4,7 @@
  * Owns: the port to the file. A line is durable when it is answered. The lines themselves, and what they mean, are
  * the pool's (storage/catalog.ts).
  *
- * Failure policy: an I/O error is an answer; the line is then taken back before another is appended.
+ * Failure policy: an I/O error is an answer; a line that could not be appended is not there to be taken back.
  */
 import { assert, present, unreachable } from "../storage/assert.ts";
 import type { IoDone, IoResult } from "../storage/device/port.ts";

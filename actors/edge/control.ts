@@ -5,14 +5,21 @@
  *   GET  /v1/volumes    what `list --json` prints
  *   GET  /v1/status     what `status --json` prints
  *
+ * The answer to `dump` is a line of JSON for each piece, {"text":...}, and then the result's line.
+ *
  * 200: done. 400: the request is malformed. 409: the pool refused; the body says why.
  */
 import http from "node:http";
 import { UserError } from "../../storage/errors.ts";
+import type { TextTaken } from "../text_out.ts";
+import type { DumpWriter } from "./pool_offline.ts";
 import { type AdminCommand, type AdminResult, commandOfJson } from "../admin_command.ts";
 
-/** Carries out a command. */
-export type CommandHandler = (command: AdminCommand) => Promise<AdminResult>;
+/** Carries out commands. */
+export interface CommandHandler {
+  command(command: AdminCommand): Promise<AdminResult>;
+  dump(write: DumpWriter): Promise<AdminResult>;
+}
 
 /** A control socket that is being served. */
 export interface ControlServer {
@@ -24,10 +31,10 @@ export interface ControlServer {
 const bodyBytesMax = 1 << 20;
 
 /** Serves the control API at a socket path, which nobody must be using. */
-export function serveControl(path: string, handle: CommandHandler): ControlServer {
+export function serveControl(path: string, handler: CommandHandler): ControlServer {
   const server = Deno.serve(
     { path, onListen: () => Deno.chmodSync(path, 0o600) },
-    (request) => respond(request, handle),
+    (request) => respond(request, handler),
   );
   return {
     close: async () => {
@@ -46,20 +53,21 @@ function removeIfThere(path: string): void {
   }
 }
 
-async function respond(request: Request, handle: CommandHandler): Promise<Response> {
+async function respond(request: Request, handler: CommandHandler): Promise<Response> {
   try {
     const { pathname } = new URL(request.url);
     if (request.method === "GET" && pathname === "/v1/volumes") {
-      return responseOf(await handle({ verb: "list" }));
+      return responseOf(await handler.command({ verb: "list" }));
     }
     if (request.method === "GET" && pathname === "/v1/status") {
-      return responseOf(await handle({ verb: "status" }));
+      return responseOf(await handler.command({ verb: "status" }));
     }
     if (pathname !== "/v1/commands") {
       return problem(404, `There is no ${pathname}. See /v1/commands, /v1/volumes, /v1/status.`);
     }
     if (request.method !== "POST") return problem(405, "Commands are POSTed.");
-    return responseOf(await handle(commandOfJson(await bodyOf(request))));
+    const command = commandOfJson(await bodyOf(request));
+    return command.verb === "dump" ? dumpResponse(handler) : responseOf(await handler.command(command));
   } catch (error) {
     if (error instanceof UserError) return problem(400, error.message);
     throw error;
@@ -77,6 +85,28 @@ async function bodyOf(request: Request): Promise<unknown> {
   }
 }
 
+/** The pieces as the reader takes them: each is written when the one before has been read. */
+function dumpResponse(handler: CommandHandler): Response {
+  let goOn: (taken: TextTaken) => void = () => {};
+  const encoder = new TextEncoder();
+  const lines = new ReadableStream<Uint8Array>({
+    start: (controller) => {
+      const send = (line: unknown) => controller.enqueue(encoder.encode(`${JSON.stringify(line)}\n`));
+      const write = (text: string): Promise<TextTaken> => {
+        send({ text });
+        return new Promise((resolve) => goOn = resolve);
+      };
+      handler.dump(write).then((result) => {
+        send(result);
+        controller.close();
+      }).catch((error) => controller.error(error));
+    },
+    pull: () => goOn("taken"),
+    cancel: () => goOn("gone"),
+  });
+  return new Response(lines, { headers: { "content-type": "application/x-ndjson" } });
+}
+
 function responseOf(result: AdminResult): Response {
   return Response.json(result, { status: result.kind === "refused" ? 409 : 200 });
 }
@@ -85,33 +115,49 @@ function problem(status: number, reason: string): Response {
   return Response.json({ kind: "refused", reason }, { status });
 }
 
-/** Asks the server behind a control socket; undefined if nobody answers there. Throws on a broken conversation. */
-export function askControl(path: string, command: AdminCommand): Promise<AdminResult | undefined> {
-  return new Promise((resolve, reject) => {
-    const body = JSON.stringify(command);
-    const headers = {
-      "content-type": "application/json",
-      "content-length": new TextEncoder().encode(body).length,
-    };
-    const request = http.request(
-      { socketPath: path, path: "/v1/commands", method: "POST", headers },
-      (response) => {
-        const pieces: Uint8Array[] = [];
-        response.on("data", (piece: Uint8Array) => pieces.push(piece));
-        response.on("error", reject);
-        response.on("end", () => resolve(resultOf(pieces)));
-      },
-    );
-    request.on("error", (error: Error & { code?: string }) => {
-      if (error.code === "ENOENT" || error.code === "ECONNREFUSED") resolve(undefined);
-      else reject(new UserError(`Asking the server at ${path} failed: ${error.message}. Is it running?`));
-    });
-    request.end(body);
+/**
+ * Asks the server behind a control socket; undefined if nobody answers there. Pieces of text go to `write` as they come.
+ * Throws on a broken conversation.
+ */
+export function askControl(
+  path: string,
+  command: AdminCommand,
+  write: DumpWriter,
+): Promise<AdminResult | undefined> {
+  const { promise, resolve, reject } = Promise.withResolvers<AdminResult | undefined>();
+  const body = JSON.stringify(command);
+  const headers = {
+    "content-type": "application/json",
+    "content-length": new TextEncoder().encode(body).length,
+  };
+  const options = { socketPath: path, path: "/v1/commands", method: "POST", headers };
+  const request = http.request(options, (response) => {
+    readLines(response, write).then(resolve, reject);
   });
+  request.on("error", (error: Error & { code?: string }) => {
+    if (error.code === "ENOENT" || error.code === "ECONNREFUSED") resolve(undefined);
+    else reject(broken(path, error.message));
+  });
+  request.end(body);
+  return promise;
 }
 
-function resultOf(pieces: readonly Uint8Array[]): AdminResult {
+async function readLines(response: AsyncIterable<Uint8Array>, write: DumpWriter): Promise<AdminResult> {
   const decoder = new TextDecoder();
-  const text = pieces.map((piece) => decoder.decode(piece, { stream: true })).join("") + decoder.decode();
-  return JSON.parse(text);
+  let rest = "";
+  for await (const piece of response) {
+    const lines = (rest + decoder.decode(piece, { stream: true })).split("\n");
+    rest = lines.pop()!;
+    for (const line of lines) {
+      const value = JSON.parse(line);
+      if (typeof value.text !== "string") return value;
+      if (await write(value.text) === "gone") return { kind: "refused", reason: "The dump broke off." };
+    }
+  }
+  if (rest === "") throw broken("its control socket", "it hung up");
+  return JSON.parse(rest);
+}
+
+function broken(where: string, reason: string): UserError {
+  return new UserError(`Asking the server at ${where} failed: ${reason}. Is it still running?`);
 }

@@ -15,6 +15,8 @@ import {
 } from "../../storage/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
 import type { AdminResult } from "../admin_command.ts";
+import type { TextTaken } from "../text_out.ts";
+import { adoptedSizeBytes } from "../admin_plan.ts";
 import { FileDevice } from "./file_device.ts";
 import { openLibc } from "./libc.ts";
 import { PoolFiles } from "./pool_files.ts";
@@ -53,20 +55,24 @@ function problemOf(check: () => unknown): string[] {
   }
 }
 
+/** Takes a piece of a dump. */
+export type DumpWriter = (text: string) => Promise<TextTaken>;
+
 /** Dumps the metadata of a pool that nobody writes. */
-export async function dumpOffline(directory: string): Promise<AdminResult> {
+export async function dumpOffline(directory: string, write: DumpWriter): Promise<AdminResult> {
   using opened = new DisposableStack();
   const files = opened.adopt(PoolFiles.open(directory, { readOnly: true }), (files) => files.close());
   const dump = dumpMetadata();
-  const pieces: string[] = [];
   let step = dump.next();
   while (!step.done) {
-    if (step.value.kind === "text") {
-      pieces.push(step.value.text);
-      step = dump.next();
-    } else step = dump.next(await readBlock(files.metadata, step.value.block));
+    if (step.value.kind === "read") {
+      step = dump.next(await readBlock(files.metadata, step.value.block));
+      continue;
+    }
+    if (await write(step.value.text) === "gone") return { kind: "refused", reason: "The dump broke off." };
+    step = dump.next();
   }
-  if (step.value.kind === "whole") return { kind: "text", pieces };
+  if (step.value.kind === "whole") return { kind: "done" };
   return {
     kind: "refused",
     reason: `Cannot dump the metadata: ${step.value.sentence} \`check\` names all damage.`,
@@ -135,7 +141,6 @@ async function openMetadata(device: DevicePort): Promise<ThinMetadata> {
   return engine;
 }
 
-/** The virtual size is nowhere in the metadata: up to the end of what is mapped. */
 async function recordOf(
   engine: ThinMetadata,
   device: DevicePort,
@@ -147,7 +152,7 @@ async function recordOf(
     uid: nanoid(),
     name: `thin-${thin}`,
     thinId: thin,
-    sizeBytes: ((highest ?? 0) + 1) * blockSizeBytes,
+    sizeBytes: adoptedSizeBytes(highest, blockSizeBytes),
     readOnly: false,
     origin: null,
     owner: null,

@@ -12,8 +12,9 @@ import type { AdminCommand, AdminResult } from "../admin_command.ts";
 import { assemblePool } from "../assemble.ts";
 import { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
-import { metadataCacheBlocks } from "../limits.ts";
+import { mailboxMax, metadataCacheBlocks } from "../limits.ts";
 import type { PoolStub } from "../pool_messages.ts";
+import { TextOut, type TextPort, type TextTaken } from "../text_out.ts";
 import { DenoClock } from "./deno_clock.ts";
 import { answerOf } from "./outside.ts";
 import { openLibc } from "./libc.ts";
@@ -93,6 +94,13 @@ export class PoolProcess {
   /** Carries out a command of the administrator. */
   command(command: AdminCommand): Promise<AdminResult> {
     return this.ask(command.verb, this.pool.admin(command));
+  }
+
+  /** Dumps the metadata, a piece of text at a time, each when `write` has taken the one before. */
+  dump(write: (text: string) => Promise<TextTaken>): Promise<AdminResult> {
+    const port: TextPort = { write: (text, done) => void write(text).then(done) };
+    const out = this.kernel.spawn("dump out", mailboxMax, (self) => new TextOut(this.kernel, self, port));
+    return this.command({ verb: "dump", out }).finally(() => this.kernel.post(out, { type: "endText" }));
   }
 
   /** Runs steps inside and promises their answer; rejects if the pool's process fails first. */

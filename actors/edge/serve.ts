@@ -79,7 +79,7 @@ function openControl(process: PoolProcess) {
     if (!(error instanceof Deno.errors.NotFound)) throw cannotControl(path, error);
   }
   try {
-    return serveControl(path, (command) => process.command(command));
+    return serveControl(path, process);
   } catch (error) {
     throw cannotControl(path, error);
   }
