@@ -1,45 +1,74 @@
 /**
  * The NBD side of the server in front of volumes in memory, to try clients on it:
- * `deno run -A tests/nbd/memory_server.ts ADDRESS NAME=SIZE...`. SIGTERM and SIGINT drain and exit 0.
+ * `deno run -A tests/nbd/memory_server.ts ADDRESS NAME=SIZE...`. SIGTERM and SIGINT drain and end it.
  */
 import { DenoClock } from "../../actors/edge/deno_clock.ts";
-import { listeningLine, ListeningSocket, parseListenAddress } from "../../actors/edge/sockets.ts";
+import {
+  type ListenAddress,
+  listeningLine,
+  ListeningSocket,
+  parseListenAddress,
+} from "../../actors/edge/sockets.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { mailboxMax } from "../../actors/limits.ts";
 import { NbdListener, NbdListenerStub } from "../../actors/nbd_listener.ts";
 import { MemoryPool } from "../../actors/nbd_testing.ts";
+import type { LogPort } from "../../actors/socket_port.ts";
 import { parseSize } from "../../storage/sizes.ts";
 
 const blockSizeBytes = 64 * 1024;
 
-if (import.meta.main) await serve(Deno.args[0] ?? "tcp:127.0.0.1:10809", Deno.args.slice(1));
+/** A running server. */
+export class MemoryServer {
+  readonly address: ListenAddress;
+  readonly pool: MemoryPool;
+  readonly #kernel: Kernel;
+  readonly #clock: DenoClock;
+  readonly #listener: NbdListenerStub;
 
-async function serve(address: string, volumes: readonly string[]): Promise<void> {
-  const clock = new DenoClock();
-  const kernel = new Kernel({ clock });
-  const pool = new MemoryPool(kernel, blockSizeBytes);
-  for (const volume of volumes) {
-    const [name = "", size = "1G"] = volume.split("=");
-    pool.add(name, parseSize(size)).volume.keepKinds = false;
+  private constructor(socket: ListeningSocket, log: LogPort) {
+    this.#clock = new DenoClock();
+    const kernel = new Kernel({ clock: this.#clock });
+    this.#kernel = kernel;
+    this.pool = new MemoryPool(kernel, blockSizeBytes);
+    const pool = kernel.spawn("pool", mailboxMax, () => this.pool);
+    const peers = { pool, accepts: [socket], log };
+    const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
+    this.#listener = new NbdListenerStub(address);
+    this.address = socket.address;
+    socket.start(kernel, address);
   }
-  const poolAddress = kernel.spawn("pool", mailboxMax, () => pool);
-  const socket = await ListeningSocket.open(parseListenAddress(address));
-  const peers = { pool: poolAddress, accepts: [socket], log: console.error };
-  const listener = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
-  socket.start(kernel, listener);
-  console.log(listeningLine(socket.address));
-  const stop = () => {
-    kernel.start("stop", stopping(new NbdListenerStub(listener), () => clock.close()));
-    kernel.run();
-    Deno.removeSignalListener("SIGTERM", stop);
-    Deno.removeSignalListener("SIGINT", stop);
-  };
-  Deno.addSignalListener("SIGTERM", stop);
-  Deno.addSignalListener("SIGINT", stop);
+
+  static async start(address: ListenAddress, log: LogPort = () => {}): Promise<MemoryServer> {
+    return new MemoryServer(await ListeningSocket.open(address), log);
+  }
+
+  /** Lets clients finish what is in flight, and closes. */
+  stop(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#kernel.start("stop", stopping(this.#listener, resolve));
+      this.#kernel.run();
+    }).then(() => this.#clock.close());
+  }
 }
 
-function* stopping(listener: NbdListenerStub, stopped: () => void): Steps<void> {
-  yield* listener.stop();
-  stopped();
+function* stopping(listener: NbdListenerStub, stopped: (value: unknown) => void): Steps<void> {
+  stopped(yield* listener.stop());
+}
+
+if (import.meta.main) {
+  const [address = "tcp:127.0.0.1:10809", ...volumes] = Deno.args;
+  const server = await MemoryServer.start(parseListenAddress(address), console.error);
+  for (const volume of volumes) {
+    const [name = "", size = "1G"] = volume.split("=");
+    server.pool.add(name, parseSize(size)).volume.keepKinds = false;
+  }
+  console.log(listeningLine(server.address));
+  const stop = () => {
+    for (const signal of signals) Deno.removeSignalListener(signal, stop);
+    server.stop();
+  };
+  const signals = ["SIGTERM", "SIGINT"] as const;
+  for (const signal of signals) Deno.addSignalListener(signal, stop);
 }

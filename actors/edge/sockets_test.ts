@@ -1,0 +1,213 @@
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { UsageError, UserError } from "../../storage/errors.ts";
+import type { Actor, Address } from "../kernel/address.ts";
+import { Kernel } from "../kernel/kernel.ts";
+import type { Connected } from "../nbd_messages.ts";
+import type { SocketNotice, SocketPort } from "../socket_port.ts";
+import { DenoClock } from "./deno_clock.ts";
+import { listeningLine, ListeningSocket, nbdUrl, parseListenAddress } from "./sockets.ts";
+
+Deno.test("addresses are read as people write them", () => {
+  const tcp = (hostname: string, port: number) => ({ transport: "tcp" as const, hostname, port });
+  assertEquals(parseListenAddress("tcp:127.0.0.1:10809"), tcp("127.0.0.1", 10809));
+  assertEquals(parseListenAddress("tcp:localhost:0"), tcp("localhost", 0));
+  assertEquals(parseListenAddress("tcp:[::1]:65535"), tcp("::1", 65535));
+  assertEquals(parseListenAddress("unix:/run/a b:c.sock"), { transport: "unix", path: "/run/a b:c.sock" });
+});
+
+for (
+  const bad of [
+    "",
+    "127.0.0.1:10809",
+    "tcp:",
+    "tcp:10809",
+    "tcp::10809",
+    "tcp:localhost",
+    "tcp:localhost:",
+    "tcp:localhost:65536",
+    "tcp:localhost:1e3",
+    "tcp:::1:10809",
+    "tcp:[::1]",
+    "unix:",
+    "udp:localhost:1",
+  ]
+) {
+  Deno.test(`"${bad}" is no address`, () => {
+    assertThrows(() => parseListenAddress(bad), UsageError, "Can not listen on");
+  });
+}
+
+Deno.test("the printed URL is one that NBD clients take", () => {
+  assertEquals(
+    listeningLine({ transport: "tcp", hostname: "127.0.0.1", port: 10809 }),
+    "listening nbd://127.0.0.1:10809",
+  );
+  assertEquals(nbdUrl({ transport: "tcp", hostname: "::1", port: 7 }), "nbd://[::1]:7");
+  assertEquals(
+    nbdUrl({ transport: "unix", path: "/run/50% of a&b?.sock" }),
+    "nbd+unix:///?socket=/run/50%25%20of%20a%26b%3F.sock",
+  );
+});
+
+Deno.test("port 0 is printed as the port that was bound", async () => {
+  const socket = await ListeningSocket.open(parseListenAddress("tcp:127.0.0.1:0"));
+  const { address } = socket;
+  assertEquals(address.transport === "tcp" && address.port > 0, true);
+  await assertRejects(() => ListeningSocket.open(address), UserError, "Can not listen on nbd://127.0.0.1:");
+  socket.stop();
+});
+
+Deno.test("a Unix socket is its owner's only and goes with its server", async () => {
+  await using folder = await TestFolder.make();
+  const path = `${folder.path}/nbd.sock`;
+  const socket = await ListeningSocket.open({ transport: "unix", path });
+  assertEquals((Deno.lstatSync(path).mode ?? 0) & 0o777, 0o600);
+  socket.stop();
+  assertThrows(() => Deno.lstatSync(path), Deno.errors.NotFound);
+});
+
+Deno.test("a Unix socket that nobody answers on is replaced", async () => {
+  await using folder = await TestFolder.make();
+  const path = `${folder.path}/nbd.sock`;
+  // A server that was killed leaves its socket behind.
+  const bind = `import socket; socket.socket(socket.AF_UNIX).bind(${JSON.stringify(path)})`;
+  await new Deno.Command("/usr/bin/python3", { args: ["-c", bind] }).output();
+  assertEquals(Deno.lstatSync(path).isSocket, true);
+  (await ListeningSocket.open({ transport: "unix", path })).stop();
+});
+
+Deno.test("a Unix socket that a server answers on is left alone", async () => {
+  await using folder = await TestFolder.make();
+  const address = { transport: "unix", path: `${folder.path}/nbd.sock` } as const;
+  const socket = await ListeningSocket.open(address);
+  await assertRejects(() => ListeningSocket.open(address), UserError, "another server answers");
+  (await Deno.connect(address)).close();
+  socket.stop();
+});
+
+Deno.test("a file in the way of a Unix socket is left alone", async () => {
+  await using folder = await TestFolder.make();
+  const path = `${folder.path}/file`;
+  Deno.writeTextFileSync(path, "precious");
+  await assertRejects(
+    () => ListeningSocket.open({ transport: "unix", path }),
+    UserError,
+    "a file of that name",
+  );
+  assertEquals(Deno.readTextFileSync(path), "precious");
+});
+
+Deno.test("a socket path may have 107 bytes and no more", async () => {
+  await using folder = await TestFolder.make();
+  const path = (lengthBytes: number) => `${folder.path}/${"x".repeat(lengthBytes - folder.path.length - 1)}`;
+  (await ListeningSocket.open({ transport: "unix", path: path(107) })).stop();
+  const tooLong = ListeningSocket.open({ transport: "unix", path: path(108) });
+  await assertRejects(() => tooLong, UserError, "longer than 107 bytes");
+});
+
+Deno.test("a socket tells what it received, that it sent, and the end of the stream", async () => {
+  await using pair = await SocketPair.make();
+  pair.socket.read(new Uint8Array(100));
+  await pair.client.write(Uint8Array.of(1, 2, 3));
+  assertEquals(await pair.notice(), { type: "received", bytes: Uint8Array.of(1, 2, 3) });
+  pair.socket.send([Uint8Array.of(4), Uint8Array.of(5, 6)]);
+  assertEquals(await pair.notice(), { type: "sent" });
+  assertEquals(pair.socket.sentBytes, 3);
+  const received = new Uint8Array(3);
+  for (let at = 0; at < 3;) at += (await pair.client.read(received.subarray(at))) ?? 3;
+  assertEquals(received, Uint8Array.of(4, 5, 6));
+  pair.socket.read(new Uint8Array(100));
+  await pair.client.closeWrite();
+  assertEquals(await pair.notice(), { type: "ended" });
+  pair.socket.close();
+  assertEquals(await pair.notice(), { type: "closed" });
+});
+
+Deno.test("a socket that is closed with a read and a send under way says closed, once", async () => {
+  await using pair = await SocketPair.make();
+  pair.socket.read(new Uint8Array(100));
+  pair.socket.send([new Uint8Array(16 * 1024 * 1024)]);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  pair.socket.close();
+  pair.socket.close();
+  assertEquals(await pair.notice(), { type: "closed" });
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assertEquals(pair.noticesWaiting, 0);
+});
+
+Deno.test("a socket whose client vanishes in the middle of a send says closed, with the reason", async () => {
+  await using pair = await SocketPair.make();
+  pair.socket.send([new Uint8Array(16 * 1024 * 1024)]);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  pair.client.close();
+  const notice = await pair.notice();
+  assertEquals([notice.type, "reason" in notice], ["closed", true]);
+});
+
+class TestFolder {
+  private constructor(readonly path: string) {}
+
+  static async make(): Promise<TestFolder> {
+    return new TestFolder(await Deno.makeTempDir());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Deno.remove(this.path, { recursive: true });
+  }
+}
+
+/** A server's socket and its client, and what the former tells its owner. */
+class SocketPair {
+  readonly #notices: SocketNotice[] = [];
+  #wake: (() => void) | undefined;
+
+  private constructor(
+    readonly folder: TestFolder,
+    readonly listening: ListeningSocket,
+    readonly clock: DenoClock,
+    readonly client: Deno.Conn,
+    readonly socket: SocketPort,
+  ) {}
+
+  static async make(): Promise<SocketPair> {
+    const folder = await TestFolder.make();
+    const path = `${folder.path}/s`;
+    const listening = await ListeningSocket.open({ transport: "unix", path });
+    const clock = new DenoClock();
+    const kernel = new Kernel({ clock });
+    const client = await Deno.connect({ transport: "unix", path });
+    const socket = await new Promise<SocketPort>((resolve) => {
+      const acceptor: Actor<Connected> = { receive: (message) => resolve(message.socket) };
+      listening.start(kernel, kernel.spawn("acceptor", 8, () => acceptor));
+    });
+    const pair = new SocketPair(folder, listening, clock, client, socket);
+    const owner: Address<SocketNotice> = kernel.spawn("owner", 8, () => pair);
+    socket.open(owner);
+    return pair;
+  }
+
+  receive(notice: SocketNotice): void {
+    this.#notices.push(notice);
+    this.#wake?.();
+  }
+
+  get noticesWaiting(): number {
+    return this.#notices.length;
+  }
+
+  async notice(): Promise<SocketNotice> {
+    while (this.#notices.length === 0) await new Promise<void>((resolve) => this.#wake = resolve);
+    return this.#notices.shift()!;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.listening.closeAll();
+    this.clock.close();
+    try {
+      this.client.close();
+    } catch (error) {
+      if (!(error instanceof Deno.errors.BadResource)) throw error;
+    }
+    await this.folder[Symbol.asyncDispose]();
+  }
+}
