@@ -127,7 +127,7 @@ export class Pool implements AsyncDisposable {
 
   /** Makes a volume larger or smaller; what lay beyond a smaller end is gone. */
   async resize(name: string, sizeBytes: number): Promise<void> {
-    await this.#do({ verb: "resize", name: parseVolumeName(name), sizeBytes });
+    await this.#do({ verb: "resize", name: parseName(name).name, sizeBytes });
   }
 
   /** Removes volumes and snapshots, all or none; returns when their space is back. */

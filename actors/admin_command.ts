@@ -94,15 +94,15 @@ export function commandOfJson(json: unknown): AdminCommand {
     case "resize":
       return {
         verb: "resize",
-        name: parseVolumeName(text(fields, "name")),
+        name: parseName(text(fields, "name")).name,
         sizeBytes: size(fields, "sizeBytes"),
       };
     case "rm":
       return {
         verb: "rm",
         names: texts(fields, "names").map((name) => parseName(name).name),
-        dryRun: fields.dryRun === true,
-        force: fields.force === true,
+        dryRun: flag(fields, "dryRun"),
+        force: flag(fields, "force"),
       };
     case "list":
     case "status":
@@ -136,6 +136,13 @@ function size(fields: Readonly<Record<string, unknown>>, name: string): number {
   return value;
 }
 
+/** False if absent. Anything but a boolean is refused: a `dryRun` that does not count would remove volumes. */
+function flag(fields: Readonly<Record<string, unknown>>, name: string): boolean {
+  const value = fields[name] ?? false;
+  if (typeof value !== "boolean") throw malformed(`"${name}" is neither true nor false`);
+  return value;
+}
+
 function malformed(what: string): UserError {
-  return new UserError(`The command can not be carried out: ${what}.`);
+  return new UserError(`The request is no command: ${what}.`);
 }

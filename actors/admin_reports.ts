@@ -144,7 +144,8 @@ export function* freedBy(
   if (typeof thins === "string") {
     return {
       kind: "refused",
-      reason: `Cannot tell what removing "${thins}" would free: there is no such volume.`,
+      reason:
+        `Cannot tell what removing "${thins}" would free: there is no such volume or snapshot. \`list\` shows what is there.`,
     };
   }
   yield* commitFirst(peers);

@@ -7,7 +7,7 @@
  *
  * The answer to `dump` is a line of JSON for each piece, {"text":...}, and then the result's line.
  *
- * 200: done. 400: the request is malformed. 409: the pool refused; the body says why.
+ * 200: done. 400: the request is malformed. 409: the pool refused. Of these two the body is {"kind":"refused","reason":...}.
  */
 import http from "node:http";
 import { UserError } from "../../storage/errors.ts";
@@ -57,17 +57,23 @@ async function respond(request: Request, handler: CommandHandler): Promise<Respo
   try {
     const { pathname } = new URL(request.url);
     if (request.method === "GET" && pathname === "/v1/volumes") {
-      return responseOf(await handler.command({ verb: "list" }));
+      const result = await handler.command({ verb: "list" });
+      return responseOf(result, result.kind === "volumes" ? { volumes: result.volumes } : result);
     }
     if (request.method === "GET" && pathname === "/v1/status") {
-      return responseOf(await handler.command({ verb: "status" }));
+      const result = await handler.command({ verb: "status" });
+      return responseOf(result, result.kind === "status" ? result.status : result);
     }
     if (pathname !== "/v1/commands") {
       return problem(404, `There is no ${pathname}. See /v1/commands, /v1/volumes, /v1/status.`);
     }
-    if (request.method !== "POST") return problem(405, "Commands are POSTed.");
+    if (request.method !== "POST") {
+      return problem(405, "Commands are POSTed. Others are GET /v1/volumes and GET /v1/status.");
+    }
     const command = commandOfJson(await bodyOf(request));
-    return command.verb === "dump" ? dumpResponse(handler) : responseOf(await handler.command(command));
+    if (command.verb === "dump") return dumpResponse(handler);
+    const result = await handler.command(command);
+    return responseOf(result, result);
   } catch (error) {
     if (error instanceof UserError) return problem(400, error.message);
     throw error;
@@ -75,10 +81,18 @@ async function respond(request: Request, handler: CommandHandler): Promise<Respo
 }
 
 async function bodyOf(request: Request): Promise<unknown> {
-  const text = await request.text();
-  if (text.length > bodyBytesMax) throw new UserError("The request is larger than any command.");
+  const decoder = new TextDecoder();
+  let text = "";
+  let lengthBytes = 0;
+  for await (const piece of request.body ?? []) {
+    lengthBytes += piece.length;
+    if (lengthBytes > bodyBytesMax) {
+      throw new UserError(`The request has more than ${bodyBytesMax} bytes. Send several commands.`);
+    }
+    text += decoder.decode(piece, { stream: true });
+  }
   try {
-    return JSON.parse(text);
+    return JSON.parse(text + decoder.decode());
   } catch {
     // Bad input of a client, answered as such.
     throw new UserError("The request is not JSON. Send one command as a JSON object.");
@@ -107,17 +121,20 @@ function dumpResponse(handler: CommandHandler): Response {
   return new Response(lines, { headers: { "content-type": "application/x-ndjson" } });
 }
 
-function responseOf(result: AdminResult): Response {
-  return Response.json(result, { status: result.kind === "refused" ? 409 : 200 });
+function responseOf(result: AdminResult, body: unknown): Response {
+  return Response.json(body, { status: result.kind === "refused" ? 409 : 200 });
 }
 
 function problem(status: number, reason: string): Response {
   return Response.json({ kind: "refused", reason }, { status });
 }
 
+/** How it shows that there is no server; whatever else is wrong with the pool is found when it is opened. */
+const nobodyThere: readonly (string | undefined)[] = ["ENOENT", "ECONNREFUSED", "ENOTDIR"];
+
 /**
  * Asks the server behind a control socket; undefined if nobody answers there. Pieces of text go to `write` as they come.
- * Throws on a broken conversation.
+ * Throws {@linkcode UserError} on a broken conversation.
  */
 export function askControl(
   path: string,
@@ -132,32 +149,57 @@ export function askControl(
   };
   const options = { socketPath: path, path: "/v1/commands", method: "POST", headers };
   const request = http.request(options, (response) => {
-    readLines(response, write).then(resolve, reject);
+    readLines(path, response, write).then(resolve, reject);
   });
   request.on("error", (error: Error & { code?: string }) => {
-    if (error.code === "ENOENT" || error.code === "ECONNREFUSED") resolve(undefined);
+    if (nobodyThere.includes(error.code)) resolve(undefined);
     else reject(broken(path, error.message));
   });
   request.end(body);
   return promise;
 }
 
-async function readLines(response: AsyncIterable<Uint8Array>, write: DumpWriter): Promise<AdminResult> {
-  const decoder = new TextDecoder();
-  let rest = "";
-  for await (const piece of response) {
-    const lines = (rest + decoder.decode(piece, { stream: true })).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) {
-      const value = JSON.parse(line);
-      if (typeof value.text !== "string") return value;
-      if (await write(value.text) === "gone") return { kind: "refused", reason: "The dump broke off." };
-    }
+async function readLines(
+  path: string,
+  response: AsyncIterable<Uint8Array>,
+  write: DumpWriter,
+): Promise<AdminResult> {
+  for await (const line of linesOf(path, response)) {
+    const value = valueOf(path, line);
+    if (typeof value.text !== "string") return value as AdminResult;
+    if (await write(value.text) === "gone") return { kind: "refused", reason: "The dump broke off." };
   }
-  if (rest === "") throw broken("its control socket", "it hung up");
-  return JSON.parse(rest);
+  throw broken(path, "it hung up");
 }
 
-function broken(where: string, reason: string): UserError {
-  return new UserError(`Asking the server at ${where} failed: ${reason}. Is it still running?`);
+async function* linesOf(path: string, response: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  try {
+    for await (const piece of response) {
+      const lines = (rest + decoder.decode(piece, { stream: true })).split("\n");
+      rest = lines.pop()!;
+      yield* lines;
+    }
+  } catch (error) {
+    throw broken(path, error instanceof Error ? error.message : String(error));
+  }
+  if (rest !== "") yield rest;
+}
+
+/** A line of an answer. A server that has failed sends something else. */
+function valueOf(path: string, line: string): Partial<AdminResult> & { readonly text?: unknown } {
+  try {
+    const value = JSON.parse(line);
+    if (typeof value === "object" && value !== null) return value;
+  } catch {
+    // Not ours, as below.
+  }
+  throw broken(path, `it answered ${JSON.stringify(line.slice(0, 100))}`);
+}
+
+function broken(path: string, reason: string): UserError {
+  return new UserError(
+    `The server at ${path} did not answer as it should: ${reason}. See what it has printed, and with \`list\` what was done.`,
+  );
 }
