@@ -15,7 +15,7 @@ import { sealBlock } from "./format/block_header.ts";
 import { viewOf } from "./format/fields.ts";
 import { packSuperblock, type Superblock } from "./format/superblock.ts";
 import { dblock, metadataBlock, metadataBlockSizeBytes, thinId, vblock } from "./ids.ts";
-import { type MetadataFault, OpenRefused, ThinMetadata } from "./thin_metadata.ts";
+import { MetadataFault, OpenRefused, ThinMetadata } from "./thin_metadata.ts";
 
 Deno.test("a new pool is empty, counts right, and keeps its uuid", () => {
   const uuid = new TextEncoder().encode("0123456789abcdef");
@@ -411,6 +411,7 @@ for (const [name, operation] of undoable) {
     }
     pool.commit();
     const cold = new MetadataDriver(pool.image, 1);
+    cold.run((engine) => engine.lookup(one, vblock(0))); // evicts what loading left
     const before = facts(cold.engine);
     let attempts = 0;
     cold.run((engine) => {
@@ -422,6 +423,34 @@ for (const [name, operation] of undoable) {
     committed(cold);
   });
 }
+
+Deno.test("an insertion that splits a leaf of this transaction and then misses a bitmap leaves the tree whole", () => {
+  const pool = makeMapped(400);
+  const cold = new MetadataDriver(pool.image, 1);
+  let mapped = 400;
+  let splitsUndone = 0;
+  for (; mapped < 1000; mapped++) {
+    cold.run((engine) => engine.lookup(one, vblock(0)));
+    try {
+      // Its bitmap is the second, which nobody touched in this transaction.
+      cold.engine.insert(one, vblock(mapped), dblock(20_000));
+      throw new Error("the bitmap was not missed");
+    } catch (error) {
+      if (!(error instanceof MetadataFault)) throw error;
+      splitsUndone++;
+    }
+    cold.run((engine) => engine.insert(one, vblock(mapped), dblock(mapped)));
+  }
+  assertEquals([splitsUndone, committed(cold).devices.get(1)!.size], [600, 1000]);
+});
+
+Deno.test("an old block still counts as shared when its snapshot is gone, as in the kernel", () => {
+  const pool = makeMapped(1);
+  pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+  pool.run((engine) => engine.deleteThin(two, 1));
+  const mapping = pool.run((engine) => engine.lookup(one, vblock(0)));
+  assertEquals(mapping, { kind: "provisioned", dblock: dblock(0), shared: true });
+});
 
 Deno.test("with a cache of one block every operation still comes to its end", () => {
   const pool = makeMapped(3000);
