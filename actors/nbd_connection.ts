@@ -99,8 +99,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "ended":
         return this.#finish();
       case "closed":
-        this.#socketClosed = true;
-        return this.#close();
+        return this.#takeClosed(message.reason);
       case "attached":
       case "described":
       case "unknownExport":
@@ -317,6 +316,14 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#unparsed = false;
     this.#cancelTimers();
     if (!this.#socketClosed) this.#peers.socket.close();
+  }
+
+  #takeClosed(reason: string | undefined): void {
+    this.#socketClosed = true;
+    if (reason !== undefined && this.#attached !== undefined) {
+      this.#peers.log(`lost ${this.#peers.socket.peer}: ${reason}`);
+    }
+    this.#close();
   }
 
   /** Takes the next step towards the end, if it is due. */

@@ -239,6 +239,11 @@ Deno.test("a client that vanishes is detached when the volume has nothing of it 
   assertEquals(server.disk.clients.size, 1);
   server.finishAll();
   assertEquals(server.disk.clients.size, 0);
+  assertEquals(server.log, [
+    'a simulated client attached to "disk"',
+    "lost a simulated client: connection reset",
+    'a simulated client left "disk"',
+  ]);
 });
 
 Deno.test("a client that vanishes while the pool attaches it is detached again", () => {

@@ -204,6 +204,7 @@ export class SimulatedClient implements SocketPort {
   readonly #pieceBytes: number;
   readonly #lingers: boolean;
   #closedUntold = false;
+  #vanished = false;
   /** Whether sends end by themselves. */
   reads: boolean;
   #owner: Address<SocketNotice> | undefined;
@@ -253,7 +254,8 @@ export class SimulatedClient implements SocketPort {
   #tellClosed(): void {
     if (!this.#closedUntold || this.#owner === undefined) return;
     this.#closedUntold = false;
-    this.#server.kernel.post(this.#owner, { type: "closed" });
+    const reason = this.#vanished ? { reason: "connection reset" } : {};
+    this.#server.kernel.post(this.#owner, { type: "closed", ...reason });
   }
 
   // The client's side.
@@ -304,6 +306,7 @@ export class SimulatedClient implements SocketPort {
   /** Vanishes. */
   reset(): void {
     this.#toServer = new Uint8Array(0);
+    this.#vanished = !this.closed;
     this.close();
     this.#server.clock.runYielded();
   }
