@@ -10,6 +10,8 @@ export interface Guest {
   readonly drives?: readonly string[];
   readonly modules?: readonly string[];
   readonly programs?: readonly string[];
+  /** A folder to copy to /host. */
+  readonly files?: URL;
   readonly network?: boolean;
   readonly limitSeconds?: number;
 }
@@ -37,6 +39,7 @@ export async function runGuest(guest: Guest): Promise<string> {
     ...(guest.drives ?? []).flatMap((drive) => ["--drive", drive]),
     ...(guest.modules ?? []).flatMap((module) => ["--module", module]),
     ...(guest.programs ?? []).flatMap((program) => ["--bin", program]),
+    ...(guest.files === undefined ? [] : ["--files", guest.files.pathname]),
     ...(guest.network === true ? ["--network"] : []),
     "--limit",
     String(guest.limitSeconds ?? 120),
