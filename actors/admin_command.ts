@@ -54,6 +54,7 @@ export interface PoolStatus {
   readonly trouble: string | null;
 }
 
+/** What an admin command has come to, by the kind of command; `refused` is a sentence for a person. */
 export type AdminResult =
   | { readonly kind: "done" }
   | { readonly kind: "volumes"; readonly volumes: readonly VolumeListing[] }

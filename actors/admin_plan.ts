@@ -26,6 +26,7 @@ export interface PlanContext {
   attached(uid: string): number;
 }
 
+/** What a command changes, in names and uids; the pool makes the plan of it. */
 export interface PlanDraft {
   readonly kind: "draft";
   readonly changes: readonly CatalogueChange[];

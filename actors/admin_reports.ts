@@ -46,6 +46,7 @@ function* commitFirst(peers: AdminPeers): Steps<void> {
   if (!peers.readOnly) yield* peers.thin.metadata.commit();
 }
 
+/** `list`: every volume and snapshot, with what each maps and owns alone. */
 export function* listVolumes(peers: AdminPeers): Steps<AdminResult> {
   yield* commitFirst(peers);
   const registry = yield* peers.pool.registry();
@@ -74,6 +75,7 @@ export function* listVolumes(peers: AdminPeers): Steps<AdminResult> {
   return { kind: "volumes", volumes };
 }
 
+/** `status`: the pool's mode and how full it is. */
 export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
   const registry = yield* peers.pool.registry();
   const facts = yield* peers.thin.metadata.facts();
@@ -94,6 +96,7 @@ export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
   };
 }
 
+/** `check` of a pool that is being served: the last durable commit is checked while changes go on. */
 export function* checkPool(peers: AdminPeers): Steps<AdminResult> {
   yield* commitFirst(peers);
   const view = yield* openView(peers);
@@ -103,6 +106,7 @@ export function* checkPool(peers: AdminPeers): Steps<AdminResult> {
   return { kind: "checked", problems: report.problems, notes: report.notes };
 }
 
+/** `dump` of a pool that is being served: the last durable commit, as thin_dump writes it. */
 export function* dumpPool(
   peers: AdminPeers,
   command: AdminCommand & { readonly verb: "dump" },

@@ -9,6 +9,7 @@ import { assert } from "../storage/assert.ts";
 import { type VBlock, vblock } from "../storage/ids.ts";
 import type { RegionLocks } from "./lock_region.ts";
 
+/** What a bio does. `ensureSpace` changes nothing and finds out whether a write that follows would have space. */
 export type BioKind = "read" | "write" | "writeZeroes" | "discard" | "flush" | "ensureSpace";
 
 /**

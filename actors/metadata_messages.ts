@@ -114,6 +114,7 @@ export interface AskFacts extends Request<Facts> {
 export type DeviceFacts =
   | { readonly kind: "device"; readonly mappedBlocks: number; readonly highest: VBlock | undefined }
   | { readonly kind: "noDevice" };
+/** What is a thin device like? */
 export interface AskDevice extends Request<DeviceFacts | MetadataFailure> {
   readonly type: "device";
   readonly thin: ThinId;
@@ -124,6 +125,7 @@ export interface OpenView
   extends Request<{ readonly kind: "view"; readonly view: number; readonly superblock: Uint8Array }> {
   readonly type: "openView";
 }
+/** Nobody reads the blocks of this view any more. */
 export interface CloseView extends Message {
   readonly type: "closeView";
   readonly view: number;
@@ -180,6 +182,7 @@ export interface MetadataTrouble extends Message {
   readonly reason: string;
 }
 
+/** What the engine does in one turn, or again once a block it missed is there. */
 export type Operation =
   | Lookup
   | LookupRange

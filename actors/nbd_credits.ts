@@ -8,6 +8,7 @@
 import { assert } from "../storage/assert.ts";
 import { connectionBorrowMax, connectionBytesMax, requestsPerConnectionMax } from "./limits.ts";
 
+/** What pays for a request: the connection's own bytes, or borrowed ones. */
 export type Purse = "own" | "lent";
 
 export class Credits {

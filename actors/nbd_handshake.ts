@@ -33,8 +33,10 @@ export type PoolAnswer = Extract<
   { readonly type: "attached" | "described" | "unknownExport" | "exports" }
 >;
 
+/** The pool's word that the client is attached. */
 export type Attached = Extract<PoolNotice, { readonly type: "attached" }>;
 
+/** How far the handshake has come. */
 export type HandshakeStep =
   /** What was received is used up. */
   | { readonly kind: "needBytes" }

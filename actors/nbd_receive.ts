@@ -7,6 +7,7 @@
 import { assert } from "../storage/assert.ts";
 import { receiveBuffersMax, receiveBytesMax } from "./limits.ts";
 
+/** One buffer that a socket is read into. */
 export interface ReceiveBuffer {
   readonly bytes: Uint8Array;
   /** Requests whose payload lies in it. */

@@ -92,6 +92,7 @@ export interface Reconcile {
   readonly lost: readonly string[];
 }
 
+/** A device of the metadata that the catalogue does not know. */
 export interface FoundDevice {
   readonly thinId: ThinId;
   readonly sizeBytes: number;
@@ -117,11 +118,13 @@ export interface AdminPlan {
   readonly trims: readonly Trim[];
 }
 
+/** A device to delete, and the record that then goes. */
 export interface Deletion {
   readonly uid: string;
   readonly thinId: ThinId;
 }
 
+/** A volume that has become smaller, and what of it is removed. */
 export interface Trim {
   readonly uid: string;
   readonly thinId: ThinId;
@@ -129,6 +132,7 @@ export interface Trim {
   readonly sizeBytes: number;
 }
 
+/** Why a command can not be carried out, as a sentence. */
 export interface PlanRefused {
   readonly kind: "refused";
   readonly reason: string;

@@ -42,6 +42,7 @@ export interface Closed extends Message {
   readonly reason?: string;
 }
 
+/** What a socket tells its connection. */
 export type SocketNotice = Received | Ended | Sent | Closed;
 
 /** A place where clients arrive, from the listener's side. */

@@ -93,6 +93,7 @@ function jsonOf(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
+    // This is an answer too: the caller tells a line that is torn from one that is damaged.
     return undefined;
   }
 }

@@ -31,6 +31,7 @@ import { type MetadataBlock, type ThinId, thinId, thinIdMax } from "./ids.ts";
 export type { CheckedDevice, CheckReport } from "./check_report.ts";
 export type { MetadataReading } from "./check_tree.ts";
 
+/** What a check has to know besides the blocks it reads. */
 export interface CheckOptions {
   /** Size of the metadata device in blocks; blocks beyond it are never asked for. */
   readonly deviceBlocks: number;

@@ -17,6 +17,7 @@ export type MetadataBlock = Branded<"MetadataBlock">;
 /** A byte address on a device or in a volume. */
 export type ByteOffset = Branded<"ByteOffset">;
 
+/** The casts: whoever calls one vouches for the kind of the number. */
 export function thinId(value: number): ThinId {
   return value as ThinId;
 }

@@ -1,6 +1,7 @@
 /** Why a metadata operation did not happen. Whoever catches one knows that nothing was changed. */
 import type { MetadataBlock } from "./ids.ts";
 
+/** What kept an operation from happening. */
 export type MetadataFaultKind =
   /** The block is not in the cache: read it, supply it, run the operation again. */
   | { readonly kind: "missing"; readonly block: MetadataBlock }

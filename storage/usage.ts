@@ -15,6 +15,7 @@ import { type Superblock, superblockLocation, unpackSuperblock } from "./format/
 import { type MetadataBlock, type ThinId, thinId } from "./ids.ts";
 import { isDamaged, type MetadataDamaged, superblockDamaged, TreeCursor } from "./metadata_scan.ts";
 
+/** How usage is counted. */
 export interface UsageOptions {
   /**
    * Count every mapping anew even where the space maps would decide. Needed only for metadata whose counts are too high,

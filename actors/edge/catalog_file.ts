@@ -116,6 +116,7 @@ export class CatalogueFile implements JournalPort {
         const at = this.#lengthBytes + doneBytes;
         doneBytes += fs.writeSync(this.#fd, bytes, doneBytes, bytes.length - doneBytes, at);
       } catch (error) {
+        // A refusal of the host is an answer; an interrupted call is made again.
         if (codeOf(error) === "EINTR") continue;
         const failed = failureOf(error, "write of the catalogue");
         // The next line may not follow half of this one.
@@ -130,6 +131,7 @@ export class CatalogueFile implements JournalPort {
       fs.ftruncateSync(this.#fd, lengthBytes);
       return undefined;
     } catch (error) {
+      // Remembered: every later append is refused with it.
       this.#failure = failureOf(error, "truncation of the catalogue");
       return this.#failure;
     }

@@ -15,6 +15,7 @@ declare const awaits: unique symbol;
 /** The task that waits for an answer. Stale once the task has moved on; an answer to it is then dropped. */
 export type ReplyTo = number & { readonly [awaits]: true };
 
+/** What an actor receives: plain data, told apart by `type`. */
 export interface Message {
   readonly type: string;
 }

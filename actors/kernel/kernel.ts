@@ -54,6 +54,7 @@ interface Task {
   childrenAnswers: unknown[];
 }
 
+/** What a kernel is made with: its time, who has the next turn, and who hears of its defect. */
 export interface KernelOptions {
   readonly clock: ClockPort;
   readonly policy?: SchedulerPolicy;

@@ -1,5 +1,6 @@
 /** What is due when: a list sorted by time, for the few timers a pool has. */
 
+/** What is to happen, and not before when: milliseconds of the kernel's clock. */
 export interface Timer {
   readonly atMs: number;
   readonly fire: () => void;

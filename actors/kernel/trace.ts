@@ -1,6 +1,7 @@
 /** A record of every message, printable as text and as a Mermaid sequence diagram. */
 import type { Message } from "./address.ts";
 
+/** One message, answer, beginning or end of a task, with the names of sender and receiver. */
 export interface TraceEvent {
   readonly kind: "start" | "ask" | "tell" | "reply" | "end";
   readonly from: string;
@@ -58,6 +59,7 @@ function isPlain(value: object): boolean {
   return Object.getPrototypeOf(value) === Object.prototype;
 }
 
+/** One line for a message. */
 export function describeMessage(message: Message): string {
   return describe(message);
 }

@@ -19,6 +19,7 @@ export const ioOk: IoResult = { kind: "ok" };
 /** Called once with the result of a pending operation. */
 export type IoDone = (result: IoResult) => void;
 
+/** A block device. An operation answers at once, or returns "pending" and calls `done` later, never before it returns. */
 export interface DevicePort {
   /** Whole device, bytes. */
   readonly sizeBytes: number;

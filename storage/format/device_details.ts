@@ -15,6 +15,7 @@ export interface DeviceDetails {
   readonly snapshottedTime: number;
 }
 
+/** Reads a record. */
 export function unpackDeviceDetails(view: DataView, offset: number): DeviceDetails {
   return {
     mappedBlocks: readU64(view, offset),
@@ -24,6 +25,7 @@ export function unpackDeviceDetails(view: DataView, offset: number): DeviceDetai
   };
 }
 
+/** Writes a record. */
 export function packDeviceDetails(view: DataView, offset: number, details: DeviceDetails): void {
   writeU64(view, offset, details.mappedBlocks);
   writeOpaqueU64(view, offset + 8, details.transactionId);

@@ -14,6 +14,7 @@ export interface IndexEntry {
   readonly noneFreeBefore: number;
 }
 
+/** Reads an entry. */
 export function unpackIndexEntry(view: DataView, offset: number): IndexEntry {
   return {
     bitmap: metadataBlock(readU64(view, offset)),
@@ -22,6 +23,7 @@ export function unpackIndexEntry(view: DataView, offset: number): IndexEntry {
   };
 }
 
+/** Writes an entry. */
 export function packIndexEntry(view: DataView, offset: number, entry: IndexEntry): void {
   writeU64(view, offset, entry.bitmap);
   writeU32(view, offset + 8, entry.free);

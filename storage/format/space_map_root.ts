@@ -16,6 +16,7 @@ export interface SpaceMapRoot {
   readonly overflowRoot: MetadataBlock;
 }
 
+/** Reads a root. */
 export function unpackSpaceMapRoot(view: DataView, offset: number): SpaceMapRoot {
   return {
     blocks: readU64(view, offset),
@@ -25,6 +26,7 @@ export function unpackSpaceMapRoot(view: DataView, offset: number): SpaceMapRoot
   };
 }
 
+/** Writes a root. */
 export function packSpaceMapRoot(view: DataView, offset: number, root: SpaceMapRoot): void {
   writeU64(view, offset, root.blocks);
   writeU64(view, offset + 8, root.allocated);

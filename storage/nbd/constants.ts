@@ -14,6 +14,7 @@ export const IHAVEOPT_LOW = 0x454f_5054;
 export const NBD_REP_MAGIC_HIGH = 0x0003_e889;
 export const NBD_REP_MAGIC_LOW = 0x0455_65a9;
 
+/** The first four bytes of requests and of replies. */
 export const NBD_REQUEST_MAGIC = 0x2560_9513;
 export const NBD_SIMPLE_REPLY_MAGIC = 0x6744_6698;
 export const NBD_STRUCTURED_REPLY_MAGIC = 0x668e_33ef;

@@ -48,6 +48,7 @@ export interface ViolationEvent {
   readonly message: string;
 }
 
+/** What the client has said, or done wrong. */
 export type HandshakeEvent = ClientFlagsEvent | OptionEvent | ViolationEvent;
 
 /** Longest INFO or GO that is collected: the longest name and some 30,000 info types. */
