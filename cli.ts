@@ -12,12 +12,14 @@ import {
   initPool,
   isPool,
   openPool,
+  parseListenAddress,
   parseName,
   parseSize,
   parseSnapshotName,
   parseVolumeName,
   type Pool,
   type PoolStatus,
+  requireFree,
   runCommand,
   UsageError,
   UserError,
@@ -69,25 +71,32 @@ const parseArgs = untypedParseArgs as (
 
 const initOptions = ["data-size", "metadata-size", "block-size", "data", "metadata"] as const;
 
-/** The options that each command takes, and how many names: at least, at most. */
-const grammar: Readonly<
-  Record<string, { readonly options: readonly string[]; readonly names: [number, number] }>
-> = {
-  serve: { options: ["listen", "create", "read-only", ...initOptions], names: [0, 0] },
-  init: { options: initOptions, names: [0, 0] },
-  create: { options: [], names: [2, 2] },
-  snapshot: { options: [], names: [1, Infinity] },
-  clone: { options: [], names: [2, 2] },
-  rollback: { options: [], names: [1, 1] },
-  rename: { options: [], names: [2, 2] },
-  resize: { options: [], names: [2, 2] },
-  rm: { options: ["dry-run", "force"], names: [1, Infinity] },
-  list: { options: ["json"], names: [0, 0] },
-  status: { options: ["json"], names: [0, 0] },
-  check: { options: [], names: [0, 0] },
-  dump: { options: [], names: [0, 0] },
-  import: { options: ["metadata", "data"], names: [0, 0] },
+/** What a command takes. */
+interface Rules {
+  readonly options: readonly string[];
+  /** Its words in order; "..." after the last says that there may be more of them. */
+  readonly words: string;
+}
+
+const grammar: Readonly<Record<string, Rules>> = {
+  serve: { options: ["listen", "create", "read-only", ...initOptions], words: "" },
+  init: { options: initOptions, words: "" },
+  create: { options: [], words: "NAME SIZE" },
+  snapshot: { options: [], words: "VOL@SNAP..." },
+  clone: { options: [], words: "VOL[@SNAP] NEW" },
+  rollback: { options: [], words: "VOL@SNAP" },
+  rename: { options: [], words: "OLD NEW" },
+  resize: { options: [], words: "VOL SIZE" },
+  rm: { options: ["dry-run", "force"], words: "NAME..." },
+  list: { options: ["json"], words: "" },
+  status: { options: ["json"], words: "" },
+  check: { options: [], words: "" },
+  dump: { options: [], words: "" },
+  import: { options: ["metadata", "data"], words: "" },
+  help: { options: [], words: "" },
 };
+
+const seeHelp = "Run with --help to see what there is.";
 
 /** A command that follows the grammar. */
 interface Invocation {
@@ -107,38 +116,44 @@ function parseInvocation(args: readonly string[]): Invocation {
     alias: { n: "dry-run", h: "help" },
     unknown: (name, key) => {
       if (key === undefined) return true;
-      throw new UsageError(`There is no option ${name}. Run without arguments to see what there is.`);
+      if (/^-[\d.]/.test(name)) throw new UsageError(`${name} is less than nothing. Give a positive size.`);
+      throw new UsageError(`There is no option ${name}. ${seeHelp}`);
     },
   });
   const [verb, ...names] = flags._;
-  if (flags.help === true || verb === undefined) return { verb: "help", names: [], pool: "", flags };
-  const rules = Object.hasOwn(grammar, verb) ? grammar[verb] : undefined;
-  if (rules === undefined) {
-    throw new UsageError(`There is no command "${verb}". Run without arguments to see what there is.`);
+  if (flags.help === true) return { verb: "help", names: [], pool: "", flags };
+  if (verb === undefined) {
+    throw new UsageError(args.length === 0 ? usage.trimEnd() : `No command. ${seeHelp}`);
   }
+  const rules = Object.hasOwn(grammar, verb) ? grammar[verb] : undefined;
+  if (rules === undefined) throw new UsageError(`There is no command "${verb}". ${seeHelp}`);
+  requireOptions(verb, rules, flags);
+  requireWords(verb, rules.words, names.length);
+  return { verb, names, pool: verb === "help" ? "" : poolOf(flags), flags };
+}
+
+/** Only the command's own options, each with a value. */
+function requireOptions(verb: string, rules: Rules, flags: Arguments): void {
   for (const option of ["listen", "create", "read-only", "dry-run", "force", "json", ...initOptions]) {
     const value = flags[option];
     const given = Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false;
     if (given && !rules.options.includes(option)) {
-      throw new UsageError(`${verb} has no option --${option}. Run without arguments to see what there is.`);
+      throw new UsageError(`${verb} has no option --${option}. ${seeHelp}`);
     }
     if (value === "") throw new UsageError(`--${option} needs a value.`);
-    if (
-      Array.isArray(value) && typeof value[0] === "string" && !option.startsWith("c") && option !== "listen"
-    ) {
-      throw new UsageError(`--${option} is given more than once.`);
-    }
   }
-  const [least, most] = rules.names;
-  if (names.length < least || names.length > most) {
-    const wanted = most === Infinity ? `at least ${least}` : `${least}`;
-    throw new UsageError(
-      `${verb} takes ${wanted} ${
-        most === 1 ? "name" : "words"
-      }, not ${names.length}. Run without arguments to see how.`,
-    );
-  }
-  return { verb, names, pool: poolOf(flags), flags };
+}
+
+function requireWords(verb: string, words: string, count: number): void {
+  const least = words === "" ? 0 : words.split(" ").length;
+  if (count === least || (count > least && words.endsWith("..."))) return;
+  throw new UsageError(
+    least === 0
+      ? `${verb} takes options only, and nothing else. ${seeHelp}`
+      : `${verb} was given ${
+        count === 1 ? "one word" : `${count} words`
+      }: write ${verb} ${words}. ${seeHelp}`,
+  );
 }
 
 function poolOf(flags: Arguments): string {
@@ -185,8 +200,8 @@ async function main(args: readonly string[]): Promise<number> {
   const invocation = parseInvocation(args);
   switch (invocation.verb) {
     case "help":
-      (args.length === 0 ? complain : print)(usage.trimEnd());
-      return args.length === 0 ? 2 : 0;
+      print(usage.trimEnd());
+      return 0;
     case "init":
       await makePool(invocation);
       return 0;
@@ -231,24 +246,46 @@ async function serve(invocation: Invocation): Promise<number> {
   const { flags, pool: directory } = invocation;
   const readOnly = flags["read-only"] === true;
   const volumes = (flags.create as string[]).map(volumeToCreate);
-  if (readOnly && volumes.length > 0) {
-    throw new UsageError("--create changes the pool, which --read-only forbids.");
-  }
-  if (!readOnly && !isPool(directory)) await makePool(invocation);
+  const listen = (flags.listen as string[]).length > 0 ? flags.listen as string[] : undefined;
+  listen?.forEach(parseListenAddress);
+  const blockSizeBytes = sizeOf(flags, "block-size");
+  requireNoChange(flags, readOnly);
+  if (!readOnly && !isPool(directory)) {
+    await requireFree(listen);
+    await makePool(invocation);
+  } else noteUnused(flags);
   const stopped = stopSignal();
-  const pool = await openPool(directory, { readOnly, log: complain });
+  const pool = await openPool(directory, { readOnly, blockSizeBytes, log: complain });
   try {
-    for (const volume of volumes) await createIfMissing(pool, volume);
-    const listen = flags.listen as string[];
-    const server = await pool.serve({ ...(listen.length > 0 ? { listen } : {}) });
-    for (const address of server.addresses) print(`listening ${address}`);
-    const failure = await Promise.race([stopped, pool.defect]);
-    if (failure !== "stop") throw failure;
-    await server.stop();
+    // Bound first: where that fails, no volume is left behind.
+    const server = await pool.serve(listen === undefined ? {} : { listen });
+    try {
+      await createMissing(pool, volumes);
+      for (const address of server.addresses) print(`listening ${address}`);
+      const failure = await Promise.race([stopped, pool.defect]);
+      if (failure !== "stop") throw failure;
+    } finally {
+      await server.stop();
+    }
   } finally {
     await pool.close();
   }
   return 0;
+}
+
+function requireNoChange(flags: Arguments, readOnly: boolean): void {
+  if (!readOnly) return;
+  if ((flags.create as string[]).length > 0) {
+    throw new UsageError("--create changes the pool, which --read-only forbids. Leave out one of them.");
+  }
+}
+
+/** Options for a new pool mean nothing to one that is there; only another block size is refused (by opening it). */
+function noteUnused(flags: Arguments): void {
+  for (const option of initOptions) {
+    if (option === "block-size" || flags[option] === undefined) continue;
+    complain(`The pool is there already: --${option} has no effect.`);
+  }
 }
 
 interface VolumeToCreate {
@@ -262,11 +299,18 @@ function volumeToCreate(text: string): VolumeToCreate {
   return { name: parseVolumeName(text.slice(0, equals)), sizeBytes: parseSize(text.slice(equals + 1)) };
 }
 
-async function createIfMissing(pool: Pool, volume: VolumeToCreate): Promise<void> {
-  const there = (await pool.list()).find((other) => other.name === volume.name);
-  if (there === undefined) return await pool.create(volume.name, volume.sizeBytes);
-  if (there.size_bytes !== Math.ceil(volume.sizeBytes / 512) * 512) {
-    complain(`"${volume.name}" is there already, with ${formatSize(there.size_bytes)}; it stays as it is.`);
+async function createMissing(pool: Pool, volumes: readonly VolumeToCreate[]): Promise<void> {
+  if (volumes.length === 0) return;
+  const sizes = new Map((await pool.list()).map((there) => [there.name, there.size_bytes]));
+  for (const { name, sizeBytes } of volumes) {
+    const thereBytes = sizes.get(name);
+    const wantedBytes = Math.ceil(sizeBytes / 512) * 512;
+    if (thereBytes === undefined) {
+      await pool.create(name, sizeBytes);
+      sizes.set(name, wantedBytes);
+    } else if (thereBytes !== wantedBytes) {
+      complain(`"${name}" is there already, with ${formatSize(thereBytes)}; it stays as it is.`);
+    }
   }
 }
 

@@ -32,14 +32,25 @@ import {
   importPool,
 } from "./actors/edge/pool_offline.ts";
 import { makePool, type OpenOptions, PoolProcess } from "./actors/edge/pool_process.ts";
-import { type PoolServer, type ServeOptions, servePool } from "./actors/edge/serve.ts";
+import { type PoolServer, requireFree, type ServeOptions, servePool } from "./actors/edge/serve.ts";
+import { parseListenAddress } from "./actors/edge/sockets.ts";
 import { shortSocketPath } from "./actors/edge/socket_path.ts";
 import { assert } from "./storage/assert.ts";
 import { UsageError, UserError } from "./storage/errors.ts";
 import { parseName, parseSnapshotName, parseVolumeName } from "./storage/names.ts";
 import { formatSize, parseSize } from "./storage/sizes.ts";
 
-export { formatSize, importPool, isPool, parseName, parseSize, parseSnapshotName, parseVolumeName };
+export {
+  formatSize,
+  importPool,
+  isPool,
+  parseListenAddress,
+  parseName,
+  parseSize,
+  parseSnapshotName,
+  parseVolumeName,
+  requireFree,
+};
 export { UsageError, UserError };
 export type {
   AdminCommand,
@@ -202,8 +213,14 @@ export async function runCommand(
     (command.verb === "rm" && command.dryRun);
   const process = await PoolProcess.open(directory, { readOnly });
   try {
-    return await process.command(command);
+    const result = await process.command(command);
+    return result.kind === "status" ? { kind: "status", status: asServed(result.status, process) } : result;
   } finally {
     await process.close();
   }
+}
+
+/** Nobody writes this pool just now; its mode is the one that it would be served in. */
+function asServed(status: PoolStatus, { writeRefusal }: PoolProcess): PoolStatus {
+  return { ...status, mode: writeRefusal === null ? "write" : "read-only", trouble: writeRefusal };
 }

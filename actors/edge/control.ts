@@ -11,6 +11,7 @@
  */
 import http from "node:http";
 import { UserError } from "../../storage/errors.ts";
+import { drainMs } from "../limits.ts";
 import type { TextTaken } from "../text_out.ts";
 import type { DumpWriter } from "./pool_offline.ts";
 import { type AdminCommand, type AdminResult, commandOfJson } from "../admin_command.ts";
@@ -23,7 +24,7 @@ export interface CommandHandler {
 
 /** A control socket that is being served. */
 export interface ControlServer {
-  /** Stops accepting, lets running requests end, removes the socket. */
+  /** Stops accepting, lets running requests end for `drainMs`, removes the socket. */
   close(): Promise<void>;
 }
 
@@ -32,13 +33,17 @@ const bodyBytesMax = 1 << 20;
 
 /** Serves the control API at a socket path, which nobody must be using. */
 export function serveControl(path: string, handler: CommandHandler): ControlServer {
+  const hangUp = new AbortController();
   const server = Deno.serve(
-    { path, onListen: () => Deno.chmodSync(path, 0o600) },
+    { path, signal: hangUp.signal, onListen: () => Deno.chmodSync(path, 0o600) },
     (request) => respond(request, handler),
   );
   return {
     close: async () => {
+      // A client that does not take its answer, or never ends its request, may not keep the server from stopping.
+      const deadline = setTimeout(() => hangUp.abort(), drainMs);
       await server.shutdown();
+      clearTimeout(deadline);
       removeIfThere(path);
     },
   };

@@ -7,6 +7,7 @@ import { catalogueFrom } from "../../storage/catalog.ts";
 import type { DevicePort, IoResult } from "../../storage/device/port.ts";
 import { UserError } from "../../storage/errors.ts";
 import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/ids.ts";
+import { formatSize } from "../../storage/sizes.ts";
 import { nanoid } from "nanoid";
 import type { AdminCommand, AdminResult } from "../admin_command.ts";
 import { assemblePool } from "../assemble.ts";
@@ -25,6 +26,8 @@ import { type InitOptions, initPoolFiles } from "./pool_files_init.ts";
 export interface OpenOptions {
   /** Write no byte to metadata, data or catalogue, and share the pool with other readers. */
   readonly readOnly?: boolean;
+  /** Refuse a pool whose blocks have another size. */
+  readonly blockSizeBytes?: number | undefined;
   /** Hears what an operator should know, a sentence at a time. */
   readonly log?: (sentence: string) => void;
 }
@@ -35,12 +38,19 @@ export class PoolProcess {
   readonly pool: PoolStub;
   readonly files: PoolFiles;
   readonly log: (sentence: string) => void;
+  /** Why this pool can only be opened read-only, if so. */
+  readonly writeRefusal: string | null;
   readonly #clock: DenoClock;
   readonly #defects: Defects;
   #closed = false;
 
   private constructor(
-    parts: { readonly kernel: Kernel; readonly pool: PoolStub; readonly files: PoolFiles },
+    parts: {
+      readonly kernel: Kernel;
+      readonly pool: PoolStub;
+      readonly files: PoolFiles;
+      readonly writeRefusal: string | null;
+    },
     clock: DenoClock,
     defects: Defects,
     log: (sentence: string) => void,
@@ -48,6 +58,7 @@ export class PoolProcess {
     this.kernel = parts.kernel;
     this.pool = parts.pool;
     this.files = parts.files;
+    this.writeRefusal = parts.writeRefusal;
     this.log = log;
     this.#clock = clock;
     this.#defects = defects;
@@ -62,7 +73,7 @@ export class PoolProcess {
       PoolFiles.open(directory, { readOnly, libc: openLibc() }),
       (files) => files.close(),
     );
-    const engine = await openEngine(files, readOnly);
+    const { engine, writeRefusal } = await openEngine(files, options);
     const { catalogue, notes } = files.settle(engine.transactionId);
     for (const note of notes) log(note);
     const clock = opening.adopt(new DenoClock(), (clock) => clock.close());
@@ -78,7 +89,7 @@ export class PoolProcess {
       metadata: files.metadata,
       engine,
     });
-    const process = new PoolProcess({ kernel, pool, files }, clock, defects, log);
+    const process = new PoolProcess({ kernel, pool, files, writeRefusal }, clock, defects, log);
     const started = await process.ask("start", pool.start());
     if (started.kind === "refused") throw new UserError(started.reason);
     for (const note of engine.notes) log(`Note: ${note}.`);
@@ -163,7 +174,13 @@ const noJournal = {
   retract: () => assert(false, "a read-only pool changed the catalogue"),
 };
 
-async function openEngine(files: PoolFiles, readOnly: boolean): Promise<ThinMetadata> {
+interface OpenedEngine {
+  readonly engine: ThinMetadata;
+  readonly writeRefusal: string | null;
+}
+
+async function openEngine(files: PoolFiles, options: OpenOptions): Promise<OpenedEngine> {
+  const readOnly = options.readOnly ?? false;
   const device: DevicePort = files.metadata;
   const superblock = new Uint8Array(metadataBlockSizeBytes);
   await requireOk(
@@ -178,8 +195,28 @@ async function openEngine(files: PoolFiles, readOnly: boolean): Promise<ThinMeta
         `${files.settings.blockSizeBytes} bytes, its metadata ${blockSizeBytes}. Bring back the files that belong together.`,
     );
   }
+  const { blockSizeBytes: wantedBytes = blockSizeBytes } = options;
+  if (wantedBytes !== blockSizeBytes) {
+    throw new UserError(
+      `Cannot open the pool "${files.paths.directory}" with blocks of ${
+        formatSize(wantedBytes)
+      }: it was made with ` +
+        `blocks of ${formatSize(blockSizeBytes)}. Leave out --block-size, or name another pool.`,
+    );
+  }
   files.requireSizes(engine.metadataBlocks * metadataBlockSizeBytes, engine.dataBlocks * blockSizeBytes);
-  return engine;
+  return { engine, writeRefusal: readOnly ? writeRefusalOf(superblock, device) : null };
+}
+
+function writeRefusalOf(superblock: Uint8Array, device: DevicePort): string | null {
+  try {
+    openOn(superblock, device, false);
+    return null;
+  } catch (error) {
+    // Its sentence is what was asked for.
+    if (error instanceof UserError) return error.message;
+    throw error;
+  }
 }
 
 /** The engine on a superblock. Throws {@linkcode UserError}. */

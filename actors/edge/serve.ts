@@ -27,6 +27,20 @@ export interface PoolServer {
 /** The port that NBD has from IANA. */
 const defaultAddress: ListenAddress = { transport: "tcp", hostname: "127.0.0.1", port: 10809 };
 
+/**
+ * Throws {@linkcode UserError} if an address can not be bound: asked before a pool is made, so that nothing is left
+ * behind. The default socket in the pool is not tried, as it needs the directory.
+ */
+export async function requireFree(listen: readonly string[] | undefined): Promise<void> {
+  const tried: ListeningSocket[] = [];
+  try {
+    const addresses = listen?.map(parseListenAddress) ?? [defaultAddress];
+    for (const address of addresses) tried.push(await ListeningSocket.open(address));
+  } finally {
+    for (const socket of tried) socket.stop();
+  }
+}
+
 /** Binds every address, then serves. Throws {@linkcode UserError} with nothing bound. */
 export async function servePool(process: PoolProcess, options: ServeOptions = {}): Promise<PoolServer> {
   const { kernel, pool, files, log } = process;
@@ -43,6 +57,7 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
       stop: async () => {
         await control?.close();
         await process.ask("stop listening", listener.stop());
+        for (const socket of sockets) await socket.released;
       },
     };
   } catch (error) {
@@ -58,7 +73,7 @@ function addressesOf(process: PoolProcess, options: ServeOptions): ListenAddress
     return [defaultAddress, { transport: "unix", path }];
   }
   process.log(
-    `Not listening on ${path}: the path of a socket has at most ${socketPathBytesMax} bytes. Name one with --listen.`,
+    `Not listening on ${path}: the path of a socket has at most ${socketPathBytesMax} bytes. Name a shorter one with --listen.`,
   );
   return [defaultAddress];
 }

@@ -60,6 +60,7 @@ export class ListeningSocket implements AcceptPort {
   readonly #listener: Deno.Listener;
   readonly #clients = new Set<ClientSocket>();
   #stopped = false;
+  #accepting: Promise<void> = Promise.resolve();
 
   private constructor(address: ListenAddress, listener: Deno.Listener) {
     this.address = address;
@@ -82,14 +83,19 @@ export class ListeningSocket implements AcceptPort {
 
   /** Tells `listener` about each client from now on. */
   start(kernel: Kernel, listener: Address<Connected>): void {
-    this.#acceptAll(kernel, listener);
+    this.#accepting = this.#acceptAll(kernel, listener);
   }
 
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
-    // Deno removes the file of a Unix socket with it.
+    // Deno removes the file of a Unix socket with it, though not before what accepts has ended.
     this.#listener.close();
+  }
+
+  /** After `stop`, resolves when the address is free: a socket bound to the same path before would lose its file. */
+  get released(): Promise<void> {
+    return this.#accepting;
   }
 
   /** For a kernel that has stopped and tells nobody to close: closes the clients' sockets too. */
