@@ -1,9 +1,10 @@
 /**
- * Metadata blocks in memory. Clean blocks are bounded in number and leave by a clock (second chance); blocks of the
- * running transaction (dirty) and of a commit under way (frozen) stay.
+ * Metadata blocks in memory. Clean blocks are bounded in number and leave by a clock (second chance); blocks
+ * of the running transaction (dirty) and of a commit under way (frozen) stay.
  *
- * Progress: an operation that faults is run again, so the blocks it had already touched must still be there. They are
- * pinned when it faults and let go when an operation that uses them succeeds, or after many other operations.
+ * Progress: an operation that faults is run again, so the blocks it had already touched must still be there.
+ * They are pinned when it faults and let go when an operation that uses them succeeds, or after many other
+ * operations.
  */
 import { assert } from "./assert.ts";
 import type { BlockKind } from "./format/block_header.ts";
@@ -13,7 +14,10 @@ import { viewOf } from "./format/fields.ts";
 import { type MetadataBlock, metadataBlockSizeBytes } from "./ids.ts";
 import { damaged, MetadataFault } from "./metadata_fault.ts";
 
-/** What a cached block has been verified as: one of the constants below, or the leaf value size of a tree's nodes. */
+/**
+ * What a cached block has been verified as: one of the constants below, or the leaf value size of a tree's
+ * nodes.
+ */
 export type CacheKind = number;
 export const kindUnverified: CacheKind = 0;
 export const kindBitmap: CacheKind = 1;
@@ -62,7 +66,9 @@ export class BlockCache {
   /** Clean entries in no particular order, and the clock hand over them. */
   readonly #ring: CacheEntry[] = [];
   #hand = 0;
-  /** Blocks whose read is under way; true once the block was allocated anew, so that the bytes read are stale. */
+  /**
+   * Blocks whose read is under way; true once the block was allocated anew, so that the bytes read are stale.
+   */
   readonly #wanted = new Map<number, boolean>();
   readonly #touched: CacheEntry[] = [];
   #touchedLength = 0;
@@ -113,8 +119,8 @@ export class BlockCache {
   }
 
   /**
-   * Takes a block the caller has read after a "missing" fault. Ignored unless it is still wanted: bytes read before the
-   * block was allocated anew are stale. At most one read of a block may be under way.
+   * Takes a block the caller has read after a "missing" fault. Ignored unless it is still wanted: bytes read
+   * before the block was allocated anew are stale. At most one read of a block may be under way.
    */
   supply(block: MetadataBlock, bytes: Uint8Array): void {
     assert(bytes.length === metadataBlockSizeBytes, "a supplied block has 4096 bytes");
@@ -137,7 +143,10 @@ export class BlockCache {
     return entry;
   }
 
-  /** Prepares for {@linkcode create} of the same number: the entry that it will replace, if that holds unwritten content. */
+  /**
+   * Prepares for {@linkcode create} of the same number: the entry that it will replace, if that holds
+   * unwritten content.
+   */
   displace(block: MetadataBlock): CacheEntry | undefined {
     const entry = this.#entries.get(block);
     if (entry === undefined) return undefined;
@@ -197,7 +206,8 @@ export class BlockCache {
     for (let index = 0; index < this.#touchedLength; index++) {
       this.#touched[index]!.pinnedUntil = this.#operation + pinOperations;
     }
-    // A read already under way may be of older bytes: then its result is dropped and the block is missed again.
+    // A read already under way may be of older bytes: then its result is dropped and the block is missed
+    // again.
     if (!this.#wanted.has(block)) this.#wanted.set(block, false);
     throw new MetadataFault({ kind: "missing", block });
   }

@@ -30,7 +30,7 @@ function fill(cache: BlockCache, block: MetadataBlock, mark = 0): void {
   cache.supply(block, sealedBitmap(block, mark));
 }
 
-Deno.test("clean blocks stay within the bound, and one that is used all the time is hardly ever missed", () => {
+Deno.test("clean blocks stay within the bound, and one used all the time is hardly ever missed", () => {
   const cache = new BlockCache(8);
   const hot = metadataBlock(1);
   let misses = 0;

@@ -1,9 +1,10 @@
 /**
  * B-trees of the metadata: look-up and insertion (removal is in btree_remove.ts).
  *
- * A tree is its root's block number; whoever holds the root stores the new one that a change returns. Every node on the
- * way to a change is shadowed first. A shadowed node that was shared has given its children a second parent, so their
- * counts rise (dm-thin.md 2.1). Counts of the children of a node that merely moved do not change.
+ * A tree is its root's block number; whoever holds the root stores the new one that a change returns. Every
+ * node on the way to a change is shadowed first. A shadowed node that was shared has given its children a
+ * second parent, so their counts rise (dm-thin.md 2.1). Counts of the children of a node that merely moved do
+ * not change.
  */
 import { assert } from "./assert.ts";
 import type { CacheEntry, CacheKind } from "./block_cache.ts";
@@ -100,7 +101,9 @@ export class Btree {
     return this.isFound;
   }
 
-  /** Finds the first key at or above `key`. Returns whether there is one; then leaf and index are its place. */
+  /**
+   * Finds the first key at or above `key`. Returns whether there is one; then leaf and index are its place.
+   */
   seek(root: MetadataBlock, key: number): boolean {
     let from = key;
     for (;;) {
@@ -124,8 +127,8 @@ export class Btree {
   }
 
   /**
-   * Makes a place for `key` in an owned leaf, or finds the one it has ({@linkcode isFound}), ready to be written: the
-   * caller writes the value at leaf and index. Returns the new root.
+   * Makes a place for `key` in an owned leaf, or finds the one it has ({@linkcode isFound}), ready to be
+   * written: the caller writes the value at leaf and index. Returns the new root.
    *
    * Full nodes are split on the way down, so that a parent always has room for one child more.
    */
@@ -152,7 +155,10 @@ export class Btree {
     return newRoot;
   }
 
-  /** Finds a key whose path is owned, ready to be overwritten. Needs neither a block from the device nor a new one. */
+  /**
+   * Finds a key whose path is owned, ready to be overwritten. Needs neither a block from the device nor a new
+   * one.
+   */
   prepareOverwrite(root: MetadataBlock, key: number): void {
     const isThere = this.find(root, key);
     assert(isThere, "the entry whose path was owned is there");
@@ -217,7 +223,9 @@ export class Btree {
     setNodeKey(leaf.view, this.index, key);
   }
 
-  /** How many of a full node's entries stay in its left part: sequential insertion leaves full nodes behind. */
+  /**
+   * How many of a full node's entries stay in its left part: sequential insertion leaves full nodes behind.
+   */
   #splitPoint(node: CacheEntry, key: number): number {
     const entries = nodeEntries(node.view);
     if (key > nodeKey(node.view, entries - 1)) return entries - nodeMinEntries(node);

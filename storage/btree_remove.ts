@@ -1,7 +1,8 @@
 /**
- * Removal from the metadata's B-trees, bottom up: take entries out of one leaf, then mend its ancestors. A node that
- * fell below a third of its capacity merges with a sibling or takes entries from it; a root with one child gives way
- * to that child, whose count stays (one parent pointer goes, one comes; forgetting that was CVE-2026-46107).
+ * Removal from the metadata's B-trees, bottom up: take entries out of one leaf, then mend its ancestors. A
+ * node that fell below a third of its capacity merges with a sibling or takes entries from it; a root with
+ * one child gives way to that child, whose count stays (one parent pointer goes, one comes; forgetting that
+ * was CVE-2026-46107).
  */
 import { assert } from "./assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
@@ -49,8 +50,9 @@ export class BtreeRemover {
   }
 
   /**
-   * Removes the keys in `[begin, end)` that lie in one leaf, the first that holds any, at most `entriesMax` of them, and
-   * drops their values. {@linkcode next} is `end` when no more remain. Returns the new root, the old one if nothing was there.
+   * Removes the keys in `[begin, end)` that lie in one leaf, the first that holds any, at most `entriesMax`
+   * of them, and drops their values. {@linkcode next} is `end` when no more remain. Returns the new root, the
+   * old one if nothing was there.
    */
   removeInOneLeaf(root: MetadataBlock, begin: number, end: number, entriesMax: number): MetadataBlock {
     const tree = this.#tree;
@@ -75,7 +77,10 @@ export class BtreeRemover {
     return this.#mend();
   }
 
-  /** Removes up to `leavesMax` whole leaves from the right end. Returns the new root. The root must not be a leaf. */
+  /**
+   * Removes up to `leavesMax` whole leaves from the right end. Returns the new root. The root must not be a
+   * leaf.
+   */
   removeRightLeaves(root: MetadataBlock, leavesMax: number): MetadataBlock {
     this.#shadowPath(root, Number.MAX_SAFE_INTEGER, true);
     const parent = this.#path.at(-1)!;
@@ -114,7 +119,10 @@ export class BtreeRemover {
     tree.transaction.space.decrement(root);
   }
 
-  /** Number of unshared nodes that {@linkcode removeTree} would free, or more than `nodesMax` if there are more. */
+  /**
+   * Number of unshared nodes that {@linkcode removeTree} would free, or more than `nodesMax` if there are
+   * more.
+   */
   countUnshared(root: MetadataBlock, nodesMax: number, height = 0): number {
     const tree = this.#tree;
     if (tree.transaction.space.count(root) > 1) return 0;
@@ -184,7 +192,8 @@ export class BtreeRemover {
     const tree = this.#tree;
     let top = root;
     while (!nodeIsLeaf(top.view) && nodeEntries(top.view) === 1) {
-      // The child may be shared: then the next change shadows it and gives its children their second reference.
+      // The child may be shared: then the next change shadows it and gives its children their second
+      // reference.
       if (!tree.transaction.isOwned(top.block)) break;
       const child = tree.node(nodeChild(top.view, 0));
       tree.transaction.space.decrement(top.block);
@@ -198,7 +207,9 @@ export class BtreeRemover {
     return top;
   }
 
-  /** Brings an underfull node above its minimum with the help of the sibling to the left, else to the right. */
+  /**
+   * Brings an underfull node above its minimum with the help of the sibling to the left, else to the right.
+   */
   #refill(parent: CacheEntry, slot: number, node: CacheEntry): void {
     const tree = this.#tree;
     if (nodeEntries(parent.view) === 1) return; // no sibling: only below a root that is about to go

@@ -1,10 +1,11 @@
 /**
- * All thin devices, in memory, over the two trees that hold them: device id to mapping root, and device id to details.
+ * All thin devices, in memory, over the two trees that hold them: device id to mapping root, and device id to
+ * details.
  *
- * A device's root and counters change with every insertion, so they live in its record and reach the trees at the
- * commit. But the paths to its entries in both trees are owned (shadowed) at its first change in a transaction: only
- * then do the reference counts of mapping roots speak of the current state, and only then can the commit neither fault
- * nor lack space.
+ * A device's root and counters change with every insertion, so they live in its record and reach the trees at
+ * the commit. But the paths to its entries in both trees are owned (shadowed) at its first change in a
+ * transaction: only then do the reference counts of mapping roots speak of the current state, and only then
+ * can the commit neither fault nor lack space.
  */
 import { assert, present } from "./assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
@@ -29,8 +30,8 @@ export interface DeviceChange {
   /** Snapshots to make, all at one tick of the clock. */
   readonly snapshots: readonly SnapshotPair[];
   /**
-   * Whether the clock advances. Without a tick no origin may hold a mapping of the present time (a read-only snapshot
-   * holds none): the kernel's time rule would take it for unshared.
+   * Whether the clock advances. Without a tick no origin may hold a mapping of the present time (a read-only
+   * snapshot holds none): the kernel's time rule would take it for unshared.
    */
   readonly tick: boolean;
   /** Becomes the pool's transaction id, and that of the new devices. */
@@ -193,7 +194,10 @@ export class DeviceTable {
     this.#detailsRoot = this.#detailsRemover.removeKey(this.#detailsRoot, record.thin);
   }
 
-  /** To be called before the fields of a record change: remembers them for undo, and owns its place in both trees. */
+  /**
+   * To be called before the fields of a record change: remembers them for undo, and owns its place in both
+   * trees.
+   */
   change(record: DeviceRecord): void {
     record.leaf = undefined;
     if (record.savedBy !== this.#transaction.cache.operation) {

@@ -1,9 +1,10 @@
 /**
- * Reference counts of data blocks: bitmaps that are ordinary copy-on-write metadata blocks, an index tree that says
- * where they are, and an overflow tree for counts of three and more (dm-thin.md 1.9). What the index entries say is
- * kept in memory and written into the tree at the commit.
+ * Reference counts of data blocks: bitmaps that are ordinary copy-on-write metadata blocks, an index tree
+ * that says where they are, and an overflow tree for counts of three and more (dm-thin.md 1.9). What the
+ * index entries say is kept in memory and written into the tree at the commit.
  */
 import { assert } from "./assert.ts";
+import type { DBlockRun } from "./block_set.ts";
 import { type CacheEntry, kindBitmap } from "./block_cache.ts";
 import { Btree, plainValues } from "./btree.ts";
 import { BtreeRemover } from "./btree_remove.ts";
@@ -24,12 +25,6 @@ import { type DBlock, dblock, type MetadataBlock } from "./ids.ts";
 import { damaged } from "./metadata_fault.ts";
 import { overflowValueSizeBytes } from "./space_map_layout.ts";
 import type { Transaction } from "./transaction.ts";
-
-/** A run of data blocks: `length` blocks from `begin`. */
-export interface DataRun {
-  readonly begin: DBlock;
-  readonly length: number;
-}
 
 /** Wrong hints put right at once. thin_restore 0.9 leaves one, of the last bitmap. */
 const misstatedMax = 16;
@@ -105,8 +100,8 @@ export class DataSpaceMap {
   }
 
   /**
-   * Reads index and bitmaps and counts what is in use: the stored hints are believed by nobody. Goes on where the last
-   * call faulted.
+   * Reads index and bitmaps and counts what is in use: the stored hints are believed by nobody. Goes on where
+   * the last call faulted.
    */
   load(): void {
     const ordinals = Math.ceil(this.#blocks / bitmapEntries);
@@ -168,11 +163,11 @@ export class DataSpaceMap {
   }
 
   /**
-   * Blocks with count zero from `from` on, in runs, `blocksWanted` of them at most. Looks at a bounded number of bitmaps;
-   * `next` is where to go on, `blocks` at the end.
+   * Blocks with count zero from `from` on, in runs, `blocksWanted` of them at most. Looks at a bounded number
+   * of bitmaps; `next` is where to go on, `blocks` at the end.
    */
-  findFree(from: DBlock, blocksWanted: number): { runs: DataRun[]; next: DBlock } {
-    const runs: DataRun[] = [];
+  findFree(from: DBlock, blocksWanted: number): { runs: DBlockRun[]; next: DBlock } {
+    const runs: DBlockRun[] = [];
     let at: number = from;
     let wanted = blocksWanted;
     let reads = bitmapsPerSearch;
@@ -200,7 +195,7 @@ export class DataSpaceMap {
   }
 
   /** The blocks whose count reached 0 since the last call, as runs. */
-  takeFreed(): DataRun[] {
+  takeFreed(): DBlockRun[] {
     const freed = this.#freed;
     if (freed.length === 0) return [];
     this.#freed = [];
@@ -220,7 +215,10 @@ export class DataSpaceMap {
     }
   }
 
-  /** Writes the index entries of changed bitmaps. Their path was owned when they changed, so this needs no new block. */
+  /**
+   * Writes the index entries of changed bitmaps. Their path was owned when they changed, so this needs no new
+   * block.
+   */
   flush(): void {
     for (const ordinal of this.#changed) {
       const bitmap = this.#homes[ordinal]!;
@@ -299,7 +297,10 @@ export class DataSpaceMap {
     return owned;
   }
 
-  /** Owns the path to the index entry now, so that the commit finds it owned and can neither fault nor lack space. */
+  /**
+   * Owns the path to the index entry now, so that the commit finds it owned and can neither fault nor lack
+   * space.
+   */
   #enterIndex(ordinal: number): void {
     this.#indexRoot = this.#index.prepareInsert(this.#indexRoot, ordinal);
     this.#changed.push(ordinal);
@@ -336,8 +337,8 @@ export class DataSpaceMap {
 }
 
 /** Joins runs that touch; the input is in ascending order. */
-function mergedRuns(runs: readonly DataRun[]): DataRun[] {
-  const merged: DataRun[] = [];
+function mergedRuns(runs: readonly DBlockRun[]): DBlockRun[] {
+  const merged: DBlockRun[] = [];
   for (const run of runs) {
     const last = merged.at(-1);
     if (last !== undefined && last.begin + last.length === run.begin) {

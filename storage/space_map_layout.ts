@@ -1,9 +1,10 @@
 /**
  * Where the metadata space map itself lies, and how it moves at a commit.
  *
- * The map counts its own blocks, so writing it changes it. As all counts are in memory, the circle closes like this
- * (dm-thin.md 2.3): every bitmap with a changed count gets a new home; that changes counts in perhaps other bitmaps,
- * which then move too; each bitmap moves at most once, so this ends. Only then is anything encoded.
+ * The map counts its own blocks, so writing it changes it. As all counts are in memory, the circle closes
+ * like this (dm-thin.md 2.3): every bitmap with a changed count gets a new home; that changes counts in
+ * perhaps other bitmaps, which then move too; each bitmap moves at most once, so this ends. Only then is
+ * anything encoded.
  */
 import { assert } from "./assert.ts";
 import { type CacheEntry, kindBitmap, kindMetadataIndex } from "./block_cache.ts";
@@ -60,7 +61,10 @@ export class MetadataSpaceLayout {
     return this.#transaction.space;
   }
 
-  /** Where the loaded metadata has it, once all counts are known. `bitmaps` are in ordinal order, `overflowNodes` all nodes of that tree. */
+  /**
+   * Where the loaded metadata has it, once all counts are known. `bitmaps` are in ordinal order,
+   * `overflowNodes` all nodes of that tree.
+   */
   load(
     index: MetadataBlock,
     bitmaps: MetadataBlock[],
@@ -87,7 +91,8 @@ export class MetadataSpaceLayout {
       overflowRoot: this.#overflowRoot,
       overflowNodes: this.#overflowNodes,
     };
-    // The overflow tree first: its blocks have count 1, so nothing after it changes which counts it must hold.
+    // The overflow tree first: its blocks have count 1, so nothing after it changes which counts it must
+    // hold.
     if (space.overflowChanged) this.#rebuildOverflow();
     const index = this.#rehome(this.#index, kindMetadataIndex);
     this.#index = index.block;
@@ -160,7 +165,10 @@ export class MetadataSpaceLayout {
     return { bitmap, free: bitmapEntries - used, noneFreeBefore };
   }
 
-  /** Builds the overflow tree anew, bottom up. Entries are spread evenly, so that no node is less than half full. */
+  /**
+   * Builds the overflow tree anew, bottom up. Entries are spread evenly, so that no node is less than half
+   * full.
+   */
   #rebuildOverflow(): void {
     const space = this.#space;
     for (const node of this.#overflowNodes) space.decrement(node);

@@ -1,10 +1,11 @@
 /**
- * Reference counts of metadata blocks, all in memory (four bytes a block), so that changing them needs no blocks itself:
- * the recursion of dm-thin.md 2.3 is solved at commit time (space_map_layout.ts).
+ * Reference counts of metadata blocks, all in memory (four bytes a block), so that changing them needs no
+ * blocks itself: the recursion of dm-thin.md 2.3 is solved at commit time (space_map_layout.ts).
  *
- * A block may be allocated when its count is zero in the durable, in the committing and in the current state, and no
- * view holds it. A block freed in the transaction that allocated it is free at once. Any other freed block is
- * quarantined until the commit that freed it is durable, and then as long as a view of an older commit holds it.
+ * A block may be allocated when its count is zero in the durable, in the committing and in the current state,
+ * and no view holds it. A block freed in the transaction that allocated it is free at once. Any other freed
+ * block is quarantined until the commit that freed it is durable, and then as long as a view of an older
+ * commit holds it.
  */
 import { assert } from "./assert.ts";
 import { bitmapEntries } from "./format/bitmap.ts";
@@ -92,7 +93,10 @@ export class MetadataSpaceMap {
     return this.#counts[block]!;
   }
 
-  /** Whether the block was allocated in this transaction, so that it may be changed in place (if its count is 1). */
+  /**
+   * Whether the block was allocated in this transaction, so that it may be changed in place (if its count is
+   * 1).
+   */
   isBorn(block: MetadataBlock): boolean {
     return (this.#flags[block]! & flagBorn) !== 0;
   }
@@ -197,7 +201,10 @@ export class MetadataSpaceMap {
     mark.freed = this.#freed.length;
   }
 
-  /** Undoes everything since {@linkcode begin}. Bitmaps stay marked dirty, which only writes them once in vain. */
+  /**
+   * Undoes everything since {@linkcode begin}. Bitmaps stay marked dirty, which only writes them once in
+   * vain.
+   */
   rollback(): void {
     while (this.#undoLength > 0) {
       const at = --this.#undoLength;
@@ -216,8 +223,8 @@ export class MetadataSpaceMap {
   }
 
   /**
-   * The current state becomes the committing one. Returns the blocks allocated in it and still in use, which from here
-   * on are not changed in place, and those it freed again, which need not be written.
+   * The current state becomes the committing one. Returns the blocks allocated in it and still in use, which
+   * from here on are not changed in place, and those it freed again, which need not be written.
    */
   freeze(): { readonly live: readonly MetadataBlock[]; readonly dead: readonly MetadataBlock[] } {
     assert(this.#committingBorn.length === 0 && this.#committingFreed.length === 0, "one commit at a time");

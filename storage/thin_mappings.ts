@@ -1,4 +1,6 @@
-/** The mapping tree of each device: vblock to data block and time, and the answer to "is this block shared?". */
+/**
+ * The mapping tree of each device: vblock to data block and time, and the answer to "is this block shared?".
+ */
 import { assert } from "./assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
 import { Btree, type TreeValues } from "./btree.ts";
@@ -115,7 +117,9 @@ export class ThinMappings {
     return this.#transaction.allocateLeaf(childSizeBytes);
   }
 
-  /** Maps `block` to `mapped`, in place of what it was mapped to. The device's record is ready to be changed. */
+  /**
+   * Maps `block` to `mapped`, in place of what it was mapped to. The device's record is ready to be changed.
+   */
   insert(device: DeviceRecord, block: VBlock, mapped: DBlock, time: number): void {
     const tree = this.#tree;
     device.root = tree.prepareInsert(device.root, block);
@@ -148,8 +152,9 @@ export class ThinMappings {
   }
 
   /**
-   * Unmaps a slice of about `entriesMax` blocks from the end, or everything if what is the device's own is no more than
-   * that: shared subtrees only lose a reference then. Returns true when the tree is gone; the device must go with it.
+   * Unmaps a slice of about `entriesMax` blocks from the end, or everything if what is the device's own is no
+   * more than that: shared subtrees only lose a reference then. Returns true when the tree is gone; the
+   * device must go with it.
    */
   removeFromEnd(device: DeviceRecord, entriesMax: number): boolean {
     const leaves = Math.floor(entriesMax / leafEntriesMax);
@@ -184,10 +189,11 @@ export class ThinMappings {
   }
 
   /**
-   * A block may be written in place only if the time rule says so (dm-thin.md 2.6), nobody else has the path to its
-   * mapping, and its data count is 1. For metadata of our own the first implies the rest; foreign metadata can map one
-   * block twice at equal times, or share a tree whose times are wrong. While a metadata snapshot is held, counts of
-   * paths it shares rise, and blocks are copied that the kernel would overwrite: legal, and safe for the snapshot.
+   * A block may be written in place only if the time rule says so (dm-thin.md 2.6), nobody else has the path
+   * to its mapping, and its data count is 1. For metadata of our own the first implies the rest; foreign
+   * metadata can map one block twice at equal times, or share a tree whose times are wrong. While a metadata
+   * snapshot is held, counts of paths it shares rise, and blocks are copied that the kernel would overwrite:
+   * legal, and safe for the snapshot.
    */
   #isShared(device: DeviceRecord, mapped: DBlock, time: number, isPathShared: boolean): boolean {
     if (time < device.snapshottedTime) return true;

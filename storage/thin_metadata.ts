@@ -1,11 +1,14 @@
 /**
- * The metadata engine: dm-thin's mapping trees, devices and space maps as synchronous operations without any I/O.
+ * The metadata engine: dm-thin's mapping trees, devices and space maps as synchronous operations without any
+ * I/O.
  *
- * Every operation either happens entirely or throws a {@linkcode MetadataFault} having changed nothing. After "missing"
- * the caller reads the block, {@linkcode ThinMetadata.supply}s it and runs the operation again. A commit is planned in
- * one call; operations go on while its blocks are being written, because none of them is changed in place any more.
+ * Every operation either happens entirely or throws a {@linkcode MetadataFault} having changed nothing. After
+ * "missing" the caller reads the block, {@linkcode ThinMetadata.supply}s it and runs the operation again. A
+ * commit is planned in one call; operations go on while its blocks are being written, because none of them is
+ * changed in place any more.
  */
 import { assert } from "./assert.ts";
+import type { DBlockRun } from "./block_set.ts";
 import { BlockCache } from "./block_cache.ts";
 import { type DeviceChange, DeviceRecord, DeviceTable, type SnapshotPair } from "./device_table.ts";
 import { timeMax } from "./format/block_time.ts";
@@ -23,38 +26,26 @@ import {
 import { MetadataFault } from "./metadata_fault.ts";
 import { MetadataReserve } from "./metadata_reserve.ts";
 import { MetadataSpaceLoad } from "./metadata_space_load.ts";
-import { type DataRun, DataSpaceMap } from "./space_map_data.ts";
+import { DataSpaceMap } from "./space_map_data.ts";
 import { MetadataSpaceLayout } from "./space_map_layout.ts";
 import { MetadataSpaceMap } from "./space_map_metadata.ts";
 import { leafEntriesMax, type MappedRange, type Mapping, ThinMappings } from "./thin_mappings.ts";
 import {
   emptySuperblock,
   type MetadataGeometry,
+  notesOnHints,
   type OpenOptions,
   openSuperblock,
 } from "./thin_superblock.ts";
-import { type PlannedBlock, Transaction } from "./transaction.ts";
+import { type CommitPlan, type MetadataView, type PlannedBlock, Transaction } from "./transaction.ts";
 
 export type { DeviceChange, SnapshotPair } from "./device_table.ts";
 export { MetadataFault, type MetadataFaultKind, OpenRefused } from "./metadata_fault.ts";
-export type { DataRun } from "./space_map_data.ts";
 export type { MappedRange, MappedRun, Mapping } from "./thin_mappings.ts";
 export type { MetadataGeometry, OpenOptions } from "./thin_superblock.ts";
-export type { PlannedBlock } from "./transaction.ts";
+export type { CommitPlan, MetadataView, PlannedBlock } from "./transaction.ts";
 
-/** What to write, in this order: `blocks` in any order, a flush, the superblock, a flush. The data device was flushed before. */
-export interface CommitPlan {
-  readonly blocks: readonly PlannedBlock[];
-  readonly superblock: Uint8Array;
-}
-
-/** The last durable commit, whose blocks are not reused until it is released. Held in memory only. */
-export interface MetadataView {
-  readonly superblock: Uint8Array;
-  /** To be called once. */
-  release(): void;
-}
-
+/** One pool's metadata. */
 export class ThinMetadata {
   readonly #transaction: Transaction;
   readonly #layout: MetadataSpaceLayout;
@@ -94,8 +85,8 @@ export class ThinMetadata {
   }
 
   /**
-   * Makes the blocks of an empty pool, the superblock last: whoever writes them flushes before it and after it.
-   * Faults with noMetadataSpace if the metadata is too small for its data.
+   * Makes the blocks of an empty pool, the superblock last: whoever writes them flushes before it and after
+   * it. Faults with noMetadataSpace if the metadata is too small for its data.
    */
   static format(geometry: MetadataGeometry): PlannedBlock[] {
     assert(
@@ -121,13 +112,19 @@ export class ThinMetadata {
     return [...plan.blocks, { block: metadataBlock(0), bytes: plan.superblock }];
   }
 
-  /** Opens metadata by its superblock. {@linkcode load} must follow. Throws OpenRefused with the sentence to show. */
+  /**
+   * Opens metadata by its superblock. {@linkcode load} must follow. Throws OpenRefused with the sentence to
+   * show.
+   */
   static open(superblockBytes: Uint8Array, options: OpenOptions): ThinMetadata {
     const superblock = openSuperblock(superblockBytes, options);
     return new ThinMetadata(superblock, superblockBytes.slice(), options.cacheBlocks, options.readOnly);
   }
 
-  /** Reads what is kept in memory: all metadata counts, the data space map's index, the devices. Run until it returns. */
+  /**
+   * Reads what is kept in memory: all metadata counts, the data space map's index, the devices. Run until it
+   * returns.
+   */
   load(): void {
     assert(!this.#isLoaded, "metadata is loaded once");
     this.#transaction.cache.beginOperation();
@@ -138,10 +135,18 @@ export class ThinMetadata {
     this.#devices.load();
     this.#transaction.cache.endOperation();
     this.#isLoaded = true;
-    if (!this.#readOnly) this.#noteHints();
+    if (this.#readOnly) return;
+    this.notes.push(...notesOnHints(this.#durable, {
+      wrongEntries: this.#spaceLoad.wrongHints + this.#data.wrongHints,
+      dataAllocated: this.#data.allocated,
+      metadataAllocated: this.#transaction.space.used,
+    }));
   }
 
-  /** Takes a block the caller has read after a "missing" fault; takes ownership of the bytes. One read of a block at a time. */
+  /**
+   * Takes a block the caller has read after a "missing" fault; takes ownership of the bytes. One read of a
+   * block at a time.
+   */
   supply(block: MetadataBlock, bytes: Uint8Array): void {
     this.#transaction.cache.supply(block, bytes);
   }
@@ -166,14 +171,20 @@ export class ThinMetadata {
   get dataBlocks(): number {
     return this.#data.blocks;
   }
-  /** Data blocks without a reference in the current state; some may wait for a commit before they can be reused. */
+  /**
+   * Data blocks without a reference in the current state; some may wait for a commit before they can be
+   * reused.
+   */
   get dataFree(): number {
     return this.#data.blocks - this.#data.allocated;
   }
   get metadataBlocks(): number {
     return this.#transaction.space.blocks;
   }
-  /** Metadata blocks without a reference in the current state. Of a pool opened read-only, what the superblock claims. */
+  /**
+   * Metadata blocks without a reference in the current state. Of a pool opened read-only, what the superblock
+   * claims.
+   */
   get metadataFree(): number {
     const root = this.#durable.metadataSpaceMap;
     return this.#readOnly ? root.blocks - root.allocated : this.metadataBlocks - this.#transaction.space.used;
@@ -201,8 +212,9 @@ export class ThinMetadata {
   }
 
   /**
-   * Makes devices and snapshots and sets the opaque transaction id, all at one instant, all or none. Origins must exist
-   * (they may be made by the same change), new ids must not. A change of the id alone may use the reserve.
+   * Makes devices and snapshots and sets the opaque transaction id, all at one instant, all or none. Origins
+   * must exist (they may be made by the same change), new ids must not. A change of the id alone may use the
+   * reserve.
    */
   change(change: DeviceChange): void {
     const { create, snapshots, tick, transactionId } = change;
@@ -253,8 +265,9 @@ export class ThinMetadata {
   }
 
   /**
-   * Deletes a slice of the device: the whole if at most `leafBudget` nodes are its own, else its last `leafBudget` leaves,
-   * less when space is short. Each slice leaves a legal tree and a right count. Returns true when the device is gone.
+   * Deletes a slice of the device: the whole if at most `leafBudget` nodes are its own, else its last
+   * `leafBudget` leaves, less when space is short. Each slice leaves a legal tree and a right count. Returns
+   * true when the device is gone.
    */
   deleteThin(thin: ThinId, leafBudget: number): boolean {
     assert(leafBudget > 0, "a slice is at least one leaf");
@@ -276,7 +289,10 @@ export class ThinMetadata {
     return mapping;
   }
 
-  /** Mapped runs in `[begin, end)`, at most `runsMax`, after bounded work; `next` is where to go on, `end` if finished. */
+  /**
+   * Mapped runs in `[begin, end)`, at most `runsMax`, after bounded work; `next` is where to go on, `end` if
+   * finished.
+   */
   lookupRange(thin: ThinId, begin: VBlock, end: VBlock, runsMax: number): MappedRange {
     const record = this.#devices.expect(thin);
     this.#transaction.cache.beginOperation();
@@ -309,7 +325,9 @@ export class ThinMetadata {
     this.#succeed();
   }
 
-  /** Unmaps what the first leaf with any holds of `[begin, end)`. `next` is where to go on, `end` if finished. */
+  /**
+   * Unmaps what the first leaf with any holds of `[begin, end)`. `next` is where to go on, `end` if finished.
+   */
   removeRange(thin: ThinId, begin: VBlock, end: VBlock): { next: VBlock; removedBlocks: number } {
     const record = this.#devices.expect(thin);
     this.#transaction.cache.beginOperation();
@@ -324,8 +342,11 @@ export class ThinMetadata {
     return { next, removedBlocks: before - record.mappedBlocks };
   }
 
-  /** Data blocks without references from `from` on. Bounded work; `next` is where to go on, `dataBlocks` at the end. */
-  findFreeData(from: DBlock, blocksWanted: number): { runs: DataRun[]; next: DBlock } {
+  /**
+   * Data blocks without references from `from` on. Bounded work; `next` is where to go on, `dataBlocks` at
+   * the end.
+   */
+  findFreeData(from: DBlock, blocksWanted: number): { runs: DBlockRun[]; next: DBlock } {
     this.#transaction.cache.beginOperation();
     const found = this.#data.findFree(from, blocksWanted);
     this.#transaction.cache.endOperation();
@@ -333,10 +354,11 @@ export class ThinMetadata {
   }
 
   /**
-   * Data blocks whose count reached 0 since the last call, as runs. They are not in the current state, but the durable
-   * one may still map them. Take them after every operation that may free: findFreeData knows nothing of quarantine.
+   * Data blocks whose count reached 0 since the last call, as runs. They are not in the current state, but
+   * the durable one may still map them. Take them after every operation that may free: findFreeData knows
+   * nothing of quarantine.
    */
-  takeFreed(): DataRun[] {
+  takeFreed(): DBlockRun[] {
     return this.#data.takeFreed();
   }
 
@@ -371,8 +393,9 @@ export class ThinMetadata {
   }
 
   /**
-   * Plans the commit of everything changed since the last one, and starts the next transaction. Nothing in it is read
-   * from the device: paths were owned when they were first needed, and the metadata space map is in memory.
+   * Plans the commit of everything changed since the last one, and starts the next transaction. Nothing in it
+   * is read from the device: paths were owned when they were first needed, and the metadata space map is in
+   * memory.
    */
   beginCommit(): CommitPlan {
     assert(this.#committing === undefined, "one commit at a time");
@@ -430,8 +453,9 @@ export class ThinMetadata {
   }
 
   /**
-   * Runs a removal that may use the reserve. If even that is too little (every mapping may lie in another bitmap, which
-   * must be copied), a smaller slice is tried, down to one mapping: so space can always be won back, commit by commit.
+   * Runs a removal that may use the reserve. If even that is too little (every mapping may lie in another
+   * bitmap, which must be copied), a smaller slice is tried, down to one mapping: so space can always be won
+   * back, commit by commit.
    */
   #removeBySlices<Result>(entriesMax: number, remove: (entriesMax: number) => Result): Result {
     for (let entries = entriesMax;; entries = Math.ceil(entries / 8)) {
@@ -469,21 +493,5 @@ export class ThinMetadata {
     this.#transaction.rollback();
     this.#time = this.#timeMark;
     this.#transactionId = this.#transactionIdMark;
-  }
-
-  #noteHints(): void {
-    const wrongBitmaps = this.#spaceLoad.wrongHints + this.#data.wrongHints;
-    if (wrongBitmaps > 0) {
-      this.notes.push(
-        `${wrongBitmaps} space map index entries held a wrong number of free blocks; recounted`,
-      );
-    }
-    const { dataSpaceMap, metadataSpaceMap } = this.#durable;
-    if (dataSpaceMap.allocated !== this.#data.allocated) {
-      this.notes.push("the number of data blocks in use was wrong; recounted");
-    }
-    if (metadataSpaceMap.allocated !== this.#transaction.space.used) {
-      this.notes.push("the number of metadata blocks in use was wrong; recounted");
-    }
   }
 }

@@ -1,11 +1,13 @@
 /** The engine with many mappings and many devices: node splits, merges, deep trees, deletion in slices. */
 import { assert, assertEquals } from "@std/assert";
+import type { MetadataDriver } from "../tests/engine/metadata_driver.ts";
 import { committed, makeMapped, makePool, one, two } from "../tests/engine/small_pools.ts";
 import { seededRandom } from "../tests/engine/seeded_random.ts";
 import { dblock, thinId, vblock } from "./ids.ts";
+import { MetadataFault } from "./thin_metadata.ts";
 
 for (const order of ["ascending", "descending", "random"] as const) {
-  Deno.test(`30,000 mappings in ${order} order fill legal nodes, and leave in another order down to the last`, () => {
+  Deno.test(`30,000 mappings in ${order} order fill legal nodes, and leave in another`, () => {
     const count = 30_000;
     const random = seededRandom(5);
     const shuffled = Array.from({ length: count }, (_, index) => index);
@@ -121,3 +123,37 @@ Deno.test("a snapshot that hardly diverged is deleted in one slice without readi
   assertEquals(pool.engine.takeFreed(), [{ begin: dblock(39_000), length: 1 }]);
   assertEquals(committed(pool).dataCounts.size, 30_000);
 });
+
+/** Runs a removal, committing whenever it is refused, as the pool does. Returns how often that was. */
+function removeWithCommits(pool: MetadataDriver, remove: () => boolean): number {
+  let refusals = 0;
+  for (let isDone = false; !isDone;) {
+    try {
+      isDone = remove();
+    } catch (error) {
+      if (!(error instanceof MetadataFault) || error.fault.kind !== "noMetadataSpace") throw error;
+      assert(refusals++ < 1000, "a removal after a commit gets on");
+      committed(pool);
+    }
+  }
+  return refusals;
+}
+
+for (const how of ["removed", "deleted"] as const) {
+  Deno.test(`60 mappings in 60 bitmaps are ${how} bit by bit when space for their copies is short`, () => {
+    const pool = makePool(100, 16_320 * 60);
+    pool.run((engine) => engine.createThin(one));
+    for (let ordinal = 0; ordinal < 60; ordinal++) {
+      pool.run((engine) => engine.insert(one, vblock(ordinal), dblock(16_320 * ordinal)));
+      if (ordinal % 2 === 0) pool.commit();
+    }
+    pool.commit();
+    const refusals = removeWithCommits(pool, () => {
+      if (how === "deleted") return pool.run((engine) => engine.deleteThin(one, 16));
+      return pool.run((engine) => engine.removeRange(one, vblock(0), vblock(60))).next === 60;
+    });
+    assert(refusals > 0, "space was short");
+    committed(pool);
+    assertEquals(pool.engine.dataFree, 16_320 * 60);
+  });
+}

@@ -71,7 +71,7 @@ for (const metadataBlocks of [16_319, 16_320, 16_321]) {
   });
 }
 
-Deno.test("a search for free data passes full bitmaps, stops at its bound and joins runs across bitmaps", () => {
+Deno.test("a search for free data stops at what is wanted and joins runs across bitmaps", () => {
   const pool = makePool(512, 16_320 * 2);
   pool.run((engine) => engine.createThin(one));
   for (const block of [10, 16_319]) {
@@ -295,7 +295,7 @@ Deno.test("data and metadata grow across bitmap boundaries, and the new space is
   assertEquals(pool.engine.notes, []);
 });
 
-Deno.test("needs_check is set on the last durable superblock, and refuses writing until it is cleared", () => {
+Deno.test("needs_check is set on the last durable superblock, and then refuses writing", () => {
   const pool = makeMapped(5);
   pool.run((engine) => engine.createThin(two));
   pool.engine.beginCommit();
@@ -318,7 +318,7 @@ Deno.test("superblocks that may not be opened, or not for writing, are refused w
   assert(refusal({ incompatFlags: 1 }, true).includes("incompat flags 1"));
   assert(refusal({ compatRoFlags: 4 }).includes("Open it read-only"));
   assert(refusal({ dataBlockSizeSectors: 100 }).includes("100 sectors"));
-  assert(refusal({}, true, 511).includes("holds only 511"));
+  assert(refusal({}, true, 511).includes("only 511 are there"));
   const flipped = superblockOf(makeMapped(1));
   const bytes = packSuperblock(flipped);
   bytes[200]! ^= 1;
@@ -424,7 +424,7 @@ for (const [name, operation] of undoable) {
   });
 }
 
-Deno.test("an insertion that splits a leaf of this transaction and then misses a bitmap leaves the tree whole", () => {
+Deno.test("an insertion that splits an owned leaf and then misses a bitmap leaves the tree whole", () => {
   const pool = makeMapped(400);
   const cold = new MetadataDriver(pool.image, 1);
   let mapped = 400;

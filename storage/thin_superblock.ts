@@ -1,4 +1,7 @@
-/** The superblock at the two ends of its life: what a new pool begins with, and what decides whether one is opened. */
+/**
+ * The superblock at the two ends of its life: what a new pool begins with, and what decides whether one is
+ * opened.
+ */
 import { metadataBlocksMax } from "./format/metadata_index.ts";
 import {
   dataBlockSizeSectorsMax,
@@ -32,52 +35,84 @@ export interface OpenOptions {
 /** No data block number has more bits than a mapping has room for. */
 const dataBlocksMax = 2 ** 40;
 
-/** The superblock's record. Throws {@linkcode OpenRefused} with the sentence to show. */
+/** The superblock's record. Throws {@linkcode OpenRefused} with the sentences to show. */
 export function openSuperblock(bytes: Uint8Array, options: OpenOptions): Superblock {
   const superblock = unpackSuperblock(bytes);
   if (typeof superblock === "string") {
-    throw new OpenRefused(
-      `The metadata was not opened: the superblock is damaged, ${superblock}. Restore it from a backup or with thin_repair.`,
-    );
+    const next = "Restore it from a backup or with thin_repair.";
+    throw new OpenRefused(`The metadata was not opened: the superblock is damaged, ${superblock}. ${next}`);
   }
-  const refusal = refusalOf(superblock, options) ??
-    (options.readOnly ? undefined : writeRefusalOf(superblock));
-  if (refusal !== undefined) throw new OpenRefused(refusal);
+  const refusal = refusalOf(superblock, options);
+  if (refusal !== undefined) throw new OpenRefused(`The metadata was not opened: ${refusal}`);
+  const writeRefusal = options.readOnly ? undefined : writeRefusalOf(superblock);
+  if (writeRefusal !== undefined) {
+    throw new OpenRefused(`The metadata was not opened for writing: ${writeRefusal}`);
+  }
   return superblock;
 }
 
+/** Why it can not be opened at all, and what to do next. */
 function refusalOf(superblock: Superblock, options: OpenOptions): string | undefined {
-  if (superblock.incompatFlags !== 0) {
-    return `The metadata was not opened: it uses features this program does not know (incompat flags ${superblock.incompatFlags}). Open it with the program that made it.`;
+  const { incompatFlags, dataBlockSizeSectors: sectors, metadataSpaceMap, dataSpaceMap } = superblock;
+  if (incompatFlags !== 0) {
+    return `it uses features unknown here (incompat flags ${incompatFlags}). Use the program that made it.`;
   }
-  const sectors = superblock.dataBlockSizeSectors;
-  if (
-    sectors < dataBlockSizeSectorsMin || sectors > dataBlockSizeSectorsMax ||
-    sectors % dataBlockSizeSectorsMin !== 0
-  ) {
-    return `The metadata was not opened: its block size of ${sectors} sectors is not a multiple of 64 KiB up to 1 GiB. Repair it with thin_repair --data-block-size.`;
+  const isLegalSize = sectors >= dataBlockSizeSectorsMin && sectors <= dataBlockSizeSectorsMax &&
+    sectors % dataBlockSizeSectorsMin === 0;
+  if (!isLegalSize) {
+    return `its block size of ${sectors} sectors is no multiple of 64 KiB up to 1 GiB. Repair it with thin_repair.`;
   }
-  const blocks = superblock.metadataSpaceMap.blocks;
+  const blocks = metadataSpaceMap.blocks;
   if (blocks === 0 || blocks > metadataBlocksMax) {
-    return `The metadata was not opened: its space map claims ${blocks} metadata blocks. Repair it with thin_repair.`;
+    return `its space map claims ${blocks} metadata blocks. Repair it with thin_repair.`;
   }
   if (blocks > options.deviceBlocks) {
-    return `The metadata was not opened: it has ${blocks} blocks but the file or device holds only ${options.deviceBlocks}. It has been truncated; restore it from a backup.`;
+    return `it has ${blocks} blocks, but only ${options.deviceBlocks} are there. Restore the rest from a backup.`;
   }
-  if (superblock.dataSpaceMap.blocks > dataBlocksMax) {
-    return `The metadata was not opened: its space map claims ${superblock.dataSpaceMap.blocks} data blocks. Repair it with thin_repair.`;
+  if (dataSpaceMap.blocks > dataBlocksMax) {
+    return `its space map claims ${dataSpaceMap.blocks} data blocks. Repair it with thin_repair.`;
   }
   return undefined;
 }
 
+/** Why it can only be read, and what to do next. */
 function writeRefusalOf(superblock: Superblock): string | undefined {
   if (superblock.compatRoFlags !== 0) {
-    return `The metadata was not opened for writing: it uses features this program can only read (compat_ro flags ${superblock.compatRoFlags}). Open it read-only.`;
+    return `it uses features to be read only (compat_ro flags ${superblock.compatRoFlags}). Open it read-only.`;
   }
   if ((superblock.flags & flagNeedsCheck) !== 0) {
-    return "The metadata was not opened for writing: a commit failed earlier and it is marked as needing a check. Run thin_check --clear-needs-check-flag on it, or open it read-only.";
+    return "a commit failed earlier and it is marked as needing a check. " +
+      "Run thin_check --clear-needs-check-flag on it, or open it read-only.";
   }
   return undefined;
+}
+
+/** What was counted while loading, where others only believe a hint. */
+export interface CountedHints {
+  /** Index entries whose number of free blocks was not that of the bitmap. */
+  readonly wrongEntries: number;
+  readonly dataAllocated: number;
+  readonly metadataAllocated: number;
+}
+
+/**
+ * Sentences about hints that were wrong, as thin_restore 0.9 leaves them. Everything is counted anew, so
+ * nothing is amiss.
+ */
+export function notesOnHints(superblock: Superblock, counted: CountedHints): string[] {
+  const notes: string[] = [];
+  if (counted.wrongEntries > 0) {
+    notes.push(
+      `${counted.wrongEntries} space map index entries held a wrong number of free blocks; recounted`,
+    );
+  }
+  if (superblock.dataSpaceMap.allocated !== counted.dataAllocated) {
+    notes.push("the number of data blocks in use was wrong; recounted");
+  }
+  if (superblock.metadataSpaceMap.allocated !== counted.metadataAllocated) {
+    notes.push("the number of metadata blocks in use was wrong; recounted");
+  }
+  return notes;
 }
 
 /** The superblock of a pool about to be made; its roots are filled in by the first commit. */

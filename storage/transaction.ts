@@ -1,8 +1,9 @@
 /**
  * All metadata changes since the last commit, and the undo of the operation under way.
  *
- * Copy-on-write (dm-thin.md 2.1): a block of an older transaction is never changed in place. It is shadowed: copied to
- * a new block, which its parent then points to. So everything the last superblock leads to stays whole.
+ * Copy-on-write (dm-thin.md 2.1): a block of an older transaction is never changed in place. It is shadowed:
+ * copied to a new block, which its parent then points to. So everything the last superblock leads to stays
+ * whole.
  */
 import { assert } from "./assert.ts";
 import { BlockCache, blockKindOf, type CacheEntry, type CacheKind } from "./block_cache.ts";
@@ -16,6 +17,22 @@ import type { MetadataSpaceMap } from "./space_map_metadata.ts";
 export interface PlannedBlock {
   readonly block: MetadataBlock;
   readonly bytes: Uint8Array;
+}
+
+/**
+ * What to write, in this order: `blocks` in any order, a flush, the superblock, a flush. The data device was
+ * flushed before.
+ */
+export interface CommitPlan {
+  readonly blocks: readonly PlannedBlock[];
+  readonly superblock: Uint8Array;
+}
+
+/** The last durable commit, whose blocks are not reused until it is released. Held in memory only. */
+export interface MetadataView {
+  readonly superblock: Uint8Array;
+  /** To be called once. */
+  release(): void;
 }
 
 export class Transaction {
@@ -64,7 +81,9 @@ export class Transaction {
     this.cache.endOperation();
   }
 
-  /** Makes the operation not have happened. Newest change first, since a block may have been created twice. */
+  /**
+   * Makes the operation not have happened. Newest change first, since a block may have been created twice.
+   */
   rollback(): void {
     assert(this.#isOpen, "an operation ends once");
     this.#isOpen = false;
@@ -105,8 +124,9 @@ export class Transaction {
   }
 
   /**
-   * The block itself if it is owned, else a copy in a new place; the old place loses a reference. Whoever calls this
-   * sets the parent's pointer, and for a node that was shared gives its children their second reference.
+   * The block itself if it is owned, else a copy in a new place; the old place loses a reference. Whoever
+   * calls this sets the parent's pointer, and for a node that was shared gives its children their second
+   * reference.
    */
   shadow(entry: CacheEntry): CacheEntry {
     if (this.isOwned(entry.block)) return entry;
@@ -128,8 +148,8 @@ export class Transaction {
   }
 
   /**
-   * Ends the transaction: seals its blocks and freezes them, so that the next transaction shadows them while they are
-   * being written. The superblock is the caller's business.
+   * Ends the transaction: seals its blocks and freezes them, so that the next transaction shadows them while
+   * they are being written. The superblock is the caller's business.
    */
   freeze(): PlannedBlock[] {
     assert(!this.#isOpen && !this.#isCommitting, "one commit at a time");

@@ -1,6 +1,7 @@
 /**
- * A space map bitmap: 16,320 counts of two bits each, 3 meaning "three or more, see the overflow tree" (dm-thin.md 1.9.1).
- * The lower-numbered bit of a field holds the HIGH bit of the count, so the field read the natural way is bit-swapped.
+ * A space map bitmap: 16,320 counts of two bits each, 3 meaning "three or more, see the overflow tree"
+ * (dm-thin.md 1.9.1). The lower-numbered bit of a field holds the HIGH bit of the count, so the field read
+ * the natural way is bit-swapped.
  */
 
 /** Counts in one bitmap. */

@@ -1,6 +1,7 @@
 /**
- * What every metadata block has in common: a salted checksum first, and its own block number at byte 8 (dm-thin.md 1.2).
- * The salt doubles as a type tag: a node read where a bitmap is expected fails its checksum.
+ * What every metadata block has in common: a salted checksum first, and its own block number at byte 8
+ * (dm-thin.md 1.2). The salt doubles as a type tag: a node read where a bitmap is expected fails its
+ * checksum.
  */
 import { type MetadataBlock, metadataBlockSizeBytes } from "../ids.ts";
 import { assert } from "../assert.ts";
@@ -20,7 +21,9 @@ export const checksumSalt: Readonly<Record<BlockKind, number>> = {
 const checksumOffset = 0;
 const blockNumberOffset = 8;
 
-/** Checks length, checksum and own block number. Returns undefined, or what is wrong as the end of a sentence. */
+/**
+ * Checks length, checksum and own block number. Returns undefined, or what is wrong as the end of a sentence.
+ */
 export function verifyBlock(bytes: Uint8Array, kind: BlockKind, block: MetadataBlock): string | undefined {
   if (bytes.length !== metadataBlockSizeBytes) return "it is cut short";
   const view = viewOf(bytes);

@@ -88,7 +88,8 @@ export function nodeFindAtOrBelow(view: DataView, key: number): number {
 
 /**
  * Checks what can be checked of a node alone: kind, sizes, keys exact and strictly ascending. The checksum is
- * verifyBlock's business. `leafValueSizeBytes` is that of the tree. Returns undefined, or the end of a sentence.
+ * verifyBlock's business. `leafValueSizeBytes` is that of the tree. Returns undefined, or the end of a
+ * sentence.
  */
 export function verifyNode(view: DataView, leafValueSizeBytes: number): string | undefined {
   const flags = readU32(view, flagsOffset);

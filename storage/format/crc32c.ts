@@ -1,6 +1,7 @@
 /**
- * CRC-32C as dm-thin uses it: Castagnoli, reflected, start value all ones, and no final inversion (dm-thin.md 1.2).
- * Slicing-by-8: eight table look-ups per eight bytes, because a table per byte costs nearly three times as much.
+ * CRC-32C as dm-thin uses it: Castagnoli, reflected, start value all ones, and no final inversion (dm-thin.md
+ * 1.2). Slicing-by-8: eight table look-ups per eight bytes, because a table per byte costs nearly three times
+ * as much.
  */
 import { metadataBlockSizeBytes } from "../ids.ts";
 import { assert } from "../assert.ts";
@@ -24,7 +25,10 @@ function makeTables(): Uint32Array {
   return all;
 }
 
-/** The un-inverted CRC-32C of `bytes[begin, end)` as an unsigned number. The usual library value is its complement. */
+/**
+ * The un-inverted CRC-32C of `bytes[begin, end)` as an unsigned number. The usual library value is its
+ * complement.
+ */
 export function crc32c(bytes: Uint8Array, begin = 0, end = bytes.length): number {
   const t = tables;
   let crc = 0xffff_ffff | 0;
@@ -40,7 +44,10 @@ export function crc32c(bytes: Uint8Array, begin = 0, end = bytes.length): number
   return crc >>> 0;
 }
 
-/** The checksum a metadata block must carry in its first four bytes: bytes 4 to 4095 mixed with the salt of its kind. */
+/**
+ * The checksum a metadata block must carry in its first four bytes: bytes 4 to 4095 mixed with the salt of
+ * its kind.
+ */
 export function checksumOf(block: Uint8Array, salt: number): number {
   assert(block.length === metadataBlockSizeBytes, "a checksum is taken over a whole metadata block");
   return (crc32c(block, 4) ^ salt) >>> 0;

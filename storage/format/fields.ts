@@ -1,4 +1,7 @@
-/** Little-endian fields of a metadata block. 64-bit values that are numbers to us are read as two halves, without BigInt. */
+/**
+ * Little-endian fields of a metadata block. 64-bit values that are numbers to us are read as two halves,
+ * without BigInt.
+ */
 
 const twoTo32 = 0x1_0000_0000;
 
@@ -17,7 +20,10 @@ export function writeU32(view: DataView, offset: number, value: number): void {
   view.setUint32(offset, value, true);
 }
 
-/** A u64 as a number. From 2^53 on the low bits are lost, but the result stays beyond every bound we check against. */
+/**
+ * A u64 as a number. From 2^53 on the low bits are lost, but the result stays beyond every bound we check
+ * against.
+ */
 export function readU64(view: DataView, offset: number): number {
   return view.getUint32(offset + 4, true) * twoTo32 + view.getUint32(offset, true);
 }

@@ -1,4 +1,7 @@
-/** The metadata space map's index block: up to 255 index entries in bitmap order, unused ones zero (dm-thin.md 1.9.3). */
+/**
+ * The metadata space map's index block: up to 255 index entries in bitmap order, unused ones zero (dm-thin.md
+ * 1.9.3).
+ */
 import { bitmapEntries } from "./bitmap.ts";
 import { type IndexEntry, indexEntrySizeBytes, packIndexEntry, unpackIndexEntry } from "./index_entry.ts";
 

@@ -1,4 +1,6 @@
-/** The superblock, metadata block 0 (dm-thin.md 1.3): everything a commit switches lies in its first sector. */
+/**
+ * The superblock, metadata block 0 (dm-thin.md 1.3): everything a commit switches lies in its first sector.
+ */
 import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../ids.ts";
 import { assert } from "../assert.ts";
 import { sealBlock, verifyBlock } from "./block_header.ts";
@@ -68,8 +70,9 @@ const uuidSizeBytes = 16;
 const metadataBlockSizeSectors = 8;
 
 /**
- * Packs and seals a superblock at `location` into `bytes`. Bytes that belong to no field keep what `bytes` held: a write
- * torn at a sector boundary is old or new only if nothing beyond the first sector changes, so give the previous block.
+ * Packs and seals a superblock at `location` into `bytes`. Bytes that belong to no field keep what `bytes`
+ * held: a write torn at a sector boundary is old or new only if nothing beyond the first sector changes, so
+ * give the previous block.
  */
 export function packSuperblock(
   superblock: Superblock,
@@ -99,7 +102,10 @@ export function packSuperblock(
   return bytes;
 }
 
-/** The record, or what is wrong as the end of a sentence: checksum, location, magic. Feature flags are the caller's business. */
+/**
+ * The record, or what is wrong as the end of a sentence: checksum, location, magic. Feature flags are the
+ * caller's business.
+ */
 export function unpackSuperblock(
   bytes: Uint8Array,
   location: MetadataBlock = superblockLocation,

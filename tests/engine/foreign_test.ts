@@ -1,4 +1,7 @@
-/** Metadata made by others: by thin_restore of both generations, by the kernel, with shared nodes and metadata snapshots. */
+/**
+ * Metadata made by others: by thin_restore of both generations, by the kernel, with shared nodes and metadata
+ * snapshots.
+ */
 import { assert, assertEquals } from "@std/assert";
 import { dblock, type ThinId, thinId, type VBlock, vblock } from "../../storage/ids.ts";
 import { MetadataFault } from "../../storage/thin_metadata.ts";
@@ -38,7 +41,9 @@ function mappedInRuns(pool: MetadataDriver, thin: ThinId): number {
   return mapped;
 }
 
-/** Some of everything, as far as space allows. Fills what it is told to with what must be there afterwards. */
+/**
+ * Some of everything, as far as space allows. Fills what it is told to with what must be there afterwards.
+ */
 function change(pool: MetadataDriver, devices: RecountedDevices, random: Random): void {
   if (devices.size === 0) {
     pool.run((engine) => engine.createThin(thinId(5)));

@@ -1,7 +1,7 @@
 /**
- * A recount of a metadata image, as plain as it can be and sharing nothing with the engine but the codecs: follows every
- * pointer from the superblock, counts, and compares with what both space maps say. Also checks what readers demand of
- * the trees: fill, key order, separators, equal depth, right numbers of mappings.
+ * A recount of a metadata image, as plain as it can be and sharing nothing with the engine but the codecs:
+ * follows every pointer from the superblock, counts, and compares with what both space maps say. Also checks
+ * what readers demand of the trees: fill, key order, separators, equal depth, right numbers of mappings.
  */
 import { bitmapCount, bitmapEntries } from "../../storage/format/bitmap.ts";
 import { type BlockKind, verifyBlock } from "../../storage/format/block_header.ts";
@@ -46,8 +46,9 @@ export class Recount {
   readonly #areHintsChecked: boolean;
 
   /**
-   * Throws when anything is not as it should be. `image` is a whole metadata device. Others leave the numbers of free and
-   * allocated blocks wrong, which are hints: those are looked at unless `areHintsChecked` is false.
+   * Throws when anything is not as it should be. `image` is a whole metadata device. Others leave the numbers
+   * of free and allocated blocks wrong, which are hints: those are looked at unless `areHintsChecked` is
+   * false.
    */
   constructor(image: Uint8Array, areHintsChecked = true) {
     this.#areHintsChecked = areHintsChecked;
@@ -76,8 +77,9 @@ export class Recount {
   }
 
   /**
-   * Calls `each` for every leaf entry of a tree. `isNew` says whether this is the first way to its node, in which case
-   * the node's pointers count. Nodes are walked again for every parent, so `each` sees every key of every tree.
+   * Calls `each` for every leaf entry of a tree. `isNew` says whether this is the first way to its node, in
+   * which case the node's pointers count. Nodes are walked again for every parent, so `each` sees every key
+   * of every tree.
    */
   #walk(
     root: MetadataBlock,

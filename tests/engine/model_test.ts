@@ -1,6 +1,7 @@
 /**
- * The engine against a plain model: random operations, commits, crashes, blocks that are missing or damaged when they
- * are first read. After every commit the image is recounted, and at the end the real thin_checks look at it.
+ * The engine against a plain model: random operations, commits, crashes, blocks that are missing or damaged
+ * when they are first read. After every commit the image is recounted, and at the end the real thin_checks
+ * look at it.
  */
 import { assert, assertEquals } from "@std/assert";
 import { MetadataDriver } from "./metadata_driver.ts";
@@ -92,7 +93,9 @@ class Model {
     }
   }
 
-  /** Runs an operation; true unless it was refused for want of space, in which case nothing may have changed. */
+  /**
+   * Runs an operation; true unless it was refused for want of space, in which case nothing may have changed.
+   */
   #try(operation: (engine: ThinMetadata) => void): boolean {
     try {
       this.driver.run(operation);
@@ -276,6 +279,7 @@ class Model {
       this.driver.reopen();
       this.#devices = copied(this.#committed);
       this.#quarantine.clear();
+      this.#check(this.#devices);
       return;
     }
     this.driver.write(plan);
