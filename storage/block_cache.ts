@@ -32,8 +32,10 @@ export function blockKindOf(kind: CacheKind): BlockKind {
 /** Operations that may pass before the pins of an abandoned one are forgotten. */
 const pinOperations = 4096;
 
+/** Clean as on the device; dirty in the running transaction; frozen in a commit; gone from the cache. */
 export type CacheState = "clean" | "dirty" | "frozen" | "gone";
 
+/** A block in the cache and what is known about it. */
 export class CacheEntry {
   readonly block: MetadataBlock;
   readonly bytes: Uint8Array;
@@ -60,6 +62,7 @@ export class CacheEntry {
   }
 }
 
+/** The cache. */
 export class BlockCache {
   readonly #entries = new Map<number, CacheEntry>();
   readonly #cleanMax: number;

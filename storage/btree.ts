@@ -47,6 +47,7 @@ export function nodeMinEntries(node: CacheEntry): number {
   return nodeMaxEntries(node.view) / 3;
 }
 
+/** One kind of tree. It keeps the result of its last search; its trees are told apart by their roots. */
 export class Btree {
   readonly transaction: Transaction;
   /** The leaf value size, which is also the cache kind of the tree's nodes. */

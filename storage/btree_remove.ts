@@ -21,6 +21,7 @@ import {
 import type { MetadataBlock } from "./ids.ts";
 import { damaged } from "./metadata_fault.ts";
 
+/** Removal from one kind of tree. */
 export class BtreeRemover {
   readonly #tree: Btree;
   /** Owned nodes from the root down, and the slot of each that leads to the next. */

@@ -81,6 +81,7 @@ export class DeviceRecord {
   }
 }
 
+/** The devices of a pool. */
 export class DeviceTable {
   readonly #transaction: Transaction;
   readonly #mappingTree: Btree;

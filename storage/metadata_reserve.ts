@@ -10,6 +10,7 @@ import type { MetadataSpaceMap } from "./space_map_metadata.ts";
 /** The reserve is a tenth of the metadata, as in the kernel, within these bounds and at most a quarter. */
 const reserveBlocksMax = 4096;
 const reserveBlocksMin = 16;
+/** Decides whether an operation left enough metadata blocks. */
 export class MetadataReserve {
   readonly #space: MetadataSpaceMap;
   readonly #layout: MetadataSpaceLayout;

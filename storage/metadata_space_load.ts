@@ -13,6 +13,7 @@ import { type MetadataSpaceLayout, overflowValueSizeBytes } from "./space_map_la
 import { overflowCountMin } from "./space_map_metadata.ts";
 import type { Transaction } from "./transaction.ts";
 
+/** The loading of one metadata space map, which goes on where it faulted. */
 export class MetadataSpaceLoad {
   readonly #transaction: Transaction;
   readonly #root: SpaceMapRoot;

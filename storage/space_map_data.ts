@@ -31,6 +31,7 @@ const misstatedMax = 16;
 /** Bitmaps that one search for free blocks looks at. */
 const bitmapsPerSearch = 16;
 
+/** The counts of data blocks. */
 export class DataSpaceMap {
   readonly #transaction: Transaction;
   readonly #index: Btree;

@@ -38,6 +38,7 @@ interface BuiltNode {
   readonly firstKey: number;
 }
 
+/** The blocks of the metadata space map. */
 export class MetadataSpaceLayout {
   readonly #transaction: Transaction;
   #index: MetadataBlock = homeless;

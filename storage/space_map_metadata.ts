@@ -28,6 +28,7 @@ export interface HeldBlocks {
   readonly bits: Uint8Array;
 }
 
+/** The counts of metadata blocks. */
 export class MetadataSpaceMap {
   #counts: Uint32Array;
   #flags: Uint8Array;

@@ -48,6 +48,7 @@ export const leafEntriesMax = nodeCapacity(childSizeBytes);
 /** Leaves that one call of lookupRange visits. */
 const leavesPerLookup = 8;
 
+/** Operations on the mapping tree of a device, given its record. */
 export class ThinMappings {
   readonly #transaction: Transaction;
   readonly #data: DataSpaceMap;

@@ -23,6 +23,7 @@ export interface MetadataGeometry {
   readonly uuid?: Uint8Array;
 }
 
+/** How a pool's metadata is to be opened. */
 export interface OpenOptions {
   /** Clean metadata blocks kept in memory. */
   readonly cacheBlocks: number;

@@ -35,6 +35,7 @@ export interface MetadataView {
   release(): void;
 }
 
+/** The running transaction and the operation in it. */
 export class Transaction {
   readonly cache: BlockCache;
   readonly space: MetadataSpaceMap;

@@ -8,6 +8,7 @@ import { assert } from "../assert.ts";
 import { checksumOf } from "./crc32c.ts";
 import { readU32, readU64, viewOf, writeU32, writeU64 } from "./fields.ts";
 
+/** The four kinds of block; each has its salt. */
 export type BlockKind = "superblock" | "btreeNode" | "metadataIndex" | "bitmap";
 
 /** Mixed into the checksum by kind of block. */

@@ -11,14 +11,17 @@ import { readU32, writeU32 } from "./fields.ts";
  */
 export const timeMax = 0xff_ffff;
 
+/** The data block of the mapping at `offset`. */
 export function blockTimeDblock(view: DataView, offset: number): DBlock {
   return dblock(readU32(view, offset + 4) * 256 + (readU32(view, offset) >>> 24));
 }
 
+/** The snapshot clock when the mapping at `offset` was made. */
 export function blockTimeTime(view: DataView, offset: number): number {
   return readU32(view, offset) & timeMax;
 }
 
+/** Writes a mapping at `offset`. The block has 40 bits, the time 24. */
 export function packBlockTime(view: DataView, offset: number, block: DBlock, time: number): void {
   writeU32(view, offset, (block % 256) * 0x100_0000 + time);
   writeU32(view, offset + 4, Math.floor(block / 256));

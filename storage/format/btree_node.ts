@@ -24,30 +24,37 @@ export function nodeCapacity(valueSizeBytes: number): number {
   return fits - fits % 3;
 }
 
+/** Whether the values are the tree's own, not children. */
 export function nodeIsLeaf(view: DataView): boolean {
   return readU32(view, flagsOffset) === flagLeaf;
 }
 
+/** Entries in use. */
 export function nodeEntries(view: DataView): number {
   return readU32(view, entriesOffset);
 }
 
+/** Sets the number of entries in use. */
 export function setNodeEntries(view: DataView, entries: number): void {
   writeU32(view, entriesOffset, entries);
 }
 
+/** The stored capacity; verifyNode has compared it with {@linkcode nodeCapacity}. */
 export function nodeMaxEntries(view: DataView): number {
   return readU32(view, maxEntriesOffset);
 }
 
+/** Bytes of a value. */
 export function nodeValueSize(view: DataView): number {
   return readU32(view, valueSizeOffset);
 }
 
+/** Key `index`, exact below 2^53. */
 export function nodeKey(view: DataView, index: number): number {
   return readU64(view, keysOffset + index * keySizeBytes);
 }
 
+/** Sets key `index`, a whole number below 2^53. */
 export function setNodeKey(view: DataView, index: number, key: number): void {
   writeU64(view, keysOffset + index * keySizeBytes, key);
 }
@@ -62,6 +69,7 @@ export function nodeChild(view: DataView, index: number): MetadataBlock {
   return metadataBlock(readU64(view, nodeValueOffset(view, index)));
 }
 
+/** Sets child `index`, or a value that is a metadata block number. */
 export function setNodeChild(view: DataView, index: number, child: MetadataBlock): void {
   writeU64(view, nodeValueOffset(view, index), child);
 }

@@ -4,6 +4,7 @@ import { readOpaqueU64, readU32, readU64, writeOpaqueU64, writeU32, writeU64 } f
 /** Bytes of a packed {@linkcode DeviceDetails}. */
 export const deviceDetailsSizeBytes = 24;
 
+/** What the pool remembers of a device beside its mappings. */
 export interface DeviceDetails {
   /** Number of mappings in the device's tree. */
   readonly mappedBlocks: number;

@@ -8,14 +8,17 @@ const twoTo32 = 0x1_0000_0000;
 /** First number that a double no longer counts exactly. */
 export const exactNumberEnd = 0x20_0000_0000_0000;
 
+/** A view of exactly these bytes. */
 export function viewOf(bytes: Uint8Array): DataView<ArrayBufferLike> {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
+/** The u32 at `offset`. */
 export function readU32(view: DataView, offset: number): number {
   return view.getUint32(offset, true);
 }
 
+/** Writes a u32 at `offset`. */
 export function writeU32(view: DataView, offset: number, value: number): void {
   view.setUint32(offset, value, true);
 }
@@ -39,6 +42,7 @@ export function readOpaqueU64(view: DataView, offset: number): bigint {
   return view.getBigUint64(offset, true);
 }
 
+/** Writes a u64 that is opaque to us. */
 export function writeOpaqueU64(view: DataView, offset: number, value: bigint): void {
   view.setBigUint64(offset, value, true);
 }

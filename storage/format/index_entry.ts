@@ -5,6 +5,7 @@ import { readU32, readU64, writeU32, writeU64 } from "./fields.ts";
 /** Bytes of a packed {@linkcode IndexEntry}. */
 export const indexEntrySizeBytes = 16;
 
+/** Where a bitmap is, and two hints for whoever allocates. */
 export interface IndexEntry {
   /** Where the bitmap lies. */
   readonly bitmap: MetadataBlock;

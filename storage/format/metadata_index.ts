@@ -12,10 +12,12 @@ export const metadataBlocksMax = metadataIndexEntries * bitmapEntries;
 
 const payloadOffset = 16;
 
+/** The entry of bitmap `ordinal`. */
 export function metadataIndexEntry(view: DataView, ordinal: number): IndexEntry {
   return unpackIndexEntry(view, payloadOffset + ordinal * indexEntrySizeBytes);
 }
 
+/** Writes the entry of bitmap `ordinal`. */
 export function packMetadataIndexEntry(view: DataView, ordinal: number, entry: IndexEntry): void {
   packIndexEntry(view, payloadOffset + ordinal * indexEntrySizeBytes, entry);
 }

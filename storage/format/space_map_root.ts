@@ -5,6 +5,7 @@ import { readU64, writeU64 } from "./fields.ts";
 /** Bytes of a packed {@linkcode SpaceMapRoot}. */
 export const spaceMapRootSizeBytes = 32;
 
+/** Where a space map is and how much it governs. */
 export interface SpaceMapRoot {
   /** Number of blocks governed. */
   readonly blocks: number;

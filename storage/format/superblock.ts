@@ -19,6 +19,7 @@ export const flagNeedsCheck = 1;
 export const dataBlockSizeSectorsMin = 128;
 export const dataBlockSizeSectorsMax = 2_097_152;
 
+/** All fields of the superblock that mean something. */
 export interface Superblock {
   /** {@linkcode flagNeedsCheck} and bits nobody knows, which are kept. */
   readonly flags: number;
