@@ -20,8 +20,9 @@ export interface PlannedBlock {
 }
 
 /**
- * What to write, in this order: `blocks` in any order, a flush, the superblock, a flush. The data device was
- * flushed before.
+ * What to write, in this order: `blocks` in any order and a flush; the superblock and a flush. The data
+ * device is flushed after the plan was made and before the superblock is written (FORMAT.md, the crash
+ * argument).
  */
 export interface CommitPlan {
   readonly blocks: readonly PlannedBlock[];
