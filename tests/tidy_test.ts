@@ -13,6 +13,11 @@ function holds(name: string, find: (sources: readonly Source[]) => string[]): vo
   Deno.test(name, () => assertEquals(find(sources).join("\n"), ""));
 }
 
+Deno.test("the rules look at the whole repository", () => {
+  const expected = ["README.md", "actors/remap.ts", "cli.ts", "deno.json", "storage/format/btree_node.ts"];
+  assertEquals(sources.filter((each) => expected.includes(each.path)).map((each) => each.path), expected);
+});
+
 for (const [name, rule] of fileRules) holds(name, (all) => all.flatMap(rule));
 holds("imports go one way, and nothing imports tests", ruleImportDirection);
 holds("no modules need each other's values", ruleImportCycles);

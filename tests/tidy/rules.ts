@@ -13,7 +13,7 @@ const banned: readonly (readonly [word: RegExp, instead: string])[] = [
   [/\bperformance\b/g, "performance: ask the clock port for the time"],
   [/\bMath\.random\b/g, "Math.random: ask the random port"],
   [/\bcrypto\b/g, "crypto: ask the random port"],
-  [/\bset(Timeout|Interval)\b/g, "a timer: use sleep() or tellLater()"],
+  [/\bset(Timeout|Interval)\b/g, "timer of the platform: use sleep() or tellLater()"],
   [/\bqueueMicrotask\b/g, "queueMicrotask: send a message"],
   [/\bPromise\b/g, "Promise: ask, and wait for the answer"],
   [/\basync\b/g, "async: write a task"],
