@@ -84,10 +84,11 @@ def serve(commands):
 
 def main():
     import histories
+    import model
     import names
     import stamps
 
-    serve({**stamps.commands, **histories.commands, **names.commands})
+    serve({**stamps.commands, **histories.commands, **model.commands, **names.commands})
 
 
 if __name__ == "__main__":
