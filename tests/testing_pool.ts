@@ -75,7 +75,12 @@ export class TestingPool {
 
   constructor(
     files: TestingFiles,
-    options: { readonly policy?: SchedulerPolicy; readonly readOnly?: boolean } = {},
+    options: {
+      readonly policy?: SchedulerPolicy;
+      readonly readOnly?: boolean;
+      /** To be given where a pool is opened again and then changed: uids may not be used twice. */
+      readonly newUid?: () => string;
+    } = {},
   ) {
     this.files = files;
     const { policy, readOnly = false } = options;
@@ -90,7 +95,7 @@ export class TestingPool {
       catalogue,
       engine,
       readOnly,
-      newUid: () => `uid${++this.#uidLast}-${this.kernel.deliveries}`,
+      newUid: options.newUid ?? (() => `uid${++this.#uidLast}-${this.kernel.deliveries}`),
       log: (sentence) => this.logged.push(sentence),
     });
     const received = this.#received;
