@@ -24,7 +24,7 @@ import type {
   Reconcile,
   Trim,
 } from "./pool_messages.ts";
-import type { Thin } from "./remap.ts";
+import { removeMappings, type Thin } from "./remap.ts";
 import { zeroTail } from "./zero_tail.ts";
 
 /** Whom admin tasks ask. */
@@ -170,9 +170,10 @@ function* deleteDevice(peers: AdminPeers, thinId: ThinId): Steps<MetadataFailure
 /** Removes the blocks beyond the end of volumes that have become smaller; nobody can reach them any more. */
 export function* finishTrims(peers: AdminPeers, trims: readonly Trim[]): Steps<AdminResult> {
   for (const trim of trims) {
-    const failure = yield* removeFrom({ ...peers.thin, id: trim.thinId }, trim.fromBytes);
-    if (failure !== undefined) {
-      return refused(`The volume is smaller, but not all space came back: ${reasonOfFailure(failure)}.`);
+    const first = vblock(Math.ceil(trim.fromBytes / peers.thin.blockSizeBytes));
+    const removed = yield* removeMappings({ ...peers.thin, id: trim.thinId }, first, vblockEnd);
+    if (removed.kind !== "done") {
+      return refused(`The volume is smaller, but not all space came back: ${reasonOfFailure(removed)}.`);
     }
     const trimmed = yield* change(peers, { verb: "trimmed", uid: trim.uid });
     if (trimmed.kind !== "done") return trimmed;
@@ -183,16 +184,6 @@ export function* finishTrims(peers: AdminPeers, trims: readonly Trim[]): Steps<A
 
 /** Past any virtual block a volume of 2^53 bytes can have. */
 const vblockEnd = vblock(2 ** 44);
-
-function* removeFrom(thin: Thin, fromBytes: number): Steps<MetadataFailure | undefined> {
-  let next = vblock(Math.ceil(fromBytes / thin.blockSizeBytes));
-  while (next < vblockEnd) {
-    const removed = yield* thin.metadata.removeRange(thin.id, next, vblockEnd);
-    if (removed.kind !== "removed") return removed;
-    next = removed.next;
-  }
-  return undefined;
-}
 
 /** What the start of a pool does before it serves: load, reconcile, and finish what a crash interrupted. */
 export function* startTask(peers: AdminPeers): Steps<void> {

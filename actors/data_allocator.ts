@@ -83,9 +83,9 @@ export interface PassedDown extends Message {
   readonly type: "passedDown";
 }
 
-/** From the reclaim task: the commit failed, and with it the pool. */
-export interface ReclaimFailed extends Message {
-  readonly type: "reclaimFailed";
+/** From the metadata actor or the reclaim task: a commit failed or was refused, so nothing comes out of quarantine. */
+export interface NotCommitted extends Message {
+  readonly type: "notCommitted";
 }
 
 /** How many blocks are in quarantine. */
@@ -103,7 +103,7 @@ export type DataAllocatorMessage =
   | DurableNotice
   | Found
   | PassedDown
-  | ReclaimFailed
+  | NotCommitted
   | AskQuarantined;
 
 /** The stubs of the allocator. */
@@ -233,7 +233,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
         this.#commitsPassedDown = this.#commitsPassingDown;
         this.#answerReclaims(this.#commitsPassedDown, true);
         return this.#passDown();
-      case "reclaimFailed":
+      case "notCommitted":
         return this.#answerReclaims(Infinity, false);
       case "quarantined":
         return this.#kernel.reply(message, this.#quarantinedCount());
@@ -390,8 +390,8 @@ function* reclaimTask(
   metadata: MetadataStub,
 ): Steps<void> {
   const committed = yield* metadata.commit();
-  // The allocator hears of a commit that succeeds; after one that fails nobody may wait for ever.
-  if (committed.kind !== "done") kernel.tell(allocator, { type: "reclaimFailed" });
+  // The allocator hears of a commit that succeeds; of one that is refused nobody else tells it.
+  if (committed.kind !== "done") kernel.tell(allocator, { type: "notCommitted" });
 }
 
 /** Punches the runs out of the host's file, each under the data lock: no copy reads a block meanwhile. */

@@ -181,7 +181,7 @@ export class Metadata implements Actor<MetadataMessage> {
           next: engine.removeRange(operation.thin, operation.begin, operation.end).next,
         };
       case "change":
-        this.#change(operation);
+        engine.change(operation);
         return done;
       case "deleteSlice":
         return { kind: "deleted", gone: engine.deleteThin(operation.thin, leavesPerDeleteSlice) };
@@ -196,16 +196,6 @@ export class Metadata implements Actor<MetadataMessage> {
     const device = this.#engine.device(thin);
     if (device === undefined) return { kind: "noDevice" };
     return { kind: "device", mappedBlocks: device.mappedBlocks, highest: this.#engine.highestMapped(thin) };
-  }
-
-  /** One of its steps at most can fail, and comes first, so that all of them happen or none. */
-  #change(change: Change): void {
-    const [created, ...others] = change.create;
-    assert(others.length === 0, "a change creates one device at most");
-    assert(created === undefined || change.snapshots.length === 0, "a change creates a device or snapshots");
-    if (created !== undefined) this.#engine.createThin(created);
-    if (change.snapshots.length > 0) this.#engine.createSnapshots(change.snapshots, { tick: change.tick });
-    this.#engine.setTransactionId(change.transactionId);
   }
 
   #afterOperation(stalled: Stalled): void {
@@ -306,6 +296,7 @@ export class Metadata implements Actor<MetadataMessage> {
     for (const request of answered) this.#kernel.reply(request, refusal);
     for (const request of this.#commitNext) this.#kernel.reply(request, refusal);
     this.#commitNext = [];
+    this.#tellAllocator({ type: "notCommitted" });
     this.#kernel.start("set needs_check", needsCheckTask(this.#metadataDevice, superblock));
     this.#trouble("commitFailed", reason);
   }

@@ -105,6 +105,9 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "unknownExport":
       case "exports":
         return this.#answered(message);
+      case "detached":
+        this.#questionOpen = false;
+        return;
       case "exportResized":
         if (message.uid === this.#attached?.info.uid) this.#transmission?.resize(message.sizeBytes);
         return;
@@ -337,14 +340,10 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#kernel.tell(this.#peers.listener, { type: "leave", connection: this.#self });
   }
 
-  /**
-   * Tells the pool, and asks it something: its answer comes behind whatever it sent before it heard of this, so
-   * that nothing of the pool's is on the way to a connection that has left.
-   */
+  /** The pool's answer comes behind all else it told us, so nothing is on the way to a connection that has left. */
   #detach(attached: Attached): void {
     this.#attached = undefined;
     this.#kernel.tell(this.#peers.pool, { type: "detach", uid: attached.info.uid, client: this.#self });
-    this.#kernel.tell(this.#peers.pool, { type: "describe", name: "", client: this.#self });
     this.#questionOpen = true;
     this.#peers.log(`${this.#peers.socket.peer} left ${quoted(attached.info.name)}`);
   }

@@ -134,7 +134,7 @@ export class MemoryPool implements Actor<PoolMessage> {
       case "detach": {
         const left = this.exports.find(({ info }) => info.uid === message.uid);
         assert(left?.clients.delete(message.client) === true, "detached without being attached");
-        return;
+        return this.#kernel.tell(message.client, { type: "detached", uid: message.uid });
       }
       case "tick":
         for (const to of this.exports) this.#repeatSize(to);

@@ -139,6 +139,7 @@ export class Pool implements Actor<PoolMessage> {
   #detach(message: Detach): void {
     const volume = present(this.#open.get(message.uid), "detached from a volume that is not open");
     assert(volume.clients.delete(message.client), "detached without being attached");
+    this.#kernel.tell(message.client, { type: "detached", uid: message.uid });
     this.#continueEviction();
   }
 

@@ -30,7 +30,10 @@ export interface Attach extends Message {
   readonly client: Address<PoolNotice>;
 }
 
-/** From a connection: it submits nothing to this volume any more, and all it submitted is done. */
+/**
+ * From a connection: it submits nothing to this volume any more, and all it submitted is done. Answered by `detached`,
+ * the last that the pool tells it about the volume.
+ */
 export interface Detach extends Message {
   readonly type: "detach";
   readonly uid: string;
@@ -61,6 +64,7 @@ export type PoolNotice =
   | { readonly type: "described"; readonly info: ExportInfo; readonly blockSizeBytes: number }
   | { readonly type: "unknownExport"; readonly name: string; readonly reason: string }
   | { readonly type: "exports"; readonly exports: readonly ExportInfo[] }
+  | { readonly type: "detached"; readonly uid: string }
   /** The volume has another size now; requests beyond it are refused. */
   | { readonly type: "exportResized"; readonly uid: string; readonly sizeBytes: number }
   /** The volume is going away: finish what is in flight, detach, and close. */

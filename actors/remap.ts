@@ -6,14 +6,14 @@
  */
 import { unreachable } from "../storage/assert.ts";
 import type { IoResult } from "../storage/device/port.ts";
-import type { DBlock, ThinId } from "../storage/ids.ts";
+import type { DBlock, ThinId, VBlock } from "../storage/ids.ts";
 import type { Bio, BioStatus } from "./bio.ts";
 import type { DeviceStub } from "./block_device.ts";
 import { type AllocatorStub, Lease } from "./data_allocator.ts";
 import type { DataLocks } from "./data_locks.ts";
 import type { Steps } from "./kernel/task.ts";
 import { type BlockLock, lockRange } from "./lock_region.ts";
-import type { MetadataFailure, MetadataStub } from "./metadata_messages.ts";
+import type { Done, MetadataFailure, MetadataStub } from "./metadata_messages.ts";
 
 /** A thin device as its bios see it: its number, and whom they ask. */
 export interface Thin {
@@ -141,13 +141,26 @@ function* insert(thin: Thin, bio: Bio, fresh: Lease): Steps<BioStatus> {
  */
 function* remapDiscard(thin: Thin, bio: Bio): Steps<BioStatus> {
   using _lock = yield* lockRange(bio.regions, bio.vblock, bio.vblockEnd);
-  let next = bio.vblock;
-  while (next < bio.vblockEnd) {
-    const removed = yield* thin.metadata.removeRange(thin.id, next, bio.vblockEnd);
-    if (removed.kind !== "removed") return statusOf(removed);
-    next = removed.next;
+  const removed = yield* removeMappings(thin, bio.vblock, bio.vblockEnd);
+  return removed.kind === "done" ? "ok" : statusOf(removed);
+}
+
+/** Unmaps a range, a leaf at a time. Where metadata is short, a commit frees what the last slices have let go of. */
+export function* removeMappings(thin: Thin, begin: VBlock, end: VBlock): Steps<Done | MetadataFailure> {
+  let next = begin;
+  let committedAt: VBlock | undefined;
+  while (next < end) {
+    const removed = yield* thin.metadata.removeRange(thin.id, next, end);
+    if (removed.kind === "removed") {
+      next = removed.next;
+      continue;
+    }
+    if (removed.kind !== "noMetadataSpace" || committedAt === next) return removed;
+    const committed = yield* thin.metadata.commit();
+    if (committed.kind !== "done") return committed;
+    committedAt = next;
   }
-  return "ok";
+  return { kind: "done" };
 }
 
 /** Commits what was done so far, the data first; flushes that come while a commit runs share the next. */

@@ -163,7 +163,7 @@ export class Kernel {
     this.#startTask(name, steps, undefined, 0);
   }
 
-  /** Sends the message once nobody is ready: the end of the drain that the current events caused. */
+  /** Sends the message once nobody is ready, or when the kernel lets the event loop have its turn. */
   whenIdle<M extends Message>(to: Address<M>, message: M): void {
     this.#idleNotices.push({ to: to as unknown as Address<Message>, message });
   }
@@ -233,7 +233,11 @@ export class Kernel {
     this.#fireTimers();
     while (!this.#stopped) {
       if (this.#ready.length === 0 && !this.#tellIdle()) return;
-      if (turns === 0) return this.#yield();
+      if (turns === 0) {
+        // Replies need not wait for the end of a long work in the background.
+        this.#tellIdle();
+        return this.#yield();
+      }
       turns -= 1;
       const who = this.#ready.take(this.#policy.choose(this.#ready.length));
       if (who >= 0) this.#turnOfActor(who);
