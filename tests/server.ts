@@ -34,10 +34,13 @@ function cliCommand(
 export class PoolOnDisk implements AsyncDisposable {
   /** A folder for whatever the test needs, the pool among it. */
   readonly folder: string;
+  /** Where the metadata are; to be set where they are not in the directory. */
+  metadataPath: string;
   readonly #servers = new Set<ServerProcess>();
 
   private constructor(folder: string) {
     this.folder = folder;
+    this.metadataPath = `${folder}/pool/metadata.img`;
   }
 
   /** A folder without a pool yet: `init`, `import` and `serve` make it. */
@@ -60,10 +63,6 @@ export class PoolOnDisk implements AsyncDisposable {
   /** The pool's directory. */
   get directory(): string {
     return `${this.folder}/pool`;
-  }
-
-  get metadataPath(): string {
-    return `${this.directory}/metadata.img`;
   }
 
   get dataPath(): string {

@@ -84,11 +84,12 @@ def serve(commands):
 
 def main():
     import histories
+    import mapping
     import model
     import names
     import stamps
 
-    serve({**stamps.commands, **histories.commands, **model.commands, **names.commands})
+    serve({**stamps.commands, **histories.commands, **mapping.commands, **model.commands, **names.commands})
 
 
 if __name__ == "__main__":

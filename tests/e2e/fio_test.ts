@@ -31,6 +31,7 @@ function fioArguments(server: ServerProcess, volume: string, seed: number): stri
     "--ioengine=nbd",
     `--uri=${server.url(volume)}`,
     "--iodepth=32",
+    "--verify_state_save=0",
     "--output-format=terse",
     ...job("first", 0, ...verified),
     ...job("second", 1, ...verified),
