@@ -1,0 +1,256 @@
+/** Admin commands while others are at work: many at once, beside writers, in a pool with many volumes, at the end of the clock. */
+import { assert, assertEquals } from "@std/assert";
+import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
+import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
+import type { Actor } from "../../actors/kernel/address.ts";
+import type { Steps } from "../../actors/kernel/task.ts";
+import { assert as require } from "../../storage/assert.ts";
+import type { IoDone } from "../../storage/device/port.ts";
+import { timeMax } from "../../storage/format/block_time.ts";
+import { packSuperblock, unpackSuperblock } from "../../storage/format/superblock.ts";
+import { metadataBlockSizeBytes } from "../../storage/ids.ts";
+import {
+  makeTestingFiles,
+  MemoryJournal,
+  testingBlockSizeBytes as bs,
+  TestingPool,
+  type TestingVolume,
+} from "../testing_pool.ts";
+import { RandomPolicy } from "../testing_world.ts";
+
+const done: AdminResult = { kind: "done" };
+
+function create(pool: TestingPool, name: string, blocks: number): void {
+  assertEquals(pool.admin({ verb: "create", name, sizeBytes: blocks * bs }), done);
+}
+
+function reasonOf(result: AdminResult): string {
+  return result.kind === "refused" ? result.reason : `not refused but ${result.kind}`;
+}
+
+function namesIn(pool: TestingPool): string[] {
+  const result = pool.admin({ verb: "list" });
+  require(result.kind === "volumes", "list lists");
+  return result.volumes.map((volume) => volume.name);
+}
+
+function assertSound(pool: TestingPool): void {
+  assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
+}
+
+/** Gives a command without waiting for its end. */
+function begin(pool: TestingPool, command: AdminCommand, results: AdminResult[]): void {
+  pool.kernel.start("test", collect(pool.pool.admin(command), results));
+}
+
+function* collect(steps: Steps<AdminResult>, results: AdminResult[]): Steps<void> {
+  results.push(yield* steps);
+}
+
+Deno.test("commands given at once are carried out one after the other, in order", () => {
+  const pool = new TestingPool(makeTestingFiles());
+  const results: AdminResult[] = [];
+  const remove = (name: string): AdminCommand => ({ verb: "rm", names: [name], dryRun: false, force: false });
+  for (let index = 0; index < 40; index += 1) {
+    begin(pool, { verb: "create", name: "a", sizeBytes: bs }, results);
+    begin(pool, { verb: "snapshot", names: [`a@${index}`] }, results);
+    begin(pool, { verb: "list" }, results);
+    begin(pool, remove("a"), results);
+    begin(pool, remove("a"), results);
+  }
+  pool.drain();
+  const kinds = ["done", "done", "volumes", "done", "refused"];
+  assertEquals(results.map((result) => result.kind), Array.from({ length: 200 }, (_, at) => kinds[at % 5]));
+  assertEquals(namesIn(pool).length, 40);
+  assertSound(pool);
+});
+
+Deno.test("more commands at once than may wait are refused with a sentence, and none is lost", () => {
+  const pool = new TestingPool(makeTestingFiles());
+  const results: AdminResult[] = [];
+  for (let index = 0; index < 1500; index += 1) begin(pool, { verb: "status" }, results);
+  pool.drain();
+  assertEquals(results.length, 1500);
+  assertEquals(results.filter((result) => result.kind === "status").length, 1024);
+  assert(
+    results.filter((result) => result.kind === "refused").every((result) =>
+      /^Too many commands wait already\. /.test(reasonOf(result))
+    ),
+  );
+});
+
+Deno.test("a snapshot taken while large requests are half admitted waits for none that waits for it", () => {
+  for (let seed = 1; seed <= 3; seed += 1) {
+    const pool = new TestingPool(makeTestingFiles(2200, 512), { policy: new RandomPolicy(seed) });
+    create(pool, "a", 1100);
+    assertEquals(pool.admin({ verb: "snapshot", names: ["a@empty"] }), done);
+    const a = pool.attach("a");
+    const write = (value: number) =>
+      a.submit("write", 512, 32 << 20, { data: new Uint8Array(32 << 20).fill(value) });
+    const requests = [write(1), write(2), a.submit("flush", 0, 0), write(3)];
+    const results: AdminResult[] = [];
+    begin(pool, { verb: "snapshot", names: ["a@s"] }, results);
+    begin(pool, { verb: "rollback", snapshot: "a@empty" }, results);
+    requests.push(write(4));
+    pool.drain();
+    assertEquals(results, [done, done]);
+    assertEquals(requests.map((request) => a.isDone(request) && request.status), Array(5).fill("ok"));
+    assertSound(pool);
+  }
+});
+
+/** Writes a number to one volume, and when that is answered, to the other; then the next number. */
+class LockStepWriter implements Actor<RequestDone> {
+  readonly #volumes: readonly TestingVolume[];
+  #step = 0;
+  readonly #steps: number;
+
+  constructor(volumes: readonly TestingVolume[], numbers: number) {
+    this.#volumes = volumes;
+    this.#steps = numbers * volumes.length;
+  }
+
+  /** The numbers are submitted to this address by {@linkcode receive}; the first by `begin`. */
+  receive(message: RequestDone): void {
+    assertEquals(message.request.status, "ok");
+    this.next(message.request.client);
+  }
+
+  next(client: VolumeRequest["client"]): void {
+    if (this.#step === this.#steps) return;
+    const volume = this.#volumes[this.#step % this.#volumes.length]!;
+    const data = new Uint8Array(512).fill(1 + Math.floor(this.#step / this.#volumes.length));
+    this.#step += 1;
+    const request: VolumeRequest = {
+      kind: "write",
+      offsetBytes: bs - 512,
+      lengthBytes: 512,
+      data,
+      fua: false,
+      noHole: false,
+      fastZero: false,
+      client,
+      status: "ok",
+      holes: new Uint8Array(0),
+    };
+    volume.pool.kernel.tell(volume.address, { type: "submit", request });
+  }
+}
+
+Deno.test("snapshots of one command cut two volumes that are written in lock-step at one instant", () => {
+  const snapshots = 12;
+  for (let seed = 1; seed <= 20; seed += 1) {
+    const pool = new TestingPool(makeTestingFiles(), { policy: new RandomPolicy(seed) });
+    create(pool, "a", 1);
+    create(pool, "b", 1);
+    const writer = new LockStepWriter([pool.attach("a"), pool.attach("b")], 100);
+    const client = pool.kernel.spawn("lock-step writer", 16, () => writer);
+    const results: AdminResult[] = [];
+    for (let index = 0; index < snapshots; index += 1) {
+      // In both orders: it is not the order of the names that makes it right.
+      const names = index % 2 === 0 ? [`a@${index}`, `b@${index}`] : [`b@${index}`, `a@${index}`];
+      begin(pool, { verb: "snapshot", names }, results);
+    }
+    writer.next(client);
+    pool.drain();
+    assertEquals(results, Array(snapshots).fill(done));
+    let last = 0;
+    for (let index = 0; index < snapshots; index += 1) {
+      const [a, b] = ["a", "b"].map((name) => pool.attach(`${name}@${index}`).read(bs - 512, 1)[0]!);
+      assert(a === b || a === b! + 1, `seed ${seed}: a holds ${a} and b holds ${b}`);
+      assert(a! >= last, "a later snapshot is not older");
+      last = a!;
+    }
+    assert(last > 0, "the writer and the snapshots went on side by side");
+  }
+});
+
+/** What a command costs the world: messages, bytes for the journal. */
+function costOf(pool: TestingPool, command: AdminCommand): number[] {
+  const [deliveries, lengthBytes] = [pool.kernel.deliveries, pool.files.journal.text.length];
+  assertEquals(pool.admin(command), done);
+  return [pool.kernel.deliveries - deliveries, pool.files.journal.text.length - lengthBytes];
+}
+
+Deno.test("making a volume costs as much after a thousand as at first", () => {
+  const pool = new TestingPool(makeTestingFiles(64, 2048));
+  const costs: number[][] = [];
+  const startMs = performance.now();
+  let halfMs = 0;
+  for (let index = 0; index < 1000; index += 1) {
+    costs.push(costOf(pool, { verb: "create", name: `volume-${index}`, sizeBytes: bs }));
+    if (index === 499) halfMs = performance.now() - startMs;
+  }
+  const totalMs = performance.now() - startMs;
+  const [early, late] = [costs[10]!, costs[999]!];
+  // A tree one level higher, and numbers with more digits.
+  assert(late[0]! <= early[0]! + 20, `${late[0]} messages, at first ${early[0]}`);
+  assert(late[1]! <= early[1]! + 20, `${late[1]} bytes of journal, at first ${early[1]}`);
+  assert(totalMs - halfMs < 4 * halfMs + 500, `${totalMs - halfMs} ms after the first ${halfMs} ms`);
+  assertEquals(namesIn(pool).length, 1000);
+  assertSound(pool);
+});
+
+Deno.test("at the end of the snapshot clock a snapshot is refused with a sentence, and what needs no tick goes on", () => {
+  const files = makeTestingFiles();
+  const first = new TestingPool(files);
+  create(first, "a", 4);
+  first.attach("a").write(0, new Uint8Array(bs).fill(1), { fua: true });
+  assertEquals(first.admin({ verb: "snapshot", names: ["a@s"] }), done);
+  const block = new Uint8Array(metadataBlockSizeBytes);
+  files.metadata.read(block, 0, () => {});
+  const superblock = unpackSuperblock(block);
+  require(typeof superblock !== "string", "the superblock is sound");
+  files.metadata.write(packSuperblock({ ...superblock, time: timeMax }), 0, () => {});
+
+  const pool = new TestingPool(files, { newUid: () => `later-${uidLast += 1}` });
+  const before = files.journal.text;
+  for (
+    const command of [
+      { verb: "snapshot", names: ["a@t"] },
+      { verb: "clone", source: "a", name: "b" },
+    ] satisfies AdminCommand[]
+  ) {
+    assertEquals(
+      reasonOf(pool.admin(command)),
+      "The pool was not changed: the pool's 24-bit snapshot clock has reached its end; copy the volumes to a new pool.",
+    );
+  }
+  assertEquals(files.journal.text, before);
+  assertEquals(namesIn(pool), ["a", "a@s"]);
+  assertEquals(pool.admin({ verb: "clone", source: "a@s", name: "c" }), done);
+  assertEquals(pool.admin({ verb: "rollback", snapshot: "a@s" }), done);
+  assertEquals(pool.admin({ verb: "create", name: "d", sizeBytes: bs }), done);
+  assertEquals(pool.attach("a").write(0, new Uint8Array(bs).fill(2)).status, "ok");
+  assertEquals(pool.attach("c").read(0, 1), new Uint8Array([1]));
+  assertSound(pool);
+});
+
+let uidLast = 0;
+
+/** A journal whose host is full for one line. */
+class FullJournal extends MemoryJournal {
+  isFull = false;
+
+  override append(line: string, finished: IoDone): void {
+    if (!this.isFull) return super.append(line, finished);
+    this.pending.push(() => finished({ kind: "noSpace" }));
+  }
+}
+
+Deno.test("a change whose line finds the host full leaves the pool and the line before it alone", () => {
+  const { data, metadata, journal: empty } = makeTestingFiles();
+  const journal = new FullJournal(empty.text);
+  const pool = new TestingPool({ data, metadata, journal });
+  create(pool, "a", 4);
+  const before = journal.text;
+  journal.isFull = true;
+  assertEquals(
+    reasonOf(pool.admin({ verb: "create", name: "b", sizeBytes: bs })),
+    "The pool was not changed: writing the catalogue failed: no space is left on the host.",
+  );
+  assertEquals(journal.text, before);
+  journal.isFull = false;
+  create(pool, "b", 4);
+  assertEquals(namesIn(new TestingPool({ data, metadata, journal })), ["a", "b"]);
+});
