@@ -6,7 +6,7 @@ import { metadataBlockSizeBytes } from "../storage/ids.ts";
 import { blocksFreedByRemoval } from "../storage/removal.ts";
 import { deviceUsage } from "../storage/usage.ts";
 import type { AdminCommand, AdminResult, VolumeListing } from "./admin_command.ts";
-import type { AdminPeers } from "./admin_task.ts";
+import type { AdminPeers } from "./admin_peers.ts";
 import type { Address } from "./kernel/address.ts";
 import type { Steps } from "./kernel/task.ts";
 import { type TextOutMessage, writeText } from "./text_out.ts";

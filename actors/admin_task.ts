@@ -8,37 +8,14 @@
 import type { IoResult } from "../storage/device/port.ts";
 import { type ThinId, vblock } from "../storage/ids.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
+import type { AdminPeers } from "./admin_peers.ts";
 import { adoptedSizeBytes } from "./admin_plan.ts";
 import { checkPool, dumpPool, freedBy, listVolumes, poolStatus } from "./admin_reports.ts";
-import type { DeviceStub } from "./block_device.ts";
-import type { JournalStub } from "./catalogue_journal.ts";
-import type { Kernel } from "./kernel/kernel.ts";
 import { join, type Steps } from "./kernel/task.ts";
 import type { MetadataFailure } from "./metadata_messages.ts";
-import type {
-  AdminPlan,
-  Deletion,
-  FoundDevice,
-  PlanStep,
-  PoolStub,
-  Reconcile,
-  Trim,
-} from "./pool_messages.ts";
-import { removeMappings, type Thin } from "./remap.ts";
+import type { AdminPlan, Deletion, FoundDevice, PlanStep, Reconcile, Trim } from "./pool_messages.ts";
+import { removeMappings } from "./remap.ts";
 import { zeroTail } from "./zero_tail.ts";
-
-/** Whom admin tasks ask. */
-export interface AdminPeers {
-  readonly kernel: Kernel;
-  readonly pool: PoolStub;
-  readonly journal: JournalStub;
-  readonly metadataDevice: DeviceStub;
-  /** A thin device as its bios see it; the id differs. */
-  readonly thin: Omit<Thin, "id">;
-  readonly readOnly: boolean;
-  /** One sentence for the operator. */
-  log(sentence: string): void;
-}
 
 const done: AdminResult = { kind: "done" };
 

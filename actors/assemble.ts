@@ -2,7 +2,7 @@
 import type { Catalogue } from "../storage/catalog.ts";
 import type { DevicePort } from "../storage/device/port.ts";
 import type { ThinMetadata } from "../storage/thin_metadata.ts";
-import type { AdminPeers } from "./admin_task.ts";
+import type { AdminPeers } from "./admin_peers.ts";
 import { BlockDevice, DeviceStub } from "./block_device.ts";
 import { CatalogueJournal, type JournalPort, JournalStub } from "./catalogue_journal.ts";
 import { AllocatorStub, DataAllocator } from "./data_allocator.ts";

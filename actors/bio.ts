@@ -4,7 +4,7 @@
  * A read, write or partial write-zeroes bio lies in one block; a discard bio is a range of whole blocks. An
  * ensureSpace bio goes before a range that must be provisioned whole or not at all.
  */
-import type { Address } from "./kernel/address.ts";
+import type { Address, Message } from "./kernel/address.ts";
 import { assert } from "../storage/assert.ts";
 import { type VBlock, vblock } from "../storage/ids.ts";
 import type { RegionLocks } from "./lock_region.ts";
@@ -71,6 +71,13 @@ export interface Bio {
   readonly fastZero: boolean;
   /** The lock regions of its blocks, ascending. The volume that admits the bio fills them in. */
   regions: readonly RegionLocks[];
+}
+
+/** Told to the volume by a bio's task: it has ended. */
+export interface BioDone extends Message {
+  readonly type: "bioDone";
+  readonly bio: Bio;
+  readonly status: BioStatus;
 }
 
 const noBytes = new Uint8Array(0);

@@ -1,10 +1,9 @@
 /** The life of one bio: remap it, and if there was no space, see once whether some can be had. */
-import type { Bio, BioStatus } from "./bio.ts";
+import type { Bio, BioDone, BioStatus } from "./bio.ts";
 import type { Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import type { Steps } from "./kernel/task.ts";
 import { remap, type Thin } from "./remap.ts";
-import type { BioDone } from "./thin_volume.ts";
 
 /** Serves the bio and tells its volume. Completion happens here and nowhere else. */
 export function* bioTask(kernel: Kernel, volume: Address<BioDone>, thin: Thin, bio: Bio): Steps<void> {

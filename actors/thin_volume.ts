@@ -14,6 +14,7 @@ import { assert, unreachable } from "../storage/assert.ts";
 import { type ThinId, vblock } from "../storage/ids.ts";
 import {
   type Bio,
+  type BioDone,
   type BioStatus,
   blockBio,
   blocksTouched,
@@ -36,13 +37,6 @@ import type { Thin } from "./remap.ts";
 export interface Submit extends Message {
   readonly type: "submit";
   readonly request: VolumeRequest;
-}
-
-/** From a bio's task: it has ended. */
-export interface BioDone extends Message {
-  readonly type: "bioDone";
-  readonly bio: Bio;
-  readonly status: BioStatus;
 }
 
 /** Start no bio any more and answer when none is in flight. */

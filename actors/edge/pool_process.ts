@@ -93,6 +93,7 @@ export class PoolProcess {
     const started = await process.ask("start", pool.start());
     if (started.kind === "refused") throw new UserError(started.reason);
     for (const note of engine.notes) log(`Note: ${note}.`);
+    if (!readOnly && !files.data.canDiscard) log(keepsHostSpace());
     opening.move();
     return process;
   }
@@ -133,6 +134,13 @@ export class PoolProcess {
       this.files.close();
     }
   }
+}
+
+/** What an operator should know about a data device without holes. */
+function keepsHostSpace(): string {
+  const known = "discarded blocks are free in the pool, but the host does not get their space back";
+  if (openLibc() === undefined) return `Deno has no --allow-ffi, or no C library to call, so ${known}.`;
+  return `The host cannot punch holes into the data device, so ${known}.`;
 }
 
 /** Who waits for something that will not come once the process has failed. */

@@ -1,0 +1,19 @@
+/** What admin tasks work with. */
+import type { DeviceStub } from "./block_device.ts";
+import type { JournalStub } from "./catalogue_journal.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import type { PoolStub } from "./pool_messages.ts";
+import type { Thin } from "./remap.ts";
+
+/** Whom admin tasks ask. */
+export interface AdminPeers {
+  readonly kernel: Kernel;
+  readonly pool: PoolStub;
+  readonly journal: JournalStub;
+  readonly metadataDevice: DeviceStub;
+  /** A thin device as its bios see it; the id differs. */
+  readonly thin: Omit<Thin, "id">;
+  readonly readOnly: boolean;
+  /** One sentence for the operator. */
+  log(sentence: string): void;
+}
