@@ -1,8 +1,10 @@
-"""Small contents that tell volumes apart: a text at the beginning of each."""
+"""Small contents that tell volumes apart, and simple requests on ranges."""
 
 from agent import connect
 
 LENGTH = 64
+# Bytes of one request.
+PIECE = 1 << 20
 
 
 def stamp(socket, name, text):
@@ -24,4 +26,32 @@ def stamps(socket, names):
     return found
 
 
-commands = {"stamp": stamp, "stamps": stamps}
+def fill(socket, name, offset, length, byte):
+    """Writes one byte all along, in large pieces, and flushes."""
+    handle = connect(socket, name)
+    for begin in range(0, length, PIECE):
+        handle.pwrite(bytes([byte]) * min(PIECE, length - begin), offset + begin)
+    handle.flush()
+    handle.shutdown()
+
+
+def trim(socket, name, offset, length):
+    """Trims and flushes."""
+    handle = connect(socket, name)
+    handle.trim(length, offset)
+    handle.flush()
+    handle.shutdown()
+
+
+def nonzero_bytes(socket, name, offset, length):
+    """How many bytes of a range are not zero."""
+    handle = connect(socket, name)
+    count = 0
+    for begin in range(0, length, PIECE):
+        piece = min(PIECE, length - begin)
+        count += piece - handle.pread(piece, offset + begin).count(0)
+    handle.shutdown()
+    return count
+
+
+commands = {"stamp": stamp, "stamps": stamps, "fill": fill, "trim": trim, "nonzero_bytes": nonzero_bytes}
