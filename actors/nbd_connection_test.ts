@@ -21,7 +21,7 @@ import {
   NBD_REPLY_TYPE_OFFSET_DATA,
   NBD_REPLY_TYPE_OFFSET_HOLE,
 } from "../storage/nbd/constants.ts";
-import { join, request, u32 } from "../storage/nbd/wire_testing.ts";
+import { join, request, u32 } from "../tests/nbd/wire_bytes.ts";
 import type { BioStatus } from "./bio.ts";
 import { stalledSendMs } from "./limits.ts";
 import {
@@ -33,7 +33,7 @@ import {
   TestServer,
   testSizeBytes,
   write,
-} from "./nbd_simulation_testing.ts";
+} from "../tests/nbd/simulated_client.ts";
 
 const block = testBlockBytes;
 

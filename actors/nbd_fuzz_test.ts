@@ -1,10 +1,10 @@
 /** Clients that do anything, under schedules that do anything: nothing breaks, and everybody leaves in the end. */
 import { assertEquals } from "@std/assert";
 import { NBD_CMD_DISC } from "../storage/nbd/constants.ts";
-import { join, randomNumbers, request, u32 } from "../storage/nbd/wire_testing.ts";
+import { join, randomNumbers, request, u32 } from "../tests/nbd/wire_bytes.ts";
 import type { SchedulerPolicy } from "./kernel/ports.ts";
 import { stalledSendMs } from "./limits.ts";
-import { go, read, type SimulatedClient, TestServer, write } from "./nbd_simulation_testing.ts";
+import { go, read, type SimulatedClient, TestServer, write } from "../tests/nbd/simulated_client.ts";
 
 type Random = () => number;
 

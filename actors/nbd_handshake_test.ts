@@ -21,10 +21,10 @@ import {
   NBD_REP_INFO,
   NBD_REP_SERVER,
 } from "../storage/nbd/constants.ts";
-import { bytes, join, option, string, u16, u32 } from "../storage/nbd/wire_testing.ts";
+import { bytes, join, option, string, u16, u32 } from "../tests/nbd/wire_bytes.ts";
 import { handshakeMs } from "./limits.ts";
 import { blockSizesOf } from "./nbd_handshake.ts";
-import { go, read, type SimulatedClient, TestServer, testSizeBytes } from "./nbd_simulation_testing.ts";
+import { go, read, type SimulatedClient, TestServer, testSizeBytes } from "../tests/nbd/simulated_client.ts";
 
 const size64 = join(u32(0), u32(testSizeBytes));
 /** What a writable export promises, without and with structured replies. */

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { NBD_CMD_DISC, NBD_CMD_FLUSH } from "../storage/nbd/constants.ts";
-import { u32 } from "../storage/nbd/wire_testing.ts";
+import { u32 } from "../tests/nbd/wire_bytes.ts";
 import {
   borrowedBytesMax,
   connectionBytesMax,
@@ -10,7 +10,7 @@ import {
   requestBytesMax,
   requestsPerConnectionMax,
 } from "./limits.ts";
-import { command, go, read, type SimulatedClient, TestServer, write } from "./nbd_simulation_testing.ts";
+import { command, go, read, type SimulatedClient, TestServer, write } from "../tests/nbd/simulated_client.ts";
 
 const KiB = 1024;
 

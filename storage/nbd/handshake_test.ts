@@ -11,7 +11,7 @@ import {
   NBD_OPT_STRUCTURED_REPLY,
 } from "./constants.ts";
 import { HandshakeDecoder, type HandshakeEvent } from "./handshake.ts";
-import { bytes, join, option, optionHeader, split, u32 } from "./wire_testing.ts";
+import { bytes, join, option, optionHeader, split, u32 } from "../../tests/nbd/wire_bytes.ts";
 
 const noBytes = new Uint8Array(0);
 const unknownOption = 0x7777;

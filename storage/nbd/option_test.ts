@@ -18,7 +18,7 @@ import {
   NBD_REP_ERR_UNSUP,
 } from "./constants.ts";
 import { decodeOption, type Option, quoted } from "./option.ts";
-import { bytes, join, string, u16, u32 } from "./wire_testing.ts";
+import { bytes, join, string, u16, u32 } from "../../tests/nbd/wire_bytes.ts";
 
 Deno.test("GO gives the name and the info types asked for", () => {
   const data = join(string("disk0"), u16(2), u16(NBD_INFO_BLOCK_SIZE), u16(NBD_INFO_NAME));

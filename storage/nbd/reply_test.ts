@@ -10,7 +10,7 @@ import {
 import { OptionReplyWriter } from "./option_reply.ts";
 import { OutputQueue } from "./output_queue.ts";
 import { ReplyWriter } from "./reply.ts";
-import { bytes, join } from "./wire_testing.ts";
+import { bytes, join } from "../../tests/nbd/wire_bytes.ts";
 
 const cookie = { cookieHigh: 0xfedc_ba98, cookieLow: 0x7654_3210 };
 const cookieHex = "fedcba9876543210";

@@ -1,7 +1,7 @@
 import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_TRIM, NBD_CMD_WRITE } from "./constants.ts";
 import { RequestDecoder } from "./request.ts";
-import { bytes, cut, join, randomNumbers, request, split } from "./wire_testing.ts";
+import { bytes, cut, join, randomNumbers, request, split } from "../../tests/nbd/wire_bytes.ts";
 
 const mebibyte = 1024 * 1024;
 

@@ -13,7 +13,7 @@ import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { mailboxMax } from "../../actors/limits.ts";
 import { NbdListener, NbdListenerStub } from "../../actors/nbd_listener.ts";
-import { MemoryPool } from "../../actors/nbd_testing.ts";
+import { MemoryPool } from "./memory_pool.ts";
 import type { LogPort } from "../../actors/socket_port.ts";
 import { parseSize } from "../../storage/sizes.ts";
 

@@ -33,7 +33,7 @@ import {
   optionName,
   optionReplyName,
 } from "../../storage/nbd/constants.ts";
-import { join, option, request, string, u16, u32 } from "../../storage/nbd/wire_testing.ts";
+import { join, option, request, string, u16, u32 } from "./wire_bytes.ts";
 import { dial, RawSocket, type ServerAddress } from "./raw_socket.ts";
 
 /** One option reply. */

@@ -16,7 +16,7 @@ import {
   NBD_REP_ERR_UNSUP,
   NBD_REP_META_CONTEXT,
 } from "../../storage/nbd/constants.ts";
-import { u32 } from "../../storage/nbd/wire_testing.ts";
+import { u32 } from "./wire_bytes.ts";
 import { hasProgram, programPath } from "../programs.ts";
 import { metaContextRequest, RawClient } from "./raw_client.ts";
 import type { ServerAddress } from "./raw_socket.ts";

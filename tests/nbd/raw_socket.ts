@@ -1,5 +1,5 @@
 /** A socket for tests: any bytes out, exact bytes in, and never a wait without an end. */
-import { join } from "../../storage/nbd/wire_testing.ts";
+import { join } from "./wire_bytes.ts";
 
 /** Where a server listens. */
 export type ServerAddress =

@@ -1,5 +1,5 @@
 /** What a client sends, made for tests: integers, options, requests, and streams cut into pieces. */
-import { IHAVEOPT_HIGH, IHAVEOPT_LOW, NBD_CMD_READ, NBD_REQUEST_MAGIC } from "./constants.ts";
+import { IHAVEOPT_HIGH, IHAVEOPT_LOW, NBD_CMD_READ, NBD_REQUEST_MAGIC } from "../../storage/nbd/constants.ts";
 
 /** Two bytes, big-endian. */
 export function u16(value: number): Uint8Array {

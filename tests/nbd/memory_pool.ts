@@ -1,11 +1,11 @@
 /** A pool of volumes in memory that speaks the pool's and the volume's messages, for tests of the NBD side. */
-import { assert } from "../storage/assert.ts";
-import type { VolumeRequest } from "./bio.ts";
-import type { Actor, Address } from "./kernel/address.ts";
-import type { Kernel } from "./kernel/kernel.ts";
-import { mailboxMax } from "./limits.ts";
-import type { ExportInfo, PoolMessage, PoolNotice } from "./pool_messages.ts";
-import type { ThinVolumeMessage } from "./thin_volume.ts";
+import { assert } from "../../storage/assert.ts";
+import type { VolumeRequest } from "../../actors/bio.ts";
+import type { Actor, Address } from "../../actors/kernel/address.ts";
+import type { Kernel } from "../../actors/kernel/kernel.ts";
+import { mailboxMax } from "../../actors/limits.ts";
+import type { ExportInfo, PoolMessage, PoolNotice } from "../../actors/pool_messages.ts";
+import type { ThinVolumeMessage } from "../../actors/thin_volume.ts";
 
 /** A thin volume in memory: blocks that were never written are holes. */
 export class MemoryVolume implements Actor<ThinVolumeMessage> {
