@@ -118,10 +118,12 @@ for (const ffi of [true, false]) {
       assertEquals(await pool.used(), 0);
       const complaints = server.stderr.split("\n").filter((line) => line.includes("--allow-ffi"));
       if (ffi) {
-        assert(
-          after - before <= 64 * KiB,
-          `${after - before} of ${full - before} bytes stayed with the host`,
-        );
+        // Punching follows the commit that freed the blocks.
+        for (let waits = 0; waits < 50 && hostBytes(pool.dataPath) - before > 64 * KiB; waits++) {
+          await new Promise((resolve) => setTimeout(resolve, 100));
+        }
+        const kept = hostBytes(pool.dataPath) - before;
+        assert(kept <= 64 * KiB, `${kept} bytes stayed with the host`);
         assertEquals(complaints, []);
       } else {
         assertEquals(complaints.length, 1, server.stderr);
