@@ -260,7 +260,13 @@ export function* stopTask(peers: AdminPeers): Steps<void> {
   let result: AdminResult = done;
   if (!peers.readOnly) {
     const committed = yield* peers.thin.metadata.commit();
-    if (committed.kind !== "done") result = refused(`The last commit failed: ${reasonOfFailure(committed)}.`);
+    if (committed.kind !== "done") {
+      const { trouble } = yield* peers.pool.registry();
+      const reason = trouble ?? reasonOfFailure(committed);
+      result = refused(
+        `The pool was closed without a last commit: ${reason}. What was not flushed since the one before is lost.`,
+      );
+    }
   }
   peers.kernel.tell(peers.pool.address, { type: "adminEnded", result });
 }

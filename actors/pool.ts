@@ -378,10 +378,11 @@ export class Pool implements Actor<PoolMessage> {
     if (this.#mode === "fail" || (this.#mode === mode && this.#trouble !== null)) return;
     this.#mode = mode;
     this.#trouble = message.reason;
-    const consequence = mode === "fail"
-      ? "The pool has failed: restart it to go on from the last commit."
-      : "The pool writes no more: run `check`.";
-    this.#options.log(`${message.reason}. ${consequence}`);
+    this.#options.log(
+      mode === "fail"
+        ? `The pool has failed: ${message.reason}. Restart it to go on from the last commit.`
+        : `The pool writes no more: ${message.reason}. Run \`check\`, which names all damage.`,
+    );
     for (const volume of this.#open.values()) this.#tellRefusals(volume.stub);
   }
 
