@@ -24,6 +24,13 @@ export function programPath(name: string): string | undefined {
   return undefined;
 }
 
+/** The full path of a program that a test needs. Throws a sentence where it is absent. */
+export function requiredProgram(name: string): string {
+  const path = programPath(name);
+  if (path === undefined) throw new Error(`${name} is not installed; .ci/run installs it`);
+  return path;
+}
+
 /** Whether a test that needs `name` runs: `ignore: !hasProgram("fio")`. */
 export function hasProgram(name: string): boolean {
   return isTestable(programPath(name) !== undefined);

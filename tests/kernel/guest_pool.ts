@@ -2,7 +2,7 @@
 import { assert, present } from "../../storage/assert.ts";
 import { sectorSizeBytes } from "../../storage/ids.ts";
 import type { VolumeListing } from "../../mod.ts";
-import { hasProgram, hasPythonNbd, programPath, python } from "../programs.ts";
+import { hasProgram, hasPythonNbd, python, requiredProgram } from "../programs.ts";
 import { type PoolOnDisk, runToEnd, type ServerProcess } from "../server.ts";
 import { hasThinTools } from "../thin_tools.ts";
 import { hasVm, runGuest } from "../vm/vm.ts";
@@ -60,6 +60,7 @@ export function volumeArgs(volumes: readonly VolumeListing[]): string[] {
   return volumes.map((volume) => `${volume.thin_id}:${volume.size_bytes}`);
 }
 
+/** The volume or snapshot of that name. */
 export function volumeNamed(volumes: readonly VolumeListing[], name: string): VolumeListing {
   return present(volumes.find((volume) => volume.name === name), "a volume that the test made is not listed");
 }
@@ -72,7 +73,7 @@ export async function contentsHere(
   const contents = new Map<number, Content>();
   for (const { name, thin_id } of volumes) {
     const args = [server.url(name), "-"];
-    const { stdout, success } = await new Deno.Command(programPath("nbdcopy") ?? "nbdcopy", { args })
+    const { stdout, success } = await new Deno.Command(requiredProgram("nbdcopy"), { args })
       .output();
     assert(success, "nbdcopy could not read a volume");
     const sum = new Uint8Array(await crypto.subtle.digest("SHA-256", stdout)).toHex();
