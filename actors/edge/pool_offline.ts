@@ -21,7 +21,7 @@ import { FileDevice } from "./file_device.ts";
 import { openLibc } from "./libc.ts";
 import { PoolFiles } from "./pool_files.ts";
 import { adoptPoolFiles } from "./pool_files_init.ts";
-import { openOn, requireOk } from "./pool_process.ts";
+import { openOn, requireBlockSize, requireOk } from "./pool_process.ts";
 
 /** Checks the metadata of a pool that nobody writes, and that the catalogue and the files belong to it. */
 export async function checkOffline(directory: string): Promise<AdminResult> {
@@ -38,6 +38,7 @@ export async function checkOffline(directory: string): Promise<AdminResult> {
   if (typeof unpacked !== "string") {
     const blockSizeBytes = unpacked.dataBlockSizeSectors * sectorSizeBytes;
     const dataBytes = unpacked.dataSpaceMap.blocks * blockSizeBytes;
+    problems.push(...problemOf(() => requireBlockSize(files, blockSizeBytes)));
     problems.push(...problemOf(() => files.settle(unpacked.transactionId)));
     problems.push(...problemOf(() => files.requireSizes(0, dataBytes)));
   }

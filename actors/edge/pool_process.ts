@@ -197,12 +197,7 @@ async function openEngine(files: PoolFiles, options: OpenOptions): Promise<Opene
   );
   const engine = openOn(superblock, device, readOnly);
   const blockSizeBytes = engine.dataBlockSizeSectors * sectorSizeBytes;
-  if (blockSizeBytes !== files.settings.blockSizeBytes) {
-    throw new UserError(
-      `Cannot open the pool "${files.paths.directory}": its catalogue says that its blocks have ` +
-        `${files.settings.blockSizeBytes} bytes, its metadata ${blockSizeBytes}. Bring back the files that belong together.`,
-    );
-  }
+  requireBlockSize(files, blockSizeBytes);
   const { blockSizeBytes: wantedBytes = blockSizeBytes } = options;
   if (wantedBytes !== blockSizeBytes) {
     throw new UserError(
@@ -214,6 +209,15 @@ async function openEngine(files: PoolFiles, options: OpenOptions): Promise<Opene
   }
   files.requireSizes(engine.metadataBlocks * metadataBlockSizeBytes, engine.dataBlocks * blockSizeBytes);
   return { engine, writeRefusal: readOnly ? writeRefusalOf(superblock, device) : null };
+}
+
+/** Refuses a catalogue of other metadata. Throws {@linkcode UserError}. */
+export function requireBlockSize(files: PoolFiles, blockSizeBytes: number): void {
+  if (blockSizeBytes === files.settings.blockSizeBytes) return;
+  throw new UserError(
+    `Cannot open the pool "${files.paths.directory}": its catalogue says that its blocks have ` +
+      `${files.settings.blockSizeBytes} bytes, its metadata ${blockSizeBytes}. Bring back the files that belong together.`,
+  );
 }
 
 function writeRefusalOf(superblock: Uint8Array, device: DevicePort): string | null {
