@@ -50,33 +50,48 @@ function* perform(peers: AdminPeers, command: AdminCommand): Steps<AdminResult> 
 /** A change: planned by the pool, made durable, and whatever is left to do after it. */
 export function* change(peers: AdminPeers, step: PlanStep): Steps<AdminResult> {
   const plan = yield* peers.pool.plan(step);
-  if (plan.kind === "refused") return refused(plan.reason);
+  const unchanged = unchangedBy(step);
+  if (plan.kind === "refused") {
+    return refused(unchanged === notChanged ? plan.reason : `${unchanged}: ${plan.reason}`);
+  }
   if (plan.evict.length > 0) yield* peers.pool.evict(plan.evict);
-  const applied = yield* applyPlan(peers, plan);
+  const applied = yield* applyPlan(peers, plan, unchanged);
   if (applied.kind !== "done") return applied;
   const trimmed = yield* finishTrims(peers, plan.trims);
   if (trimmed.kind !== "done") return trimmed;
   return yield* finishDeletions(peers, plan.deletions);
 }
 
+const notChanged = "The pool was not changed";
+
+/** What the user is told if a step fails. The last steps of a command come after what he asked for. */
+function unchangedBy(step: PlanStep): string {
+  if (step.verb !== "forget" && step.verb !== "trimmed") return notChanged;
+  return "The change is made, but its last step failed, and the next start repeats it";
+}
+
 /**
  * Makes a plan durable. The snapshots of one plan are one point in time: every volume they are taken of is quiet
  * while the devices are made, and goes on right after; what it then writes breaks sharing first.
  */
-function* applyPlan(peers: AdminPeers, plan: AdminPlan): Steps<AdminResult> {
+function* applyPlan(peers: AdminPeers, plan: AdminPlan, unchanged: string): Steps<AdminResult> {
   const { pool, journal } = peers;
-  const { metadata, data } = peers.thin;
+  const { metadata } = peers.thin;
   const appended = yield* journal.append(plan.line);
   if (appended.kind !== "ok") {
     // The line is not in the file, or the file takes no more: the last line there is that of an earlier change.
     yield* pool.settle(false);
-    return refused(`The pool was not changed: writing the catalogue failed: ${reasonOf(appended)}.`);
+    return refused(`${unchanged}: writing the catalogue failed: ${reasonOf(appended)}.`);
   }
-  // What is flushed now need not be flushed while writers wait.
-  if (plan.quiesce.length > 0) yield* data.flush();
+  // What is flushed now need not be flushed while writers wait. It is a commit and not a bare flush, because a flush
+  // that fails must fail the pool: the next one would say ok about data that the host has dropped.
+  if (plan.quiesce.length > 0) {
+    const early = yield* metadata.commit();
+    if (early.kind !== "done") return yield* takeBack(peers, unchanged, reasonOfFailure(early));
+  }
   yield* join("suspend", plan.quiesce.map((volume) => volume.suspend()));
   const changed = yield* metadata.change(plan);
-  if (changed.kind !== "done") return yield* takeBack(peers, reasonOfFailure(changed));
+  if (changed.kind !== "done") return yield* takeBack(peers, unchanged, reasonOfFailure(changed));
   // From here on any commit makes it durable, whoever asks for it; if none succeeds, the pool fails.
   if (plan.trims.length === 0) yield* pool.settle(true);
   const committed = yield* metadata.commit();
@@ -96,19 +111,20 @@ function* zeroTails(peers: AdminPeers, trims: readonly Trim[]): Steps<AdminResul
     const status = yield* zeroTail(peers.kernel, { ...peers.thin, id: trim.thinId }, trim.fromBytes);
     if (status === "ok" || status === "hole") continue;
     return refused(
-      `The volume is smaller, but zeroing what lies beyond its end failed: ${status}. Restart the pool.`,
+      `The volume is smaller, but zeroing what lies beyond its end failed: ${status}. Until a restart has done it, the ` +
+        "volume keeps its size; free some space first.",
     );
   }
   return done;
 }
 
-function* takeBack(peers: AdminPeers, reason: string): Steps<AdminResult> {
+function* takeBack(peers: AdminPeers, unchanged: string, reason: string): Steps<AdminResult> {
   const taken = yield* peers.journal.retract();
   yield* peers.pool.settle(false);
   const more = taken.kind === "ok"
     ? ""
     : ` Taking back its line in the catalogue failed too: ${reasonOf(taken)}.`;
-  return refused(`The pool was not changed: ${reason}.${more}`);
+  return refused(`${unchanged}: ${reason}.${more}`);
 }
 
 /** Deletes devices slice by slice, each a legal transaction; a restart goes on where this stops. */
@@ -117,7 +133,7 @@ export function* finishDeletions(peers: AdminPeers, deletions: readonly Deletion
   for (const { thinId } of deletions) {
     const failure = yield* deleteDevice(peers, thinId);
     if (failure !== undefined) {
-      return refused(`The names are gone, but not all space came back: ${reasonOfFailure(failure)}.`);
+      return refused(`The change is made, but not all space came back: ${reasonOfFailure(failure)}.`);
     }
   }
   const forgotten = yield* change(peers, { verb: "forget", uids: deletions.map((deletion) => deletion.uid) });
@@ -174,11 +190,20 @@ function* startSteps(peers: AdminPeers): Steps<AdminResult> {
   const reconciled = yield* reconcile(peers);
   if (reconciled.kind !== "done" || peers.readOnly) return reconciled;
   const { deletions, trims } = yield* peers.pool.registry();
-  const zeroed = yield* zeroTails(peers, trims);
-  if (zeroed.kind !== "done") return zeroed;
-  const trimmed = yield* finishTrims(peers, trims);
-  if (trimmed.kind !== "done") return trimmed;
-  return yield* finishDeletions(peers, deletions);
+  // Deletions come first, and may give the space that a tail in a shared block needs.
+  const deleted = yield* finishDeletions(peers, deletions);
+  if (deleted.kind !== "done") return deleted;
+  for (const trim of trims) {
+    const zeroed = yield* zeroTails(peers, [trim]);
+    if (zeroed.kind === "refused") {
+      // A full pool must open, or nobody could ever free some space. The volume can not grow before this is done.
+      peers.log(zeroed.reason);
+      continue;
+    }
+    const trimmed = yield* finishTrims(peers, [trim]);
+    if (trimmed.kind !== "done") return trimmed;
+  }
+  return done;
 }
 
 /** Devices that another program made or deleted, without touching the transaction id, get or lose their record. */

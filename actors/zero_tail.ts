@@ -29,7 +29,9 @@ export function* zeroTail(kernel: Kernel, thin: Thin, fromBytes: number): Steps<
     fastZero: false,
     regions: [locks],
   };
-  const status = yield* remap(thin, bio);
+  let status = yield* remap(thin, bio);
+  // A shared block is copied, which may need what was freed lately.
+  if (status === "noDataSpace" && (yield* thin.allocator.reclaim())) status = yield* remap(thin, bio);
   locks.retire();
   return status;
 }
