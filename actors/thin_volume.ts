@@ -15,6 +15,7 @@ import { type ThinId, vblock } from "../storage/ids.ts";
 import {
   type Bio,
   type BioDone,
+  type BioKind,
   type BioStatus,
   blockBio,
   blocksTouched,
@@ -109,6 +110,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<ThinVolumeMessage>;
   readonly #name: string;
+  readonly #taskNames: Readonly<Record<BioKind, string>>;
   #thin: Thin;
   #sizeBytes: number;
   readonly #regions = new Map<number, RegionLocks>();
@@ -132,6 +134,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#kernel = kernel;
     this.#self = self;
     this.#name = volume.name;
+    this.#taskNames = taskNames(volume.name);
     this.#thin = volume.thin;
     this.#sizeBytes = volume.sizeBytes;
   }
@@ -222,10 +225,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     bio.regions = this.#regionsOf(bio);
     if (bio.kind === "flush") this.#flushesInFlight += 1;
     else this.#biosInFlight += 1;
-    this.#kernel.start(
-      `${this.#name} ${bio.kind} ${bio.vblock}`,
-      bioTask(this.#kernel, this.#self, this.#thin, bio),
-    );
+    const task = bioTask(this.#kernel, this.#self, this.#thin, bio);
+    this.#kernel.start(this.#taskNames[bio.kind], task, bio.vblock);
   }
 
   #bioDone(message: BioDone): void {
@@ -324,4 +325,15 @@ function mustWait(admitted: Admitted): boolean {
 
 function oneHole(): Uint8Array {
   return new Uint8Array(1);
+}
+
+function taskNames(volume: string): Readonly<Record<BioKind, string>> {
+  return {
+    read: `${volume} read`,
+    write: `${volume} write`,
+    writeZeroes: `${volume} writeZeroes`,
+    discard: `${volume} discard`,
+    flush: `${volume} flush`,
+    ensureSpace: `${volume} ensureSpace`,
+  };
 }

@@ -42,6 +42,8 @@ interface Task {
   readonly slot: number;
   generation: number;
   name: string;
+  /** Follows the name, which is then put together only for who reads it. */
+  ordinal: number | undefined;
   steps: Steps<unknown> | undefined;
   /** What resumes the task when it is next run. */
   answer: unknown;
@@ -83,7 +85,7 @@ export class Kernel {
   #yielded = false;
   /** What the clock's alarm is set to. */
   #alarmMs: number | undefined;
-  #currentName = "outside";
+  #current: Cell | Task | undefined;
   #currentTask: Task | undefined;
   #deliveries = 0;
 
@@ -153,14 +155,14 @@ export class Kernel {
     assert(replyTo !== unasked, "answered a request that was never asked");
     const task = present(this.#tasks[replyTo % slotsMax], "answered a request that was never asked");
     if (task.generation !== Math.floor(replyTo / slotsMax)) return;
-    if (this.trace !== undefined) this.#record("reply", task.name, describe(answer));
+    if (this.trace !== undefined) this.#record("reply", nameOf(task), describe(answer));
     this.#resumeWith(task, answer);
   }
 
-  /** Starts a task; it runs when its turn comes. */
-  start(name: string, steps: Steps<unknown>): void {
+  /** Starts a task; it runs when its turn comes. Its name is for people, with an ordinal where there are many. */
+  start(name: string, steps: Steps<unknown>, ordinal?: number): void {
     if (this.#stopped) return;
-    this.#startTask(name, steps, undefined, 0);
+    this.#startTask(name, ordinal, steps, undefined, 0);
   }
 
   /** Sends the message once nobody is ready, or when the kernel lets the event loop have its turn. */
@@ -200,7 +202,7 @@ export class Kernel {
       this.#fail(defect);
     } finally {
       this.#running = false;
-      this.#currentName = "outside";
+      this.#current = undefined;
     }
     this.#setAlarm();
   }
@@ -215,9 +217,9 @@ export class Kernel {
   tasksInFlight(): string[] {
     return this.#tasks.filter((task) => task.steps !== undefined).map((task) => {
       const call = task.waitsIn;
-      if (call === undefined || task.ready) return `${task.name}: ready`;
-      if (call.kind !== "ask") return `${task.name}: ${call.kind}`;
-      return `${task.name}: ${describeMessage(call.request)} -> ${this.#cellOf(call.to).name}`;
+      if (call === undefined || task.ready) return `${nameOf(task)}: ready`;
+      if (call.kind !== "ask") return `${nameOf(task)}: ${call.kind}`;
+      return `${nameOf(task)}: ${describeMessage(call.request)} -> ${this.#cellOf(call.to).name}`;
     });
   }
 
@@ -258,7 +260,7 @@ export class Kernel {
     if (this.#idleNotices.length === 0) return false;
     const notices = this.#idleNotices;
     this.#idleNotices = [];
-    this.#currentName = "outside";
+    this.#current = undefined;
     for (const { to, message } of notices) this.tell(to, message);
     return this.#ready.length > 0;
   }
@@ -266,7 +268,7 @@ export class Kernel {
   #turnOfActor(slot: number): void {
     const cell = present(this.#cells[slot], "a retired actor was ready");
     const { actor, mailbox } = cell;
-    this.#currentName = cell.name;
+    this.#current = cell;
     let count = Math.min(mailbox.length, this.#policy.messagesPerTurnMax);
     while (count > 0) {
       count -= 1;
@@ -282,7 +284,7 @@ export class Kernel {
     task.ready = false;
     const steps = task.steps;
     if (steps === undefined) return;
-    this.#currentName = task.name;
+    this.#current = task;
     this.#deliveries += 1;
     const answer = task.answer;
     task.answer = undefined;
@@ -312,7 +314,7 @@ export class Kernel {
         task.childrenRunning = call.children.length;
         task.childrenAnswers = new Array(call.children.length);
         for (let index = 0; index < call.children.length; index += 1) {
-          this.#startTask(`${call.name} ${index}`, call.children[index]!, task, index);
+          this.#startTask(call.name, index, call.children[index]!, task, index);
         }
         return;
       case "sleep": {
@@ -325,13 +327,20 @@ export class Kernel {
     }
   }
 
-  #startTask(name: string, steps: Steps<unknown>, parent: Task | undefined, parentIndex: number): void {
+  #startTask(
+    name: string,
+    ordinal: number | undefined,
+    steps: Steps<unknown>,
+    parent: Task | undefined,
+    parentIndex: number,
+  ): void {
     const task = this.#tasksFree.pop() ?? this.#newTask();
     task.name = name;
+    task.ordinal = ordinal;
     task.steps = steps;
     task.parent = parent;
     task.parentIndex = parentIndex;
-    if (this.trace !== undefined) this.#record("start", name, "start");
+    if (this.trace !== undefined) this.#record("start", nameOf(task), "start");
     this.#resumeWith(task, undefined);
   }
 
@@ -340,6 +349,7 @@ export class Kernel {
       slot: this.#tasks.length,
       generation: 1,
       name: "",
+      ordinal: undefined,
       steps: undefined,
       answer: undefined,
       ready: false,
@@ -355,7 +365,7 @@ export class Kernel {
   }
 
   #endTask(task: Task, value: unknown): void {
-    if (this.trace !== undefined) this.#record("end", task.name, "end");
+    if (this.trace !== undefined) this.#record("end", nameOf(task), "end");
     const parent = task.parent;
     task.steps = undefined;
     task.parent = undefined;
@@ -445,10 +455,16 @@ export class Kernel {
   }
 
   #record(kind: TraceEvent["kind"], to: string, text: string): void {
-    this.trace?.record({ kind, from: this.#currentName, to, text });
+    const current = this.#current;
+    const from = current === undefined ? "outside" : "actor" in current ? current.name : nameOf(current);
+    this.trace?.record({ kind, from, to, text });
   }
 }
 
 function nextGeneration(generation: number): number {
   return generation + 1 < generationsMax ? generation + 1 : 1;
+}
+
+function nameOf(task: Task): string {
+  return task.ordinal === undefined ? task.name : `${task.name} ${task.ordinal}`;
 }
