@@ -133,6 +133,8 @@ function planSnapshot(context: PlanContext, names: readonly string[]): PlanDraft
     if (origin === undefined) {
       return refused(`Cannot ${what}: there is no volume "${parseName(name).volume}". ${seeList}`);
     }
+    // It would keep what lay beyond the end, and a clone of it could grow to show that.
+    if (origin.trimFromBytes !== undefined) return refused(unfinishedTrim(what));
     const taken = problemOfNewName(context, name, names.length);
     if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
     const thinId = thinIds[index]!;
@@ -159,6 +161,7 @@ function planClone(context: PlanContext, source: string, name: string): PlanDraf
   const what = `clone "${source}" as "${name}"`;
   const origin = context.catalogue.byName(source);
   if (origin === undefined) return refused(`Cannot ${what}: there is no "${source}". ${seeList}`);
+  if (origin.trimFromBytes !== undefined) return refused(unfinishedTrim(what));
   const taken = problemOfNewName(context, name);
   if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
   const thinId = context.catalogue.freeThinIds(1)?.[0];
