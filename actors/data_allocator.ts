@@ -168,6 +168,8 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   /** Blocks that the search in progress has still to pass before it has seen the whole device. */
   #searchLeft = 0;
   #searching = false;
+  /** Mapped since the search in progress began: what it finds may be older than that. */
+  #keptSinceSearch = new BlockSet();
 
   /** Freed since the last freeze, and in the commit in progress. */
   #freedNow = new BlockSet();
@@ -209,6 +211,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
         this.#waiting.push(message);
         return this.#serve();
       case "keep":
+        if (this.#searching) this.#keptSinceSearch.add(message.dblock);
         return this.#leased.delete(message.dblock);
       case "giveBack":
         this.#givenBack.push(message.dblock);
@@ -276,8 +279,9 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   }
 
   /**
-   * Takes found blocks in hand, except those leased or in quarantine. This is decided when they arrive and not
-   * when they are leased: a block that is leased now and mapped later is no longer barred then, and not free.
+   * Takes found blocks in hand, except those leased, in quarantine, or mapped after metadata looked: that a block is
+   * mapped may be told before what a search found earlier. This is decided when they arrive and not when they are
+   * leased: a block that is leased now and mapped later is no longer barred then, and not free.
    */
   #takeInHand(run: DBlockRun): void {
     let begin = run.begin as number;
@@ -292,12 +296,14 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
 
   #isBarred(block: DBlock): boolean {
     return this.#leased.has(block) || this.#freedNow.has(block) || this.#freedFrozen.has(block) ||
-      this.#freedDurable.has(block) || (this.#passingDown?.has(block) ?? false);
+      this.#freedDurable.has(block) || (this.#passingDown?.has(block) ?? false) ||
+      this.#keptSinceSearch.has(block);
   }
 
   #search(): void {
     if (this.#searchLeft === 0) return this.#refuseWaiting("noDataSpace");
     this.#searching = true;
+    this.#keptSinceSearch = new BlockSet();
     this.#kernel.start("search", searchTask(this.#kernel, this.#self, this.#metadata, this.#cursor));
   }
 
