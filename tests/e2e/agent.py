@@ -83,13 +83,14 @@ def serve(commands):
 
 
 def main():
+    import flood
     import histories
     import mapping
     import model
     import names
     import stamps
 
-    serve({**stamps.commands, **histories.commands, **mapping.commands, **model.commands, **names.commands})
+    serve({**flood.commands, **stamps.commands, **histories.commands, **mapping.commands, **model.commands, **names.commands})
 
 
 if __name__ == "__main__":
