@@ -1,0 +1,194 @@
+/** Every verb as a person gives it: the same offline and to a running server, word for word. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { NBD_CMD_FLAG_FUA } from "../../storage/nbd/constants.ts";
+import { RawClient } from "../nbd/raw_client.ts";
+import { PoolOnDisk } from "../server.ts";
+import { hasThinTools, runThinTool } from "../thin_tools.ts";
+
+/** A command, its status, and what it prints: on stdout if it is 0, else on stderr. "" is nothing at all. */
+type Step = readonly [command: string, status: number, prints: string | RegExp];
+
+const names = (...lines: string[]) =>
+  new RegExp(`^NAME .*\n${lines.map((line) => `${line} .*\n`).join("")}$`);
+
+const script: readonly Step[] = [
+  ["list", 0, "NAME  SIZE  MAPPED  EXCLUSIVE  ORIGIN  CREATED\n"],
+  ["list --json", 0, '{"volumes":[]}\n'],
+  ["create a 16M", 0, ""],
+  ["create 007 1000", 0, ""],
+  ["create b 1.5G", 0, ""],
+  ["list", 0, names("007   1 KiB", "a     16 MiB", "b     1.5 GiB")],
+  ["create a 1G", 1, 'Cannot create "a": "a" exists already. Choose another name, or remove it first.\n'],
+  ["create c 9007199254740991", 1, /^Cannot create "c": a volume has at most 9007199254740480 bytes/],
+  ["snapshot a@s b@s", 0, ""],
+  ["snapshot a@s", 1, /^Cannot take the snapshot "a@s": "a@s" exists already\./],
+  ["snapshot a@t a@s", 1, /^Cannot take 2 snapshots: "a@s" exists already\./],
+  ["snapshot a@t zz@t", 1, /^Cannot take 2 snapshots: there is no volume "zz"\. `list` shows/],
+  ["snapshot a@t a@t", 1, /^Cannot take 2 snapshots: a name stands there twice\./],
+  ["clone a@s c", 0, ""],
+  ["clone a d", 0, ""],
+  ["clone a@none e", 1, /^Cannot clone "a@none" as "e": there is no "a@none"\./],
+  ["clone a c", 1, /^Cannot clone "a" as "c": "c" exists already\./],
+  ["rename a z", 0, ""],
+  ["list", 0, names("007", "b", "b@s", "c .* z@s", "d .* z", "z", "z@s .* z")],
+  ["rename z@s z@first", 0, ""],
+  ["rename z@first b@first", 1, /a snapshot stays with its volume/],
+  ["rename z z@q", 1, /a volume stays a volume and a snapshot a snapshot/],
+  ["rename z z", 1, /that is its name already/],
+  ["rename nobody z", 1, /there is no "nobody"/],
+  ["rollback z@first", 0, ""],
+  ["rollback z@none", 1, /there is no such snapshot/],
+  ["resize z 32M", 0, ""],
+  ["resize z 100", 0, ""],
+  ["resize z@first 1G", 1, /it is a read-only snapshot\. Clone it/],
+  ["resize nobody 1G", 1, /there is no such volume/],
+  ["rm z nobody", 1, /^Cannot remove "nobody": there is no such volume or snapshot\. Nothing was removed\./],
+  ["rm -n nobody", 1, /there is no such volume or snapshot/],
+  ["rm -n z", 0, "0 bytes (0 B) would be freed\n"],
+  ["rm z", 0, ""],
+  ["list", 0, names("007", "b", "b@s", "c .* z@first", "d .* -", "z@first .* -")],
+  ["rollback z@first", 1, /the volume "z" is gone\. Clone the snapshot instead\./],
+  ["create z 1M", 0, ""],
+  ["snapshot z@first", 1, /"z@first" exists already/],
+  ["rename z y", 0, ""],
+  ["clone z@first again", 0, ""],
+  ["rm b z@first b@s 007", 0, ""],
+  ["list", 0, names("again .* -", "c", "d", "y")],
+  ["check", 0, "The metadata is sound.\n"],
+  ["dump", 0, /^<superblock uuid="" time="2" transaction="\d+" flags="0" version="2" data_block_size="128" /],
+  ["status", 0, /^mode +write\ndata +0 B of 64 MiB used, blocks of 64 KiB\n/],
+];
+
+/** What a run of the script printed, less what is different each time. */
+async function run(pool: PoolOnDisk): Promise<string[]> {
+  const printed: string[] = [];
+  for (const [command, status, prints] of script) {
+    const result = await pool.cli(command.split(" "));
+    assertEquals(result.status, status, `${command}: ${result.stderr}`);
+    const [said, silent] = status === 0 ? [result.stdout, result.stderr] : [result.stderr, result.stdout];
+    assertEquals(silent, "", command);
+    if (typeof prints === "string") assertEquals(said, prints, command);
+    else assertMatch(said, prints, command);
+    if (status !== 0) assertMatch(said, /^[A-Z"][^\n]*\.\n$/, command);
+    printed.push(`${command}: ${said.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, "TIME")}`);
+  }
+  return printed;
+}
+
+Deno.test("every verb does and says the same offline and to a running server", async () => {
+  const size = ["--data-size", "64M", "--metadata-size", "2M"];
+  await using offline = await PoolOnDisk.make(...size);
+  await using served = await PoolOnDisk.make(...size);
+  const server = await served.serve();
+  const [alone, asked] = await Promise.all([run(offline), run(served)]);
+  assertEquals(alone, asked);
+  await server.stop();
+  assertEquals(server.stderr, "");
+  assertEquals(await served.list().then((list) => list.length), 4);
+});
+
+const listKeys = [
+  "name",
+  "thin_id",
+  "size_bytes",
+  "mapped_bytes",
+  "exclusive_bytes",
+  "read_only",
+  "origin",
+  "created",
+];
+const statusKeys = [
+  "mode",
+  "transaction_id",
+  "block_size_bytes",
+  "data_total_bytes",
+  "data_used_bytes",
+  "metadata_total_bytes",
+  "metadata_used_bytes",
+];
+
+Deno.test({
+  name: "list and status print what the contract says, and exclusive bytes are thin_ls's",
+  ignore: !hasThinTools("0.9"),
+  fn: async () => {
+    await using pool = await PoolOnDisk.make("--data-size", "64M", "--metadata-size", "2M");
+    const server = await pool.serve(["--create", "a=16M"]);
+    const empty = await pool.status();
+    const client = await RawClient.attach({ path: server.socket }, "a");
+    await client.write(0, new Uint8Array(8 << 16).fill(1), NBD_CMD_FLAG_FUA);
+    await client.flush();
+    // Commits are not changes of the catalogue.
+    assertEquals((await pool.status()).transaction_id, empty.transaction_id);
+    await pool.verb("snapshot", "a@s");
+    await client.write(0, new Uint8Array(3 << 16).fill(2));
+    await pool.verb("clone", "a@s", "c");
+    await client.flush();
+    const status = await pool.status();
+    for (const key of statusKeys) assert(key in status, key);
+    assertEquals(status.transaction_id, empty.transaction_id + 2);
+    assertEquals(
+      [status.mode, status.block_size_bytes, status.data_total_bytes, status.metadata_total_bytes],
+      ["write", 65536, 64 << 20, 2 << 20],
+    );
+    assertEquals(status.data_used_bytes, 11 << 16);
+    assert(status.metadata_used_bytes > empty.metadata_used_bytes);
+    const list = await pool.list();
+    for (const volume of list) for (const key of listKeys) assert(key in volume, key);
+    assertEquals(
+      list.map((one) => [one.name, one.thin_id, one.size_bytes, one.mapped_bytes, one.read_only, one.origin]),
+      [
+        ["a", 1, 16 << 20, 8 << 16, false, null],
+        ["a@s", 2, 16 << 20, 8 << 16, true, "a"],
+        ["c", 3, 16 << 20, 8 << 16, false, "a@s"],
+      ],
+    );
+    for (const { created } of list) assertMatch(created ?? "", /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/);
+    // What a removal would free is what it frees; a and its snapshot together free what neither does alone.
+    for (const args of [["c"], ["a@s"], ["a"]]) {
+      const [bytes] = (await pool.verb("rm", "-n", ...args)).split(" ");
+      const used = await pool.used();
+      if (args[0] === "a") await client.disconnect();
+      await pool.verb("rm", ...args);
+      assertEquals(used - await pool.used(), Number(bytes), args.join(" "));
+    }
+    await server.stop();
+    assertEquals(exclusiveByTool(pool), []);
+  },
+});
+
+/** Thin id and exclusive bytes of every device, by thin_ls. */
+function exclusiveByTool(pool: PoolOnDisk): string[] {
+  const args = ["--no-headers", "-o", "DEV,EXCLUSIVE_BYTES", pool.metadataPath];
+  const { stdout } = runThinTool("thin_ls", "0.9", args);
+  return stdout.trim().split("\n").filter((line) => line !== "").map((line) =>
+    line.trim().replace(/\s+/g, " ")
+  );
+}
+
+Deno.test({
+  name: "exclusive bytes are those of thin_ls, whatever shares with whatever",
+  ignore: !hasThinTools("0.9"),
+  fn: async () => {
+    await using pool = await PoolOnDisk.make("--data-size", "64M", "--metadata-size", "2M");
+    const server = await pool.serve(["--create", "a=16M", "--create", "b=16M"]);
+    const write = async (name: string, block: number, blocks: number) => {
+      const client = await RawClient.attach({ path: server.socket }, name);
+      await client.write(block << 16, new Uint8Array(blocks << 16).fill(7));
+      await client.disconnect();
+    };
+    await write("a", 0, 20);
+    await write("b", 3, 2);
+    await pool.verb("snapshot", "a@s", "b@s");
+    await write("a", 0, 5);
+    await pool.verb("clone", "a", "c");
+    await write("c", 18, 6);
+    await pool.verb("clone", "a@s", "d");
+    await pool.verb("rm", "a@s");
+    const list = await pool.list();
+    await server.stop();
+    const ours = list.map((volume) => `${volume.thin_id} ${volume.exclusive_bytes}`).sort();
+    assertEquals(ours, exclusiveByTool(pool).sort());
+    assert(list.some((volume) => volume.exclusive_bytes > 0 && volume.exclusive_bytes < volume.mapped_bytes));
+    await pool.requireSound();
+  },
+});
