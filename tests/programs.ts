@@ -11,17 +11,17 @@ export function isTestable(isHere: boolean): boolean {
 /** The full path of `name`, or undefined. Looks in PATH and where Debian keeps system programs. */
 export function programPath(name: string): string | undefined {
   const folders = [...(Deno.env.get("PATH") ?? "").split(":"), "/usr/sbin", "/sbin"];
-  for (const folder of folders) {
-    if (folder === "") continue;
-    const path = `${folder}/${name}`;
-    try {
-      const found = Deno.statSync(path);
-      if (found.isFile && (found.mode ?? 0) & 0o111) return path;
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory)) throw error;
-    }
+  return folders.filter((folder) => folder !== "").map((folder) => `${folder}/${name}`).find(isProgram);
+}
+
+function isProgram(path: string): boolean {
+  try {
+    const found = Deno.statSync(path);
+    return found.isFile && ((found.mode ?? 0) & 0o111) !== 0;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
+    throw error;
   }
-  return undefined;
 }
 
 /** The full path of a program that a test needs. Throws a sentence where it is absent. */
@@ -41,18 +41,9 @@ export const python = "/usr/bin/python3";
 
 /** Whether a test that needs libnbd for Python runs: `ignore: !hasPythonNbd()`. */
 export function hasPythonNbd(): boolean {
-  try {
-    const { success } = new Deno.Command(python, {
-      args: ["-c", "import nbd"],
-      stdout: "null",
-      stderr: "null",
-    })
-      .outputSync();
-    return isTestable(success);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return isTestable(false);
-    throw error;
-  }
+  if (!isProgram(python)) return isTestable(false);
+  const args = ["-c", "import nbd"];
+  return isTestable(new Deno.Command(python, { args, stdout: "null", stderr: "null" }).outputSync().success);
 }
 
 /** The folder of what `.ci/` unpacks for tests without installing it: the kernel, the 1.x thin tools. */
