@@ -1,13 +1,14 @@
 /**
- * A device that records what is asked of it, for replaying a run up to any instant and for power cuts that lose what was
- * not flushed. It wraps a real device, so a whole server can run on it.
+ * Devices and a catalogue's journal that record what is asked of them, in one order for all of them: a crash stops them
+ * at the same instant. They wrap real ones, so a whole server can run on them.
  */
-import { assert } from "../../storage/assert.ts";
+import type { JournalPort } from "../../actors/catalogue_journal.ts";
 import type { DevicePort, IoDone, IoResult } from "../../storage/device/port.ts";
-import { sectorSizeBytes } from "../../storage/ids.ts";
 
-/** One recorded change, in the order in which the device was asked. Bytes are copies. */
-export type Recorded =
+export type DeviceName = "metadata" | "data" | "journal";
+
+/** What one operation changes. Bytes are copies. */
+export type Change =
   | { readonly kind: "write"; readonly offsetBytes: number; readonly bytes: Uint8Array }
   | { readonly kind: "zero" | "discard"; readonly offsetBytes: number; readonly lengthBytes: number }
   | {
@@ -16,19 +17,77 @@ export type Recorded =
     readonly offsetBytes: number;
     readonly lengthBytes: number;
   }
-  /** A flush answered ok: from here on every record before `durableCount` is durable, except those unanswered when it was asked. */
-  | { readonly kind: "flush"; readonly durableCount: number; readonly unanswered: readonly number[] }
-  /** Whatever the test wants to find again, such as "client's flush answered". */
-  | { readonly kind: "mark"; readonly label: string };
+  /** The journal's file becomes this short. */
+  | { readonly kind: "truncate"; readonly lengthBytes: number };
 
-/** Passes everything on to `device` and keeps the {@linkcode Recorded} list. */
-export class RecordingDevice implements DevicePort {
+/** One entry of the log, in the order in which the devices were asked. */
+export type Recorded =
+  | (Change & { readonly device: DeviceName })
+  /** Answered ok: what the device had answered before it was asked is durable. */
+  | {
+    readonly kind: "flush";
+    readonly device: DeviceName;
+    /** How many records there were when it was asked, and which of them were not answered then. */
+    readonly asked: number;
+    readonly unanswered: ReadonlySet<number>;
+  }
+  /** Answered with an error: the host may have dropped what was not durable, and tells nobody again. */
+  | { readonly kind: "flushFailed"; readonly device: DeviceName };
+
+/** The operations of a run on all its devices, in one order. */
+export class RunLog {
   readonly records: Recorded[] = [];
-  readonly #device: DevicePort;
-  readonly #unanswered = new Set<number>();
+}
 
-  constructor(device: DevicePort) {
+/** Records of one device that have not been answered ok; a failed write stays here, as nobody knows what it did. */
+class Unanswered {
+  readonly #log: RunLog;
+  readonly #device: DeviceName;
+  readonly #indices = new Set<number>();
+
+  constructor(log: RunLog, device: DeviceName) {
+    this.#log = log;
     this.#device = device;
+  }
+
+  /** Records the change; the returned function passes its result on. */
+  record(change: Change, done: IoDone): (result: IoResult | "pending") => IoResult | "pending" {
+    const index = this.#log.records.push({ ...change, device: this.#device }) - 1;
+    this.#indices.add(index);
+    let isLater = false;
+    return (result) => {
+      if (result === "pending") {
+        isLater = true;
+        return result;
+      }
+      if (result.kind === "ok") this.#indices.delete(index);
+      if (isLater) done(result);
+      return result;
+    };
+  }
+
+  /** Call when a flush is asked; call what it returns with the answer. */
+  flush(): (result: IoResult) => void {
+    const device = this.#device;
+    const asked = this.#log.records.length;
+    const unanswered = new Set(this.#indices);
+    return (result) => {
+      const isOk = result.kind === "ok";
+      this.#log.records.push(
+        isOk ? { kind: "flush", device, asked, unanswered } : { kind: "flushFailed", device },
+      );
+    };
+  }
+}
+
+/** Passes everything on to `device` and keeps a record in `log`. */
+export class RecordingDevice implements DevicePort {
+  readonly #device: DevicePort;
+  readonly #unanswered: Unanswered;
+
+  constructor(device: DevicePort, log: RunLog, name: DeviceName) {
+    this.#device = device;
+    this.#unanswered = new Unanswered(log, name);
   }
 
   get sizeBytes(): number {
@@ -39,32 +98,30 @@ export class RecordingDevice implements DevicePort {
     return this.#device.canDiscard;
   }
 
-  /** Notes that something happened between two operations. */
-  mark(label: string): void {
-    this.records.push({ kind: "mark", label });
-  }
-
   read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
     return this.#device.read(buffer, offsetBytes, done);
   }
 
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
-    const settle = this.#record({ kind: "write", offsetBytes, bytes: buffer.slice() }, done);
+    const settle = this.#unanswered.record({ kind: "write", offsetBytes, bytes: buffer.slice() }, done);
     return settle(this.#device.write(buffer, offsetBytes, settle));
   }
 
   zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    const settle = this.#record({ kind: "zero", offsetBytes, lengthBytes }, done);
+    const settle = this.#unanswered.record({ kind: "zero", offsetBytes, lengthBytes }, done);
     return settle(this.#device.zero(offsetBytes, lengthBytes, settle));
   }
 
   copy(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    const settle = this.#record({ kind: "copy", fromBytes, offsetBytes: toBytes, lengthBytes }, done);
+    const settle = this.#unanswered.record(
+      { kind: "copy", fromBytes, offsetBytes: toBytes, lengthBytes },
+      done,
+    );
     return settle(this.#device.copy(fromBytes, toBytes, lengthBytes, settle));
   }
 
   discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    const settle = this.#record({ kind: "discard", offsetBytes, lengthBytes }, done);
+    const settle = this.#unanswered.record({ kind: "discard", offsetBytes, lengthBytes }, done);
     return settle(this.#device.discard(offsetBytes, lengthBytes, settle));
   }
 
@@ -73,120 +130,56 @@ export class RecordingDevice implements DevicePort {
   }
 
   flush(done: IoDone): IoResult | "pending" {
-    // Only what was answered before the flush is covered by it, whatever happens while it runs.
-    const flush: Recorded = {
-      kind: "flush",
-      durableCount: this.records.length,
-      unanswered: [...this.#unanswered],
-    };
+    const settle = this.#unanswered.flush();
     const result = this.#device.flush((later) => {
-      if (later.kind === "ok") this.records.push(flush);
+      settle(later);
       done(later);
     });
-    if (result !== "pending" && result.kind === "ok") this.records.push(flush);
+    if (result !== "pending") settle(result);
     return result;
   }
+}
 
-  /** Keeps the record, and its index among the unanswered until the returned function is told the result. */
-  #record(record: Recorded, done: IoDone): Settle {
-    const index = this.records.push(record) - 1;
-    this.#unanswered.add(index);
-    let isLater = false;
-    return (result) => {
-      if (result === "pending") {
-        isLater = true;
-        return result;
-      }
-      this.#unanswered.delete(index);
-      if (isLater) done(result);
-      return result;
-    };
+/** Passes everything on to `journal` and keeps a record in `log`: a write at the end or a truncation, then a flush. */
+export class RecordingJournal implements JournalPort {
+  readonly #journal: JournalPort;
+  readonly #unanswered: Unanswered;
+  #lengthBytes: number;
+  #lastLineBytes = 0;
+
+  /** @param lengthBytes of the journal's file as it is now */
+  constructor(journal: JournalPort, log: RunLog, lengthBytes: number) {
+    this.#journal = journal;
+    this.#unanswered = new Unanswered(log, "journal");
+    this.#lengthBytes = lengthBytes;
   }
-}
 
-type Settle = (result: IoResult | "pending") => IoResult | "pending";
-
-/** The image after the first `count` records: what a killed process leaves, whose host lives on. Changes `image`. */
-export function replay(image: Uint8Array, records: readonly Recorded[], count: number): Uint8Array {
-  for (let index = 0; index < count; index += 1) applyWhole(image, at(records, index));
-  return image;
-}
-
-/**
- * An image that a power cut right after the first `count` records may leave: what flushes made durable is there, and of the
- * rest each 512-byte sector of each record is kept if `keepsSector` says so. Changes `image`.
- * A sector that is kept holds what the host's memory held at that record, lost records included.
- */
-export function replayPowerCut(
-  image: Uint8Array,
-  records: readonly Recorded[],
-  count: number,
-  keepsSector: (recordIndex: number, sector: number) => boolean,
-): Uint8Array {
-  const isDurable = durableRecords(records, count);
-  let firstLost = isDurable.indexOf(0);
-  if (firstLost === -1) firstLost = count;
-  replay(image, records, firstLost);
-  const memory = image.slice();
-  for (let index = firstLost; index < count; index += 1) {
-    const record = at(records, index);
-    applyWhole(memory, record);
-    const range = rangeOf(record);
-    if (range === undefined) continue;
-    let sector = Math.floor(range.offsetBytes / sectorSizeBytes);
-    for (; sector * sectorSizeBytes < range.endBytes; sector += 1) {
-      if (isDurable[index] === 0 && !keepsSector(index, sector)) continue;
-      const from = sector * sectorSizeBytes;
-      image.set(memory.subarray(from, from + sectorSizeBytes), from);
-    }
+  append(line: string, done: IoDone): void {
+    const bytes = new TextEncoder().encode(line);
+    const change: Change = { kind: "write", offsetBytes: this.#lengthBytes, bytes };
+    this.#record(change, (done) => this.#journal.append(line, done), (result) => {
+      if (result.kind === "ok") this.#lastLineBytes = bytes.length;
+      if (result.kind === "ok") this.#lengthBytes += bytes.length;
+      done(result);
+    });
   }
-  return image;
-}
 
-/** One byte per record: 1 if a flush among the first `count` made it durable, or if there is nothing to lose. */
-function durableRecords(records: readonly Recorded[], count: number): Uint8Array {
-  const isDurable = new Uint8Array(count);
-  let settledCount = 0;
-  for (let index = 0; index < count; index += 1) {
-    const record = at(records, index);
-    if (record.kind === "mark" || record.kind === "flush") isDurable[index] = 1;
-    if (record.kind !== "flush") continue;
-    const unanswered = new Set(record.unanswered);
-    for (let before = settledCount; before < record.durableCount; before += 1) {
-      if (!unanswered.has(before)) isDurable[before] = 1;
-    }
-    while (isDurable[settledCount] === 1) settledCount += 1;
+  retract(done: IoDone): void {
+    const lengthBytes = this.#lengthBytes - this.#lastLineBytes;
+    this.#record({ kind: "truncate", lengthBytes }, (done) => this.#journal.retract(done), (result) => {
+      if (result.kind === "ok") this.#lengthBytes = lengthBytes;
+      done(result);
+    });
   }
-  return isDurable;
-}
 
-function applyWhole(image: Uint8Array, record: Recorded): void {
-  switch (record.kind) {
-    case "write":
-      image.set(record.bytes, record.offsetBytes);
-      break;
-    case "zero":
-    case "discard":
-      image.fill(0, record.offsetBytes, record.offsetBytes + record.lengthBytes);
-      break;
-    case "copy":
-      image.copyWithin(record.offsetBytes, record.fromBytes, record.fromBytes + record.lengthBytes);
-      break;
-    case "flush":
-    case "mark":
-      break;
+  /** The port flushes before it answers. */
+  #record(change: Change, operation: (done: IoDone) => void, done: IoDone): void {
+    const settle = this.#unanswered.record(change, () => {});
+    settle("pending");
+    operation((result) => {
+      settle(result);
+      this.#unanswered.flush()(result);
+      done(result);
+    });
   }
-}
-
-/** The byte range that a record changes, if any. */
-function rangeOf(record: Recorded): { readonly offsetBytes: number; readonly endBytes: number } | undefined {
-  if (record.kind === "flush" || record.kind === "mark") return undefined;
-  const lengthBytes = record.kind === "write" ? record.bytes.length : record.lengthBytes;
-  return { offsetBytes: record.offsetBytes, endBytes: record.offsetBytes + lengthBytes };
-}
-
-function at(records: readonly Recorded[], index: number): Recorded {
-  const record = records[index];
-  assert(record !== undefined, "a record inside the recorded run");
-  return record;
 }

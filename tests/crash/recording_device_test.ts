@@ -1,56 +1,101 @@
 import { assertEquals } from "@std/assert";
 import { MemoryDevice } from "../../storage/device/memory_device.ts";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
-import { RecordingDevice, replay, replayPowerCut } from "./recording_device.ts";
+import { MemoryJournal } from "../testing_pool.ts";
+import { DeviceReplay, JournalReplay } from "./power_cut.ts";
+import { RecordingDevice, RecordingJournal, RunLog } from "./recording_device.ts";
 
 const ignore: IoDone = () => {};
 const sectorOf = (value: number) => new Uint8Array(512).fill(value);
 
-function recorded(): RecordingDevice {
-  const device = new RecordingDevice(new MemoryDevice(2048));
+function recorded(): RunLog {
+  const log = new RunLog();
+  const device = new RecordingDevice(new MemoryDevice(2048), log, "data");
   device.write(sectorOf(1), 0, ignore);
   device.flush(ignore);
   device.write(sectorOf(2), 512, ignore);
   device.copy(0, 1024, 1024, ignore);
-  device.mark("done");
-  return device;
+  return log;
+}
+
+/** The first byte of each sector after a power cut at the end of the log. */
+function sectorsAfterCut(
+  log: RunLog,
+  before: Uint8Array,
+  keeps: (record: number, sector: number) => boolean,
+) {
+  const replay = new DeviceReplay("data", before);
+  replay.advance(log, log.records.length);
+  const image = replay.cut(new Uint8Array(before.length), keeps);
+  return Array.from({ length: image.length / 512 }, (_, sector) => image[sector * 512]);
 }
 
 Deno.test("replaying every record gives the device's own bytes", () => {
   const memory = new MemoryDevice(4096);
-  const device = new RecordingDevice(memory);
+  const log = new RunLog();
+  const device = new RecordingDevice(memory, log, "data");
   for (let i = 0; i < 4; i += 1) device.write(sectorOf(i + 1), i * 512, ignore);
   device.copy(0, 2048, 1024, ignore);
   device.zero(100, 700, ignore);
   device.discard(2100, 100, ignore);
-  assertEquals(replay(new Uint8Array(4096), device.records, device.records.length), memory.bytes);
+  const replay = new DeviceReplay("data", new Uint8Array(4096));
+  replay.advance(log, log.records.length);
+  assertEquals(replay.memory, memory.bytes);
+  assertEquals(replay.cut(new Uint8Array(4096), () => true), memory.bytes);
 });
 
-Deno.test("a power cut keeps what was flushed and loses the rest", () => {
-  const device = recorded();
-  const image = replayPowerCut(new Uint8Array(2048), device.records, device.records.length, () => false);
-  assertEquals([image[0], image[512], image[1024], image[1536]], [1, 0, 0, 0]);
+Deno.test("a power cut keeps what was flushed and may lose the rest", () => {
+  assertEquals(sectorsAfterCut(recorded(), new Uint8Array(2048), () => false), [1, 0, 0, 0]);
 });
 
 Deno.test("a power cut keeps single sectors of an unflushed record, with the bytes that memory held", () => {
-  const device = recorded();
-  const keepsLastSector = (_record: number, sector: number) => sector === 3;
-  const image = replayPowerCut(new Uint8Array(2048), device.records, device.records.length, keepsLastSector);
-  assertEquals([image[0], image[512], image[1024], image[1536]], [1, 0, 0, 2]);
+  const keepsLast = (_record: number, sector: number) => sector === 3;
+  assertEquals(sectorsAfterCut(recorded(), new Uint8Array(2048), keepsLast), [1, 0, 0, 2]);
 });
 
 Deno.test("a write that was unanswered when the flush was asked is not durable by it", () => {
-  const slow = new SlowWrites(2048);
-  const device = new RecordingDevice(slow);
+  const slow = new SlowWrites(1024);
+  const log = new RunLog();
+  const device = new RecordingDevice(slow, log, "data");
   device.write(sectorOf(1), 0, ignore);
   device.zero(512, 512, ignore);
   device.flush(ignore);
   slow.answerAll();
-  const lossy = replayPowerCut(new Uint8Array(2048).fill(9), device.records, 3, () => false);
-  assertEquals([lossy[0], lossy[512]], [9, 0]);
+  assertEquals(sectorsAfterCut(log, new Uint8Array(1024).fill(9), () => false), [9, 0]);
   device.flush(ignore);
-  const whole = replayPowerCut(new Uint8Array(2048).fill(9), device.records, 4, () => false);
-  assertEquals([whole[0], whole[512]], [1, 0]);
+  assertEquals(sectorsAfterCut(log, new Uint8Array(1024).fill(9), () => false), [1, 0]);
+});
+
+Deno.test("what a failed flush was about is never durable, and what comes after it is by the next", () => {
+  const log = new RunLog();
+  const failing = new FailingFlush(1024);
+  const device = new RecordingDevice(failing, log, "data");
+  device.write(sectorOf(1), 0, ignore);
+  device.flush(ignore);
+  device.write(sectorOf(2), 512, ignore);
+  device.flush(ignore);
+  assertEquals(sectorsAfterCut(log, new Uint8Array(1024), () => false), [0, 2]);
+});
+
+Deno.test("a power cut tears an append that was not flushed at any byte, and keeps what was flushed", () => {
+  const log = new RunLog();
+  const inner = new MemoryJournal("first\n");
+  const journal = new RecordingJournal(inner, log, 6);
+  journal.append("second\n", ignore);
+  inner.pending.shift()!();
+  journal.append("third\n", ignore);
+  const replay = new JournalReplay(new TextEncoder().encode("first\n"));
+  replay.advance(log, log.records.length);
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  assertEquals(text(replay.cut("lost")), "first\nsecond\n");
+  assertEquals(text(replay.cut("kept")), "first\nsecond\nthird\n");
+  const lengths = new Set<number>();
+  for (let length = 0; length <= 6; length += 1) {
+    // The second choice, 1, leaves every byte as it is; 0 would ask for each sector.
+    const choices = [length, 1];
+    lengths.add(replay.cut(() => choices.shift()!).length);
+  }
+  assertEquals([...lengths], [13, 14, 15, 16, 17, 18, 19]);
 });
 
 /** Answers writes only when told to. */
@@ -66,5 +111,16 @@ class SlowWrites extends MemoryDevice implements DevicePort {
 
   answerAll(): void {
     for (const done of this.#waiting.splice(0)) done(ioOk);
+  }
+}
+
+/** Its first flush fails. */
+class FailingFlush extends MemoryDevice {
+  #isFirst = true;
+
+  override flush(): IoResult {
+    const result: IoResult = this.#isFirst ? { kind: "ioError", reason: "the test's error" } : ioOk;
+    this.#isFirst = false;
+    return result;
   }
 }

@@ -1,0 +1,148 @@
+/** Every operation of every device fails once, in a run of its own. */
+import { assert, assertEquals } from "@std/assert";
+import { Defect } from "../../storage/assert.ts";
+import type { IoResult } from "../../storage/device/port.ts";
+import { superblockLocation } from "../../storage/format/superblock.ts";
+import { metadataBlockSizeBytes } from "../../storage/ids.ts";
+import { Random } from "../testing_world.ts";
+import { CrashReplay, cutStyles, pinSnapshots } from "./crash_points.ts";
+import { newImages, RecordedRun } from "./recorded_run.ts";
+import type { DeviceName, RunLog } from "./recording_device.ts";
+import { needsCheck, problemOfCrash, reopen } from "./recovery.ts";
+import { FaultPlan } from "./simulated_device.ts";
+import { runWorkload } from "./workload.ts";
+
+const ioError: IoResult = { kind: "ioError", reason: "the test's error" };
+const noSpace: IoResult = { kind: "noSpace" };
+
+const seed = 11;
+const actions = 45;
+
+/** All that a request may be answered when one operation of a device has failed. */
+const statusesExpected = new Set([
+  "ok",
+  "hole",
+  "noDataSpace",
+  "ioError",
+  "outOfRange",
+  "readOnly",
+  "poolFailed",
+]);
+
+for (const device of ["metadata", "data", "journal"] as const) {
+  for (const result of [ioError, noSpace]) {
+    Deno.test(`each operation of the ${device} device may fail with ${result.kind}`, () => {
+      let ordinal = 0;
+      while (failAt(device, ordinal, result)) ordinal += 1;
+      // Otherwise nothing was tried.
+      assert(ordinal >= 10, `only ${ordinal} operations`);
+    });
+  }
+}
+
+/** False if the run ended before that operation. */
+function failAt(device: DeviceName, ordinal: number, result: IoResult): boolean {
+  const faults = new FaultPlan(device, ordinal, result);
+  const what = `operation ${ordinal} of ${device}`;
+  let run: RecordedRun;
+  try {
+    run = new RecordedRun(seed, newImages(12, 96), { faults });
+  } catch (error) {
+    // The pool does not open, which is said and no defect.
+    assert(error instanceof Error && !(error instanceof Defect) && faults.wasMet, String(error));
+    return true;
+  }
+  try {
+    runWorkload(run, actions);
+    run.tick();
+    run.drain();
+    assertEquals(run.pool.kernel.tasksInFlight(), [], "nothing hangs");
+    assertEquals(run.unanswered, 0, "everything is answered");
+    assertStatuses(run);
+    if (!faults.wasMet) return false;
+    assertFlushesNotRetried(run.log);
+    assertRecovers(run, ordinal);
+    assertMode(run);
+  } catch (error) {
+    throw new Error(`after ${result.kind} of ${what}`, { cause: error });
+  }
+  return true;
+}
+
+function assertStatuses(run: RecordedRun): void {
+  for (const what of run.statuses.keys()) {
+    const [kind, status] = what.split(" ");
+    if (status === "done" || status === "refused") continue;
+    assert(statusesExpected.has(status!), `a ${kind} was answered ${status}`);
+  }
+}
+
+/** The host may have dropped the pages: a second flush would say ok about data that is gone. */
+function assertFlushesNotRetried(log: RunLog): void {
+  const failed = log.records.findIndex((record) => record.kind === "flushFailed");
+  if (failed === -1) return;
+  const { device } = log.records[failed]!;
+  const later = log.records.slice(failed + 1).filter((record) => record.device === device);
+  const flushes = later.filter((record) => record.kind === "flush");
+  // The journal's own file remembers that a flush of it has failed; see catalog_file.ts.
+  if (device === "journal") return;
+  if (device !== "metadata") return assertEquals(flushes.length, 0, `the ${device} is flushed again`);
+  // Only the mark that a commit failed is written and flushed after it.
+  const writes = later.filter((record) =>
+    record.kind === "write" && record.offsetBytes !== superblockLocation
+  );
+  assertEquals([writes.length, flushes.length], [0, 1], "only needs_check is written after a failed flush");
+}
+
+/** A pool that has failed refuses; one that has not goes on. */
+function assertMode(run: RecordedRun): void {
+  const { pool } = run;
+  const answer = pool.admin({ verb: "status" });
+  if (answer.kind !== "status") throw new Error(`status answered ${answer.kind}`);
+  const { mode, trouble } = answer.status;
+  const created = pool.admin({ verb: "create", name: "last", sizeBytes: 65536 });
+  const superblock = new Uint8Array(metadataBlockSizeBytes);
+  pool.files.metadata.read(superblock, 0, () => {});
+  const isMarked = needsCheck({ metadata: superblock, data: superblock, journal: superblock });
+  assertEquals(isMarked, mode === "fail", "needs_check is set when a commit has failed");
+  if (mode === "write") {
+    assertEquals(trouble, null);
+    return;
+  }
+  assert(trouble !== null && pool.logged.length > 0, "the operator is told");
+  assertEquals(created.kind, "refused");
+  for (const name of run.writable().slice(0, 1)) {
+    const volume = pool.attach(name);
+    assert(
+      volume.write(0, new Uint8Array(512)).status !== "ok",
+      "a pool that takes no changes takes no writes",
+    );
+    assert(volume.perform("flush", 0, 0).status !== "ok", "nor does it say that anything is durable");
+  }
+}
+
+/** Whatever a crash leaves after it is sound, and has what was flushed. */
+function assertRecovers(run: RecordedRun, ordinal: number): void {
+  assertEquals(pinSnapshots(run), undefined);
+  const replay = new CrashReplay(run.images, run.log);
+  const random = new Random(ordinal);
+  const count = run.log.records.length;
+  replay.advance(count);
+  const instant = run.history.instantAfter(count);
+  for (const style of [cutStyles[0]!, cutStyles[1]!, cutStyles[2 + random.below(5)]!]) {
+    const images = replay.cut(style, random);
+    const problem = problemOfCrash(images, run.history, instant);
+    if (problem !== undefined) throw new Error(`${style.name}: ${problem}`);
+  }
+  const killed = replay.killed();
+  if (needsCheck(killed)) assertRefusesToWrite(() => reopen(killed));
+}
+
+function assertRefusesToWrite(open: () => unknown): void {
+  try {
+    open();
+  } catch (error) {
+    return assert(error instanceof Error && !(error instanceof Defect));
+  }
+  throw new Error("a pool that needs a check opens for writing");
+}

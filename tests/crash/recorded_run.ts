@@ -1,0 +1,292 @@
+/**
+ * A pool in memory on recording devices, with clients and an administrator who act at random and at the same time, and
+ * the history of what they asked and were answered.
+ */
+import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
+import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
+import type { Actor, Address } from "../../actors/kernel/address.ts";
+import type { Steps } from "../../actors/kernel/task.ts";
+import type { ThinVolumeMessage } from "../../actors/thin_volume.ts";
+import { present } from "../../storage/assert.ts";
+import type { IoDone } from "../../storage/device/port.ts";
+import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/ids.ts";
+import { makeTestingFiles, testingBlockSizeBytes, TestingPool } from "../testing_pool.ts";
+import { Random, RandomPolicy } from "../testing_world.ts";
+import { type Command, History, type Lineage, type Submitted, WritableContent } from "./history.ts";
+import { type DeviceName, RecordingDevice, RecordingJournal, RunLog } from "./recording_device.ts";
+import { type FaultPlan, SimulatedDevice, SimulatedJournal, SlowAnswers } from "./simulated_device.ts";
+import { poisoned, stamped } from "./stamps.ts";
+
+/** What the devices hold before the run. */
+export interface Images {
+  readonly metadata: Uint8Array;
+  readonly data: Uint8Array;
+  readonly journal: Uint8Array;
+}
+
+/** The devices of a new pool, full of bytes that nobody may ever see. */
+export function newImages(dataBlocks: number, metadataBlocks: number): Images {
+  const files = makeTestingFiles(dataBlocks, metadataBlocks);
+  const metadata = new Uint8Array(metadataBlocks * metadataBlockSizeBytes);
+  files.metadata.read(metadata, 0, () => {});
+  for (let at = 0; at < metadata.length; at += metadataBlockSizeBytes) {
+    const block = metadata.subarray(at, at + metadataBlockSizeBytes);
+    if (block.every((byte) => byte === 0)) block.fill(0x5a);
+  }
+  const journal = new TextEncoder().encode(files.journal.text);
+  return { metadata, data: poisoned(dataBlocks * testingBlockSizeBytes), journal };
+}
+
+class JournalOfRun extends SimulatedJournal {
+  readonly #recording: RecordingJournal;
+
+  constructor(images: Images, log: RunLog, faults: FaultPlan | undefined) {
+    super(new TextDecoder().decode(images.journal), faults);
+    const port = {
+      append: (line: string, done: IoDone) => super.append(line, done),
+      retract: (done: IoDone) => super.retract(done),
+    };
+    this.#recording = new RecordingJournal(port, log, images.journal.length);
+  }
+
+  override append(line: string, done: IoDone): void {
+    this.#recording.append(line, done);
+  }
+
+  override retract(done: IoDone): void {
+    this.#recording.retract(done);
+  }
+}
+
+interface OpenVolume {
+  readonly address: Address<ThinVolumeMessage>;
+  readonly lineage: Lineage;
+  readonly number: number;
+}
+
+/** See the head of this file. */
+export class RecordedRun {
+  readonly log = new RunLog();
+  readonly images: Images;
+  readonly history: History;
+  readonly pool: TestingPool;
+  readonly random: Random;
+  /** Answers of everything that was asked, by status. */
+  readonly statuses = new Map<string, number>();
+  readonly refusals: string[] = [];
+  unanswered = 0;
+  /** The command in progress. */
+  command: AdminCommand | undefined;
+  #begun: Command | undefined;
+  readonly #journal: JournalOfRun;
+  readonly #volumes = new Map<string, OpenVolume>();
+  readonly #client: Address<RequestDone>;
+  readonly #submitted = new Map<VolumeRequest, Submitted>();
+  readonly #slow = new SlowAnswers();
+  #isDataSlow = false;
+  #sequence = 0;
+  #volumesMade = 0;
+
+  constructor(
+    seed: number,
+    images: Images,
+    options: { readonly faults?: FaultPlan; readonly isOrdered?: boolean } = {},
+  ) {
+    const { faults, isOrdered = false } = options;
+    this.images = images;
+    this.random = new Random(seed);
+    this.history = new History(this.log, testingBlockSizeBytes);
+    this.#journal = new JournalOfRun(images, this.log, faults);
+    const later = this.#journal.pending;
+    const isLate = () => this.random.below(2) === 0;
+    const device = (name: "metadata" | "data") => {
+      const simulated = new SimulatedDevice(images[name].slice(), {
+        name,
+        later,
+        isLate,
+        faults,
+        ...(name === "data" ? { slow: this.#slow } : {}),
+      });
+      return new RecordingDevice(simulated, this.log, name);
+    };
+    this.pool = new TestingPool(
+      { metadata: device("metadata"), data: device("data"), journal: this.#journal },
+      isOrdered ? {} : { policy: new RandomPolicy(seed) },
+    );
+    this.#client = this.pool.kernel.spawn(
+      "clients",
+      65536,
+      () => new Clients((request) => this.#done(request)),
+    );
+  }
+
+  /** Names of volumes that can be written now: those that the command in progress neither makes, renames nor removes. */
+  writable(): string[] {
+    const names: string[] = [];
+    const { before, after } = this.#begun ?? { before: this.history.current, after: this.history.current };
+    for (const [name, content] of after.volumes) {
+      const isSame = before.volumes.get(name)?.sizeBytes === content.sizeBytes || this.#volumes.has(name);
+      if (content instanceof WritableContent && before.volumes.has(name) && isSame) names.push(name);
+    }
+    return names;
+  }
+
+  sizeOf(name: string): number {
+    return present(this.history.current.volumes.get(name), "a volume of the test").sizeBytes;
+  }
+
+  /** Submits a request; nothing runs yet. */
+  submit(
+    name: string,
+    kind: VolumeRequest["kind"],
+    sectorBegin = 0,
+    sectors = 0,
+    more: { readonly fua?: boolean; readonly noHole?: boolean } = {},
+  ): void {
+    const volume = this.#open(name);
+    this.#sequence += 1;
+    const data = kind === "write"
+      ? stamped(volume.number, sectorBegin, sectors, this.#sequence)
+      : new Uint8Array(kind === "read" ? sectors * sectorSizeBytes : 0);
+    const request: VolumeRequest = {
+      kind,
+      offsetBytes: sectorBegin * sectorSizeBytes,
+      lengthBytes: sectors * sectorSizeBytes,
+      data,
+      fua: more.fua ?? false,
+      noHole: more.noHole ?? false,
+      fastZero: false,
+      client: this.#client,
+      status: "ok",
+      holes: new Uint8Array(0),
+    };
+    this.#submitted.set(request, this.history.submit(volume.lineage, request));
+    this.unanswered += 1;
+    this.pool.kernel.tell(volume.address, { type: "submit", request });
+  }
+
+  /** Gives a command; nothing runs yet. One at a time. */
+  admin(command: AdminCommand): void {
+    if (this.command !== undefined) throw new Error("one command at a time");
+    this.command = command;
+    const begun = this.history.begin(command);
+    this.#begun = begun;
+    this.unanswered += 1;
+    this.pool.kernel.start(
+      "administrator",
+      told(this.pool.pool.admin(command), (result) => {
+        this.unanswered -= 1;
+        this.command = undefined;
+        this.#begun = undefined;
+        this.#count(`${command.verb} ${result.kind}`);
+        if (result.kind === "refused") this.refusals.push(result.reason);
+        this.history.end(begun, outcomeOf(result));
+        if (command.verb === "rename") this.#renamed(command.from, command.to);
+        if (command.verb === "rm") { for (const name of command.names) this.#volumes.delete(name); }
+      }),
+    );
+  }
+
+  /** Delivers messages, then gives some of the answers that devices owe, in any order. */
+  step(answers: number): void {
+    this.#runKernel();
+    for (let given = 0; given < answers; given += 1) {
+      const [answer] = this.#journal.pending.splice(this.#choose(), 1);
+      if (answer === undefined) return;
+      answer();
+      this.#runKernel();
+    }
+  }
+
+  /** Where in the list the next answer is. For long whiles the data device is slow: commits then overtake writes. */
+  #choose(): number {
+    const { pending } = this.#journal;
+    if (this.random.below(30) === 0) this.#isDataSlow = !this.#isDataSlow;
+    const any = this.random.below(pending.length);
+    if (!this.#isDataSlow || this.random.below(10) === 0) return any;
+    const quick = pending.flatMap((answer, index) => this.#slow.has(answer) ? [] : [index]);
+    return quick[this.random.below(quick.length)] ?? any;
+  }
+
+  /** Until nothing happens any more. */
+  drain(): void {
+    do this.step(1); while (this.#journal.pending.length > 0);
+  }
+
+  /** The commit timer rings. */
+  tick(): void {
+    this.pool.clock.advance(1000);
+  }
+
+  #runKernel(): void {
+    do this.pool.kernel.run(); while (this.pool.clock.runYields());
+  }
+
+  #open(name: string): OpenVolume {
+    const open = this.#volumes.get(name);
+    if (open !== undefined) return open;
+    const attached = this.pool.attach(name);
+    attached.detach();
+    const content = this.history.current.volumes.get(name);
+    const lineage = content instanceof WritableContent ? content.lineage : { unflushed: [] };
+    this.#volumesMade += 1;
+    const volume = { address: attached.address, lineage, number: this.#volumesMade };
+    this.#volumes.set(name, volume);
+    return volume;
+  }
+
+  #renamed(from: string, to: string): void {
+    for (const [name, volume] of [...this.#volumes]) {
+      if (name !== from && !name.startsWith(`${from}@`)) continue;
+      this.#volumes.delete(name);
+      this.#volumes.set(to + name.slice(from.length), volume);
+    }
+  }
+
+  #done(request: VolumeRequest): void {
+    const submitted = present(this.#submitted.get(request), "a request is answered once");
+    this.#submitted.delete(request);
+    this.unanswered -= 1;
+    this.#count(`${request.kind} ${request.status}`);
+    this.history.answer(submitted, request.status === "ok");
+  }
+
+  #count(what: string): void {
+    this.statuses.set(what, (this.statuses.get(what) ?? 0) + 1);
+  }
+}
+
+/** A refusal that says so has changed nothing. */
+function outcomeOf(result: AdminResult): "done" | "refused" | "unknown" {
+  if (result.kind === "done") return "done";
+  if (result.kind === "refused" && /^The (change is made|volume is smaller)/.test(result.reason)) {
+    return "done";
+  }
+  if (result.kind !== "refused") throw new Error("a command of another kind");
+  return /^(The pool was not changed|Cannot |The pool takes no changes)/.test(result.reason)
+    ? "refused"
+    : "unknown";
+}
+
+class Clients implements Actor<RequestDone> {
+  readonly #done: (request: VolumeRequest) => void;
+
+  constructor(done: (request: VolumeRequest) => void) {
+    this.#done = done;
+  }
+
+  receive(message: RequestDone): void {
+    this.#done(message.request);
+  }
+}
+
+function* told<T>(steps: Steps<T>, tell: (answer: T) => void): Steps<void> {
+  tell(yield* steps);
+}
+
+/** For logs and messages. */
+export function recordCounts(log: RunLog): Record<DeviceName, number> {
+  const counts = { metadata: 0, data: 0, journal: 0 };
+  for (const record of log.records) counts[record.device] += 1;
+  return counts;
+}

@@ -1,0 +1,187 @@
+/**
+ * Devices and a journal in memory that behave as the host's files do: some answers come later, discarded pages are holes,
+ * and a chosen operation fails.
+ */
+import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
+import { sectorSizeBytes } from "../../storage/ids.ts";
+import { MemoryJournal } from "../testing_pool.ts";
+import type { DeviceName } from "./recording_device.ts";
+
+/** Answers that have not been given yet; whoever drives the run gives them in any order. */
+export type Later = (() => void)[];
+
+/** Which answers are writes, zeroes and copies of the data device: a driver may keep them waiting longer than others. */
+export class SlowAnswers {
+  readonly #answers = new WeakSet<() => void>();
+
+  add(answer: () => void): void {
+    this.#answers.add(answer);
+  }
+
+  has(answer: () => void): boolean {
+    return this.#answers.has(answer);
+  }
+}
+
+/** Fails one operation of one device. */
+export class FaultPlan {
+  /** Operations seen on the device. */
+  count = 0;
+
+  /** @param ordinal 0 for the first operation */
+  constructor(readonly device: DeviceName, readonly ordinal: number, readonly result: IoResult) {}
+
+  /** What the operation that is asked now must answer, if it is to fail. */
+  next(device: DeviceName): IoResult | undefined {
+    if (device !== this.device) return undefined;
+    this.count += 1;
+    return this.count - 1 === this.ordinal ? this.result : undefined;
+  }
+
+  get wasMet(): boolean {
+    return this.count > this.ordinal;
+  }
+}
+
+export interface SimulationOptions {
+  readonly name: DeviceName;
+  readonly later: Later;
+  /** Told of answers to what changes the device. */
+  readonly slow?: SlowAnswers;
+  /** Whether an operation that a file answers at once is answered later, as other devices may. */
+  readonly isLate?: () => boolean;
+  readonly faults?: FaultPlan | undefined;
+}
+
+const pageBytes = 4096;
+
+/** See the head of this file. */
+export class SimulatedDevice implements DevicePort {
+  readonly canDiscard = true;
+  readonly bytes: Uint8Array;
+  readonly #options: SimulationOptions;
+  /** By page: 1 where the host stores nothing. */
+  readonly #holes: Uint8Array;
+
+  constructor(bytes: Uint8Array, options: SimulationOptions) {
+    this.bytes = bytes;
+    this.#options = options;
+    this.#holes = new Uint8Array(Math.ceil(bytes.length / pageBytes));
+  }
+
+  get sizeBytes(): number {
+    return this.bytes.length;
+  }
+
+  read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
+    return this.#perform(done, this.#isLate(), () => {
+      buffer.set(this.bytes.subarray(offsetBytes, offsetBytes + buffer.length));
+    });
+  }
+
+  write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
+    const part = Math.floor(buffer.length / sectorSizeBytes / 2) * sectorSizeBytes;
+    return this.#perform(done, this.#isLate(), () => {
+      this.#fill(offsetBytes, buffer.length);
+      this.bytes.set(buffer, offsetBytes);
+    }, () => {
+      // A write that fails may have been done in part.
+      this.bytes.set(buffer.subarray(0, part), offsetBytes);
+    });
+  }
+
+  zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    return this.#perform(done, this.#isLate(), () => {
+      this.#fill(offsetBytes, lengthBytes);
+      this.bytes.fill(0, offsetBytes, offsetBytes + lengthBytes);
+    });
+  }
+
+  copy(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    return this.#perform(done, this.#isLate(), () => {
+      this.#fill(toBytes, lengthBytes);
+      this.bytes.copyWithin(toBytes, fromBytes, fromBytes + lengthBytes);
+    });
+  }
+
+  discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    return this.#perform(done, true, () => {
+      this.bytes.fill(0, offsetBytes, offsetBytes + lengthBytes);
+      const begin = Math.ceil(offsetBytes / pageBytes);
+      this.#holes.fill(1, begin, Math.max(begin, Math.floor((offsetBytes + lengthBytes) / pageBytes)));
+    });
+  }
+
+  isHole(offsetBytes: number, lengthBytes: number): boolean {
+    const end = Math.ceil((offsetBytes + lengthBytes) / pageBytes);
+    for (let page = Math.floor(offsetBytes / pageBytes); page < end; page += 1) {
+      if (this.#holes[page] === 0) return false;
+    }
+    return true;
+  }
+
+  flush(done: IoDone): IoResult | "pending" {
+    return this.#perform(done, true);
+  }
+
+  #isLate(): boolean {
+    return this.#options.isLate?.() ?? false;
+  }
+
+  #fill(offsetBytes: number, lengthBytes: number): void {
+    const end = Math.ceil((offsetBytes + lengthBytes) / pageBytes);
+    this.#holes.fill(0, Math.floor(offsetBytes / pageBytes), end);
+  }
+
+  #perform(done: IoDone, isLate: boolean, effect?: () => void, failing?: () => void): IoResult | "pending" {
+    const failed = this.#options.faults?.next(this.#options.name);
+    if (failed === undefined) effect?.();
+    else failing?.();
+    const result = failed ?? ioOk;
+    if (!isLate) return result;
+    const answer = () => done(result);
+    this.#options.later.push(answer);
+    if (effect !== undefined) this.#options.slow?.add(answer);
+    return "pending";
+  }
+}
+
+/** Keeps the contract of JournalPort as the file does: see actors/edge/catalog_file.ts. */
+export class SimulatedJournal extends MemoryJournal {
+  readonly #faults: FaultPlan | undefined;
+  #lastLineLength = 0;
+  #failure: IoResult | undefined;
+
+  constructor(text: string, faults?: FaultPlan) {
+    super(text);
+    this.#faults = faults;
+  }
+
+  override append(line: string, done: IoDone): void {
+    if (this.#failure !== undefined) return this.#answer(done, this.#failure);
+    const failed = this.#faults?.next("journal");
+    if (failed !== undefined) return this.#answer(done, failed);
+    this.text += line;
+    this.#lastLineLength = line.length;
+    this.#sync(done);
+  }
+
+  override retract(done: IoDone): void {
+    if (this.#failure !== undefined) return this.#answer(done, this.#failure);
+    if (this.#lastLineLength === 0) throw new Error("there is no line to take back");
+    this.#failure = this.#faults?.next("journal");
+    if (this.#failure !== undefined) return this.#answer(done, this.#failure);
+    this.text = this.text.slice(0, this.text.length - this.#lastLineLength);
+    this.#lastLineLength = 0;
+    this.#sync(done);
+  }
+
+  #sync(done: IoDone): void {
+    this.#failure = this.#faults?.next("journal");
+    this.#answer(done, this.#failure ?? ioOk);
+  }
+
+  #answer(done: IoDone, result: IoResult): void {
+    this.pending.push(() => done(result));
+  }
+}
