@@ -169,7 +169,11 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   #submit(request: VolumeRequest): void {
     assert(this.#closing === undefined, "submitted to a closing volume");
     const refusal = request.kind === "read" ? this.#refuseReads : this.#refuseWrites;
-    if (refusal !== undefined) return this.#finish(request, refusal);
+    if (refusal !== undefined) {
+      // A pool opened read-only has taken no write that a flush could lose, and the export offers flushes.
+      const isDone = refusal === "readOnly" && request.kind === "flush";
+      return this.#finish(request, isDone ? "ok" : refusal);
+    }
     // The size may have changed since the client checked.
     const end = request.offsetBytes + request.lengthBytes;
     if (end > this.#sizeBytes) return this.#finish(request, "outOfRange");
