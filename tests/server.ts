@@ -105,8 +105,11 @@ export class PoolOnDisk implements AsyncDisposable {
   }
 
   /** Serves the pool on a Unix socket of the test's own and returns when it listens. */
-  async serve(args: readonly string[] = [], options: CliOptions = {}): Promise<ServerProcess> {
-    const socket = this.path("nbd.sock");
+  async serve(
+    args: readonly string[] = [],
+    options: CliOptions = {},
+    socket = this.path("nbd.sock"),
+  ): Promise<ServerProcess> {
     const server = await ServerProcess.start(
       ["--pool", this.directory, "serve", "--listen", `unix:${socket}`, ...args],
       socket,

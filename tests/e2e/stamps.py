@@ -1,5 +1,7 @@
 """Small contents that tell volumes apart, and simple requests on ranges."""
 
+import nbd
+
 from agent import connect
 
 LENGTH = 64
@@ -54,4 +56,34 @@ def nonzero_bytes(socket, name, offset, length):
     return count
 
 
-commands = {"stamp": stamp, "stamps": stamps, "fill": fill, "trim": trim, "nonzero_bytes": nonzero_bytes}
+def try_to_change(socket, name):
+    """Tries what a read-only export has to refuse: for each request the name of its error, or nothing."""
+    handle = connect(socket, name)
+    # The client is to send what it knows to be refused.
+    handle.set_strict_mode(0)
+    attempts = {
+        "write": lambda: handle.pwrite(b"x" * 512, 0),
+        "trim": lambda: handle.trim(65536, 0),
+        "zero": lambda: handle.zero(65536, 0),
+        "cache": lambda: handle.cache(65536, 0),
+        "flush": handle.flush,
+    }
+    errors = {}
+    for kind, attempt in attempts.items():
+        try:
+            attempt()
+            errors[kind] = ""
+        except nbd.Error as error:
+            errors[kind] = error.errno
+    handle.shutdown()
+    return errors
+
+
+commands = {
+    "stamp": stamp,
+    "stamps": stamps,
+    "fill": fill,
+    "trim": trim,
+    "nonzero_bytes": nonzero_bytes,
+    "try_to_change": try_to_change,
+}
