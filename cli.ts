@@ -348,7 +348,9 @@ function show({ verb, flags }: Invocation, result: AdminResult): number {
       print(
         result.problems.length === 0
           ? "The metadata is sound."
-          : `${verb} found ${result.problems.length} problems.`,
+          : `${verb} found ${
+            result.problems.length === 1 ? "1 problem" : `${result.problems.length} problems`
+          }.`,
       );
       return result.problems.length === 0 ? 0 : 1;
     case "refused":

@@ -27,7 +27,7 @@ command -v apt-get >/dev/null 2>&1 && command -v dpkg >/dev/null 2>&1 ||
 mkdir -p "$(dirname "$dir")"
 work=$(mktemp -d "$(dirname "$dir")/.thin-tools-1x.XXXXXX")
 trap 'rm -rf "$work"' EXIT INT TERM
-mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/apt/parts" "$work/debs" "$work/root"
+mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/apt/parts" "$work/debs" "$work/tree"
 
 # The archive is the one the system itself uses for Debian's main component.
 archive=$(apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)' 'Created-By: Packages' |
@@ -40,8 +40,8 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 if [ ! -e "/usr/share/keyrings/debian-archive-$suite-automatic.gpg" ]; then
   (cd "$work/debs" && apt-get download -qq debian-archive-keyring) ||
     fail "the keys of $suite are neither installed nor in the package debian-archive-keyring; run apt-get update first"
-  dpkg -x "$work"/debs/debian-archive-keyring_*.deb "$work/root"
-  keyring=$work/root/usr/share/keyrings/debian-archive-keyring.gpg
+  dpkg -x "$work"/debs/debian-archive-keyring_*.deb "$work/tree"
+  keyring=$work/tree/usr/share/keyrings/debian-archive-keyring.gpg
 fi
 
 echo "deb [signed-by=$keyring] $archive $suite main" >"$work/apt/sources.list"
@@ -56,13 +56,13 @@ private_apt() {
 private_apt update || fail "could not read the index of $suite from the system's Debian archive"
 (cd "$work/debs" && private_apt download thin-provisioning-tools libc6 libgcc-s1 libudev1 libcap2) ||
   fail "could not download the packages of $suite"
-for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work/root"; done
+for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work/tree"; done
 
 # The tools run on their own loader and libraries, never mixed with the system's.
-tools=$(find "$work/root" -name pdata_tools -type f | head -n 1)
+tools=$(find "$work/tree" -name pdata_tools -type f | head -n 1)
 [ -n "$tools" ] || fail "the package thin-provisioning-tools of $suite holds no pdata_tools"
-loader=$(find "$work/root" -name 'ld-linux*.so.*' | head -n 1)
-libraries=$(dirname "$(find "$work/root" -name 'libc.so.6' | head -n 1)")
+loader=$(find "$work/tree" -name 'ld-linux*.so.*' | head -n 1)
+libraries=$(dirname "$(find "$work/tree" -name 'libc.so.6' | head -n 1)")
 mkdir "$work/bin"
 for tool in thin_check thin_delta thin_dump thin_ls thin_metadata_pack thin_metadata_size thin_metadata_unpack \
   thin_repair thin_restore thin_rmap; do
