@@ -26,6 +26,21 @@ export type AdminCommand =
   /** The text goes to `out`, piece by piece; without it there is only the result. */
   | { readonly verb: "dump"; readonly out?: Address<TextOutMessage> };
 
+/** Whether a command changes nothing. Such a one need not wait for those that do, nor they for it. */
+export function isLook(command: AdminCommand): boolean {
+  switch (command.verb) {
+    case "list":
+    case "status":
+    case "check":
+    case "dump":
+      return true;
+    case "rm":
+      return command.dryRun;
+    default:
+      return false;
+  }
+}
+
 /** One entry of `list --json`. */
 export interface VolumeListing {
   readonly name: string;

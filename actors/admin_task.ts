@@ -1,5 +1,5 @@
 /**
- * Admin commands as message sequences, one at a time.
+ * Admin commands as message sequences, those that change something one at a time.
  *
  * A change of the pool goes: line in the catalogue's journal, durable -> devices and transaction id changed in one
  * turn -> commit. If we stop before the commit is durable, the superblock's id says that the line does not hold, and
@@ -13,7 +13,7 @@ import { adoptedSizeBytes } from "./admin_plan.ts";
 import { checkPool, dumpPool, freedBy, listVolumes, poolStatus } from "./admin_reports.ts";
 import { join, type Steps } from "./kernel/task.ts";
 import type { MetadataFailure } from "./metadata_messages.ts";
-import type { AdminPlan, Deletion, FoundDevice, PlanStep, Reconcile, Trim } from "./pool_messages.ts";
+import type { Admin, AdminPlan, Deletion, FoundDevice, PlanStep, Reconcile, Trim } from "./pool_messages.ts";
 import { removeMappings } from "./remap.ts";
 import { zeroTail } from "./zero_tail.ts";
 
@@ -27,6 +27,12 @@ function refused(reason: string): AdminResult {
 export function* adminTask(peers: AdminPeers, command: AdminCommand): Steps<void> {
   const result = yield* perform(peers, command);
   peers.kernel.tell(peers.pool.address, { type: "adminEnded", result });
+}
+
+/** Carries out a command that only looks, and tells the pool. */
+export function* lookTask(peers: AdminPeers, look: Admin): Steps<void> {
+  const result = yield* perform(peers, look.command);
+  peers.kernel.tell(peers.pool.address, { type: "lookEnded", look, result });
 }
 
 function* perform(peers: AdminPeers, command: AdminCommand): Steps<AdminResult> {

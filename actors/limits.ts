@@ -55,8 +55,12 @@ export const missesBeforeAlone = 64;
 
 /** Volumes and snapshots in a pool. */
 export const volumesMax = 2 ** 16;
-/** Admin commands that wait for their turn. */
+/** Admin commands that wait for their turn: so many that change something, and so many that only look. */
 export const adminQueueMax = 1024;
+/** Admin commands that look at once, each with a view of a commit and a walk's memory. */
+export const looksMax = 4;
+/** Milliseconds after which a reader who takes nothing more of a dump is given up: the commit it shows holds space. */
+export const stalledDumpMs = 10 * 60_000;
 
 /** Milliseconds from connect to transmission, as in qemu (nbd.md 4.2). */
 export const handshakeMs = 10_000;

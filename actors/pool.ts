@@ -1,8 +1,8 @@
 /**
  * Pool: what holds the rest together.
  *
- * Owns: the mode, the catalogue of volumes, the registry of open volumes and who is attached to them, the queue of
- * admin commands (one at a time), the commit timer.
+ * Owns: the mode, the catalogue of volumes, the registry of open volumes and who is attached to them, the queues of
+ * admin commands (one at a time that changes something, and a few that look beside it), the commit timer.
  *
  * A volume is opened when somebody attaches to it, or when it must be quiet for a change, and stays open until it is
  * removed. A volume that is about to be removed takes no new clients.
@@ -13,15 +13,15 @@
 import { assert, present, unreachable } from "../storage/assert.ts";
 import type { Catalogue, VolumeRecord } from "../storage/catalog.ts";
 import { transactionIdMax } from "../storage/catalog_journal.ts";
-import type { AdminResult } from "./admin_command.ts";
+import { type AdminResult, isLook } from "./admin_command.ts";
 import { planStep } from "./admin_plan.ts";
 import type { AdminPeers } from "./admin_peers.ts";
-import { adminTask, startTask, stopTask } from "./admin_task.ts";
+import { adminTask, lookTask, startTask, stopTask } from "./admin_task.ts";
 import type { BioStatus } from "./bio.ts";
 import type { Actor, Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { join, type Steps } from "./kernel/task.ts";
-import { adminQueueMax, commitPeriodMs, mailboxMax } from "./limits.ts";
+import { adminQueueMax, commitPeriodMs, looksMax, mailboxMax } from "./limits.ts";
 import type { MetadataTrouble } from "./metadata_messages.ts";
 import type {
   Admin,
@@ -31,6 +31,7 @@ import type {
   Detach,
   Evict,
   ExportInfo,
+  LookEnded,
   MakePlan,
   PlanRefused,
   PoolMessage,
@@ -71,6 +72,9 @@ export class Pool implements Actor<PoolMessage> {
   #eviction: Evict | undefined;
   #commands: Command[] = [];
   #commandRunning = false;
+  /** Commands that only look: a reader who takes his time with a dump may not hold up a snapshot. */
+  #looks: Admin[] = [];
+  #looksRunning = 0;
   /** Uids of the volumes that the staged change keeps quiet. */
   #quiet: readonly string[] = [];
   #mode: PoolMode;
@@ -113,6 +117,8 @@ export class Pool implements Actor<PoolMessage> {
         return this.#kernel.reply(message, this.#registry());
       case "adminEnded":
         return this.#commandEnded(message.result);
+      case "lookEnded":
+        return this.#lookEnded(message);
       case "tick":
         return this.#tick();
       case "metadataTrouble":
@@ -215,19 +221,43 @@ export class Pool implements Actor<PoolMessage> {
 
   #command(command: Command): void {
     if (command.type === "stopPool") this.#stopping = true;
-    if (this.#commands.length === adminQueueMax) {
+    const look = command.type === "admin" && isLook(command.command) ? command : undefined;
+    const waiting = look === undefined ? this.#commands.length : this.#looks.length;
+    if (waiting === adminQueueMax) {
       return this.#kernel.reply(command, {
         kind: "refused",
         reason: "Too many commands wait already. Try again.",
       });
     }
+    if (look !== undefined) {
+      this.#looks.push(look);
+      return this.#startLooks();
+    }
     this.#commands.push(command);
+    if (!this.#commandRunning) this.#startCommand();
+  }
+
+  #startLooks(): void {
+    while (this.#looksRunning < looksMax) {
+      const look = this.#looks.shift();
+      if (look === undefined) return;
+      this.#looksRunning += 1;
+      this.#kernel.start(`admin ${look.command.verb}`, lookTask(this.#peers, look));
+    }
+  }
+
+  #lookEnded({ look, result }: LookEnded): void {
+    this.#looksRunning -= 1;
+    this.#kernel.reply(look, result);
+    this.#startLooks();
     if (!this.#commandRunning) this.#startCommand();
   }
 
   #startCommand(): void {
     const command = this.#commands[0];
     if (command === undefined) return;
+    // The stop comes last, and lets those who look finish.
+    if (command.type === "stopPool" && this.#looksRunning > 0) return;
     this.#commandRunning = true;
     switch (command.type) {
       case "admin":

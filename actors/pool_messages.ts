@@ -70,7 +70,7 @@ export type PoolNotice =
   /** The volume is going away: finish what is in flight, detach, and close. */
   | { readonly type: "exportGone"; readonly uid: string };
 
-/** Do an administrator's command; one at a time, in order. */
+/** Do an administrator's command. Those that change something go one at a time, in order. */
 export interface Admin extends Request<AdminResult> {
   readonly type: "admin";
   readonly command: AdminCommand;
@@ -185,6 +185,13 @@ export interface AdminEnded extends Message {
   readonly result: AdminResult;
 }
 
+/** From the task of a command that only looks: it is done. */
+export interface LookEnded extends Message {
+  readonly type: "lookEnded";
+  readonly look: Admin;
+  readonly result: AdminResult;
+}
+
 /** Metadata is loaded: begin to work. Answered when interrupted changes have been settled. */
 export interface StartPool extends Request<AdminResult> {
   readonly type: "startPool";
@@ -212,6 +219,7 @@ export type PoolMessage =
   | Evict
   | AskRegistry
   | AdminEnded
+  | LookEnded
   | StartPool
   | StopPool
   | PoolTick

@@ -11,7 +11,7 @@
  */
 import http from "node:http";
 import { UserError } from "../../storage/errors.ts";
-import { drainMs } from "../limits.ts";
+import { drainMs, stalledDumpMs } from "../limits.ts";
 import type { TextTaken } from "../text_out.ts";
 import type { DumpWriter } from "./pool_offline.ts";
 import { type AdminCommand, type AdminResult, commandOfJson } from "../admin_command.ts";
@@ -33,17 +33,19 @@ const bodyBytesMax = 1 << 20;
 
 /** Serves the control API at a socket path, which nobody must be using. */
 export function serveControl(path: string, handler: CommandHandler): ControlServer {
-  const hangUp = new AbortController();
+  const dumps = new Set<DumpReader>();
   const server = Deno.serve(
-    { path, signal: hangUp.signal, onListen: () => Deno.chmodSync(path, 0o600) },
-    (request) => respond(request, handler),
+    { path, onListen: () => Deno.chmodSync(path, 0o600) },
+    (request) => respond(request, handler, dumps),
   );
   return {
     close: async () => {
       // A client that does not take its answer, or never ends its request, may not keep the server from stopping.
-      const deadline = setTimeout(() => hangUp.abort(), drainMs);
-      await server.shutdown();
-      clearTimeout(deadline);
+      const deadline = Promise.withResolvers<void>();
+      const timer = setTimeout(() => deadline.resolve(), drainMs);
+      await Promise.race([server.shutdown(), deadline.promise]);
+      clearTimeout(timer);
+      for (const reader of dumps) reader.answer("gone");
       removeIfThere(path);
     },
   };
@@ -58,7 +60,11 @@ function removeIfThere(path: string): void {
   }
 }
 
-async function respond(request: Request, handler: CommandHandler): Promise<Response> {
+async function respond(
+  request: Request,
+  handler: CommandHandler,
+  dumps: Set<DumpReader>,
+): Promise<Response> {
   try {
     const { pathname } = new URL(request.url);
     if (request.method === "GET" && pathname === "/v1/volumes") {
@@ -76,7 +82,7 @@ async function respond(request: Request, handler: CommandHandler): Promise<Respo
       return problem(405, "Commands are POSTed. Others are GET /v1/volumes and GET /v1/status.");
     }
     const command = commandOfJson(await bodyOf(request));
-    if (command.verb === "dump") return dumpResponse(handler);
+    if (command.verb === "dump") return dumpResponse(handler, dumps);
     const result = await handler.command(command);
     return responseOf(result, result);
   } catch (error) {
@@ -86,42 +92,75 @@ async function respond(request: Request, handler: CommandHandler): Promise<Respo
 }
 
 async function bodyOf(request: Request): Promise<unknown> {
-  const decoder = new TextDecoder();
-  let text = "";
-  let lengthBytes = 0;
-  for await (const piece of request.body ?? []) {
-    lengthBytes += piece.length;
-    if (lengthBytes > bodyBytesMax) {
-      throw new UserError(`The request has more than ${bodyBytesMax} bytes. Send several commands.`);
-    }
-    text += decoder.decode(piece, { stream: true });
-  }
+  const text = await textOf(request);
   try {
-    return JSON.parse(text + decoder.decode());
+    return JSON.parse(text);
   } catch {
     // Bad input of a client, answered as such.
     throw new UserError("The request is not JSON. Send one command as a JSON object.");
   }
 }
 
+async function textOf(request: Request): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  let lengthBytes = 0;
+  try {
+    for await (const piece of request.body ?? []) {
+      lengthBytes += piece.length;
+      if (lengthBytes > bodyBytesMax) break;
+      text += decoder.decode(piece, { stream: true });
+    }
+  } catch {
+    // The client is gone, or we are stopping; nobody will read the answer.
+    throw new UserError("The request broke off. Send it again.");
+  }
+  if (lengthBytes > bodyBytesMax) {
+    throw new UserError(`The request has more than ${bodyBytesMax} bytes. Send several commands.`);
+  }
+  return text + decoder.decode();
+}
+
+/** Who takes a dump, a piece at a time, and may stop doing so. */
+class DumpReader {
+  #resolve: (taken: TextTaken) => void = () => {};
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #gone = false;
+
+  /** Resolves when the piece that was just sent is taken. */
+  taken(): Promise<TextTaken> {
+    if (this.#gone) return Promise.resolve("gone");
+    this.#timer = setTimeout(() => this.answer("gone"), stalledDumpMs);
+    return new Promise((resolve) => this.#resolve = resolve);
+  }
+
+  /** The reader wants the next piece, or has gone for good. */
+  answer(taken: TextTaken): void {
+    clearTimeout(this.#timer);
+    if (taken === "gone") this.#gone = true;
+    this.#resolve(taken);
+  }
+}
+
 /** The pieces as the reader takes them: each is written when the one before has been read. */
-function dumpResponse(handler: CommandHandler): Response {
-  let goOn: (taken: TextTaken) => void = () => {};
+function dumpResponse(handler: CommandHandler, dumps: Set<DumpReader>): Response {
+  const reader = new DumpReader();
+  dumps.add(reader);
   const encoder = new TextEncoder();
   const lines = new ReadableStream<Uint8Array>({
     start: (controller) => {
       const send = (line: unknown) => controller.enqueue(encoder.encode(`${JSON.stringify(line)}\n`));
       const write = (text: string): Promise<TextTaken> => {
         send({ text });
-        return new Promise((resolve) => goOn = resolve);
+        return reader.taken();
       };
       handler.dump(write).then((result) => {
         send(result);
         controller.close();
-      }).catch((error) => controller.error(error));
+      }).catch((error) => controller.error(error)).finally(() => dumps.delete(reader));
     },
-    pull: () => goOn("taken"),
-    cancel: () => goOn("gone"),
+    pull: () => reader.answer("taken"),
+    cancel: () => reader.answer("gone"),
   });
   return new Response(lines, { headers: { "content-type": "application/x-ndjson" } });
 }

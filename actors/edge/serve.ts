@@ -83,7 +83,8 @@ function openControl(process: PoolProcess) {
   const path = shortSocketPath(process.files.paths.controlSocket);
   if (path === undefined) {
     process.log(
-      `No control socket: the path ${process.files.paths.controlSocket} is too long. Other commands can not reach this server.`,
+      `No control socket, so other commands can not reach this server: the path ${process.files.paths.controlSocket} has ` +
+        `more than ${socketPathBytesMax} bytes. Start the server from a directory nearer to the pool.`,
     );
     return undefined;
   }
