@@ -256,8 +256,8 @@ export class RecordedRun {
   }
 }
 
-/** A refusal that says so has changed nothing. */
-function outcomeOf(result: AdminResult): "done" | "refused" | "unknown" {
+/** What a command has done: a refusal that says so has changed nothing. */
+export function outcomeOf(result: AdminResult): "done" | "refused" | "unknown" {
   if (result.kind === "done") return "done";
   if (result.kind === "refused" && /^The (change is made|volume is smaller)/.test(result.reason)) {
     return "done";

@@ -1,0 +1,109 @@
+/** What a crash left, as the files of a pool directory, opened by the program's own way. */
+import { PoolProcess } from "../../actors/edge/pool_process.ts";
+import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
+import type { Actor, Address } from "../../actors/kernel/address.ts";
+import type { PoolNotice } from "../../actors/pool_messages.ts";
+import type { History } from "./history.ts";
+import type { Images } from "./recorded_run.ts";
+import { type FoundVolume, problemOfFound, problemOfMetadata } from "./recovery.ts";
+
+/** What is wrong with what a crash left that came right before `instant`, or undefined. Overwrites the directory's files. */
+export async function problemOfDirectory(
+  directory: string,
+  images: Images,
+  history: History,
+  instant: number,
+): Promise<string | undefined> {
+  await Deno.writeFile(`${directory}/metadata.img`, images.metadata);
+  await Deno.writeFile(`${directory}/data.img`, images.data);
+  await Deno.writeFile(`${directory}/catalog.json`, images.journal);
+  const process = await PoolProcess.open(directory);
+  let found: FoundVolume[];
+  try {
+    found = await readProcess(process);
+  } finally {
+    await process.close();
+  }
+  return problemOfMetadata(await Deno.readFile(`${directory}/metadata.img`)) ??
+    problemOfFound(found, history, instant);
+}
+
+async function readProcess(process: PoolProcess): Promise<FoundVolume[]> {
+  const listed = await process.command({ verb: "list" });
+  if (listed.kind !== "volumes") throw new Error(`list answered ${listed.kind}`);
+  const found: FoundVolume[] = [];
+  for (const { name, size_bytes: sizeBytes, read_only: readOnly } of listed.volumes) {
+    const data = await readWhole(process, name, sizeBytes);
+    found.push({ name, sizeBytes, readOnly, words: new Uint32Array(data.buffer) });
+  }
+  return found;
+}
+
+function readWhole(process: PoolProcess, name: string, sizeBytes: number): Promise<Uint8Array> {
+  const { kernel, pool } = process;
+  return new Promise((resolve, reject) => {
+    const client = kernel.spawn<RequestDone | PoolNotice>(
+      `reader of ${name}`,
+      16,
+      (self) => new Reader(process, self, sizeBytes, resolve, reject),
+    );
+    kernel.post(pool.address, { type: "attach", name, client });
+  });
+}
+
+/** Attaches, reads everything, detaches. */
+class Reader implements Actor<RequestDone | PoolNotice> {
+  readonly #process: PoolProcess;
+  readonly #self: Address<RequestDone | PoolNotice>;
+  readonly #sizeBytes: number;
+  readonly #resolve: (data: Uint8Array) => void;
+  readonly #reject: (error: Error) => void;
+  #uid = "";
+
+  constructor(
+    process: PoolProcess,
+    self: Address<RequestDone | PoolNotice>,
+    sizeBytes: number,
+    resolve: (data: Uint8Array) => void,
+    reject: (error: Error) => void,
+  ) {
+    this.#process = process;
+    this.#self = self;
+    this.#sizeBytes = sizeBytes;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  receive(message: RequestDone | PoolNotice): void {
+    const { kernel, pool } = this.#process;
+    switch (message.type) {
+      case "attached":
+        this.#uid = message.info.uid;
+        kernel.tell(message.volume, { type: "submit", request: this.#request() });
+        return;
+      case "requestDone":
+        kernel.tell(pool.address, { type: "detach", uid: this.#uid, client: this.#self });
+        if (message.request.status === "ok") return this.#resolve(message.request.data);
+        return this.#reject(new Error(`reading failed: ${message.request.status}`));
+      case "detached":
+        return;
+      default:
+        return this.#reject(new Error(`the pool said ${message.type}`));
+    }
+  }
+
+  #request(): VolumeRequest {
+    return {
+      kind: "read",
+      offsetBytes: 0,
+      lengthBytes: this.#sizeBytes,
+      data: new Uint8Array(this.#sizeBytes),
+      fua: false,
+      noHole: false,
+      fastZero: false,
+      client: this.#self,
+      status: "ok",
+      holes: new Uint8Array(0),
+    };
+  }
+}

@@ -1,0 +1,182 @@
+/**
+ * A pool in real files, served over a Unix socket to real clients, all of its devices and its journal recorded: put
+ * together as the product does it (actors/edge/pool_process.ts), with recorders between the actors and the files.
+ */
+import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
+import { assemblePool } from "../../actors/assemble.ts";
+import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
+import { DenoClock } from "../../actors/edge/deno_clock.ts";
+import { openLibc } from "../../actors/edge/libc.ts";
+import { answerOf } from "../../actors/edge/outside.ts";
+import { PoolFiles } from "../../actors/edge/pool_files.ts";
+import { makePool, openOn } from "../../actors/edge/pool_process.ts";
+import { ListeningSocket } from "../../actors/edge/sockets.ts";
+import type { Message } from "../../actors/kernel/address.ts";
+import { Kernel } from "../../actors/kernel/kernel.ts";
+import { mailboxMax } from "../../actors/limits.ts";
+import { NbdListener, NbdListenerStub } from "../../actors/nbd_listener.ts";
+import type { PoolNotice, PoolStub } from "../../actors/pool_messages.ts";
+import type { Submit } from "../../actors/thin_volume.ts";
+import { present } from "../../storage/assert.ts";
+import { metadataBlockSizeBytes } from "../../storage/ids.ts";
+import { History, type Lineage, type Submitted, WritableContent } from "./history.ts";
+import { type Images, outcomeOf } from "./recorded_run.ts";
+import { RecordingDevice, RecordingJournal, RunLog } from "./recording_device.ts";
+import { poisoned } from "./stamps.ts";
+
+const blockSizeBytes = 65536;
+
+/** Where a pool of the test is, and its sizes. */
+export interface ServedPool {
+  readonly directory: string;
+  readonly socketPath: string;
+  readonly dataBytes: number;
+  readonly metadataBytes: number;
+}
+
+/** See the head of this file. */
+export class RecordedServer {
+  readonly log: RunLog;
+  readonly history: History;
+  readonly images: Images;
+  readonly #kernel: Kernel;
+  readonly #pool: PoolStub;
+  readonly #stop: () => Promise<void>;
+  /** By the address of the volume's actor. */
+  readonly #lineages = new Map<unknown, Lineage>();
+  readonly #submitted = new Map<VolumeRequest, Submitted>();
+  /** Requests seen, by kind. */
+  readonly requests = new Map<string, number>();
+
+  private constructor(parts: {
+    readonly log: RunLog;
+    readonly images: Images;
+    readonly kernel: Kernel;
+    readonly pool: PoolStub;
+    readonly stop: () => Promise<void>;
+  }) {
+    this.log = parts.log;
+    this.images = parts.images;
+    this.history = new History(parts.log, blockSizeBytes);
+    this.#kernel = parts.kernel;
+    this.#pool = parts.pool;
+    this.#stop = parts.stop;
+    this.#observe();
+  }
+
+  /** Makes the pool, its data full of bytes that nobody may see, and serves it. */
+  static async start(place: ServedPool): Promise<RecordedServer> {
+    const { directory } = place;
+    await makePool({
+      directory,
+      blockSizeBytes,
+      dataSizeBytes: place.dataBytes,
+      metadataSizeBytes: place.metadataBytes,
+    });
+    await Deno.writeFile(`${directory}/data.img`, poisoned(place.dataBytes), { create: false });
+    const files = PoolFiles.open(directory, { libc: openLibc() });
+    const metadata = await Deno.readFile(`${directory}/metadata.img`);
+    const engine = openOn(metadata.slice(0, metadataBlockSizeBytes), files.metadata, false);
+    const { catalogue } = files.settle(engine.transactionId);
+    const images: Images = {
+      metadata,
+      data: await Deno.readFile(`${directory}/data.img`),
+      journal: await Deno.readFile(`${directory}/catalog.json`),
+    };
+    const log = new RunLog();
+    const clock = new DenoClock();
+    const kernel = new Kernel({ clock });
+    let uids = 0;
+    const pool = assemblePool(kernel, {
+      catalogue,
+      readOnly: false,
+      newUid: () => `uid${++uids}`,
+      log: () => {},
+      journal: new RecordingJournal(
+        present(files.catalogueFile, "it is writable"),
+        log,
+        images.journal.length,
+      ),
+      data: new RecordingDevice(files.data, log, "data"),
+      metadata: new RecordingDevice(files.metadata, log, "metadata"),
+      engine,
+    });
+    const started = await answerOf(kernel, "start", pool.start());
+    if (started.kind !== "done") throw new Error("the pool does not start");
+    const stopListening = await listen(kernel, pool, place.socketPath);
+    const stop = async () => {
+      await stopListening();
+      const stopped = await answerOf(kernel, "stop", pool.stop());
+      kernel.stop();
+      clock.close();
+      files.close();
+      if (stopped.kind !== "done") throw new Error("the last commit failed");
+    };
+    return new RecordedServer({ log, images, kernel, pool, stop });
+  }
+
+  /** Gives a command, as the control socket does. Throws what the pool refuses. */
+  async admin(command: AdminCommand): Promise<void> {
+    const begun = this.history.begin(command);
+    const result: AdminResult = await answerOf(this.#kernel, command.verb, this.#pool.admin(command));
+    this.history.end(begun, outcomeOf(result));
+    if (result.kind === "refused") throw new Error(result.reason);
+  }
+
+  /** Waits until so many requests have come, or clients are there no more. */
+  async requestsSeen(count: number, isLoaded: () => boolean): Promise<void> {
+    const seen = () => [...this.requests.values()].reduce((sum, of) => sum + of, 0);
+    while (seen() < count && isLoaded()) await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+
+  /** Clients have left; commits and closes. */
+  async stop(): Promise<void> {
+    await this.#stop();
+  }
+
+  /** Sees every request that clients submit, and every answer, as messages of the kernel. */
+  #observe(): void {
+    const kernel = this.#kernel;
+    const tell = kernel.tell.bind(kernel);
+    kernel.tell = (to, message) => {
+      this.#see(to, message);
+      tell(to, message);
+    };
+  }
+
+  #see(to: unknown, message: Message): void {
+    switch (message.type) {
+      case "attached": {
+        const { info, volume } = message as PoolNotice & { readonly type: "attached" };
+        const content = this.history.current.volumes.get(info.name);
+        if (content instanceof WritableContent) this.#lineages.set(volume, content.lineage);
+        return;
+      }
+      case "submit": {
+        const { request } = message as Submit;
+        const lineage = this.#lineages.get(to);
+        this.requests.set(request.kind, (this.requests.get(request.kind) ?? 0) + 1);
+        if (lineage !== undefined) this.#submitted.set(request, this.history.submit(lineage, request));
+        return;
+      }
+      case "requestDone": {
+        const { request } = message as RequestDone;
+        const submitted = this.#submitted.get(request);
+        this.#submitted.delete(request);
+        if (submitted !== undefined) this.history.answer(submitted, request.status === "ok");
+        return;
+      }
+    }
+  }
+}
+
+/** Listens; the answer stops it. */
+async function listen(kernel: Kernel, pool: PoolStub, path: string): Promise<() => Promise<void>> {
+  const socket = await ListeningSocket.open({ transport: "unix", path });
+  const peers = { pool: pool.address, accepts: [socket], log: () => {} };
+  const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
+  socket.start(kernel, address);
+  return async () => {
+    await answerOf(kernel, "stop listening", new NbdListenerStub(address).stop());
+  };
+}
