@@ -23,6 +23,7 @@
  */
 import type { AdminCommand, AdminResult, PoolStatus, VolumeListing } from "./actors/admin_command.ts";
 import { askControl } from "./actors/edge/control.ts";
+import { mayAskControl } from "./actors/edge/control_permission.ts";
 import { isPool, poolPaths } from "./actors/edge/pool_files.ts";
 import {
   checkOffline,
@@ -205,7 +206,8 @@ export async function runCommand(
   write: DumpWriter,
 ): Promise<AdminResult> {
   const socket = shortSocketPath(poolPaths(directory).controlSocket);
-  const answered = socket === undefined ? undefined : await askControl(socket, command, write);
+  const isAsked = socket !== undefined && mayAskControl(socket);
+  const answered = isAsked ? await askControl(socket, command, write) : undefined;
   if (answered !== undefined) return answered;
   if (command.verb === "check") return await checkOffline(directory);
   if (command.verb === "dump") return await dumpOffline(directory, write);
