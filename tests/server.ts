@@ -104,17 +104,18 @@ export class PoolOnDisk implements AsyncDisposable {
     return (await this.status()).data_used_bytes;
   }
 
-  /** Serves the pool on a Unix socket of the test's own and returns when it listens. */
-  async serve(
+  /** Serves the pool on a Unix socket, by default one of the test's own, and returns when it listens. */
+  serve(
     args: readonly string[] = [],
     options: CliOptions = {},
     socket = this.path("nbd.sock"),
   ): Promise<ServerProcess> {
-    const server = await ServerProcess.start(
-      ["--pool", this.directory, "serve", "--listen", `unix:${socket}`, ...args],
-      socket,
-      options,
-    );
+    return this.serveAt(["--listen", `unix:${socket}`, ...args], options, socket);
+  }
+
+  /** Serves the pool where the arguments say, which name at least one address. */
+  async serveAt(args: readonly string[], options: CliOptions = {}, socket = ""): Promise<ServerProcess> {
+    const server = await ServerProcess.start(["--pool", this.directory, "serve", ...args], socket, options);
     this.#servers.add(server);
     return server;
   }
@@ -151,7 +152,7 @@ function firstDifference(ours: string, theirs: string): string {
 
 /** A running `serve`. */
 export class ServerProcess {
-  /** The Unix socket that it serves. */
+  /** The Unix socket that it serves; empty if there is none. */
   readonly socket: string;
   readonly #child: Deno.ChildProcess;
   readonly #stdout: Lines;
@@ -165,10 +166,13 @@ export class ServerProcess {
     this.#stderr = new Lines(child.stderr);
   }
 
-  /** Starts `cli.ts` with these arguments and returns when it has printed a `listening` line. */
+  /** Starts `cli.ts` with these arguments and returns when it has printed a `listening` line for each address. */
   static async start(args: readonly string[], socket: string, options: CliOptions): Promise<ServerProcess> {
     const server = new ServerProcess(cliCommand(args, options).spawn(), socket);
-    const listens = await server.#stdout.met((text) => /^listening .*\n/m.test(text));
+    const addresses = args.filter((arg) => arg === "--listen").length;
+    const listens = await server.#stdout.met((text) =>
+      (text.match(/^listening .*\n/gm) ?? []).length === addresses
+    );
     if (!listens) {
       const status = await server.#wait();
       throw new Error(`The server ended with status ${status.code} before it listened: ${server.stderr}`);
