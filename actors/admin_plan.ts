@@ -196,6 +196,12 @@ function planRollback(context: PlanContext, snapshot: string): PlanDraft | PlanR
       `Cannot roll back to "${snapshot}": the volume "${volumeName}" is gone. Clone the snapshot instead.`,
     );
   }
+  if (origin.owner !== volume.uid) {
+    return refused(
+      `Cannot roll back to "${snapshot}": it is a snapshot of an earlier volume "${volumeName}", which is gone. ` +
+        "Clone it instead.",
+    );
+  }
   if (volume.trimFromBytes !== undefined) return refused(unfinishedTrim(`roll back "${volumeName}"`));
   const thinId = context.catalogue.freeThinIds(1)?.[0];
   if (thinId === undefined) return refused(noThinIds(`roll back "${volumeName}"`));

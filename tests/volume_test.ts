@@ -178,3 +178,12 @@ Deno.test("a volume that shrank and grew again shows no old bytes", () => {
   assertEquals(a.read(bs + 512, 3 * bs - 512), filled(3 * bs - 512, 0));
   assertSound(pool);
 });
+
+Deno.test("a volume is not rolled back to a snapshot of an earlier volume of its name", () => {
+  const { pool, a } = poolWithVolume();
+  pool.admin({ verb: "snapshot", names: ["a@s"] });
+  a.detach();
+  pool.admin({ verb: "rm", names: ["a"], force: false, dryRun: false });
+  pool.admin({ verb: "create", name: "a", sizeBytes: bs });
+  assertEquals(pool.admin({ verb: "rollback", snapshot: "a@s" }).kind, "refused");
+});

@@ -256,6 +256,8 @@ function requireBlockSize(blockSizeBytes: number): void {
   );
 }
 
+const metadataSizeMostAsked = 2 ** 34;
+
 interface Sizes {
   readonly metadataBytes: number;
   readonly dataBytes: number;
@@ -282,6 +284,15 @@ function sizesFor(options: InitOptions, settings: PoolSettings): Sizes {
       `Cannot make a pool with ${
         formatSize(metadataBytes)
       } of metadata: it needs at least 2 MiB. Give a larger --metadata-size.`,
+    );
+  }
+  // dm-thin uses 15.875 GiB and ignores the rest; 16 GiB is what people write when they mean the most.
+  if ((options.metadataSizeBytes ?? 0) > metadataSizeMostAsked) {
+    throw new UserError(
+      `Cannot make a pool with ${
+        formatSize(metadataBytes)
+      } of metadata: dm-thin's format ends at 15.875 GiB. ` +
+        "Give a smaller --metadata-size.",
     );
   }
   const usedBytes = Math.min(metadataBytes, metadataBytesMax);
