@@ -65,6 +65,7 @@ export function assemblePool(kernel: Kernel, parts: PoolParts): PoolStub {
     return new Pool(kernel, self, peers, parts);
   });
   kernel.tell(metadata.address, { type: "connect", allocator: allocator.address, pool: address });
+  kernel.tell(allocator.address, { type: "connect", pool: address });
   return new PoolStub(kernel, address);
 }
 

@@ -93,7 +93,19 @@ export interface AskQuarantined extends Request<number> {
   readonly type: "quarantined";
 }
 
+/** From the pool: who hears that there is no space. */
+export interface ConnectAllocator extends Message {
+  readonly type: "connect";
+  readonly pool: Address<SpaceExhausted>;
+}
+
+/** To the pool, once until blocks come out of quarantine again: a bio found no space. */
+export interface SpaceExhausted extends Message {
+  readonly type: "spaceExhausted";
+}
+
 export type DataAllocatorMessage =
+  | ConnectAllocator
   | Allocate
   | Keep
   | GiveBack
@@ -183,6 +195,8 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   #commitsDurable = 0;
   #commitsPassingDown = 0;
   #commitsPassedDown = 0;
+  #pool: Address<SpaceExhausted> | undefined;
+  #saidExhausted = false;
   #reclaims: { readonly request: Reclaim; readonly commits: number }[] = [];
 
   constructor(
@@ -207,6 +221,9 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
 
   receive(message: DataAllocatorMessage): void {
     switch (message.type) {
+      case "connect":
+        this.#pool = message.pool;
+        return;
       case "allocate":
         this.#waiting.push(message);
         return this.#serve();
@@ -301,7 +318,10 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   }
 
   #search(): void {
-    if (this.#searchLeft === 0) return this.#refuseWaiting("noDataSpace");
+    if (this.#searchLeft === 0) {
+      this.#sayExhausted();
+      return this.#refuseWaiting("noDataSpace");
+    }
     this.#searching = true;
     this.#keptSinceSearch = new BlockSet();
     this.#kernel.start("search", searchTask(this.#kernel, this.#self, this.#metadata, this.#cursor));
@@ -317,6 +337,13 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     this.#cursor = message.next >= this.#dataBlocks ? dblock(0) : message.next;
     for (const run of message.runs) this.#takeInHand(run);
     if (!this.#lease()) this.#search();
+  }
+
+  /** Only if nothing is about to come out of quarantine, which the refused bios wait for. */
+  #sayExhausted(): void {
+    if (this.#saidExhausted || this.#pool === undefined || this.#quarantinedCount() > 0) return;
+    this.#saidExhausted = true;
+    this.#kernel.tell(this.#pool, { type: "spaceExhausted" });
   }
 
   #refuseWaiting(kind: "noDataSpace" | "failed"): void {
@@ -349,6 +376,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
       this.#commitsPassedDown = this.#commitsDurable;
       return this.#answerReclaims(this.#commitsPassedDown, true);
     }
+    this.#saidExhausted = false;
     this.#passingDown = this.#freedDurable;
     this.#freedDurable = new BlockSet();
     const runs = this.#passingDown.runs(runBlocksMax);

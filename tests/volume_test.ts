@@ -96,6 +96,8 @@ Deno.test("a full pool answers no space, and goes on once something is discarded
   const { pool, a } = poolWithVolume(4);
   a.write(0, filled(4 * bs, 1));
   assertEquals(a.write(4 * bs, filled(10, 2)).status, "noDataSpace");
+  assertEquals(a.write(5 * bs, filled(10, 2)).status, "noDataSpace");
+  assertEquals(pool.logged.length, 1, "a full pool is said once");
   a.perform("discard", 0, bs);
   assertEquals(a.write(4 * bs, filled(10, 2)).status, "ok");
   assertEquals(a.read(bs, 3 * bs), filled(3 * bs, 1));
