@@ -83,6 +83,7 @@ function unchangedBy(step: PlanStep): string {
 function* applyPlan(peers: AdminPeers, plan: AdminPlan, unchanged: string): Steps<AdminResult> {
   const { pool, journal } = peers;
   const { metadata } = peers.thin;
+  const { create, snapshots, tick, transactionId } = plan;
   const appended = yield* journal.append(plan.line);
   if (appended.kind !== "ok") {
     // The line is not in the file, or the file takes no more: the last line there is that of an earlier change.
@@ -96,7 +97,7 @@ function* applyPlan(peers: AdminPeers, plan: AdminPlan, unchanged: string): Step
     if (early.kind !== "done") return yield* takeBack(peers, unchanged, reasonOfFailure(early));
   }
   yield* join("suspend", plan.quiesce.map((volume) => volume.suspend()));
-  const changed = yield* metadata.change(plan);
+  const changed = yield* metadata.change({ create, snapshots, tick, transactionId });
   if (changed.kind !== "done") return yield* takeBack(peers, unchanged, reasonOfFailure(changed));
   // From here on any commit makes it durable, whoever asks for it; if none succeeds, the pool fails.
   if (plan.trims.length === 0) yield* pool.settle(true);

@@ -44,10 +44,14 @@ export function describe(value: unknown): string {
   return parts.join(" ");
 }
 
+/** A longer text is told by its length. */
+const textCharactersMax = 64;
+
 /** Empty for what a person could not read. */
 function describeField(field: unknown): string {
   if (field === null) return "none";
   if (typeof field === "function") return "";
+  if (typeof field === "string" && field.length > textCharactersMax) return `of ${field.length} characters`;
   if (typeof field !== "object") return String(field).trimEnd();
   if (field instanceof Uint8Array) return `${field.length} bytes`;
   if (Array.isArray(field)) return `of ${field.length}`;
