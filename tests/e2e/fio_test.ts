@@ -62,7 +62,7 @@ Deno.test({
   name: "fio verifies random writes of mixed sizes by two jobs while a third trims",
   ignore,
   fn: async () => {
-    await using pool = await PoolOnDisk.make("--data-size=5G");
+    await using pool = await PoolOnDisk.make(soak ? "--data-size=5G" : "--data-size=512M");
     await pool.verb("create", "disk0", "4G");
     const server = await pool.serve();
     await fillTrimmedRange(server, "disk0");
@@ -88,7 +88,7 @@ Deno.test({
   name: "fio verifies its writes while snapshots and clones of the volume come and go and others are resized",
   ignore,
   fn: async () => {
-    await using pool = await PoolOnDisk.make("--data-size=12G");
+    await using pool = await PoolOnDisk.make(soak ? "--data-size=12G" : "--data-size=1536M");
     await pool.verb("create", "disk0", "4G");
     await pool.verb("create", "side", "200M");
     const server = await pool.serve();

@@ -46,7 +46,8 @@ Deno.test({
     const seed = soak ? Date.now() % 100000 : 5;
     const random = seededRandom(seed);
     const sizeBytes = 8 << 20;
-    await using pool = await PoolOnDisk.make("--data-size=4G");
+    // So small that freed blocks are soon used again.
+    await using pool = await PoolOnDisk.make("--data-size=256M");
     const names = ["a", "b", "c"];
     for (const name of names) await pool.verb("create", name, `${sizeBytes}`);
     await using agent = new Agent();
@@ -91,7 +92,7 @@ Deno.test({
   fn: async () => {
     const seed = soak ? Date.now() % 100000 : 3;
     const random = seededRandom(seed);
-    await using pool = await PoolOnDisk.make("--data-size=4G");
+    await using pool = await PoolOnDisk.make("--data-size=16M");
     await using agent = new Agent();
     let server = await pool.serve();
     const control = `${pool.directory}/control.sock`;

@@ -14,7 +14,7 @@ const volumes: readonly [string, number][] = [["a", 3 << 20], ["b", (2 << 20) + 
 ]];
 
 async function compareWithModel(blockSizeBytes: number, rounds: number): Promise<void> {
-  await using pool = await PoolOnDisk.make("--data-size=1G", `--block-size=${blockSizeBytes}`);
+  await using pool = await PoolOnDisk.make("--data-size=192M", `--block-size=${blockSizeBytes}`);
   for (const [name, size] of volumes) await pool.verb("create", name, `${size}`);
   await using agent = new Agent();
   const server = await pool.serve();

@@ -8,8 +8,6 @@ import random
 import threading
 import traceback
 
-import nbd
-
 from agent import Gone, Refused, control
 from stamps import stamp
 
@@ -46,7 +44,7 @@ class Administrator:
         try:
             while True:
                 self.step()
-        except (Gone, nbd.Error):
+        except Gone:
             pass  # Killed, as it should be.
         except Exception:
             self.problems.append(traceback.format_exc())

@@ -32,8 +32,8 @@ class Fixture implements AsyncDisposable {
     this.server = server;
   }
 
-  static async make(permissions: readonly string[] = ["-A"]): Promise<Fixture> {
-    const pool = await PoolOnDisk.make("--data-size=200G");
+  static async make(dataSize = "200G", permissions: readonly string[] = ["-A"]): Promise<Fixture> {
+    const pool = await PoolOnDisk.make(`--data-size=${dataSize}`);
     await pool.verb("create", "disk0", "100G");
     return new Fixture(pool, await pool.serve([], { permissions }));
   }
@@ -106,7 +106,9 @@ for (const ffi of [true, false]) {
       : "without --allow-ffi TRIM brings the pool's blocks back, says once that the host's stay, and shows no old bytes",
     ignore: ignore || !hasProgram("cmp"),
     fn: async () => {
+      // So small that blocks are used again at once.
       await using made = await Fixture.make(
+        "8M",
         ffi ? ["-A"] : ["--allow-read", "--allow-write", "--allow-net", "--allow-env", "--allow-sys"],
       );
       const { pool, server } = made;
@@ -128,7 +130,7 @@ for (const ffi of [true, false]) {
       } else {
         assertEquals(complaints.length, 1, server.stderr);
       }
-      // Blocks are used again: of what was in them nothing may be seen beside what is new.
+      // Every block is used again: of what was in it nothing may be seen beside what is new.
       for (let index = 0; index < 128; index++) {
         await made.write({ name: "disk0", offset: (1000 + index) * blockBytes + 777, length: 1 });
       }

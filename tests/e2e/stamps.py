@@ -2,7 +2,7 @@
 
 import nbd
 
-from agent import connect
+from agent import Gone, connect
 
 LENGTH = 64
 # Bytes of one request.
@@ -10,12 +10,16 @@ PIECE = 1 << 20
 
 
 def stamp(socket, name, text):
-    """Writes the stamp and flushes it."""
+    """Writes the stamp and flushes it. Raises Gone if the server dies meanwhile."""
     handle = connect(socket, name)
-    content = text.encode().ljust(LENGTH, b".")
-    handle.pwrite(content, 0)
-    handle.flush()
-    handle.shutdown()
+    try:
+        handle.pwrite(text.encode().ljust(LENGTH, b"."), 0)
+        handle.flush()
+        handle.shutdown()
+    except nbd.Error as error:
+        if handle.aio_is_dead() or handle.aio_is_closed():
+            raise Gone(str(error))
+        raise
 
 
 def stamps(socket, names):
