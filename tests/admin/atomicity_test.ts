@@ -100,6 +100,16 @@ function hash(bytes: Uint8Array): number {
   return mixed;
 }
 
+/** What lay beyond the end of a volume that became smaller is gone for good: it does not come back when it grows. */
+function requireZeroesBeyond(image: Image, name: string): void {
+  const pool = present(open(image).pool, "a world without end has stopped");
+  const listed = pool.admin({ verb: "list" });
+  require(listed.kind === "volumes", "a pool that is open can be looked at");
+  const end = listed.volumes.find((volume) => volume.name === name)?.size_bytes ?? 0;
+  assertEquals(pool.admin({ verb: "resize", name, sizeBytes: end + 5 * bs }), { kind: "done" });
+  assert(pool.attach(name).read(end, 5 * bs).every((byte) => byte === 0), "old bytes beyond the end");
+}
+
 const remove = (names: string[]): AdminCommand => ({ verb: "rm", names, dryRun: false, force: false });
 
 const commands: readonly AdminCommand[] = [
@@ -159,6 +169,7 @@ for (const command of commands) {
         const state = stateOf(left);
         if (state === before && !answered) wasBefore += 1;
         else assertEquals(state, after, `stopped after ${count} operations`);
+        if (state === after && command.verb === "resize") requireZeroesBeyond(left, command.name);
       }
     }
     assert(wasBefore > 0);

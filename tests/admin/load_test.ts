@@ -5,7 +5,8 @@ import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
 import type { Actor } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { assert as require } from "../../storage/assert.ts";
-import type { IoDone } from "../../storage/device/port.ts";
+import { MemoryDevice } from "../../storage/device/memory_device.ts";
+import type { IoDone, IoResult } from "../../storage/device/port.ts";
 import { timeMax } from "../../storage/format/block_time.ts";
 import { packSuperblock, unpackSuperblock } from "../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../storage/ids.ts";
@@ -123,6 +124,50 @@ Deno.test("a snapshot taken while large requests are half admitted waits for non
     assertEquals(requests.map((request) => a.isDone(request) && request.status), Array(5).fill("ok"));
     assertSound(pool);
   }
+});
+
+/** A device whose writes wait until they are let go. */
+class HeldDevice extends MemoryDevice {
+  held: (() => void)[] | undefined;
+
+  override write(buffer: Uint8Array, offsetBytes: number, finished?: IoDone): IoResult {
+    if (this.held === undefined || finished === undefined) return super.write(buffer, offsetBytes);
+    this.held.push(() => finished(super.write(buffer, offsetBytes)));
+    return "pending" as unknown as IoResult;
+  }
+}
+
+Deno.test("a snapshot waits for the writes that are on their way, and never changes afterwards", () => {
+  const { metadata, journal } = makeTestingFiles();
+  const data = new HeldDevice(64 * bs);
+  const pool = new TestingPool({ data, metadata, journal });
+  create(pool, "a", 4);
+  create(pool, "b", 4);
+  const [a, b] = [pool.attach("a"), pool.attach("b")];
+  a.write(0, new Uint8Array(2 * bs).fill(1));
+  b.write(0, new Uint8Array(bs).fill(1));
+  data.held = [];
+  const early = a.submit("write", 100, 1000, { data: new Uint8Array(1000).fill(2) });
+  pool.drain();
+  const results: AdminResult[] = [];
+  begin(pool, { verb: "snapshot", names: ["a@s", "b@s"] }, results);
+  pool.drain();
+  const late = [a, b].map((volume) => volume.submit("write", 0, bs, { data: new Uint8Array(bs).fill(3) }));
+  pool.drain();
+  assertEquals(results, [], "the snapshot is taken though a write is on its way");
+  const held = data.held;
+  data.held = undefined;
+  for (const write of held) write();
+  pool.drain();
+  assertEquals(results, [done]);
+  assertEquals([early, ...late].map((request) => request.status), ["ok", "ok", "ok"]);
+  const snapshot = pool.attach("a@s").read(0, 2000);
+  // What was answered before the cut is in it, what came later is not; the early write was answered before.
+  assertEquals(snapshot.subarray(100, 1100), new Uint8Array(1000).fill(2));
+  assertEquals(snapshot.subarray(0, 100), new Uint8Array(100).fill(1));
+  assertEquals(pool.attach("b@s").read(0, bs), new Uint8Array(bs).fill(1));
+  assertEquals(a.read(0, bs), new Uint8Array(bs).fill(3));
+  assertSound(pool);
 });
 
 /** Writes a number to one volume, and when that is answered, to the other; then the next number. */

@@ -1,0 +1,69 @@
+/** The library as a program uses it: what is thrown, and that a pool can be served again and again. */
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { openLibc } from "../../actors/edge/libc.ts";
+import { initPool, openPool, type Pool, UserError } from "../../mod.ts";
+import { RawClient } from "../nbd/raw_client.ts";
+
+// Once for the process, and before the first test, so that no test is said to leak it.
+openLibc();
+
+async function inPool(test: (pool: Pool, folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir({ prefix: "gossamer-library-" });
+  try {
+    const directory = `${folder}/pool`;
+    await initPool({ directory, dataSizeBytes: 64 << 20, metadataSizeBytes: 2 << 20 });
+    const pool = await openPool(directory);
+    try {
+      await test(pool, folder);
+    } finally {
+      await pool.close();
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test("what a program asks wrongly is thrown as a sentence, and the pool goes on", () =>
+  inPool(async (pool) => {
+    for (const sizeBytes of [0, -1, 1.5, NaN, Infinity, 2 ** 53, 2 ** 60]) {
+      const error = await assertRejects(() => pool.create("a", sizeBytes), UserError);
+      assertMatch(error.message, /^Cannot create "a": a .*\.$/);
+    }
+    for (const name of ["", "a@s", "../a", "-a"]) {
+      await assertRejects(() => pool.create(name, 512), UserError);
+    }
+    await assertRejects(() => pool.resize("a@s", 512), UserError, "no such volume");
+    await assertRejects(() => pool.snapshot("a"), UserError, "where a snapshot is needed");
+    await assertRejects(() => pool.remove(["a"]), UserError, "no such volume");
+    await pool.create("a", 2 ** 53 - 512);
+    await pool.resize("a", 1);
+    assertEquals((await pool.list()).map(({ name, size_bytes }) => [name, size_bytes]), [["a", 512]]);
+  }));
+
+Deno.test("a pool that was served can be served again at once, on the same sockets", () =>
+  inPool(async (pool, folder) => {
+    const path = `${folder}/nbd.sock`;
+    await pool.create("a", 1 << 20);
+    for (let index = 0; index < 3; index += 1) {
+      const server = await pool.serve({ listen: [`unix:${path}`] });
+      const client = await RawClient.attach({ path }, "a");
+      await client.write(0, new Uint8Array(512).fill(index));
+      await client.disconnect();
+      await server.stop();
+      // What stopping set in motion has ended by now, or it would take the next server's socket away.
+      const next = await pool.serve({ listen: [`unix:${path}`] });
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      assert(Deno.statSync(path).isSocket);
+      await next.stop();
+    }
+    assertEquals((await pool.status()).transaction_id, 1);
+  }));
+
+Deno.test("an address that can not be bound leaves none of the others bound", () =>
+  inPool(async (pool, folder) => {
+    const path = `${folder}/nbd.sock`;
+    const listen = [`unix:${path}`, "unix:/no/such/folder/x.sock"];
+    await assertRejects(() => pool.serve({ listen }), UserError, "Can not listen on the socket /no/such");
+    assertEquals([...Deno.readDirSync(folder)].map((entry) => entry.name), ["pool"]);
+    assert(![...Deno.readDirSync(`${folder}/pool`)].some((entry) => entry.name.endsWith(".sock")));
+  }));
