@@ -49,7 +49,7 @@ export interface GiveBack extends Message {
   readonly dblock: DBlock;
 }
 
-/** If blocks wait in quarantine, commit, pass them down and answer true; else answer false at once. */
+/** If blocks wait in quarantine, commit, pass them down and answer true; else answer at once whether some came out of it. */
 export interface Reclaim extends Request<boolean> {
   readonly type: "reclaim";
 }
@@ -180,6 +180,12 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   /** Blocks that the search in progress has still to pass before it has seen the whole device. */
   #searchLeft = 0;
   #searching = false;
+  /**
+   * Times that blocks became free again: now, when the search in progress began, and when the last one that found nothing did.
+   */
+  #releases = 0;
+  #releasesAtSearch = 0;
+  #releasesAtRefusal = 0;
   /** Mapped since the search in progress began: what it finds may be older than that. */
   #keptSinceSearch = new BlockSet();
 
@@ -198,6 +204,8 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   #pool: Address<SpaceExhausted> | undefined;
   #saidExhausted = false;
   #reclaims: { readonly request: Reclaim; readonly commits: number }[] = [];
+  /** A commit failed or was refused, and so will every later one. */
+  #commitsEnded = false;
 
   constructor(
     kernel: Kernel,
@@ -232,6 +240,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
         return this.#leased.delete(message.dblock);
       case "giveBack":
         this.#givenBack.push(message.dblock);
+        this.#releases += 1;
         return this.#serve();
       case "reclaim":
         return this.#reclaim(message);
@@ -250,10 +259,12 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
         return this.#found(message);
       case "passedDown":
         this.#passingDown = undefined;
+        this.#releases += 1;
         this.#commitsPassedDown = this.#commitsPassingDown;
         this.#answerReclaims(this.#commitsPassedDown, true);
         return this.#passDown();
       case "notCommitted":
+        this.#commitsEnded = true;
         return this.#answerReclaims(Infinity, false);
       case "quarantined":
         return this.#kernel.reply(message, this.#quarantinedCount());
@@ -266,6 +277,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   #serve(): void {
     if (this.#lease() || this.#searching) return;
     this.#searchLeft = this.#dataBlocks;
+    this.#releasesAtSearch = this.#releases;
     this.#search();
   }
 
@@ -320,6 +332,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   #search(): void {
     if (this.#searchLeft === 0) {
       this.#sayExhausted();
+      this.#releasesAtRefusal = this.#releasesAtSearch;
       return this.#refuseWaiting("noDataSpace");
     }
     this.#searching = true;
@@ -353,7 +366,11 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   }
 
   #reclaim(request: Reclaim): void {
-    if (this.#quarantinedCount() === 0) return this.#kernel.reply(request, false);
+    if (this.#quarantinedCount() === 0) {
+      // What the asker was refused may have become free behind the search, and be there by now.
+      return this.#kernel.reply(request, this.#releases > this.#releasesAtRefusal);
+    }
+    if (this.#commitsEnded) return this.#kernel.reply(request, false);
     // What is not frozen yet needs one more commit; the rest comes out of quarantine by itself.
     const commits = this.#commitsFrozen + (this.#freedNow.size > 0 ? 1 : 0);
     this.#reclaims.push({ request, commits });

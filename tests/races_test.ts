@@ -1,0 +1,92 @@
+/** What requests, commands and failures do to each other when they meet at the worst moment. */
+import { assert, assertEquals } from "@std/assert";
+import type { AdminCommand } from "../actors/admin_command.ts";
+import type { DevicePort, IoDone, IoResult } from "../storage/device/port.ts";
+import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "./testing_pool.ts";
+import { RandomPolicy } from "./testing_world.ts";
+
+function filled(length: number, value: number): Uint8Array {
+  return new Uint8Array(length).fill(value);
+}
+
+/** A device that fails its reads or writes from when it is told to. */
+class FailingDevice implements DevicePort {
+  failsReads = false;
+  failsWrites = false;
+  constructor(readonly device: DevicePort) {}
+
+  get sizeBytes(): number {
+    return this.device.sizeBytes;
+  }
+  get canDiscard(): boolean {
+    return this.device.canDiscard;
+  }
+  read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
+    return this.failsReads ? failed : this.device.read(buffer, offsetBytes, done);
+  }
+  write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
+    return this.failsWrites ? failed : this.device.write(buffer, offsetBytes, done);
+  }
+  zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    return this.device.zero(offsetBytes, lengthBytes, done);
+  }
+  copy(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    return this.device.copy(fromBytes, toBytes, lengthBytes, done);
+  }
+  discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    return this.device.discard(offsetBytes, lengthBytes, done);
+  }
+  isHole(offsetBytes: number, lengthBytes: number): boolean {
+    return this.device.isHole(offsetBytes, lengthBytes);
+  }
+  flush(done: IoDone): IoResult | "pending" {
+    return this.device.flush(done);
+  }
+}
+
+const failed: IoResult = { kind: "ioError", reason: "a fault of the test" };
+
+function modeOf(pool: TestingPool): string {
+  const result = pool.admin({ verb: "status" });
+  return result.kind === "status" ? result.status.mode : result.kind;
+}
+
+function usedBlocks(pool: TestingPool): number {
+  const result = pool.admin({ verb: "status" });
+  return result.kind === "status" ? result.status.data_used_bytes / bs : -1;
+}
+
+Deno.test("a request that is under way when a commit fails is answered, whatever it waits for", () => {
+  for (let seed = 0; seed < 60; seed += 1) {
+    const files = makeTestingFiles(8);
+    const metadata = new FailingDevice(files.metadata);
+    const pool = new TestingPool({ ...files, metadata }, { policy: new RandomPolicy(seed) });
+    pool.admin({ verb: "create", name: "a", sizeBytes: 64 * bs });
+    const a = pool.attach("a");
+    a.write(0, filled(8 * bs, 1));
+    a.perform("flush", 0, 0);
+    metadata.failsWrites = true;
+    const requests = [a.submit("discard", 0, 2 * bs), a.submit("flush", 0, 0)];
+    for (let block = 20; block < 26; block += 1) {
+      requests.push(a.submit("write", block * bs, 10, { data: filled(10, 3) }));
+    }
+    requests.push(a.submit("discard", 3 * bs, 2 * bs));
+    pool.drain();
+    const open = requests.filter((request) => !a.isDone(request));
+    assertEquals(open.length, 0, `seed ${seed}: ${pool.kernel.tasksInFlight().join("; ")}`);
+  }
+});
+
+Deno.test("a write is not refused for want of space that becomes free while it looks for some", () => {
+  for (let seed = 0; seed < 200; seed += 1) {
+    const pool = new TestingPool(makeTestingFiles(8), { policy: new RandomPolicy(seed) });
+    pool.admin({ verb: "create", name: "a", sizeBytes: 64 * bs });
+    const a = pool.attach("a");
+    a.write(0, filled(8 * bs, 1));
+    a.perform("discard", (seed % 8) * bs, bs);
+    a.submit("flush", 0, 0);
+    const write = a.submit("write", 30 * bs, 10, { data: filled(10, 3) });
+    pool.drain();
+    assertEquals(write.status, "ok", `seed ${seed}`);
+  }
+});
