@@ -20,20 +20,36 @@ import { ioOk, type IoResult } from "../storage/device/port.ts";
 import type { DeviceStub } from "./block_device.ts";
 import { join, type Steps } from "./kernel/task.ts";
 import { commitWritesMax } from "./limits.ts";
-import type { Frozen, MetadataStub } from "./metadata_messages.ts";
+import type { Frozen, MetadataFailure, MetadataStub } from "./metadata_messages.ts";
 
 /** Commits everything done so far and tells the metadata actor how it went. */
 export function* commitTask(metadata: MetadataStub, data: DeviceStub, device: DeviceStub): Steps<void> {
   const frozen = yield* metadata.freeze();
-  let failure: string | undefined;
-  if (frozen.kind === "frozen") failure = yield* writeCommit(data, device, frozen);
-  else if (frozen.kind === "clean") failure = failureOf(yield* data.flush(), "flushing the data device");
-  else failure = `the transaction could not be completed: ${frozen.kind}`;
   metadata.kernel.tell(metadata.address, {
     type: "commitEnded",
-    failure,
-    wasClean: frozen.kind === "clean",
+    failure: yield* finishCommit(data, device, frozen),
+    begun: frozen.kind,
   });
+}
+
+function* finishCommit(
+  data: DeviceStub,
+  device: DeviceStub,
+  frozen: Frozen | MetadataFailure,
+): Steps<string | undefined> {
+  switch (frozen.kind) {
+    case "frozen":
+      return yield* writeCommit(data, device, frozen);
+    case "clean":
+      return failureOf(yield* data.flush(), "flushing the data device");
+    case "readOnly":
+    case "damaged":
+    case "poolFailed":
+      // Damage was met before the commit began: nothing was written, and the last commit is whole.
+      return undefined;
+    default:
+      return `the transaction could not be completed: ${frozen.kind}`;
+  }
 }
 
 function* writeCommit(

@@ -11,7 +11,7 @@
  * Failure policy: damage and errors on reading are answers, and stop the pool from writing. A commit that fails
  * fails the pool: the host may have dropped the pages of a failed flush, so it is never tried again.
  */
-import { assert, unreachable } from "../storage/assert.ts";
+import { assert, present, unreachable } from "../storage/assert.ts";
 import type { MetadataBlock, ThinId } from "../storage/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../storage/thin_metadata.ts";
 import type { DeviceStub } from "./block_device.ts";
@@ -282,10 +282,20 @@ export class Metadata implements Actor<MetadataMessage> {
     const answered = this.#commitNow;
     this.#commitNow = [];
     if (message.failure !== undefined) return this.#commitFailed(message.failure, answered);
-    if (!message.wasClean) this.#engine.commitDurable();
+    if (message.begun !== "frozen" && message.begun !== "clean") return this.#commitRefused();
+    if (message.begun === "frozen") this.#engine.commitDurable();
     this.#tellAllocator({ type: "durable" });
     for (const request of answered) this.#kernel.reply(request, done);
     if (this.#commitNext.length > 0) this.#startCommit();
+  }
+
+  /** The pool stopped writing before the commit began; what can be read can still be read. */
+  #commitRefused(): void {
+    const refusal = present(this.#refusal, "a commit was refused for no reason");
+    const waiting = this.#commitNext;
+    this.#commitNext = [];
+    for (const request of waiting) this.#kernel.reply(request, refusal);
+    this.#tellAllocator({ type: "notCommitted" });
   }
 
   /** The pool fails until it is restarted from the last durable commit. */

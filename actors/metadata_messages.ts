@@ -147,7 +147,8 @@ export type Frozen =
 export interface CommitEnded extends Message {
   readonly type: "commitEnded";
   readonly failure: string | undefined;
-  readonly wasClean: boolean;
+  /** What freezing answered: there was something to write, or nothing, or it was refused. */
+  readonly begun: (Frozen | MetadataFailure)["kind"];
 }
 
 /** From a fetch task: the block that some operation misses. */

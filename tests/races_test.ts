@@ -77,6 +77,31 @@ Deno.test("a request that is under way when a commit fails is answered, whatever
   }
 });
 
+Deno.test("damage met just before a commit begins stops the writes and not the reads", () => {
+  for (let seed = 0; seed < 30; seed += 1) {
+    const files = makeTestingFiles();
+    const before = new TestingPool(files);
+    for (const name of ["a", "b"]) {
+      before.admin({ verb: "create", name, sizeBytes: 64 * bs });
+      const volume = before.attach(name);
+      volume.write(0, filled(bs, 1));
+      volume.perform("flush", 0, 0);
+    }
+    const metadata = new FailingDevice(files.metadata);
+    const pool = new TestingPool({ ...files, metadata }, { policy: new RandomPolicy(seed) });
+    const [a, b] = [pool.attach("a"), pool.attach("b")];
+    a.read(0, 10);
+    metadata.failsReads = true;
+    a.submit("write", 20 * bs, 10, { data: filled(10, 3) });
+    const damaged = b.submit("read", 0, 10);
+    const flush = a.submit("flush", 0, 0);
+    pool.drain();
+    assertEquals([a.isDone(flush), damaged.status], [true, "ioError"]);
+    assertEquals(modeOf(pool), "read-only", `seed ${seed}`);
+    assertEquals(a.read(0, 10), filled(10, 1));
+  }
+});
+
 Deno.test("a write is not refused for want of space that becomes free while it looks for some", () => {
   for (let seed = 0; seed < 200; seed += 1) {
     const pool = new TestingPool(makeTestingFiles(8), { policy: new RandomPolicy(seed) });
@@ -90,3 +115,4 @@ Deno.test("a write is not refused for want of space that becomes free while it l
     assertEquals(write.status, "ok", `seed ${seed}`);
   }
 });
+
