@@ -150,10 +150,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
         this.#suspends.push(message);
         return this.#settle();
       case "resume":
-        this.#suspended = false;
-        this.#thin = { ...this.#thin, id: message.thinId };
-        this.#sizeBytes = message.sizeBytes;
-        return this.#startBios();
+        return this.#resume(message);
       case "close":
         this.#closing = message;
         return this.#settle();
@@ -182,6 +179,40 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#admitted.set(request, admitted);
     this.#starting.push(admitted);
     this.#startBios();
+  }
+
+  #resume(message: Resume): void {
+    this.#suspended = false;
+    this.#thin = { ...this.#thin, id: message.thinId };
+    if (message.sizeBytes !== this.#sizeBytes) {
+      this.#sizeBytes = message.sizeBytes;
+      this.#admitAgain();
+    }
+    this.#startBios();
+  }
+
+  /**
+   * The volume has another size, and no bio is in flight. What has not started of earlier requests must not pass the
+   * new end: it would map blocks that nobody removes any more, and a later growth would show them. Ranges are planned
+   * anew, since what counts as the whole last block has changed; doing a part of them twice is doing it once.
+   */
+  #admitAgain(): void {
+    assert(this.#biosInFlight === 0, "the size of a busy volume was changed");
+    const starting = this.#starting;
+    this.#starting = [];
+    for (const admitted of starting) {
+      const { request, biosStarted, biosTotal, planned } = admitted;
+      // It stands here though all of it has been done.
+      if (biosStarted === biosTotal && biosTotal > 0) continue;
+      if (request.offsetBytes + request.lengthBytes > this.#sizeBytes) {
+        this.#admitted.delete(request);
+        this.#finish(request, "outOfRange");
+        continue;
+      }
+      const again = planned === undefined ? admitted : this.#admit(request);
+      this.#admitted.set(request, again);
+      this.#starting.push(again);
+    }
   }
 
   #admit(request: VolumeRequest): Admitted {

@@ -116,3 +116,31 @@ Deno.test("a write is not refused for want of space that becomes free while it l
   }
 });
 
+/** Lets a command begin, submits a request of 4000 blocks into its midst, and lets both end. */
+function resizeUnderRequest(command: AdminCommand) {
+  const pool = new TestingPool(makeTestingFiles(5000));
+  pool.admin({ verb: "create", name: "a", sizeBytes: 10 * bs });
+  pool.admin({ verb: "snapshot", names: ["a@s"] });
+  pool.admin({ verb: "resize", name: "a", sizeBytes: 4000 * bs });
+  const a = pool.attach("a");
+  pool.kernel.start("test", pool.pool.admin(command));
+  pool.kernel.run();
+  const request = a.submit("writeZeroes", 0, 4000 * bs, { noHole: true });
+  pool.files.journal.pending.shift()!();
+  pool.drain();
+  return { pool, a, request };
+}
+
+Deno.test("a request that was accepted before its volume shrank maps nothing beyond the new end", () => {
+  const { pool, a, request } = resizeUnderRequest({ verb: "resize", name: "a", sizeBytes: 10 * bs });
+  assert(a.isDone(request));
+  assertEquals(request.status, "outOfRange");
+  assert(usedBlocks(pool) <= 10);
+});
+
+Deno.test("a request that was accepted before a rollback maps nothing beyond the end of the snapshot", () => {
+  const { pool, a, request } = resizeUnderRequest({ verb: "rollback", snapshot: "a@s" });
+  assert(a.isDone(request));
+  assertEquals(request.status, "outOfRange");
+  assert(usedBlocks(pool) <= 10);
+});
