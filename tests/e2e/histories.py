@@ -386,8 +386,8 @@ class Administrator:
         clone = f"fork{world.number}"
         self.command([clone], verb="clone", source=names[0], name=clone)
         world.digests[clone] = world.digests[names[0]]
-        if len(world.digests) > 12:
-            doomed = self.random.sample(sorted(world.digests), 6)
+        if len(world.digests) > 6:
+            doomed = self.random.sample(sorted(world.digests), 4)
             for name in doomed:
                 del world.digests[name]
             self.command(doomed, verb="rm", names=doomed, dryRun=False, force=True)

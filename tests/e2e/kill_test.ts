@@ -45,9 +45,9 @@ Deno.test({
   fn: async () => {
     const seed = soak ? Date.now() % 100000 : 5;
     const random = seededRandom(seed);
-    const sizeBytes = 8 << 20;
+    const sizeBytes = 4 << 20;
     // So small that freed blocks are soon used again.
-    await using pool = await PoolOnDisk.make("--data-size=256M");
+    await using pool = await PoolOnDisk.make("--data-size=72M");
     const names = ["a", "b", "c"];
     for (const name of names) await pool.verb("create", name, `${sizeBytes}`);
     await using agent = new Agent();
