@@ -12,6 +12,8 @@ import type { Steps } from "./kernel/task.ts";
 import { type TextOutMessage, writeText } from "./text_out.ts";
 import type { Registry } from "./pool_messages.ts";
 
+const seeCheck = "`check` names all damage.";
+
 /** A walk over metadata, as storage/ writes it: it yields a block and is resumed with its bytes. */
 type Walk<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
 
@@ -54,7 +56,10 @@ export function* listVolumes(peers: AdminPeers): Steps<AdminResult> {
   const usage = yield* runWalk(peers, view, deviceUsage());
   peers.thin.metadata.closeView(view.view);
   if (usage.kind !== "usage") {
-    return { kind: "refused", reason: `Cannot list the volumes: the metadata is damaged. ${usage.sentence}` };
+    return {
+      kind: "refused",
+      reason: `Cannot list the volumes: the metadata is damaged. ${usage.sentence} ${seeCheck}`,
+    };
   }
   const byThin = new Map(usage.devices.map((device) => [device.thinId, device]));
   const volumes = registry.volumes.map((volume): VolumeListing => {
@@ -135,7 +140,10 @@ function* dumpView(
     step = dump.next();
   }
   if (step.value.kind === "whole") return { kind: "done" };
-  return { kind: "refused", reason: `Cannot dump the metadata: it is damaged. ${step.value.sentence}` };
+  return {
+    kind: "refused",
+    reason: `Cannot dump the metadata: it is damaged. ${step.value.sentence} ${seeCheck}`,
+  };
 }
 
 /** `rm -n`: how many bytes would come back if all of these were removed. */
@@ -157,7 +165,7 @@ export function* freedBy(
   const removal = yield* runWalk(peers, view, blocksFreedByRemoval(thins));
   peers.thin.metadata.closeView(view.view);
   if (removal.kind !== "freed") {
-    return { kind: "refused", reason: `Cannot tell what would be freed: ${removal.sentence}` };
+    return { kind: "refused", reason: `Cannot tell what would be freed: ${removal.sentence} ${seeCheck}` };
   }
   return { kind: "wouldFree", bytes: removal.blocks * peers.thin.blockSizeBytes };
 }

@@ -315,7 +315,10 @@ export class Pool implements Actor<PoolMessage> {
     if (this.#options.readOnly) {
       return "The pool is open read-only. Stop that server, or serve without --read-only.";
     }
-    return `The pool takes no changes (mode ${this.#mode}): ${this.#trouble}`;
+    const next = this.#mode === "fail"
+      ? "Restart it to go on from the last commit."
+      : "Run `check`, which names all damage.";
+    return `The pool takes no changes (mode ${this.#mode}): ${this.#trouble}. ${next}`;
   }
 
   #settle(message: Settle): void {

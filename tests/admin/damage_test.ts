@@ -157,7 +157,7 @@ function requireWritesNoMore(pool: TestingPool, metadata: Uint8Array): void {
   assert(changed.kind === "refused");
   assertMatch(
     changed.kind === "refused" ? changed.reason : "",
-    /^The pool takes no changes \(mode read-only\): metadata block \d+ is damaged/,
+    /^The pool takes no changes \(mode read-only\): metadata block \d+ is damaged.*\. Run `check`, which names all damage\.$/,
   );
   pool.clock.advance(60_000);
   pool.drain();
