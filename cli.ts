@@ -210,7 +210,16 @@ async function main(args: readonly string[]): Promise<number> {
       if (typeof metadata !== "string" || typeof data !== "string") {
         throw new UsageError("import needs --metadata PATH and --data PATH.");
       }
-      await importPool({ directory: invocation.pool, metadataPath: metadata, dataPath: data });
+      const imported = await importPool({
+        directory: invocation.pool,
+        metadataPath: metadata,
+        dataPath: data,
+      });
+      for (const volume of imported) print(`${volume.name}  ${formatSize(volume.sizeBytes)}`);
+      complain(
+        "The metadata knows no sizes: each volume ends at its highest mapping. `resize` gives it its real size; " +
+          "`check` tells whether the metadata is sound.",
+      );
       return 0;
     }
     case "serve":
@@ -228,6 +237,7 @@ async function makePool({ pool, flags }: Invocation): Promise<void> {
     metadataSizeBytes: sizeOf(flags, "metadata-size"),
     dataPath: pathOf(flags, "data"),
     metadataPath: pathOf(flags, "metadata"),
+    log: complain,
   });
 }
 
@@ -385,7 +395,7 @@ function statusText(status: PoolStatus): string {
       formatSize(status.block_size_bytes)
     }`,
     `metadata     ${used(status.metadata_used_bytes, status.metadata_total_bytes)}`,
-    `volumes      ${status.volumes} with snapshots, ${status.attached} clients attached`,
+    `volumes      ${status.volumes}, snapshots among them; ${status.attached} clients attached`,
     `transaction  ${status.transaction_id}`,
   ];
   if (status.trouble !== null) lines.push(`trouble      ${status.trouble}`);

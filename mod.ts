@@ -81,6 +81,8 @@ export interface InitPoolOptions {
   readonly dataPath?: string | undefined;
   /** A file or block device to use instead of `metadata.img` in the directory. */
   readonly metadataPath?: string | undefined;
+  /** Hears what you may not expect, a sentence at a time. */
+  readonly log?: ((sentence: string) => void) | undefined;
 }
 
 /** Makes an empty pool. Throws {@linkcode UserError}; nothing is left behind then. */

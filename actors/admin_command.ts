@@ -80,6 +80,36 @@ export type AdminResult =
   /** A sentence: what was tried, why it failed, the next step. */
   | { readonly kind: "refused"; readonly reason: string };
 
+/** Everything that can be asked. */
+export const verbs: readonly AdminCommand["verb"][] = [
+  "create",
+  "snapshot",
+  "clone",
+  "rollback",
+  "rename",
+  "resize",
+  "rm",
+  "list",
+  "status",
+  "check",
+  "dump",
+];
+
+/** A command as {@linkcode commandOfJson} takes it: the fields of the type, named as in the listings, `size_bytes` for one. */
+export function jsonOfCommand(command: AdminCommand): unknown {
+  switch (command.verb) {
+    case "create":
+    case "resize":
+      return { verb: command.verb, name: command.name, size_bytes: command.sizeBytes };
+    case "rm":
+      return { verb: "rm", names: command.names, dry_run: command.dryRun, force: command.force };
+    case "dump":
+      return { verb: "dump" };
+    default:
+      return command;
+  }
+}
+
 /** A command from JSON that nobody has checked. Throws {@linkcode UserError}, in the words of names.ts where it is a name. */
 export function commandOfJson(json: unknown): AdminCommand {
   if (typeof json !== "object" || json === null) throw malformed("it is not an object");
@@ -89,7 +119,7 @@ export function commandOfJson(json: unknown): AdminCommand {
       return {
         verb: "create",
         name: parseVolumeName(text(fields, "name")),
-        sizeBytes: size(fields, "sizeBytes"),
+        sizeBytes: size(fields, "size_bytes"),
       };
     case "snapshot":
       return { verb: "snapshot", names: texts(fields, "names").map((name) => parseSnapshotName(name).name) };
@@ -111,13 +141,13 @@ export function commandOfJson(json: unknown): AdminCommand {
       return {
         verb: "resize",
         name: parseName(text(fields, "name")).name,
-        sizeBytes: size(fields, "sizeBytes"),
+        sizeBytes: size(fields, "size_bytes"),
       };
     case "rm":
       return {
         verb: "rm",
         names: texts(fields, "names").map((name) => parseName(name).name),
-        dryRun: flag(fields, "dryRun"),
+        dryRun: flag(fields, "dry_run"),
         force: flag(fields, "force"),
       };
     case "list":
@@ -126,7 +156,7 @@ export function commandOfJson(json: unknown): AdminCommand {
     case "dump":
       return { verb: fields.verb };
     default:
-      throw malformed(`"verb" is none of the commands`);
+      throw malformed(`"verb" is none of ${verbs.join(", ")}`);
   }
 }
 

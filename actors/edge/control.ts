@@ -14,7 +14,7 @@ import { UserError } from "../../storage/errors.ts";
 import { drainMs, stalledDumpMs } from "../limits.ts";
 import type { TextTaken } from "../text_out.ts";
 import type { DumpWriter } from "./pool_offline.ts";
-import { type AdminCommand, type AdminResult, commandOfJson } from "../admin_command.ts";
+import { type AdminCommand, type AdminResult, commandOfJson, jsonOfCommand } from "../admin_command.ts";
 
 /** Carries out commands. */
 export interface CommandHandler {
@@ -186,7 +186,7 @@ export function askControl(
   write: DumpWriter,
 ): Promise<AdminResult | undefined> {
   const { promise, resolve, reject } = Promise.withResolvers<AdminResult | undefined>();
-  const body = JSON.stringify(command);
+  const body = JSON.stringify(jsonOfCommand(command));
   const headers = {
     "content-type": "application/json",
     "content-length": new TextEncoder().encode(body).length,

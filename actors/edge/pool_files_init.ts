@@ -48,6 +48,8 @@ export interface InitOptions {
   /** A file (made if missing) or block device instead of one in the directory; it must not hold metadata. */
   readonly metadataPath?: string | undefined;
   readonly libc?: Libc | undefined;
+  /** Hears what the user may not expect. */
+  readonly log?: ((sentence: string) => void) | undefined;
 }
 
 /** What to make a pool directory around: metadata and data of dm-thin, used where they are. */
@@ -117,6 +119,11 @@ export function initPoolFiles(options: InitOptions): UnfinishedPool {
     // Locked before anything in them changes: they may belong to another pool.
     lockDevices(held, metadataPath, dataPath, true);
     requireEmpty(metadataPath);
+    if (holdsData(dataPath)) {
+      options.log?.(
+        `"${dataPath}" held data before: what it holds is lost block by block as volumes are written.`,
+      );
+    }
     lengthen(metadataPath, sizes.metadataBytes);
     lengthen(dataPath, sizes.dataBytes);
     const devices = openDevices(held, metadataPath, dataPath, { libc: options.libc });
@@ -310,6 +317,12 @@ function existingBytes(path: string): number | undefined {
   } catch (error) {
     throw openFailure(path, error);
   }
+}
+
+/** Whether the host stores anything in the file. What a block device holds, nobody can tell. */
+function holdsData(path: string): boolean {
+  const { isFile, blocks } = Deno.statSync(path);
+  return isFile && (blocks ?? 0) > 0;
 }
 
 /** What the host's file system has left, less the metadata that it will hold as well. */

@@ -88,11 +88,17 @@ export interface ImportOptions {
   readonly dataPath: string;
 }
 
+/** What a thin device has become. */
+export interface ImportedVolume {
+  readonly name: string;
+  readonly sizeBytes: number;
+}
+
 /**
  * Makes a pool directory around existing metadata and data, of which no byte is changed. Every thin device becomes a
  * volume `thin-ID`, as large as its highest mapping. Throws {@linkcode UserError}; nothing is left behind then.
  */
-export async function importPool(options: ImportOptions): Promise<void> {
+export async function importPool(options: ImportOptions): Promise<readonly ImportedVolume[]> {
   const libc = openLibc();
   const blockSizeBytes = await blockSizeOf(options.metadataPath);
   const pool = adoptPoolFiles({ ...options, blockSizeBytes, libc });
@@ -116,6 +122,7 @@ export async function importPool(options: ImportOptions): Promise<void> {
       nextThinId: last === thinIdMax ? 0 : last + 1,
       volumes,
     }));
+    return volumes;
   } catch (error) {
     pool.abandon();
     throw error;

@@ -44,15 +44,15 @@ const malformed: readonly string[] = [
   '{"verb":"reconcile","found":[],"lost":["a"]}',
   '{"verb":"forget","uids":[]}',
   '{"verb":"create"}',
-  '{"verb":"create","name":5,"sizeBytes":1}',
-  '{"verb":"create","name":"x","sizeBytes":"1"}',
-  '{"verb":"create","name":"x","sizeBytes":-1}',
-  '{"verb":"create","name":"x","sizeBytes":1.5}',
-  '{"verb":"create","name":"x","sizeBytes":1e300}',
-  '{"verb":"create","name":"x","sizeBytes":null}',
-  '{"verb":"create","name":"a@x","sizeBytes":1}',
-  '{"verb":"create","name":"../x","sizeBytes":1}',
-  '{"verb":"create","name":"","sizeBytes":1}',
+  '{"verb":"create","name":5,"size_bytes":1}',
+  '{"verb":"create","name":"x","size_bytes":"1"}',
+  '{"verb":"create","name":"x","size_bytes":-1}',
+  '{"verb":"create","name":"x","size_bytes":1.5}',
+  '{"verb":"create","name":"x","size_bytes":1e300}',
+  '{"verb":"create","name":"x","size_bytes":null}',
+  '{"verb":"create","name":"a@x","size_bytes":1}',
+  '{"verb":"create","name":"../x","size_bytes":1}',
+  '{"verb":"create","name":"","size_bytes":1}',
   '{"verb":"snapshot","names":["a"]}',
   '{"verb":"snapshot","names":[]}',
   '{"verb":"clone","source":"a"}',
@@ -61,8 +61,8 @@ const malformed: readonly string[] = [
   '{"verb":"rm","names":"a"}',
   '{"verb":"rm","names":[]}',
   '{"verb":"rm","names":["a",1]}',
-  '{"verb":"rm","names":["a"],"dryRun":1}',
-  '{"verb":"rm","names":["a"],"dryRun":"yes"}',
+  '{"verb":"rm","names":["a"],"dry_run":1}',
+  '{"verb":"rm","names":["a"],"dry_run":"yes"}',
   '{"verb":"rm","names":["a"],"force":"no"}',
 ];
 
@@ -81,7 +81,7 @@ Deno.test("a request that is no command is answered with a sentence, and changes
   expectRefused(await ask(pool, "POST", "/v1/commands", huge), 400, "huge");
   const unknown = '{"verb":"rm","names":["a","nobody"]}';
   expectRefused(await ask(pool, "POST", "/v1/commands", unknown), 409, unknown);
-  const tooLarge = '{"verb":"create","name":"x","sizeBytes":9007199254740991}';
+  const tooLarge = '{"verb":"create","name":"x","size_bytes":9007199254740991}';
   expectRefused(await ask(pool, "POST", "/v1/commands", tooLarge), 409, tooLarge);
   for (const path of ["/", "/v1", "/v1/commands/", "/v1/volumes/a", "/../etc/passwd"]) {
     expectRefused(await ask(pool, "GET", path), 404, path);
