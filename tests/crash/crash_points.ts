@@ -58,6 +58,11 @@ export class CrashReplay {
     return (device === "data" ? this.#data : this.#metadata).canLose;
   }
 
+  /** The metadata that a killed process leaves. Not to be changed. */
+  get metadata(): Uint8Array {
+    return this.#metadata.memory;
+  }
+
   /** What a killed process leaves. It is yours until the next call. */
   killed(): Images {
     this.#scratch.metadata.set(this.#metadata.memory);

@@ -123,10 +123,11 @@ export class RecordedServer {
     if (result.kind === "refused") throw new Error(result.reason);
   }
 
-  /** Waits until so many requests have come, or clients are there no more. */
-  async requestsSeen(count: number, isLoaded: () => boolean): Promise<void> {
+  /** Waits until so many more requests have come. */
+  async requestsSeen(count: number): Promise<void> {
     const seen = () => [...this.requests.values()].reduce((sum, of) => sum + of, 0);
-    while (seen() < count && isLoaded()) await new Promise((resolve) => setTimeout(resolve, 1));
+    const target = seen() + count;
+    while (seen() < target) await new Promise((resolve) => setTimeout(resolve, 1));
   }
 
   /** Clients have left; commits and closes. */
