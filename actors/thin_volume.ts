@@ -10,7 +10,7 @@
  *
  * Failure policy: the first failure of a request's bios is the request's; the others run to their end.
  */
-import { assert, unreachable } from "../storage/assert.ts";
+import { assert, present, unreachable } from "../storage/assert.ts";
 import { type ThinId, vblock } from "../storage/ids.ts";
 import {
   type Bio,
@@ -93,6 +93,12 @@ export class VolumeStub {
   }
 }
 
+/** A lock region, and how many bios in flight may ask it. */
+interface Region {
+  readonly locks: RegionLocks;
+  bios: number;
+}
+
 /** A request on its way, and how far it has come. */
 interface Admitted {
   readonly request: VolumeRequest;
@@ -113,7 +119,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   readonly #taskNames: Readonly<Record<BioKind, string>>;
   #thin: Thin;
   #sizeBytes: number;
-  readonly #regions = new Map<number, RegionLocks>();
+  readonly #regions = new Map<number, Region>();
   readonly #admitted = new Map<VolumeRequest, Admitted>();
   /** Requests with bios that have not started, in order. */
   #starting: Admitted[] = [];
@@ -257,7 +263,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   }
 
   #start(bio: Bio): void {
-    bio.regions = this.#regionsOf(bio);
+    bio.regions = this.#enterRegions(bio);
     if (bio.kind === "flush") this.#flushesInFlight += 1;
     else this.#biosInFlight += 1;
     const task = bioTask(this.#kernel, this.#self, this.#thin, bio);
@@ -268,6 +274,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     const { bio, status } = message;
     if (bio.kind === "flush") this.#flushesInFlight -= 1;
     else this.#biosInFlight -= 1;
+    this.#leaveRegions(bio);
     const admitted = this.#admitted.get(bio.request!);
     assert(admitted !== undefined, "a bio of no request has ended");
     const request = admitted.request;
@@ -314,35 +321,48 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     if (this.#biosInFlight > 0) return;
     for (const suspend of this.#suspends) this.#kernel.reply(suspend, "suspended");
     this.#suspends = [];
-    if (this.#regions.size > idleRegionsMax) this.#retireRegions();
     if (this.#closing === undefined || this.#admitted.size > 0 || this.#flushesInFlight > 0) return;
-    this.#retireRegions();
+    for (const region of this.#regions.values()) region.locks.retire();
+    this.#regions.clear();
     this.#kernel.reply(this.#closing, "closed");
     this.#kernel.retire(this.#self);
   }
 
-  /** No bio is in flight, so nobody will ask these regions again; their last unlocks may still be on the way. */
-  #retireRegions(): void {
-    for (const region of this.#regions.values()) region.retire();
-    this.#regions.clear();
-  }
-
-  #regionsOf(bio: Bio): readonly RegionLocks[] {
+  /** The regions of the bio's blocks, which stay until it has ended. */
+  #enterRegions(bio: Bio): readonly RegionLocks[] {
     if (bio.kind === "flush" || bio.kind === "ensureSpace") return [];
-    const first = Math.floor(bio.vblock / regionBlocks);
     const last = Math.floor((bio.vblockEnd - 1) / regionBlocks);
-    const regions: RegionLocks[] = [];
-    for (let index = first; index <= last; index += 1) regions.push(this.#region(index));
-    return regions;
+    const entered: RegionLocks[] = [];
+    for (let index = Math.floor(bio.vblock / regionBlocks); index <= last; index += 1) {
+      const region = this.#region(index);
+      region.bios += 1;
+      entered.push(region.locks);
+    }
+    return entered;
   }
 
-  #region(index: number): RegionLocks {
+  /**
+   * Too many regions: those that no bio in flight may ask go, one by one, or a volume that is never idle would keep all
+   * that it ever touched. Their last unlocks were sent before the bio's end was told, so they come before the retirement.
+   */
+  #leaveRegions(bio: Bio): void {
+    for (const locks of bio.regions) {
+      const index = locks.blockBegin / regionBlocks;
+      const region = present(this.#regions.get(index), "a bio was in a region that is gone");
+      region.bios -= 1;
+      if (region.bios > 0 || this.#regions.size <= idleRegionsMax) continue;
+      this.#regions.delete(index);
+      locks.retire();
+    }
+  }
+
+  #region(index: number): Region {
     let region = this.#regions.get(index);
     if (region === undefined) {
       const begin = index * regionBlocks;
       const name = `region ${this.#name} ${begin}`;
       const address = this.#kernel.spawn(name, mailboxMax, (self) => new LockRegion(this.#kernel, self));
-      region = new RegionLocks(this.#kernel, address, begin, begin + regionBlocks);
+      region = { locks: new RegionLocks(this.#kernel, address, begin, begin + regionBlocks), bios: 0 };
       this.#regions.set(index, region);
     }
     return region;

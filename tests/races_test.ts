@@ -1,6 +1,7 @@
 /** What requests, commands and failures do to each other when they meet at the worst moment. */
 import { assert, assertEquals } from "@std/assert";
 import type { AdminCommand } from "../actors/admin_command.ts";
+import { idleRegionsMax, regionBlocks } from "../actors/limits.ts";
 import type { DevicePort, IoDone, IoResult } from "../storage/device/port.ts";
 import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "./testing_pool.ts";
 import { RandomPolicy } from "./testing_world.ts";
@@ -41,6 +42,22 @@ class FailingDevice implements DevicePort {
   }
   flush(done: IoDone): IoResult | "pending" {
     return this.device.flush(done);
+  }
+}
+
+/** A device whose reads end when they are told to. */
+class SlowDevice extends FailingDevice {
+  isSlow = false;
+  readonly #pending: (() => void)[] = [];
+
+  override read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
+    const result = super.read(buffer, offsetBytes, done);
+    if (!this.isSlow || result === "pending") return result;
+    this.#pending.push(() => done(result));
+    return "pending";
+  }
+  finish(): void {
+    for (const end of this.#pending.splice(0)) end();
   }
 }
 
@@ -143,4 +160,22 @@ Deno.test("a request that was accepted before a rollback maps nothing beyond the
   assert(a.isDone(request));
   assertEquals(request.status, "outOfRange");
   assert(usedBlocks(pool) <= 10);
+});
+
+Deno.test("a volume that is never idle keeps few lock regions, however far apart its requests lie", () => {
+  const files = makeTestingFiles();
+  const data = new SlowDevice(files.data);
+  const pool = new TestingPool({ ...files, data });
+  pool.admin({ verb: "create", name: "a", sizeBytes: 2 ** 52 });
+  const a = pool.attach("a");
+  a.write(0, filled(bs, 1));
+  data.isSlow = true;
+  const slow = a.submit("read", 0, 10);
+  for (let region = 1; region < 500; region += 1) a.read(region * regionBlocks * bs, 10);
+  assert(!a.isDone(slow));
+  const regions = [...pool.kernel.mailboxHighWater().keys()].filter((name) => name.startsWith("region a "));
+  assert(regions.length <= idleRegionsMax + 1, `${regions.length} regions`);
+  data.finish();
+  pool.drain();
+  assertEquals(slow.data, filled(10, 1));
 });
