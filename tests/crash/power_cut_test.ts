@@ -13,7 +13,7 @@ const metadataBlocks = 96;
 const dataBlocks = [10, 14, 28];
 
 /** More than CI has time for: `GOSSAMER_CRASH_SEEDS=200`. */
-const seeds = Number(Deno.env.get("GOSSAMER_CRASH_SEEDS") ?? 7);
+const seeds = Number(Deno.env.get("GOSSAMER_CRASH_SEEDS") ?? 6);
 
 function recordedRun(seed: number, actions: number): RecordedRun {
   const run = new RecordedRun(seed, newImages(dataBlocks[seed % dataBlocks.length]!, metadataBlocks));
@@ -31,12 +31,15 @@ for (let seed = 1; seed <= seeds; seed += 1) {
   });
 }
 
-Deno.test("many short runs under any schedule end with what was written, and nobody else's bytes", () => {
-  for (let seed = 100; seed < 160; seed += 1) {
+Deno.test("many runs, each in an order of its own, end with what was written and nobody else's bytes", () => {
+  // Orders that hurt are rare: leasing a block that a late answer still calls free takes some fifty runs.
+  for (let seed = 1000; seed < 1250; seed += 1) {
     const run = recordedRun(seed, 120);
-    const counts: CrashCounts = { points: 0, crashes: 0 };
-    const every = run.log.records.length;
-    assertEquals(problemOfRun(run, { chances: 1, seed, every }, counts), undefined, `run ${seed}`);
+    const count = run.log.records.length;
+    const replay = new CrashReplay(run.images, run.log);
+    replay.advance(count);
+    const problem = problemOfCrash(replay.killed(), run.history, run.history.instantAfter(count));
+    assertEquals(problem, undefined, `run ${seed}`);
   }
 });
 
