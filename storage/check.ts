@@ -35,6 +35,8 @@ export type { MetadataReading } from "./check_tree.ts";
 export interface CheckOptions {
   /** Size of the metadata device in blocks; blocks beyond it are never asked for. */
   readonly deviceBlocks: number;
+  /** For simulations, which keep their state small: blocks of any number of sectors, as no other program makes them. */
+  readonly takesSmallBlocks?: boolean;
 }
 
 /** Data block numbers have 40 bits in a mapping. */
@@ -55,7 +57,7 @@ export function* checkMetadata(
     findings.damage(`The superblock (metadata block 0) is damaged: ${superblock}.`);
     return reportUnreadable(findings);
   }
-  checkSuperblock(superblock, options.deviceBlocks, findings);
+  checkSuperblock(superblock, options, findings);
   const blocks = Math.min(superblock.metadataSpaceMap.blocks, metadataBlocksMax);
   const counts = new MetadataCounts(blocks);
   const context: CheckContext = { findings, counts, deviceBlocks: options.deviceBlocks };
@@ -108,10 +110,12 @@ function reportUnreadable(findings: Findings): CheckReport {
 }
 
 /** The fields that the kernel refuses to open with, though thin_check lets them pass. */
-function checkSuperblock(superblock: Superblock, deviceBlocks: number, findings: Findings): void {
+function checkSuperblock(superblock: Superblock, options: CheckOptions, findings: Findings): void {
+  const { deviceBlocks } = options;
+  const unitSectors = options.takesSmallBlocks === true ? 1 : dataBlockSizeSectorsMin;
   const sectors = superblock.dataBlockSizeSectors;
-  const inBounds = sectors >= dataBlockSizeSectorsMin && sectors <= dataBlockSizeSectorsMax;
-  if (!inBounds || sectors % dataBlockSizeSectorsMin !== 0) {
+  const inBounds = sectors >= unitSectors && sectors <= dataBlockSizeSectorsMax;
+  if (!inBounds || sectors % unitSectors !== 0) {
     findings.damage(
       `The superblock says that data blocks have ${sectors} sectors; legal are multiples of ` +
         `${dataBlockSizeSectorsMin} up to ${dataBlockSizeSectorsMax}.`,

@@ -31,6 +31,8 @@ export interface OpenOptions {
   readonly deviceBlocks: number;
   /** Nothing will be changed: reference counts are not loaded. */
   readonly readOnly: boolean;
+  /** For simulations, which keep their state small: blocks of any number of sectors, as no other program makes them. */
+  readonly takesSmallBlocks?: boolean;
 }
 
 /** No data block number has more bits than a mapping has room for. */
@@ -58,8 +60,9 @@ function refusalOf(superblock: Superblock, options: OpenOptions): string | undef
   if (incompatFlags !== 0) {
     return `it uses features unknown here (incompat flags ${incompatFlags}). Use the program that made it.`;
   }
-  const isLegalSize = sectors >= dataBlockSizeSectorsMin && sectors <= dataBlockSizeSectorsMax &&
-    sectors % dataBlockSizeSectorsMin === 0;
+  const unitSectors = options.takesSmallBlocks === true ? 1 : dataBlockSizeSectorsMin;
+  const isLegalSize = sectors >= unitSectors && sectors <= dataBlockSizeSectorsMax &&
+    sectors % unitSectors === 0;
   if (!isLegalSize) {
     return `its block size of ${sectors} sectors is no multiple of 64 KiB up to 1 GiB. Repair it with thin_repair.`;
   }
