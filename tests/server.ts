@@ -157,13 +157,14 @@ export class ServerProcess {
   readonly #child: Deno.ChildProcess;
   readonly #stdout: Lines;
   readonly #stderr: Lines;
-  #ended: Deno.CommandStatus | undefined;
+  #hasEnded = false;
 
   private constructor(child: Deno.ChildProcess, socket: string) {
     this.#child = child;
     this.socket = socket;
     this.#stdout = new Lines(child.stdout);
     this.#stderr = new Lines(child.stderr);
+    child.status.then(() => this.#hasEnded = true);
   }
 
   /** Starts `cli.ts` with these arguments and returns when it has printed a `listening` line for each address. */
@@ -216,14 +217,12 @@ export class ServerProcess {
 
   /** Ends it at once, as a crash would. Nothing happens if it has ended. */
   async kill(): Promise<void> {
-    if (this.#ended !== undefined) return;
-    this.#child.kill("SIGKILL");
+    if (!this.#hasEnded) this.#child.kill("SIGKILL");
     await this.#wait();
   }
 
   async #wait(): Promise<Deno.CommandStatus> {
     const [status] = await Promise.all([this.#child.status, this.#stdout.ended, this.#stderr.ended]);
-    this.#ended = status;
     return status;
   }
 }

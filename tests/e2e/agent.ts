@@ -12,6 +12,7 @@ export class Agent implements AsyncDisposable {
   readonly #answers: Lines;
   readonly #errors: Lines;
   #answered = 0;
+  #hasEnded = false;
 
   constructor() {
     this.#child = new Deno.Command(python, {
@@ -24,6 +25,7 @@ export class Agent implements AsyncDisposable {
     this.#input = this.#child.stdin.getWriter();
     this.#answers = new Lines(this.#child.stdout);
     this.#errors = new Lines(this.#child.stderr);
+    this.#child.status.then(() => this.#hasEnded = true);
   }
 
   /** Has a command of the Python side carried out. Throws what it raised, as text. */
@@ -43,7 +45,7 @@ export class Agent implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.kill("SIGKILL");
+    if (!this.#hasEnded) this.#child.kill("SIGKILL");
     await this.#input.abort().catch(() => {});
     await Promise.all([this.#child.status, this.#answers.ended, this.#errors.ended]);
   }

@@ -78,6 +78,12 @@ class Volume:
         self.busy = set()
         self.flushed = 0
 
+    def present(self, block):
+        """What a read may find while nothing is in flight: the last value answered, or one that failed since."""
+        history = self.histories[block]
+        begin = max((index for index, value in enumerate(history) if value.answered is not None))
+        return [value.number for value in history[begin:]]
+
     def durable_index(self, block):
         """The latest value of a block that was promised to survive."""
         history = self.histories[block]
@@ -104,7 +110,7 @@ class World:
         self.digests = {}
         self.uncertain = set()
         self.problems = []
-        self.counts = {"writes": 0, "flushes": 0, "trims": 0, "zeroes": 0, "reads": 0, "snapshots": 0}
+        self.counts = {"writes": 0, "flushes": 0, "trims": 0, "zeroes": 0, "reads": 0, "snapshots": 0, "full": 0}
         self.threads = []
         self.stopping = False
 
@@ -178,7 +184,7 @@ class World:
                     for index, value in enumerate(history)
                     if value.number == number
                     and value.submitted <= end
-                    and not (index + 1 < len(history) and is_before(history[index + 1], begin))
+                    and not is_superseded(history, index, begin)
                 ]
                 if not fitting:
                     self.problems.append(f"a snapshot of {volume.name} holds {number} in block {block}")
@@ -187,8 +193,7 @@ class World:
                 latest = max(latest, history[fitting[0]].submitted)
         for volume, block, fitting in found:
             history = volume.histories[block]
-            after = fitting[-1] + 1
-            if after < len(history) and is_before(history[after], latest):
+            if is_superseded(history, fitting[-1], latest):
                 self.problems.append(f"a snapshot of {volume.name} lacks what was answered in block {block}")
 
     def number_at(self, volume, block, content):
@@ -199,8 +204,9 @@ class World:
             return -1
 
 
-def is_before(value, moment):
-    return value.answered is not None and value.answered < moment
+def is_superseded(history, index, moment):
+    """Whether a later value was answered before a moment. What failed, as in a full pool, is never answered."""
+    return any(value.answered is not None and value.answered < moment for value in history[index + 1 :])
 
 
 class Load:
@@ -210,7 +216,7 @@ class Load:
         self.world = world
         self.volume = volume
         self.random = random.Random(seed)
-        # Cookie -> what to do when that request is answered.
+        # Cookie -> the blocks of that request, and what to do when it is answered.
         self.inflight = {}
 
     def run(self, ready):
@@ -221,8 +227,8 @@ class Load:
                 while len(self.inflight) < DEPTH and not self.world.stopping:
                     self.submit(handle)
                 handle.poll(1000)
-                for cookie in [cookie for cookie in self.inflight if handle.aio_command_completed(cookie)]:
-                    self.inflight.pop(cookie)()
+                for cookie in list(self.inflight):
+                    self.retire(handle, cookie)
             handle.shutdown()
         except nbd.Error as error:
             # A server that is alive may not fail us. What was in flight stays submitted and unanswered.
@@ -230,6 +236,20 @@ class Load:
                 self.world.problems.append(f"{self.volume.name}: {error}")
         except ValueError as error:
             self.world.problems.append(f"{self.volume.name}: {error}")
+
+    def retire(self, handle, cookie):
+        try:
+            if not handle.aio_command_completed(cookie):
+                return
+            _, answered = self.inflight[cookie]
+            answered()
+        except nbd.Error as error:
+            # A full pool may have done all of it, none or a part; whatever else fails ends the load.
+            if error.errno != "ENOSPC":
+                raise
+            self.world.counts["full"] += 1
+        with self.world.lock:
+            self.volume.busy.difference_update(self.inflight.pop(cookie)[0])
 
     def submit(self, handle):
         choice = self.random.random()
@@ -311,10 +331,9 @@ class Load:
                 for value in values:
                     value.answered = moment
                     value.durable = flags & nbd.CMD_FLAG_FUA != 0
-                self.volume.busy.difference_update(blocks)
                 self.world.counts[kind] += 1
 
-        self.inflight[cookie] = answered
+        self.inflight[cookie] = (blocks, answered)
 
     def flush(self, handle):
         with self.world.lock:
@@ -325,7 +344,7 @@ class Load:
                 self.volume.flushed = max(self.volume.flushed, submitted)
                 self.world.counts["flushes"] += 1
 
-        self.inflight[handle.aio_flush()] = answered
+        self.inflight[handle.aio_flush()] = ((), answered)
 
     def read(self, handle):
         with self.world.lock:
@@ -338,14 +357,13 @@ class Load:
             content = buffer.to_bytearray()
             for index, block in enumerate(blocks):
                 number = number_in(self.volume.index, block, content[index * BLOCK : (index + 1) * BLOCK])
-                expected = self.volume.histories[block][-1].number
-                if number != expected:
+                expected = self.volume.present(block)
+                if number not in expected:
                     self.world.problems.append(f"{self.volume.name} block {block} reads {number}, not {expected}")
             with self.world.lock:
-                self.volume.busy.difference_update(blocks)
                 self.world.counts["reads"] += 1
 
-        self.inflight[handle.aio_pread(buffer, blocks.start * BLOCK)] = answered
+        self.inflight[handle.aio_pread(buffer, blocks.start * BLOCK)] = (blocks, answered)
 
 
 class Administrator:
@@ -386,8 +404,8 @@ class Administrator:
         clone = f"fork{world.number}"
         self.command([clone], verb="clone", source=names[0], name=clone)
         world.digests[clone] = world.digests[names[0]]
-        if len(world.digests) > 6:
-            doomed = self.random.sample(sorted(world.digests), 4)
+        if len(world.digests) > 4:
+            doomed = self.random.sample(sorted(world.digests), 3)
             for name in doomed:
                 del world.digests[name]
             self.command(doomed, verb="rm", names=doomed, dryRun=False, force=True)

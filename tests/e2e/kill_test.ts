@@ -46,8 +46,9 @@ Deno.test({
     const seed = soak ? Date.now() % 100000 : 5;
     const random = seededRandom(seed);
     const sizeBytes = 4 << 20;
-    // So small that freed blocks are soon used again.
-    await using pool = await PoolOnDisk.make("--data-size=72M");
+    const poolBytes = 54 << 20;
+    // Now and then too small, so that freed blocks are used again at once, and writes may fail.
+    await using pool = await PoolOnDisk.make(`--data-size=${poolBytes}`);
     const names = ["a", "b", "c"];
     for (const name of names) await pool.verb("create", name, `${sizeBytes}`);
     await using agent = new Agent();
@@ -72,8 +73,20 @@ Deno.test({
       assertEquals(await agent.call("crash_verify"), [], `seed ${seed}, kill ${kill}`);
       await agent.call("crash_forget", { there });
     }
-    console.log(JSON.stringify(stopped?.counts));
     assert((stopped?.counts.snapshots ?? 0) > 0, "snapshots were taken under load");
+
+    // Once more without a crash: whatever became of requests in a full pool, all of its space can still be used.
+    await agent.call("crash_start");
+    await sleep(1500);
+    assertEquals((await agent.call<Stopped>("crash_stop")).problems, []);
+    const others = (await pool.list()).map((volume) => volume.name).filter((name) => !names.includes(name));
+    await pool.verb("rm", "--force", ...others);
+    await pool.verb("create", "rest", `${poolBytes - names.length * sizeBytes}`);
+    for (const volume of await pool.list()) {
+      const all = { socket: server.socket, name: volume.name, offset: 0, length: volume.size_bytes, byte: 1 };
+      await agent.call("fill", all);
+    }
+    assertEquals(await pool.used(), poolBytes);
     await server.stop();
     await requireAgreement(pool, false);
   },
