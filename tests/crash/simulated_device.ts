@@ -3,7 +3,6 @@
  * and a chosen operation fails.
  */
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
-import { sectorSizeBytes } from "../../storage/ids.ts";
 import { MemoryJournal } from "../testing_pool.ts";
 import type { DeviceName } from "./recording_device.ts";
 
@@ -80,13 +79,9 @@ export class SimulatedDevice implements DevicePort {
   }
 
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
-    const part = Math.floor(buffer.length / sectorSizeBytes / 2) * sectorSizeBytes;
     return this.#perform(done, this.#isLate(), () => {
       this.#fill(offsetBytes, buffer.length);
       this.bytes.set(buffer, offsetBytes);
-    }, () => {
-      // A write that fails may have been done in part.
-      this.bytes.set(buffer.subarray(0, part), offsetBytes);
     });
   }
 
@@ -105,7 +100,9 @@ export class SimulatedDevice implements DevicePort {
   }
 
   discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    return this.#perform(done, true, () => {
+    return this.#perform(done, true, (isFailing) => {
+      // Where the host has punched nothing it tells of no hole.
+      if (isFailing) return;
       this.bytes.fill(0, offsetBytes, offsetBytes + lengthBytes);
       const begin = Math.ceil(offsetBytes / pageBytes);
       this.#holes.fill(1, begin, Math.max(begin, Math.floor((offsetBytes + lengthBytes) / pageBytes)));
@@ -133,10 +130,10 @@ export class SimulatedDevice implements DevicePort {
     this.#holes.fill(0, Math.floor(offsetBytes / pageBytes), end);
   }
 
-  #perform(done: IoDone, isLate: boolean, effect?: () => void, failing?: () => void): IoResult | "pending" {
+  #perform(done: IoDone, isLate: boolean, effect?: (isFailing: boolean) => void): IoResult | "pending" {
     const failed = this.#options.faults?.next(this.#options.name);
-    if (failed === undefined) effect?.();
-    else failing?.();
+    // A write that fails may have been done all the same; crashes keep or lose each sector of it.
+    effect?.(failed !== undefined);
     const result = failed ?? ioOk;
     if (!isLate) return result;
     const answer = () => done(result);
