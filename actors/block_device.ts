@@ -13,7 +13,7 @@ import type { Actor, Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
-import { copyBytesMax, discardBytesMax } from "./limits.ts";
+import { copyBytesMax, discardBytesMax, zeroBytesMax } from "./limits.ts";
 
 /** Fill the buffer from the device. The buffer is the device's until the answer. */
 export interface DeviceRead extends Request<IoResult> {
@@ -87,8 +87,8 @@ export class DeviceStub {
 
   /** Zeroes any length, in pieces. */
   *zero(offsetBytes: number, lengthBytes: number): Steps<IoResult> {
-    for (let at = 0; at < lengthBytes; at += copyBytesMax) {
-      const length = Math.min(copyBytesMax, lengthBytes - at);
+    for (let at = 0; at < lengthBytes; at += zeroBytesMax) {
+      const length = Math.min(zeroBytesMax, lengthBytes - at);
       const request: DeviceZero = {
         type: "zero",
         replyTo: unasked,

@@ -37,8 +37,10 @@ export const dataRegionsMax = 64;
 export const idleRegionsMax = 16;
 /** Bytes punched out of the data device with one call. */
 export const discardBytesMax = 16 * MiB;
-/** Bytes copied or zeroed with one call. */
-export const copyBytesMax = 4 * MiB;
+/** Bytes zeroed with one call. */
+export const zeroBytesMax = 4 * MiB;
+/** Bytes copied with one call, during which nobody else is served. */
+export const copyBytesMax = MiB;
 
 /** Clean metadata blocks kept in memory, by default: 32 MiB. */
 export const metadataCacheBlocks = 8192;

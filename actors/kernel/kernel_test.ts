@@ -1,4 +1,4 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Defect } from "../../storage/assert.ts";
 import { World } from "../../tests/testing_world.ts";
 import type { Actor, Address, Message } from "./address.ts";
@@ -225,6 +225,21 @@ Deno.test("an idle notice asked for by an idle notice waits for what the first o
   kernel.whenIdle(last, note(1));
   kernel.run();
   assertEquals(heard, [1, 10, 2]);
+});
+
+Deno.test("a run of few turns that take long lets the event loop have its turn as well", () => {
+  const { kernel, clock } = new World();
+  let count = 0;
+  const busy: Address<Note> = doer(kernel, () => {
+    count += 1;
+    clock.nowMs += 5;
+    if (count < 100) kernel.tell(busy, note(0));
+  });
+  kernel.post(busy, note(0));
+  assert(count < 20, `${count} turns of 5 ms`);
+  assertEquals(clock.yieldsAsked, 1);
+  while (clock.runYields());
+  assertEquals(count, 100);
 });
 
 Deno.test("a long run lets the event loop have its turn, asks for it once, and goes on where it was", () => {
