@@ -41,6 +41,39 @@ for (const device of ["metadata", "data", "journal"] as const) {
   }
 }
 
+/** Fails everything on its device once it is told to. */
+class SuddenFault extends FaultPlan {
+  isArmed = false;
+
+  override next(device: DeviceName): IoResult | undefined {
+    return this.isArmed && device === this.device ? this.result : undefined;
+  }
+}
+
+Deno.test("a write that waits for space out of a commit is answered when that commit fails", () => {
+  const faults = new SuddenFault("metadata", 0, ioError);
+  const run = new RecordedRun(1, newImages(4, 96), { faults, isOrdered: true });
+  const blockSectors = 128;
+  run.admin({ verb: "create", name: "a", sizeBytes: 8 * 65536 });
+  run.drain();
+  run.submit("a", "write", 0, 4 * blockSectors);
+  run.drain();
+  run.submit("a", "flush");
+  run.drain();
+  run.submit("a", "discard", 0, blockSectors);
+  run.drain();
+  // This commit will free the block; it has begun, and no other one is needed for the write that comes now.
+  run.submit("a", "flush");
+  run.step(0);
+  run.submit("a", "write", 5 * blockSectors, 8);
+  run.step(0);
+  assertEquals(run.unanswered, 2);
+  faults.isArmed = true;
+  run.drain();
+  assertEquals([run.unanswered, run.pool.kernel.tasksInFlight()], [0, []]);
+  assertEquals([run.statuses.get("write noDataSpace"), run.statuses.get("flush poolFailed")], [1, 1]);
+});
+
 function failEach(device: DeviceName, result: IoResult, seed: number): void {
   let ordinal = 0;
   while (failAt(device, ordinal, result, seed)) ordinal += 1;
