@@ -74,6 +74,15 @@ export class PoolProcess {
       (files) => files.close(),
     );
     const { engine, writeRefusal } = await openEngine(files, options);
+    // A process that was killed in the midst of a commit may have left a superblock that only the host's memory holds.
+    // Whatever we build on it (a compacted catalogue, blocks used again that it has freed) would be lost with it in a
+    // power cut, and the superblock before it does not know of that. So it becomes durable before anything is changed.
+    if (!readOnly) {
+      await requireOk(
+        `Cannot flush the metadata "${files.metadata.path}"`,
+        (done) => files.metadata.flush(done),
+      );
+    }
     const { catalogue, notes } = files.settle(engine.transactionId);
     for (const note of notes) log(note);
     const clock = opening.adopt(new DenoClock(), (clock) => clock.close());
