@@ -227,7 +227,8 @@ export class Pool implements Actor<PoolMessage> {
     if (command.type === "stopPool") this.#stopping = true;
     const look = command.type === "admin" && isLook(command.command) ? command : undefined;
     const waiting = look === undefined ? this.#commands.length : this.#looks.length;
-    if (waiting === adminQueueMax) {
+    // Whoever stops the pool can not try again.
+    if (waiting >= adminQueueMax && command.type !== "stopPool") {
       return this.#kernel.reply(command, {
         kind: "refused",
         reason: "Too many commands wait already. Try again.",
