@@ -63,6 +63,8 @@ export class Metadata implements Actor<MetadataMessage> {
   /** An operation that missed so often that it runs alone, so that nobody evicts what it needs. */
   #alone: Stalled | undefined;
   #heldUp: Stalled[] = [];
+  /** Changes that wait until a commit has come far enough, as there are too many dirty blocks to make more of them. */
+  #slowedDown: Stalled[] = [];
   readonly #views = new Map<number, { release(): void }>();
   #viewLast = 0;
   #committing = false;
@@ -134,6 +136,10 @@ export class Metadata implements Actor<MetadataMessage> {
       this.#heldUp.push(stalled);
       return;
     }
+    if (makesDirty(stalled.operation) && this.#alone !== stalled && this.#isTooDirty()) {
+      this.#slowedDown.push(stalled);
+      return;
+    }
     let answer;
     try {
       answer = this.#execute(stalled.operation);
@@ -201,11 +207,26 @@ export class Metadata implements Actor<MetadataMessage> {
   #afterOperation(stalled: Stalled): void {
     this.#tellFreed();
     if (this.#engine.dirtyBlocks > dirtyBlocksMax && this.#refusal === undefined) this.#startCommit();
-    if (this.#alone !== stalled) return;
-    this.#alone = undefined;
-    const heldUp = this.#heldUp;
-    this.#heldUp = [];
-    for (const next of heldUp) this.#perform(next);
+    if (this.#alone === stalled) {
+      this.#alone = undefined;
+      const heldUp = this.#heldUp;
+      this.#heldUp = [];
+      for (const next of heldUp) this.#perform(next);
+    }
+    this.#goOnSlowedDown();
+  }
+
+  /** What a commit writes can not be evicted: while it is on its way, at most as much again is changed beside it. */
+  #isTooDirty(): boolean {
+    return this.#committing && this.#refusal === undefined && this.#engine.dirtyBlocks > dirtyBlocksMax;
+  }
+
+  /** After whatever ends that: a freeze, the end of a commit, a refusal. */
+  #goOnSlowedDown(): void {
+    if (this.#slowedDown.length === 0 || this.#isTooDirty()) return;
+    const slowedDown = this.#slowedDown;
+    this.#slowedDown = [];
+    for (const next of slowedDown) this.#perform(next);
   }
 
   #stall(stalled: Stalled, block: MetadataBlock): void {
@@ -286,7 +307,8 @@ export class Metadata implements Actor<MetadataMessage> {
     if (message.begun === "frozen") this.#engine.commitDurable();
     this.#tellAllocator({ type: "durable" });
     for (const request of answered) this.#kernel.reply(request, done);
-    if (this.#commitNext.length > 0) this.#startCommit();
+    if (this.#commitNext.length > 0 || this.#slowedDown.length > 0) this.#startCommit();
+    this.#goOnSlowedDown();
   }
 
   /** The pool stopped writing before the commit began; what can be read can still be read. */
@@ -296,6 +318,7 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#commitNext = [];
     for (const request of waiting) this.#kernel.reply(request, refusal);
     this.#tellAllocator({ type: "notCommitted" });
+    this.#goOnSlowedDown();
   }
 
   /** The pool fails until it is restarted from the last durable commit. */
@@ -309,6 +332,7 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#tellAllocator({ type: "notCommitted" });
     this.#kernel.start("set needs_check", needsCheckTask(this.#metadataDevice, superblock));
     this.#trouble("commitFailed", reason);
+    this.#goOnSlowedDown();
   }
 
   #tellFreed(): void {
@@ -342,4 +366,9 @@ export class Metadata implements Actor<MetadataMessage> {
       thins: engine.thinIds(),
     };
   }
+}
+
+/** Whether bios may ask for it by the thousand. A command's change is one, and a commit waits for none of these. */
+function makesDirty(operation: Operation): boolean {
+  return operation.type === "insert" || operation.type === "removeRange" || operation.type === "deleteSlice";
 }

@@ -1,10 +1,18 @@
 /** What requests, commands and failures do to each other when they meet at the worst moment. */
 import { assert, assertEquals } from "@std/assert";
 import type { AdminCommand } from "../actors/admin_command.ts";
-import { idleRegionsMax, regionBlocks } from "../actors/limits.ts";
+import { BlockDevice, DeviceStub } from "../actors/block_device.ts";
+import type { Steps } from "../actors/kernel/task.ts";
+import { adminQueueMax, dirtyBlocksMax, idleRegionsMax, regionBlocks } from "../actors/limits.ts";
+import { Metadata } from "../actors/metadata.ts";
+import { type MetadataMessage, MetadataStub } from "../actors/metadata_messages.ts";
+import { MemoryDevice } from "../storage/device/memory_device.ts";
 import type { DevicePort, IoDone, IoResult } from "../storage/device/port.ts";
 import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "./testing_pool.ts";
-import { RandomPolicy } from "./testing_world.ts";
+import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../storage/ids.ts";
+import { ThinMetadata } from "../storage/thin_metadata.ts";
+import { MetadataDriver } from "./engine/metadata_driver.ts";
+import { RandomPolicy, World } from "./testing_world.ts";
 
 function filled(length: number, value: number): Uint8Array {
   return new Uint8Array(length).fill(value);
@@ -45,14 +53,21 @@ class FailingDevice implements DevicePort {
   }
 }
 
-/** A device whose reads end when they are told to. */
+/** A device whose reads and flushes end when they are told to. */
 class SlowDevice extends FailingDevice {
-  isSlow = false;
+  slows: "read" | "flush" | undefined;
   readonly #pending: (() => void)[] = [];
 
   override read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
     const result = super.read(buffer, offsetBytes, done);
-    if (!this.isSlow || result === "pending") return result;
+    return this.slows === "read" ? this.#later(result, done) : result;
+  }
+  override flush(done: IoDone): IoResult | "pending" {
+    const result = super.flush(done);
+    return this.slows === "flush" ? this.#later(result, done) : result;
+  }
+  #later(result: IoResult | "pending", done: IoDone): IoResult | "pending" {
+    if (result === "pending") return result;
     this.#pending.push(() => done(result));
     return "pending";
   }
@@ -169,7 +184,7 @@ Deno.test("a volume that is never idle keeps few lock regions, however far apart
   pool.admin({ verb: "create", name: "a", sizeBytes: 2 ** 52 });
   const a = pool.attach("a");
   a.write(0, filled(bs, 1));
-  data.isSlow = true;
+  data.slows = "read";
   const slow = a.submit("read", 0, 10);
   for (let region = 1; region < 500; region += 1) a.read(region * regionBlocks * bs, 10);
   assert(!a.isDone(slow));
@@ -179,3 +194,89 @@ Deno.test("a volume that is never idle keeps few lock regions, however far apart
   pool.drain();
   assertEquals(slow.data, filled(10, 1));
 });
+
+function* insertTask(metadata: MetadataStub, thin: number, block: number, answers: string[]): Steps<void> {
+  const at = dblock(block * thinsCount + thin);
+  const answer = yield* metadata.insert(thinId(thin), vblock(block), at);
+  answers.push(answer.kind);
+}
+
+/** Enough that one mapping in each makes more metadata blocks dirty than may be. */
+const thinsCount = dirtyBlocksMax + 1000;
+
+/** A metadata actor by itself, with so many thin devices, and what its device does. */
+function metadataOfManyThins() {
+  const driver = MetadataDriver.format({
+    metadataBlocks: 16_000,
+    dataBlocks: 16_000,
+    dataBlockSizeSectors: 128,
+  });
+  const create = Array.from({ length: thinsCount }, (_, index) => thinId(index));
+  driver.run((engine) => engine.change({ create, snapshots: [], tick: false, transactionId: 0n }));
+  driver.commit();
+  const device = new SlowDevice(new MemoryDevice(driver.image));
+  const superblock = driver.image.slice(0, metadataBlockSizeBytes);
+  const engine = ThinMetadata.open(superblock, {
+    cacheBlocks: 16_000,
+    deviceBlocks: 16_000,
+    readOnly: false,
+  });
+  const world = new World();
+  const { kernel } = world;
+  const devices = {
+    data: new DeviceStub(
+      kernel.spawn("data", 1000, (self) => new BlockDevice(kernel, self, new MemoryDevice(0))),
+      0,
+      false,
+    ),
+    metadata: new DeviceStub(
+      kernel.spawn("metadata device", 1000, (self) => new BlockDevice(kernel, self, device)),
+      device.sizeBytes,
+      false,
+    ),
+  };
+  const address = kernel.spawn<MetadataMessage>(
+    "metadata",
+    100_000,
+    (self) => new Metadata(kernel, self, engine, devices, { readOnly: false }),
+  );
+  const metadata = new MetadataStub(kernel, address);
+  world.run(metadata.load());
+  return { world, metadata, device, engine };
+}
+
+Deno.test("while a commit is slow, no more metadata gets dirty beside it than may", () => {
+  const { world, metadata, device, engine } = metadataOfManyThins();
+  device.slows = "flush";
+  const answers: string[] = [];
+  for (let block = 0; block < 2; block += 1) {
+    for (let thin = 0; thin < thinsCount; thin += 1) {
+      world.kernel.start("insert", insertTask(metadata, thin, block, answers));
+    }
+    world.settle();
+  }
+  assert(answers.length < 2 * thinsCount, "no change waits for the commit");
+  assert(engine.dirtyBlocks < dirtyBlocksMax + 100, `${engine.dirtyBlocks} blocks are dirty`);
+  for (let turn = 0; turn < 20 && answers.length < 2 * thinsCount; turn += 1) {
+    device.finish();
+    world.settle();
+  }
+  assertEquals(answers.filter((kind) => kind === "done").length, 2 * thinsCount);
+});
+
+Deno.test("a pool stops however many commands wait", () => {
+  const pool = new TestingPool(makeTestingFiles());
+  const answers: string[] = [];
+  for (let count = 0; count < adminQueueMax + 10; count += 1) {
+    const command: AdminCommand = { verb: "rename", from: "a", to: "b" };
+    pool.kernel.start("command", answerTask(pool.pool.admin(command), answers));
+  }
+  pool.kernel.start("stop", answerTask(pool.pool.stop(), answers));
+  pool.drain();
+  assertEquals(answers.filter((answer) => answer.includes("Too many commands")).length, 10);
+  assertEquals(answers.at(-1), '{"kind":"done"}');
+});
+
+function* answerTask(steps: Steps<unknown>, answers: string[]): Steps<void> {
+  answers.push(JSON.stringify(yield* steps));
+}
