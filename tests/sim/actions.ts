@@ -1,0 +1,296 @@
+/** What clients and the administrator do in a run. Each action decides by a seed of its own, so any can be left out. */
+import type { AdminCommand } from "../../actors/admin_command.ts";
+import {
+  NBD_EINVAL,
+  NBD_ENOSPC,
+  NBD_ENOTSUP,
+  NBD_EPERM,
+  NBD_ESHUTDOWN,
+} from "../../storage/nbd/constants.ts";
+import { sectorSizeBytes } from "../../storage/ids.ts";
+import { Cut, WritableContent } from "../crash/history.ts";
+import { stamped } from "../crash/stamps.ts";
+import { Random } from "../testing_world.ts";
+import type { Asked, SimClient } from "./client.ts";
+import { randomCommand, randomSize } from "./commands.ts";
+import type { Life } from "./life.ts";
+import type { Followed, Target } from "./oracle.ts";
+import { type ActionKind, actionKinds } from "./swarm.ts";
+import { Violation } from "./violation.ts";
+import type { World } from "./world.ts";
+
+/** A client and what it is attached to. */
+interface Connected {
+  readonly client: SimClient;
+  readonly target: Target;
+  readonly followed: Map<Asked, Followed>;
+}
+
+/** Messages in one mailbox stay far below this with the few requests of a run; production's bound is in limits.ts. */
+const mailboxMessagesMax = 400;
+
+const noBytes = new Uint8Array(0);
+
+/** See the head of this file. */
+export class Actions {
+  answers = 0;
+  readonly counts = new Map<string, number>();
+  readonly done: { readonly ordinal: number; readonly text: string }[] = [];
+  readonly #world: World;
+  readonly #seed: number;
+  readonly #dropped: ReadonlySet<number>;
+  #connected: Connected[] = [];
+  #sequence = 0;
+
+  constructor(world: World, seed: number, dropped: ReadonlySet<number>) {
+    this.#world = world;
+    this.#seed = seed;
+    this.#dropped = dropped;
+  }
+
+  /** The actions of one life, until it crashes. */
+  perform(life: Life, number: number): void {
+    const { actionsPerLife, weights } = this.#world.swarm;
+    this.#connected = [];
+    const total = actionKinds.reduce((sum, kind) => sum + weights[kind], 0);
+    for (let index = 0; index < actionsPerLife && !life.isOver; index += 1) {
+      const ordinal = number * actionsPerLife + index;
+      if (this.#dropped.has(ordinal)) continue;
+      const random = new Random(Math.imul(this.#seed, 0xc2b2ae35) ^ Math.imul(ordinal + 1, 0x27d4eb2f));
+      let dice = random.below(total);
+      const kind = actionKinds.find((each) => (dice -= weights[each]) < 0)!;
+      const text = this.#do(kind, life, random, ordinal);
+      if (text !== undefined) this.done.push({ ordinal, text });
+      life.step(random.below(8));
+    }
+  }
+
+  /** Nothing may be on its way any more. */
+  checkIdle(life: Life): void {
+    if (life.isOver) return;
+    const { oracle } = this.#world;
+    for (const { client } of this.#connected) {
+      if (client.unanswered > 0) {
+        throw new Violation(
+          `${client.unanswered} requests are never answered: ${life.kernel.tasksInFlight()}`,
+        );
+      }
+    }
+    if (oracle.command !== undefined) {
+      throw new Violation(`${oracle.command.verb} does not end: ${life.kernel.tasksInFlight().join("; ")}`);
+    }
+    const tasks = life.kernel.tasksInFlight();
+    if (tasks.length > 0) throw new Violation(`tasks are left: ${tasks.join("; ")}`);
+    oracle.settleAbandoned();
+    for (const [name, count] of life.kernel.mailboxHighWater()) {
+      if (count > mailboxMessagesMax) throw new Violation(`${count} messages waited for ${name}`);
+    }
+  }
+
+  /** Whoever locks a whole volume gets the lock, so nobody holds one; removed volumes leave no region of theirs. */
+  checkNothingHeld(life: Life): void {
+    const { oracle } = this.#world;
+    for (const [name, content] of oracle.current.volumes) {
+      if (!(content instanceof WritableContent)) continue;
+      const connected = this.#connect(life, name, false);
+      life.drain();
+      const { sizeBytes } = content;
+      const whole = { offsetBytes: 0, lengthBytes: sizeBytes, fua: true, noHole: false, fastZero: false };
+      this.#ask(connected, { kind: "writeZeroes", data: noBytes, ...whole });
+      life.drain();
+      this.checkIdle(life);
+    }
+  }
+
+  #do(kind: ActionKind, life: Life, random: Random, ordinal: number): string | undefined {
+    this.#connected = this.#connected.filter(({ client }) => !client.isLost);
+    switch (kind) {
+      case "connect":
+        return this.#connectAny(life, random, ordinal);
+      case "disconnect": {
+        const some = this.#connected[random.below(this.#connected.length)];
+        some?.client.socket.reset();
+        return some === undefined ? undefined : "a client vanishes";
+      }
+      case "admin":
+        return this.#administer(life, random, ordinal);
+      case "wait":
+        life.jump(random.below(3000));
+        return "time passes";
+      case "drain":
+        life.drain();
+        if (!life.isOver) this.checkIdle(life);
+        return "everything ends";
+      default:
+        return this.#request(kind, random);
+    }
+  }
+
+  #connectAny(life: Life, random: Random, ordinal: number): string | undefined {
+    const { oracle, swarm } = this.#world;
+    const names = [...oracle.current.volumes.keys()];
+    if (names.length === 0) {
+      if (oracle.command !== undefined) return undefined;
+      const sizeBytes = randomSize(random, swarm.blockSectors);
+      return this.#command(life, { verb: "create", name: `v${ordinal}`, sizeBytes });
+    }
+    if (this.#connected.length >= swarm.clientsMax || oracle.command !== undefined) return undefined;
+    const name = names[random.below(names.length)]!;
+    this.#connect(life, name, random.below(2) === 0);
+    return `a client connects to ${name}`;
+  }
+
+  #connect(life: Life, name: string, isStructured: boolean): Connected {
+    const { oracle } = this.#world;
+    const followed = new Map<Asked, Followed>();
+    const target = oracle.targetOf(name);
+    const client = life.connect(name, isStructured, {
+      answered: (asked, error, data) => {
+        const one = followed.get(asked)!;
+        followed.delete(asked);
+        this.#answered(life, target, one, asked, error, data);
+      },
+      lost: (unanswered) => {
+        for (const asked of unanswered) oracle.abandon(followed.get(asked)!);
+      },
+    });
+    const connected = { client, target, followed };
+    this.#connected.push(connected);
+    return connected;
+  }
+
+  #answered(
+    life: Life,
+    target: Target,
+    followed: Followed,
+    asked: Asked,
+    error: number,
+    data: Uint8Array,
+  ): void {
+    const { oracle } = this.#world;
+    this.#count(`${asked.kind} ${error}`);
+    if (life.faults.faults === 0 && !isExpected(asked, target, error)) {
+      throw new Violation(`a ${asked.kind} was answered with error ${error} though no device failed`);
+    }
+    if (asked.kind === "read" && error === 0) {
+      oracle.checkRead(target, followed, asked.offsetBytes, data, life.faults.faults > 0);
+    }
+    oracle.answer(followed, error === 0);
+  }
+
+  #count(what: string): void {
+    this.answers += 1;
+    this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
+    for (let at = 0; at < what.length; at += 1) this.#world.mix(what.charCodeAt(at));
+  }
+
+  #administer(life: Life, random: Random, ordinal: number): string | undefined {
+    const { oracle, swarm } = this.#world;
+    if (oracle.command !== undefined) return undefined;
+    const command = randomCommand(oracle, random, ordinal, swarm.blockSectors);
+    return command === undefined ? undefined : this.#command(life, command);
+  }
+
+  #command(life: Life, command: AdminCommand): string {
+    const { oracle } = this.#world;
+    oracle.begin(command);
+    life.admin(command, (result) => {
+      const isDone = oracle.end(result);
+      this.#count(`${command.verb} ${result.kind}`);
+      if (isDone || result.kind !== "refused" || life.faults.faults > 0) return;
+      const isPoolFault = /device|mode (fail|read-only)|poolFailed|damaged/.test(result.reason);
+      if (isPoolFault) {
+        throw new Violation(`no device failed, and ${command.verb} was refused: ${result.reason}`);
+      }
+    });
+    return JSON.stringify(command);
+  }
+
+  #request(kind: Asked["kind"], random: Random): string | undefined {
+    const { oracle, swarm } = this.#world;
+    const ready = this.#connected.filter(({ client }) => client.isAttached);
+    const connected = ready[random.below(ready.length)];
+    if (connected === undefined) return undefined;
+    const content = oracle.contentOf(connected.target);
+    if (content === undefined) return undefined;
+    const isSnapshot = connected.target instanceof Cut;
+    if (isSnapshot && kind !== "flush" && random.below(20) > 0) kind = "read";
+    // Whether a discard covers the last block depends on the size, which is about to change.
+    const { verb } = oracle.command ?? {};
+    if (kind === "discard" && (isSnapshot || verb === "resize" || verb === "rollback")) return undefined;
+    const range = randomRange(random, content.sizeBytes / sectorSizeBytes, swarm.blockSectors);
+    const { begin, sectors } = kind === "flush" ? { begin: 0, sectors: 0 } : range;
+    const isZeroes = kind === "writeZeroes";
+    this.#sequence += 1;
+    const number = connected.target instanceof Cut ? 0 : oracle.numberOf(connected.target);
+    this.#ask(connected, {
+      kind,
+      offsetBytes: begin * sectorSizeBytes,
+      lengthBytes: sectors * sectorSizeBytes,
+      data: kind === "write" ? stamped(number, begin, sectors, this.#sequence) : noBytes,
+      fua: kind !== "read" && kind !== "flush" && random.below(8) === 0,
+      noHole: isZeroes && random.below(3) === 0,
+      fastZero: isZeroes && random.below(6) === 0,
+    });
+    const end = begin + sectors;
+    return kind === "flush"
+      ? kind
+      : `${kind} ${this.#sequence} of sectors ${begin} to ${end} of volume ${number}`;
+  }
+
+  #ask(connected: Connected, asked: Asked): void {
+    const { client, target, followed } = connected;
+    followed.set(asked, this.#world.oracle.submit(target, asked));
+    client.ask(asked);
+  }
+}
+
+/** Often whole blocks, often parts of one, sometimes anything up to the end. */
+function randomRange(
+  random: Random,
+  total: number,
+  blockSectors: number,
+): { begin: number; sectors: number } {
+  const blocks = Math.ceil(total / blockSectors);
+  let begin = random.below(blocks) * blockSectors;
+  let sectors = blockSectors;
+  switch (random.below(5)) {
+    case 0:
+      break;
+    case 1:
+      sectors *= 1 + random.below(3);
+      break;
+    case 2:
+      begin = random.below(total);
+      sectors = 1 + random.below(3 * blockSectors);
+      break;
+    case 3:
+      begin += random.below(blockSectors);
+      sectors = 1;
+      break;
+    default:
+      begin = 0;
+      sectors = random.below(3) === 0 ? total : 1 + random.below(blockSectors);
+  }
+  begin = Math.min(begin, total - 1);
+  return { begin, sectors: Math.min(sectors, total - begin) };
+}
+
+/** Whether a client may hear this error while all devices work. */
+function isExpected(asked: Asked, target: Target, error: number): boolean {
+  switch (error) {
+    case 0:
+    case NBD_ESHUTDOWN:
+      return true;
+    case NBD_EPERM:
+      return target instanceof Cut;
+    case NBD_ENOSPC:
+      return asked.kind === "write" || asked.kind === "writeZeroes" || asked.kind === "discard";
+    case NBD_ENOTSUP:
+      return asked.fastZero;
+    case NBD_EINVAL:
+      return asked.kind === "read" || asked.kind === "discard" || asked.fastZero;
+    default:
+      return false;
+  }
+}

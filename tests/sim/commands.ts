@@ -1,0 +1,67 @@
+/** What a random administrator asks. */
+import type { AdminCommand } from "../../actors/admin_command.ts";
+import { sectorSizeBytes } from "../../storage/ids.ts";
+import { Cut } from "../crash/history.ts";
+import type { Random } from "../testing_world.ts";
+import type { Oracle } from "./oracle.ts";
+
+/** A size in bytes: few blocks, of which the last may be partial, so that a resize may stay within it. */
+export function randomSize(random: Random, blockSectors: number): number {
+  const sectors = (1 + random.below(6)) * blockSectors - random.below(blockSectors);
+  return sectors * sectorSizeBytes;
+}
+
+/** A command that fits the volumes there are, or undefined. `ordinal` makes its names new. */
+export function randomCommand(
+  oracle: Oracle,
+  random: Random,
+  ordinal: number,
+  blockSectors: number,
+): AdminCommand | undefined {
+  const volumes = oracle.current.volumes;
+  const names = [...volumes.keys()];
+  const snapshots = names.filter((name) => volumes.get(name) instanceof Cut);
+  const writables = names.filter((name) => !snapshots.includes(name));
+  const any = (from: readonly string[]) => from[random.below(from.length)];
+  const writable = any(writables);
+  const snapshot = any(snapshots);
+  const canResize = ![...oracle.flying].some((followed) => followed.kind === "discard");
+  if (writable === undefined || names.length < 2) {
+    return { verb: "create", name: `v${ordinal}`, sizeBytes: randomSize(random, blockSectors) };
+  }
+  if (names.length > 7) return removal(random, names, any);
+  switch (random.below(11)) {
+    case 0:
+      return { verb: "create", name: `v${ordinal}`, sizeBytes: randomSize(random, blockSectors) };
+    case 1:
+    case 2:
+      return { verb: "snapshot", names: [`${writable}@s${ordinal}`] };
+    case 3:
+    case 4:
+      return { verb: "snapshot", names: writables.map((name) => `${name}@s${ordinal}`) };
+    case 5:
+      return { verb: "clone", source: any(names)!, name: `c${ordinal}` };
+    case 6: {
+      const owner = snapshot?.slice(0, snapshot.indexOf("@"));
+      if (snapshot === undefined || !canResize || !writables.includes(owner!)) return undefined;
+      return { verb: "rollback", snapshot };
+    }
+    case 7:
+      return { verb: "rename", from: writable, to: `r${ordinal}` };
+    case 8:
+      if (!canResize) return undefined;
+      return { verb: "resize", name: writable, sizeBytes: randomSize(random, blockSectors) };
+    default:
+      return removal(random, names, any);
+  }
+}
+
+function removal(
+  random: Random,
+  names: readonly string[],
+  any: (from: readonly string[]) => string | undefined,
+): AdminCommand {
+  const [first, second] = [any(names)!, any(names)!];
+  const chosen = random.below(3) > 0 || second === first ? [first] : [first, second];
+  return { verb: "rm", names: chosen, dryRun: false, force: random.below(3) > 0 };
+}

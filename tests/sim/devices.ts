@@ -1,0 +1,197 @@
+/** The devices of one life: the simulated ones of the crash tests, which here also begin late, fail by chance, and stop. */
+import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
+import { RecordingJournal, RunLog } from "../crash/recording_device.ts";
+import type { DeviceName } from "../crash/recording_device.ts";
+import { FaultPlan, type Later, SimulatedJournal } from "../crash/simulated_device.ts";
+import type { Random } from "../testing_world.ts";
+import { MemoryJournal } from "../testing_pool.ts";
+import type { OperationKind, Swarm } from "./swarm.ts";
+
+/** Stops all devices after so many operations, as the crash does. */
+export class Fuse {
+  isBlown = false;
+  /** Operations that happened. */
+  count = 0;
+  operationsMax = Infinity;
+  readonly #blown: () => void;
+
+  /** @param blown called when the first operation is asked that does not happen any more */
+  constructor(blown: () => void) {
+    this.#blown = blown;
+  }
+
+  admit(): boolean {
+    if (this.isBlown) return false;
+    if (this.count < this.operationsMax) {
+      this.count += 1;
+      return true;
+    }
+    this.blow();
+    return false;
+  }
+
+  blow(): void {
+    if (this.isBlown) return;
+    this.isBlown = true;
+    this.#blown();
+  }
+}
+
+/** Fails operations by chance, each kind at the rate of its device in this run. */
+export class SwarmFaults extends FaultPlan {
+  isOn = false;
+  /** What is asked next of the device. */
+  kind: OperationKind = "write";
+  /** Faults in this life. */
+  faults = 0;
+  readonly #swarm: Swarm;
+  readonly #random: Random;
+
+  constructor(swarm: Swarm, random: Random) {
+    super("data", -1, ioOk);
+    this.#swarm = swarm;
+    this.#random = random;
+  }
+
+  override next(device: DeviceName): IoResult | undefined {
+    const rate = this.#swarm.errors[device][this.kind];
+    if (!this.isOn || rate === 0 || this.#random.below(100_000) >= rate) return undefined;
+    this.faults += 1;
+    // A host that is full says so about writes only.
+    const isWrite = this.kind === "write" || this.kind === "copy" || this.kind === "zero";
+    return isWrite && this.#random.below(100) < this.#swarm.noSpacePercent
+      ? { kind: "noSpace" }
+      : { kind: "ioError", reason: `the simulated ${device} failed a ${this.kind}` };
+  }
+}
+
+/** What the devices of a life share. */
+export interface DeviceWorld {
+  readonly later: Later;
+  readonly fuse: Fuse;
+  readonly faults: SwarmFaults;
+  isLateToStart(): boolean;
+  note(device: DeviceName, kind: OperationKind): void;
+}
+
+/** Begins some operations later than they were asked, so that what was asked at the same time happens in any order. */
+export class DelayedDevice implements DevicePort {
+  readonly #inner: DevicePort;
+  readonly #name: DeviceName;
+  readonly #world: DeviceWorld;
+
+  constructor(inner: DevicePort, name: DeviceName, world: DeviceWorld) {
+    this.#inner = inner;
+    this.#name = name;
+    this.#world = world;
+  }
+
+  get sizeBytes(): number {
+    return this.#inner.sizeBytes;
+  }
+
+  get canDiscard(): boolean {
+    return this.#inner.canDiscard;
+  }
+
+  read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
+    return this.#perform("read", done, (ended) => this.#inner.read(buffer, offsetBytes, ended));
+  }
+
+  write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
+    return this.#perform("write", done, (ended) => this.#inner.write(buffer, offsetBytes, ended));
+  }
+
+  zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    return this.#perform("zero", done, (ended) => this.#inner.zero(offsetBytes, lengthBytes, ended));
+  }
+
+  copy(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    return this.#perform("copy", done, (ended) => this.#inner.copy(fromBytes, toBytes, lengthBytes, ended));
+  }
+
+  discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    return this.#perform("discard", done, (ended) => this.#inner.discard(offsetBytes, lengthBytes, ended));
+  }
+
+  isHole(offsetBytes: number, lengthBytes: number): boolean {
+    return this.#inner.isHole(offsetBytes, lengthBytes);
+  }
+
+  flush(done: IoDone): IoResult | "pending" {
+    return this.#perform("flush", done, (ended) => this.#inner.flush(ended));
+  }
+
+  #perform(
+    kind: OperationKind,
+    done: IoDone,
+    begin: (done: IoDone) => IoResult | "pending",
+  ): IoResult | "pending" {
+    const { later, fuse } = this.#world;
+    if (fuse.isBlown) return "pending";
+    if (!this.#world.isLateToStart()) return this.#begin(kind, done, begin);
+    later.push(() => {
+      const result = this.#begin(kind, done, begin);
+      if (result !== "pending") done(result);
+    });
+    return "pending";
+  }
+
+  #begin(
+    kind: OperationKind,
+    done: IoDone,
+    begin: (done: IoDone) => IoResult | "pending",
+  ): IoResult | "pending" {
+    const { fuse, faults } = this.#world;
+    // Reading changes nothing, so a crash before it is a crash before what comes next.
+    if (kind !== "read" && !fuse.admit()) return "pending";
+    this.#world.note(this.#name, kind);
+    faults.kind = kind;
+    return begin(done);
+  }
+}
+
+/** The catalogue's journal of one life, with a log of its own: it begins as one durable line. */
+export class LifeJournal extends MemoryJournal {
+  readonly log = new RunLog();
+  readonly bytes: Uint8Array;
+  readonly #recording: RecordingJournal;
+  readonly #world: DeviceWorld;
+
+  constructor(text: string, world: DeviceWorld) {
+    super(text);
+    this.#world = world;
+    this.bytes = new TextEncoder().encode(text);
+    const inner = new SimulatedJournal(text, world.faults);
+    const port = {
+      append: (line: string, done: IoDone) => {
+        inner.append(line, done);
+        this.#takeOver(inner);
+      },
+      retract: (done: IoDone) => {
+        inner.retract(done);
+        this.#takeOver(inner);
+      },
+    };
+    this.#recording = new RecordingJournal(port, this.log, this.bytes.length);
+  }
+
+  /** Its answers come among all others. */
+  #takeOver(inner: MemoryJournal): void {
+    this.#world.later.push(...inner.pending.splice(0));
+  }
+
+  override append(line: string, done: IoDone): void {
+    if (!this.#world.fuse.admit()) return;
+    this.#world.faults.kind = "write";
+    this.#world.note("journal", "write");
+    this.#recording.append(line, done);
+  }
+
+  override retract(done: IoDone): void {
+    if (!this.#world.fuse.admit()) return;
+    this.#world.faults.kind = "flush";
+    this.#world.note("journal", "flush");
+    this.#recording.retract(done);
+  }
+}

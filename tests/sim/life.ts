@@ -1,0 +1,277 @@
+/**
+ * One life of the server: from opening the pool to the crash. The actors are the real ones, wired as in production; what
+ * comes from outside (answers of devices, bytes of clients, alarms) waits in one list and comes in any order.
+ */
+import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
+import { assemblePool } from "../../actors/assemble.ts";
+import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
+import type { Actor, Address } from "../../actors/kernel/address.ts";
+import { Kernel } from "../../actors/kernel/kernel.ts";
+import type { SchedulerPolicy } from "../../actors/kernel/ports.ts";
+import type { Steps } from "../../actors/kernel/task.ts";
+import { TraceRecorder } from "../../actors/kernel/trace.ts";
+import { mailboxMax } from "../../actors/limits.ts";
+import { NbdListener } from "../../actors/nbd_listener.ts";
+import type { NbdListenerMessage } from "../../actors/nbd_messages.ts";
+import type { PoolNotice, PoolStub } from "../../actors/pool_messages.ts";
+import { settleCatalogue } from "../../storage/catalog.ts";
+import { readJournal } from "../../storage/catalog_journal.ts";
+import { metadataBlockSizeBytes } from "../../storage/ids.ts";
+import { ThinMetadata } from "../../storage/thin_metadata.ts";
+import { RecordingDevice, type RunLog } from "../crash/recording_device.ts";
+import type { FoundVolume } from "../crash/recovery.ts";
+import { type Later, SimulatedDevice, SlowAnswers } from "../crash/simulated_device.ts";
+import { ManualClock, type Random } from "../testing_world.ts";
+import { type ClientEars, SimClient } from "./client.ts";
+import { DelayedDevice, Fuse, LifeJournal, SwarmFaults } from "./devices.ts";
+import type { Swarm } from "./swarm.ts";
+import { Violation } from "./violation.ts";
+
+/** What a life begins with. The bytes are its own from then on. */
+export interface Beginning {
+  readonly metadata: Uint8Array;
+  readonly data: Uint8Array;
+  readonly journal: string;
+  /** Where what its devices do is recorded. */
+  readonly log: RunLog;
+}
+
+/** What lives of one run share. */
+export interface LifeWorld {
+  readonly swarm: Swarm;
+  /** Decides the schedule, and nothing else. */
+  readonly random: Random;
+  /** Takes a number for everything that happens. */
+  mix(value: number): void;
+  newUid(): string;
+  /** Keeps messages for a person, if the run is shown. */
+  readonly trace: TraceRecorder | undefined;
+}
+
+/** See the head of this file. */
+export class Life {
+  readonly kernel: Kernel;
+  readonly clock = new ManualClock();
+  readonly fuse: Fuse;
+  readonly faults: SwarmFaults;
+  readonly journal: LifeJournal;
+  readonly pool: PoolStub;
+  readonly logged: string[] = [];
+  /** Everything from outside that waits for its turn. */
+  readonly later: Later = [];
+  /** Things come late, and between turns: switched off while a test looks. */
+  isRough = true;
+  /** The first error that nobody expected. */
+  defect: unknown;
+  readonly metadata: SimulatedDevice;
+  readonly data: SimulatedDevice;
+  readonly #world: LifeWorld;
+  readonly #listener: Address<NbdListenerMessage>;
+  readonly #slow = new SlowAnswers();
+  #isDataSlow = false;
+  readonly #received: (RequestDone | PoolNotice)[] = [];
+  readonly #looker: Address<RequestDone | PoolNotice>;
+
+  constructor(beginning: Beginning, world: LifeWorld) {
+    this.#world = world;
+    const { swarm, random } = world;
+    this.faults = new SwarmFaults(swarm, random);
+    this.fuse = new Fuse(() => this.kernel.stop());
+    const policy: SchedulerPolicy = { messagesPerTurnMax: 1, choose: (count) => this.#choose(count) };
+    this.kernel = new Kernel({
+      clock: this.clock,
+      policy,
+      onDefect: (defect) => this.defect ??= defect,
+    });
+    this.kernel.trace = world.trace;
+    const devices = {
+      later: this.later,
+      fuse: this.fuse,
+      faults: this.faults,
+      isLateToStart: () => this.#chance(swarm.lateStart),
+      note: (device: string, kind: string) => world.mix(device.length * 31 + kind.length),
+    };
+    this.journal = new LifeJournal(beginning.journal, devices);
+    const device = (name: "metadata" | "data") => {
+      const simulated = new SimulatedDevice(beginning[name], {
+        name,
+        later: this.later,
+        isLate: () => this.#chance(swarm.lateAnswer),
+        faults: this.faults,
+        ...(name === "data" ? { slow: this.#slow } : {}),
+      });
+      const port = new DelayedDevice(new RecordingDevice(simulated, beginning.log, name), name, devices);
+      return { simulated, port };
+    };
+    const [metadata, data] = [device("metadata"), device("data")];
+    this.metadata = metadata.simulated;
+    this.data = data.simulated;
+    const deviceBlocks = beginning.metadata.length / metadataBlockSizeBytes;
+    const engine = ThinMetadata.open(beginning.metadata.slice(0, metadataBlockSizeBytes), {
+      cacheBlocks: swarm.cacheBlocks,
+      deviceBlocks,
+      readOnly: false,
+      takesSmallBlocks: true,
+    });
+    const { catalogue } = settleCatalogue(readJournal(beginning.journal), engine.transactionId);
+    const log = (sentence: string) => void this.logged.push(sentence);
+    this.pool = assemblePool(this.kernel, {
+      metadata: metadata.port,
+      data: data.port,
+      journal: this.journal,
+      catalogue,
+      engine,
+      readOnly: false,
+      newUid: () => world.newUid(),
+      log,
+    });
+    const peers = { pool: this.pool.address, accepts: [], log };
+    this.#listener = this.kernel.spawn(
+      "nbd listener",
+      mailboxMax,
+      (self) => new NbdListener(this.kernel, self, peers),
+    );
+    this.#looker = this.kernel.spawn("looker", mailboxMax, () => new Looker(this.#received));
+  }
+
+  /** Starts the pool; the answer comes as soon as it may. */
+  start(answered: (result: AdminResult) => void): void {
+    this.kernel.start("start of the pool", told(this.pool.start(), answered));
+  }
+
+  /** Gives a command; the answer comes as soon as it may. */
+  admin(command: AdminCommand, answered: (result: AdminResult) => void): void {
+    this.kernel.start("administrator", told(this.pool.admin(command), answered));
+  }
+
+  connect(name: string, isStructured: boolean, ears: ClientEars): SimClient {
+    const { random, swarm } = this.#world;
+    const socketWorld = {
+      kernel: this.kernel,
+      random,
+      pieceBytes: swarm.pieceBytes,
+      schedule: (event: () => void) => void this.later.push(event),
+    };
+    const client = new SimClient(socketWorld, ears, name, isStructured);
+    this.later.push(() => this.kernel.post(this.#listener, { type: "connected", socket: client.socket }));
+    return client;
+  }
+
+  /** Delivers all messages, then so many of the things that wait outside. */
+  step(events: number): void {
+    this.#run();
+    for (let given = 0; given < events && this.#intrude(); given += 1) this.#run();
+  }
+
+  /** Until nothing moves any more. Time stands still. */
+  drain(): void {
+    do this.#run(); while (this.#intrude());
+  }
+
+  /** Jumps to where something is due, or a little. */
+  jump(ms: number): void {
+    const alarm = this.clock.alarmMs;
+    if (!this.isOver) this.clock.advance(Math.max(ms, alarm === undefined ? 0 : alarm - this.clock.nowMs));
+  }
+
+  /** Crashed, or stopped by a defect. */
+  get isOver(): boolean {
+    return this.fuse.isBlown || this.kernel.stopped;
+  }
+
+  /** Reads everything there is, straight from the volumes. Nothing may be on its way. */
+  look(): FoundVolume[] {
+    this.isRough = false;
+    const listed: AdminResult[] = [];
+    this.admin({ verb: "list" }, (result) => listed.push(result));
+    this.drain();
+    const list = listed[0];
+    if (list?.kind !== "volumes") throw new Violation(`the volumes could not be listed: ${list?.kind}`);
+    const found = list.volumes.map(({ name, size_bytes: sizeBytes, read_only: readOnly }) => {
+      const bytes = this.#readWhole(name, sizeBytes);
+      return { name, sizeBytes, readOnly, words: new Uint32Array(bytes.buffer) };
+    });
+    this.isRough = true;
+    return found;
+  }
+
+  #readWhole(name: string, sizeBytes: number): Uint8Array {
+    this.kernel.tell(this.pool.address, { type: "attach", name, client: this.#looker });
+    this.drain();
+    const notice = this.#received.pop();
+    if (notice?.type !== "attached") throw new Violation(`"${name}" is listed and can not be attached`);
+    const request: VolumeRequest = {
+      kind: "read",
+      offsetBytes: 0,
+      lengthBytes: sizeBytes,
+      data: new Uint8Array(sizeBytes).fill(0xee),
+      fua: false,
+      noHole: false,
+      fastZero: false,
+      client: this.#looker,
+      status: "ok",
+      holes: new Uint8Array(0),
+    };
+    this.kernel.tell(notice.volume, { type: "submit", request });
+    this.drain();
+    const answer = this.#received.pop();
+    if (answer?.type !== "requestDone" || request.status !== "ok") {
+      throw new Violation(`"${name}" can not be read: ${answer?.type} ${request.status}`);
+    }
+    this.kernel.tell(this.pool.address, { type: "detach", uid: notice.info.uid, client: this.#looker });
+    this.drain();
+    this.#received.pop();
+    return request.data;
+  }
+
+  #chance(per100000: number): boolean {
+    return this.isRough && per100000 > 0 && this.#world.random.below(100_000) < per100000;
+  }
+
+  #run(): void {
+    if (this.isOver) return;
+    do this.kernel.run(); while (!this.isOver && this.clock.runYields());
+  }
+
+  /** Whose turn it is in the kernel; sometimes something from outside comes first. */
+  #choose(count: number): number {
+    if (this.#chance(this.#world.swarm.intrusion)) this.#intrude();
+    const chosen = this.#world.random.below(count);
+    this.#world.mix(count * 64 + chosen);
+    return chosen;
+  }
+
+  /** One of the things that wait outside; false if there is none. */
+  #intrude(): boolean {
+    if (this.isOver || this.later.length === 0) return false;
+    const [event] = this.later.splice(this.#chooseEvent(), 1);
+    event!();
+    return true;
+  }
+
+  #chooseEvent(): number {
+    const { random, swarm } = this.#world;
+    const { later } = this;
+    if (swarm.hasSlowData && random.below(30) === 0) this.#isDataSlow = !this.#isDataSlow;
+    const any = random.below(later.length);
+    if (!this.#isDataSlow || !this.isRough || random.below(10) === 0) return any;
+    const quick = later.flatMap((event, index) => this.#slow.has(event) ? [] : [index]);
+    return quick[random.below(quick.length)] ?? any;
+  }
+}
+
+class Looker implements Actor<RequestDone | PoolNotice> {
+  readonly #received: (RequestDone | PoolNotice)[];
+
+  constructor(received: (RequestDone | PoolNotice)[]) {
+    this.#received = received;
+  }
+
+  receive(message: RequestDone | PoolNotice): void {
+    this.#received.push(message);
+  }
+}
+
+function* told<T>(steps: Steps<T>, tell: (answer: T) => void): Steps<void> {
+  tell(yield* steps);
+}

@@ -1,0 +1,123 @@
+/** What the run's disks hold, durably and not, from life to life. */
+import { catalogueFrom, settleCatalogue } from "../../storage/catalog.ts";
+import { readJournal } from "../../storage/catalog_journal.ts";
+import { checkMetadata } from "../../storage/check.ts";
+import { flagNeedsCheck, packSuperblock, unpackSuperblock } from "../../storage/format/superblock.ts";
+import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/ids.ts";
+import { ThinMetadata } from "../../storage/thin_metadata.ts";
+import { DeviceReplay, JournalReplay } from "../crash/power_cut.ts";
+import { RunLog } from "../crash/recording_device.ts";
+import { poisoned } from "../crash/stamps.ts";
+import { Recount } from "../engine/metadata_recount.ts";
+import type { Random } from "../testing_world.ts";
+import type { Life } from "./life.ts";
+import type { Swarm } from "./swarm.ts";
+import { Violation } from "./violation.ts";
+
+/** See the head of this file. */
+export class Platters {
+  log = new RunLog();
+  /** What a program that opens the disks now reads. */
+  metadata: Uint8Array;
+  data: Uint8Array;
+  journal: string;
+  #metadataReplay: DeviceReplay;
+  #dataReplay: DeviceReplay;
+
+  /** The disks of a new pool, full of bytes that nobody may ever see. */
+  constructor(swarm: Swarm) {
+    const { metadataBlocks, dataBlocks, blockSectors } = swarm;
+    this.metadata = new Uint8Array(metadataBlocks * metadataBlockSizeBytes).fill(0x5a);
+    const geometry = { metadataBlocks, dataBlocks, dataBlockSizeSectors: blockSectors };
+    for (const { block, bytes } of ThinMetadata.format(geometry)) {
+      this.metadata.set(bytes, block * metadataBlockSizeBytes);
+    }
+    const blockSizeBytes = blockSectors * sectorSizeBytes;
+    this.data = poisoned(dataBlocks * blockSizeBytes);
+    const settings = { blockSizeBytes, metadataPath: "m", dataPath: "d" };
+    const empty = catalogueFrom({ transactionId: 0n, settings, nextThinId: 1, volumes: [] });
+    this.journal = empty.snapshotLine();
+    this.#metadataReplay = new DeviceReplay("metadata", this.metadata);
+    this.#dataReplay = new DeviceReplay("data", this.data);
+  }
+
+  /** The power fails: of what is not durable each sector is there or not. */
+  cutPower(life: Life, swarm: Swarm, random: Random): void {
+    this.#advance();
+    const keeps = (percent: number) => () => random.below(100) >= percent;
+    const { lossPercent } = swarm;
+    this.metadata = this.#metadataReplay.cut(
+      new Uint8Array(this.metadata.length),
+      keeps(lossPercent.metadata),
+    );
+    this.data = this.#dataReplay.cut(new Uint8Array(this.data.length), keeps(lossPercent.data));
+    const journal = new JournalReplay(life.journal.bytes);
+    journal.advance(life.journal.log, life.journal.log.records.length);
+    const style = random.below(3);
+    const bytes = journal.cut(style === 0 ? "lost" : style === 1 ? "kept" : (end) => random.below(end));
+    this.journal = new TextDecoder().decode(bytes);
+    this.log = new RunLog();
+    this.#metadataReplay = new DeviceReplay("metadata", this.metadata);
+    this.#dataReplay = new DeviceReplay("data", this.data);
+  }
+
+  /** The process ends: the host keeps what it was given, and may still lose it in a power cut. */
+  kill(life: Life): void {
+    this.#advance();
+    this.metadata = this.#metadataReplay.memory.slice();
+    this.data = this.#dataReplay.memory.slice();
+    const journal = new JournalReplay(life.journal.bytes);
+    journal.advance(life.journal.log, life.journal.log.records.length);
+    this.journal = new TextDecoder().decode(journal.memory);
+  }
+
+  /** The host flushes the metadata, as opening a pool asks it to before anything is built on what it reads. */
+  flush(): void {
+    const asked = this.log.records.length;
+    this.log.records.push({ kind: "flush", device: "metadata", asked, unanswered: new Set() });
+  }
+
+  /** What opening a pool directory does to the catalogue: what did not hold is gone. */
+  settle(): void {
+    const superblock = this.superblock();
+    const { catalogue } = settleCatalogue(readJournal(this.journal), superblock.transactionId);
+    this.journal = catalogue.snapshotLine();
+  }
+
+  superblock() {
+    const superblock = unpackSuperblock(this.metadata.slice(0, metadataBlockSizeBytes));
+    if (typeof superblock === "string") throw new Violation(`the superblock is damaged: ${superblock}`);
+    return superblock;
+  }
+
+  /** As `thin_check --clear-needs-check-flag` does. True if a commit had failed. */
+  clearNeedsCheck(): boolean {
+    const superblock = this.superblock();
+    if ((superblock.flags & flagNeedsCheck) === 0) return false;
+    const block = this.metadata.slice(0, metadataBlockSizeBytes);
+    const bytes = packSuperblock({ ...superblock, flags: superblock.flags & ~flagNeedsCheck }, block);
+    this.metadata.set(bytes, 0);
+    this.log.records.push({ kind: "write", device: "metadata", offsetBytes: 0, bytes: bytes.slice() });
+    return true;
+  }
+
+  /** Throws unless the metadata is sound; `isThorough`: by a second count too, which shares nothing with the first. */
+  check(isThorough: boolean): void {
+    const deviceBlocks = this.metadata.length / metadataBlockSizeBytes;
+    const check = checkMetadata({ deviceBlocks, takesSmallBlocks: true });
+    let step = check.next();
+    while (!step.done) {
+      const at = step.value * metadataBlockSizeBytes;
+      step = check.next(this.metadata.subarray(at, at + metadataBlockSizeBytes));
+    }
+    if (step.value.problemCount > 0) {
+      throw new Violation(`the metadata is not sound: ${step.value.problems.join(" ")}`);
+    }
+    if (isThorough) new Recount(this.metadata);
+  }
+
+  #advance(): void {
+    this.#metadataReplay.advance(this.log, this.log.records.length);
+    this.#dataReplay.advance(this.log, this.log.records.length);
+  }
+}

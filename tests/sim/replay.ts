@@ -1,0 +1,64 @@
+/** A run that fails, made smaller and shown to a person. */
+import { type TraceEvent, traceMermaid, TraceRecorder, traceText } from "../../actors/kernel/trace.ts";
+import { type RunResult, World } from "./world.ts";
+
+/** Runs that shrinking may take, and messages that a person reads. */
+const runsMax = 400;
+const eventsMax = 120;
+
+/** Leaves out actions, in ever smaller groups, as long as the run still fails with the same kind of sentence. */
+export function shrink(failed: RunResult): { readonly result: RunResult; readonly dropped: Set<number> } {
+  let best = failed;
+  let dropped = new Set<number>();
+  let runs = 0;
+  const kind = kindOf(failed.violation!);
+  for (
+    let size = Math.ceil(best.actions.length / 2);
+    size >= 1;
+    size = size === 1 ? 0 : Math.ceil(size / 2)
+  ) {
+    for (let at = best.actions.length - size; at > -size && runs < runsMax; at -= size) {
+      const group = best.actions.slice(Math.max(0, at), at + size).map((action) => action.ordinal);
+      const tried = new Set([...dropped, ...group]);
+      const result = new World(failed.seed, { dropped: tried }).run();
+      runs += 1;
+      if (result.violation === undefined || kindOf(result.violation) !== kind) continue;
+      best = result;
+      dropped = tried;
+      at = Math.min(at, best.actions.length);
+    }
+  }
+  return { result: best, dropped };
+}
+
+/** A sentence without its numbers and names. */
+function kindOf(violation: string): string {
+  return violation.split("\n")[0]!.replace(/"[^"]*"/g, "").replace(/\d+/g, "").slice(0, 30);
+}
+
+/** The smallest run found that still fails: what was done, and the last messages of the volume that it is about. */
+export function replay(failed: RunResult): string {
+  const { result, dropped } = shrink(failed);
+  const trace = new TraceRecorder(20_000);
+  new World(failed.seed, { dropped, trace }).run();
+  const name = /"([^"]+)"/.exec(result.violation!)?.[1];
+  const events = eventsAbout(trace.events, name);
+  return [
+    `still fails with ${result.actions.length} of ${failed.actions.length} actions: ${result.violation}`,
+    ...result.actions.map(({ ordinal, text }) => `  ${ordinal}. ${text}`),
+    "",
+    traceText(events),
+    "",
+    traceMermaid(events),
+  ].join("\n");
+}
+
+/** The last messages of the bios of a volume, and of the commits between them; without a name, of everybody. */
+function eventsAbout(events: readonly TraceEvent[], name: string | undefined): readonly TraceEvent[] {
+  const involved = name === undefined
+    ? events
+    : events.filter(({ from, to }) =>
+      [from, to].some((who) => who.includes(name) || who.startsWith("commit"))
+    );
+  return involved.slice(-eventsMax);
+}

@@ -1,0 +1,55 @@
+/** The fixed set of the simulator, and what the simulator itself must be able to do. */
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { fixedSeeds, seedsThatFound } from "./seeds.ts";
+import { World } from "./world.ts";
+
+const seedsPerTest = 100;
+
+for (const { seed, what } of seedsThatFound) {
+  Deno.test(`simulated run ${seed} holds, which once found: ${what}`, () => {
+    assertEquals(new World(seed).run().violation, undefined);
+  });
+}
+
+const seeds = fixedSeeds();
+for (let at = 0; at < seeds.length; at += seedsPerTest) {
+  const some = seeds.slice(at, at + seedsPerTest);
+  Deno.test(`whole servers under crashes keep every promise (${some.length} runs from seed ${some[0]})`, () => {
+    const counts = new Map<string, number>();
+    let crashes = 0;
+    for (const seed of some) {
+      const result = new World(seed).run();
+      assertEquals(result.violation, undefined, `deno task sim --seed ${seed}`);
+      crashes += result.crashes;
+      for (const [what, count] of result.counts) counts.set(what, (counts.get(what) ?? 0) + count);
+    }
+    assert(crashes > 2 * some.length, "the runs crash");
+    for (
+      const what of ["write 0", "read 0", "flush 0", "discard 0", "writeZeroes 0", "snapshot done", "rm done"]
+    ) {
+      assert((counts.get(what) ?? 0) > 20, `"${what}" has hardly happened`);
+    }
+  });
+}
+
+Deno.test("the same seed gives the same run, message by message", () => {
+  for (const seed of [3, 11, 20]) {
+    const [first, second] = [new World(seed).run(), new World(seed).run()];
+    assertEquals([first.hash, first.answers, first.actions], [second.hash, second.answers, second.actions]);
+  }
+});
+
+Deno.test("different seeds give different runs", () => {
+  const hashes = new Set<number>();
+  for (let seed = 1; seed <= 30; seed += 1) hashes.add(new World(seed).run().hash);
+  assertEquals(hashes.size, 30);
+});
+
+Deno.test("leaving out actions gives another run, and the same one each time", () => {
+  const whole = new World(11).run();
+  const dropped = new Set(whole.actions.filter((_, at) => at % 2 === 0).map((action) => action.ordinal));
+  const shorter = new World(11, { dropped }).run();
+  assert(shorter.actions.length < whole.actions.length);
+  assertEquals(new World(11, { dropped }).run().hash, shorter.hash);
+  assertNotEquals(whole.hash, shorter.hash);
+});

@@ -1,0 +1,107 @@
+/**
+ * What a run is like: its sizes, and how often each kind of thing goes wrong in it. Whole kinds are off in most runs, and
+ * the others come at very different rates, so that rare combinations get runs of their own.
+ */
+import { Random } from "../testing_world.ts";
+import type { DeviceName } from "../crash/recording_device.ts";
+
+/** What a device may be asked, as far as it may fail. */
+export type OperationKind = "read" | "write" | "zero" | "copy" | "discard" | "flush";
+
+/** How often things happen are chances in 100,000. */
+export interface Swarm {
+  readonly blockSectors: number;
+  readonly dataBlocks: number;
+  readonly metadataBlocks: number;
+  /** Clean metadata blocks that the engine keeps. */
+  readonly cacheBlocks: number;
+  readonly lives: number;
+  readonly actionsPerLife: number;
+  /** Every life ends by a crash after so many device operations, or at its end. */
+  readonly operationsMax: number;
+  readonly clientsMax: number;
+  /** Of 100 crashes, so many kill only the process. */
+  readonly killsPercent: number;
+  /** A sector that is not durable is lost with this chance of 100: some power cuts lose nearly all, some nearly nothing. */
+  readonly lossPercent: { readonly metadata: number; readonly data: number };
+  /** A device begins later than it is asked; it answers later than it is done. */
+  readonly lateStart: number;
+  readonly lateAnswer: number;
+  /** Something from outside comes between two turns of the kernel. */
+  readonly intrusion: number;
+  /** For long whiles the data device is slow, so that commits overtake writes. */
+  readonly hasSlowData: boolean;
+  /** Chances in 100,000 that an operation fails, by device. */
+  readonly errors: Readonly<Record<DeviceName, Readonly<Record<OperationKind, number>>>>;
+  readonly noSpacePercent: number;
+  /** Most bytes that one read or send of a socket moves; 0 for no bound. */
+  readonly pieceBytes: number;
+  /** How often each kind of action is chosen. */
+  readonly weights: Readonly<Record<ActionKind, number>>;
+}
+
+/** What can be done in a run. */
+export const actionKinds = [
+  "connect",
+  "disconnect",
+  "write",
+  "read",
+  "flush",
+  "discard",
+  "writeZeroes",
+  "admin",
+  "wait",
+  "drain",
+] as const;
+/** One of them. */
+export type ActionKind = typeof actionKinds[number];
+
+const usual: Readonly<Record<ActionKind, number>> = {
+  connect: 30,
+  disconnect: 4,
+  write: 100,
+  read: 30,
+  flush: 25,
+  discard: 15,
+  writeZeroes: 15,
+  admin: 30,
+  wait: 5,
+  drain: 3,
+};
+
+/** The character of the run with this seed. */
+export function drawSwarm(seed: number): Swarm {
+  const random = new Random(Math.imul(seed, 0x9e3779b1) ^ 0x51ed);
+  const any = <T>(values: readonly T[]): T => values[random.below(values.length)]!;
+  const hasErrors = random.below(4) === 0;
+  const weights = { ...usual };
+  for (const kind of actionKinds) {
+    if (kind === "connect") continue;
+    weights[kind] = Math.ceil(weights[kind] * any([0, 0.3, 1, 1, 1, 3]));
+  }
+  weights.write = Math.max(weights.write, 20);
+  const errorsOf = (): Record<OperationKind, number> => {
+    const rate = () => hasErrors && random.below(3) === 0 ? any([30, 100, 500, 3000]) : 0;
+    return { read: rate(), write: rate(), zero: rate(), copy: rate(), discard: rate(), flush: rate() };
+  };
+  return {
+    blockSectors: any([2, 2, 4, 8]),
+    dataBlocks: any([10, 14, 20, 32]),
+    metadataBlocks: any([64, 96]),
+    cacheBlocks: any([8, 256]),
+    lives: 1 + random.below(12),
+    actionsPerLife: any([10, 20, 40, 120]),
+    operationsMax: any([10, 40, 100, 300]),
+    clientsMax: any([1, 2, 3, 5]),
+    killsPercent: any([0, 0, 20, 60]),
+    lossPercent: { metadata: any([0, 10, 50, 90, 100]), data: any([0, 10, 50, 90, 100]) },
+    lateStart: any([0, 0, 20_000, 60_000]),
+    lateAnswer: any([0, 20_000, 60_000]),
+    intrusion: any([0, 1000, 10_000, 40_000]),
+    hasSlowData: random.below(2) === 0,
+    errors: { metadata: errorsOf(), data: errorsOf(), journal: errorsOf() },
+    noSpacePercent: any([0, 50, 100]),
+    pieceBytes: any([0, 0, 700, 4000]),
+    weights,
+  };
+}

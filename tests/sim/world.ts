@@ -1,0 +1,174 @@
+/**
+ * World(seed): a pool with clients and an administrator who do things at random and at the same time, through several
+ * lives with a crash after each. The same seed, with the same actions left out, gives the same run.
+ */
+import type { TraceRecorder } from "../../actors/kernel/trace.ts";
+import { Random } from "../testing_world.ts";
+import { Actions } from "./actions.ts";
+import { Life } from "./life.ts";
+import { Oracle } from "./oracle.ts";
+import { Platters } from "./platters.ts";
+import { drawSwarm, type Swarm } from "./swarm.ts";
+import { Violation } from "./violation.ts";
+
+/** How a run is made. */
+export interface RunOptions {
+  /** Ordinals of actions that are left out. */
+  readonly dropped?: ReadonlySet<number>;
+  readonly trace?: TraceRecorder;
+}
+
+/** What a run has come to. */
+export interface RunResult {
+  readonly seed: number;
+  readonly crashes: number;
+  readonly powerCuts: number;
+  /** Requests and commands answered. */
+  readonly answers: number;
+  /** How often what was answered with what. */
+  readonly counts: ReadonlyMap<string, number>;
+  /** Stands for everything that happened, in order. */
+  readonly hash: number;
+  readonly violation: string | undefined;
+  /** What was done, with the ordinals by which it can be left out. */
+  readonly actions: readonly { readonly ordinal: number; readonly text: string }[];
+}
+
+/** See the head of this file. */
+export class World {
+  readonly swarm: Swarm;
+  readonly oracle: Oracle;
+  /** Decides the schedule. What is done is decided by each action's own. */
+  readonly random: Random;
+  readonly trace: TraceRecorder | undefined;
+  #crashes = 0;
+  #powerCuts = 0;
+  #hash = 0x811c9dc5;
+  #uidLast = 0;
+  readonly #seed: number;
+  readonly #platters: Platters;
+  readonly #actions: Actions;
+
+  constructor(seed: number, options: RunOptions = {}) {
+    this.#seed = seed;
+    this.swarm = drawSwarm(seed);
+    this.random = new Random(Math.imul(seed, 0x85ebca6b) ^ 0x5eed);
+    this.trace = options.trace;
+    this.oracle = new Oracle(this.swarm.blockSectors * 512);
+    this.#platters = new Platters(this.swarm);
+    this.#actions = new Actions(this, seed, options.dropped ?? new Set());
+  }
+
+  mix(value: number): void {
+    this.#hash = Math.imul(this.#hash ^ value, 0x01000193);
+  }
+
+  newUid(): string {
+    this.#uidLast += 1;
+    return `uid${this.#uidLast}`;
+  }
+
+  /** The whole run. It does not throw: what is wrong is in the result. */
+  run(): RunResult {
+    let violation: string | undefined;
+    try {
+      this.#live();
+    } catch (error) {
+      violation = error instanceof Violation ? error.message : describeError(error);
+    }
+    return {
+      seed: this.#seed,
+      crashes: this.#crashes,
+      powerCuts: this.#powerCuts,
+      answers: this.#actions.answers,
+      counts: this.#actions.counts,
+      hash: this.#hash >>> 0,
+      violation,
+      actions: this.#actions.done,
+    };
+  }
+
+  #live(): void {
+    let wasPowerCut = false;
+    for (let number = 0; number <= this.swarm.lives; number += 1) {
+      const life = this.#open();
+      if (life === undefined) {
+        wasPowerCut = this.#lastWasPowerCut;
+        continue;
+      }
+      if (number > 0) wasPowerCut = this.#lastWasPowerCut;
+      const problem = this.oracle.crashed(life.look(), wasPowerCut || number === 0);
+      if (problem !== undefined) {
+        throw new Violation(`after the ${wasPowerCut ? "power cut" : "kill"}: ${problem}`);
+      }
+      this.#checkAlive(life);
+      life.faults.isOn = true;
+      life.fuse.operationsMax = life.fuse.count + this.random.below(this.swarm.operationsMax);
+      this.#actions.perform(life, number);
+      if (!life.isOver) this.#end(life, number);
+      this.#checkAlive(life);
+      this.#crash(life);
+    }
+  }
+
+  #lastWasPowerCut = false;
+
+  /** Opens the pool as production does. Undefined if that was interrupted by the next crash. */
+  #open(): Life | undefined {
+    const platters = this.#platters;
+    platters.check(this.random.below(32) === 0);
+    platters.clearNeedsCheck();
+    platters.flush();
+    platters.settle();
+    const { metadata, data, journal, log } = platters;
+    const life = new Life({ metadata, data, journal, log }, this);
+    const isCrashedEarly = this.random.below(10) === 0;
+    if (isCrashedEarly) life.fuse.operationsMax = this.random.below(12);
+    life.faults.isOn = this.random.below(10) === 0;
+    const answers: string[] = [];
+    life.start((result) => answers.push(result.kind === "refused" ? result.reason : result.kind));
+    life.drain();
+    life.faults.isOn = false;
+    this.#checkAlive(life);
+    const isOpen = answers[0] === "done";
+    if (!isOpen && !life.fuse.isBlown && life.faults.faults === 0) {
+      throw new Violation(`the pool does not open: ${answers[0] ?? life.kernel.tasksInFlight().join("; ")}`);
+    }
+    if (isOpen && !life.fuse.isBlown && life.faults.faults === 0) {
+      life.fuse.operationsMax = Infinity;
+      return life;
+    }
+    this.#crash(life);
+    return undefined;
+  }
+
+  /** Without faults everything ends, and then nobody holds anything. */
+  #end(life: Life, number: number): void {
+    const isLast = number === this.swarm.lives;
+    if (!isLast && this.random.below(3) > 0) return;
+    life.faults.isOn = false;
+    life.fuse.operationsMax = Infinity;
+    life.drain();
+    this.#actions.checkIdle(life);
+    if (isLast || this.random.below(4) === 0) this.#actions.checkNothingHeld(life);
+  }
+
+  #crash(life: Life): void {
+    life.fuse.blow();
+    this.#crashes += 1;
+    this.#lastWasPowerCut = this.random.below(100) >= this.swarm.killsPercent;
+    if (this.#lastWasPowerCut) {
+      this.#powerCuts += 1;
+      this.#platters.cutPower(life, this.swarm, this.random);
+    } else this.#platters.kill(life);
+    this.mix(0xc4a5 + (this.#lastWasPowerCut ? 1 : 0));
+  }
+
+  #checkAlive(life: Life): void {
+    if (life.defect !== undefined) throw new Violation(`a defect: ${describeError(life.defect)}`);
+  }
+}
+
+function describeError(error: unknown): string {
+  return error instanceof Error ? error.stack ?? error.message : String(error);
+}
