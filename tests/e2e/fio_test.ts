@@ -94,7 +94,7 @@ Deno.test({
     const server = await pool.serve();
     await fillTrimmedRange(server, "disk0");
     // Whole runs, so that every write is verified, until enough has happened beside them.
-    for (let rounds = 0, run = 0; rounds < (soak ? 40 : 4); run++) {
+    for (let rounds = 0, run = 0; rounds < (soak ? 12 : 4); run++) {
       let running = true;
       const fio = runFio(server, "disk0", 11 + 10 * run).finally(() => running = false);
       while (running) await administrate(pool, rounds++);
