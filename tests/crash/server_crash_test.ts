@@ -152,7 +152,7 @@ Deno.test({
         assert((run.requests.get(kind) ?? 0) > 10, `only ${run.requests.get(kind)} of kind ${kind}`);
       }
       await assertPrefixesSound(run);
-      const every = Math.ceil(run.log.records.length / 150);
+      const every = Math.ceil(run.log.records.length / 100);
       const counts: CrashCounts = { points: 0, crashes: 0 };
       assertEquals(problemOfRun(run, { chances: 1, seed, every }, counts), undefined);
       await assertDirectoriesOpen(run, place, 15);
