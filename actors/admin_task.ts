@@ -197,18 +197,16 @@ function* startSteps(peers: AdminPeers): Steps<AdminResult> {
   const reconciled = yield* reconcile(peers);
   if (reconciled.kind !== "done" || peers.readOnly) return reconciled;
   const { deletions, trims } = yield* peers.pool.registry();
+  // What cannot be finished is said, and tried again at the next start: a full pool must open, or nobody could ever free
+  // some space, and so must one where damage is met, for what can still be read.
   // Deletions come first, and may give the space that a tail in a shared block needs.
   const deleted = yield* finishDeletions(peers, deletions);
-  if (deleted.kind !== "done") return deleted;
+  if (deleted.kind === "refused") peers.log(deleted.reason);
   for (const trim of trims) {
     const zeroed = yield* zeroTails(peers, [trim]);
-    if (zeroed.kind === "refused") {
-      // A full pool must open, or nobody could ever free some space. The volume can not grow before this is done.
-      peers.log(zeroed.reason);
-      continue;
-    }
-    const trimmed = yield* finishTrims(peers, [trim]);
-    if (trimmed.kind !== "done") return trimmed;
+    // The volume can not grow before both are done.
+    const trimmed = zeroed.kind === "refused" ? zeroed : yield* finishTrims(peers, [trim]);
+    if (trimmed.kind === "refused") peers.log(trimmed.reason);
   }
   return done;
 }

@@ -8,7 +8,18 @@ import { Metadata } from "../actors/metadata.ts";
 import { type MetadataMessage, MetadataStub } from "../actors/metadata_messages.ts";
 import { MemoryDevice } from "../storage/device/memory_device.ts";
 import type { DevicePort, IoDone, IoResult } from "../storage/device/port.ts";
-import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "./testing_pool.ts";
+import { assert as require } from "../storage/assert.ts";
+import { settleCatalogue } from "../storage/catalog.ts";
+import { readJournal } from "../storage/catalog_journal.ts";
+import { nodeChild, nodeFindAtOrBelow } from "../storage/format/btree_node.ts";
+import { unpackSuperblock } from "../storage/format/superblock.ts";
+import {
+  makeTestingFiles,
+  MemoryJournal,
+  testingBlockSizeBytes as bs,
+  type TestingFiles,
+  TestingPool,
+} from "./testing_pool.ts";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../storage/ids.ts";
 import { ThinMetadata } from "../storage/thin_metadata.ts";
 import { MetadataDriver } from "./engine/metadata_driver.ts";
@@ -280,3 +291,34 @@ Deno.test("a pool stops however many commands wait", () => {
 function* answerTask(steps: Steps<unknown>, answers: string[]): Steps<void> {
   answers.push(JSON.stringify(yield* steps));
 }
+
+/** The files with the volume marked as one whose removal a crash interrupted, and its mappings damaged. */
+function withDamagedRemoval(files: TestingFiles, name: string): TestingFiles {
+  const { metadata } = files;
+  require(metadata instanceof MemoryDevice, "it is in memory");
+  const superblock = unpackSuperblock(metadata.bytes.slice(0, metadataBlockSizeBytes));
+  require(typeof superblock !== "string", "the pool is sound");
+  const { catalogue } = settleCatalogue(readJournal(files.journal.text), superblock.transactionId);
+  const content = JSON.parse(catalogue.snapshotLine());
+  const record = content.volumes.find((volume: { name: string }) => volume.name === name);
+  record.deleting = true;
+  const top = new DataView(metadata.bytes.buffer, superblock.mappingRoot * metadataBlockSizeBytes);
+  const root = nodeChild(top, nodeFindAtOrBelow(top, record.thin_id));
+  metadata.bytes[root * metadataBlockSizeBytes + 100]! ^= 1;
+  return { ...files, journal: new MemoryJournal(`${JSON.stringify(content)}\n`) };
+}
+
+Deno.test("a removal that cannot be finished does not keep the rest of the pool from being served", () => {
+  const files = makeTestingFiles();
+  const before = new TestingPool(files);
+  for (const name of ["a", "b"]) {
+    before.admin({ verb: "create", name, sizeBytes: 8 * bs });
+    const volume = before.attach(name);
+    volume.write(0, filled(bs, 7));
+    volume.perform("flush", 0, 0);
+  }
+  const pool = new TestingPool(withDamagedRemoval(files, "b"), { newUid: () => "later" });
+  assertEquals(pool.attach("a").read(0, 10), filled(10, 7));
+  assertEquals(modeOf(pool), "read-only");
+  assert(pool.logged.some((sentence) => sentence.includes("not all space came back")));
+});
