@@ -408,7 +408,7 @@ class Administrator:
             doomed = self.random.sample(sorted(world.digests), 3)
             for name in doomed:
                 del world.digests[name]
-            self.command(doomed, verb="rm", names=doomed, dryRun=False, force=True)
+            self.command(doomed, verb="rm", names=doomed, dry_run=False, force=True)
 
     def command(self, about, **command):
         """Between a command and its answer nothing is certain about the names that it is about."""
@@ -456,7 +456,7 @@ def crash_forget(there):
     known = {volume.name for volume in world.volumes} | set(world.digests)
     names = [name for name in there if name not in known]
     if names:
-        control(world.control, verb="rm", names=names, dryRun=False, force=True)
+        control(world.control, verb="rm", names=names, dry_run=False, force=True)
     world.uncertain = set()
 
 

@@ -168,14 +168,14 @@ def model_run(socket, control_socket, volumes, pool_block, rounds, seed):
             models[name] = ModelVolume(socket, name, len(snapshots[source]), pool_block, snapshots[source])
         if len(snapshots) > 12:
             doomed = dice.sample(list(snapshots), 6)
-            control(control_socket, verb="rm", names=doomed, dryRun=False, force=False)
+            control(control_socket, verb="rm", names=doomed, dry_run=False, force=False)
             for name in doomed:
                 del snapshots[name]
         if len(models) > 5:
             name = dice.choice(list(models))
             models[name].close()
             add(counts, models.pop(name).counts)
-            control(control_socket, verb="rm", names=[name], dryRun=False, force=True)
+            control(control_socket, verb="rm", names=[name], dry_run=False, force=True)
     for model in models.values():
         model.close()
         add(counts, model.counts)

@@ -82,7 +82,7 @@ class Administrator:
         name, size = self.new_name(), self.random.choice(SIZES)
         if name not in self.after:
             self.after[name] = Entry(self.serial, size, "")
-        control(self.control, verb="create", name=name, sizeBytes=size)
+        control(self.control, verb="create", name=name, size_bytes=size)
 
     def snapshot(self, names, _snapshots):
         chosen = self.random.sample(names, min(len(names), self.random.choice((1, 1, 3))))
@@ -130,14 +130,14 @@ class Administrator:
     def resize(self, names, _snapshots):
         name, size = self.random.choice(names), self.random.choice(SIZES)
         self.after[name].size = size
-        control(self.control, verb="resize", name=name, sizeBytes=size)
+        control(self.control, verb="resize", name=name, size_bytes=size)
 
     def rm(self, names, snapshots):
         everything = names + snapshots
         doomed = self.random.sample(everything, min(len(everything), self.random.choice((1, 2, 8))))
         for name in doomed:
             del self.after[name]
-        control(self.control, verb="rm", names=doomed, dryRun=False, force=True)
+        control(self.control, verb="rm", names=doomed, dry_run=False, force=True)
 
     def stamp(self, names, _snapshots):
         name = self.random.choice(names)
