@@ -131,7 +131,7 @@ export class Actions {
     const names = [...oracle.current.volumes.keys()];
     if (names.length === 0) {
       if (oracle.command !== undefined) return undefined;
-      const sizeBytes = randomSize(random, swarm.blockSectors);
+      const sizeBytes = randomSize(random, swarm);
       return this.#command(life, { verb: "create", name: `v${ordinal}`, sizeBytes });
     }
     if (this.#connected.length >= swarm.clientsMax || oracle.command !== undefined) return undefined;
@@ -187,7 +187,7 @@ export class Actions {
   #administer(life: Life, random: Random, ordinal: number): string | undefined {
     const { oracle, swarm } = this.#world;
     if (oracle.command !== undefined) return undefined;
-    const command = randomCommand(oracle, random, ordinal, swarm.blockSectors);
+    const command = randomCommand(oracle, random, ordinal, swarm);
     return command === undefined ? undefined : this.#command(life, command);
   }
 

@@ -4,10 +4,11 @@ import { sectorSizeBytes } from "../../storage/ids.ts";
 import { Cut } from "../crash/history.ts";
 import type { Random } from "../testing_world.ts";
 import type { Oracle } from "./oracle.ts";
+import type { Swarm } from "./swarm.ts";
 
 /** A size in bytes: few blocks, of which the last may be partial, so that a resize may stay within it. */
-export function randomSize(random: Random, blockSectors: number): number {
-  const sectors = (1 + random.below(6)) * blockSectors - random.below(blockSectors);
+export function randomSize(random: Random, { blockSectors, volumeBlocksMax }: Swarm): number {
+  const sectors = (1 + random.below(volumeBlocksMax)) * blockSectors - random.below(blockSectors);
   return sectors * sectorSizeBytes;
 }
 
@@ -16,7 +17,7 @@ export function randomCommand(
   oracle: Oracle,
   random: Random,
   ordinal: number,
-  blockSectors: number,
+  swarm: Swarm,
 ): AdminCommand | undefined {
   const volumes = oracle.current.volumes;
   const names = [...volumes.keys()];
@@ -27,12 +28,12 @@ export function randomCommand(
   const snapshot = any(snapshots);
   const canResize = ![...oracle.flying].some((followed) => followed.kind === "discard");
   if (writable === undefined || names.length < 2) {
-    return { verb: "create", name: `v${ordinal}`, sizeBytes: randomSize(random, blockSectors) };
+    return { verb: "create", name: `v${ordinal}`, sizeBytes: randomSize(random, swarm) };
   }
   if (names.length > 7) return removal(random, names, any);
   switch (random.below(11)) {
     case 0:
-      return { verb: "create", name: `v${ordinal}`, sizeBytes: randomSize(random, blockSectors) };
+      return { verb: "create", name: `v${ordinal}`, sizeBytes: randomSize(random, swarm) };
     case 1:
     case 2:
       return { verb: "snapshot", names: [`${writable}@s${ordinal}`] };
@@ -50,7 +51,7 @@ export function randomCommand(
       return { verb: "rename", from: writable, to: `r${ordinal}` };
     case 8:
       if (!canResize) return undefined;
-      return { verb: "resize", name: writable, sizeBytes: randomSize(random, blockSectors) };
+      return { verb: "resize", name: writable, sizeBytes: randomSize(random, swarm) };
     default:
       return removal(random, names, any);
   }

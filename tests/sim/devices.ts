@@ -70,6 +70,8 @@ export interface DeviceWorld {
   readonly later: Later;
   readonly fuse: Fuse;
   readonly faults: SwarmFaults;
+  /** What a slow data device does in its own time. */
+  delay(event: () => void): void;
   isLateToStart(): boolean;
   note(device: DeviceName, kind: OperationKind): void;
 }
@@ -130,10 +132,12 @@ export class DelayedDevice implements DevicePort {
     const { later, fuse } = this.#world;
     if (fuse.isBlown) return "pending";
     if (!this.#world.isLateToStart()) return this.#begin(kind, done, begin);
-    later.push(() => {
+    const event = () => {
       const result = this.#begin(kind, done, begin);
       if (result !== "pending") done(result);
-    });
+    };
+    later.push(event);
+    if (this.#name === "data" && kind !== "flush") this.#world.delay(event);
     return "pending";
   }
 

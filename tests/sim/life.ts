@@ -69,6 +69,9 @@ export class Life {
   readonly #listener: Address<NbdListenerMessage>;
   readonly #slow = new SlowAnswers();
   #isDataSlow = false;
+  /** Until how many events have happened these are left waiting, if there is anything else to do. */
+  readonly #stuck = new Map<() => void, number>();
+  #events = 0;
   readonly #received: (RequestDone | PoolNotice)[] = [];
   readonly #looker: Address<RequestDone | PoolNotice>;
 
@@ -88,6 +91,7 @@ export class Life {
       later: this.later,
       fuse: this.fuse,
       faults: this.faults,
+      delay: (event: () => void) => this.#delay(event),
       isLateToStart: () => this.#chance(swarm.lateStart),
       note: (device: string, kind: string) => world.mix(device.length * 31 + kind.length),
     };
@@ -165,7 +169,11 @@ export class Life {
 
   /** Until nothing moves any more. Time stands still. */
   drain(): void {
-    do this.#run(); while (this.#intrude());
+    // Nothing is stuck for ever.
+    do {
+      this.#run();
+      this.#events += 50;
+    } while (this.#intrude());
   }
 
   /** Jumps to where something is due, or a little. */
@@ -244,9 +252,26 @@ export class Life {
   /** One of the things that wait outside; false if there is none. */
   #intrude(): boolean {
     if (this.isOver || this.later.length === 0) return false;
-    const [event] = this.later.splice(this.#chooseEvent(), 1);
+    this.#events += 1;
+    let index = this.#chooseEvent();
+    for (let again = 0; again < 6 && this.#isStuck(this.later[index]!); again += 1) {
+      index = this.#chooseEvent();
+    }
+    if (this.#isStuck(this.later[index]!)) return true;
+    const [event] = this.later.splice(index, 1);
+    this.#stuck.delete(event!);
     event!();
     return true;
+  }
+
+  #delay(event: () => void): void {
+    this.#slow.add(event);
+    if (!this.#chance(this.#world.swarm.stuck)) return;
+    this.#stuck.set(event, this.#events + this.#world.random.below(400));
+  }
+
+  #isStuck(event: () => void): boolean {
+    return this.isRough && this.#events < (this.#stuck.get(event) ?? 0);
   }
 
   #chooseEvent(): number {

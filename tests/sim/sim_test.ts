@@ -49,7 +49,7 @@ Deno.test("leaving out actions gives another run, and the same one each time", (
   const whole = new World(11).run();
   const dropped = new Set(whole.actions.filter((_, at) => at % 2 === 0).map((action) => action.ordinal));
   const shorter = new World(11, { dropped }).run();
-  assert(shorter.actions.length < whole.actions.length);
+  assert(shorter.actions.length > 0 && !shorter.actions.some((action) => dropped.has(action.ordinal)));
   assertEquals(new World(11, { dropped }).run().hash, shorter.hash);
   assertNotEquals(whole.hash, shorter.hash);
 });

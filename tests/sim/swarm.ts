@@ -12,6 +12,8 @@ export type OperationKind = "read" | "write" | "zero" | "copy" | "discard" | "fl
 export interface Swarm {
   readonly blockSectors: number;
   readonly dataBlocks: number;
+  /** Most blocks of a volume: in the smallest, everybody meets everybody. */
+  readonly volumeBlocksMax: number;
   readonly metadataBlocks: number;
   /** Clean metadata blocks that the engine keeps. */
   readonly cacheBlocks: number;
@@ -31,6 +33,8 @@ export interface Swarm {
   readonly intrusion: number;
   /** For long whiles the data device is slow, so that commits overtake writes. */
   readonly hasSlowData: boolean;
+  /** An operation of the data device that begins late may begin only after hundreds of other events. */
+  readonly stuck: number;
   /** Chances in 100,000 that an operation fails, by device. */
   readonly errors: Readonly<Record<DeviceName, Readonly<Record<OperationKind, number>>>>;
   readonly noSpacePercent: number;
@@ -87,6 +91,7 @@ export function drawSwarm(seed: number): Swarm {
   return {
     blockSectors: any([2, 2, 4, 8]),
     dataBlocks: any([10, 14, 20, 32]),
+    volumeBlocksMax: any([1, 2, 6, 6]),
     metadataBlocks: any([64, 96]),
     cacheBlocks: any([8, 256]),
     lives: 1 + random.below(12),
@@ -99,6 +104,7 @@ export function drawSwarm(seed: number): Swarm {
     lateAnswer: any([0, 20_000, 60_000]),
     intrusion: any([0, 1000, 10_000, 40_000]),
     hasSlowData: random.below(2) === 0,
+    stuck: any([0, 0, 5_000, 30_000]),
     errors: { metadata: errorsOf(), data: errorsOf(), journal: errorsOf() },
     noSpacePercent: any([0, 50, 100]),
     pieceBytes: any([0, 0, 700, 4000]),

@@ -165,6 +165,7 @@ export class World {
   }
 
   #checkAlive(life: Life): void {
+    if (life.defect instanceof Violation) throw life.defect;
     if (life.defect !== undefined) throw new Violation(`a defect: ${describeError(life.defect)}`);
   }
 }
