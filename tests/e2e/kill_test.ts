@@ -113,25 +113,14 @@ Deno.test({
     for (let kill = 0; kill < kills; kill++) {
       await agent.call("names_start");
       await sleep(random.below(800));
-      await server.kill();
-      type Ended = { states: [Contents, Contents]; problems: string[]; done: Record<string, number> };
-      const { states, problems, done } = await agent.call<Ended>("names_stop");
-      assertEquals(problems, [], `seed ${seed}, kill ${kill}`);
-      if (kill === kills - 1) {
-        const verbs = [
-          "create",
-          "snapshot",
-          "clone",
-          "fork",
-          "rollback",
-          "rename",
-          "rename_snapshot",
-          "resize",
-          "rm",
-        ];
-        assertEquals(verbs.filter((verb) => !(verb in done)), [], "verbs that never succeeded");
+      // On a busy machine the last round goes on until every verb has had its turn.
+      while (kill === kills - 1 && (await agent.call<string[]>("names_never_done")).length > 0) {
+        await sleep(50);
       }
-
+      await server.kill();
+      type Ended = { states: [Contents, Contents]; problems: string[] };
+      const { states, problems } = await agent.call<Ended>("names_stop");
+      assertEquals(problems, [], `seed ${seed}, kill ${kill}`);
       const names = await requireAgreement(pool, true);
       const sizes = new Map((await pool.list()).map((volume) => [volume.name, volume.size_bytes]));
       server = await pool.serve();

@@ -12,6 +12,7 @@ from agent import Gone, Refused, control
 from stamps import stamp
 
 SIZES = [1 << 20, 3 << 20, (1 << 20) + 512, 1 << 30]
+KINDS = ["create", "snapshot", "clone", "fork", "rollback", "rename", "rename_snapshot", "resize", "rm", "stamp"]
 
 
 class Entry:
@@ -157,6 +158,13 @@ def names_start():
     administrator.start()
 
 
+def names_never_done():
+    """The kinds of command of which none has succeeded yet; none once something has gone wrong."""
+    if administrator.problems or not administrator.thread.is_alive():
+        return []
+    return [kind for kind in KINDS if kind not in administrator.done]
+
+
 def names_stop():
     """After the server is gone: the two states of which one has to be there."""
     administrator.thread.join(60)
@@ -164,7 +172,7 @@ def names_stop():
         {name: {"size": entry.size, "content": entry.content} for name, entry in state.items()}
         for state in (administrator.before, administrator.after)
     ]
-    return {"states": states, "problems": administrator.problems, "done": administrator.done}
+    return {"states": states, "problems": administrator.problems}
 
 
 def names_settle(which):
@@ -176,5 +184,6 @@ commands = {
     "names_begin": names_begin,
     "names_start": names_start,
     "names_stop": names_stop,
+    "names_never_done": names_never_done,
     "names_settle": names_settle,
 }
