@@ -30,6 +30,10 @@ export function randomCommand(
   if (writable === undefined || names.length < 2) {
     return { verb: "create", name: `v${ordinal}`, sizeBytes: randomSize(random, swarm) };
   }
+  if (swarm.isChurning && writables.length > 0) {
+    if (snapshot === undefined) return { verb: "snapshot", names: [`${writable}@s${ordinal}`] };
+    if (random.below(3) > 0) return { verb: "rm", names: [snapshot], dryRun: false, force: true };
+  }
   if (names.length > 7) return removal(random, names, any);
   switch (random.below(11)) {
     case 0:

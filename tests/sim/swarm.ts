@@ -40,6 +40,8 @@ export interface Swarm {
   readonly noSpacePercent: number;
   /** Most bytes that one read or send of a socket moves; 0 for no bound. */
   readonly pieceBytes: number;
+  /** The administrator only takes snapshots and removes them, so that blocks are shared, unshared and used again. */
+  readonly isChurning: boolean;
   /** How often each kind of action is chosen. */
   readonly weights: Readonly<Record<ActionKind, number>>;
 }
@@ -100,11 +102,12 @@ export function drawSwarm(seed: number): Swarm {
     clientsMax: any([1, 2, 3, 5]),
     killsPercent: any([0, 0, 20, 60]),
     lossPercent: { metadata: any([0, 10, 50, 90, 100]), data: any([0, 10, 50, 90, 100]) },
-    lateStart: any([0, 0, 20_000, 60_000]),
+    lateStart: any([0, 20_000, 60_000]),
     lateAnswer: any([0, 20_000, 60_000]),
     intrusion: any([0, 1000, 10_000, 40_000]),
     hasSlowData: random.below(2) === 0,
-    stuck: any([0, 0, 5_000, 30_000]),
+    stuck: any([0, 0, 10_000, 50_000]),
+    isChurning: random.below(4) === 0,
     errors: { metadata: errorsOf(), data: errorsOf(), journal: errorsOf() },
     noSpacePercent: any([0, 50, 100]),
     pieceBytes: any([0, 0, 700, 4000]),
