@@ -222,9 +222,10 @@ function readsAsZeroes(bio: Bio): boolean {
 function statusOf(failure: MetadataFailure): BioStatus {
   switch (failure.kind) {
     case "noMetadataSpace":
-    case "readOnly":
     case "poolFailed":
       return failure.kind;
+    // A pool that damage has made read-only: whoever was let in before it is not to blame.
+    case "readOnly":
     case "damaged":
     case "clockExhausted":
       return "ioError";
