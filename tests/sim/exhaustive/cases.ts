@@ -1,0 +1,57 @@
+/** Which scenarios are explored. */
+import { type Kind, kinds, type Layout, nameOf, type Scenario, type State, states } from "./scenario.ts";
+
+/** Every pair of kinds in every state, with blocks to spare and with none. */
+export function pairs(layout: Layout): Scenario[] {
+  const scenarios: Scenario[] = [];
+  for (const state of states) {
+    for (const [index, first] of kinds.entries()) {
+      for (const second of kinds.slice(index)) {
+        scenarios.push({ state, layout, kinds: [first, second], dataBlocks: 4 });
+        // Where the two differ, which of them is on the second block matters.
+        if (layout !== "apart") continue;
+        if (first !== second) scenarios.push({ state, layout, kinds: [second, first], dataBlocks: 4 });
+      }
+    }
+  }
+  return scenarios;
+}
+
+/** As many data blocks as are mapped at the beginning, and one at least: what is freed must be used again. */
+export function tight(scenario: Scenario): Scenario {
+  return {
+    ...scenario,
+    dataBlocks: scenario.layout === "two blocks" && scenario.state !== "unmapped" ? 2 : 1,
+  };
+}
+
+/** Every triple of kinds in a state, on one block. */
+export function triples(state: State): Scenario[] {
+  const scenarios: Scenario[] = [];
+  for (const [index, first] of kinds.entries()) {
+    for (const [more, second] of kinds.slice(index).entries()) {
+      for (const third of kinds.slice(index + more)) {
+        scenarios.push({ state, layout: "one block", kinds: [first, second, third], dataBlocks: 4 });
+      }
+    }
+  }
+  return scenarios;
+}
+
+/** A request that makes things durable, each of whose flushes fails once. */
+export function failures(): Scenario[] {
+  const scenarios: Scenario[] = [];
+  const durable: readonly Kind[] = ["flush", "FUA write", "snapshot"];
+  for (const state of states) {
+    for (const first of durable) {
+      for (const second of kinds) {
+        for (let failingFlush = 0; failingFlush < 3; failingFlush += 1) {
+          scenarios.push({ state, layout: "one block", kinds: [second, first], dataBlocks: 4, failingFlush });
+        }
+      }
+    }
+  }
+  return scenarios;
+}
+
+export { nameOf };

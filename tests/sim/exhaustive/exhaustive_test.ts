@@ -1,0 +1,21 @@
+/** Every pair of requests on one block, in every state, in every schedule that differs, with crashes; `main.ts` does the rest. */
+import { assert, assertEquals } from "@std/assert";
+import { pairs } from "./cases.ts";
+import { explore, newCrashes } from "./explore.ts";
+import { nameOf, states } from "./scenario.ts";
+
+for (const state of states) {
+  Deno.test(`every pair on one ${state} block stands every schedule and a power cut anywhere`, () => {
+    const crashes = newCrashes();
+    let schedules = 0;
+    for (const scenario of pairs("one block").filter((scenario) => scenario.state === state)) {
+      const { counts, problem, schedule } = explore(scenario, 4000, crashes);
+      assertEquals(problem, undefined, `${nameOf(scenario)}\n${schedule.join("\n")}`);
+      assert(counts.isComplete, nameOf(scenario));
+      schedules += counts.schedules;
+    }
+    const { points, outcomes } = crashes.counts;
+    console.log(`${schedules} schedules, ${outcomes} crashes at ${points} points`);
+    assert(schedules > 150 && outcomes > 1500, "the search has become small");
+  });
+}

@@ -1,0 +1,197 @@
+/**
+ * Classic faults, put back into a copy of the product: does the search find each?
+ *
+ * The sources of the product and of the search are copied to a folder of their own, one fault is put in by replacing text
+ * that must be there exactly once, and the copy's own search is loaded from there. The product itself is not touched.
+ */
+import type { explore, newCrashes } from "./explore.ts";
+import type { Scenario } from "./scenario.ts";
+
+/** A fault, and where it shows. */
+export interface Fault {
+  readonly name: string;
+  readonly edits: readonly { readonly file: string; readonly from: string; readonly to: string }[];
+  readonly scenario: Scenario;
+  readonly withCrashes: boolean;
+}
+
+const provisionEnd = `  const written = yield* remapAndWait(thin, bio, fresh.dblock);
+  if (written !== "ok") return written;
+  return yield* insert(thin, bio, fresh);
+`;
+
+export const faults: readonly Fault[] = [
+  {
+    name: "upgrade without a second lookup",
+    edits: [{
+      file: "actors/remap.ts",
+      from: "  mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);\n  switch",
+      to: "  switch",
+    }],
+    scenario: scenario("unmapped", ["partial write", "partial write"]),
+    withCrashes: false,
+  },
+  {
+    name: "upgrade while holding shared",
+    edits: [
+      {
+        file: "actors/lock_region.ts",
+        from: "    cell.writers -= 1;\n    cell.upgrades",
+        to: "    cell.upgrades",
+      },
+      {
+        file: "actors/lock_region.ts",
+        from: "    if (upgrade !== undefined && cell.writers === 0 && !cell.excluding) {",
+        to:
+          "    if (upgrade !== undefined && cell.writers === 1 && !cell.excluding) {\n      cell.writers = 0;",
+      },
+    ],
+    scenario: scenario("unmapped", ["partial write", "partial write"]),
+    withCrashes: false,
+  },
+  {
+    name: "insert before data on a covering write",
+    edits: [{
+      file: "actors/remap.ts",
+      from: provisionEnd,
+      to: `  const inserted = yield* insert(thin, bio, fresh);
+  return inserted === "ok" ? yield* remapAndWait(thin, bio, fresh.dblock) : inserted;
+`,
+    }],
+    scenario: scenario("unmapped", ["covering write", "flush"]),
+    withCrashes: true,
+  },
+  {
+    name: "superblock before the data's flush",
+    edits: [{
+      file: "actors/commit.ts",
+      from: `  const [dataFlushed, blocksWritten] = yield* join("commit part", [
+    data.flush(),
+    writeBlocks(device, frozen.blocks),
+  ]);
+`,
+      to: `  const blocksWritten = yield* writeBlocks(device, frozen.blocks);
+  yield* device.write(frozen.superblock, 0);
+  const dataFlushed = yield* data.flush();
+`,
+    }],
+    scenario: scenario("unmapped", ["partial write", "flush"]),
+    withCrashes: true,
+  },
+  {
+    name: "a block used again before the commit",
+    edits: [{
+      file: "actors/data_allocator.ts",
+      from: "for (const run of message.runs) this.#freedNow.addRun(run);",
+      to: "this.#free.push(...message.runs);",
+    }],
+    scenario: { ...scenario("mapped", ["discard", "covering write"]), layout: "apart", dataBlocks: 1 },
+    withCrashes: true,
+  },
+  {
+    name: "discard without its lock",
+    edits: [{
+      file: "actors/remap.ts",
+      from: "  using _lock = yield* lockRange(bio.regions, bio.vblock, bio.vblockEnd);\n",
+      to: "",
+    }],
+    scenario: {
+      ...scenario("mapped", ["read", "discard", "covering write"]),
+      layout: "apart",
+      dataBlocks: 1,
+    },
+    withCrashes: false,
+  },
+  {
+    name: "a fresh block not zeroed",
+    edits: [{
+      file: "actors/remap.ts",
+      from: "const zeroed = yield* zeroRest(thin, bio, fresh.dblock);",
+      to: "const zeroed = ok;",
+    }, {
+      file: "actors/remap.ts",
+      from: "const runsPerLookup = 1024;",
+      to: 'const runsPerLookup = 1024;\nconst ok: IoResult = { kind: "ok" };',
+    }],
+    scenario: scenario("unmapped", ["partial write", "read"]),
+    withCrashes: false,
+  },
+  {
+    name: "passdown before the commit",
+    edits: [{
+      file: "actors/data_allocator.ts",
+      from: "for (const run of message.runs) this.#freedNow.addRun(run);",
+      to: `for (const run of message.runs) this.#freedNow.addRun(run);
+        this.#kernel.start(
+          "passdown",
+          passdownTask(
+            this.#kernel, this.#self, this.#device, this.#locks, message.runs, this.#blockSizeBytes,
+          ),
+        );`,
+    }],
+    scenario: scenario("shared", ["rm", "partial write"]),
+    withCrashes: true,
+  },
+  {
+    name: "a flush that failed, tried again as if it had not",
+    edits: [
+      { file: "actors/commit.ts", from: "    data.flush(),\n", to: "    flushTwice(data),\n" },
+      {
+        file: "actors/commit.ts",
+        from: "function failureOf(",
+        to: `function* flushTwice(data: DeviceStub): Steps<IoResult> {
+  const first = yield* data.flush();
+  return first.kind === "ok" ? first : yield* data.flush();
+}
+
+function failureOf(`,
+      },
+    ],
+    scenario: { ...scenario("unmapped", ["read", "FUA write"]), failingFlush: 0 },
+    withCrashes: true,
+  },
+];
+
+function scenario(state: Scenario["state"], kinds: Scenario["kinds"]): Scenario {
+  return { state, kinds, layout: "one block", dataBlocks: 4 };
+}
+
+const root = new URL("../../../", import.meta.url);
+/** What the search is made of besides its own folder. */
+const testFiles = ["tests/testing_pool.ts", "tests/testing_world.ts", "tests/crash/stamps.ts"];
+
+/** The search's own functions of a copy. */
+interface Copy {
+  readonly explore: typeof explore;
+  readonly newCrashes: typeof newCrashes;
+}
+
+/** Explores the fault's scenario in a copy that has the fault. */
+export async function findFault(fault: Fault, schedulesMax: number): Promise<ReturnType<typeof explore>> {
+  const folder = await Deno.makeTempDir({ prefix: "fault-" });
+  try {
+    for (const part of ["actors", "storage", "tests/sim/exhaustive"]) await copyFolder(part, folder);
+    for (const file of testFiles) {
+      await Deno.mkdir(`${folder}/tests/crash`, { recursive: true });
+      await Deno.copyFile(new URL(file, root), `${folder}/${file}`);
+    }
+    for (const { file, from, to } of fault.edits) {
+      const text = await Deno.readTextFile(`${folder}/${file}`);
+      if (text.split(from).length !== 2) throw new Error(`"${fault.name}" does not fit ${file} any more`);
+      await Deno.writeTextFile(`${folder}/${file}`, text.replace(from, () => to));
+    }
+    const copy: Copy = await import(`file://${folder}/tests/sim/exhaustive/explore.ts`);
+    return copy.explore(fault.scenario, schedulesMax, fault.withCrashes ? copy.newCrashes() : undefined);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+async function copyFolder(part: string, to: string): Promise<void> {
+  await Deno.mkdir(`${to}/${part}`, { recursive: true });
+  for await (const entry of Deno.readDir(new URL(part, root))) {
+    const path = `${part}/${entry.name}`;
+    if (entry.isDirectory) await copyFolder(path, to);
+    else if (entry.name.endsWith(".ts")) await Deno.copyFile(new URL(path, root), `${to}/${path}`);
+  }
+}

@@ -1,0 +1,113 @@
+/**
+ * The production kernel with every message to an actor held back until somebody picks it.
+ *
+ * The search needs to see which messages could be received next, and to receive any of them. So `tell` and the requests
+ * of tasks are put aside here, and one picked message is delivered by the real kernel to the real actor, with everything
+ * that it causes up to the next messages. Answers and the steps of tasks are not held: a task touches nobody's state but
+ * its own (design I1 and I3), so when it takes its step can be seen only by when its next messages are received, and
+ * those are held.
+ */
+import type { Actor, Address, Message, Request } from "../../../actors/kernel/address.ts";
+import { Kernel } from "../../../actors/kernel/kernel.ts";
+import type { Call, Steps } from "../../../actors/kernel/task.ts";
+import { present } from "../../../storage/assert.ts";
+
+/** A message on its way. */
+export interface Held {
+  readonly to: Address<Message>;
+  readonly message: Message;
+  /**
+   * Of a task: in which of its steps it was sent. A task may take its step long after the answer that it waited for, so
+   * such a message is certainly sent before another only if that follows from the same step.
+   */
+  readonly step: number | undefined;
+}
+
+/** See the head of this file. */
+export class HeldKernel extends Kernel {
+  /** Who hears of every message sent while it is set; without it messages pass at once. */
+  hold: ((held: Held) => void) | undefined;
+  readonly names = new Map<number, string>();
+  /** The receipt in progress, as the search counts them. */
+  receipt = -1;
+  /** Earlier receipts in which other children of a task ended that goes on in this one. */
+  readonly joined = new Set<number>();
+  /** The step that a task takes now, and how many were taken. */
+  step: number | undefined;
+  steps = 0;
+  readonly #asked = new Map<Message, Omit<Held, "message">>();
+  #holder: Address<Message> | undefined;
+  /** Those whose messages pass at once: the clients, who only keep them. */
+  readonly #open = new Set<number>();
+
+  override spawn<M extends Message>(
+    name: string,
+    messagesMax: number,
+    make: (self: Address<M>) => Actor<M>,
+  ): Address<M> {
+    const address = super.spawn(name, messagesMax, make);
+    this.names.set(address, name);
+    if (name === "client") this.#open.add(address);
+    return address;
+  }
+
+  override tell<M extends Message>(to: Address<M>, message: M): void {
+    if (this.hold === undefined || this.#open.has(to)) return super.tell(to, message);
+    this.hold({ to: to as unknown as Address<Message>, message, step: this.step });
+  }
+
+  override start(name: string, steps: Steps<unknown>, ordinal?: number): void {
+    super.start(name, heldSteps(this, steps), ordinal);
+  }
+
+  /** Delivers one message that was held, and lets everybody run who needs no other. */
+  deliver(held: Held, receipt: number): void {
+    this.receipt = receipt;
+    this.joined.clear();
+    super.tell(held.to, held.message);
+    this.run();
+  }
+
+  /** What a task yields to the real kernel instead of its call. */
+  held(call: Call): Call {
+    if (call.kind === "join") {
+      const ends: number[] = [];
+      return { ...call, children: call.children.map((child) => heldSteps(this, child, ends)) };
+    }
+    if (call.kind !== "ask" || this.hold === undefined) return call;
+    this.#asked.set(call.request, { to: call.to as unknown as Address<Message>, step: this.steps });
+    this.#holder ??= super.spawn("holder", 4096, () => ({ receive: (request) => this.#receive(request) }));
+    return { ...call, to: this.#holder as unknown as Address<Request<unknown>> };
+  }
+
+  #receive(request: Message): void {
+    const asked = present(this.#asked.get(request), "nobody asked this");
+    this.#asked.delete(request);
+    present(this.hold, "a request was on its way when the holding ended")({ ...asked, message: request });
+  }
+}
+
+/** A task whose requests go to the holder. With the children of the same join it notes the receipts in which they end. */
+function* heldSteps(kernel: HeldKernel, steps: Steps<unknown>, ends: number[] = []): Steps<unknown> {
+  try {
+    let step = takeStep(kernel, steps, undefined);
+    while (!step.done) step = takeStep(kernel, steps, yield kernel.held(step.value));
+    ends.push(kernel.receipt);
+    // Whoever ends last resumes the parent, which all of them have caused.
+    for (const end of ends) kernel.joined.add(end);
+    return step.value;
+  } finally {
+    // A cancelled task runs its `using` declarations.
+    steps.return(undefined);
+  }
+}
+
+function takeStep(kernel: HeldKernel, steps: Steps<unknown>, answer: unknown): IteratorResult<Call, unknown> {
+  kernel.steps += 1;
+  kernel.step = kernel.steps;
+  try {
+    return steps.next(answer);
+  } finally {
+    kernel.step = undefined;
+  }
+}

@@ -1,0 +1,175 @@
+/**
+ * Which messages may change places without anybody ever seeing it.
+ *
+ * Two messages to different actors commute: actors share no state (design I1), and what they send is held apart from the
+ * order in which others send. For two messages to the same actor the actor's state decides, and this file says how. In
+ * doubt they depend on each other, which costs schedules and misses none. "Commute" is meant up to the numbers of blocks
+ * of the metadata and of tickets, which no client and no checker compares; and it includes who causes an answer: if one
+ * answer may be caused by either of two messages, they depend on each other.
+ */
+import type { Message } from "../../../actors/kernel/address.ts";
+
+/** A message as the search sees it. `actor` is the receiver's name. */
+export interface Delivery {
+  readonly actor: string;
+  readonly address: number;
+  readonly message: Message;
+}
+
+type Fields = Readonly<Record<string, number>>;
+
+/** Whether the order in which the two are received may matter. */
+export function areDependent(a: Delivery, b: Delivery): boolean {
+  if (a.address !== b.address) return false;
+  const { actor } = a;
+  if (actor === "metadata") return either(a.message, b.message, metadataConflict);
+  if (actor === "allocator") return either(a.message, b.message, allocatorConflict);
+  if (actor.endsWith(" device")) return deviceConflict(a.message, b.message);
+  if (actor.startsWith("region ") || actor.startsWith("data region ")) {
+    return lockConflict(a.message, b.message);
+  }
+  if (actor.startsWith("volume ")) return volumeConflict(a.message, b.message);
+  return true;
+}
+
+function either(a: Message, b: Message, conflict: (a: Message, b: Message) => boolean): boolean {
+  return conflict(a, b) || conflict(b, a);
+}
+
+/** Cells of different blocks know nothing of each other; two shared locks are granted or wait whatever their order. */
+function lockConflict(a: Message, b: Message): boolean {
+  if (a.type === "retireRegion" || b.type === "retireRegion") return true;
+  const [from, to] = [rangeOf(a), rangeOf(b)];
+  if (from.end <= to.begin || to.end <= from.begin) return false;
+  return !(isShared(a) && isShared(b));
+}
+
+function isShared(message: Message): boolean {
+  return message.type === "lockBlock" && (message as { access?: string }).access !== "exclusive";
+}
+
+function rangeOf(message: Message): { readonly begin: number; readonly end: number } {
+  const fields = message as unknown as Fields;
+  if (fields.block !== undefined) return { begin: fields.block, end: fields.block + 1 };
+  return { begin: fields.begin!, end: fields.end! };
+}
+
+/**
+ * Lookups change nothing. Mappings of different blocks are different keys. A commit's request only starts a task: what is
+ * in the commit is decided by the freeze. The end of a commit gives metadata blocks back, which no operation tells apart
+ * from others here, where there are always some left.
+ */
+function metadataConflict(a: Message, b: Message): boolean {
+  switch (a.type) {
+    case "lookup":
+    case "lookupRange":
+    case "device":
+      if (b.type === "change" || b.type === "deleteSlice") return true;
+      return (b.type === "insert" || b.type === "removeRange") && mappingsMeet(a, b);
+    case "insert":
+    case "removeRange":
+      if (b.type === "insert" || b.type === "removeRange") return mappingsMeet(a, b);
+      return b.type === "freeze" || b.type === "findFree" || b.type === "change" || b.type === "deleteSlice";
+    case "findFree":
+      return b.type === "freeze" || b.type === "commitEnded" || b.type === "deleteSlice";
+    case "change":
+    case "deleteSlice":
+      return b.type === "freeze" || b.type === a.type;
+    case "commit":
+      return b.type === "commit" || b.type === "freeze" || b.type === "commitEnded";
+    case "freeze":
+      return b.type === "freeze" || b.type === "commitEnded";
+    case "commitEnded":
+      return b.type === "commitEnded";
+    case "facts":
+      return b.type !== "lookup" && b.type !== "facts";
+    case "fetched":
+    case "stopWriting":
+    case "connect":
+    case "openView":
+    case "closeView":
+    case "load":
+    case "tick":
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** A removal of one thin device's mapping may end the sharing of another's, so only whose blocks are apart commute. */
+function mappingsMeet(a: Message, b: Message): boolean {
+  const [from, to] = [mappingOf(a), mappingOf(b)];
+  return from.begin < to.end && to.begin < from.end;
+}
+
+function mappingOf(message: Message): { readonly begin: number; readonly end: number } {
+  const fields = message as unknown as Fields;
+  if (message.type === "device") return { begin: 0, end: Infinity };
+  if (fields.vblock !== undefined) return { begin: fields.vblock, end: fields.vblock + 1 };
+  return { begin: fields.begin!, end: fields.end! };
+}
+
+/** What was freed or kept matters to what a search finds, and to reclaims; a lease is taken from what is in hand. */
+function allocatorConflict(a: Message, b: Message): boolean {
+  switch (a.type) {
+    case "allocate":
+      return b.type === "allocate" || b.type === "giveBack" || b.type === "found" || b.type === "passedDown";
+    case "giveBack":
+      return b.type === "giveBack" || b.type === "found" || b.type === "reclaim";
+    case "keep":
+      return b.type === "found" || (b.type === "allocate");
+    case "freed":
+      return b.type === "found" || b.type === "frozen" || b.type === "reclaim" || b.type === "passedDown";
+    case "found":
+      return true;
+    case "frozen":
+      return b.type === "frozen" || b.type === "durable" || b.type === "reclaim";
+    case "durable":
+      return b.type === "durable" || b.type === "passedDown" || b.type === "reclaim";
+    case "passedDown":
+    case "reclaim":
+    case "notCommitted":
+      return true;
+    default:
+      return b.type === "connect" || b.type === "quarantined";
+  }
+}
+
+/**
+ * Operations on ranges apart commute, and reads do. A flush commutes with everything: what it makes durable is not decided
+ * by its place in the schedule but by what had been answered before it was asked (crashes.ts).
+ */
+function deviceConflict(a: Message, b: Message): boolean {
+  if (a.type === "flush" || b.type === "flush" || (a.type === "read" && b.type === "read")) return false;
+  return touched(a).some((one) =>
+    touched(b).some((other) =>
+      (one.isWritten || other.isWritten) && one.begin < other.end && other.begin < one.end
+    )
+  );
+}
+
+interface Touched {
+  readonly begin: number;
+  readonly end: number;
+  readonly isWritten: boolean;
+}
+
+function touched(message: Message): Touched[] {
+  const { offsetBytes, fromBytes, toBytes, lengthBytes } = message as unknown as Fields;
+  if (message.type === "copy") {
+    return [
+      { begin: fromBytes!, end: fromBytes! + lengthBytes!, isWritten: false },
+      { begin: toBytes!, end: toBytes! + lengthBytes!, isWritten: true },
+    ];
+  }
+  const length = lengthBytes ?? (message as unknown as { buffer: Uint8Array }).buffer.length;
+  return [{ begin: offsetBytes!, end: offsetBytes! + length, isWritten: message.type !== "read" }];
+}
+
+/** Requests start their bios whatever their order, and bios end so; a suspension cuts between them. */
+function volumeConflict(a: Message, b: Message): boolean {
+  const isCut = (message: Message) => message.type !== "submit" && message.type !== "bioDone";
+  if (isCut(a) || isCut(b)) return true;
+  // While a suspension waits, the last bio to end answers it; and the last of a request answers that.
+  return a.type === "bioDone" && b.type === "bioDone";
+}

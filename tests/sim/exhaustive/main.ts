@@ -1,0 +1,84 @@
+/**
+ * The whole search, for the soak: prints a line for each case and a total, and exits with 1 at a problem.
+ *
+ * deno run -A tests/sim/exhaustive/main.ts [part of a group's name] [--max=schedules of a case]
+ */
+import { failures, pairs, tight, triples } from "./cases.ts";
+import { explore, newCrashes } from "./explore.ts";
+import { faults, findFault } from "./faults.ts";
+import { nameOf, type Scenario } from "./scenario.ts";
+
+interface Group {
+  readonly name: string;
+  readonly scenarios: readonly Scenario[];
+  readonly withCrashes: boolean;
+}
+
+const groups: readonly Group[] = [
+  { name: "pairs on one block", scenarios: pairs("one block"), withCrashes: true },
+  { name: "pairs on one block, no space", scenarios: pairs("one block").map(tight), withCrashes: true },
+  { name: "pairs on two blocks", scenarios: pairs("two blocks"), withCrashes: true },
+  { name: "pairs on two blocks, no space", scenarios: pairs("two blocks").map(tight), withCrashes: true },
+  { name: "pairs on blocks apart", scenarios: pairs("apart"), withCrashes: true },
+  { name: "pairs on blocks apart, no space", scenarios: pairs("apart").map(tight), withCrashes: true },
+  { name: "pairs with a failing flush", scenarios: failures(), withCrashes: true },
+  { name: "triples on one unmapped block", scenarios: triples("unmapped"), withCrashes: false },
+  { name: "triples on one mapped block", scenarios: triples("mapped"), withCrashes: false },
+  { name: "triples on one shared block", scenarios: triples("shared"), withCrashes: false },
+];
+
+interface Totals {
+  schedules: number;
+  crashes: number;
+  problems: number;
+  incomplete: number;
+}
+
+function runGroup(group: Group, schedulesMax: number, totals: Totals): void {
+  const begunMs = performance.now();
+  const crashes = group.withCrashes ? newCrashes() : undefined;
+  let schedules = 0;
+  for (const scenario of group.scenarios) {
+    const explored = explore(scenario, schedulesMax, crashes);
+    const { counts, problem } = explored;
+    schedules += counts.schedules;
+    if (!counts.isComplete) totals.incomplete += 1;
+    const end = counts.isComplete ? "" : ", not all of them";
+    console.log(`${nameOf(scenario)}: ${counts.schedules} schedules${end} (${counts.cutShort} cut short)`);
+    if (problem === undefined) continue;
+    totals.problems += 1;
+    console.log(`PROBLEM: ${problem}\n${explored.schedule.map((line) => `    ${line}`).join("\n")}`);
+  }
+  const { points, outcomes, recoveries } = crashes?.counts ?? { points: 0, outcomes: 0, recoveries: 0 };
+  totals.schedules += schedules;
+  totals.crashes += outcomes;
+  const seconds = Math.round((performance.now() - begunMs) / 1000);
+  console.log(
+    `== ${group.name}: ${group.scenarios.length} cases, ${schedules} schedules, ${outcomes} crashes at ${points} points ` +
+      `(${recoveries} different), ${seconds} s`,
+  );
+}
+
+async function runFaults(totals: Totals): Promise<void> {
+  for (const fault of faults) {
+    const { problem, schedule, counts } = await findFault(fault, 4000);
+    if (problem === undefined) {
+      totals.problems += 1;
+      console.log(`NOT FOUND: ${fault.name}`);
+      continue;
+    }
+    console.log(`fault "${fault.name}" found after ${counts.schedules} schedules: ${nameOf(fault.scenario)}`);
+    console.log(`  ${problem}\n${schedule.map((line) => `    ${line}`).join("\n")}`);
+  }
+}
+
+const wanted = Deno.args.find((arg) => !arg.startsWith("--")) ?? "";
+const schedulesMax = Number(Deno.args.find((arg) => arg.startsWith("--max="))?.slice(6) ?? 100_000);
+const totals: Totals = { schedules: 0, crashes: 0, problems: 0, incomplete: 0 };
+for (const group of groups) if (group.name.includes(wanted)) runGroup(group, schedulesMax, totals);
+if ("faults".includes(wanted)) await runFaults(totals);
+console.log(
+  `${totals.schedules} schedules, ${totals.crashes} crashes, ${totals.problems} problems, ` +
+    `${totals.incomplete} cases not finished`,
+);
+if (totals.problems > 0) Deno.exit(1);

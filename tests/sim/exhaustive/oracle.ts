@@ -1,0 +1,212 @@
+/**
+ * What requests that run at the same time may show, from the contract and per sector.
+ *
+ * One schedule stands for all that differ from it by the order of independent messages. So "a ended before b began" is
+ * asked of all of them: it may be so unless b's beginning certainly comes before a's end.
+ */
+import { blockSectors, type HeldPool, initialSequence, type Op, volumeSectors } from "./scenario.ts";
+import { isIn } from "./search.ts";
+import { checkMetadata } from "../../../storage/check.ts";
+import { metadataBlockSizeBytes } from "../../../storage/ids.ts";
+
+/** By sector: the sequence number of the write whose bytes are there, 0 for zeroes, -1 for anything else. */
+export type Content = Int32Array;
+
+const sectorWords = 128;
+
+/** Tells whose bytes each sector holds. A stamp must be of this volume and of this sector, whole. */
+export function contentOf(bytes: Uint8Array): Content {
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  const content = new Int32Array(bytes.length / 512);
+  for (let sector = 0; sector < content.length; sector += 1) {
+    const at = sector * sectorWords;
+    content[sector] = sequenceAt(words, at, sector);
+    for (let word = at + 4; word < at + sectorWords; word += 4) {
+      if (words[word] !== words[at] || words[word + 3] !== words[at + 3]) content[sector] = -1;
+    }
+  }
+  return content;
+}
+
+function sequenceAt(words: Uint32Array, at: number, sector: number): number {
+  if (words[at] === 0) return words[at + 3] === 0 ? 0 : -1;
+  const isOurs = words[at] === 0x7374616d && words[at + 1] === 1 && words[at + 2] === sector;
+  return isOurs ? words[at + 3]! : -1;
+}
+
+/** Something that gave sectors a value: a request, or what was there before. */
+export interface Writer {
+  readonly op: Op | undefined;
+  readonly value: number;
+}
+
+/** Who may have given the sector its value. */
+export function writersOf(pool: HeldPool, sector: number): Writer[] {
+  const { state, layout } = pool.scenario;
+  const isMapped = state !== "unmapped" && (layout === "two blocks" || sector < blockSectors);
+  const writers: Writer[] = [{ op: undefined, value: isMapped ? initialSequence : 0 }];
+  for (const op of pool.ops) {
+    if (op.kind === "read" || sector < op.sectorBegin || sector >= op.sectorEnd) continue;
+    const isZero = op.kind === "discard" || op.kind === "write-zeroes";
+    writers.push({ op, value: isZero ? 0 : op.number + 1 });
+  }
+  return writers;
+}
+
+/** Whether in some order `a` was answered before `b` was asked. What was there before comes before everything. */
+export function mayPrecede(a: Op | undefined, b: Op | undefined): boolean {
+  if (a === undefined) return true;
+  // Undefined here is the end of the run.
+  if (b === undefined) return true;
+  if (a.answered === undefined || b.submitted === undefined) return false;
+  const end = a.answered;
+  return end !== b.submitted && !isIn(end.past, b.submitted.index);
+}
+
+/** Whether a read that `reader` made (undefined: after the end) may show the value. */
+function isAllowed(writers: readonly Writer[], value: number, reader: Op | undefined): boolean {
+  return writers.some((writer) => {
+    if (writer.value !== value) return false;
+    if (writer.op !== undefined && reader !== undefined && mayPrecede(reader, writer.op)) return false;
+    return !writers.some((other) =>
+      other.op !== undefined && other.op !== writer.op && other.op.status === "ok" &&
+      mayPrecede(writer.op, other.op) && mayPrecede(other.op, reader) &&
+      (writer.op === undefined || mayPrecede(writer.op, reader))
+    );
+  });
+}
+
+/** What is wrong with what a read or a snapshot shows from `sectorBegin` on, or undefined. */
+function problemOfContent(
+  pool: HeldPool,
+  content: Content,
+  sectorBegin: number,
+  reader: Op | undefined,
+): string | undefined {
+  for (const [index, value] of content.entries()) {
+    const sector = sectorBegin + index;
+    if (!isAllowed(writersOf(pool, sector), value, reader)) {
+      return `sector ${sector} shows ${describe(value)}`;
+    }
+  }
+  return undefined;
+}
+
+export function describe(value: number): string {
+  if (value === -1) return "bytes that the volume never held there";
+  if (value === 0) return "zeroes";
+  return value === initialSequence ? "what was there before" : `what request ${value} wrote`;
+}
+
+/** A snapshot that has a request has every one that was answered before that was asked. */
+function problemOfInstant(pool: HeldPool, content: Content): string | undefined {
+  for (const later of pool.ops) {
+    if (later.kind === "snapshot" || !content.includes(later.number + 1)) continue;
+    for (const earlier of pool.ops) {
+      if (earlier === later || earlier.status !== "ok" || !mayPrecede(earlier, later)) continue;
+      for (let sector = earlier.sectorBegin; sector < earlier.sectorEnd; sector += 1) {
+        const [initial, ...writers] = writersOf(pool, sector);
+        const isOld = content[sector] === initial!.value &&
+          !writers.some((writer) => writer.value === initial!.value);
+        if (isOld) {
+          return `it has request ${later.number + 1} and not request ${earlier.number + 1} before that`;
+        }
+      }
+    }
+  }
+  return undefined;
+}
+
+/** Statuses that are right without a fault. Space may be short where the scenario has no block to spare. */
+function problemOfAnswers(pool: HeldPool): string | undefined {
+  const mayFail = pool.scenario.failingFlush !== undefined;
+  for (const op of pool.ops) {
+    if (op.answers !== 1) return `request ${op.number + 1} (${op.kind}) was answered ${op.answers} times`;
+    if (op.status === "ok" || mayFail) continue;
+    if (op.status === "noDataSpace" && pool.scenario.dataBlocks < 4) continue;
+    return `request ${op.number + 1} (${op.kind}) was answered ${op.status}`;
+  }
+  return undefined;
+}
+
+function problemOfReads(pool: HeldPool): string | undefined {
+  for (const op of pool.ops) {
+    if (op.kind !== "read" || op.status !== "ok") continue;
+    // A read may begin anywhere: the stamps count sectors of the volume.
+    const whole = new Uint8Array(op.sectorEnd * 512);
+    whole.set(op.data, op.sectorBegin * 512);
+    const content = contentOf(whole).slice(op.sectorBegin);
+    const problem = problemOfContent(pool, content, op.sectorBegin, op);
+    if (problem !== undefined) return `request ${op.number + 1} (read): ${problem}`;
+  }
+  return undefined;
+}
+
+/** What the volumes hold at the end of a run, by name. */
+export type Found = ReadonlyMap<string, Content>;
+
+/** Checks a complete schedule. Answers what is wrong or what was found at the end. */
+export function checkEnd(pool: HeldPool): string | Found {
+  const answered = problemOfAnswers(pool);
+  if (answered !== undefined) return `${answered}; waiting: ${pool.kernel.tasksInFlight().join("; ")}`;
+  if (pool.kernel.tasksRunning > 0) return `a task is left: ${pool.kernel.tasksInFlight().join("; ")}`;
+  const read = problemOfReads(pool);
+  if (read !== undefined) return read;
+  pool.release();
+  const found = new Map<string, Content>();
+  // A pool that has failed serves nothing: what it keeps is seen after a restart.
+  if (pool.hasFailed) return problemOfRest(pool) ?? found;
+  for (const op of pool.ops) {
+    if (op.kind !== "snapshot" || op.status !== "ok") continue;
+    const content = contentOf(pool.readVolume(`a@s${op.number}`));
+    found.set(`a@s${op.number}`, content);
+    const problem = problemOfContent(pool, content, 0, op) ?? problemOfInstant(pool, content);
+    if (problem !== undefined) return `the snapshot of request ${op.number + 1}: ${problem}`;
+  }
+  const isBaseThere = pool.scenario.state === "shared" && !pool.ops.some((op) => op.kind === "rm");
+  if (isBaseThere) {
+    const base = contentOf(pool.readVolume("a@base"));
+    found.set("a@base", base);
+    for (const [sector, value] of base.entries()) {
+      const before = writersOf(pool, sector)[0]!.value;
+      if (value !== before) return `the old snapshot has changed: sector ${sector} shows ${describe(value)}`;
+    }
+  }
+  const content = contentOf(pool.readVolume("a"));
+  found.set("a", content);
+  const final = problemOfContent(pool, content, 0, undefined);
+  if (final !== undefined) return `at the end ${final}`;
+  return problemOfRest(pool) ?? found;
+}
+
+/** The metadata is sound and counts what is mapped; nothing is leased, no lock is held, no mailbox was too full. */
+function problemOfRest(pool: HeldPool): string | undefined {
+  for (const [name, most] of pool.kernel.mailboxHighWater()) {
+    if (most > mailboxBound) return `the mailbox of ${name} held ${most}`;
+  }
+  const { bytes } = pool.metadata;
+  const metadata = () => problemOfMetadata((at, length) => bytes.subarray(at, at + length), bytes.length);
+  if (pool.hasFailed) return metadata() ?? pool.problemOfLocks();
+  // A range lock of everything is granted only if no other lock is held.
+  pool.submit("discard", 0, new Uint8Array(0), volumeSectors);
+  pool.submit("flush", 0, new Uint8Array(0), 0);
+  pool.drain();
+  if (pool.kernel.tasksRunning > 0) return `a lock is held: ${pool.kernel.tasksInFlight().join("; ")}`;
+  return metadata() ?? pool.problemOfLeases() ?? pool.problemOfLocks();
+}
+
+/** Three requests of two blocks cause no more than this anywhere at once. */
+const mailboxBound = 64;
+
+/** What is wrong with metadata of which `range` gives any part, or undefined. */
+export function problemOfMetadata(
+  range: (offsetBytes: number, lengthBytes: number) => Uint8Array,
+  sizeBytes: number,
+): string | undefined {
+  const check = checkMetadata({ deviceBlocks: sizeBytes / metadataBlockSizeBytes });
+  let step = check.next();
+  while (!step.done) step = check.next(range(step.value * metadataBlockSizeBytes, metadataBlockSizeBytes));
+  return step.value.problemCount === 0
+    ? undefined
+    : `the metadata is not sound: ${step.value.problems.join(" ")}`;
+}

@@ -1,0 +1,307 @@
+/**
+ * A stateless search over all schedules that differ: dynamic partial order reduction with source sets and sleep sets
+ * (Abdulla, Aronsson, Jonsson, Sagonas: Optimal Dynamic Partial Order Reduction, 2014), a message's receipt being one step.
+ *
+ * A schedule is run from the start each time. Of every two dependent messages that were received one after the other and
+ * could have been received the other way round, the search sees to it that they once are. Two schedules that differ only
+ * in the order of independent messages count as one, and one of them is run.
+ *
+ * What may be received next: any message, but not before another to the same actor whose sending came certainly before
+ * its own. That is what the kernel promises and a little more: its mailboxes have one order for all senders. The search
+ * may thus try what the kernel can not do, and never leaves out what it can.
+ */
+import { assert, present } from "../../../storage/assert.ts";
+import type { Held, HeldKernel } from "./held_kernel.ts";
+import { areDependent, type Delivery } from "./independence.ts";
+
+/** A run that the search drives to its end. */
+export interface Run {
+  readonly kernel: HeldKernel;
+  /** Sends what the run begins with. */
+  begin(): void;
+  /** Told before each receipt. */
+  onEvent?(event: Event): void;
+  /** Called when everything has run that the receipt caused. */
+  afterEvent?(): void;
+}
+
+/** A message that was received. */
+export interface Event extends Delivery {
+  readonly index: number;
+  /** The same in every schedule in which the same receipt causes it. */
+  readonly id: number;
+  /** The event in whose course it was sent, and those without which it had not been; none for what the run begins with. */
+  readonly causes: readonly number[];
+  /** The events that certainly come before it, as bits. */
+  readonly past: Uint32Array;
+  /** See {@linkcode Held.step}. */
+  readonly step: number | undefined;
+}
+
+interface Pending extends Delivery {
+  readonly id: number;
+  readonly held: Held;
+  readonly causes: readonly number[];
+  /** Pending messages to the same actor that were certainly sent before. */
+  readonly after: readonly Pending[];
+  isReceived: boolean;
+}
+
+/** A state on the path of the current schedule, and what has been and will be tried there. */
+interface Node {
+  chosen: number;
+  readonly wanted: Set<number>;
+  /** What need not be received here next: a schedule that was run covers it. */
+  readonly asleep: Map<number, Delivery>;
+}
+
+const pastWords = 24;
+const eventsMax = pastWords * 32;
+
+/** True if the event at `index` is in the past. */
+export function isIn(past: Uint32Array, index: number): boolean {
+  return (past[index >> 5]! & (1 << (index & 31))) !== 0;
+}
+
+/** How many schedules a search has run. */
+export interface SearchCounts {
+  schedules: number;
+  /** Given up because everything that could be received next was covered. */
+  cutShort: number;
+  /** There were more than was allowed. */
+  isComplete: boolean;
+}
+
+/** Counts messages by their cause, so that ids mean the same in every schedule. */
+class Ids {
+  readonly #ids = new Map<number, number>();
+
+  of(creatorId: number, ordinal: number): number {
+    const key = (creatorId + 1) * 4096 + ordinal;
+    let id = this.#ids.get(key);
+    if (id === undefined) {
+      id = this.#ids.size;
+      this.#ids.set(key, id);
+    }
+    return id;
+  }
+}
+
+/** One run on its way. */
+class Execution {
+  readonly events: Event[] = [];
+  readonly #ids: Ids;
+  #pending: Pending[] = [];
+  #ordinal = 0;
+
+  constructor(readonly run: Run, ids: Ids) {
+    this.#ids = ids;
+    run.kernel.hold = (held) => this.#hold(held);
+    run.begin();
+    run.kernel.run();
+  }
+
+  enabled(): Pending[] {
+    return this.#pending.filter((pending) => pending.after.every((other) => other.isReceived));
+  }
+
+  receive(pending: Pending): void {
+    pending.isReceived = true;
+    this.#pending.splice(this.#pending.indexOf(pending), 1);
+    const event = this.#eventOf(pending);
+    this.events.push(event);
+    assert(this.events.length < eventsMax, "a schedule is too long");
+    this.#ordinal = 0;
+    this.run.onEvent?.(event);
+    this.run.kernel.deliver(pending.held, event.index);
+    this.run.afterEvent?.();
+  }
+
+  #hold(held: Held): void {
+    const { kernel } = this.run;
+    const by = this.events[this.events.length - 1];
+    const causes = by === undefined ? [] : [by.index, ...kernel.joined].filter((cause) => cause >= 0);
+    const after = this.#pending.filter((other) =>
+      other.address === held.to && this.#isSentBefore(other, causes, held.step)
+    );
+    this.#pending.push({
+      actor: present(kernel.names.get(held.to), "nobody has this address"),
+      address: held.to,
+      message: held.message,
+      held,
+      id: this.#ids.of(by?.id ?? -1, this.#ordinal),
+      causes,
+      after,
+      isReceived: false,
+    });
+    this.#ordinal += 1;
+  }
+
+  /** Whether a message was certainly sent before one with these causes that is sent now. */
+  #isSentBefore(other: Pending, causes: readonly number[], step: number | undefined): boolean {
+    const { step: otherStep } = other.held;
+    const isPast = (index: number) =>
+      causes.some((cause) => cause === index || isIn(this.events[cause]!.past, index));
+    if (otherStep === undefined) return other.causes.some(isPast);
+    return otherStep === step || this.events.some((event) => event.step === otherStep && isPast(event.index));
+  }
+
+  #eventOf(pending: Pending): Event {
+    const { actor, address, message, id, causes } = pending;
+    const past = new Uint32Array(pastWords);
+    for (const cause of this.causesOf(pending)) include(past, this.events[cause]!);
+    for (const event of this.events) {
+      if (!isIn(past, event.index) && areDependent(event, pending)) include(past, event);
+    }
+    return { actor, address, message, id, causes, past, step: pending.held.step, index: this.events.length };
+  }
+
+  /** What had to be received before in any schedule. */
+  causesOf(pending: Pending): number[] {
+    const causes = [...pending.causes];
+    for (const other of pending.after) {
+      causes.push(this.events.findIndex((event) => event.id === other.id));
+    }
+    return causes;
+  }
+}
+
+function include(past: Uint32Array, event: Event): void {
+  for (let word = 0; word < pastWords; word += 1) past[word]! |= event.past[word]!;
+  past[event.index >> 5]! |= 1 << (event.index & 31);
+}
+
+/** Devices and commits last: answers then come as early as they can, which is the worst for durability. */
+function lateness(delivery: Delivery): number {
+  if (delivery.actor.endsWith(" device")) return 2;
+  return delivery.message.type === "freeze" ? 1 : 0;
+}
+
+/** Runs every schedule that differs until `onComplete` answers a problem. See the head of this file. */
+export class Search {
+  readonly counts: SearchCounts = { schedules: 0, cutShort: 0, isComplete: true };
+  readonly #makeRun: () => Run;
+  readonly #ids = new Ids();
+  readonly #nodes: Node[] = [];
+  /** The events of the last schedule. */
+  events: readonly Event[] = [];
+
+  constructor(makeRun: () => Run) {
+    this.#makeRun = makeRun;
+  }
+
+  /** Answers the first problem, or undefined when all schedules were run or so many of them. */
+  findProblem(
+    schedulesMax: number,
+    onComplete: (run: Run, events: readonly Event[]) => string | undefined,
+  ): string | undefined {
+    let prefix = 0;
+    do {
+      if (this.counts.schedules + this.counts.cutShort >= schedulesMax) {
+        this.counts.isComplete = false;
+        return undefined;
+      }
+      const problem = this.#runOne(prefix, onComplete);
+      if (problem !== undefined) return problem;
+      prefix = this.#backtrack();
+    } while (prefix > 0);
+    return undefined;
+  }
+
+  #runOne(
+    prefix: number,
+    onComplete: (run: Run, events: readonly Event[]) => string | undefined,
+  ): string | undefined {
+    const run = this.#makeRun();
+    const execution = new Execution(run, this.#ids);
+    this.events = execution.events;
+    for (;;) {
+      const enabled = execution.enabled();
+      if (enabled.length === 0) break;
+      const depth = execution.events.length;
+      const chosen = depth < prefix
+        ? this.#replayed(depth, enabled)
+        : this.#choose(depth, enabled, execution);
+      if (chosen === undefined) {
+        this.counts.cutShort += 1;
+        run.kernel.stop();
+        return undefined;
+      }
+      const causes = execution.causesOf(chosen);
+      try {
+        execution.receive(chosen);
+      } catch (defect) {
+        return `a defect: ${defect instanceof Error ? defect.message : defect}`;
+      }
+      if (depth >= prefix - 1) this.#reverseRaces(execution.events, causes);
+    }
+    this.counts.schedules += 1;
+    return onComplete(run, execution.events);
+  }
+
+  #replayed(depth: number, enabled: readonly Pending[]): Pending {
+    const { chosen } = this.#nodes[depth]!;
+    return present(enabled.find((pending) => pending.id === chosen), "a schedule does not repeat");
+  }
+
+  /** Opens a node. Asleep there is what was asleep before and what the last event does not matter to. */
+  #choose(depth: number, enabled: readonly Pending[], execution: Execution): Pending | undefined {
+    const asleep = new Map<number, Delivery>();
+    const last = execution.events[depth - 1];
+    if (last !== undefined) {
+      for (const [id, delivery] of this.#nodes[depth - 1]!.asleep) {
+        if (!areDependent(delivery, last)) asleep.set(id, delivery);
+      }
+    }
+    let chosen: Pending | undefined;
+    for (const pending of enabled) {
+      if (asleep.has(pending.id)) continue;
+      if (chosen === undefined || lateness(pending) < lateness(chosen)) chosen = pending;
+    }
+    if (chosen === undefined) return undefined;
+    this.#nodes.push({ chosen: chosen.id, wanted: new Set([chosen.id]), asleep });
+    return chosen;
+  }
+
+  /** For each race of the last event with an earlier one: wants a schedule in which it comes first. */
+  #reverseRaces(events: readonly Event[], causes: readonly number[]): void {
+    const last = events[events.length - 1]!;
+    const rivals = events.filter((event) => event !== last && areDependent(event, last));
+    const before = [...causes.map((index) => events[index]!), ...rivals];
+    for (const rival of rivals) {
+      if (causes.includes(rival.index)) continue;
+      if (before.some((event) => event !== rival && isIn(event.past, rival.index))) continue;
+      this.#wantReversed(events, rival, last);
+    }
+  }
+
+  #wantReversed(events: readonly Event[], rival: Event, last: Event): void {
+    const rest = events.filter((event) => event.index > rival.index && !isIn(event.past, rival.index));
+    rest.push(last);
+    const node = this.#nodes[rival.index]!;
+    const first: number[] = [];
+    for (const [index, event] of rest.entries()) {
+      const isFirst = rest.slice(0, index).every((other) => !isIn(event.past, other.index));
+      if (!isFirst) continue;
+      if (node.wanted.has(event.id) || node.asleep.has(event.id)) return;
+      first.push(event.id);
+    }
+    node.wanted.add(first[0]!);
+  }
+
+  /** Back to the last state where something is left to try; its depth plus one, or 0 when nothing is left. */
+  #backtrack(): number {
+    for (let depth = this.#nodes.length - 1; depth >= 0; depth -= 1) {
+      const node = this.#nodes[depth]!;
+      const done = present(this.events[depth], "a node has an event");
+      node.asleep.set(node.chosen, done);
+      for (const id of node.wanted) {
+        if (node.asleep.has(id)) continue;
+        node.chosen = id;
+        this.#nodes.length = depth + 1;
+        return depth + 1;
+      }
+    }
+    return 0;
+  }
+}
