@@ -40,7 +40,6 @@ export class Actions {
   readonly #seed: number;
   readonly #dropped: ReadonlySet<number>;
   #connected: Connected[] = [];
-  #sequence = 0;
 
   constructor(world: World, seed: number, dropped: ReadonlySet<number>) {
     this.#world = world;
@@ -56,6 +55,7 @@ export class Actions {
     for (let index = 0; index < actionsPerLife && !life.isOver; index += 1) {
       const ordinal = number * actionsPerLife + index;
       if (this.#dropped.has(ordinal)) continue;
+      this.#world.reschedule(ordinal);
       const random = new Random(Math.imul(this.#seed, 0xc2b2ae35) ^ Math.imul(ordinal + 1, 0x27d4eb2f));
       let dice = random.below(total);
       const kind = actionKinds.find((each) => (dice -= weights[each]) < 0)!;
@@ -122,7 +122,7 @@ export class Actions {
         if (!life.isOver) this.checkIdle(life);
         return "everything ends";
       default:
-        return this.#request(kind, random);
+        return this.#request(kind, random, ordinal);
     }
   }
 
@@ -206,7 +206,7 @@ export class Actions {
     return JSON.stringify(command);
   }
 
-  #request(kind: Asked["kind"], random: Random): string | undefined {
+  #request(kind: Asked["kind"], random: Random, ordinal: number): string | undefined {
     const { oracle, swarm } = this.#world;
     const ready = this.#connected.filter(({ client }) => client.isAttached);
     const connected = ready[random.below(ready.length)];
@@ -221,21 +221,18 @@ export class Actions {
     const range = randomRange(random, content.sizeBytes / sectorSizeBytes, swarm.blockSectors);
     const { begin, sectors } = kind === "flush" ? { begin: 0, sectors: 0 } : range;
     const isZeroes = kind === "writeZeroes";
-    this.#sequence += 1;
     const number = connected.target instanceof Cut ? 0 : oracle.numberOf(connected.target);
     this.#ask(connected, {
       kind,
       offsetBytes: begin * sectorSizeBytes,
       lengthBytes: sectors * sectorSizeBytes,
-      data: kind === "write" ? stamped(number, begin, sectors, this.#sequence) : noBytes,
+      data: kind === "write" ? stamped(number, begin, sectors, ordinal) : noBytes,
       fua: kind !== "read" && kind !== "flush" && random.below(8) === 0,
       noHole: isZeroes && random.below(3) === 0,
       fastZero: isZeroes && random.below(6) === 0,
     });
     const end = begin + sectors;
-    return kind === "flush"
-      ? kind
-      : `${kind} ${this.#sequence} of sectors ${begin} to ${end} of volume ${number}`;
+    return kind === "flush" ? kind : `${kind} of sectors ${begin} to ${end} of volume ${number}`;
   }
 
   #ask(connected: Connected, asked: Asked): void {

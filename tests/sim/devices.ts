@@ -45,21 +45,21 @@ export class SwarmFaults extends FaultPlan {
   /** Faults in this life. */
   faults = 0;
   readonly #swarm: Swarm;
-  readonly #random: Random;
+  readonly #world: { readonly random: Random };
 
-  constructor(swarm: Swarm, random: Random) {
+  constructor(world: { readonly swarm: Swarm; readonly random: Random }) {
     super("data", -1, ioOk);
-    this.#swarm = swarm;
-    this.#random = random;
+    this.#swarm = world.swarm;
+    this.#world = world;
   }
 
   override next(device: DeviceName): IoResult | undefined {
     const rate = this.#swarm.errors[device][this.kind];
-    if (!this.isOn || rate === 0 || this.#random.below(100_000) >= rate) return undefined;
+    if (!this.isOn || rate === 0 || this.#world.random.below(100_000) >= rate) return undefined;
     this.faults += 1;
     // A host that is full says so about writes only.
     const isWrite = this.kind === "write" || this.kind === "copy" || this.kind === "zero";
-    return isWrite && this.#random.below(100) < this.#swarm.noSpacePercent
+    return isWrite && this.#world.random.below(100) < this.#swarm.noSpacePercent
       ? { kind: "noSpace" }
       : { kind: "ioError", reason: `the simulated ${device} failed a ${this.kind}` };
   }

@@ -39,7 +39,7 @@ export interface Beginning {
 /** What lives of one run share. */
 export interface LifeWorld {
   readonly swarm: Swarm;
-  /** Decides the schedule, and nothing else. */
+  /** Decides the schedule, and nothing else; another one from action to action. */
   readonly random: Random;
   /** Takes a number for everything that happens. */
   mix(value: number): void;
@@ -77,8 +77,8 @@ export class Life {
 
   constructor(beginning: Beginning, world: LifeWorld) {
     this.#world = world;
-    const { swarm, random } = world;
-    this.faults = new SwarmFaults(swarm, random);
+    const { swarm } = world;
+    this.faults = new SwarmFaults(world);
     this.fuse = new Fuse(() => this.kernel.stop());
     const policy: SchedulerPolicy = { messagesPerTurnMax: 1, choose: (count) => this.#choose(count) };
     this.kernel = new Kernel({
@@ -149,11 +149,9 @@ export class Life {
   }
 
   connect(name: string, isStructured: boolean, ears: ClientEars): SimClient {
-    const { random, swarm } = this.#world;
     const socketWorld = {
       kernel: this.kernel,
-      random,
-      pieceBytes: swarm.pieceBytes,
+      world: this.#world,
       schedule: (event: () => void) => void this.later.push(event),
     };
     const client = new SimClient(socketWorld, ears, name, isStructured);

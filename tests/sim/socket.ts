@@ -9,9 +9,8 @@ import type { Random } from "../testing_world.ts";
 /** What a socket is made with. */
 export interface SocketWorld {
   readonly kernel: Kernel;
-  readonly random: Random;
   /** Most bytes that move at once; 0 for no bound. */
-  readonly pieceBytes: number;
+  readonly world: { readonly random: Random; readonly swarm: { readonly pieceBytes: number } };
   /** Calls it when its turn comes, before or after anything else that waits. */
   schedule(event: () => void): void;
 }
@@ -114,7 +113,7 @@ export class SimSocket implements SocketPort {
   }
 
   #piece(bytes: number): number {
-    const { pieceBytes, random } = this.#world;
+    const { random, swarm: { pieceBytes } } = this.#world.world;
     return pieceBytes === 0 ? bytes : Math.min(bytes, 1 + random.below(pieceBytes));
   }
 }

@@ -39,7 +39,7 @@ export class World {
   readonly swarm: Swarm;
   readonly oracle: Oracle;
   /** Decides the schedule. What is done is decided by each action's own. */
-  readonly random: Random;
+  random: Random;
   readonly trace: TraceRecorder | undefined;
   #crashes = 0;
   #powerCuts = 0;
@@ -52,7 +52,7 @@ export class World {
   constructor(seed: number, options: RunOptions = {}) {
     this.#seed = seed;
     this.swarm = drawSwarm(seed);
-    this.random = new Random(Math.imul(seed, 0x85ebca6b) ^ 0x5eed);
+    this.random = this.#randomOf(-1);
     this.trace = options.trace;
     this.oracle = new Oracle(this.swarm.blockSectors * 512);
     this.#platters = new Platters(this.swarm);
@@ -61,6 +61,15 @@ export class World {
 
   mix(value: number): void {
     this.#hash = Math.imul(this.#hash ^ value, 0x01000193);
+  }
+
+  /** A schedule of its own for what comes next: what was left out before does not change it. */
+  reschedule(ordinal: number): void {
+    this.random = this.#randomOf(ordinal);
+  }
+
+  #randomOf(ordinal: number): Random {
+    return new Random(Math.imul(this.#seed, 0x85ebca6b) ^ Math.imul(ordinal + 2, 0x5eed_0d1b));
   }
 
   newUid(): string {
@@ -91,6 +100,7 @@ export class World {
   #live(): void {
     let wasPowerCut = false;
     for (let number = 0; number <= this.swarm.lives; number += 1) {
+      this.reschedule(-2 - number);
       const life = this.#open();
       if (life === undefined) {
         wasPowerCut = this.#lastWasPowerCut;
