@@ -26,7 +26,7 @@ export function areDependent(a: Delivery, b: Delivery): boolean {
   if (actor === "allocator") return either(a.message, b.message, allocatorConflict);
   if (actor.endsWith(" device")) return deviceConflict(a.message, b.message);
   if (actor.startsWith("region ") || actor.startsWith("data region ")) {
-    return lockConflict(a.message, b.message);
+    return lockConflict(a.message, b.message, actor.startsWith("region "));
   }
   if (actor.startsWith("volume ")) return volumeConflict(a.message, b.message);
   return true;
@@ -36,16 +36,41 @@ function either(a: Message, b: Message, conflict: (a: Message, b: Message) => bo
   return conflict(a, b) || conflict(b, a);
 }
 
-/** Cells of different blocks know nothing of each other; two shared locks are granted or wait whatever their order. */
-function lockConflict(a: Message, b: Message): boolean {
+/**
+ * Cells of different blocks know nothing of each other. Of one cell, from the table at the head of lock_region.ts:
+ *
+ * - Shared locks are granted or wait whatever their order, since none bars another.
+ * - Whether a shared lock enters is decided by who excludes, promotes or holds or awaits a range, and no release of a
+ *   shared lock changes that for one who comes later: what it grants was waiting, and barred the late comer already.
+ * - Readers neither bar an upgrade nor are barred by one, nor by its end as long as it is not promoted.
+ *
+ * Two releases depend on each other, since the last of them answers who waits. The second and third rule are for volumes:
+ * in a data region a reader may overtake an exclusive lock that waits.
+ */
+function lockConflict(a: Message, b: Message, isVolume: boolean): boolean {
   if (a.type === "retireRegion" || b.type === "retireRegion") return true;
   const [from, to] = [rangeOf(a), rangeOf(b)];
   if (from.end <= to.begin || to.end <= from.begin) return false;
-  return !(isShared(a) && isShared(b));
+  if (isShared(a) && isShared(b)) return false;
+  if (!isVolume) return true;
+  return !(passes(a, b) || passes(b, a));
+}
+
+interface LockFields {
+  readonly access?: string;
+  readonly held?: string;
 }
 
 function isShared(message: Message): boolean {
-  return message.type === "lockBlock" && (message as { access?: string }).access !== "exclusive";
+  return message.type === "lockBlock" && (message as LockFields).access !== "exclusive";
+}
+
+/** The second and third rule. */
+function passes(lock: Message, other: Message): boolean {
+  if (!isShared(lock)) return false;
+  const { held } = other as LockFields;
+  if (held === "read" || held === "write") return true;
+  return (lock as LockFields).access === "read" && (other.type === "upgrade" || held === "excludeWriters");
 }
 
 function rangeOf(message: Message): { readonly begin: number; readonly end: number } {

@@ -103,7 +103,8 @@ function problemOfInstant(pool: HeldPool, content: Content): string | undefined 
   for (const later of pool.ops) {
     if (later.kind === "snapshot" || !content.includes(later.number + 1)) continue;
     for (const earlier of pool.ops) {
-      if (earlier === later || earlier.status !== "ok" || !mayPrecede(earlier, later)) continue;
+      if (earlier === later || earlier.kind === "read" || earlier.status !== "ok") continue;
+      if (!mayPrecede(earlier, later)) continue;
       for (let sector = earlier.sectorBegin; sector < earlier.sectorEnd; sector += 1) {
         const [initial, ...writers] = writersOf(pool, sector);
         const isOld = content[sector] === initial!.value &&

@@ -177,6 +177,15 @@ function lateness(delivery: Delivery): number {
   return delivery.message.type === "freeze" ? 1 : 0;
 }
 
+/** Runs one schedule that `below` chooses, for comparison with what a search sees. Answers its events. */
+export function runAnySchedule(run: Run, below: (count: number) => number): readonly Event[] {
+  const execution = new Execution(run, new Ids());
+  for (let enabled = execution.enabled(); enabled.length > 0; enabled = execution.enabled()) {
+    execution.receive(enabled[below(enabled.length)]!);
+  }
+  return execution.events;
+}
+
 /** Runs every schedule that differs until `onComplete` answers a problem. See the head of this file. */
 export class Search {
   readonly counts: SearchCounts = { schedules: 0, cutShort: 0, isComplete: true };
