@@ -61,7 +61,7 @@ export function* change(peers: AdminPeers, step: PlanStep): Steps<AdminResult> {
     return refused(unchanged === notChanged ? plan.reason : `${unchanged}: ${plan.reason}`);
   }
   if (plan.evict.length > 0) yield* peers.pool.evict(plan.evict);
-  const applied = yield* applyPlan(peers, plan, unchanged);
+  const applied = yield* applyPlan(peers, plan, unchanged, step.verb === "resize");
   if (applied.kind !== "done") return applied;
   const trimmed = yield* finishTrims(peers, plan.trims);
   if (trimmed.kind !== "done") return trimmed;
@@ -80,7 +80,12 @@ function unchangedBy(step: PlanStep): string {
  * Makes a plan durable. The snapshots of one plan are one point in time: every volume they are taken of is quiet
  * while the devices are made, and goes on right after; what it then writes breaks sharing first.
  */
-function* applyPlan(peers: AdminPeers, plan: AdminPlan, unchanged: string): Steps<AdminResult> {
+function* applyPlan(
+  peers: AdminPeers,
+  plan: AdminPlan,
+  unchanged: string,
+  isResize: boolean,
+): Steps<AdminResult> {
   const { pool, journal } = peers;
   const { metadata } = peers.thin;
   const { create, snapshots, tick, transactionId } = plan;
@@ -100,10 +105,12 @@ function* applyPlan(peers: AdminPeers, plan: AdminPlan, unchanged: string): Step
   const changed = yield* metadata.change({ create, snapshots, tick, transactionId });
   if (changed.kind !== "done") return yield* takeBack(peers, unchanged, reasonOfFailure(changed));
   // From here on any commit makes it durable, whoever asks for it; if none succeeds, the pool fails.
-  if (plan.trims.length === 0) yield* pool.settle(true);
+  // A new size waits for that: what is written beyond the old end lies in a block that is mapped already, so if we stopped
+  // before the commit, the old size would hold, and a later growth would show those bytes where nothing was written.
+  if (!isResize) yield* pool.settle(true);
   const committed = yield* metadata.commit();
   const zeroed = committed.kind === "done" ? yield* zeroTails(peers, plan.trims) : done;
-  if (plan.trims.length > 0) yield* pool.settle(true);
+  if (isResize) yield* pool.settle(true);
   return committed.kind === "done"
     ? zeroed
     : refused(`The change is not durable: ${reasonOfFailure(committed)}.`);
