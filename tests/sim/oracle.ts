@@ -122,9 +122,15 @@ export class Oracle {
     for (let at = 0; at < data.length / sectorSizeBytes; at += 1) {
       const value = hashSector(words, at);
       if (contents.some((content) => mayShow(content, first + at, value, since))) continue;
-      throw new Violation(`a read of sector ${first + at} showed ${describeSector(words, at)}`);
+      const name = this.#nameOf(target);
+      throw new Violation(`"${name}": a read of sector ${first + at} showed ${describeSector(words, at)}`);
     }
     if (target instanceof Cut && !areFaults) this.#checkUnchanged(target, first, words);
+  }
+
+  #nameOf(target: Target): string {
+    for (const [name, content] of this.current.volumes) if (isOf(content, target)) return name;
+    return "a removed volume";
   }
 
   #contentsSince(target: Target, since: number): Content[] {

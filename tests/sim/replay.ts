@@ -3,30 +3,32 @@ import { type TraceEvent, traceMermaid, TraceRecorder, traceText } from "../../a
 import { type RunResult, World } from "./world.ts";
 
 /** Runs that shrinking may take, and messages that a person reads. */
-const runsMax = 400;
+const runsMax = 1000;
 const eventsMax = 120;
 
 /** Leaves out actions, in ever smaller groups, as long as the run still fails with the same kind of sentence. */
-export function shrink(failed: RunResult): { readonly result: RunResult; readonly dropped: Set<number> } {
+export function shrink(
+  failed: RunResult,
+): { readonly result: RunResult; readonly dropped: ReadonlySet<number> } {
   let best = failed;
-  let dropped = new Set<number>();
+  let dropped: ReadonlySet<number> = new Set();
   let runs = 0;
   const kind = kindOf(failed.violation!);
-  for (
-    let size = Math.ceil(best.actions.length / 2);
-    size >= 1;
-    size = size === 1 ? 0 : Math.ceil(size / 2)
-  ) {
-    for (let at = best.actions.length - size; at > -size && runs < runsMax; at -= size) {
-      const group = best.actions.slice(Math.max(0, at), at + size).map((action) => action.ordinal);
+  for (let size = Math.ceil(failed.actions.length / 2); size >= 1 && runs < runsMax;) {
+    const before = best.actions.length;
+    // From the end, because what comes late depends on what comes early.
+    for (let end = before; end > 0 && runs < runsMax; end -= size) {
+      const group = best.actions.slice(Math.max(0, end - size), end).map((action) => action.ordinal);
       const tried = new Set([...dropped, ...group]);
       const result = new World(failed.seed, { dropped: tried }).run();
       runs += 1;
       if (result.violation === undefined || kindOf(result.violation) !== kind) continue;
       best = result;
       dropped = tried;
-      at = Math.min(at, best.actions.length);
     }
+    // Single actions are tried again as long as that helps: without some of them others are not needed either.
+    if (size > 1) size = Math.floor(size / 2);
+    else if (best.actions.length >= before) break;
   }
   return { result: best, dropped };
 }
