@@ -86,7 +86,8 @@ function writeRefusalOf(superblock: Superblock): string | undefined {
   }
   if ((superblock.flags & flagNeedsCheck) !== 0) {
     return "a commit failed earlier and it is marked as needing a check. " +
-      "Run thin_check --clear-needs-check-flag on it, or open it read-only.";
+      "Restart the host, whose memory may show what its disk does not have, and run thin_check --clear-needs-check-flag; or " +
+      "open it read-only.";
   }
   return undefined;
 }

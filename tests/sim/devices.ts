@@ -44,6 +44,8 @@ export class SwarmFaults extends FaultPlan {
   kind: OperationKind = "write";
   /** Faults in this life. */
   faults = 0;
+  /** A flush of this life failed. */
+  hasFailedFlush = false;
   readonly #swarm: Swarm;
   readonly #world: { readonly random: Random };
 
@@ -57,6 +59,7 @@ export class SwarmFaults extends FaultPlan {
     const rate = this.#swarm.errors[device][this.kind];
     if (!this.isOn || rate === 0 || this.#world.random.below(100_000) >= rate) return undefined;
     this.faults += 1;
+    if (this.kind === "flush") this.hasFailedFlush = true;
     // A host that is full says so about writes only.
     const isWrite = this.kind === "write" || this.kind === "copy" || this.kind === "zero";
     return isWrite && this.#world.random.below(100) < this.#swarm.noSpacePercent

@@ -17,6 +17,12 @@ export const seedsThatFound: readonly { readonly seed: number; readonly what: st
       "a growth that clients saw before it was durable: a crash undid it, and the next growth showed what they had " +
       "written beyond the old end",
   },
+  {
+    seed: 604206,
+    what:
+      "nothing in the product: after a failed flush and a kill the simulated host showed bytes that it had not kept, and " +
+      "a snapshot of them changed at the next power cut. The machine is now restarted after a failed flush",
+  },
 ];
 
 const freshSeeds = 400;
