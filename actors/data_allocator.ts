@@ -88,11 +88,6 @@ export interface NotCommitted extends Message {
   readonly type: "notCommitted";
 }
 
-/** How many blocks are in quarantine. */
-export interface AskQuarantined extends Request<number> {
-  readonly type: "quarantined";
-}
-
 /** From the pool: who hears that there is no space. */
 export interface ConnectAllocator extends Message {
   readonly type: "connect";
@@ -115,8 +110,7 @@ export type DataAllocatorMessage =
   | DurableNotice
   | Found
   | PassedDown
-  | NotCommitted
-  | AskQuarantined;
+  | NotCommitted;
 
 /** The stubs of the allocator. */
 export class AllocatorStub {
@@ -130,11 +124,6 @@ export class AllocatorStub {
 
   *reclaim(): Steps<boolean> {
     const request: Reclaim = { type: "reclaim", replyTo: unasked };
-    return yield* ask(this.address, request);
-  }
-
-  *quarantined(): Steps<number> {
-    const request: AskQuarantined = { type: "quarantined", replyTo: unasked };
     return yield* ask(this.address, request);
   }
 }
@@ -266,8 +255,6 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
       case "notCommitted":
         this.#commitsEnded = true;
         return this.#answerReclaims(Infinity, false);
-      case "quarantined":
-        return this.#kernel.reply(message, this.#quarantinedCount());
       default:
         return unreachable(message);
     }

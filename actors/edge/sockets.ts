@@ -48,11 +48,6 @@ export function nbdUrl(address: ListenAddress): string {
   return `nbd://${host}:${address.port}`;
 }
 
-/** The line that tells where the server listens. */
-export function listeningLine(address: ListenAddress): string {
-  return `listening ${nbdUrl(address)}`;
-}
-
 /** A bound socket. It takes clients from `start` to `stop`. */
 export class ListeningSocket implements AcceptPort {
   /** Where it is bound: the port is the real one. */

@@ -1,4 +1,4 @@
-/** What the kernel asks of the world: time, chance, and a way to be called again. */
+/** What the kernel asks of the world: time, a way to be called again, and whose turn it is. */
 
 /** Monotonic time in milliseconds, and one alarm. */
 export interface ClockPort {
@@ -10,11 +10,6 @@ export interface ClockPort {
   yield(run: () => void): void;
   /** Wall-clock time as RFC 3339 in UTC. For people and records, never for decisions. */
   wallTime(): string;
-}
-
-/** Randomness for names that must not collide. */
-export interface RandomPort {
-  bytes(length: number): Uint8Array;
 }
 
 /**

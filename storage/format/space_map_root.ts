@@ -2,9 +2,6 @@
 import { type MetadataBlock, metadataBlock } from "../ids.ts";
 import { readU64, writeU64 } from "./fields.ts";
 
-/** Bytes of a packed {@linkcode SpaceMapRoot}. */
-export const spaceMapRootSizeBytes = 32;
-
 /** Where a space map is and how much it governs. */
 export interface SpaceMapRoot {
   /** Number of blocks governed. */

@@ -5,8 +5,8 @@
 import { DenoClock } from "../../actors/edge/deno_clock.ts";
 import {
   type ListenAddress,
-  listeningLine,
   ListeningSocket,
+  nbdUrl,
   parseListenAddress,
 } from "../../actors/edge/sockets.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
@@ -64,7 +64,7 @@ if (import.meta.main) {
     const [name = "", size = "1G"] = volume.split("=");
     server.pool.add(name, parseSize(size)).volume.keepKinds = false;
   }
-  console.log(listeningLine(server.address));
+  console.log(`listening ${nbdUrl(server.address)}`);
   const stop = () => {
     for (const signal of signals) Deno.removeSignalListener(signal, stop);
     server.stop();

@@ -156,7 +156,7 @@ function allocatorConflict(a: Message, b: Message): boolean {
     case "notCommitted":
       return true;
     default:
-      return b.type === "connect" || b.type === "quarantined";
+      return b.type === "connect";
   }
 }
 
