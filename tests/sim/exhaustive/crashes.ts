@@ -11,7 +11,7 @@
  */
 import { sectorSizeBytes } from "../../../storage/ids.ts";
 import type { DeviceName, Operation } from "./logged_device.ts";
-import { type Content, describe, type Found, mayPrecede, writersOf } from "./oracle.ts";
+import { type Content, describe, type Found, writersOf } from "./oracle.ts";
 import { type Outcome, recover, type RecoveryRead } from "./recovery.ts";
 import type { HeldPool, Op } from "./scenario.ts";
 import { type Event, isIn } from "./search.ts";
@@ -335,7 +335,7 @@ function problemOfVolume(
 /** In this schedule, in which nothing else can be told of the instant of the crash. */
 function isBefore(a: Op, b: Op): boolean {
   if (a.answered === undefined || b.submitted === undefined) return false;
-  return a.answered.index < b.submitted.index && mayPrecede(a, b);
+  return a.answered.index < b.submitted.index;
 }
 
 function problemOfChange(

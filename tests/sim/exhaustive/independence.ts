@@ -14,22 +14,69 @@ export interface Delivery {
   readonly actor: string;
   readonly address: number;
   readonly message: Message;
+  /** The number of the request that the message is about, if {@linkcode Run.requestOf} knows. */
+  readonly request: number | undefined;
 }
 
 type Fields = Readonly<Record<string, number>>;
 
-/** Whether the order in which the two are received may matter. */
-export function areDependent(a: Delivery, b: Delivery): boolean {
-  if (a.address !== b.address) return false;
-  const { actor } = a;
-  if (actor === "metadata") return either(a.message, b.message, metadataConflict);
-  if (actor === "allocator") return either(a.message, b.message, allocatorConflict);
-  if (actor.endsWith(" device")) return deviceConflict(a.message, b.message);
-  if (actor.startsWith("region ") || actor.startsWith("data region ")) {
-    return lockConflict(a.message, b.message, actor.startsWith("region "));
+/**
+ * What may change places as long as nobody has sent certain messages: a rule that holds only without them is used until
+ * the first of them is seen, and then the search must start again. So no rule rests on what the product should do.
+ */
+export class Independence {
+  /** Actors that were sent something that others may have to wait for. */
+  readonly #barred = new Set<string>();
+
+  /** Told of everything that is sent; true if a rule that was used before does not hold from now on. */
+  isSurprisedBy(actor: string, message: Message): boolean {
+    if (!bars(actor, message) || this.#barred.has(actor)) return false;
+    this.#barred.add(actor);
+    return true;
   }
-  if (actor.startsWith("volume ")) return volumeConflict(a.message, b.message);
-  return true;
+
+  /** Whether the order in which the two are received may matter. */
+  areDependent(a: Delivery, b: Delivery): boolean {
+    if (a.address !== b.address) return false;
+    const { actor } = a;
+    const hasBars = this.#barred.has(actor);
+    if (actor === "metadata" || actor === "allocator") {
+      if (!this.#barred.has("allocator") && isSearchBesideCommit(a.message, b.message)) return false;
+      return either(a.message, b.message, actor === "metadata" ? metadataConflict : allocatorConflict);
+    }
+    if (actor.endsWith(" device")) return deviceConflict(a.message, b.message);
+    if (isRegion(actor)) return hasBars && lockConflict(a.message, b.message, actor.startsWith("region "));
+    if (actor.startsWith("volume ")) return volumeConflict(a, b, hasBars);
+    return true;
+  }
+}
+
+/**
+ * Whether the message bars others. Shared locks alone never wait, so that their order shows nowhere. As long as nothing
+ * stops a volume, the bios of different requests end without knowing of each other. As long as nothing was freed, a
+ * commit frees nothing.
+ */
+function bars(actor: string, message: Message): boolean {
+  if (isRegion(actor)) return !isShared(message) && message.type !== "unlock";
+  if (actor.startsWith("volume ")) return message.type !== "submit" && message.type !== "bioDone";
+  return actor === "allocator" && (message.type === "freed" || message.type === "reclaim");
+}
+
+/** Without anything freed: a commit gives a search for free blocks nothing to find. */
+function isSearchBesideCommit(a: Message, b: Message): boolean {
+  return (isSearch(a) && isCommit(b)) || (isSearch(b) && isCommit(a));
+}
+
+function isSearch({ type }: Message): boolean {
+  return type === "findFree" || type === "found" || type === "allocate" || type === "keep" || type === "giveBack";
+}
+
+function isCommit({ type }: Message): boolean {
+  return type === "freeze" || type === "commitEnded" || type === "frozen" || type === "durable";
+}
+
+function isRegion(actor: string): boolean {
+  return actor.startsWith("region ") || actor.startsWith("data region ");
 }
 
 function either(a: Message, b: Message, conflict: (a: Message, b: Message) => boolean): boolean {
@@ -191,10 +238,12 @@ function touched(message: Message): Touched[] {
   return [{ begin: offsetBytes!, end: offsetBytes! + length, isWritten: message.type !== "read" }];
 }
 
-/** Requests start their bios whatever their order, and bios end so; a suspension cuts between them. */
-function volumeConflict(a: Message, b: Message): boolean {
-  const isCut = (message: Message) => message.type !== "submit" && message.type !== "bioDone";
-  if (isCut(a) || isCut(b)) return true;
-  // While a suspension waits, the last bio to end answers it; and the last of a request answers that.
-  return a.type === "bioDone" && b.type === "bioDone";
+/**
+ * Requests start their bios whatever their order, and bios end so; a suspension cuts between them. While one waits, the
+ * last bio to end answers it; and the last of a request answers that.
+ */
+function volumeConflict(a: Delivery, b: Delivery, isStopped: boolean): boolean {
+  if (bars(a.actor, a.message) || bars(b.actor, b.message)) return true;
+  if (a.message.type !== "bioDone" || b.message.type !== "bioDone") return false;
+  return isStopped || a.request === b.request;
 }

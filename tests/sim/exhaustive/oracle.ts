@@ -1,11 +1,12 @@
 /**
  * What requests that run at the same time may show, from the contract and per sector.
  *
- * One schedule stands for all that differ from it by the order of independent messages. So "a ended before b began" is
- * asked of all of them: it may be so unless b's beginning certainly comes before a's end.
+ * One schedule stands for all that differ from it by the order of independent messages, and each of them is judged: in
+ * each, other requests may have been answered before others were asked.
  */
 import { blockSectors, type HeldPool, initialSequence, type Op, volumeSectors } from "./scenario.ts";
 import { isIn } from "./search.ts";
+import { present } from "../../../storage/assert.ts";
 import { checkMetadata } from "../../../storage/check.ts";
 import { metadataBlockSizeBytes } from "../../../storage/ids.ts";
 
@@ -53,25 +54,57 @@ export function writersOf(pool: HeldPool, sector: number): Writer[] {
   return writers;
 }
 
-/** Whether in some order `a` was answered before `b` was asked. What was there before comes before everything. */
-export function mayPrecede(a: Op | undefined, b: Op | undefined): boolean {
-  if (a === undefined) return true;
-  // Undefined here is the end of the run.
-  if (b === undefined) return true;
-  if (a.answered === undefined || b.submitted === undefined) return false;
-  const end = a.answered;
-  return end !== b.submitted && !isIn(end.past, b.submitted.index);
+/** In one order of what a schedule stands for: which requests were answered before which were asked, as bits. */
+type Order = number;
+
+function bitOf(a: Op, b: Op): number {
+  return 1 << (a.number * opsMax + b.number);
+}
+
+const opsMax = 5;
+
+/** Of what was there before (as `a`) and of the end of the run (as `b`) this is always true. */
+function precedes(order: Order, a: Op | undefined, b: Op | undefined): boolean {
+  return a === undefined || b === undefined || (order & bitOf(a, b)) !== 0;
+}
+
+/** Every order of what a complete schedule stands for, as far as they differ in who precedes whom. */
+function ordersOf(ops: readonly Op[]): readonly Order[] {
+  const ends = ops.flatMap((op) => [
+    { op, event: present(op.submitted, "nobody asked"), isAnswer: false },
+    { op, event: present(op.answered, "nobody was answered"), isAnswer: true },
+  ]);
+  const orders = new Set<Order>();
+  const seen = new Set<string>();
+  const extend = (placed: number, order: Order): void => {
+    if (placed === (1 << ends.length) - 1) orders.add(order);
+    const key = `${placed} ${order}`;
+    if (seen.has(key)) return;
+    seen.add(key);
+    for (const [index, end] of ends.entries()) {
+      if ((placed & (1 << index)) !== 0) continue;
+      const isNext = ends.every((other, at) =>
+        (placed & (1 << at)) !== 0 || other === end ||
+        (other.event === end.event ? at > index : !isIn(end.event.past, other.event.index))
+      );
+      if (!isNext) continue;
+      const answered = ends.filter((other, at) => other.isAnswer && (placed & (1 << at)) !== 0);
+      const before = end.isAnswer ? 0 : answered.reduce((bits, { op }) => bits | bitOf(op, end.op), 0);
+      extend(placed | (1 << index), order | before);
+    }
+  };
+  extend(0, 0);
+  return [...orders];
 }
 
 /** Whether a read that `reader` made (undefined: after the end) may show the value. */
-function isAllowed(writers: readonly Writer[], value: number, reader: Op | undefined): boolean {
+function isAllowed(order: Order, writers: readonly Writer[], value: number, reader: Op | undefined): boolean {
   return writers.some((writer) => {
     if (writer.value !== value) return false;
-    if (writer.op !== undefined && reader !== undefined && mayPrecede(reader, writer.op)) return false;
+    if (writer.op !== undefined && reader !== undefined && precedes(order, reader, writer.op)) return false;
     return !writers.some((other) =>
       other.op !== undefined && other.op !== writer.op && other.op.status === "ok" &&
-      mayPrecede(writer.op, other.op) && mayPrecede(other.op, reader) &&
-      (writer.op === undefined || mayPrecede(writer.op, reader))
+      precedes(order, writer.op, other.op) && precedes(order, other.op, reader)
     );
   });
 }
@@ -79,13 +112,15 @@ function isAllowed(writers: readonly Writer[], value: number, reader: Op | undef
 /** What is wrong with what a read or a snapshot shows from `sectorBegin` on, or undefined. */
 function problemOfContent(
   pool: HeldPool,
+  orders: readonly Order[],
   content: Content,
   sectorBegin: number,
   reader: Op | undefined,
 ): string | undefined {
   for (const [index, value] of content.entries()) {
     const sector = sectorBegin + index;
-    if (!isAllowed(writersOf(pool, sector), value, reader)) {
+    const writers = writersOf(pool, sector);
+    if (orders.some((order) => !isAllowed(order, writers, value, reader))) {
       return `sector ${sector} shows ${describe(value)}`;
     }
   }
@@ -99,12 +134,12 @@ export function describe(value: number): string {
 }
 
 /** A snapshot that has a request has every one that was answered before that was asked. */
-function problemOfInstant(pool: HeldPool, content: Content): string | undefined {
+function problemOfInstant(pool: HeldPool, orders: readonly Order[], content: Content): string | undefined {
   for (const later of pool.ops) {
     if (later.kind === "snapshot" || !content.includes(later.number + 1)) continue;
     for (const earlier of pool.ops) {
       if (earlier === later || earlier.kind === "read" || earlier.status !== "ok") continue;
-      if (!mayPrecede(earlier, later)) continue;
+      if (!orders.some((order) => precedes(order, earlier, later))) continue;
       for (let sector = earlier.sectorBegin; sector < earlier.sectorEnd; sector += 1) {
         const [initial, ...writers] = writersOf(pool, sector);
         const isOld = content[sector] === initial!.value &&
@@ -130,14 +165,14 @@ function problemOfAnswers(pool: HeldPool): string | undefined {
   return undefined;
 }
 
-function problemOfReads(pool: HeldPool): string | undefined {
+function problemOfReads(pool: HeldPool, orders: readonly Order[]): string | undefined {
   for (const op of pool.ops) {
     if (op.kind !== "read" || op.status !== "ok") continue;
     // A read may begin anywhere: the stamps count sectors of the volume.
     const whole = new Uint8Array(op.sectorEnd * 512);
     whole.set(op.data, op.sectorBegin * 512);
     const content = contentOf(whole).slice(op.sectorBegin);
-    const problem = problemOfContent(pool, content, op.sectorBegin, op);
+    const problem = problemOfContent(pool, orders, content, op.sectorBegin, op);
     if (problem !== undefined) return `request ${op.number + 1} (read): ${problem}`;
   }
   return undefined;
@@ -151,7 +186,8 @@ export function checkEnd(pool: HeldPool): string | Found {
   const answered = problemOfAnswers(pool);
   if (answered !== undefined) return `${answered}; waiting: ${pool.kernel.tasksInFlight().join("; ")}`;
   if (pool.kernel.tasksRunning > 0) return `a task is left: ${pool.kernel.tasksInFlight().join("; ")}`;
-  const read = problemOfReads(pool);
+  const orders = ordersOf(pool.ops);
+  const read = problemOfReads(pool, orders);
   if (read !== undefined) return read;
   pool.release();
   const found = new Map<string, Content>();
@@ -161,7 +197,7 @@ export function checkEnd(pool: HeldPool): string | Found {
     if (op.kind !== "snapshot" || op.status !== "ok") continue;
     const content = contentOf(pool.readVolume(`a@s${op.number}`));
     found.set(`a@s${op.number}`, content);
-    const problem = problemOfContent(pool, content, 0, op) ?? problemOfInstant(pool, content);
+    const problem = problemOfContent(pool, orders, content, 0, op) ?? problemOfInstant(pool, orders, content);
     if (problem !== undefined) return `the snapshot of request ${op.number + 1}: ${problem}`;
   }
   const isBaseThere = pool.scenario.state === "shared" && !pool.ops.some((op) => op.kind === "rm");
@@ -175,7 +211,7 @@ export function checkEnd(pool: HeldPool): string | Found {
   }
   const content = contentOf(pool.readVolume("a"));
   found.set("a", content);
-  const final = problemOfContent(pool, content, 0, undefined);
+  const final = problemOfContent(pool, orders, content, 0, undefined);
   if (final !== undefined) return `at the end ${final}`;
   return problemOfRest(pool) ?? found;
 }

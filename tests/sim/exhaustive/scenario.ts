@@ -1,5 +1,5 @@
 /** What a search begins with: a small pool in a known state, and two or three requests that are all under way at once. */
-import type { BioKind, RequestDone, VolumeRequest } from "../../../actors/bio.ts";
+import type { BioDone, BioKind, RequestDone, VolumeRequest } from "../../../actors/bio.ts";
 import type { AdminResult } from "../../../actors/admin_command.ts";
 import { assemblePool } from "../../../actors/assemble.ts";
 import { AllocatorStub } from "../../../actors/data_allocator.ts";
@@ -208,6 +208,11 @@ export class HeldPool implements Run {
     };
     this.kernel.start(`op ${op.number}`, told(this.pool.admin(command), result));
     this.#opOf.set(op.kind === "rm" ? "rm" : `a@s${op.number}`, op);
+  }
+
+  requestOf(message: Message): number | undefined {
+    if (message.type !== "bioDone") return undefined;
+    return this.#opOf.get((message as BioDone).bio.request!)?.number;
   }
 
   onEvent(event: Event): void {

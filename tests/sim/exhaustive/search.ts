@@ -1,5 +1,5 @@
 /**
- * A stateless search over all schedules that differ: dynamic partial order reduction with source sets and sleep sets
+ * A stateless search over all schedules that differ: dynamic partial order reduction with sleep sets and wakeup trees
  * (Abdulla, Aronsson, Jonsson, Sagonas: Optimal Dynamic Partial Order Reduction, 2014), a message's receipt being one step.
  *
  * A schedule is run from the start each time. Of every two dependent messages that were received one after the other and
@@ -10,15 +10,18 @@
  * its own. That is what the kernel promises and a little more: its mailboxes have one order for all senders. The search
  * may thus try what the kernel can not do, and never leaves out what it can.
  */
+import type { Message } from "../../../actors/kernel/address.ts";
 import { assert, present } from "../../../storage/assert.ts";
 import type { Held, HeldKernel } from "./held_kernel.ts";
-import { areDependent, type Delivery } from "./independence.ts";
+import { type Delivery, Independence } from "./independence.ts";
 
 /** A run that the search drives to its end. */
 export interface Run {
   readonly kernel: HeldKernel;
   /** Sends what the run begins with. */
   begin(): void;
+  /** Which of the requests that the run began with a message is about. */
+  requestOf?(message: Message): number | undefined;
   /** Told before each receipt. */
   onEvent?(event: Event): void;
   /** Called when everything has run that the receipt caused. */
@@ -42,15 +45,25 @@ interface Pending extends Delivery {
   readonly id: number;
   readonly held: Held;
   readonly causes: readonly number[];
-  /** Pending messages to the same actor that were certainly sent before. */
-  readonly after: readonly Pending[];
-  isReceived: boolean;
+  readonly step: number | undefined;
+  /** The ids of messages to the same actor that were certainly sent before. */
+  readonly after: readonly number[];
+}
+
+/** A receipt to try, and what to try after it; after a last one, anything. */
+interface Branch {
+  readonly id: number;
+  readonly delivery: Delivery;
+  readonly children: Branch[];
 }
 
 /** A state on the path of the current schedule, and what has been and will be tried there. */
 interface Node {
   chosen: number;
-  readonly wanted: Set<number>;
+  /** What to try after the chosen one. */
+  next: Branch[];
+  /** What is to be tried instead of it, in this order: the wakeup tree. */
+  readonly wanted: Branch[];
   /** What need not be received here next: a schedule that was run covers it. */
   readonly asleep: Map<number, Delivery>;
 }
@@ -66,7 +79,7 @@ export function isIn(past: Uint32Array, index: number): boolean {
 /** How many schedules a search has run. */
 export interface SearchCounts {
   schedules: number;
-  /** Given up because everything that could be received next was covered. */
+  /** Given up because everything that could be received next was covered; wakeup trees are there to have none. */
   cutShort: number;
   /** There were more than was allowed. */
   isComplete: boolean;
@@ -90,26 +103,32 @@ class Ids {
 /** One run on its way. */
 class Execution {
   readonly events: Event[] = [];
+  /** Something was sent for which the independence that is claimed does not hold. */
+  isSurprised = false;
   readonly #ids: Ids;
+  readonly #independence: Independence;
   #pending: Pending[] = [];
+  /** The events' indexes by id. */
+  readonly #indexes = new Map<number, number>();
   #ordinal = 0;
 
-  constructor(readonly run: Run, ids: Ids) {
+  constructor(readonly run: Run, ids: Ids, independence: Independence) {
     this.#ids = ids;
+    this.#independence = independence;
     run.kernel.hold = (held) => this.#hold(held);
     run.begin();
     run.kernel.run();
   }
 
   enabled(): Pending[] {
-    return this.#pending.filter((pending) => pending.after.every((other) => other.isReceived));
+    return this.#pending.filter((pending) => pending.after.every((id) => this.#indexes.has(id)));
   }
 
   receive(pending: Pending): void {
-    pending.isReceived = true;
     this.#pending.splice(this.#pending.indexOf(pending), 1);
     const event = this.#eventOf(pending);
     this.events.push(event);
+    this.#indexes.set(event.id, event.index);
     assert(this.events.length < eventsMax, "a schedule is too long");
     this.#ordinal = 0;
     this.run.onEvent?.(event);
@@ -121,25 +140,32 @@ class Execution {
     const { kernel } = this.run;
     const by = this.events[this.events.length - 1];
     const causes = by === undefined ? [] : [by.index, ...kernel.joined].filter((cause) => cause >= 0);
-    const after = this.#pending.filter((other) =>
-      other.address === held.to && this.#isSentBefore(other, causes, held.step)
-    );
+    const after = [...this.events, ...this.#pending]
+      .filter((other) => other.address === held.to && this.#isSentBefore(other, causes, held.step))
+      .map((other) => other.id);
+    const actor = present(kernel.names.get(held.to), "nobody has this address");
+    if (this.#independence.isSurprisedBy(actor, held.message)) this.isSurprised = true;
     this.#pending.push({
-      actor: present(kernel.names.get(held.to), "nobody has this address"),
+      actor,
       address: held.to,
       message: held.message,
+      request: this.run.requestOf?.(held.message),
       held,
       id: this.#ids.of(by?.id ?? -1, this.#ordinal),
       causes,
+      step: held.step,
       after,
-      isReceived: false,
     });
     this.#ordinal += 1;
   }
 
   /** Whether a message was certainly sent before one with these causes that is sent now. */
-  #isSentBefore(other: Pending, causes: readonly number[], step: number | undefined): boolean {
-    const { step: otherStep } = other.held;
+  #isSentBefore(
+    other: Pick<Event, "causes" | "step">,
+    causes: readonly number[],
+    step: number | undefined,
+  ): boolean {
+    const { step: otherStep } = other;
     const isPast = (index: number) =>
       causes.some((cause) => cause === index || isIn(this.events[cause]!.past, index));
     if (otherStep === undefined) return other.causes.some(isPast);
@@ -147,22 +173,18 @@ class Execution {
   }
 
   #eventOf(pending: Pending): Event {
-    const { actor, address, message, id, causes } = pending;
+    const { actor, address, message, request, id, causes, step } = pending;
     const past = new Uint32Array(pastWords);
     for (const cause of this.causesOf(pending)) include(past, this.events[cause]!);
     for (const event of this.events) {
-      if (!isIn(past, event.index) && areDependent(event, pending)) include(past, event);
+      if (!isIn(past, event.index) && this.#independence.areDependent(event, pending)) include(past, event);
     }
-    return { actor, address, message, id, causes, past, step: pending.held.step, index: this.events.length };
+    return { actor, address, message, request, id, causes, past, step, index: this.events.length };
   }
 
   /** What had to be received before in any schedule. */
   causesOf(pending: Pending): number[] {
-    const causes = [...pending.causes];
-    for (const other of pending.after) {
-      causes.push(this.events.findIndex((event) => event.id === other.id));
-    }
-    return causes;
+    return [...pending.causes, ...pending.after.map((id) => present(this.#indexes.get(id), "came too early"))];
   }
 }
 
@@ -179,7 +201,7 @@ function lateness(delivery: Delivery): number {
 
 /** Runs one schedule that `below` chooses, for comparison with what a search sees. Answers its events. */
 export function runAnySchedule(run: Run, below: (count: number) => number): readonly Event[] {
-  const execution = new Execution(run, new Ids());
+  const execution = new Execution(run, new Ids(), new Independence());
   for (let enabled = execution.enabled(); enabled.length > 0; enabled = execution.enabled()) {
     execution.receive(enabled[below(enabled.length)]!);
   }
@@ -191,7 +213,8 @@ export class Search {
   readonly counts: SearchCounts = { schedules: 0, cutShort: 0, isComplete: true };
   readonly #makeRun: () => Run;
   readonly #ids = new Ids();
-  readonly #nodes: Node[] = [];
+  readonly #independence = new Independence();
+  #nodes: Node[] = [];
   /** The events of the last schedule. */
   events: readonly Event[] = [];
 
@@ -213,7 +236,7 @@ export class Search {
       const problem = this.#runOne(prefix, onComplete);
       if (problem !== undefined) return problem;
       prefix = this.#backtrack();
-    } while (prefix > 0);
+    } while (prefix > 0 || this.#isFromStart());
     return undefined;
   }
 
@@ -222,14 +245,15 @@ export class Search {
     onComplete: (run: Run, events: readonly Event[]) => string | undefined,
   ): string | undefined {
     const run = this.#makeRun();
-    const execution = new Execution(run, this.#ids);
+    const execution = new Execution(run, this.#ids, this.#independence);
     this.events = execution.events;
     for (;;) {
+      if (execution.isSurprised) return this.#startAgain(run);
       const enabled = execution.enabled();
       if (enabled.length === 0) break;
       const depth = execution.events.length;
       const chosen = depth < prefix
-        ? this.#replayed(depth, enabled)
+        ? this.#find(this.#nodes[depth]!.chosen, enabled)
         : this.#choose(depth, enabled, execution);
       if (chosen === undefined) {
         this.counts.cutShort += 1;
@@ -248,34 +272,44 @@ export class Search {
     return onComplete(run, execution.events);
   }
 
-  #replayed(depth: number, enabled: readonly Pending[]): Pending {
-    const { chosen } = this.#nodes[depth]!;
-    return present(enabled.find((pending) => pending.id === chosen), "a schedule does not repeat");
+  /** What was left out may have mattered: all is searched again, with less taken for independent. */
+  #startAgain(run: Run): undefined {
+    run.kernel.stop();
+    this.#nodes = [];
+    this.counts.schedules = 0;
+    this.counts.cutShort = 0;
+  }
+
+  #isFromStart(): boolean {
+    return this.#nodes.length === 0 && this.counts.schedules === 0;
+  }
+
+  #find(id: number, enabled: readonly Pending[]): Pending {
+    return present(enabled.find((pending) => pending.id === id), "a schedule does not repeat");
   }
 
   /** Opens a node. Asleep there is what was asleep before and what the last event does not matter to. */
   #choose(depth: number, enabled: readonly Pending[], execution: Execution): Pending | undefined {
+    const parent = this.#nodes[depth - 1];
     const asleep = new Map<number, Delivery>();
     const last = execution.events[depth - 1];
     if (last !== undefined) {
-      for (const [id, delivery] of this.#nodes[depth - 1]!.asleep) {
-        if (!areDependent(delivery, last)) asleep.set(id, delivery);
+      for (const [id, delivery] of parent!.asleep) {
+        if (!this.#independence.areDependent(delivery, last)) asleep.set(id, delivery);
       }
     }
-    let chosen: Pending | undefined;
-    for (const pending of enabled) {
-      if (asleep.has(pending.id)) continue;
-      if (chosen === undefined || lateness(pending) < lateness(chosen)) chosen = pending;
-    }
+    const wanted = parent?.next ?? [];
+    const first = wanted.shift();
+    const chosen = first === undefined ? freeChoice(enabled, asleep) : this.#find(first.id, enabled);
     if (chosen === undefined) return undefined;
-    this.#nodes.push({ chosen: chosen.id, wanted: new Set([chosen.id]), asleep });
+    this.#nodes.push({ chosen: chosen.id, next: first?.children ?? [], wanted, asleep });
     return chosen;
   }
 
   /** For each race of the last event with an earlier one: wants a schedule in which it comes first. */
   #reverseRaces(events: readonly Event[], causes: readonly number[]): void {
     const last = events[events.length - 1]!;
-    const rivals = events.filter((event) => event !== last && areDependent(event, last));
+    const rivals = events.filter((event) => event !== last && this.#independence.areDependent(event, last));
     const before = [...causes.map((index) => events[index]!), ...rivals];
     for (const rival of rivals) {
       if (causes.includes(rival.index)) continue;
@@ -287,30 +321,59 @@ export class Search {
   #wantReversed(events: readonly Event[], rival: Event, last: Event): void {
     const rest = events.filter((event) => event.index > rival.index && !isIn(event.past, rival.index));
     rest.push(last);
-    const node = this.#nodes[rival.index]!;
-    const first: number[] = [];
-    for (const [index, event] of rest.entries()) {
-      const isFirst = rest.slice(0, index).every((other) => !isIn(event.past, other.index));
-      if (!isFirst) continue;
-      if (node.wanted.has(event.id) || node.asleep.has(event.id)) return;
-      first.push(event.id);
+    const { asleep, wanted } = this.#nodes[rival.index]!;
+    for (const [id, delivery] of asleep) {
+      if (this.#mayBeginWith(id, delivery, rest)) return;
     }
-    node.wanted.add(first[0]!);
+    this.#insert(wanted, rest);
+  }
+
+  /** Whether some schedule that goes on as `rest` does, and perhaps further, begins with this receipt or might as well. */
+  #mayBeginWith(id: number, delivery: Delivery, rest: readonly Event[]): boolean {
+    const own = rest.findIndex((event) => event.id === id);
+    if (own < 0) return !rest.some((event) => this.#independence.areDependent(event, delivery));
+    return !rest.slice(0, own).some((event) => isIn(rest[own]!.past, event.index));
+  }
+
+  /** Adds `rest` to a wakeup tree, behind what it shares with a branch there; a branch that may end so covers it. */
+  #insert(tree: Branch[], rest: readonly Event[]): void {
+    let [branches, left] = [tree, rest];
+    for (;;) {
+      const shared = branches.find(({ id, delivery }) => this.#mayBeginWith(id, delivery, left));
+      if (shared === undefined) break;
+      left = left.filter((event) => event.id !== shared.id);
+      if (shared.children.length === 0 || left.length === 0) return;
+      branches = shared.children;
+    }
+    for (const event of left) {
+      const branch: Branch = { id: event.id, delivery: event, children: [] };
+      branches.push(branch);
+      branches = branch.children;
+    }
   }
 
   /** Back to the last state where something is left to try; its depth plus one, or 0 when nothing is left. */
   #backtrack(): number {
     for (let depth = this.#nodes.length - 1; depth >= 0; depth -= 1) {
       const node = this.#nodes[depth]!;
-      const done = present(this.events[depth], "a node has an event");
-      node.asleep.set(node.chosen, done);
-      for (const id of node.wanted) {
-        if (node.asleep.has(id)) continue;
-        node.chosen = id;
-        this.#nodes.length = depth + 1;
-        return depth + 1;
-      }
+      node.asleep.set(node.chosen, present(this.events[depth], "a node has an event"));
+      const branch = node.wanted.shift();
+      if (branch === undefined) continue;
+      node.chosen = branch.id;
+      node.next = branch.children;
+      this.#nodes.length = depth + 1;
+      return depth + 1;
     }
     return 0;
   }
+}
+
+/** Devices and commits last, see {@linkcode lateness}. */
+function freeChoice(enabled: readonly Pending[], asleep: ReadonlyMap<number, Delivery>): Pending | undefined {
+  let chosen: Pending | undefined;
+  for (const pending of enabled) {
+    if (asleep.has(pending.id)) continue;
+    if (chosen === undefined || lateness(pending) < lateness(chosen)) chosen = pending;
+  }
+  return chosen;
 }
