@@ -16,6 +16,8 @@ export interface RunOptions {
   /** Ordinals of actions that are left out. */
   readonly dropped?: ReadonlySet<number>;
   readonly trace?: TraceRecorder;
+  /** Shown the metadata that each crash leaves. Must not change it. */
+  readonly look?: (metadata: Uint8Array) => void;
 }
 
 /** What a run has come to. */
@@ -46,6 +48,7 @@ export class World {
   #hash = 0x811c9dc5;
   #uidLast = 0;
   readonly #seed: number;
+  readonly #look: RunOptions["look"];
   readonly #platters: Platters;
   readonly #actions: Actions;
 
@@ -54,6 +57,7 @@ export class World {
     this.swarm = drawSwarm(seed);
     this.random = this.#randomOf(-1);
     this.trace = options.trace;
+    this.#look = options.look;
     this.oracle = new Oracle(this.swarm.blockSectors * 512);
     this.#platters = new Platters(this.swarm);
     this.#actions = new Actions(this, seed, options.dropped ?? new Set());
@@ -127,6 +131,7 @@ export class World {
   #open(): Life | undefined {
     const platters = this.#platters;
     platters.check(this.random.below(32) === 0);
+    this.#look?.(platters.metadata);
     platters.clearNeedsCheck();
     platters.flush();
     platters.settle();

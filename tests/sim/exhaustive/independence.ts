@@ -68,7 +68,8 @@ function isSearchBesideCommit(a: Message, b: Message): boolean {
 }
 
 function isSearch({ type }: Message): boolean {
-  return type === "findFree" || type === "found" || type === "allocate" || type === "keep" || type === "giveBack";
+  return type === "findFree" || type === "found" || type === "allocate" || type === "keep" ||
+    type === "giveBack";
 }
 
 function isCommit({ type }: Message): boolean {

@@ -184,7 +184,10 @@ class Execution {
 
   /** What had to be received before in any schedule. */
   causesOf(pending: Pending): number[] {
-    return [...pending.causes, ...pending.after.map((id) => present(this.#indexes.get(id), "came too early"))];
+    return [
+      ...pending.causes,
+      ...pending.after.map((id) => present(this.#indexes.get(id), "came too early")),
+    ];
   }
 }
 
