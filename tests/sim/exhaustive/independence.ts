@@ -85,7 +85,8 @@ function either(a: Message, b: Message, conflict: (a: Message, b: Message) => bo
 }
 
 /**
- * Cells of different blocks know nothing of each other. Of one cell, from the table at the head of lock_region.ts:
+ * Cells of different blocks know nothing of each other, except that a range may wait for several of them: the last to be
+ * released answers it. Of one cell, from the table at the head of lock_region.ts:
  *
  * - Shared locks are granted or wait whatever their order, since none bars another.
  * - Whether a shared lock enters is decided by who excludes, promotes or holds or awaits a range, and no release of a
@@ -98,7 +99,7 @@ function either(a: Message, b: Message, conflict: (a: Message, b: Message) => bo
 function lockConflict(a: Message, b: Message, isVolume: boolean): boolean {
   if (a.type === "retireRegion" || b.type === "retireRegion") return true;
   const [from, to] = [rangeOf(a), rangeOf(b)];
-  if (from.end <= to.begin || to.end <= from.begin) return false;
+  if (from.end <= to.begin || to.end <= from.begin) return isRelease(a) && isRelease(b);
   if (isShared(a) && isShared(b)) return false;
   if (!isVolume) return true;
   return !(passes(a, b) || passes(b, a));
@@ -111,6 +112,11 @@ interface LockFields {
 
 function isShared(message: Message): boolean {
   return message.type === "lockBlock" && (message as LockFields).access !== "exclusive";
+}
+
+/** An upgrade gives up a shared hold. */
+function isRelease({ type }: Message): boolean {
+  return type === "unlock" || type === "unlockRange" || type === "upgrade";
 }
 
 /** The second and third rule. */
