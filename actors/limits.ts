@@ -66,6 +66,8 @@ export const stalledDumpMs = 10 * 60_000;
 
 /** Milliseconds from connect to transmission, as in qemu (nbd.md 4.2). */
 export const handshakeMs = 10_000;
+/** Milliseconds from STARTTLS to the end of the TLS handshake, within those of the whole handshake. */
+export const tlsHandshakeMs = 5_000;
 /** Milliseconds after which a client that takes no byte of its replies is given up (nbd.md 4.2). */
 export const stalledSendMs = 60_000;
 /** Milliseconds that a stopping server waits for its clients. */
@@ -104,4 +106,5 @@ assert(connectionBorrowMax >= requestBytesMax, "a request of the largest kind ca
 assert(borrowedBytesMax >= connectionBorrowMax, "what one connection may borrow is there");
 assert(receiveBuffersMax >= 2, "a connection can read while it holds a payload where it arrived");
 assert(dirtyBlocksMax < metadataCacheBlocks, "an operation always finds room beside what is dirty");
+assert(tlsHandshakeMs < handshakeMs, "TLS leaves time to attach");
 assert(residentBytesMax <= 650 * MiB, "the bound is what the README states");

@@ -20,7 +20,7 @@ import { quoted } from "../storage/nbd/option.ts";
 import type { Actor, Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import type { Timer } from "./kernel/timers.ts";
-import { handshakeMs, stalledSendMs } from "./limits.ts";
+import { handshakeMs, stalledSendMs, tlsHandshakeMs } from "./limits.ts";
 import { type Attached, type HandshakeStep, NbdHandshake, type PoolAnswer } from "./nbd_handshake.ts";
 import type { NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
 import { ReceiveBuffers } from "./nbd_receive.ts";
@@ -63,6 +63,9 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   readonly #handshake: NbdHandshake;
   #handshakeTimer: Timer | undefined;
+  /** STARTTLS was accepted: nothing is read in clear text any more, and nothing else is done until `secured`. */
+  #isSecuring = false;
+  #tlsTimer: Timer | undefined;
   /** The pool owes an answer. */
   #questionOpen = false;
   #attached: Attached | undefined;
@@ -72,7 +75,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#kernel = kernel;
     this.#self = self;
     this.#peers = peers;
-    this.#handshake = new NbdHandshake(this.#output);
+    this.#handshake = new NbdHandshake(this.#output, peers.socket.tls);
   }
 
   receive(message: NbdConnectionMessage): void {
@@ -121,6 +124,11 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "handshakeDeadline":
         if (this.#phase === "handshake") this.#giveUp("it attached to no export in the time it has for that");
         return;
+      case "secured":
+        return this.#secured();
+      case "tlsDeadline":
+        if (this.#isSecuring) this.#giveUp("its TLS handshake took too long");
+        return;
       case "stallCheck":
         return this.#checkStall();
       case "left":
@@ -159,7 +167,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   /** Goes on with what was received, if anything. */
   #parse(): void {
     while (this.#unparsed && this.#phase === "handshake") {
-      if (this.#sending || this.#questionOpen) return;
+      if (this.#sending || this.#questionOpen || this.#isSecuring) return;
       this.#takeStep(this.#handshake.next());
     }
     if (this.#unparsed && this.#transmission !== undefined) this.#parsed(this.#transmission.parse());
@@ -174,6 +182,9 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "ask":
         this.#questionOpen = true;
         return this.#kernel.tell(this.#peers.pool, { ...step.question, client: this.#self });
+      case "startTls":
+        this.#isSecuring = true;
+        return this.#send();
       case "transmission":
         return this.#beginTransmission(step.attached);
       case "end":
@@ -274,7 +285,23 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     if (this.#phase === "closing") return;
     this.#output.recycle();
     this.#transmission?.batchSent();
+    if (this.#isSecuring && this.#phase === "handshake") return this.#startTls();
     this.#send();
+    this.#parse();
+  }
+
+  /** The client knows that STARTTLS was accepted; the next byte of either side is TLS. */
+  #startTls(): void {
+    this.#tlsTimer = this.#kernel.tellLater(tlsHandshakeMs, this.#self, { type: "tlsDeadline" });
+    this.#peers.socket.startTls();
+  }
+
+  #secured(): void {
+    this.#isSecuring = false;
+    if (this.#tlsTimer !== undefined) this.#kernel.cancelTimer(this.#tlsTimer);
+    this.#tlsTimer = undefined;
+    if (this.#phase !== "handshake") return;
+    this.#handshake.secured();
     this.#parse();
   }
 
@@ -323,6 +350,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #takeClosed(reason: string | undefined): void {
     this.#socketClosed = true;
+    if (reason !== undefined && this.#isSecuring && this.#phase === "handshake") this.#logClosing(reason);
     if (reason !== undefined && this.#attached !== undefined) {
       this.#peers.log(`lost ${this.#peers.socket.peer}: ${reason}`);
     }
@@ -351,7 +379,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   #cancelTimers(): void {
     if (this.#handshakeTimer !== undefined) this.#kernel.cancelTimer(this.#handshakeTimer);
     if (this.#stallTimer !== undefined) this.#kernel.cancelTimer(this.#stallTimer);
-    this.#handshakeTimer = this.#stallTimer = undefined;
+    if (this.#tlsTimer !== undefined) this.#kernel.cancelTimer(this.#tlsTimer);
+    this.#handshakeTimer = this.#stallTimer = this.#tlsTimer = undefined;
   }
 
   #logClosing(reason: string): void {

@@ -10,7 +10,12 @@ import {
   NBD_INFO_BLOCK_SIZE,
   NBD_INFO_DESCRIPTION,
   NBD_INFO_NAME,
+  NBD_OPT_ABORT,
+  NBD_OPT_EXPORT_NAME,
+  NBD_OPT_STARTTLS,
+  NBD_REP_ERR_INVALID,
   NBD_REP_ERR_POLICY,
+  NBD_REP_ERR_TLS_REQD,
   NBD_REP_ERR_UNKNOWN,
   NBD_REP_ERR_UNSUP,
   payloadMaxBytes,
@@ -21,6 +26,7 @@ import { type BlockSizes, OptionReplyWriter } from "../storage/nbd/option_reply.
 import type { OutputQueue } from "../storage/nbd/output_queue.ts";
 import { exportFlags } from "../storage/nbd/validate.ts";
 import type { ExportInfo, PoolNotice } from "./pool_messages.ts";
+import type { TlsPolicy } from "./socket_port.ts";
 
 /** What the handshake asks of the pool. */
 export type PoolQuestion =
@@ -43,6 +49,8 @@ export type HandshakeStep =
   /** An option has been answered into the output queue. */
   | { readonly kind: "answered" }
   | { readonly kind: "ask"; readonly question: PoolQuestion }
+  /** Send what is queued, go on in TLS, and say `secured`. */
+  | { readonly kind: "startTls" }
   /** The client is attached; requests follow. The last answer is in the output queue. */
   | { readonly kind: "transmission"; readonly attached: Attached }
   /** Send what is queued and close. With a reason if the client was at fault. */
@@ -61,11 +69,14 @@ interface OpenOption {
 export class NbdHandshake {
   readonly #decoder = new HandshakeDecoder();
   readonly #replies: OptionReplyWriter;
+  readonly #tls: TlsPolicy;
+  #isSecured = false;
   #noZeroes = false;
   #structured = false;
   #open: OpenOption | undefined;
 
-  constructor(output: OutputQueue) {
+  constructor(output: OutputQueue, tls: TlsPolicy) {
+    this.#tls = tls;
     this.#replies = new OptionReplyWriter(output);
     this.#replies.opening();
   }
@@ -83,6 +94,12 @@ export class NbdHandshake {
   /** The bytes behind the handshake, once it has come to "transmission". */
   takeSurplus(): Uint8Array {
     return this.#decoder.takeSurplus();
+  }
+
+  /** The stream is encrypted from here on. */
+  secured(): void {
+    assert(this.#tls !== "off" && !this.#isSecured, "TLS where there is none, or twice");
+    this.#isSecured = true;
   }
 
   next(): HandshakeStep {
@@ -133,6 +150,13 @@ export class NbdHandshake {
 
   #option(event: OptionEvent): HandshakeStep {
     const number = event.option;
+    if (this.#tls === "require" && !this.#isSecured) {
+      if (number === NBD_OPT_EXPORT_NAME) return { kind: "end", reason: "it did not ask for TLS" };
+      if (number !== NBD_OPT_STARTTLS && number !== NBD_OPT_ABORT) {
+        this.#replies.error(number, NBD_REP_ERR_TLS_REQD, "this server requires TLS");
+        return answered;
+      }
+    }
     const option = decodeOption(event);
     switch (option.type) {
       case "exportName":
@@ -152,8 +176,7 @@ export class NbdHandshake {
       case "close":
         return { kind: "end", reason: option.message };
       case "startTls":
-        this.#replies.error(number, NBD_REP_ERR_POLICY, "this server has no TLS");
-        return answered;
+        return this.#startTls(number);
       // Metadata contexts will be answered here, from the export that the option names.
       case "listMetaContext":
       case "setMetaContext":
@@ -166,6 +189,24 @@ export class NbdHandshake {
       default:
         return unreachable(option);
     }
+  }
+
+  /**
+   * Forgets what was negotiated in clear text, and lets no byte of it in behind the encryption: whoever sits between
+   * client and server could have put it there.
+   */
+  #startTls(number: number): HandshakeStep {
+    if (this.#tls === "off" || this.#isSecured) {
+      const reply = this.#isSecured ? NBD_REP_ERR_INVALID : NBD_REP_ERR_POLICY;
+      this.#replies.error(number, reply, this.#isSecured ? "TLS is on already" : "this server has no TLS");
+      return answered;
+    }
+    if (this.#decoder.surplusBytes > 0) {
+      return { kind: "end", reason: "it sent more in clear text behind STARTTLS" };
+    }
+    this.#structured = false;
+    this.#replies.ack(number);
+    return { kind: "startTls" };
   }
 
   #ask(number: number, option: Option, question: PoolQuestion): HandshakeStep {

@@ -78,6 +78,11 @@ export interface HandshakeDeadline extends Message {
   readonly type: "handshakeDeadline";
 }
 
+/** From the connection to itself: the client has had its time for the handshake of TLS. */
+export interface TlsDeadline extends Message {
+  readonly type: "tlsDeadline";
+}
+
 /** From the connection to itself: see whether the client takes what is sent. */
 export interface StallCheck extends Message {
   readonly type: "stallCheck";
@@ -94,4 +99,5 @@ export type NbdConnectionMessage =
   | Abort
   | Drained
   | HandshakeDeadline
+  | TlsDeadline
   | StallCheck;

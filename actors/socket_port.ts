@@ -4,10 +4,15 @@
  */
 import type { Address, Message } from "./kernel/address.ts";
 
+/** What an address says about TLS: never, if the client asks for it, or before anything else. */
+export type TlsPolicy = "off" | "allow" | "require";
+
 /** One client's stream of bytes. At most one read and one send are under way at a time. */
 export interface SocketPort {
-  /** Who is at the other end, for the log. */
+  /** Who is at the other end, for the log; with the name in its certificate once that was verified. */
   readonly peer: string;
+  /** Whether `startTls` may be called, and whether it has to be. */
+  readonly tls: TlsPolicy;
   /** Bytes sent since the beginning, also of a send that is under way: whether the client takes any. */
   readonly sentBytes: number;
   /** Begins: everything the socket has to tell goes to `owner`. */
@@ -16,6 +21,11 @@ export interface SocketPort {
   read(buffer: Uint8Array): void;
   /** Sends the pieces in order, then tells `sent`. They stay untouched until then, or until `closed`. */
   send(pieces: readonly Uint8Array[]): void;
+  /**
+   * Goes on in TLS, as the server: told `secured`, or `closed` with the reason. Once, with nothing under way. What the
+   * client sends from now on, and what it has sent that was not read, is TLS or breaks the stream.
+   */
+  startTls(): void;
   /** Ends both directions at once; told `closed` when nothing is under way any more. May be repeated. */
   close(): void;
 }
@@ -36,6 +46,11 @@ export interface Sent extends Message {
   readonly type: "sent";
 }
 
+/** The stream is encrypted from here on. */
+export interface Secured extends Message {
+  readonly type: "secured";
+}
+
 /** The last word of every socket, said once: after `close`, or with a reason if the stream broke. */
 export interface Closed extends Message {
   readonly type: "closed";
@@ -43,7 +58,7 @@ export interface Closed extends Message {
 }
 
 /** What a socket tells its connection. */
-export type SocketNotice = Received | Ended | Sent | Closed;
+export type SocketNotice = Received | Ended | Sent | Secured | Closed;
 
 /** A place where clients arrive, from the listener's side. */
 export interface AcceptPort {

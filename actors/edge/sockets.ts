@@ -2,12 +2,13 @@
  * Listening sockets and clients' sockets: the only place where the server's bytes meet Deno. Completions become
  * messages here; addresses are read and printed here too.
  */
+import { assert } from "../../storage/assert.ts";
 import { UsageError, UserError } from "../../storage/errors.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Connected } from "../nbd_messages.ts";
 import { socketPathBytesMax } from "./socket_path.ts";
-import type { AcceptPort, SocketNotice, SocketPort } from "../socket_port.ts";
+import type { AcceptPort, SocketNotice, SocketPort, TlsPolicy } from "../socket_port.ts";
 
 /** Where to listen. */
 export type ListenAddress =
@@ -193,6 +194,7 @@ function cannotListen(where: string, error: unknown): UserError {
 /** One client's socket. A read and a send may be under way; when both have ended after a close, that is told. */
 class ClientSocket implements SocketPort {
   readonly peer: string;
+  readonly tls: TlsPolicy = "off";
   sentBytes = 0;
   readonly #kernel: Kernel;
   readonly #conn: Deno.Conn;
@@ -224,6 +226,10 @@ class ClientSocket implements SocketPort {
     if (this.#closing) return;
     this.#sending = true;
     this.#send(pieces);
+  }
+
+  startTls(): void {
+    assert(this.tls !== "off", "TLS where there is none");
   }
 
   close(): void {

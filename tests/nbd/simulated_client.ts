@@ -20,7 +20,7 @@ import { NbdListener, NbdListenerStub } from "../../actors/nbd_listener.ts";
 import type { NbdListenerMessage } from "../../actors/nbd_messages.ts";
 import { type MemoryExport, MemoryPool } from "./memory_pool.ts";
 import type { PoolMessage } from "../../actors/pool_messages.ts";
-import type { SocketNotice, SocketPort } from "../../actors/socket_port.ts";
+import type { SocketNotice, SocketPort, TlsPolicy } from "../../actors/socket_port.ts";
 
 export const testBlockBytes = 64 * 1024;
 export const testSizeBytes = 2 ** 30;
@@ -190,11 +190,15 @@ export interface ClientOptions {
   readonly reads?: boolean;
   /** True: what was under way ends only some time after the server's close, at the next `pump`. */
   readonly lingers?: boolean;
+  readonly tls?: TlsPolicy;
 }
 
 /** A client and its socket, as the server sees it: bytes arrive when asked for, sends end when the client reads. */
 export class SimulatedClient implements SocketPort {
   readonly peer = "a simulated client";
+  readonly tls: TlsPolicy;
+  /** TLS was begun; the test says `secure` when its handshake is over. Nothing is really encrypted. */
+  isSecuring = false;
   sentBytes = 0;
   /** True once the server has closed the socket. */
   closed = false;
@@ -214,7 +218,9 @@ export class SimulatedClient implements SocketPort {
   #sending = false;
   #unread: Uint8Array = new Uint8Array(0);
 
-  constructor(server: TestServer, { pieceBytes = Infinity, reads = true, lingers = false }: ClientOptions) {
+  constructor(server: TestServer, options: ClientOptions) {
+    const { pieceBytes = Infinity, reads = true, lingers = false, tls = "off" } = options;
+    this.tls = tls;
     this.#lingers = lingers;
     this.#server = server;
     this.#pieceBytes = pieceBytes;
@@ -242,6 +248,11 @@ export class SimulatedClient implements SocketPort {
     if (this.reads) this.takeSend();
   }
 
+  startTls(): void {
+    assert(this.#readInto === undefined && !this.#sending, "TLS with something under way in clear text");
+    this.isSecuring = true;
+  }
+
   close(): void {
     if (this.closed) return;
     this.closed = true;
@@ -264,6 +275,14 @@ export class SimulatedClient implements SocketPort {
   say(...parts: readonly Uint8Array[]): void {
     this.#toServer = join(this.#toServer, ...parts);
     this.pump();
+  }
+
+  /** Ends the handshake of TLS. */
+  secure(): void {
+    assert(this.isSecuring, "TLS was not begun");
+    this.isSecuring = false;
+    this.#server.kernel.post(present(this.#owner, "a socket that was not opened"), { type: "secured" });
+    this.#server.clock.runYielded();
   }
 
   /** Gives the server what it asks for, as far as there is something. */

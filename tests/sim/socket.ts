@@ -18,6 +18,7 @@ export interface SocketWorld {
 /** The server's side is the port; the client's side is `say`, `reset` and the two callbacks. */
 export class SimSocket implements SocketPort {
   readonly peer = "a simulated client";
+  readonly tls = "off";
   sentBytes = 0;
   isClosed = false;
   readonly #world: SocketWorld;
@@ -53,6 +54,10 @@ export class SimSocket implements SocketPort {
     assert(this.#sending === undefined, "a second send while one is under way");
     this.#sending = join(...pieces);
     this.#world.schedule(() => this.#deliver());
+  }
+
+  startTls(): void {
+    assert(false, "the simulation has no TLS");
   }
 
   close(): void {
