@@ -108,6 +108,9 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "unknownExport":
       case "exports":
         return this.#answered(message);
+      case "contexts":
+      case "statusDone":
+        return assert(false, "an answer to what was not asked");
       case "detached":
         this.#questionOpen = false;
         return;

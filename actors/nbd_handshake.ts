@@ -125,7 +125,7 @@ export class NbdHandshake {
     this.#open = undefined;
     switch (answer.type) {
       case "exports":
-        for (const info of answer.exports) this.#replies.server(number, info.name);
+        for (const name of answer.names) this.#replies.server(number, name);
         this.#replies.ack(number);
         return answered;
       case "unknownExport":

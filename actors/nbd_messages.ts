@@ -1,5 +1,6 @@
 /** The messages between the NBD listener, its connections and the edge; the actors are in nbd_listener.ts and nbd_connection.ts. */
 import type { RequestDone } from "./bio.ts";
+import type { StatusDone } from "./block_status.ts";
 import type { Address, Message, Request } from "./kernel/address.ts";
 import type { PoolNotice } from "./pool_messages.ts";
 import type { SocketNotice, SocketPort } from "./socket_port.ts";
@@ -93,6 +94,7 @@ export type NbdConnectionMessage =
   | SocketNotice
   | PoolNotice
   | RequestDone
+  | StatusDone
   | Lent
   | Left
   | Drain

@@ -28,6 +28,7 @@ import type {
   AdminPlan,
   Attach,
   Describe,
+  DescribeContexts,
   Detach,
   Evict,
   ExportInfo,
@@ -98,8 +99,10 @@ export class Pool implements Actor<PoolMessage> {
         return this.#detach(message);
       case "describe":
         return this.#describe(message);
+      case "describeContexts":
+        return this.#describeContexts(message);
       case "listExports":
-        return this.#kernel.tell(message.client, { type: "exports", exports: this.#exports() });
+        return this.#kernel.tell(message.client, { type: "exports", names: this.#names() });
       case "admin":
       case "startPool":
       case "stopPool":
@@ -161,7 +164,16 @@ export class Pool implements Actor<PoolMessage> {
     this.#kernel.tell(message.client, { type: "described", info: this.#infoOf(record), blockSizeBytes });
   }
 
-  #tellUnknown(message: Attach | Describe, reason: string): void {
+  /** None yet: extents are to come. */
+  #describeContexts(message: DescribeContexts): void {
+    const record = this.#exported(message.name);
+    if (typeof record === "string") return this.#tellUnknown(message, record);
+    const blockSizeBytes = this.#peers.thin.blockSizeBytes;
+    const info = this.#infoOf(record);
+    this.#kernel.tell(message.client, { type: "contexts", info, blockSizeBytes, contexts: [] });
+  }
+
+  #tellUnknown(message: Attach | Describe | DescribeContexts, reason: string): void {
     this.#kernel.tell(message.client, { type: "unknownExport", name: message.name, reason });
   }
 
@@ -185,12 +197,13 @@ export class Pool implements Actor<PoolMessage> {
     return only;
   }
 
-  #exports(): ExportInfo[] {
-    const exports: ExportInfo[] = [];
+  /** The names of all exports, sorted. */
+  #names(): string[] {
+    const names: string[] = [];
     for (const record of this.#catalogue.volumes()) {
-      if (!record.deleting && !this.#leaving.has(record.uid)) exports.push(this.#infoOf(record));
+      if (!record.deleting && !this.#leaving.has(record.uid)) names.push(record.name);
     }
-    return exports.sort((a, b) => a.name < b.name ? -1 : 1);
+    return names.sort((a, b) => a < b ? -1 : 1);
   }
 
   #infoOf(record: VolumeRecord): ExportInfo {

@@ -2,6 +2,7 @@
 import type { CatalogueChange, VolumeRecord } from "../storage/catalog.ts";
 import type { ThinId } from "../storage/ids.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
+import type { StatusSource } from "./block_status.ts";
 import type { Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
@@ -54,6 +55,20 @@ export interface ListExports extends Message {
   readonly client: Address<PoolNotice>;
 }
 
+/** From a connection: which metadata contexts has this export? Answered by `contexts` or `unknownExport`. */
+export interface DescribeContexts extends Message {
+  readonly type: "describeContexts";
+  readonly name: string;
+  readonly client: Address<PoolNotice>;
+}
+
+/** A metadata context of an export. */
+export interface ExportContext {
+  /** `base:allocation`, or `qemu:dirty-bitmap:` and a snapshot's own name. */
+  readonly name: string;
+  readonly source: StatusSource;
+}
+
 /** What the pool tells a connection. The handshake is lock-step, so an answer belongs to the one question open. */
 export type PoolNotice =
   | {
@@ -64,7 +79,14 @@ export type PoolNotice =
   }
   | { readonly type: "described"; readonly info: ExportInfo; readonly blockSizeBytes: number }
   | { readonly type: "unknownExport"; readonly name: string; readonly reason: string }
-  | { readonly type: "exports"; readonly exports: readonly ExportInfo[] }
+  | { readonly type: "exports"; readonly names: readonly string[] }
+  /** Every context of the export. */
+  | {
+    readonly type: "contexts";
+    readonly info: ExportInfo;
+    readonly blockSizeBytes: number;
+    readonly contexts: readonly ExportContext[];
+  }
   | { readonly type: "detached"; readonly uid: string }
   /** The volume has another size now; requests beyond it are refused. */
   | { readonly type: "exportResized"; readonly uid: string; readonly sizeBytes: number }
@@ -212,6 +234,7 @@ export type PoolMessage =
   | Attach
   | Detach
   | Describe
+  | DescribeContexts
   | ListExports
   | Admin
   | MakePlan

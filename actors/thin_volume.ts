@@ -26,6 +26,7 @@ import {
   type VolumeRequest,
 } from "./bio.ts";
 import { bioTask } from "./bio_task.ts";
+import type { AskStatus } from "./block_status.ts";
 import type { Actor, Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
@@ -64,7 +65,7 @@ export interface Refuse extends Message {
   readonly reads: BioStatus | undefined;
 }
 
-export type ThinVolumeMessage = Submit | BioDone | Suspend | Resume | Close | Refuse;
+export type ThinVolumeMessage = Submit | AskStatus | BioDone | Suspend | Resume | Close | Refuse;
 
 /** The stubs of one volume. */
 export class VolumeStub {
@@ -149,6 +150,10 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     switch (message.type) {
       case "submit":
         return this.#submit(message.request);
+      case "askStatus":
+        // To come: nobody can ask, as the pool names no context.
+        message.request.status = "notSupported";
+        return this.#kernel.tell(message.request.client, { type: "statusDone", request: message.request });
       case "bioDone":
         return this.#bioDone(message);
       case "suspend":

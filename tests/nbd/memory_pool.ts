@@ -129,7 +129,7 @@ export class MemoryPool implements Actor<PoolMessage> {
       case "listExports":
         return this.#kernel.tell(message.client, {
           type: "exports",
-          exports: this.exports.map(({ info }) => info),
+          names: this.exports.map(({ info }) => info.name),
         });
       case "detach": {
         const left = this.exports.find(({ info }) => info.uid === message.uid);
