@@ -14,7 +14,8 @@ export function programPath(name: string): string | undefined {
   return folders.filter((folder) => folder !== "").map((folder) => `${folder}/${name}`).find(isProgram);
 }
 
-function isProgram(path: string): boolean {
+/** Whether a path is that of a program. */
+export function isProgram(path: string): boolean {
   try {
     const found = Deno.statSync(path);
     return found.isFile && ((found.mode ?? 0) & 0o111) !== 0;
