@@ -21,6 +21,7 @@ import type { Actor, Address, Request } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { dirtyBlocksMax, missesBeforeAlone } from "./limits.ts";
 import {
+  type AskRuns,
   type Change,
   type Commit,
   type CommitEnded,
@@ -92,6 +93,7 @@ export class Metadata implements Actor<MetadataMessage> {
     switch (message.type) {
       case "lookup":
       case "lookupRange":
+      case "askRuns":
       case "insert":
       case "removeRange":
       case "findFree":
@@ -163,6 +165,8 @@ export class Metadata implements Actor<MetadataMessage> {
           kind: "range",
           ...engine.lookupRange(operation.thin, operation.begin, operation.end, operation.runsMax),
         };
+      case "askRuns":
+        return this.#runs(operation);
       case "findFree":
         return { kind: "free", ...engine.findFreeData(operation.from, operation.blocksWanted) };
       case "device":
@@ -173,6 +177,14 @@ export class Metadata implements Actor<MetadataMessage> {
       default:
         return this.#refusal ?? this.#executeChange(operation);
     }
+  }
+
+  #runs(question: AskRuns): NonNullable<AskRuns["reply"]> {
+    const { thin, other } = question;
+    const runs = other === undefined
+      ? this.#engine.runs.mapped(thin, question)
+      : this.#engine.runs.differing(thin, other, question);
+    return runs === undefined ? { kind: "noDevice" } : { kind: "runs", runs };
   }
 
   #executeChange(operation: Insert | RemoveRange | Change | DeleteSlice | Freeze): unknown {

@@ -2,7 +2,7 @@
 import type { DBlockRun } from "../storage/block_set.ts";
 import type { IoResult } from "../storage/device/port.ts";
 import type { DBlock, MetadataBlock, ThinId, VBlock } from "../storage/ids.ts";
-import type { MappedRun, Mapping } from "../storage/thin_metadata.ts";
+import type { MappedRun, Mapping, MarkedRun } from "../storage/thin_metadata.ts";
 import type { DataAllocatorMessage } from "./data_allocator.ts";
 import type { Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
@@ -36,6 +36,24 @@ export interface MappedRange {
 export interface LookupRange extends Request<MappedRange | MetadataFailure> {
   readonly type: "lookupRange";
   readonly thin: ThinId;
+  readonly begin: VBlock;
+  readonly end: VBlock;
+  readonly runsMax: number;
+}
+
+/**
+ * From `begin` on, as far as a bounded turn gets: what is mapped or, if there is another device to compare with, what
+ * differs from it. Runs without gaps, at least one, neighbours different.
+ */
+export interface AskRuns extends
+  Request<
+    | { readonly kind: "runs"; readonly runs: readonly MarkedRun[] }
+    | { readonly kind: "noDevice" }
+    | MetadataFailure
+  > {
+  readonly type: "askRuns";
+  readonly thin: ThinId;
+  readonly other: ThinId | undefined;
   readonly begin: VBlock;
   readonly end: VBlock;
   readonly runsMax: number;
@@ -187,6 +205,7 @@ export interface MetadataTrouble extends Message {
 export type Operation =
   | Lookup
   | LookupRange
+  | AskRuns
   | Insert
   | RemoveRange
   | FindFree
@@ -229,6 +248,11 @@ export class MetadataStub {
     runsMax: number,
   ): Steps<MappedRange | MetadataFailure> {
     const request: LookupRange = { type: "lookupRange", replyTo: unasked, thin, begin, end, runsMax };
+    return yield* ask(this.address, request);
+  }
+
+  *runs(question: Omit<AskRuns, "type" | "replyTo" | "reply">): Steps<NonNullable<AskRuns["reply"]>> {
+    const request: AskRuns = { type: "askRuns", replyTo: unasked, ...question };
     return yield* ask(this.address, request);
   }
 

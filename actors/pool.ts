@@ -18,6 +18,7 @@ import { planStep } from "./admin_plan.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import { adminTask, lookTask, startTask, stopTask } from "./admin_task.ts";
 import type { BioStatus } from "./bio.ts";
+import { contextsOf } from "./export_contexts.ts";
 import type { Actor, Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { join, type Steps } from "./kernel/task.ts";
@@ -164,13 +165,13 @@ export class Pool implements Actor<PoolMessage> {
     this.#kernel.tell(message.client, { type: "described", info: this.#infoOf(record), blockSizeBytes });
   }
 
-  /** None yet: extents are to come. */
   #describeContexts(message: DescribeContexts): void {
     const record = this.#exported(message.name);
     if (typeof record === "string") return this.#tellUnknown(message, record);
     const blockSizeBytes = this.#peers.thin.blockSizeBytes;
     const info = this.#infoOf(record);
-    this.#kernel.tell(message.client, { type: "contexts", info, blockSizeBytes, contexts: [] });
+    const contexts = contextsOf(this.#catalogue, record);
+    this.#kernel.tell(message.client, { type: "contexts", info, blockSizeBytes, contexts });
   }
 
   #tellUnknown(message: Attach | Describe | DescribeContexts, reason: string): void {

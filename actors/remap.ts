@@ -219,7 +219,8 @@ function readsAsZeroes(bio: Bio): boolean {
   return bio.kind === "writeZeroes" && !bio.noHole;
 }
 
-function statusOf(failure: MetadataFailure): BioStatus {
+/** What a client is told about a metadata operation that did not happen. */
+export function statusOf(failure: MetadataFailure): BioStatus {
   switch (failure.kind) {
     case "noMetadataSpace":
     case "poolFailed":

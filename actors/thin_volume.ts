@@ -7,10 +7,12 @@
  *
  * Suspending waits for bios, not for requests: a half-admitted request waits for the resumption, and can not keep
  * the snapshot waiting that it waits for. A snapshot cuts between the last bio before and the first after it.
+ * Questions about block status change nothing, and are answered while it is suspended.
  *
  * Failure policy: the first failure of a request's bios is the request's; the others run to their end.
  */
 import { assert, present, unreachable } from "../storage/assert.ts";
+import { type AskStatus, type StatusEnded, type StatusRequest, statusTask } from "./block_status.ts";
 import { type ThinId, vblock } from "../storage/ids.ts";
 import {
   type Bio,
@@ -26,12 +28,11 @@ import {
   type VolumeRequest,
 } from "./bio.ts";
 import { bioTask } from "./bio_task.ts";
-import type { AskStatus } from "./block_status.ts";
 import type { Actor, Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
-import { biosPerVolumeMax, idleRegionsMax, mailboxMax, regionBlocks } from "./limits.ts";
+import { biosPerVolumeMax, idleRegionsMax, mailboxMax, regionBlocks, statusPerVolumeMax } from "./limits.ts";
 import { LockRegion, RegionLocks } from "./lock_region.ts";
 import type { Thin } from "./remap.ts";
 
@@ -65,7 +66,15 @@ export interface Refuse extends Message {
   readonly reads: BioStatus | undefined;
 }
 
-export type ThinVolumeMessage = Submit | AskStatus | BioDone | Suspend | Resume | Close | Refuse;
+export type ThinVolumeMessage =
+  | Submit
+  | BioDone
+  | AskStatus
+  | StatusEnded
+  | Suspend
+  | Resume
+  | Close
+  | Refuse;
 
 /** The stubs of one volume. */
 export class VolumeStub {
@@ -127,6 +136,9 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   #biosInFlight = 0;
   /** Flushes change nothing that a snapshot could tear, so it does not wait for them. */
   #flushesInFlight = 0;
+  /** Questions about block status: those that wait, and how many have a task. */
+  readonly #asked: StatusRequest[] = [];
+  #statusInFlight = 0;
   #suspended = false;
   #suspends: Suspend[] = [];
   #closing: Close | undefined;
@@ -150,12 +162,12 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     switch (message.type) {
       case "submit":
         return this.#submit(message.request);
-      case "askStatus":
-        // To come: nobody can ask, as the pool names no context.
-        message.request.status = "notSupported";
-        return this.#kernel.tell(message.request.client, { type: "statusDone", request: message.request });
       case "bioDone":
         return this.#bioDone(message);
+      case "askStatus":
+        return this.#askStatus(message.request);
+      case "statusEnded":
+        return this.#statusEnded(message);
       case "suspend":
         this.#suspended = true;
         this.#suspends.push(message);
@@ -321,12 +333,51 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#kernel.tell(request.client, message);
   }
 
+  #askStatus(request: StatusRequest): void {
+    assert(this.#closing === undefined, "asked a closing volume");
+    assert(request.lengthBytes > 0 && request.extentsMax > 0, "something is asked");
+    this.#asked.push(request);
+    this.#startStatus();
+  }
+
+  #startStatus(): void {
+    while (this.#statusInFlight < statusPerVolumeMax) {
+      const request = this.#asked.shift();
+      if (request === undefined) return;
+      const isInside = request.offsetBytes + request.lengthBytes <= this.#sizeBytes;
+      const refusal = this.#refuseReads ?? (isInside ? undefined : "outOfRange");
+      if (refusal !== undefined) {
+        this.#tellStatus(request, refusal, []);
+        continue;
+      }
+      this.#statusInFlight += 1;
+      const task = statusTask(this.#kernel, this.#self, this.#thin, request);
+      this.#kernel.start(`${this.#name} status`, task);
+    }
+  }
+
+  #statusEnded(message: StatusEnded): void {
+    this.#statusInFlight -= 1;
+    // A rollback gave the volume another device meanwhile, and the one that was looked at is being deleted.
+    if (message.thinId !== this.#thin.id) this.#asked.unshift(message.request);
+    else this.#tellStatus(message.request, message.status, message.extents);
+    this.#startStatus();
+    this.#settle();
+  }
+
+  #tellStatus(request: StatusRequest, status: BioStatus, extents: StatusRequest["extents"]): void {
+    request.status = status;
+    request.extents = extents;
+    this.#kernel.tell(request.client, { type: "statusDone", request });
+  }
+
   /** Answers who waits for quiet, and ends the volume if it is to close. */
   #settle(): void {
     if (this.#biosInFlight > 0) return;
     for (const suspend of this.#suspends) this.#kernel.reply(suspend, "suspended");
     this.#suspends = [];
     if (this.#closing === undefined || this.#admitted.size > 0 || this.#flushesInFlight > 0) return;
+    if (this.#statusInFlight > 0) return;
     for (const region of this.#regions.values()) region.locks.retire();
     this.#regions.clear();
     this.#kernel.reply(this.#closing, "closed");

@@ -87,6 +87,11 @@ export class BlockCache {
     return this.#operation;
   }
 
+  /** Blocks that the operation under way has read. */
+  get blocksTouched(): number {
+    return this.#touchedLength;
+  }
+
   /** Blocks held, in any state. */
   get size(): number {
     return this.#entries.size;

@@ -50,6 +50,8 @@ export class DeviceRecord {
   snapshottedTime: number;
   /** The transaction in which its paths in both trees were owned. */
   ownedIn = 0;
+  /** A slice of it may be gone. Never undone: who began to delete goes on. */
+  isBeingDeleted = false;
 
   /** The leaf of the last look-up, with the keys that belong there: most look-ups are near the last one. */
   leaf: CacheEntry | undefined;

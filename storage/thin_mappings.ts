@@ -158,6 +158,7 @@ export class ThinMappings {
    * device must go with it.
    */
   removeFromEnd(device: DeviceRecord, entriesMax: number): boolean {
+    device.isBeingDeleted = true;
     const leaves = Math.floor(entriesMax / leafEntriesMax);
     const isSmall = this.#remover.countUnshared(device.root, leaves) <= leaves ||
       leaves === 0 && this.#isAtMost(device, entriesMax);

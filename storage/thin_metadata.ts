@@ -24,6 +24,7 @@ import {
   type VBlock,
 } from "./ids.ts";
 import { MetadataFault } from "./metadata_fault.ts";
+import { MappingRuns } from "./mapping_runs.ts";
 import { MetadataReserve } from "./metadata_reserve.ts";
 import { MetadataSpaceLoad } from "./metadata_space_load.ts";
 import { DataSpaceMap } from "./space_map_data.ts";
@@ -40,6 +41,7 @@ import {
 import { type CommitPlan, type MetadataView, type PlannedBlock, Transaction } from "./transaction.ts";
 
 export type { DeviceChange, SnapshotPair } from "./device_table.ts";
+export type { MarkedRun, RunsWanted } from "./mapping_runs.ts";
 export { MetadataFault, type MetadataFaultKind, OpenRefused } from "./metadata_fault.ts";
 export type { MappedRange, MappedRun, Mapping } from "./thin_mappings.ts";
 export type { MetadataGeometry, OpenOptions } from "./thin_superblock.ts";
@@ -53,6 +55,8 @@ export class ThinMetadata {
   readonly #data: DataSpaceMap;
   readonly #devices: DeviceTable;
   readonly #mappings: ThinMappings;
+  /** What is mapped, and what differs. */
+  readonly runs: MappingRuns;
   readonly #readOnly: boolean;
   readonly #spaceLoad: MetadataSpaceLoad;
   #isLoaded = false;
@@ -82,6 +86,7 @@ export class ThinMetadata {
     this.#data = new DataSpaceMap(this.#transaction, superblock.dataSpaceMap);
     this.#devices = new DeviceTable(this.#transaction, superblock.mappingRoot, superblock.detailsRoot);
     this.#mappings = new ThinMappings(this.#transaction, this.#data, !readOnly);
+    this.runs = new MappingRuns(this.#transaction, this.#devices);
   }
 
   /**
@@ -171,20 +176,14 @@ export class ThinMetadata {
   get dataBlocks(): number {
     return this.#data.blocks;
   }
-  /**
-   * Data blocks without a reference in the current state; some may wait for a commit before they can be
-   * reused.
-   */
+  /** Data blocks without a reference in the current state; some may be reused only after a commit. */
   get dataFree(): number {
     return this.#data.blocks - this.#data.allocated;
   }
   get metadataBlocks(): number {
     return this.#transaction.space.blocks;
   }
-  /**
-   * Metadata blocks without a reference in the current state. Of a pool opened read-only, what the superblock
-   * claims.
-   */
+  /** Metadata blocks without a reference now. Of a pool opened read-only, what the superblock claims. */
   get metadataFree(): number {
     const root = this.#durable.metadataSpaceMap;
     return this.#readOnly ? root.blocks - root.allocated : this.metadataBlocks - this.#transaction.space.used;

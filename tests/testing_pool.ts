@@ -2,12 +2,13 @@
 import { assemblePool } from "../actors/assemble.ts";
 import type { AdminCommand, AdminResult } from "../actors/admin_command.ts";
 import type { BioKind, RequestDone, VolumeRequest } from "../actors/bio.ts";
+import type { StatusDone, StatusRequest, StatusSource } from "../actors/block_status.ts";
 import type { JournalPort } from "../actors/catalogue_journal.ts";
 import type { Actor, Address } from "../actors/kernel/address.ts";
 import { Kernel } from "../actors/kernel/kernel.ts";
 import type { SchedulerPolicy } from "../actors/kernel/ports.ts";
 import type { Steps } from "../actors/kernel/task.ts";
-import type { PoolNotice, PoolStub } from "../actors/pool_messages.ts";
+import type { ExportContext, PoolNotice, PoolStub } from "../actors/pool_messages.ts";
 import type { ThinVolumeMessage } from "../actors/thin_volume.ts";
 import { settleCatalogue } from "../storage/catalog.ts";
 import { lineOfSnapshot, readJournal } from "../storage/catalog_journal.ts";
@@ -16,6 +17,9 @@ import { type DevicePort, type IoDone, ioOk } from "../storage/device/port.ts";
 import { metadataBlockSizeBytes } from "../storage/ids.ts";
 import { ThinMetadata } from "../storage/thin_metadata.ts";
 import { ManualClock } from "./testing_world.ts";
+
+/** What a client hears of pool and volumes. */
+export type ClientMessage = RequestDone | StatusDone | PoolNotice;
 
 /** A journal in memory, whose operations end when the drain that asked for them is over. */
 export class MemoryJournal implements JournalPort {
@@ -69,8 +73,8 @@ export class TestingPool {
   readonly pool: PoolStub;
   readonly files: TestingFiles;
   readonly logged: string[] = [];
-  readonly #client: Address<RequestDone | PoolNotice>;
-  readonly #received: (RequestDone | PoolNotice)[] = [];
+  readonly #client: Address<ClientMessage>;
+  readonly #received: (ClientMessage)[] = [];
   #uidLast = 0;
 
   constructor(
@@ -130,6 +134,15 @@ export class TestingPool {
     return this.ask(this.pool.admin(command));
   }
 
+  /** The metadata contexts of an export. */
+  contexts(name: string): readonly ExportContext[] {
+    this.kernel.tell(this.pool.address, { type: "describeContexts", name, client: this.#client });
+    this.drain();
+    const notice = this.#received.pop();
+    if (notice?.type !== "contexts") throw new Error(`no contexts: ${notice?.type}`);
+    return notice.contexts;
+  }
+
   /** Attaches to a volume. */
   attach(name: string): TestingVolume {
     this.kernel.tell(this.pool.address, { type: "attach", name, client: this.#client });
@@ -146,8 +159,8 @@ export class TestingVolume {
     readonly pool: TestingPool,
     readonly address: Address<ThinVolumeMessage>,
     readonly uid: string,
-    readonly client: Address<RequestDone | PoolNotice>,
-    readonly received: (RequestDone | PoolNotice)[],
+    readonly client: Address<ClientMessage>,
+    readonly received: (ClientMessage)[],
   ) {}
 
   /** Submits a request without running anything. */
@@ -202,20 +215,53 @@ export class TestingVolume {
     return request.data;
   }
 
+  /** Asks for block status without running anything. */
+  askStatus(
+    source: StatusSource | readonly StatusSource[],
+    offsetBytes: number,
+    lengthBytes: number,
+    extentsMax = 1_000_000,
+  ): StatusRequest {
+    const sources = "kind" in source ? [source] : source;
+    const request: StatusRequest = {
+      sources,
+      offsetBytes,
+      lengthBytes,
+      extentsMax,
+      client: this.client,
+      status: "ok",
+      extents: [],
+    };
+    this.pool.kernel.tell(this.address, { type: "askStatus", request });
+    return request;
+  }
+
+  /** Asks for block status and runs until it is there. */
+  status(...args: Parameters<TestingVolume["askStatus"]>): StatusRequest {
+    const request = this.askStatus(...args);
+    this.pool.drain();
+    if (!this.isAnswered(request)) throw new Error("no answer about block status");
+    return request;
+  }
+
+  isAnswered(request: StatusRequest): boolean {
+    return this.received.some((message) => message.type === "statusDone" && message.request === request);
+  }
+
   detach(): void {
     this.pool.kernel.tell(this.pool.pool.address, { type: "detach", uid: this.uid, client: this.client });
     this.pool.drain();
   }
 }
 
-class Client implements Actor<RequestDone | PoolNotice> {
-  readonly #received: (RequestDone | PoolNotice)[];
+class Client implements Actor<ClientMessage> {
+  readonly #received: (ClientMessage)[];
 
-  constructor(received: (RequestDone | PoolNotice)[]) {
+  constructor(received: (ClientMessage)[]) {
     this.#received = received;
   }
 
-  receive(message: RequestDone | PoolNotice): void {
+  receive(message: ClientMessage): void {
     this.#received.push(message);
   }
 }

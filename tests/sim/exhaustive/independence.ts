@@ -142,6 +142,7 @@ function metadataConflict(a: Message, b: Message): boolean {
   switch (a.type) {
     case "lookup":
     case "lookupRange":
+    case "askRuns":
     case "device":
       if (b.type === "change" || b.type === "deleteSlice") return true;
       return (b.type === "insert" || b.type === "removeRange") && mappingsMeet(a, b);

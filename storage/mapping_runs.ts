@@ -1,0 +1,256 @@
+/**
+ * What is mapped in a device, and where two devices differ, as runs of blocks alike. Nothing is changed here.
+ *
+ * Two devices differ in a vblock if one maps it and the other does not, or if they map it to different data blocks.
+ * Times do not count. Equal data blocks mean equal content, for as long as both map the block:
+ *
+ * - A data block gets its first mapping from an insertion, which takes only blocks that nothing maps; every further
+ *   mapping of it is a copy that a snapshot made, at one instant, of the same vblock. So both devices have it from one
+ *   mapping, and no device can have let it go and got it back while the other kept it.
+ * - It is written in place only by a device that nobody shares it with: not if the mapping is older than the device's
+ *   last snapshot, nor if some node on the way to it has two parents, nor if its own count is above 1 (thin_mappings.ts).
+ *   Since both map it, one of these holds for each of them. What was written before the snapshot, both have.
+ * - While it is mapped it is not free, so nobody else gets it.
+ *
+ * Likewise for whole subtrees: a node with two parents is never changed in place, so one block number under both roots
+ * is one content, and it is passed over without being read. That is why the difference of a large volume and its snapshot
+ * costs as much as was changed since, not as much as is mapped.
+ *
+ * A turn touches at most so many nodes; where it stops, the next goes on by vblock. Every turn is right for the
+ * state that it finds, whatever happened in between.
+ */
+import { assert } from "./assert.ts";
+import type { CacheEntry } from "./block_cache.ts";
+import { treeHeightMax } from "./btree.ts";
+import type { DeviceRecord, DeviceTable } from "./device_table.ts";
+import { blockTimeDblock } from "./format/block_time.ts";
+import {
+  childSizeBytes,
+  nodeChild,
+  nodeEntries,
+  nodeFindAtOrBelow,
+  nodeIsLeaf,
+  nodeKey,
+  nodeValueOffset,
+} from "./format/btree_node.ts";
+import type { DBlock, MetadataBlock, ThinId, VBlock } from "./ids.ts";
+import { damaged } from "./metadata_fault.ts";
+import type { Transaction } from "./transaction.ts";
+
+/** Vblocks one after another that are all marked (mapped, or different), or all not. */
+export interface MarkedRun {
+  readonly length: number;
+  readonly isMarked: boolean;
+}
+
+/** A part of a device, and how many runs are wanted of it at most. */
+export interface RunsWanted {
+  readonly begin: VBlock;
+  readonly end: VBlock;
+  readonly runsMax: number;
+}
+
+/**
+ * Nodes that one turn touches, about: it ends with the step that reaches the number. Every missing one makes the operation
+ * run again, so it is well below the misses after which an operation holds up all others.
+ */
+const nodesPerTurn = 32;
+
+/** Steps of one turn that compares: passing over a shared subtree touches no node, but it is not for nothing. */
+const stepsPerTurn = 1024;
+
+/** The questions about runs, over all devices. */
+export class MappingRuns {
+  readonly #transaction: Transaction;
+  readonly #devices: DeviceTable;
+
+  constructor(transaction: Transaction, devices: DeviceTable) {
+    this.#transaction = transaction;
+    this.#devices = devices;
+  }
+
+  /**
+   * What is mapped, from `begin` on without gaps, at least one run, neighbours different; undefined if the device is gone,
+   * or is being deleted and maps less than it should.
+   */
+  mapped(thin: ThinId, wanted: RunsWanted): readonly MarkedRun[] | undefined {
+    const record = this.#whole(thin);
+    if (record === undefined) return undefined;
+    return this.#collect(wanted, (runs) => this.#addLeaf(record.root, runs));
+  }
+
+  /** What differs between two devices; undefined if one of them is gone or going. See {@linkcode mapped}. */
+  differing(thin: ThinId, other: ThinId, wanted: RunsWanted): readonly MarkedRun[] | undefined {
+    const [one, two] = [this.#whole(thin), this.#whole(other)];
+    if (one === undefined || two === undefined) return undefined;
+    let heights: readonly [number, number] | undefined;
+    return this.#collect(wanted, (runs) => {
+      if (one.root === two.root) return runs.add(Infinity, false);
+      heights ??= [this.#height(one.root, runs.at), this.#height(two.root, runs.at)];
+      const [height, otherHeight] = heights;
+      return this.#addDifference(
+        subtree(one.root, height),
+        subtree(two.root, otherHeight),
+        runs,
+      );
+    });
+  }
+
+  #whole(thin: ThinId): DeviceRecord | undefined {
+    const record = this.#devices.get(thin);
+    return record?.isBeingDeleted ? undefined : record;
+  }
+
+  /** Takes steps until there are enough runs or the turn is over. Every step gets on by a vblock at least. */
+  #collect(wanted: RunsWanted, step: (runs: Runs) => boolean): readonly MarkedRun[] {
+    const cache = this.#transaction.cache;
+    const runs = new Runs(wanted);
+    cache.beginOperation();
+    for (let steps = 0; runs.at < wanted.end; steps++) {
+      if (steps > 0 && (steps >= stepsPerTurn || cache.blocksTouched >= nodesPerTurn)) break;
+      if (!step(runs)) break;
+    }
+    cache.endOperation();
+    return runs.found;
+  }
+
+  /** Adds what one leaf holds from `runs.at` on, and the hole behind it. Returns false if there is no room for that. */
+  #addLeaf(root: MetadataBlock, runs: Runs): boolean {
+    const place = subtree(root, 0);
+    while (this.#descend(place, runs.at)) continue;
+    const { view } = this.#node(place.block);
+    const entries = nodeEntries(view);
+    const first = firstAtOrAbove(view, runs.at);
+    const last = entries - 1;
+    if (first <= last && nodeKey(view, last) < place.end) {
+      const [begin, end] = [nodeKey(view, first), nodeKey(view, last) + 1];
+      // Most leaves of most volumes are one run.
+      if (end - begin === entries - first) {
+        return runs.add(begin, false) && runs.add(end, true) && runs.add(place.end, false);
+      }
+    }
+    for (let index = first; index < entries; index++) {
+      const key = nodeKey(view, index);
+      if (key >= place.end || runs.at >= runs.end) break;
+      if (!runs.add(key, false) || !runs.add(key + 1, true)) return false;
+    }
+    return runs.add(place.end, false);
+  }
+
+  /**
+   * Goes down both trees towards `runs.at`, keeping level, until they meet in one node or in two leaves. Heights only say
+   * where they may meet: if they are wrong (foreign metadata), more is read, and the answer is the same.
+   */
+  #addDifference(one: Subtree, other: Subtree, runs: Runs): boolean {
+    for (;;) {
+      if (one.block === other.block) return runs.add(Math.min(one.end, other.end), false);
+      if (one.height > other.height) this.#lower(one, other.height, runs.at);
+      else if (other.height > one.height) this.#lower(other, one.height, runs.at);
+      else {
+        const isInner = this.#descend(one, runs.at);
+        if (!this.#descend(other, runs.at) && !isInner) return this.#addLeaves(one, other, runs);
+      }
+    }
+  }
+
+  /** One node down; a leaf that is higher up than others counts as being as low as it should be. */
+  #lower(place: Subtree, height: number, key: number): void {
+    if (!this.#descend(place, key)) place.height = height;
+  }
+
+  /** Two leaves side by side, as far as both reach. */
+  #addLeaves(one: Subtree, other: Subtree, runs: Runs): boolean {
+    const [view, otherView] = [this.#node(one.block).view, this.#node(other.block).view];
+    assert(nodeIsLeaf(view) && nodeIsLeaf(otherView), "only leaves hold mappings");
+    const end = Math.min(one.end, other.end, runs.end);
+    let index = firstAtOrAbove(view, runs.at);
+    let otherIndex = firstAtOrAbove(otherView, runs.at);
+    for (;;) {
+      const key = index < nodeEntries(view) ? nodeKey(view, index) : Infinity;
+      const otherKey = otherIndex < nodeEntries(otherView) ? nodeKey(otherView, otherIndex) : Infinity;
+      const next = Math.min(key, otherKey);
+      if (next >= end) return runs.add(end, false);
+      const isSame = key === otherKey && dblockAt(view, index) === dblockAt(otherView, otherIndex);
+      if (!runs.add(next, false) || !runs.add(next + 1, !isSame)) return false;
+      if (key === next) index++;
+      if (otherKey === next) otherIndex++;
+    }
+  }
+
+  /** Goes one node down towards `key`. Returns false in a leaf. */
+  #descend(place: Subtree, key: number): boolean {
+    const { view } = this.#node(place.block);
+    if (nodeIsLeaf(view)) return false;
+    const entries = nodeEntries(view);
+    if (entries === 0) damaged(place.block, "it is an inner node without children");
+    if (++place.depth > treeHeightMax) damaged(place.block, "the path to it never ends");
+    const slot = Math.max(0, nodeFindAtOrBelow(view, key));
+    if (slot + 1 < entries) place.end = Math.min(place.end, nodeKey(view, slot + 1));
+    place.block = nodeChild(view, slot);
+    place.height--;
+    return true;
+  }
+
+  #height(root: MetadataBlock, key: number): number {
+    const place = subtree(root, 0);
+    while (this.#descend(place, key)) continue;
+    return place.depth;
+  }
+
+  #node(block: MetadataBlock): CacheEntry {
+    return this.#transaction.read(block, childSizeBytes);
+  }
+}
+
+/** A node on the way down, and the keys that belong below it: those before `end`. */
+interface Subtree {
+  block: MetadataBlock;
+  /** Steps down to a leaf, as far as one knows. */
+  height: number;
+  end: number;
+  depth: number;
+}
+
+function subtree(root: MetadataBlock, height: number): Subtree {
+  return { block: root, height, end: Infinity, depth: 0 };
+}
+
+function firstAtOrAbove(leaf: DataView, key: number): number {
+  const index = nodeFindAtOrBelow(leaf, key);
+  return index >= 0 && nodeKey(leaf, index) === key ? index : index + 1;
+}
+
+function dblockAt(leaf: DataView, index: number): DBlock {
+  return blockTimeDblock(leaf, nodeValueOffset(leaf, index));
+}
+
+/** The runs found so far, from the beginning of what was asked up to {@linkcode Runs.at}. */
+class Runs {
+  readonly found: { length: number; isMarked: boolean }[] = [];
+  readonly #end: number;
+  readonly #runsMax: number;
+  at: number;
+
+  constructor({ begin, end, runsMax }: RunsWanted) {
+    assert(begin < end && runsMax > 0, "something is asked");
+    this.at = begin;
+    this.#end = end;
+    this.#runsMax = runsMax;
+  }
+
+  get end(): number {
+    return this.#end;
+  }
+
+  /** What is before `to` and has no run yet gets this one. Returns false, adding nothing, if it were one too many. */
+  add(to: number, isMarked: boolean): boolean {
+    const length = Math.min(to, this.#end) - this.at;
+    if (length <= 0) return true;
+    const last = this.found.at(-1);
+    if (last?.isMarked === isMarked) last.length += length;
+    else if (this.found.length === this.#runsMax) return false;
+    else this.found.push({ length, isMarked });
+    this.at += length;
+    return true;
+  }
+}
