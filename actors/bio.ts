@@ -142,6 +142,8 @@ export function rangeBio(kind: BioKind, request: VolumeRequest, begin: VBlock, e
  * though the volume may end inside it. The ends come first, so that a fast zero fails before it changes anything.
  */
 export function rangeBios(request: VolumeRequest, blockSizeBytes: number, volumeSizeBytes: number): Bio[] {
+  // A client may ask for nothing, anywhere.
+  if (request.lengthBytes === 0) return [];
   const begin = request.offsetBytes;
   const end = begin + request.lengthBytes;
   const wholeBegin = Math.ceil(begin / blockSizeBytes);
