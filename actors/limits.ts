@@ -6,6 +6,7 @@
  */
 import { assert } from "../storage/assert.ts";
 import { metadataBlockSizeBytes } from "../storage/ids.ts";
+import { metaContextQueriesMax } from "../storage/nbd/option.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -26,6 +27,20 @@ export const borrowedBytesMax = 128 * MiB;
 export const receiveBytesMax = 256 * KiB;
 /** Buffers that one connection reads its socket into; a small WRITE is served from where it arrived. */
 export const receiveBuffersMax = 4;
+
+/**
+ * Extents in the answer to one block status, of all its contexts together; who asks for more asks again from where it
+ * ended. A thousand are one leaf's worth or four of looking up, and 16 KiB on the wire.
+ */
+export const statusExtentsMax = 1024;
+/** Bytes that one of them takes until the answer is written, at most: an object with two numbers, and its place in a list. */
+export const extentBytes = 64;
+/** Bytes of an option's replies that are queued at once; the rest of a long list waits until they have been sent. */
+export const optionReplyBytesMax = 64 * KiB;
+/** Options that a client may send before it attaches, as for each option it can make us work. */
+export const handshakeOptionsMax = 1000;
+/** Options besides for each export that it was told of: qemu-nbd --list sends three. */
+export const optionsPerExport = 4;
 
 /** Bios of one volume that have a task; more wait in the volume. */
 export const biosPerVolumeMax = 512;
@@ -110,6 +125,8 @@ export const residentBytesMax = payloadBytesMax + runtimeBytes +
 assert(borrowedBytesMax >= 2 * requestBytesMax, "two of the largest requests can be in flight at once");
 assert(connectionBorrowMax >= requestBytesMax, "a request of the largest kind can be borrowed whole");
 assert(borrowedBytesMax >= connectionBorrowMax, "what one connection may borrow is there");
+assert(statusExtentsMax * extentBytes <= connectionBytesMax, "a block status never needs to borrow");
+assert(statusExtentsMax >= metaContextQueriesMax, "every context gets an extent");
 assert(receiveBuffersMax >= 2, "a connection can read while it holds a payload where it arrived");
 assert(dirtyBlocksMax < metadataCacheBlocks, "an operation always finds room beside what is dirty");
 assert(tlsHandshakeMs < handshakeMs, "TLS leaves time to attach");

@@ -25,6 +25,7 @@ import { type Attached, type HandshakeStep, NbdHandshake, type PoolAnswer } from
 import type { NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
 import { ReceiveBuffers } from "./nbd_receive.ts";
 import { ClientRequest } from "./nbd_request.ts";
+import { ClientStatus, type NbdSession } from "./nbd_status.ts";
 import { NbdTransmission, type ParseEnd } from "./nbd_transmission.ts";
 import type { PoolMessage } from "./pool_messages.ts";
 import type { LogPort, SocketPort } from "./socket_port.ts";
@@ -92,6 +93,9 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "requestDone":
         assert(message.request instanceof ClientRequest, "a request of another connection");
         return this.#requestDone(message.request);
+      case "statusDone":
+        assert(message.request instanceof ClientStatus, "a block status of another connection");
+        return this.#requestDone(message.request);
       case "drained":
         this.#drainAsked = false;
         return this.#send();
@@ -107,10 +111,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "described":
       case "unknownExport":
       case "exports":
-        return this.#answered(message);
       case "contexts":
-      case "statusDone":
-        return assert(false, "an answer to what was not asked");
+        return this.#answered(message);
       case "detached":
         this.#questionOpen = false;
         return;
@@ -189,7 +191,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         this.#isSecuring = true;
         return this.#send();
       case "transmission":
-        return this.#beginTransmission(step.attached);
+        return this.#beginTransmission(step.attached, step.session);
       case "end":
         this.#send();
         if (step.reason !== undefined) this.#logClosing(step.reason);
@@ -211,7 +213,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     }
   }
 
-  #beginTransmission(attached: Attached): void {
+  #beginTransmission(attached: Attached, session: NbdSession): void {
     this.#cancelTimers();
     this.#phase = "transmission";
     this.#attached = attached;
@@ -224,7 +226,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         output: this.#output,
       },
       attached,
-      this.#handshake.structured,
+      session,
     );
     this.#transmission.push(this.#handshake.takeSurplus());
     this.#peers.log(`${this.#peers.socket.peer} attached to ${quoted(attached.info.name)}`);
@@ -258,10 +260,11 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   // What goes out.
 
-  #requestDone(request: ClientRequest): void {
+  #requestDone(request: ClientRequest | ClientStatus): void {
     assert(this.#transmission !== undefined, "a request ended before transmission");
     const answer = this.#phase !== "closing";
-    this.#transmission.done(request, answer);
+    if (request instanceof ClientRequest) this.#transmission.done(request, answer);
+    else this.#transmission.statusDone(request, answer);
     if (!answer) return;
     this.#sendWhenIdle();
     this.#parse();

@@ -1,10 +1,24 @@
 /** Clients that do anything, under schedules that do anything: nothing breaks, and everybody leaves in the end. */
 import { assertEquals } from "@std/assert";
-import { NBD_CMD_DISC } from "../storage/nbd/constants.ts";
-import { join, randomNumbers, request, u32 } from "../tests/nbd/wire_bytes.ts";
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_DISC,
+  NBD_CMD_FLAG_PAYLOAD_LEN,
+  NBD_OPT_EXTENDED_HEADERS,
+  NBD_OPT_LIST,
+  NBD_OPT_STRUCTURED_REPLY,
+} from "../storage/nbd/constants.ts";
+import { extendedRequest, join, option, randomNumbers, request, u32, u64 } from "../tests/nbd/wire_bytes.ts";
 import type { SchedulerPolicy } from "./kernel/ports.ts";
 import { stalledSendMs } from "./limits.ts";
-import { go, read, type SimulatedClient, TestServer, write } from "../tests/nbd/simulated_client.ts";
+import {
+  go,
+  read,
+  setContexts,
+  type SimulatedClient,
+  TestServer,
+  write,
+} from "../tests/nbd/simulated_client.ts";
 
 type Random = () => number;
 
@@ -34,9 +48,40 @@ function anyRequest(random: Random, cookie: number): Uint8Array {
   });
 }
 
+/** The same with extended headers: payloads with anything, lengths of any size. */
+function anyExtendedRequest(random: Random, cookie: number): Uint8Array {
+  const offset: readonly [number, number] = [0, below(random, 2 ** 20)];
+  const payload = random() < 0.5
+    ? join(u64(below(random, 2 ** 20)), u32(1), u32(below(random, 3)))
+    : undefined;
+  const kind = random();
+  if (payload === undefined) {
+    const type = kind < 0.02 ? NBD_CMD_DISC : below(random, 10);
+    const length = below(random, 2 ** (kind < 0.8 ? 18 : 53));
+    const flags = random() < 0.1 ? below(random, 32) : 0;
+    return extendedRequest({ type, flags, cookie: [0, cookie], offset, length });
+  }
+  const type = kind < 0.5 ? 1 : kind < 0.9 ? NBD_CMD_BLOCK_STATUS : below(random, 10);
+  const sent = payload.subarray(0, kind < 0.7 ? 12 : below(random, 17));
+  const fields = {
+    type,
+    flags: NBD_CMD_FLAG_PAYLOAD_LEN,
+    cookie: [0, cookie],
+    offset,
+    length: sent.length,
+  } as const;
+  return join(extendedRequest(fields), sent);
+}
+
 function session(random: Random, flips: number): Uint8Array {
-  const requests = Array.from({ length: 1 + below(random, 40) }, (_, i) => anyRequest(random, i));
-  const bytes = join(u32(3), go("disk"), ...requests);
+  const extended = random() < 0.5;
+  const anyKind = extended ? anyExtendedRequest : anyRequest;
+  const requests = Array.from({ length: 1 + below(random, 40) }, (_, i) => anyKind(random, i));
+  const negotiation = [option(extended ? NBD_OPT_EXTENDED_HEADERS : NBD_OPT_STRUCTURED_REPLY)];
+  if (random() < 0.5) negotiation.push(option(NBD_OPT_LIST));
+  if (random() < 0.8) negotiation.push(setContexts("disk", "base:allocation"));
+  const haggled = extended || random() < 0.7 ? negotiation : [];
+  const bytes = join(u32(3), ...haggled, go("disk"), ...requests);
   for (let i = 0; i < flips; i++) bytes[below(random, bytes.length)]! ^= 1 << below(random, 8);
   return bytes;
 }
@@ -49,7 +94,7 @@ function disturb(server: TestServer, clients: readonly SimulatedClient[], random
   if (random() < 0.3) server.kernel.tell(server.poolAddress, { type: "tick" });
   if (what < 0.3 && client.isSending) client.takeSend();
   else if (what < 0.35) disk.volume.holdRequests = !disk.volume.holdRequests;
-  else if (what < 0.6 && disk.volume.waiting.length > 0) server.finishOne();
+  else if (what < 0.6 && isHolding(disk)) server.finishOne();
   else if (what < 0.62) client.reset();
   else if (what < 0.64) client.end();
   else if (what < 0.66) server.clock.advance(stalledSendMs / 3);
@@ -59,6 +104,10 @@ function disturb(server: TestServer, clients: readonly SimulatedClient[], random
     server.pool.tellClients(disk, { type: "exportResized", uid: disk.info.uid, sizeBytes });
   }
   client.pump();
+}
+
+function isHolding({ volume }: TestServer["disk"]): boolean {
+  return volume.waiting.length > 0 || volume.waitingStatus.length > 0;
 }
 
 for (const flips of [0, 3]) {

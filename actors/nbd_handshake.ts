@@ -3,7 +3,8 @@
  * out into the output queue, and what only the pool knows is asked for.
  *
  * It stops after each option ("answered"), so that the next one is looked at only when the answer has been sent:
- * a client that does not read gets no further. `next` after "ask" needs `answer` first.
+ * a client that does not read gets no further. A long list is answered in parts, with such a stop after each. `next`
+ * after "ask" needs `answer` first.
  */
 import { assert, present, unreachable } from "../storage/assert.ts";
 import {
@@ -12,12 +13,14 @@ import {
   NBD_INFO_NAME,
   NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,
+  NBD_OPT_LIST,
+  NBD_OPT_SET_META_CONTEXT,
   NBD_OPT_STARTTLS,
+  NBD_REP_ERR_EXT_HEADER_REQD,
   NBD_REP_ERR_INVALID,
   NBD_REP_ERR_POLICY,
   NBD_REP_ERR_TLS_REQD,
   NBD_REP_ERR_UNKNOWN,
-  NBD_REP_ERR_UNSUP,
   payloadMaxBytes,
 } from "../storage/nbd/constants.ts";
 import { HandshakeDecoder, type OptionEvent } from "../storage/nbd/handshake.ts";
@@ -25,18 +28,20 @@ import { decodeOption, type Option, quoted } from "../storage/nbd/option.ts";
 import { type BlockSizes, OptionReplyWriter } from "../storage/nbd/option_reply.ts";
 import type { OutputQueue } from "../storage/nbd/output_queue.ts";
 import { exportFlags } from "../storage/nbd/validate.ts";
-import type { ExportInfo, PoolNotice } from "./pool_messages.ts";
+import { handshakeOptionsMax, optionReplyBytesMax, optionsPerExport } from "./limits.ts";
+import type { NbdSession } from "./nbd_status.ts";
+import type { ExportContext, ExportInfo, PoolNotice } from "./pool_messages.ts";
 import type { TlsPolicy } from "./socket_port.ts";
 
 /** What the handshake asks of the pool. */
 export type PoolQuestion =
-  | { readonly type: "attach" | "describe"; readonly name: string }
+  | { readonly type: "attach" | "describe" | "describeContexts"; readonly name: string }
   | { readonly type: "listExports" };
 
 /** What the pool answers. */
 export type PoolAnswer = Extract<
   PoolNotice,
-  { readonly type: "attached" | "described" | "unknownExport" | "exports" }
+  { readonly type: "attached" | "described" | "unknownExport" | "exports" | "contexts" }
 >;
 
 /** The pool's word that the client is attached. */
@@ -46,13 +51,13 @@ export type Attached = Extract<PoolNotice, { readonly type: "attached" }>;
 export type HandshakeStep =
   /** What was received is used up. */
   | { readonly kind: "needBytes" }
-  /** An option has been answered into the output queue. */
+  /** An option has been answered into the output queue, or a part of its answer has been put there. */
   | { readonly kind: "answered" }
   | { readonly kind: "ask"; readonly question: PoolQuestion }
   /** Send what is queued, go on in TLS, and say `secured`. */
   | { readonly kind: "startTls" }
   /** The client is attached; requests follow. The last answer is in the output queue. */
-  | { readonly kind: "transmission"; readonly attached: Attached }
+  | { readonly kind: "transmission"; readonly attached: Attached; readonly session: NbdSession }
   /** Send what is queued and close. With a reason if the client was at fault. */
   | { readonly kind: "end"; readonly reason?: string };
 
@@ -60,30 +65,59 @@ const needBytes: HandshakeStep = { kind: "needBytes" };
 const answered: HandshakeStep = { kind: "answered" };
 const left: HandshakeStep = { kind: "end" };
 
+/** An option about metadata contexts. */
+type MetaContextOption = Extract<Option, { readonly queries: readonly string[] }>;
+
 /** An option that waits for the pool. */
 interface OpenOption {
   readonly number: number;
   readonly option: Option;
 }
 
+/** The contexts that the last SET_META_CONTEXT selected, and the export it named. */
+interface Selection {
+  readonly uid: string;
+  readonly contexts: readonly ExportContext[];
+}
+
+/** What a client has negotiated so far. */
+interface Negotiated {
+  /** Structured replies; always with extended headers. */
+  structured: boolean;
+  extendedHeaders: boolean;
+  selection: Selection | undefined;
+}
+
+function nothing(): Negotiated {
+  return { structured: false, extendedHeaders: false, selection: undefined };
+}
+
+/** A long answer, and how far it has come. */
+interface Listing {
+  readonly number: number;
+  /** Of exports, or of contexts. */
+  readonly names: readonly string[];
+  next: number;
+}
+
 export class NbdHandshake {
   readonly #decoder = new HandshakeDecoder();
+  readonly #output: OutputQueue;
   readonly #replies: OptionReplyWriter;
   readonly #tls: TlsPolicy;
   #isSecured = false;
   #noZeroes = false;
-  #structured = false;
+  #negotiated = nothing();
   #open: OpenOption | undefined;
+  #listing: Listing | undefined;
+  #options = 0;
+  #optionsMax = handshakeOptionsMax;
 
   constructor(output: OutputQueue, tls: TlsPolicy) {
     this.#tls = tls;
+    this.#output = output;
     this.#replies = new OptionReplyWriter(output);
     this.#replies.opening();
-  }
-
-  /** True once structured replies are negotiated. */
-  get structured(): boolean {
-    return this.#structured;
   }
 
   /** Takes received bytes, which must stay untouched until "needBytes". */
@@ -104,6 +138,7 @@ export class NbdHandshake {
 
   next(): HandshakeStep {
     assert(this.#open === undefined, "the handshake went on with a question open");
+    if (this.#listing !== undefined) return this.#list(this.#listing);
     const event = this.#decoder.next();
     if (event === undefined) return needBytes;
     switch (event.kind) {
@@ -125,24 +160,24 @@ export class NbdHandshake {
     this.#open = undefined;
     switch (answer.type) {
       case "exports":
-        for (const name of answer.names) this.#replies.server(number, name);
-        this.#replies.ack(number);
-        return answered;
+        this.#allowOptionsFor(answer.names.length);
+        return this.#list({ number, names: answer.names, next: 0 });
+      case "contexts":
+        return this.#answerContexts(number, option, answer.info.uid, answer.contexts);
       case "unknownExport":
         if (option.type === "exportName") return { kind: "end", reason: unknownName(option.name) };
-        this.#replies.error(number, NBD_REP_ERR_UNKNOWN, answer.reason);
-        return answered;
+        return this.#refuse(number, NBD_REP_ERR_UNKNOWN, answer.reason);
       case "described":
         this.#writeInfo(number, option, answer.info, answer.blockSizeBytes);
         return answered;
       case "attached":
         if (option.type === "exportName") {
-          const flags = exportFlags(answer.info, { structured: this.#structured });
+          const flags = exportFlags(answer.info, this.#sessionFor(answer.info));
           this.#replies.exportName(answer.info.sizeBytes, flags, this.#noZeroes);
         } else {
           this.#writeInfo(number, option, answer.info, answer.blockSizeBytes);
         }
-        return { kind: "transmission", attached: answer };
+        return { kind: "transmission", attached: answer, session: this.#sessionFor(answer.info) };
       default:
         return unreachable(answer);
     }
@@ -150,26 +185,40 @@ export class NbdHandshake {
 
   #option(event: OptionEvent): HandshakeStep {
     const number = event.option;
+    this.#options += 1;
+    if (this.#options > this.#optionsMax) {
+      return {
+        kind: "end",
+        reason: `it sent more than ${this.#optionsMax} options and attached to no export`,
+      };
+    }
     if (this.#tls === "require" && !this.#isSecured) {
       if (number === NBD_OPT_EXPORT_NAME) return { kind: "end", reason: "it did not ask for TLS" };
       if (number !== NBD_OPT_STARTTLS && number !== NBD_OPT_ABORT) {
-        this.#replies.error(number, NBD_REP_ERR_TLS_REQD, "this server requires TLS");
-        return answered;
+        return this.#refuse(number, NBD_REP_ERR_TLS_REQD, "this server requires TLS");
       }
     }
+    // One that fails replaces what was selected before, too.
+    if (number === NBD_OPT_SET_META_CONTEXT) this.#negotiated.selection = undefined;
     const option = decodeOption(event);
     switch (option.type) {
       case "exportName":
+        if (this.#negotiated.extendedHeaders) {
+          return { kind: "end", reason: "it sent NBD_OPT_EXPORT_NAME after extended headers were agreed on" };
+        }
+        return this.#ask(number, option, { type: "attach", name: option.name });
       case "go":
         return this.#ask(number, option, { type: "attach", name: option.name });
       case "info":
         return this.#ask(number, option, { type: "describe", name: option.name });
       case "list":
         return this.#ask(number, option, { type: "listExports" });
+      case "listMetaContext":
+      case "setMetaContext":
+        return this.#metaContext(number, option);
       case "structuredReply":
-        this.#structured = true;
-        this.#replies.ack(number);
-        return answered;
+      case "extendedHeaders":
+        return this.#replyForm(number, option.type);
       case "abort":
         this.#replies.ack(number);
         return left;
@@ -177,15 +226,8 @@ export class NbdHandshake {
         return { kind: "end", reason: option.message };
       case "startTls":
         return this.#startTls(number);
-      // Metadata contexts will be answered here, from the export that the option names.
-      case "listMetaContext":
-      case "setMetaContext":
-      case "extendedHeaders":
-        this.#replies.error(number, NBD_REP_ERR_UNSUP, "not supported by this server");
-        return answered;
       case "refuse":
-        this.#replies.error(number, option.reply, option.message);
-        return answered;
+        return this.#refuse(number, option.reply, option.message);
       default:
         return unreachable(option);
     }
@@ -198,15 +240,19 @@ export class NbdHandshake {
   #startTls(number: number): HandshakeStep {
     if (this.#tls === "off" || this.#isSecured) {
       const reply = this.#isSecured ? NBD_REP_ERR_INVALID : NBD_REP_ERR_POLICY;
-      this.#replies.error(number, reply, this.#isSecured ? "TLS is on already" : "this server has no TLS");
-      return answered;
+      return this.#refuse(number, reply, this.#isSecured ? "TLS is on already" : "this server has no TLS");
     }
     if (this.#decoder.surplusBytes > 0) {
       return { kind: "end", reason: "it sent more in clear text behind STARTTLS" };
     }
-    this.#structured = false;
+    this.#negotiated = nothing();
     this.#replies.ack(number);
     return { kind: "startTls" };
+  }
+
+  #refuse(number: number, replyType: number, message: string): HandshakeStep {
+    this.#replies.error(number, replyType, message);
+    return answered;
   }
 
   #ask(number: number, option: Option, question: PoolQuestion): HandshakeStep {
@@ -214,11 +260,80 @@ export class NbdHandshake {
     return { kind: "ask", question };
   }
 
+  /** Extended headers take precedence over structured replies, which they contain. */
+  #replyForm(number: number, form: "structuredReply" | "extendedHeaders"): HandshakeStep {
+    const negotiated = this.#negotiated;
+    if (form === "extendedHeaders") negotiated.extendedHeaders = true;
+    else if (negotiated.extendedHeaders) {
+      return this.#refuse(number, NBD_REP_ERR_EXT_HEADER_REQD, "extended headers are agreed on already");
+    }
+    negotiated.structured = true;
+    this.#replies.ack(number);
+    return answered;
+  }
+
+  #metaContext(number: number, option: MetaContextOption): HandshakeStep {
+    if (option.type === "setMetaContext" && !this.#negotiated.structured) {
+      const message = "contexts need structured replies or extended headers first";
+      return this.#refuse(number, NBD_REP_ERR_INVALID, message);
+    }
+    return this.#ask(number, option, { type: "describeContexts", name: option.name });
+  }
+
+  #answerContexts(
+    number: number,
+    option: Option,
+    uid: string,
+    contexts: readonly ExportContext[],
+  ): HandshakeStep {
+    assert("queries" in option, "the pool named contexts that nobody asked for");
+    const { queries } = option;
+    if (option.type === "listMetaContext") {
+      const names = contexts.map(({ name }) => name);
+      const listed = queries.length === 0 ? names : names.filter((name) => isListedBy(queries, name));
+      return this.#list({ number, names: listed, next: 0 });
+    }
+    const selected = contexts.filter(({ name }) => queries.includes(name));
+    this.#negotiated.selection = { uid, contexts: selected };
+    selected.forEach(({ name }, i) => this.#replies.metaContext(number, i + 1, name));
+    this.#replies.ack(number);
+    return answered;
+  }
+
+  /** A selection holds only for the export that it named. */
+  #sessionFor(info: ExportInfo): NbdSession {
+    const { structured, extendedHeaders, selection } = this.#negotiated;
+    const contexts = selection?.uid === info.uid ? selection.contexts : [];
+    return { structured, extendedHeaders, contexts, metaContextCount: contexts.length };
+  }
+
+  /** The next part of a long answer. */
+  #list(listing: Listing): HandshakeStep {
+    const { number, names } = listing;
+    this.#listing = listing;
+    while (listing.next < names.length) {
+      if (this.#output.pendingBytes >= optionReplyBytesMax) return answered;
+      const name = names[listing.next]!;
+      listing.next += 1;
+      if (number === NBD_OPT_LIST) this.#replies.server(number, name);
+      // In a list an id means nothing.
+      else this.#replies.metaContext(number, 0, name);
+    }
+    this.#listing = undefined;
+    this.#replies.ack(number);
+    return answered;
+  }
+
+  /** A client that was told of so many exports may ask about each of them. */
+  #allowOptionsFor(exports: number): void {
+    this.#optionsMax = Math.max(this.#optionsMax, handshakeOptionsMax + optionsPerExport * exports);
+  }
+
   /** The answer to INFO and GO: the export always, and what the client asked for, once. */
   #writeInfo(number: number, option: Option, info: ExportInfo, volumeBlockSizeBytes: number): void {
     assert(option.type === "info" || option.type === "go", "the pool described what was not asked for");
     const wanted = option.infoTypes;
-    this.#replies.infoExport(number, info.sizeBytes, exportFlags(info, { structured: this.#structured }));
+    this.#replies.infoExport(number, info.sizeBytes, exportFlags(info, this.#sessionFor(info)));
     if (wanted.includes(NBD_INFO_NAME)) this.#replies.infoName(number, info.name);
     if (wanted.includes(NBD_INFO_DESCRIPTION)) this.#replies.infoDescription(number, info.description);
     if (wanted.includes(NBD_INFO_BLOCK_SIZE)) {
@@ -232,6 +347,11 @@ export class NbdHandshake {
 export function blockSizesOf(volumeBlockSizeBytes: number): BlockSizes {
   const largestPowerOfTwo = volumeBlockSizeBytes & -volumeBlockSizeBytes;
   return { minimum: 1, preferred: Math.min(largestPowerOfTwo, payloadMaxBytes), maximum: payloadMaxBytes };
+}
+
+/** In a list, a query that ends in a colon stands for every name that begins with it. An unknown one for none. */
+function isListedBy(queries: readonly string[], name: string): boolean {
+  return queries.some((query) => query === name || (query.endsWith(":") && name.startsWith(query)));
 }
 
 function unknownName(name: string): string {

@@ -10,10 +10,10 @@ import {
   NBD_OPT_GO,
   NBD_OPT_INFO,
   NBD_OPT_LIST,
-  NBD_OPT_SET_META_CONTEXT,
   NBD_OPT_STARTTLS,
   NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ACK,
+  NBD_REP_ERR_EXT_HEADER_REQD,
   NBD_REP_ERR_INVALID,
   NBD_REP_ERR_POLICY,
   NBD_REP_ERR_UNKNOWN,
@@ -22,7 +22,7 @@ import {
   NBD_REP_SERVER,
 } from "../storage/nbd/constants.ts";
 import { bytes, join, option, string, u16, u32 } from "../tests/nbd/wire_bytes.ts";
-import { handshakeMs } from "./limits.ts";
+import { handshakeMs, handshakeOptionsMax, optionReplyBytesMax, optionsPerExport } from "./limits.ts";
 import { blockSizesOf } from "./nbd_handshake.ts";
 import { go, read, type SimulatedClient, TestServer, testSizeBytes } from "../tests/nbd/simulated_client.ts";
 
@@ -126,12 +126,7 @@ Deno.test("options that are not supported, not allowed or malformed are refused 
   const cases: [Uint8Array, number, number][] = [
     [option(99, new Uint8Array(70_000)), 99, NBD_REP_ERR_UNSUP],
     [option(NBD_OPT_STARTTLS), NBD_OPT_STARTTLS, NBD_REP_ERR_POLICY],
-    [option(NBD_OPT_EXTENDED_HEADERS), NBD_OPT_EXTENDED_HEADERS, NBD_REP_ERR_UNSUP],
-    [
-      option(NBD_OPT_SET_META_CONTEXT, join(string("disk"), u32(0))),
-      NBD_OPT_SET_META_CONTEXT,
-      NBD_REP_ERR_UNSUP,
-    ],
+    [option(NBD_OPT_EXTENDED_HEADERS, u32(0)), NBD_OPT_EXTENDED_HEADERS, NBD_REP_ERR_INVALID],
     [option(NBD_OPT_LIST, u32(0)), NBD_OPT_LIST, NBD_REP_ERR_INVALID],
     [option(NBD_OPT_GO, u16(0)), NBD_OPT_GO, NBD_REP_ERR_INVALID],
   ];
@@ -157,6 +152,76 @@ Deno.test("a client that does not read its answers gets no further with its opti
   assertEquals(client.takeOptionReplies().length, 2);
   client.takeSend();
   assertEquals(client.takeOptionReplies().length, 2);
+});
+
+Deno.test("extended headers may be agreed on first, twice, or after structured replies", () => {
+  const client = greet(new TestServer());
+  const twice = repliesTo(client, option(NBD_OPT_EXTENDED_HEADERS), option(NBD_OPT_EXTENDED_HEADERS));
+  assertEquals(twice.map(([, type]) => type), [NBD_REP_ACK, NBD_REP_ACK]);
+  const after = greet(new TestServer());
+  const both = repliesTo(after, option(NBD_OPT_STRUCTURED_REPLY), option(NBD_OPT_EXTENDED_HEADERS));
+  assertEquals(both.map(([, type]) => type), [NBD_REP_ACK, NBD_REP_ACK]);
+});
+
+Deno.test("structured replies after extended headers are refused, and the export offers DF all the same", () => {
+  const client = greet(new TestServer());
+  repliesTo(client, option(NBD_OPT_EXTENDED_HEADERS));
+  const refused = repliesTo(client, option(NBD_OPT_STRUCTURED_REPLY));
+  assertEquals(refused, [[NBD_OPT_STRUCTURED_REPLY, NBD_REP_ERR_EXT_HEADER_REQD]]);
+  client.say(go("disk"));
+  assertEquals(client.takeOptionReplies()[0]?.data, join(u16(NBD_INFO_EXPORT), size64, structuredFlags));
+});
+
+Deno.test("EXPORT_NAME after extended headers ends the connection with a word in the log", () => {
+  const server = new TestServer();
+  const client = greet(server);
+  repliesTo(client, option(NBD_OPT_EXTENDED_HEADERS));
+  client.say(option(NBD_OPT_EXPORT_NAME, bytes("disk")));
+  assertEquals([client.closed, client.unreadBytes], [true, 0]);
+  assertEquals(server.log, [
+    "closing the connection from a simulated client: " +
+    "it sent NBD_OPT_EXPORT_NAME after extended headers were agreed on",
+  ]);
+});
+
+Deno.test("a list of 10,000 exports goes out in parts, each when the one before has been read", () => {
+  const server = new TestServer();
+  for (let i = 0; i < 9999; i++) server.pool.add(`disk-${i}`, 4096);
+  const client = greet(server);
+  client.reads = false;
+  const before = client.sends.length;
+  client.say(option(NBD_OPT_LIST));
+  assertEquals(client.sends.length - before, 1);
+  while (client.isSending) client.takeSend();
+  const replies = client.takeOptionReplies();
+  assertEquals(replies.map(({ type }) => type), [...Array(10_000).fill(NBD_REP_SERVER), NBD_REP_ACK]);
+  assertEquals(replies[9999]?.data, string("disk-9998"));
+  const longest = Math.max(...client.sends.map((sent) => sent.length));
+  assertEquals(longest < optionReplyBytesMax + 300, true, `${longest} bytes at once`);
+});
+
+Deno.test("a client that haggles without end is closed with a word in the log", () => {
+  const server = new TestServer();
+  const client = greet(server);
+  for (let i = 0; i < handshakeOptionsMax; i++) client.say(option(99));
+  assertEquals([client.closed, client.takeOptionReplies().length], [false, handshakeOptionsMax]);
+  client.say(option(99));
+  assertEquals(client.closed, true);
+  assertEquals(server.log, [
+    "closing the connection from a simulated client: it sent more than 1000 options and attached to no export",
+  ]);
+});
+
+Deno.test("a client that was told of many exports may ask about each of them", () => {
+  const server = new TestServer();
+  for (let i = 1; i < 1000; i++) server.pool.add(`disk-${i}`, 4096);
+  const client = greet(server);
+  client.say(option(NBD_OPT_LIST));
+  const info = option(NBD_OPT_INFO, join(string("disk-7"), u16(0)));
+  for (let i = 1; i < handshakeOptionsMax + optionsPerExport * 1000; i++) client.say(info);
+  assertEquals(client.closed, false);
+  client.say(info);
+  assertEquals(client.closed, true);
 });
 
 Deno.test("EXPORT_NAME is answered with size, flags and zeroes", () => {

@@ -41,6 +41,8 @@ export class ClientRequest implements VolumeRequest {
 
   readonly cookieHigh: number;
   readonly cookieLow: number;
+  readonly offsetHigh: number;
+  readonly offsetLow: number;
   readonly dontFragment: boolean;
   readonly purse: Purse;
   readonly paidBytes: number;
@@ -60,6 +62,8 @@ export class ClientRequest implements VolumeRequest {
     this.dontFragment = (flags & NBD_CMD_FLAG_DF) !== 0;
     this.cookieHigh = request.cookieHigh;
     this.cookieLow = request.cookieLow;
+    this.offsetHigh = request.offsetHigh;
+    this.offsetLow = request.offsetLow;
     this.client = client;
     this.data = payload.data ?? noBytes;
     this.purse = payload.purse;
@@ -94,9 +98,8 @@ const writePastEnd: Refusal = { error: NBD_ENOSPC, message: "beyond the end of t
 const readOnlyPool: Refusal = { error: NBD_EPERM, message: "the pool is read-only" };
 const failedPool: Refusal = { error: NBD_EIO, message: "the pool has failed and must be restarted" };
 
-/** How a request that has ended is told to the client; undefined if it succeeded. */
-export function refusalOf(request: VolumeRequest): Refusal | undefined {
-  const { status } = request;
+/** How the end of a request is told to the client; undefined if it succeeded. `kind` is that of a block status, or of a bio. */
+export function refusalOf(status: BioStatus, kind: BioKind | "blockStatus"): Refusal | undefined {
   switch (status) {
     case "ok":
     case "hole":
@@ -110,7 +113,7 @@ export function refusalOf(request: VolumeRequest): Refusal | undefined {
     case "notSupported":
       return notFast;
     case "outOfRange":
-      return request.kind === "write" || request.kind === "writeZeroes" ? writePastEnd : pastEnd;
+      return kind === "write" || kind === "writeZeroes" ? writePastEnd : pastEnd;
     case "readOnly":
       return readOnlyPool;
     case "poolFailed":

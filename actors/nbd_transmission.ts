@@ -8,6 +8,7 @@
  */
 import { assert, unreachable } from "../storage/assert.ts";
 import {
+  NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
   NBD_CMD_DISC,
   NBD_CMD_READ,
@@ -15,9 +16,9 @@ import {
   NBD_ESHUTDOWN,
 } from "../storage/nbd/constants.ts";
 import { type OutputQueue, referenceMinBytes } from "../storage/nbd/output_queue.ts";
-import { type Cookie, ReplyWriter } from "../storage/nbd/reply.ts";
+import { type Echo, ReplyWriter } from "../storage/nbd/reply.ts";
 import { type NbdRequest, RequestDecoder } from "../storage/nbd/request.ts";
-import { type Refusal, type Session, validateRequest } from "../storage/nbd/validate.ts";
+import { type Refusal, statusScope, validateRequest } from "../storage/nbd/validate.ts";
 import { bufferBytes, BufferPool } from "./buffers.ts";
 import type { Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
@@ -26,6 +27,7 @@ import type { Attached } from "./nbd_handshake.ts";
 import type { NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
 import type { ReceiveBuffers } from "./nbd_receive.ts";
 import { ClientRequest, refusalOf, writeReadReply } from "./nbd_request.ts";
+import { ClientStatus, type NbdSession, statusBytes, writeStatusReply } from "./nbd_status.ts";
 
 /**
  * Why parsing stopped: "needBytes", all is parsed; "blocked", the next request has no credit yet; "disconnect",
@@ -44,6 +46,12 @@ class Batch {
   buffers: Uint8Array[] = [];
 }
 
+/** What paid for an admitted request. */
+interface Paid {
+  readonly purse: Purse;
+  readonly paidBytes: number;
+}
+
 /** What a transmission works with. */
 export interface TransmissionPeers {
   readonly kernel: Kernel;
@@ -56,16 +64,16 @@ export interface TransmissionPeers {
 export class NbdTransmission {
   readonly #peers: TransmissionPeers;
   readonly #attached: Attached;
-  readonly #session: Session;
+  readonly #session: NbdSession;
   readonly #replies: ReplyWriter;
-  readonly #decoder = new RequestDecoder();
+  readonly #decoder: RequestDecoder;
   readonly #credits = new Credits();
   readonly #buffers = new BufferPool();
   #export: { readonly sizeBytes: number; readonly readOnly: boolean };
   #shuttingDown = false;
 
   /** The admitted request whose payload is arriving; undefined if it is refused or needs no volume. */
-  #arriving: ClientRequest | undefined;
+  #arriving: ClientRequest | Paid | undefined;
   #refusal: Refusal | undefined;
   /** Requests that the volume has. */
   #inFlight = 0;
@@ -73,12 +81,13 @@ export class NbdTransmission {
   #queued = new Batch();
   #underWay = new Batch();
 
-  constructor(peers: TransmissionPeers, attached: Attached, structured: boolean) {
+  constructor(peers: TransmissionPeers, attached: Attached, session: NbdSession) {
     this.#peers = peers;
     this.#attached = attached;
     this.#export = attached.info;
-    this.#session = { structured, metaContextCount: 0 };
-    this.#replies = new ReplyWriter(peers.output, this.#session);
+    this.#session = session;
+    this.#decoder = new RequestDecoder(session);
+    this.#replies = new ReplyWriter(peers.output, session);
   }
 
   /** Requests that the volume has. */
@@ -138,11 +147,25 @@ export class NbdTransmission {
   /** The volume is done with a request. `answer` is false if the client is gone. */
   done(request: ClientRequest, answer: boolean): void {
     this.#inFlight -= 1;
-    const refusal = refusalOf(request);
+    const refusal = refusalOf(request.status, request.kind);
     if (request.kind === "read" && refusal === undefined && answer) return this.#answerRead(request);
     this.#freeMemory(request);
     this.#freeBytes(request);
     if (answer) this.#answer(request, refusal);
+  }
+
+  /** The volume has answered a block status, or has not. `answer` is false if the client is gone. */
+  statusDone(request: ClientStatus, answer: boolean): void {
+    this.#inFlight -= 1;
+    const refusal = refusalOf(request.status, "blockStatus");
+    if (refusal !== undefined || !answer) {
+      this.#freeBytes(request);
+      if (answer) this.#answer(request, refusal);
+      return;
+    }
+    // The extents have been copied into the output, which stays paid for until it has been sent.
+    this.#keepPaid(request);
+    writeStatusReply(this.#replies, request);
   }
 
   /** What is queued is being sent. */
@@ -169,8 +192,7 @@ export class NbdTransmission {
   #admit(request: NbdRequest): boolean {
     if (!this.#credits.hasRequest) return false;
     this.#refusal = this.#shuttingDown ? goingAway : validateRequest(request, this.#export, this.#session);
-    const carriesData = request.type === NBD_CMD_READ || request.type === NBD_CMD_WRITE;
-    const paidBytes = carriesData && this.#refusal === undefined ? bufferBytes(request.lengthBytes) : 0;
+    const paidBytes = this.#refusal === undefined ? this.#priceOf(request) : 0;
     const purse = this.#credits.pay(paidBytes);
     if (purse === undefined) {
       if (this.#credits.borrow(paidBytes)) {
@@ -185,7 +207,21 @@ export class NbdTransmission {
     return true;
   }
 
-  #accept(request: NbdRequest, purse: Purse, paidBytes: number): ClientRequest {
+  /** Bytes of memory that a request takes, its reply included. */
+  #priceOf(request: NbdRequest): number {
+    if (request.type === NBD_CMD_READ || request.type === NBD_CMD_WRITE) {
+      return bufferBytes(request.lengthBytes);
+    }
+    if (request.type !== NBD_CMD_BLOCK_STATUS) return 0;
+    return statusBytes(request, this.#session.metaContextCount);
+  }
+
+  #accept(request: NbdRequest, purse: Purse, paidBytes: number): ClientRequest | Paid {
+    if (request.type === NBD_CMD_BLOCK_STATUS) {
+      // At most a few hundred bytes, which the price of the reply covers.
+      this.#decoder.accept(request.payloadBytes === 0 ? undefined : new Uint8Array(request.payloadBytes));
+      return { purse, paidBytes };
+    }
     const isWrite = request.payloadBytes > 0;
     const receivedIn = isWrite && this.#decoder.payloadInChunk ? this.#peers.received.hold() : undefined;
     let data: Uint8Array | undefined;
@@ -202,6 +238,7 @@ export class NbdTransmission {
     const arriving = this.#arriving;
     this.#arriving = undefined;
     if (arriving === undefined) return this.#answer(request, this.#refusal);
+    if (!(arriving instanceof ClientRequest)) return this.#executeStatus(request, arriving);
     if (this.#shuttingDown) {
       this.#freeMemory(arriving);
       this.#freeBytes(arriving);
@@ -211,21 +248,42 @@ export class NbdTransmission {
     this.#peers.kernel.tell(this.#attached.volume, { type: "submit", request: arriving });
   }
 
-  #answer(cookie: Cookie, refusal: Refusal | undefined): void {
+  #executeStatus(request: NbdRequest, paid: Paid): void {
+    const session = this.#session;
+    const scope = this.#shuttingDown ? goingAway : statusScope(request, this.#export, session);
+    if ("error" in scope) {
+      this.#freeBytes(paid);
+      return this.#answer(request, scope);
+    }
+    const volumeBlockSizeBytes = this.#attached.blockSizeBytes;
+    const asker = { session, client: this.#peers.connection, volumeBlockSizeBytes, ...paid };
+    this.#inFlight += 1;
+    this.#peers.kernel.tell(this.#attached.volume, {
+      type: "askStatus",
+      request: new ClientStatus(request, scope, asker),
+    });
+  }
+
+  #answer(echo: Echo, refusal: Refusal | undefined): void {
     this.#queued.requests += 1;
-    if (refusal === undefined) this.#replies.success(cookie);
-    else this.#replies.failure(cookie, refusal.error, refusal.message);
+    if (refusal === undefined) this.#replies.success(echo);
+    else this.#replies.failure(echo, refusal.error, refusal.message);
+  }
+
+  /** A reply is queued whose request stays paid for until it has been sent. */
+  #keepPaid(paid: Paid): void {
+    const batch = this.#queued;
+    batch.requests += 1;
+    if (paid.purse === "own") batch.ownBytes += paid.paidBytes;
+    else batch.lentBytes += paid.paidBytes;
   }
 
   #answerRead(request: ClientRequest): void {
-    const batch = this.#queued;
-    batch.requests += 1;
-    if (request.purse === "own") batch.ownBytes += request.paidBytes;
-    else batch.lentBytes += request.paidBytes;
+    this.#keepPaid(request);
     writeReadReply(this.#replies, this.#session, request, this.#attached.blockSizeBytes);
     // A short payload has been copied into the output; it stays paid for until that has been sent.
     if (request.data.length < referenceMinBytes) this.#freeMemory(request);
-    else batch.buffers.push(request.data);
+    else this.#queued.buffers.push(request.data);
   }
 
   #freeMemory(request: ClientRequest): void {
@@ -233,7 +291,7 @@ export class NbdTransmission {
     else if (request.data.length > 0) this.#buffers.give(request.data, this.#credits.unpaidBytes);
   }
 
-  #freeBytes(request: ClientRequest): void {
+  #freeBytes(request: Paid): void {
     this.#credits.releaseBytes(request.purse, request.paidBytes);
     if (request.purse === "lent") this.#giveBack(request.paidBytes);
   }

@@ -46,8 +46,11 @@ export type Option =
   /** NBD_OPT_EXPORT_NAME with a name that cannot be: it has no error reply, so the connection ends. */
   | { readonly type: "close"; readonly message: string };
 
-/** Most queries in one meta context option; more are refused with NBD_REP_ERR_TOO_BIG. */
-export const metaContextQueriesMax = 1024;
+/**
+ * Most queries in one meta context option; more are refused with NBD_REP_ERR_TOO_BIG. Each of them selects one context at
+ * most, so this is also the number of contexts that a client can have.
+ */
+export const metaContextQueriesMax = 64;
 
 /** Understands one option. */
 export function decodeOption(event: OptionEvent): Option {
@@ -81,7 +84,7 @@ export function decodeOption(event: OptionEvent): Option {
 const unknownOption = refusal(NBD_REP_ERR_UNSUP, "unknown option");
 const unexpectedData = refusal(NBD_REP_ERR_INVALID, "this option carries no data");
 const tooLong = refusal(NBD_REP_ERR_TOO_BIG, "option data too long");
-const tooManyQueries = refusal(NBD_REP_ERR_TOO_BIG, "more than 1024 queries");
+const tooManyQueries = refusal(NBD_REP_ERR_TOO_BIG, `more than ${metaContextQueriesMax} queries`);
 const truncated = refusal(NBD_REP_ERR_INVALID, "option data ends too early");
 const trailingData = refusal(NBD_REP_ERR_INVALID, "option data goes on behind its last field");
 const badString = refusal(NBD_REP_ERR_INVALID, "a string is not UTF-8, has a NUL, or exceeds 4096 bytes");

@@ -136,13 +136,13 @@ Deno.test("a meta context option that does not hold what it counts is invalid", 
   }
 });
 
-Deno.test("more than 1024 queries are too big", () => {
-  const queries = Array.from({ length: 1025 }, () => string("base:"));
+Deno.test("more than 64 queries are too big", () => {
+  const queries = Array.from({ length: 65 }, () => string("base:"));
   assertEquals(
-    reply(NBD_OPT_SET_META_CONTEXT, join(string("a"), u32(1025), ...queries)),
+    reply(NBD_OPT_SET_META_CONTEXT, join(string("a"), u32(65), ...queries)),
     NBD_REP_ERR_TOO_BIG,
   );
-  const fewer = join(string("a"), u32(1024), ...queries.slice(1));
+  const fewer = join(string("a"), u32(64), ...queries.slice(1));
   assertEquals(decode(NBD_OPT_SET_META_CONTEXT, fewer), {
     type: "setMetaContext",
     name: "a",

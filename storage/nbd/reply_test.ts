@@ -12,39 +12,49 @@ import { OutputQueue } from "./output_queue.ts";
 import { ReplyWriter } from "./reply.ts";
 import { bytes, join } from "../../tests/nbd/wire_bytes.ts";
 
-const cookie = { cookieHigh: 0xfedc_ba98, cookieLow: 0x7654_3210 };
+const echo = {
+  cookieHigh: 0xfedc_ba98,
+  cookieLow: 0x7654_3210,
+  offsetHigh: 0xffff_ffff,
+  offsetLow: 0xffff_fe00,
+};
 const cookieHex = "fedcba9876543210";
+/** Nobody's volume reaches there, and it comes back all the same. */
+const offsetHex = "fffffffffffffe00";
+const compactForm = { structured: false, extendedHeaders: false };
+const structuredForm = { structured: true, extendedHeaders: false };
+const extendedForm = { structured: true, extendedHeaders: true };
 
 Deno.test("a simple reply has the specified bytes", () => {
-  assertWire(simple((w) => w.success(cookie)), `67446698 00000000 ${cookieHex}`);
-  assertWire(simple((w) => w.failure(cookie, NBD_ENOSPC, "full")), `67446698 0000001c ${cookieHex}`);
+  assertWire(simple((w) => w.success(echo)), `67446698 00000000 ${cookieHex}`);
+  assertWire(simple((w) => w.failure(echo, NBD_ENOSPC, "full")), `67446698 0000001c ${cookieHex}`);
 });
 
 Deno.test("a simple READ reply is its header and the data", () => {
   assertWire(
-    simple((w) => w.readData(cookie, 4096, bytes("abc"))),
+    simple((w) => w.readData(echo, 4096, bytes("abc"))),
     `67446698 00000000 ${cookieHex} 616263`,
   );
   assertWire(
-    simple((w) => w.readData(cookie, 0, new Uint8Array(0))),
+    simple((w) => w.readData(echo, 0, new Uint8Array(0))),
     `67446698 00000000 ${cookieHex}`,
   );
 });
 
 Deno.test("success of a command without data is a simple reply also with structured replies", () => {
-  assertWire(structured((w) => w.success(cookie)), `67446698 00000000 ${cookieHex}`);
+  assertWire(structured((w) => w.success(echo)), `67446698 00000000 ${cookieHex}`);
 });
 
 Deno.test("a structured READ reply is one last data chunk with a 64-bit offset", () => {
   assertWire(
-    structured((w) => w.readData(cookie, 2 ** 53 - 512, bytes("abc"))),
+    structured((w) => w.readData(echo, 2 ** 53 - 512, bytes("abc"))),
     `668e33ef 0001 0001 ${cookieHex} 0000000b 001ffffffffffe00 616263`,
   );
 });
 
 Deno.test("a structured READ of nothing is one NONE chunk", () => {
   assertWire(
-    structured((w) => w.readData(cookie, 0, new Uint8Array(0))),
+    structured((w) => w.readData(echo, 0, new Uint8Array(0))),
     `668e33ef 0001 0000 ${cookieHex} 00000000`,
   );
 });
@@ -52,8 +62,8 @@ Deno.test("a structured READ of nothing is one NONE chunk", () => {
 Deno.test("chunks of one READ carry data and holes, the last one marked", () => {
   assertWire(
     structured((w) => {
-      w.dataChunk(cookie, 0x1_0000_0000, bytes("a"), false);
-      w.holeChunk(cookie, 0x1_0000_0001, 0x1ff, true);
+      w.dataChunk(echo, 0x1_0000_0000, bytes("a"), false);
+      w.holeChunk(echo, 0x1_0000_0001, 0x1ff, true);
     }),
     `668e33ef 0000 0001 ${cookieHex} 00000009 0000000100000000 61 ` +
       `668e33ef 0001 0002 ${cookieHex} 0000000c 0000000100000001 000001ff`,
@@ -62,13 +72,59 @@ Deno.test("chunks of one READ carry data and holes, the last one marked", () => 
 
 Deno.test("a structured failure is one last error chunk with its text", () => {
   assertWire(
-    structured((w) => w.failure(cookie, NBD_EINVAL, "no")),
+    structured((w) => w.failure(echo, NBD_EINVAL, "no")),
     `668e33ef 0001 8001 ${cookieHex} 00000008 00000016 0002 6e6f`,
   );
 });
 
 Deno.test("chunks without structured replies are a defect", () => {
-  assertThrows(() => simple((w) => w.holeChunk(cookie, 0, 1, true)));
+  assertThrows(() => simple((w) => w.holeChunk(echo, 0, 1, true)));
+});
+
+Deno.test("with extended headers every reply is an extended chunk with the offset of its request", () => {
+  const header = (flags: string, type: string) => `6e8a278c ${flags} ${type} ${cookieHex} ${offsetHex}`;
+  assertWire(extended((w) => w.success(echo)), `${header("0001", "0000")} 0000000000000000`);
+  assertWire(
+    extended((w) => w.failure(echo, NBD_EINVAL, "no")),
+    `${header("0001", "8001")} 0000000000000008 00000016 0002 6e6f`,
+  );
+  assertWire(
+    extended((w) => w.readData(echo, 4096, bytes("abc"))),
+    `${header("0001", "0001")} 000000000000000b 0000000000001000 616263`,
+  );
+  assertWire(
+    extended((w) => w.readData(echo, 4096, new Uint8Array(0))),
+    `${header("0001", "0000")} 0000000000000000`,
+  );
+  assertWire(
+    extended((w) => w.holeChunk(echo, 0x1_0000_0001, 0x1ff, false)),
+    `${header("0000", "0002")} 000000000000000c 0000000100000001 000001ff`,
+  );
+});
+
+Deno.test("a block status has 32-bit descriptors in a structured reply", () => {
+  const descriptors = [{ lengthBytes: 65536, flags: 3 }, { lengthBytes: 0xffff_0000, flags: 0 }];
+  assertWire(
+    structured((w) => w.blockStatus(echo, 7, descriptors, true)),
+    `668e33ef 0001 0005 ${cookieHex} 00000014 00000007 00010000 00000003 ffff0000 00000000`,
+  );
+});
+
+Deno.test("a block status has a count and 64-bit descriptors in an extended reply", () => {
+  const descriptors = [{ lengthBytes: 65536, flags: 3 }, { lengthBytes: 2 ** 40, flags: 0 }];
+  assertWire(
+    extended((w) => w.blockStatus(echo, 7, descriptors, false)),
+    `6e8a278c 0000 0006 ${cookieHex} ${offsetHex} 0000000000000028 00000007 00000002 ` +
+      "0000000000010000 0000000000000003 0000010000000000 0000000000000000",
+  );
+});
+
+Deno.test("an extent that its descriptor cannot hold is a defect", () => {
+  assertThrows(() => structured((w) => w.blockStatus(echo, 1, [{ lengthBytes: 2 ** 32, flags: 0 }], true)));
+  for (const write of [structured, extended]) {
+    assertThrows(() => write((w) => w.blockStatus(echo, 1, [{ lengthBytes: 0, flags: 0 }], true)));
+    assertThrows(() => write((w) => w.blockStatus(echo, 1, [], true)));
+  }
 });
 
 Deno.test("the opening has the specified bytes", () => {
@@ -130,8 +186,8 @@ Deno.test("the zero bytes of an EXPORT_NAME reply are zero in a block used befor
 
 Deno.test("small replies of one drain leave as one segment", () => {
   const queue = new OutputQueue();
-  const writer = new ReplyWriter(queue, { structured: false });
-  for (let i = 0; i < 32; i++) writer.readData(cookie, 0, new Uint8Array(4096));
+  const writer = new ReplyWriter(queue, compactForm);
+  for (let i = 0; i < 32; i++) writer.readData(echo, 0, new Uint8Array(4096));
   assertEquals(queue.pendingBytes, 32 * (16 + 4096));
   assertEquals(queue.take().map((segment) => segment.length), [32 * (16 + 4096)]);
   assertEquals(queue.pendingBytes, 0);
@@ -139,11 +195,11 @@ Deno.test("small replies of one drain leave as one segment", () => {
 
 Deno.test("a large payload is queued as it is, between its neighbours", () => {
   const queue = new OutputQueue();
-  const writer = new ReplyWriter(queue, { structured: true });
+  const writer = new ReplyWriter(queue, structuredForm);
   const payload = new Uint8Array(2 ** 20);
-  writer.success(cookie);
-  writer.readData(cookie, 0, payload);
-  writer.success(cookie);
+  writer.success(echo);
+  writer.readData(echo, 0, payload);
+  writer.success(echo);
   const batch = queue.take();
   assertEquals(batch.map((segment) => segment.length), [16 + 28, 2 ** 20, 16]);
   assertStrictEquals(batch[1], payload);
@@ -199,11 +255,15 @@ function assertWire(actual: string, hex: string): void {
 }
 
 function simple(write: (writer: ReplyWriter) => void): string {
-  return written((queue) => write(new ReplyWriter(queue, { structured: false })));
+  return written((queue) => write(new ReplyWriter(queue, compactForm)));
 }
 
 function structured(write: (writer: ReplyWriter) => void): string {
-  return written((queue) => write(new ReplyWriter(queue, { structured: true })));
+  return written((queue) => write(new ReplyWriter(queue, structuredForm)));
+}
+
+function extended(write: (writer: ReplyWriter) => void): string {
+  return written((queue) => write(new ReplyWriter(queue, extendedForm)));
 }
 
 function options(write: (writer: OptionReplyWriter) => void): string {

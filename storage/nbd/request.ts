@@ -1,18 +1,25 @@
 /**
  * Requests of the transmission phase, bytes in, requests out, nothing allocated per request.
  *
- *   compact request   4 0x25609513   2 command flags   2 type   8 cookie   8 offset   4 length   [payload of WRITE]
+ *   compact request    4 0x25609513   2 command flags   2 type   8 cookie   8 offset   4 length   [payload of WRITE]
+ *   extended request   4 0x21e41c71   2 command flags   2 type   8 cookie   8 offset   8 length   [payload if PAYLOAD_LEN]
  *
  * The decoder stops in front of each request ("header"): its fields are known, its payload is not yet taken in.
  * The connection then accepts it, discards it, or leaves it there until it has credit, which is how pressure
  * reaches the socket. A payload that lies wholly in the received chunk can be accepted as a view of it; one
  * that spans chunks is assembled in the one buffer the connection gives.
  *
- * Extended headers differ only in `#decodeHeader` (32 bytes, another magic, a 64-bit length) and in which
- * commands bring a payload.
+ * The two differ in `#decodeLength` and in what the constructor sets.
  */
 import { assert } from "../assert.ts";
-import { NBD_CMD_WRITE, NBD_REQUEST_MAGIC, payloadDrainMaxBytes } from "./constants.ts";
+import {
+  NBD_CMD_FLAG_PAYLOAD_LEN,
+  NBD_CMD_WRITE,
+  NBD_EXTENDED_REQUEST_MAGIC,
+  NBD_REQUEST_MAGIC,
+  payloadDrainMaxBytes,
+  payloadMaxBytes,
+} from "./constants.ts";
 
 /** A request as it came: not validated. The decoder reuses one object, so copy what must outlast the next step. */
 export interface NbdRequest {
@@ -25,7 +32,10 @@ export interface NbdRequest {
   readonly cookieLow: number;
   /** Infinity if 2^53 or more: no volume reaches there, so every bounds check refuses it. */
   readonly offsetBytes: number;
-  /** Length of the effect; for WRITE also of the payload. */
+  /** The offset's 8 bytes as they came, for extended replies repeat them. */
+  readonly offsetHigh: number;
+  readonly offsetLow: number;
+  /** Length of the effect, or with a payload of that, which is the same for WRITE. Infinity if 2^53 or more. */
   readonly lengthBytes: number;
   /** Bytes that follow the header on the wire. */
   readonly payloadBytes: number;
@@ -48,6 +58,8 @@ class MutableRequest implements NbdRequest {
   cookieHigh = 0;
   cookieLow = 0;
   offsetBytes = 0;
+  offsetHigh = 0;
+  offsetLow = 0;
   lengthBytes = 0;
   payloadBytes = 0;
   payload: Uint8Array | undefined = undefined;
@@ -56,8 +68,9 @@ class MutableRequest implements NbdRequest {
 type State = "header" | "offered" | "payload" | "discarding" | "violated";
 
 const compactHeaderSizeBytes = 28;
-/** 2^53 / 2^32: the first high half of an offset that a number cannot hold exactly. */
-const offsetHighBeyond = 2 ** 21;
+const extendedHeaderSizeBytes = 32;
+/** 2^53 / 2^32: the first high half of 64 bits that a number cannot hold exactly. */
+const highBeyond = 2 ** 21;
 const noBytes = new Uint8Array(0);
 
 export class RequestDecoder {
@@ -69,13 +82,23 @@ export class RequestDecoder {
   #chunkView: DataView = new DataView(noBytes.buffer);
   #position = 0;
 
+  readonly #extended: boolean;
+  readonly #magic: number;
+  readonly #headerSizeBytes: number;
+
   /** A header that spans chunks is assembled here. */
-  readonly #header = new DataView(new ArrayBuffer(compactHeaderSizeBytes));
+  readonly #header = new DataView(new ArrayBuffer(extendedHeaderSizeBytes));
   readonly #headerBytes = new Uint8Array(this.#header.buffer);
   #headerLength = 0;
 
   /** Bytes of the payload not yet received. */
   #missingBytes = 0;
+
+  constructor({ extendedHeaders }: { readonly extendedHeaders: boolean } = { extendedHeaders: false }) {
+    this.#extended = extendedHeaders;
+    this.#magic = extendedHeaders ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC;
+    this.#headerSizeBytes = extendedHeaders ? extendedHeaderSizeBytes : compactHeaderSizeBytes;
+  }
 
   /** The request of the last "header" or "request" step. */
   get request(): NbdRequest {
@@ -155,39 +178,52 @@ export class RequestDecoder {
   }
 
   #takeHeader(): RequestStep {
+    const headerSizeBytes = this.#headerSizeBytes;
     const availableBytes = this.#chunk.length - this.#position;
-    if (this.#headerLength === 0 && availableBytes >= compactHeaderSizeBytes) {
+    if (this.#headerLength === 0 && availableBytes >= headerSizeBytes) {
       const at = this.#chunk.byteOffset + this.#position;
-      this.#position += compactHeaderSizeBytes;
+      this.#position += headerSizeBytes;
       return this.#decodeHeader(this.#chunkView, at);
     }
-    const pieceBytes = Math.min(availableBytes, compactHeaderSizeBytes - this.#headerLength);
+    const pieceBytes = Math.min(availableBytes, headerSizeBytes - this.#headerLength);
     if (pieceBytes === 0) return "needBytes";
     const end = this.#position + pieceBytes;
     this.#headerBytes.set(this.#chunk.subarray(this.#position, end), this.#headerLength);
     this.#headerLength += pieceBytes;
     this.#position = end;
-    if (this.#headerLength < compactHeaderSizeBytes) return "needBytes";
+    if (this.#headerLength < headerSizeBytes) return "needBytes";
     this.#headerLength = 0;
     return this.#decodeHeader(this.#header, 0);
   }
 
   #decodeHeader(view: DataView, at: number): RequestStep {
-    if (view.getUint32(at) !== NBD_REQUEST_MAGIC) return this.#violate("a request with a wrong magic");
+    if (view.getUint32(at) !== this.#magic) return this.#violate("a request with a wrong magic");
     const request = this.#request;
     request.flags = view.getUint16(at + 4);
     request.type = view.getUint16(at + 6);
     request.cookieHigh = view.getUint32(at + 8);
     request.cookieLow = view.getUint32(at + 12);
-    const offsetHigh = view.getUint32(at + 16);
-    request.offsetBytes = offsetHigh < offsetHighBeyond
-      ? offsetHigh * 0x1_0000_0000 + view.getUint32(at + 20)
-      : Infinity;
-    request.lengthBytes = view.getUint32(at + 24);
-    // Only WRITE brings a payload: an unknown command is taken to have none, whatever its length says.
-    request.payloadBytes = request.type === NBD_CMD_WRITE ? request.lengthBytes : 0;
+    request.offsetHigh = view.getUint32(at + 16);
+    request.offsetLow = view.getUint32(at + 20);
+    request.offsetBytes = uint64(request.offsetHigh, request.offsetLow);
     request.payload = undefined;
-    if (request.payloadBytes > payloadDrainMaxBytes) return this.#violate("a WRITE of more than 64 MiB");
+    return this.#decodeLength(view, at + 24);
+  }
+
+  /** The end of the header, and what follows it. */
+  #decodeLength(view: DataView, at: number): RequestStep {
+    const request = this.#request;
+    if (this.#extended) {
+      request.lengthBytes = uint64(view.getUint32(at), view.getUint32(at + 4));
+      request.payloadBytes = (request.flags & NBD_CMD_FLAG_PAYLOAD_LEN) !== 0 ? request.lengthBytes : 0;
+      // A client of extended headers has no excuse for not knowing the limit, so nothing above it is drained.
+      if (request.payloadBytes > payloadMaxBytes) return this.#violate("a payload of more than 32 MiB");
+    } else {
+      request.lengthBytes = view.getUint32(at);
+      // Only WRITE brings a payload: an unknown command is taken to have none, whatever its length says.
+      request.payloadBytes = request.type === NBD_CMD_WRITE ? request.lengthBytes : 0;
+      if (request.payloadBytes > payloadDrainMaxBytes) return this.#violate("a WRITE of more than 64 MiB");
+    }
     this.#state = "offered";
     return "header";
   }
@@ -220,4 +256,9 @@ export class RequestDecoder {
     this.#violation = message;
     return "violation";
   }
+}
+
+/** The number in two unsigned halves, Infinity if it is not exact. */
+export function uint64(high: number, low: number): number {
+  return high < highBeyond ? high * 0x1_0000_0000 + low : Infinity;
 }

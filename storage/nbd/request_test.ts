@@ -1,9 +1,26 @@
 import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
-import { NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_TRIM, NBD_CMD_WRITE } from "./constants.ts";
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_DISC,
+  NBD_CMD_FLAG_PAYLOAD_LEN,
+  NBD_CMD_READ,
+  NBD_CMD_TRIM,
+  NBD_CMD_WRITE,
+} from "./constants.ts";
 import { RequestDecoder } from "./request.ts";
-import { bytes, cut, join, randomNumbers, request, split } from "../../tests/nbd/wire_bytes.ts";
+import {
+  bytes,
+  cut,
+  extendedRequest,
+  join,
+  randomNumbers,
+  request,
+  split,
+} from "../../tests/nbd/wire_bytes.ts";
 
 const mebibyte = 1024 * 1024;
+const compact = { extendedHeaders: false };
+const extended = { extendedHeaders: true };
 
 interface Seen {
   type: number;
@@ -135,7 +152,7 @@ Deno.test("a discarded payload is dropped and the next request is in step", () =
     request({ cookie: [0, 9] }),
   );
   for (const pieceBytes of [1, 7, 28, 400, 5000]) {
-    const seen = decode(split(stream, pieceBytes), "discard");
+    const seen = decode(split(stream, pieceBytes), { writes: "discard" });
     assertEquals(seen.map((r) => r.cookie[1]), [0, 9]);
     assertEquals(seen[0]?.payload, undefined);
   }
@@ -175,17 +192,101 @@ Deno.test("a wrong magic is a violation", () => {
 });
 
 Deno.test("no prefix of a request gives a step", () => {
-  const whole = request({});
-  for (let end = 0; end < whole.length; end++) {
-    const decoder = new RequestDecoder();
-    decoder.push(whole.subarray(0, end));
-    assertEquals(decoder.next(), "needBytes");
+  for (const [whole, form] of [[request({}), compact], [extendedRequest({}), extended]] as const) {
+    for (let end = 0; end < whole.length; end++) {
+      const decoder = new RequestDecoder(form);
+      decoder.push(whole.subarray(0, end));
+      assertEquals(decoder.next(), "needBytes");
+    }
+  }
+});
+
+Deno.test("the fields of an extended request are decoded from their places", () => {
+  const [seen] = decode([extendedRequest({
+    type: NBD_CMD_TRIM,
+    flags: 0x8005,
+    cookie: [0xfedc_ba98, 0x7654_3210],
+    offset: [0x1f_ffff, 0xffff_fe00],
+    length: 2 ** 53 - 1,
+  })], { form: extended });
+  assertEquals(seen, {
+    type: NBD_CMD_TRIM,
+    flags: 0x8005,
+    cookie: [0xfedc_ba98, 0x7654_3210],
+    offsetBytes: 2 ** 53 - 512,
+    lengthBytes: 2 ** 53 - 1,
+    payload: undefined,
+  });
+});
+
+Deno.test("a length of 2^53 or more becomes Infinity", () => {
+  for (const length of [[0x20_0000, 0], [0xffff_ffff, 0xffff_ffff]] as const) {
+    assertEquals(decode([extendedRequest({ length })], { form: extended })[0]?.lengthBytes, Infinity);
+  }
+});
+
+Deno.test("the halves of an offset are kept as they came", () => {
+  const decoder = new RequestDecoder(extended);
+  decoder.push(extendedRequest({ offset: [0xffff_ffff, 0xffff_fe00] }));
+  decoder.next();
+  assertEquals([decoder.request.offsetHigh, decoder.request.offsetLow], [0xffff_ffff, 0xffff_fe00]);
+});
+
+Deno.test("with extended headers PAYLOAD_LEN decides alone whether a payload follows", () => {
+  const flags = NBD_CMD_FLAG_PAYLOAD_LEN;
+  const stream = join(
+    extendedRequest({ type: NBD_CMD_WRITE, flags, cookie: [0, 1], length: 5 }),
+    bytes("hello"),
+    extendedRequest({ type: NBD_CMD_WRITE, cookie: [0, 2], length: 5 }),
+    extendedRequest({ type: NBD_CMD_BLOCK_STATUS, flags, cookie: [0, 3], length: 12 }),
+    bytes("twelve bytes"),
+    extendedRequest({ type: 99, flags, cookie: [0, 4], length: 3 }),
+    bytes("abc"),
+    extendedRequest({ type: NBD_CMD_READ, cookie: [0, 5], length: 4096 }),
+  );
+  for (const pieceBytes of [1, 7, 31, 1000]) {
+    const seen = decode(split(stream, pieceBytes), { form: extended });
+    assertEquals(seen.map((r) => r.cookie[1]), [1, 2, 3, 4, 5]);
+    assertEquals(seen.map((r) => r.payload && new TextDecoder().decode(r.payload)), [
+      "hello",
+      "",
+      "twelve bytes",
+      "abc",
+      undefined,
+    ]);
+  }
+});
+
+Deno.test("an extended payload of 32 MiB is offered and a longer one is a violation", () => {
+  const flags = NBD_CMD_FLAG_PAYLOAD_LEN;
+  const decoder = new RequestDecoder(extended);
+  decoder.push(extendedRequest({ type: NBD_CMD_WRITE, flags, length: 32 * mebibyte }));
+  assertEquals(decoder.next(), "header");
+  for (const length of [32 * mebibyte + 1, [0xffff_ffff, 0xffff_ffff]] as const) {
+    for (const type of [NBD_CMD_WRITE, NBD_CMD_READ, 99]) {
+      const strict = new RequestDecoder(extended);
+      strict.push(extendedRequest({ type, flags, length }));
+      assertEquals(strict.next(), "violation");
+      assertEquals(strict.violation, "a payload of more than 32 MiB");
+    }
+  }
+});
+
+Deno.test("each form of request is a violation where the other was agreed on", () => {
+  const wrong = [[compact, extendedRequest({})], [extended, join(request({}), new Uint8Array(4))]] as const;
+  for (const [form, sent] of wrong) {
+    const decoder = new RequestDecoder(form);
+    decoder.push(sent);
+    assertEquals(decoder.next(), "violation");
   }
 });
 
 /** Runs the decoder over the chunks and copies what it finds; buffers are given only where they are needed. */
-function decode(chunks: Iterable<Uint8Array>, writes: "accept" | "discard" = "accept"): Seen[] {
-  const decoder = new RequestDecoder();
+function decode(
+  chunks: Iterable<Uint8Array>,
+  { writes = "accept", form = compact }: { writes?: "accept" | "discard"; form?: typeof compact } = {},
+): Seen[] {
+  const decoder = new RequestDecoder(form);
   const seen: Seen[] = [];
   for (const chunk of chunks) {
     decoder.push(chunk);

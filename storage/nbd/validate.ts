@@ -10,6 +10,7 @@ import {
   NBD_CMD_FLAG_FAST_ZERO,
   NBD_CMD_FLAG_FUA,
   NBD_CMD_FLAG_NO_HOLE,
+  NBD_CMD_FLAG_PAYLOAD_LEN,
   NBD_CMD_FLAG_REQ_ONE,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
@@ -20,6 +21,7 @@ import {
   NBD_ENOSPC,
   NBD_ENOTSUP,
   NBD_EPERM,
+  NBD_FLAG_BLOCK_STATUS_PAYLOAD,
   NBD_FLAG_CAN_MULTI_CONN,
   NBD_FLAG_HAS_FLAGS,
   NBD_FLAG_READ_ONLY,
@@ -33,7 +35,8 @@ import {
   type NbdErrno,
   payloadMaxBytes,
 } from "./constants.ts";
-import type { NbdRequest } from "./request.ts";
+import type { ReplyForm } from "./reply.ts";
+import { type NbdRequest, uint64 } from "./request.ts";
 
 /** The facts of an export that clients learn and requests are checked against. */
 export interface ExportInfo {
@@ -43,10 +46,8 @@ export interface ExportInfo {
 }
 
 /** What one connection negotiated. */
-export interface Session {
-  /** Structured replies. */
-  readonly structured: boolean;
-  /** How many metadata contexts are selected for this export. */
+export interface Session extends ReplyForm {
+  /** How many metadata contexts are selected for this export. They have the ids from 1 to this. */
   readonly metaContextCount: number;
 }
 
@@ -59,15 +60,18 @@ export interface Refusal {
 
 /**
  * The transmission flags of an export. Flags that promise changes are left out of a read-only one.
- * CAN_MULTI_CONN holds because connections share the volume and a flush commits all of it.
+ * CAN_MULTI_CONN holds because connections share the volume and a flush commits all of it. BLOCK_STATUS_PAYLOAD is
+ * for those who have contexts to choose from.
  */
-export function exportFlags(exportInfo: ExportInfo, session: { readonly structured: boolean }): number {
+export function exportFlags(exportInfo: ExportInfo, session: Session): number {
   const always = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN |
     NBD_FLAG_SEND_CACHE;
   const access = exportInfo.readOnly
     ? NBD_FLAG_READ_ONLY
     : NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
-  return always | access | (session.structured ? NBD_FLAG_SEND_DF : 0);
+  const choosesContexts = session.extendedHeaders && session.metaContextCount > 0;
+  return always | access | (session.structured ? NBD_FLAG_SEND_DF : 0) |
+    (choosesContexts ? NBD_FLAG_BLOCK_STATUS_PAYLOAD : 0);
 }
 
 const readOnlyExport: Refusal = { error: NBD_EPERM, message: "the export is read-only" };
@@ -77,6 +81,11 @@ const payloadTooLong: Refusal = { error: NBD_EINVAL, message: "longer than 32 Mi
 const pastEnd: Refusal = { error: NBD_EINVAL, message: "beyond the end of the export" };
 const noSpacePastEnd: Refusal = { error: NBD_ENOSPC, message: "beyond the end of the export" };
 const noMetaContext: Refusal = { error: NBD_EINVAL, message: "no metadata context is selected" };
+const noPayloadLength: Refusal = { error: NBD_EINVAL, message: "a WRITE without PAYLOAD_LEN has no data" };
+const badContextIds: Refusal = {
+  error: NBD_EINVAL,
+  message: "a payload that is not an effect length and ids of selected contexts, each once",
+};
 const emptyStatus: Refusal = { error: NBD_EINVAL, message: "block status of nothing" };
 const slowZeroes: Refusal = {
   error: NBD_ENOTSUP,
@@ -97,12 +106,9 @@ export function validateRequest(
     case NBD_CMD_READ:
       if (otherFlags(request, session.structured ? NBD_CMD_FLAG_DF : 0)) return flagNotAllowed;
       if (request.lengthBytes > payloadMaxBytes) return payloadTooLong;
-      return isInside(request, exportInfo) ? undefined : pastEnd;
+      return isInside(request.offsetBytes, request.lengthBytes, exportInfo) ? undefined : pastEnd;
     case NBD_CMD_WRITE:
-      if (exportInfo.readOnly) return readOnlyExport;
-      if (otherFlags(request, 0)) return flagNotAllowed;
-      if (request.lengthBytes > payloadMaxBytes) return payloadTooLong;
-      return isInside(request, exportInfo) ? undefined : noSpacePastEnd;
+      return validateWrite(request, exportInfo, session);
     case NBD_CMD_DISC:
       return undefined;
     case NBD_CMD_FLUSH:
@@ -110,10 +116,10 @@ export function validateRequest(
     case NBD_CMD_TRIM:
       if (exportInfo.readOnly) return readOnlyExport;
       if (otherFlags(request, 0)) return flagNotAllowed;
-      return isInside(request, exportInfo) ? undefined : pastEnd;
+      return isInside(request.offsetBytes, request.lengthBytes, exportInfo) ? undefined : pastEnd;
     case NBD_CMD_CACHE:
       if (otherFlags(request, 0)) return flagNotAllowed;
-      return isInside(request, exportInfo) ? undefined : pastEnd;
+      return isInside(request.offsetBytes, request.lengthBytes, exportInfo) ? undefined : pastEnd;
     case NBD_CMD_WRITE_ZEROES:
       return validateWriteZeroes(request, exportInfo);
     case NBD_CMD_BLOCK_STATUS:
@@ -123,10 +129,19 @@ export function validateRequest(
   }
 }
 
+function validateWrite(request: NbdRequest, exportInfo: ExportInfo, session: Session): Refusal | undefined {
+  if (exportInfo.readOnly) return readOnlyExport;
+  const payloadFlag = session.extendedHeaders ? NBD_CMD_FLAG_PAYLOAD_LEN : 0;
+  if (otherFlags(request, payloadFlag)) return flagNotAllowed;
+  if ((request.flags & payloadFlag) !== payloadFlag) return noPayloadLength;
+  if (request.lengthBytes > payloadMaxBytes) return payloadTooLong;
+  return isInside(request.offsetBytes, request.lengthBytes, exportInfo) ? undefined : noSpacePastEnd;
+}
+
 function validateWriteZeroes(request: NbdRequest, exportInfo: ExportInfo): Refusal | undefined {
   if (exportInfo.readOnly) return readOnlyExport;
   if (otherFlags(request, NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO)) return flagNotAllowed;
-  if (!isInside(request, exportInfo)) return noSpacePastEnd;
+  if (!isInside(request.offsetBytes, request.lengthBytes, exportInfo)) return noSpacePastEnd;
   // Dropping mappings is fast; provisioning every block, as NO_HOLE asks, is not (design section 12).
   const both = NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO;
   return (request.flags & both) === both ? slowZeroes : undefined;
@@ -138,10 +153,60 @@ function validateBlockStatus(
   session: Session,
 ): Refusal | undefined {
   if (session.metaContextCount === 0) return noMetaContext;
-  if (otherFlags(request, NBD_CMD_FLAG_REQ_ONE)) return flagNotAllowed;
-  if (request.lengthBytes === 0) return emptyStatus;
-  return isInside(request, exportInfo) ? undefined : pastEnd;
+  const payloadFlag = session.extendedHeaders ? NBD_CMD_FLAG_PAYLOAD_LEN : 0;
+  if (otherFlags(request, NBD_CMD_FLAG_REQ_ONE | payloadFlag)) return flagNotAllowed;
+  if (request.payloadBytes === 0) {
+    return validateStatusRange(request.offsetBytes, request.lengthBytes, exportInfo);
+  }
+  // Its range is in the payload, which is yet to come and is looked at only if it may be what it should be.
+  const ids = (request.payloadBytes - statusLengthBytes) / contextIdBytes;
+  return Number.isInteger(ids) && ids >= 1 && ids <= session.metaContextCount ? undefined : badContextIds;
 }
+
+function validateStatusRange(
+  offsetBytes: number,
+  lengthBytes: number,
+  exportInfo: ExportInfo,
+): Refusal | undefined {
+  if (lengthBytes === 0) return emptyStatus;
+  return isInside(offsetBytes, lengthBytes, exportInfo) ? undefined : pastEnd;
+}
+
+/** What a BLOCK_STATUS is about. */
+export interface StatusScope {
+  readonly lengthBytes: number;
+  /** Ids of selected contexts, each once, at least one. */
+  readonly contextIds: readonly number[];
+}
+
+/**
+ * What a BLOCK_STATUS that passed `validateRequest` is about, once it is here whole: its header says it, or its payload,
+ * in 8 bytes of effect length and 4 for each context.
+ */
+export function statusScope(
+  request: NbdRequest,
+  exportInfo: ExportInfo,
+  session: Session,
+): StatusScope | Refusal {
+  const { payload } = request;
+  if (payload === undefined) {
+    const all = Array.from({ length: session.metaContextCount }, (_, i) => i + 1);
+    return { lengthBytes: request.lengthBytes, contextIds: all };
+  }
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  const lengthBytes = uint64(view.getUint32(0), view.getUint32(4));
+  const contextIds = new Set<number>();
+  for (let at = statusLengthBytes; at < payload.length; at += contextIdBytes) {
+    const id = view.getUint32(at);
+    if (id < 1 || id > session.metaContextCount || contextIds.has(id)) return badContextIds;
+    contextIds.add(id);
+  }
+  const refusal = validateStatusRange(request.offsetBytes, lengthBytes, exportInfo);
+  return refusal ?? { lengthBytes, contextIds: [...contextIds] };
+}
+
+const statusLengthBytes = 8;
+const contextIdBytes = 4;
 
 /** True if a flag besides `allowed` is set. FUA is offered, and then legal on every command. */
 function otherFlags(request: NbdRequest, allowed: number): boolean {
@@ -149,6 +214,6 @@ function otherFlags(request: NbdRequest, allowed: number): boolean {
 }
 
 /** Compared without the sum, which could exceed what a number holds exactly; an offset of Infinity fails. */
-function isInside(request: NbdRequest, exportInfo: ExportInfo): boolean {
-  return request.lengthBytes <= exportInfo.sizeBytes - request.offsetBytes;
+function isInside(offsetBytes: number, lengthBytes: number, exportInfo: ExportInfo): boolean {
+  return lengthBytes <= exportInfo.sizeBytes - offsetBytes;
 }

@@ -22,12 +22,30 @@ import {
   NBD_EPERM,
 } from "./constants.ts";
 import type { NbdRequest } from "./request.ts";
-import { exportFlags, validateRequest } from "./validate.ts";
+import { exportFlags, type Session, statusScope, validateRequest } from "./validate.ts";
+import { join, u32, u64 } from "../../tests/nbd/wire_bytes.ts";
 
 const gibibyte = 2 ** 30;
 const sizeBytes = 16 * gibibyte;
 const fourGibibytesLess1 = 2 ** 32 - 1;
 const readOnly = { sizeBytes, readOnly: true };
+
+const simple: Session = { structured: false, extendedHeaders: false, metaContextCount: 0 };
+const structured: Session = { structured: true, extendedHeaders: false, metaContextCount: 3 };
+const extended: Session = { structured: true, extendedHeaders: true, metaContextCount: 3 };
+
+const aRequest: NbdRequest = {
+  type: NBD_CMD_READ,
+  flags: 0,
+  cookieHigh: 0,
+  cookieLow: 0,
+  offsetBytes: 0,
+  offsetHigh: 0,
+  offsetLow: 0,
+  lengthBytes: 512,
+  payloadBytes: 0,
+  payload: undefined,
+};
 
 const replied = [
   NBD_CMD_READ,
@@ -41,10 +59,15 @@ const replied = [
 const ranged = replied.filter((type) => type !== NBD_CMD_FLUSH);
 
 Deno.test("the flags of an export are those of other servers", () => {
-  assertEquals(exportFlags({ sizeBytes, readOnly: false }, { structured: false }), 0xd6d);
-  assertEquals(exportFlags({ sizeBytes, readOnly: false }, { structured: true }), 0xded);
-  assertEquals(exportFlags(readOnly, { structured: false }), 0x50f);
-  assertEquals(exportFlags(readOnly, { structured: true }), 0x58f);
+  assertEquals(exportFlags({ sizeBytes, readOnly: false }, simple), 0xd6d);
+  assertEquals(exportFlags({ sizeBytes, readOnly: false }, structured), 0xded);
+  assertEquals(exportFlags(readOnly, simple), 0x50f);
+  assertEquals(exportFlags(readOnly, structured), 0x58f);
+});
+
+Deno.test("BLOCK_STATUS_PAYLOAD is offered with extended headers to who selected contexts", () => {
+  assertEquals(exportFlags({ sizeBytes, readOnly: false }, extended), 0x1ded);
+  assertEquals(exportFlags({ sizeBytes, readOnly: false }, { ...extended, metaContextCount: 0 }), 0xded);
 });
 
 for (const type of ranged) {
@@ -119,8 +142,7 @@ Deno.test("a flag is accepted only on the command it belongs to", () => {
 });
 
 Deno.test("DF needs structured replies", () => {
-  const session = { structured: false, metaContextCount: 0 };
-  assertEquals(errorOf({ type: NBD_CMD_READ, flags: NBD_CMD_FLAG_DF }, { session }), NBD_EINVAL);
+  assertEquals(errorOf({ type: NBD_CMD_READ, flags: NBD_CMD_FLAG_DF }, { session: simple }), NBD_EINVAL);
 });
 
 Deno.test("FAST_ZERO together with NO_HOLE is not supported", () => {
@@ -130,8 +152,56 @@ Deno.test("FAST_ZERO together with NO_HOLE is not supported", () => {
 });
 
 Deno.test("a block status needs a selected context", () => {
-  const session = { structured: true, metaContextCount: 0 };
-  assertEquals(errorOf({ type: NBD_CMD_BLOCK_STATUS }, { session }), NBD_EINVAL);
+  for (
+    const session of [simple, { ...structured, metaContextCount: 0 }, { ...extended, metaContextCount: 0 }]
+  ) {
+    assertEquals(errorOf({ type: NBD_CMD_BLOCK_STATUS }, { session }), NBD_EINVAL);
+  }
+});
+
+Deno.test("with extended headers a WRITE needs PAYLOAD_LEN and others but a block status refuse it", () => {
+  const flags = NBD_CMD_FLAG_PAYLOAD_LEN;
+  for (const type of replied) {
+    const fields = { type, flags, lengthBytes: 12, payloadBytes: 12 };
+    const takesIt = type === NBD_CMD_WRITE || type === NBD_CMD_BLOCK_STATUS;
+    assertEquals(errorOf(fields, { session: extended }), takesIt ? undefined : NBD_EINVAL, commandName(type));
+  }
+  assertEquals(errorOf({ type: NBD_CMD_WRITE }, { session: extended }), NBD_EINVAL);
+});
+
+Deno.test("commands without a payload go as far as the export with extended headers", () => {
+  for (const type of [NBD_CMD_TRIM, NBD_CMD_CACHE, NBD_CMD_WRITE_ZEROES, NBD_CMD_BLOCK_STATUS]) {
+    assertEquals(errorOf({ type, lengthBytes: sizeBytes }, { session: extended }), undefined);
+    const beyond = type === NBD_CMD_WRITE_ZEROES ? NBD_ENOSPC : NBD_EINVAL;
+    assertEquals(errorOf({ type, lengthBytes: sizeBytes + 1 }, { session: extended }), beyond);
+    assertEquals(errorOf({ type, lengthBytes: Infinity }, { session: extended }), beyond);
+  }
+  assertEquals(errorOf({ type: NBD_CMD_READ, lengthBytes: Infinity }, { session: extended }), NBD_EINVAL);
+});
+
+Deno.test("the payload of a block status is a length and one to all of the contexts", () => {
+  const flags = NBD_CMD_FLAG_PAYLOAD_LEN;
+  const outcomes = [0, 1, 4, 8, 11, 12, 13, 16, 20, 24].map((payloadBytes) =>
+    errorOf({ type: NBD_CMD_BLOCK_STATUS, flags, lengthBytes: payloadBytes, payloadBytes }, {
+      session: extended,
+    })
+  );
+  const no = NBD_EINVAL;
+  assertEquals(outcomes, [no, no, no, no, no, undefined, no, undefined, undefined, no]);
+});
+
+Deno.test("a block status is about what its header says and every context, or what its payload says", () => {
+  assertEquals(scopeOf(undefined), { lengthBytes: 512, contextIds: [1, 2, 3] });
+  assertEquals(scopeOf(join(u64(2 ** 33), u32(3), u32(1))), { lengthBytes: 2 ** 33, contextIds: [3, 1] });
+});
+
+Deno.test("a block status with unknown or repeated contexts, or a wrong range, is invalid", () => {
+  for (const ids of [[0], [4], [2, 2], [1, 0xffff_ffff]]) {
+    assertEquals(scopeOf(join(u64(512), ...ids.map(u32))), NBD_EINVAL);
+  }
+  for (const length of [u64(0), u64(sizeBytes + 1), join(u32(0xffff_ffff), u32(0xffff_ffff))]) {
+    assertEquals(scopeOf(join(length, u32(1))), NBD_EINVAL);
+  }
 });
 
 Deno.test("FLUSH ignores its reserved fields and DISC is never wrong", () => {
@@ -147,19 +217,15 @@ function errorOf(
   fields: Partial<NbdRequest>,
   {
     exportInfo = { sizeBytes, readOnly: false },
-    session = { structured: true, metaContextCount: 1 },
+    session = structured,
   } = {},
 ): number | undefined {
-  const request: NbdRequest = {
-    type: NBD_CMD_READ,
-    flags: 0,
-    cookieHigh: 0,
-    cookieLow: 0,
-    offsetBytes: 0,
-    lengthBytes: 512,
-    payloadBytes: 0,
-    payload: undefined,
-    ...fields,
-  };
-  return validateRequest(request, exportInfo, session)?.error;
+  return validateRequest({ ...aRequest, ...fields }, exportInfo, session)?.error;
+}
+
+/** What a block status is about, or the error. */
+function scopeOf(payload: Uint8Array | undefined) {
+  const request: NbdRequest = { ...aRequest, type: NBD_CMD_BLOCK_STATUS, payload };
+  const scope = statusScope(request, { sizeBytes, readOnly: false }, extended);
+  return "error" in scope ? scope.error : scope;
 }

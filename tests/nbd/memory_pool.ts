@@ -1,10 +1,11 @@
 /** A pool of volumes in memory that speaks the pool's and the volume's messages, for tests of the NBD side. */
 import { assert } from "../../storage/assert.ts";
 import type { VolumeRequest } from "../../actors/bio.ts";
+import type { Extent, StatusRequest, StatusSource } from "../../actors/block_status.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { Kernel } from "../../actors/kernel/kernel.ts";
 import { mailboxMax } from "../../actors/limits.ts";
-import type { ExportInfo, PoolMessage, PoolNotice } from "../../actors/pool_messages.ts";
+import type { ExportContext, ExportInfo, PoolMessage, PoolNotice } from "../../actors/pool_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/thin_volume.ts";
 
 /** A thin volume in memory: blocks that were never written are holes. */
@@ -15,6 +16,11 @@ export class MemoryVolume implements Actor<ThinVolumeMessage> {
   /** While true, requests wait in `waiting` until a test finishes them. */
   holdRequests = false;
   readonly waiting: VolumeRequest[] = [];
+  readonly waitingStatus: StatusRequest[] = [];
+  /** Block status requests, in the order they came. */
+  readonly asked: StatusRequest[] = [];
+  /** Blocks that differ from any snapshot. */
+  readonly dirty = new Set<number>();
   /** Kinds in the order they were submitted. */
   readonly kinds: string[] = [];
   /** What every request ends with. */
@@ -28,6 +34,7 @@ export class MemoryVolume implements Actor<ThinVolumeMessage> {
   }
 
   receive(message: ThinVolumeMessage): void {
+    if (message.type === "askStatus") return this.#ask(message.request);
     assert(message.type === "submit", "a memory volume only takes requests");
     const { request } = message;
     if (this.keepKinds) this.kinds.push(request.kind + (request.fua ? " fua" : ""));
@@ -40,6 +47,41 @@ export class MemoryVolume implements Actor<ThinVolumeMessage> {
     request.status = this.status;
     if (this.status === "ok") this.#execute(request);
     this.#kernel.tell(request.client, { type: "requestDone", request });
+  }
+
+  #ask(request: StatusRequest): void {
+    if (this.keepKinds) this.asked.push(request);
+    if (this.holdRequests) this.waitingStatus.push(request);
+    else this.finishStatus(request);
+  }
+
+  /** Answers a block status and tells its client. */
+  finishStatus(request: StatusRequest): void {
+    request.status = this.status;
+    if (this.status === "ok") {
+      request.extents = request.sources.map((source) => this.#extents(request, source));
+    }
+    this.#kernel.tell(request.client, { type: "statusDone", request });
+  }
+
+  #extents(request: StatusRequest, source: StatusSource): Extent[] {
+    const known = source.kind === "allocation" ? [...this.#blocks.keys()] : [...this.dirty];
+    const alike = source.kind === "allocation" ? { known: 0, others: 3 } : { known: 1, others: 0 };
+    const end = request.offsetBytes + request.lengthBytes;
+    const extents: { lengthBytes: number; flags: number }[] = [];
+    let at = request.offsetBytes;
+    const add = (to: number, flags: number) => {
+      const last = extents.at(-1);
+      if (to > at && last?.flags === flags) last.lengthBytes += to - at;
+      else if (to > at) extents.push({ lengthBytes: to - at, flags });
+      at = Math.max(at, to);
+    };
+    for (const block of known.sort((a, b) => a - b)) {
+      add(Math.min(end, block * this.#blockSizeBytes), alike.others);
+      add(Math.min(end, (block + 1) * this.#blockSizeBytes), alike.known);
+    }
+    add(end, alike.others);
+    return extents.slice(0, request.extentsMax);
   }
 
   #execute(request: VolumeRequest): void {
@@ -92,6 +134,8 @@ export interface MemoryExport {
   readonly volume: MemoryVolume;
   readonly address: Address<ThinVolumeMessage>;
   readonly clients: Set<Address<PoolNotice>>;
+  /** Tests may add others to `base:allocation`. */
+  readonly contexts: ExportContext[];
 }
 
 /** A pool of memory volumes. It asserts that clients attach and detach in turn. */
@@ -110,7 +154,8 @@ export class MemoryPool implements Actor<PoolMessage> {
     const volume = new MemoryVolume(this.#kernel, this.#blockSizeBytes);
     const address = this.#kernel.spawn(`volume ${name}`, mailboxMax, () => volume);
     const info = { name, uid: `uid of ${name}`, sizeBytes, readOnly, description: `about ${name}` };
-    const added = { info, volume, address, clients: new Set<Address<PoolNotice>>() };
+    const contexts: ExportContext[] = [{ name: "base:allocation", source: { kind: "allocation" } }];
+    const added = { info, volume, address, clients: new Set<Address<PoolNotice>>(), contexts };
     this.exports.push(added);
     return added;
   }
@@ -125,6 +170,7 @@ export class MemoryPool implements Actor<PoolMessage> {
     switch (message.type) {
       case "attach":
       case "describe":
+      case "describeContexts":
         return this.#find(message.type, message.name, message.client);
       case "listExports":
         return this.#kernel.tell(message.client, {
@@ -150,7 +196,11 @@ export class MemoryPool implements Actor<PoolMessage> {
     for (const client of to.clients) this.#kernel.tell(client, { type: "exportResized", uid, sizeBytes });
   }
 
-  #find(question: "attach" | "describe", name: string, client: Address<PoolNotice>): void {
+  #find(
+    question: "attach" | "describe" | "describeContexts",
+    name: string,
+    client: Address<PoolNotice>,
+  ): void {
     const found = name === "" && this.exports.length === 1
       ? this.exports[0]
       : this.exports.find(({ info }) => info.name === name);
@@ -158,8 +208,11 @@ export class MemoryPool implements Actor<PoolMessage> {
       this.#kernel.tell(client, { type: "unknownExport", name, reason: "no such export" });
       return;
     }
-    const { info, address } = found;
+    const { info, address, contexts } = found;
     const blockSizeBytes = this.#blockSizeBytes;
+    if (question === "describeContexts") {
+      return this.#kernel.tell(client, { type: "contexts", info, blockSizeBytes, contexts });
+    }
     if (question === "describe") {
       return this.#kernel.tell(client, { type: "described", info, blockSizeBytes });
     }

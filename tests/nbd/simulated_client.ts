@@ -3,7 +3,10 @@ import { assert, present } from "../../storage/assert.ts";
 import {
   NBD_CMD_READ,
   NBD_CMD_WRITE,
+  NBD_EXTENDED_REPLY_MAGIC,
+  NBD_OPT_EXTENDED_HEADERS,
   NBD_OPT_GO,
+  NBD_OPT_SET_META_CONTEXT,
   NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ACK,
   NBD_REPLY_FLAG_DONE,
@@ -105,12 +108,14 @@ export class TestServer {
   }
 
   /** A client in transmission. */
-  attach(
-    options: ClientOptions & { readonly structured?: boolean; readonly name?: string } = {},
-  ): SimulatedClient {
+  attach(options: ClientOptions & AttachOptions = {}): SimulatedClient {
     const client = this.connect(options);
-    const negotiation = options.structured === false ? [] : [option(NBD_OPT_STRUCTURED_REPLY)];
-    client.say(u32(3), ...negotiation, go(options.name ?? "disk"));
+    const { structured = true, extended = false, contexts, name = "disk" } = options;
+    const negotiation: Uint8Array[] = [];
+    if (extended) negotiation.push(option(NBD_OPT_EXTENDED_HEADERS));
+    else if (structured) negotiation.push(option(NBD_OPT_STRUCTURED_REPLY));
+    if (contexts !== undefined) negotiation.push(setContexts(name, ...contexts));
+    client.say(u32(3), ...negotiation, go(name));
     client.skipHandshake();
     return client;
   }
@@ -123,19 +128,37 @@ export class TestServer {
 
   /** Finishes the oldest request that the disk holds. */
   finishOne(): void {
-    this.disk.volume.finish(present(this.disk.volume.waiting.shift(), "the volume holds no request"));
+    const { volume } = this.disk;
+    const status = volume.waiting.length === 0 ? volume.waitingStatus.shift() : undefined;
+    if (status !== undefined) volume.finishStatus(status);
+    else volume.finish(present(volume.waiting.shift(), "the volume holds no request"));
     this.kernel.run();
     this.clock.runYielded();
   }
 
   finishAll(): void {
-    while (this.disk.volume.waiting.length > 0) this.finishOne();
+    const { volume } = this.disk;
+    while (volume.waiting.length > 0 || volume.waitingStatus.length > 0) this.finishOne();
   }
 }
 
 function* stopping(listener: NbdListenerStub, stopped: () => void): Steps<void> {
   yield* listener.stop();
   stopped();
+}
+
+/** How a client attaches: with structured replies, to the disk, unless it is said here. */
+export interface AttachOptions {
+  readonly structured?: boolean;
+  readonly extended?: boolean;
+  /** Queries of NBD_OPT_SET_META_CONTEXT. */
+  readonly contexts?: readonly string[];
+  readonly name?: string;
+}
+
+/** NBD_OPT_SET_META_CONTEXT. */
+export function setContexts(name: string, ...queries: string[]): Uint8Array {
+  return option(NBD_OPT_SET_META_CONTEXT, join(string(name), u32(queries.length), ...queries.map(string)));
 }
 
 /** NBD_OPT_GO without info requests, or with. */
@@ -173,7 +196,7 @@ export interface OptionReply {
   readonly data: Uint8Array;
 }
 
-/** A simple reply, or one chunk of a structured one. */
+/** A simple reply, or one chunk of a structured or extended one. */
 export interface Reply {
   readonly cookie: number;
   /** "simple" or the chunk's type. */
@@ -403,10 +426,11 @@ export class SimulatedClient implements SocketPort {
       const payload = this.take(error === 0 ? readLengths.get(cookie) ?? 0 : 0);
       return { cookie, type: "simple", error, isLast: true, payload };
     }
-    assert(magic === NBD_STRUCTURED_REPLY_MAGIC, "a reply with a wrong magic");
-    const header = view(this.take(20));
+    const isExtended = magic === NBD_EXTENDED_REPLY_MAGIC;
+    assert(isExtended || magic === NBD_STRUCTURED_REPLY_MAGIC, "a reply with a wrong magic");
+    const header = view(this.take(isExtended ? 32 : 20));
     const type = header.getUint16(6);
-    const payload = this.take(header.getUint32(16));
+    const payload = this.take(header.getUint32(isExtended ? 28 : 16));
     return {
       cookie: header.getUint32(12),
       type,

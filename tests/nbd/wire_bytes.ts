@@ -1,5 +1,11 @@
 /** What a client sends, made for tests: integers, options, requests, and streams cut into pieces. */
-import { IHAVEOPT_HIGH, IHAVEOPT_LOW, NBD_CMD_READ, NBD_REQUEST_MAGIC } from "../../storage/nbd/constants.ts";
+import {
+  IHAVEOPT_HIGH,
+  IHAVEOPT_LOW,
+  NBD_CMD_READ,
+  NBD_EXTENDED_REQUEST_MAGIC,
+  NBD_REQUEST_MAGIC,
+} from "../../storage/nbd/constants.ts";
 
 /** Two bytes, big-endian. */
 export function u16(value: number): Uint8Array {
@@ -9,6 +15,11 @@ export function u16(value: number): Uint8Array {
 /** Four bytes, big-endian. */
 export function u32(value: number): Uint8Array {
   return Uint8Array.of(value >>> 24, value >>> 16, value >>> 8, value);
+}
+
+/** Eight bytes, big-endian, of an integer below 2^53. */
+export function u64(value: number): Uint8Array {
+  return join(u32(Math.floor(value / 2 ** 32)), u32(value % 2 ** 32));
 }
 
 /** The UTF-8 of a text. */
@@ -60,6 +71,27 @@ export function request(fields: {
     u32(offset[0]),
     u32(offset[1]),
     u32(length),
+  );
+}
+
+/** An extended request header; `length` as a number or as high and low half. */
+export function extendedRequest(fields: {
+  type?: number;
+  flags?: number;
+  cookie?: readonly [number, number];
+  offset?: readonly [number, number];
+  length?: number | readonly [number, number];
+}): Uint8Array {
+  const { type = NBD_CMD_READ, flags = 0, cookie = [0, 0], offset = [0, 0], length = 0 } = fields;
+  return join(
+    u32(NBD_EXTENDED_REQUEST_MAGIC),
+    u16(flags),
+    u16(type),
+    u32(cookie[0]),
+    u32(cookie[1]),
+    u32(offset[0]),
+    u32(offset[1]),
+    typeof length === "number" ? u64(length) : join(u32(length[0]), u32(length[1])),
   );
 }
 
