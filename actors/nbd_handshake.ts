@@ -13,7 +13,6 @@ import {
   NBD_INFO_NAME,
   NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,
-  NBD_OPT_LIST,
   NBD_OPT_SET_META_CONTEXT,
   NBD_OPT_STARTTLS,
   NBD_REP_ERR_EXT_HEADER_REQD,
@@ -95,8 +94,9 @@ function nothing(): Negotiated {
 /** A long answer, and how far it has come. */
 interface Listing {
   readonly number: number;
-  /** Of exports, or of contexts. */
+  /** Of exports, which have descriptions, or of contexts. */
   readonly names: readonly string[];
+  readonly descriptions: readonly string[] | undefined;
   next: number;
 }
 
@@ -161,7 +161,7 @@ export class NbdHandshake {
     switch (answer.type) {
       case "exports":
         this.#allowOptionsFor(answer.names.length);
-        return this.#list({ number, names: answer.names, next: 0 });
+        return this.#list({ number, names: answer.names, descriptions: answer.descriptions, next: 0 });
       case "contexts":
         return this.#answerContexts(number, option, answer.info.uid, answer.contexts);
       case "unknownExport":
@@ -291,7 +291,7 @@ export class NbdHandshake {
     if (option.type === "listMetaContext") {
       const names = contexts.map(({ name }) => name);
       const listed = queries.length === 0 ? names : names.filter((name) => isListedBy(queries, name));
-      return this.#list({ number, names: listed, next: 0 });
+      return this.#list({ number, names: listed, descriptions: undefined, next: 0 });
     }
     const selected = contexts.filter(({ name }) => queries.includes(name));
     this.#negotiated.selection = { uid, contexts: selected };
@@ -309,15 +309,15 @@ export class NbdHandshake {
 
   /** The next part of a long answer. */
   #list(listing: Listing): HandshakeStep {
-    const { number, names } = listing;
+    const { number, names, descriptions } = listing;
     this.#listing = listing;
     while (listing.next < names.length) {
       if (this.#output.pendingBytes >= optionReplyBytesMax) return answered;
       const name = names[listing.next]!;
-      listing.next += 1;
-      if (number === NBD_OPT_LIST) this.#replies.server(number, name);
+      if (descriptions !== undefined) this.#replies.server(number, name, descriptions[listing.next]!);
       // In a list an id means nothing.
       else this.#replies.metaContext(number, 0, name);
+      listing.next += 1;
     }
     this.#listing = undefined;
     this.#replies.ack(number);

@@ -111,14 +111,17 @@ Deno.test("GO to an unknown export fails and haggling goes on", () => {
   assertEquals(repliesTo(client, go("disk")).at(-1), [NBD_OPT_GO, NBD_REP_ACK]);
 });
 
-Deno.test("LIST names every export", () => {
+Deno.test("LIST names and describes every export", () => {
   const server = new TestServer();
   server.pool.add("disk@monday", 4096, { readOnly: true });
   const client = greet(server);
   client.say(option(NBD_OPT_LIST));
   const replies = client.takeOptionReplies();
   assertEquals(replies.map((reply) => reply.type), [NBD_REP_SERVER, NBD_REP_SERVER, NBD_REP_ACK]);
-  assertEquals(replies.slice(0, 2).map((reply) => reply.data), [string("disk"), string("disk@monday")]);
+  assertEquals(replies.slice(0, 2).map((reply) => reply.data), [
+    join(string("disk"), bytes("about disk")),
+    join(string("disk@monday"), bytes("about disk@monday")),
+  ]);
 });
 
 Deno.test("options that are not supported, not allowed or malformed are refused and haggling goes on", () => {
@@ -195,7 +198,7 @@ Deno.test("a list of 10,000 exports goes out in parts, each when the one before 
   while (client.isSending) client.takeSend();
   const replies = client.takeOptionReplies();
   assertEquals(replies.map(({ type }) => type), [...Array(10_000).fill(NBD_REP_SERVER), NBD_REP_ACK]);
-  assertEquals(replies[9999]?.data, string("disk-9998"));
+  assertEquals(replies[9999]?.data, join(string("disk-9998"), bytes("about disk-9998")));
   const longest = Math.max(...client.sends.map((sent) => sent.length));
   assertEquals(longest < optionReplyBytesMax + 300, true, `${longest} bytes at once`);
 });

@@ -33,6 +33,7 @@ import type {
   Detach,
   Evict,
   ExportInfo,
+  ListExports,
   LookEnded,
   MakePlan,
   PlanRefused,
@@ -103,7 +104,7 @@ export class Pool implements Actor<PoolMessage> {
       case "describeContexts":
         return this.#describeContexts(message);
       case "listExports":
-        return this.#kernel.tell(message.client, { type: "exports", names: this.#names() });
+        return this.#listExports(message);
       case "admin":
       case "startPool":
       case "stopPool":
@@ -198,24 +199,32 @@ export class Pool implements Actor<PoolMessage> {
     return only;
   }
 
-  /** The names of all exports, sorted. */
-  #names(): string[] {
-    const names: string[] = [];
+  #listExports(message: ListExports): void {
+    const records: VolumeRecord[] = [];
     for (const record of this.#catalogue.volumes()) {
-      if (!record.deleting && !this.#leaving.has(record.uid)) names.push(record.name);
+      if (!record.deleting && !this.#leaving.has(record.uid)) records.push(record);
     }
-    return names.sort((a, b) => a < b ? -1 : 1);
+    records.sort((a, b) => a.name < b.name ? -1 : 1);
+    this.#kernel.tell(message.client, {
+      type: "exports",
+      names: records.map(({ name }) => name),
+      descriptions: records.map((record) => this.#descriptionOf(record)),
+    });
+  }
+
+  #descriptionOf(record: VolumeRecord): string {
+    if (isSnapshot(record)) return "thin snapshot";
+    const origin = this.#catalogue.nameOf(record.origin);
+    return origin === null ? "thin volume" : `thin clone of ${origin}`;
   }
 
   #infoOf(record: VolumeRecord): ExportInfo {
-    const origin = this.#catalogue.nameOf(record.origin);
-    const kind = isSnapshot(record) ? "snapshot" : origin === null ? "volume" : "clone";
     return {
       name: record.name,
       uid: record.uid,
       sizeBytes: record.sizeBytes,
       readOnly: record.readOnly || this.#options.readOnly,
-      description: origin === null || isSnapshot(record) ? `thin ${kind}` : `thin ${kind} of ${origin}`,
+      description: this.#descriptionOf(record),
     };
   }
 

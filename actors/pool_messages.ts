@@ -79,7 +79,8 @@ export type PoolNotice =
   }
   | { readonly type: "described"; readonly info: ExportInfo; readonly blockSizeBytes: number }
   | { readonly type: "unknownExport"; readonly name: string; readonly reason: string }
-  | { readonly type: "exports"; readonly names: readonly string[] }
+  /** The names of all exports, sorted, and a description of each. */
+  | { readonly type: "exports"; readonly names: readonly string[]; readonly descriptions: readonly string[] }
   /** Every context of the export. */
   | {
     readonly type: "contexts";

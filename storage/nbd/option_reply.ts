@@ -70,12 +70,14 @@ export class OptionReplyWriter {
     this.#text(option, replyType, encoder.encode(message).subarray(0, stringMaxBytes));
   }
 
-  /** One export of a NBD_OPT_LIST. */
-  server(option: number, name: string): void {
+  /** One export of a NBD_OPT_LIST; the description is for people. */
+  server(option: number, name: string, description: string): void {
     const nameBytes = shortString(name);
-    const at = this.#header(option, NBD_REP_SERVER, 4 + nameBytes.length);
+    const descriptionBytes = shortString(description);
+    const at = this.#header(option, NBD_REP_SERVER, 4 + nameBytes.length + descriptionBytes.length);
     this.#output.view.setUint32(at, nameBytes.length);
     this.#output.bytes.set(nameBytes, at + 4);
+    this.#output.bytes.set(descriptionBytes, at + 4 + nameBytes.length);
   }
 
   /** NBD_INFO_EXPORT, without which no NBD_OPT_INFO or NBD_OPT_GO may succeed. */

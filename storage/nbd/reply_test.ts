@@ -139,8 +139,8 @@ Deno.test("option replies have the specified bytes", () => {
     `${magic} 00000007 80000006 00000002 6e6f`,
   );
   assertWire(
-    options((w) => w.server(NBD_OPT_LIST, "ab")),
-    `${magic} 00000003 00000002 00000006 00000002 6162`,
+    options((w) => w.server(NBD_OPT_LIST, "ab", "cde")),
+    `${magic} 00000003 00000002 00000009 00000002 6162 636465`,
   );
   assertWire(
     options((w) => w.infoExport(NBD_OPT_GO, 5 * 2 ** 32 + 1, 0xded)),

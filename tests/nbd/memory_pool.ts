@@ -176,6 +176,7 @@ export class MemoryPool implements Actor<PoolMessage> {
         return this.#kernel.tell(message.client, {
           type: "exports",
           names: this.exports.map(({ info }) => info.name),
+          descriptions: this.exports.map(({ info }) => info.description),
         });
       case "detach": {
         const left = this.exports.find(({ info }) => info.uid === message.uid);
