@@ -9,6 +9,7 @@ import {
   defaultBlockSizeBytes,
   formatSize,
   importPool,
+  inheritedDescriptors,
   initPool,
   isPool,
   openPool,
@@ -19,8 +20,10 @@ import {
   parseVolumeName,
   type Pool,
   type PoolStatus,
-  requireFree,
+  requireServable,
   runCommand,
+  type ServeOptions,
+  type TlsOptions,
   UsageError,
   UserError,
   type VolumeListing,
@@ -32,6 +35,8 @@ usage: deno run -A cli.ts [--pool DIR] COMMAND
 
   serve [--listen ADDR]... [--create NAME=SIZE]... [--read-only]
                             serve every volume and snapshot; makes the pool and the named volumes if missing
+        [--tls off|allow|require] [--tls-certificates DIR] [--tls-verify-peer]
+                            DIR holds ca-cert.pem, server-cert.pem and server-key.pem
   init [--data-size S] [--metadata-size S] [--block-size S] [--data PATH] [--metadata PATH]
                             make a pool (serve makes one with the same options)
   create NAME SIZE          an empty thin volume
@@ -69,6 +74,7 @@ const parseArgs = untypedParseArgs as (
   },
 ) => Arguments;
 
+const tlsOptions = ["tls", "tls-certificates"] as const;
 const initOptions = ["data-size", "metadata-size", "block-size", "data", "metadata"] as const;
 
 /** What a command takes. */
@@ -79,7 +85,10 @@ interface Rules {
 }
 
 const grammar: Readonly<Record<string, Rules>> = {
-  serve: { options: ["listen", "create", "read-only", ...initOptions], words: "" },
+  serve: {
+    options: ["listen", "create", "read-only", "tls-verify-peer", ...tlsOptions, ...initOptions],
+    words: "",
+  },
   init: { options: initOptions, words: "" },
   create: { options: [], words: "NAME SIZE" },
   snapshot: { options: [], words: "VOL@SNAP..." },
@@ -110,8 +119,8 @@ interface Invocation {
 function parseInvocation(args: readonly string[]): Invocation {
   const flags = parseArgs(args, {
     // "_" keeps the names as they are: 007 is a name, not 7.
-    string: ["_", "pool", "listen", "create", ...initOptions],
-    boolean: ["json", "read-only", "dry-run", "force", "help"],
+    string: ["_", "pool", "listen", "create", ...tlsOptions, ...initOptions],
+    boolean: ["json", "read-only", "dry-run", "force", "tls-verify-peer", "help"],
     collect: ["listen", "create"],
     alias: { n: "dry-run", h: "help" },
     unknown: (name, key) => {
@@ -134,7 +143,8 @@ function parseInvocation(args: readonly string[]): Invocation {
 
 /** Only the command's own options, each with a value. */
 function requireOptions(verb: string, rules: Rules, flags: Arguments): void {
-  for (const option of ["listen", "create", "read-only", "dry-run", "force", "json", ...initOptions]) {
+  const ownOptions = ["listen", "create", "read-only", "dry-run", "force", "json", "tls-verify-peer"];
+  for (const option of [...ownOptions, ...tlsOptions, ...initOptions]) {
     const value = flags[option];
     const given = Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false;
     if (given && !rules.options.includes(option)) {
@@ -256,19 +266,18 @@ async function serve(invocation: Invocation): Promise<number> {
   const { flags, pool: directory } = invocation;
   const readOnly = flags["read-only"] === true;
   const volumes = (flags.create as string[]).map(volumeToCreate);
-  const listen = (flags.listen as string[]).length > 0 ? flags.listen as string[] : undefined;
-  listen?.forEach(parseListenAddress);
+  const options = serveOptionsOf(flags);
   const blockSizeBytes = sizeOf(flags, "block-size");
   requireNoChange(flags, readOnly);
   if (!readOnly && !isPool(directory)) {
-    await requireFree(listen);
+    await requireServable(options);
     await makePool(invocation);
   } else noteUnused(flags);
   const stopped = stopSignal();
   const pool = await openPool(directory, { readOnly, blockSizeBytes, log: complain });
   try {
     // Bound first: where that fails, no volume is left behind.
-    const server = await pool.serve(listen === undefined ? {} : { listen });
+    const server = await pool.serve(options);
     try {
       await createMissing(pool, volumes);
       for (const address of server.addresses) print(`listening ${address}`);
@@ -281,6 +290,31 @@ async function serve(invocation: Invocation): Promise<number> {
     await pool.close();
   }
   return 0;
+}
+
+/** Where to serve, and how. Throws {@linkcode UsageError}. */
+function serveOptionsOf(flags: Arguments): ServeOptions {
+  const listen = (flags.listen as string[]).length > 0 ? flags.listen as string[] : undefined;
+  listen?.forEach(parseListenAddress);
+  return { listen, inherited: inheritedDescriptors(), tls: tlsOf(flags) };
+}
+
+function tlsOf(flags: Arguments): TlsOptions | undefined {
+  const policy = flags.tls ?? "off";
+  const certificates = pathOf(flags, "tls-certificates");
+  const verifyPeer = flags["tls-verify-peer"] === true;
+  if (policy !== "off" && policy !== "allow" && policy !== "require") {
+    throw new UsageError(`--tls takes off, allow or require, not "${policy}".`);
+  }
+  if (policy !== "off" && certificates === undefined) {
+    throw new UsageError(
+      `--tls ${policy} needs --tls-certificates DIR, the directory with the server's certificate.`,
+    );
+  }
+  if (flags.tls === undefined && (certificates !== undefined || verifyPeer)) {
+    throw new UsageError("Certificates without --tls mean nothing: add --tls allow or --tls require.");
+  }
+  return policy === "off" || certificates === undefined ? undefined : { policy, certificates, verifyPeer };
 }
 
 function requireNoChange(flags: Arguments, readOnly: boolean): void {

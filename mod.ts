@@ -33,8 +33,10 @@ import {
   importPool,
 } from "./actors/edge/pool_offline.ts";
 import { makePool, type OpenOptions, PoolProcess } from "./actors/edge/pool_process.ts";
-import { type PoolServer, requireFree, type ServeOptions, servePool } from "./actors/edge/serve.ts";
+import { inheritedDescriptors } from "./actors/edge/inherited_descriptors.ts";
+import { type PoolServer, requireServable, type ServeOptions, servePool } from "./actors/edge/serve.ts";
 import { parseListenAddress } from "./actors/edge/sockets.ts";
+import type { TlsOptions } from "./actors/edge/tls_keys.ts";
 import { shortSocketPath } from "./actors/edge/socket_path.ts";
 import { assert } from "./storage/assert.ts";
 import { UsageError, UserError } from "./storage/errors.ts";
@@ -44,13 +46,14 @@ import { formatSize, parseSize } from "./storage/sizes.ts";
 export {
   formatSize,
   importPool,
+  inheritedDescriptors,
   isPool,
   parseListenAddress,
   parseName,
   parseSize,
   parseSnapshotName,
   parseVolumeName,
-  requireFree,
+  requireServable,
 };
 export { UsageError, UserError };
 export type {
@@ -62,6 +65,7 @@ export type {
   PoolServer,
   PoolStatus,
   ServeOptions,
+  TlsOptions,
   VolumeListing,
 };
 
@@ -177,7 +181,7 @@ export class Pool implements AsyncDisposable {
     if (result.kind === "refused") throw new UserError(result.reason);
   }
 
-  /** Serves every volume and snapshot over NBD, and the control socket. Throws {@linkcode UserError} if an address can not be bound. */
+  /** Serves every volume and snapshot over NBD, and the control socket. Throws {@linkcode UserError} if an address can not be bound or its certificates not be used. */
   serve(options: ServeOptions = {}): Promise<PoolServer> {
     return servePool(this.#process, options);
   }

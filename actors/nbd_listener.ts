@@ -62,6 +62,16 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#peers = peers;
   }
 
+  /** Who is connected, attached or not. */
+  get clients(): number {
+    return this.#clients.size;
+  }
+
+  /** Payload bytes that connections have borrowed. */
+  get lentBytes(): number {
+    return this.#lentBytes;
+  }
+
   receive(message: NbdListenerMessage): void {
     switch (message.type) {
       case "connected":

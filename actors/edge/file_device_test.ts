@@ -161,6 +161,7 @@ Deno.test({
       reserve: () => 0,
       seekData: (_fd, offsetBytes) => offsetBytes,
       claim: () => -1,
+      socketPath: () => undefined,
       release: () => {},
     };
     const device = FileDevice.open(scratch.path, { libc: refusing });

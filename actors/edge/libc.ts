@@ -30,6 +30,8 @@ export interface Libc {
   claim(path: string): number;
   /** Gives a claim back. */
   release(claimed: number): void;
+  /** Where a Unix socket is bound; undefined if it has no name in the file system. */
+  socketPath(fd: number): string | undefined;
 }
 
 /** The errno values that callers tell apart (the same on all Linux architectures that Deno runs on). */
@@ -48,6 +50,7 @@ const libraryName = "libc.so.6";
 const keepSize = 0x01;
 const keepSizeAndPunchHole = keepSize | 0x02;
 const seekDataWhence = 3;
+const unixFamily = 1;
 const openExclusiveCloseOnExec = 0o200 | 0o2000000;
 
 let opened: Libc | undefined;
@@ -74,6 +77,7 @@ function dlopenLibc() {
     },
     open: { parameters: ["buffer", "i32"], result: "i32" },
     close: { parameters: ["i32"], result: "i32" },
+    getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
     lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
   }).symbols;
 }
@@ -144,6 +148,17 @@ class GlibcCalls implements Libc {
 
   release(claimed: number): void {
     this.#symbols.close(claimed);
+  }
+
+  socketPath(fd: number): string | undefined {
+    // sockaddr_un: two bytes of family, then the path, ended by a NUL where there is room for one.
+    const address = new Uint8Array(128);
+    const lengthBytes = Uint32Array.of(address.length);
+    if (this.#symbols.getsockname(fd, address, lengthBytes) !== 0) return undefined;
+    if (new Uint16Array(address.buffer)[0] !== unixFamily || address[2] === 0) return undefined;
+    const path = address.subarray(2, lengthBytes[0]);
+    const end = path.indexOf(0);
+    return new TextDecoder().decode(end < 0 ? path : path.subarray(0, end));
   }
 
   #fallocate(fd: number, mode: number, offsetBytes: number, lengthBytes: number): number {

@@ -5,20 +5,25 @@ import { mailboxMax } from "../limits.ts";
 import { NbdListener, NbdListenerStub } from "../nbd_listener.ts";
 import { serveControl } from "./control.ts";
 import type { PoolProcess } from "./pool_process.ts";
-import { type ListenAddress, ListeningSocket, nbdUrl, parseListenAddress } from "./sockets.ts";
+import { type ListenAddress, type Listening, ListeningSocket, parseListenAddress } from "./sockets.ts";
 import { shortSocketPath, socketPathBytesMax } from "./socket_path.ts";
+import { readTlsKeys, type TlsKeys, type TlsOptions } from "./tls_keys.ts";
 
 /** How a pool is served. */
 export interface ServeOptions {
   /** `tcp:HOST:PORT` (port 0: any) or `unix:PATH`; by default `tcp:127.0.0.1:10809` and `nbd.sock` in the pool. */
-  readonly listen?: readonly string[];
+  readonly listen?: readonly string[] | undefined;
+  /** Descriptors of listening sockets that the process was started with. They too replace what is there by default. */
+  readonly inherited?: readonly number[];
+  /** TLS on every address; by default, none. */
+  readonly tls?: TlsOptions | undefined;
   /** Whether other processes may give commands through `control.sock` in the pool; by default, if it is not read-only. */
   readonly control?: boolean;
 }
 
 /** A pool that is being served. */
 export interface PoolServer {
-  /** A URL for each address, as `nbd://127.0.0.1:10809` or `nbd+unix:///?socket=PATH`. */
+  /** A URL for each address, as `nbd://127.0.0.1:10809` or `nbd+unix:///?socket=PATH`; `nbds` where TLS is required. */
   readonly addresses: readonly string[];
   /** Takes no new clients, lets those that are there finish what is in flight, and closes. */
   stop(): Promise<void>;
@@ -28,13 +33,14 @@ export interface PoolServer {
 const defaultAddress: ListenAddress = { transport: "tcp", hostname: "127.0.0.1", port: 10809 };
 
 /**
- * Throws {@linkcode UserError} if an address can not be bound: asked before a pool is made, so that nothing is left
- * behind. The default socket in the pool is not tried, as it needs the directory.
+ * Throws {@linkcode UserError} if an address can not be bound or the certificates can not be used: asked before a pool is
+ * made, so that nothing is left behind. The default socket in the pool is not tried, as it needs the directory.
  */
-export async function requireFree(listen: readonly string[] | undefined): Promise<void> {
+export async function requireServable(options: ServeOptions): Promise<void> {
+  if (options.tls !== undefined) readTlsKeys(options.tls);
   const tried: ListeningSocket[] = [];
   try {
-    const addresses = listen?.map(parseListenAddress) ?? [defaultAddress];
+    const addresses = namedAddresses(options) ?? [defaultAddress];
     for (const address of addresses) tried.push(await ListeningSocket.open(address));
   } finally {
     for (const socket of tried) socket.stop();
@@ -44,16 +50,20 @@ export async function requireFree(listen: readonly string[] | undefined): Promis
 /** Binds every address, then serves. Throws {@linkcode UserError} with nothing bound. */
 export async function servePool(process: PoolProcess, options: ServeOptions = {}): Promise<PoolServer> {
   const { kernel, pool, files, log } = process;
-  const sockets: ListeningSocket[] = [];
+  const keys = options.tls === undefined ? undefined : readTlsKeys(options.tls);
+  const sockets: Listening[] = [];
   try {
-    for (const address of addressesOf(process, options)) sockets.push(await ListeningSocket.open(address));
+    for (const fd of options.inherited ?? []) sockets.push(await inherit(fd, keys));
+    for (const address of addressesOf(process, options)) {
+      sockets.push(await ListeningSocket.open(address, keys));
+    }
     const control = (options.control ?? !files.readOnly) ? openControl(process) : undefined;
     const peers = { pool: pool.address, accepts: sockets, log };
     const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
     for (const socket of sockets) socket.start(kernel, address);
     const listener = new NbdListenerStub(address);
     return {
-      addresses: sockets.map((socket) => nbdUrl(socket.address)),
+      addresses: sockets.map((socket) => socket.url),
       stop: async () => {
         await control?.close();
         await process.ask("stop listening", listener.stop());
@@ -66,8 +76,20 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
   }
 }
 
+/** Loaded where it is used: it brings all of node:net. */
+async function inherit(fd: number, keys: TlsKeys | undefined): Promise<Listening> {
+  const { InheritedSocket } = await import("./inherited_socket.ts");
+  return await InheritedSocket.open(fd, keys);
+}
+
+/** The addresses besides inherited sockets, or undefined if the default ones are to be taken. */
+function namedAddresses({ listen, inherited = [] }: ServeOptions): ListenAddress[] | undefined {
+  return listen?.map(parseListenAddress) ?? (inherited.length > 0 ? [] : undefined);
+}
+
 function addressesOf(process: PoolProcess, options: ServeOptions): ListenAddress[] {
-  if (options.listen !== undefined) return options.listen.map(parseListenAddress);
+  const named = namedAddresses(options);
+  if (named !== undefined) return named;
   const path = resolve(process.files.paths.nbdSocket);
   if (new TextEncoder().encode(path).length <= socketPathBytesMax) {
     return [defaultAddress, { transport: "unix", path }];

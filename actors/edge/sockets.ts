@@ -1,14 +1,14 @@
 /**
- * Listening sockets and clients' sockets: the only place where the server's bytes meet Deno. Completions become
- * messages here; addresses are read and printed here too.
+ * Listening sockets of Deno's, and addresses as people write and read them.
  */
-import { assert } from "../../storage/assert.ts";
 import { UsageError, UserError } from "../../storage/errors.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Connected } from "../nbd_messages.ts";
 import { socketPathBytesMax } from "./socket_path.ts";
-import type { AcceptPort, SocketNotice, SocketPort, TlsPolicy } from "../socket_port.ts";
+import type { AcceptPort, TlsPolicy } from "../socket_port.ts";
+import { ClientSocket } from "./client_socket.ts";
+import type { TlsKeys } from "./tls_keys.ts";
 
 /** Where to listen. */
 export type ListenAddress =
@@ -41,43 +41,61 @@ function badAddress(text: string, reason: string): UsageError {
 }
 
 /** The URL under which clients reach the socket's default export. */
-export function nbdUrl(address: ListenAddress): string {
+export function nbdUrl(address: ListenAddress, tls: TlsPolicy = "off"): string {
+  const scheme = tls === "require" ? "nbds" : "nbd";
   if (address.transport === "unix") {
-    return `nbd+unix:///?socket=${address.path.split("/").map(encodeURIComponent).join("/")}`;
+    return `${scheme}+unix:///?socket=${address.path.split("/").map(encodeURIComponent).join("/")}`;
   }
   const host = address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname;
-  return `nbd://${host}:${address.port}`;
+  return `${scheme}://${host}:${address.port}`;
+}
+
+/** A place where clients arrive, from the edge's side. */
+export interface Listening extends AcceptPort {
+  /** For clients. */
+  readonly url: string;
+  /** Tells `listener` about each client from now on. */
+  start(kernel: Kernel, listener: Address<Connected>): void;
+  /** After `stop`, resolves when the address is free. */
+  readonly released: Promise<void>;
+  /** For a kernel that has stopped and tells nobody to close: closes the clients' sockets too. */
+  closeAll(): void;
 }
 
 /** A bound socket. It takes clients from `start` to `stop`. */
-export class ListeningSocket implements AcceptPort {
+export class ListeningSocket implements Listening {
   /** Where it is bound: the port is the real one. */
   readonly address: ListenAddress;
   readonly #listener: Deno.Listener;
+  readonly #keys: TlsKeys | undefined;
   readonly #clients = new Set<ClientSocket>();
   #stopped = false;
   #accepting: Promise<void> = Promise.resolve();
 
-  private constructor(address: ListenAddress, listener: Deno.Listener) {
+  private constructor(address: ListenAddress, listener: Deno.Listener, keys: TlsKeys | undefined) {
     this.address = address;
+    this.#keys = keys;
     this.#listener = listener;
   }
 
   /** Binds. A Unix socket that nobody answers on any more is replaced. Throws `UserError` if it can not be. */
-  static async open(address: ListenAddress): Promise<ListeningSocket> {
+  static async open(address: ListenAddress, keys?: TlsKeys): Promise<ListeningSocket> {
     if (address.transport === "unix") {
-      return new ListeningSocket(address, await listenOnPath(address.path));
+      return new ListeningSocket(address, await listenOnPath(address.path), keys);
     }
     try {
       const listener = Deno.listen({ hostname: address.hostname, port: address.port });
       const { hostname, port } = listener.addr as Deno.NetAddr;
-      return new ListeningSocket({ transport: "tcp", hostname, port }, listener);
+      return new ListeningSocket({ transport: "tcp", hostname, port }, listener, keys);
     } catch (error) {
       throw cannotListen(nbdUrl(address), error);
     }
   }
 
-  /** Tells `listener` about each client from now on. */
+  get url(): string {
+    return nbdUrl(this.address, this.#keys?.policy);
+  }
+
   start(kernel: Kernel, listener: Address<Connected>): void {
     this.#accepting = this.#acceptAll(kernel, listener);
   }
@@ -89,12 +107,11 @@ export class ListeningSocket implements AcceptPort {
     this.#listener.close();
   }
 
-  /** After `stop`, resolves when the address is free: a socket bound to the same path before would lose its file. */
+  /** A socket bound to the same path before would lose its file. */
   get released(): Promise<void> {
     return this.#accepting;
   }
 
-  /** For a kernel that has stopped and tells nobody to close: closes the clients' sockets too. */
   closeAll(): void {
     this.stop();
     for (const client of this.#clients) client.close();
@@ -104,7 +121,13 @@ export class ListeningSocket implements AcceptPort {
     while (!this.#stopped) {
       const conn = await this.#accept();
       if (conn === undefined) continue;
-      const client = new ClientSocket(kernel, conn, this.#peerOf(conn), () => this.#clients.delete(client));
+      const client = new ClientSocket(
+        kernel,
+        conn,
+        this.#peerOf(conn),
+        this.#keys,
+        () => this.#clients.delete(client),
+      );
       this.#clients.add(client);
       kernel.post(listener, { type: "connected", socket: client });
     }
@@ -189,106 +212,4 @@ async function answers(path: string): Promise<boolean> {
 function cannotListen(where: string, error: unknown): UserError {
   const reason = error instanceof Error ? error.message : String(error);
   return new UserError(`Can not listen on ${where}: ${reason}. Choose another address with --listen.`);
-}
-
-/** One client's socket. A read and a send may be under way; when both have ended after a close, that is told. */
-class ClientSocket implements SocketPort {
-  readonly peer: string;
-  readonly tls: TlsPolicy = "off";
-  sentBytes = 0;
-  readonly #kernel: Kernel;
-  readonly #conn: Deno.Conn;
-  readonly #forget: () => void;
-  #owner: Address<SocketNotice> | undefined;
-  #reading = false;
-  #sending = false;
-  #closing = false;
-  #reason: string | undefined;
-
-  constructor(kernel: Kernel, conn: Deno.Conn, peer: string, forget: () => void) {
-    this.#kernel = kernel;
-    this.#conn = conn;
-    this.peer = peer;
-    this.#forget = forget;
-  }
-
-  open(owner: Address<SocketNotice>): void {
-    this.#owner = owner;
-  }
-
-  read(buffer: Uint8Array): void {
-    if (this.#closing) return;
-    this.#reading = true;
-    this.#read(buffer);
-  }
-
-  send(pieces: readonly Uint8Array[]): void {
-    if (this.#closing) return;
-    this.#sending = true;
-    this.#send(pieces);
-  }
-
-  startTls(): void {
-    assert(this.tls !== "off", "TLS where there is none");
-  }
-
-  close(): void {
-    if (this.#closing) return;
-    this.#closing = true;
-    this.#conn.close();
-    this.#forget();
-    this.#tellClosed();
-  }
-
-  async #read(buffer: Uint8Array): Promise<void> {
-    let count: number | null = null;
-    try {
-      count = await this.#conn.read(buffer);
-      this.#reading = false;
-    } catch (error) {
-      this.#reading = false;
-      return this.#broken(error);
-    }
-    if (this.#closing) return this.#tellClosed();
-    this.#tell(count === null ? { type: "ended" } : { type: "received", bytes: buffer.subarray(0, count) });
-  }
-
-  async #send(pieces: readonly Uint8Array[]): Promise<void> {
-    try {
-      for (const piece of pieces) await this.#write(piece);
-      this.#sending = false;
-    } catch (error) {
-      this.#sending = false;
-      return this.#broken(error);
-    }
-    if (this.#closing) return this.#tellClosed();
-    this.#tell({ type: "sent" });
-  }
-
-  async #write(piece: Uint8Array): Promise<void> {
-    let begin = await this.#conn.write(piece);
-    this.sentBytes += begin;
-    while (begin < piece.length) {
-      const count = await this.#conn.write(piece.subarray(begin));
-      this.sentBytes += count;
-      begin += count;
-    }
-  }
-
-  /** The client is gone, or `close` interrupted what was under way. */
-  #broken(error: unknown): void {
-    if (this.#closing) return this.#tellClosed();
-    this.#reason = error instanceof Error ? error.message : String(error);
-    this.close();
-  }
-
-  #tellClosed(): void {
-    if (this.#reading || this.#sending) return;
-    this.#tell(this.#reason === undefined ? { type: "closed" } : { type: "closed", reason: this.#reason });
-  }
-
-  #tell(notice: SocketNotice): void {
-    // A client that was refused has no owner.
-    if (this.#owner !== undefined) this.#kernel.post(this.#owner, notice);
-  }
 }

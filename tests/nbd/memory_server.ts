@@ -2,6 +2,7 @@
  * The NBD side of the server in front of volumes in memory, to try clients on it:
  * `deno run -A tests/nbd/memory_server.ts ADDRESS NAME=SIZE...`. SIGTERM and SIGINT drain and end it.
  */
+import { present } from "../../storage/assert.ts";
 import { DenoClock } from "../../actors/edge/deno_clock.ts";
 import {
   type ListenAddress,
@@ -13,7 +14,8 @@ import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { mailboxMax } from "../../actors/limits.ts";
 import { NbdListener, NbdListenerStub } from "../../actors/nbd_listener.ts";
-import { MemoryPool } from "./memory_pool.ts";
+import { MemoryPool, type MemoryVolume } from "./memory_pool.ts";
+import type { TlsKeys } from "../../actors/edge/tls_keys.ts";
 import type { LogPort } from "../../actors/socket_port.ts";
 import { parseSize } from "../../storage/sizes.ts";
 
@@ -26,6 +28,7 @@ export class MemoryServer {
   readonly #kernel: Kernel;
   readonly #clock: DenoClock;
   readonly #listener: NbdListenerStub;
+  #actor: NbdListener | undefined;
 
   private constructor(socket: ListeningSocket, log: LogPort) {
     this.#clock = new DenoClock();
@@ -34,14 +37,30 @@ export class MemoryServer {
     this.pool = new MemoryPool(kernel, blockSizeBytes);
     const pool = kernel.spawn("pool", mailboxMax, () => this.pool);
     const peers = { pool, accepts: [socket], log };
-    const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
+    const address = kernel.spawn(
+      "nbd listener",
+      mailboxMax,
+      (self) => this.#actor = new NbdListener(kernel, self, peers),
+    );
     this.#listener = new NbdListenerStub(address);
     this.address = socket.address;
     socket.start(kernel, address);
   }
 
-  static async start(address: ListenAddress, log: LogPort = () => {}): Promise<MemoryServer> {
-    return new MemoryServer(await ListeningSocket.open(address), log);
+  static async start(address: ListenAddress, log: LogPort = () => {}, keys?: TlsKeys): Promise<MemoryServer> {
+    return new MemoryServer(await ListeningSocket.open(address, keys), log);
+  }
+
+  /** The listener itself, for what it owns just now. */
+  get listener(): NbdListener {
+    return present(this.#actor, "the listener was spawned");
+  }
+
+  /** Has a volume finish what it holds, and hold nothing more. */
+  release(volume: MemoryVolume): void {
+    volume.holdRequests = false;
+    for (const request of volume.waiting.splice(0)) volume.finish(request);
+    this.#kernel.run();
   }
 
   /** Lets clients finish what is in flight, and closes. */

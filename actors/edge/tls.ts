@@ -1,0 +1,128 @@
+/**
+ * TLS on a client's stream that has begun in clear text. Deno has this through node:tls alone, and only there is a client
+ * with a foreign certificate refused: by a server of node:tls that is handed the stream as a connection. The tests hold
+ * that with certificates of another authority.
+ */
+import { Buffer } from "node:buffer";
+import { Duplex } from "node:stream";
+import { createServer, type TLSSocket } from "node:tls";
+import { type ByteStream, NodeStream } from "./byte_stream.ts";
+import type { TlsKeys } from "./tls_keys.ts";
+
+/** An encrypted stream. */
+export interface SecuredStream {
+  readonly stream: ByteStream;
+  /** The common name in the client's certificate, if that was verified. */
+  readonly clientName: string | undefined;
+}
+
+/** Bytes read from the client at once; and decrypted ones that wait to be taken when nothing more is read. */
+const readBytes = 64 * 1024;
+
+/**
+ * Does the server's part of the handshake. Rejects, with nothing under way, if that fails or the stream is closed; the
+ * caller closes the stream then. There is no time limit here.
+ */
+export function secureStream(stream: ByteStream, keys: TlsKeys): Promise<SecuredStream> {
+  return new Promise((resolve, reject) => {
+    const clear = new ClearStream(stream);
+    const fail = (error?: Error) => reject(new Error(reasonOf(error, clear.hasEnded, keys.verifyPeer)));
+    // One server for each client: the socket that it makes could not be told from another's.
+    const server = createServer({
+      key: keys.key,
+      cert: keys.certificate,
+      ca: keys.authority,
+      requestCert: keys.verifyPeer,
+      rejectUnauthorized: keys.verifyPeer,
+      minVersion: "TLSv1.2",
+      handshakeTimeout: 2 ** 31 - 1,
+    });
+    server.on("tlsClientError", (error: Error, socket: TLSSocket) => {
+      socket.destroy();
+      fail(error);
+    });
+    server.on("secureConnection", (socket: TLSSocket) => {
+      clear.boundBy(socket);
+      const secured = new NodeStream(socket, () => clear.readMore());
+      resolve({ stream: secured, clientName: keys.verifyPeer ? nameOf(socket) : undefined });
+    });
+    clear.on("error", fail);
+    clear.on("close", () => fail());
+    server.emit("connection", clear);
+  });
+}
+
+function nameOf(socket: TLSSocket): string | undefined {
+  const name: unknown = socket.getPeerCertificate()?.subject?.CN;
+  return typeof name === "string" ? name : undefined;
+}
+
+/** One clause on why there is no TLS. */
+function reasonOf(error: Error | undefined, hasEnded: boolean, verifyPeer: boolean): string {
+  const code = error !== undefined && "code" in error ? error.code : undefined;
+  if (code === "ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE") return "it showed no certificate";
+  if (hasEnded) return "it went away in its TLS handshake";
+  // A stream that TLS closes without a reason is that of a client whose certificate was refused.
+  if (error !== undefined && code !== "ECONNRESET") return `its TLS handshake failed: ${error.message}`;
+  return verifyPeer ? "its certificate is not valid, or of another authority" : "its TLS handshake failed";
+}
+
+/**
+ * What carries TLS, as node:tls wants it: the client's bytes as they are on the wire. It reads no further than what is
+ * taken on the decrypted side: node:tls itself would read, decrypt and keep whatever a client sends.
+ */
+class ClearStream extends Duplex {
+  /** The client has ended it. */
+  hasEnded = false;
+  readonly #stream: ByteStream;
+  #decrypted: TLSSocket | undefined;
+  /** A read that waits until decrypted bytes are taken. */
+  #isHeldBack = false;
+
+  constructor(stream: ByteStream) {
+    super({ allowHalfOpen: true });
+    this.#stream = stream;
+  }
+
+  /** From here on, reads wait while many decrypted bytes do. */
+  boundBy(decrypted: TLSSocket): void {
+    this.#decrypted = decrypted;
+  }
+
+  /** Goes on with a read that was held back, if there is room again. */
+  readMore(): void {
+    if (!this.#isHeldBack) return;
+    this.#isHeldBack = false;
+    this._read();
+  }
+
+  override _read(): void {
+    if (this.#decrypted !== undefined && this.#decrypted.readableLength >= readBytes) {
+      this.#isHeldBack = true;
+      return;
+    }
+    const buffer = new Uint8Array(readBytes);
+    this.#stream.read(buffer).then((count) => {
+      this.hasEnded ||= count === null;
+      // Before there is TLS nobody else would notice that nothing more comes.
+      if (count === null && this.#decrypted === undefined) return void this.destroy();
+      this.push(count === null ? null : Buffer.from(buffer.buffer, 0, count));
+    }, (error: Error) => {
+      this.hasEnded = true;
+      this.destroy(error);
+    });
+  }
+
+  override _write(chunk: Uint8Array, _encoding: string, done: (error?: Error | null) => void): void {
+    this.#writeAll(chunk).then(() => done(), done);
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    // Whoever asked for TLS is told of the end by this stream, which is why its own close comes first.
+    Promise.resolve(this.#stream.close()).then(() => done(error));
+  }
+
+  async #writeAll(chunk: Uint8Array): Promise<void> {
+    for (let at = 0; at < chunk.length;) at += await this.#stream.write(chunk.subarray(at));
+  }
+}

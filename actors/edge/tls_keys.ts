@@ -1,0 +1,91 @@
+/** The certificates of a server that speaks TLS, in files named as nbdkit names them. */
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { UserError } from "../../storage/errors.ts";
+
+/** How a pool is served with TLS. */
+export interface TlsOptions {
+  /** Whether clients may speak TLS, or have to. */
+  readonly policy: "allow" | "require";
+  /** The directory of `ca-cert.pem`, `server-cert.pem` and `server-key.pem`. */
+  readonly certificates: string;
+  /** Whether clients need a certificate that the authority in `ca-cert.pem` has signed; by default not. */
+  readonly verifyPeer?: boolean;
+}
+
+/** What TLS needs: texts in PEM. */
+export interface TlsKeys {
+  readonly policy: "allow" | "require";
+  readonly verifyPeer: boolean;
+  readonly authority: string;
+  readonly certificate: string;
+  readonly key: string;
+}
+
+const fileNames = ["ca-cert.pem", "server-cert.pem", "server-key.pem"] as const;
+const remedy = "Make the files with openssl, as the README shows under TLS.";
+
+/** Reads and checks the files. Throws {@linkcode UserError}. */
+export function readTlsKeys({ policy, certificates, verifyPeer = false }: TlsOptions): TlsKeys {
+  const texts = fileNames.map((name) => readText(certificates, name));
+  const missing = fileNames.filter((_, at) => texts[at] === undefined);
+  if (missing.length > 0) {
+    const last = missing.length > 1 ? ` and ${missing.at(-1)} are` : " is";
+    const others = missing.length > 1 ? missing.slice(0, -1) : missing;
+    throw cannotUse(certificates, `${others.join(", ")}${last} missing`);
+  }
+  // Going on without it would let in whom somebody has shut out.
+  if (verifyPeer && readText(certificates, "ca-crl.pem") !== undefined) {
+    throw cannotUse(certificates, "revocations, as in ca-crl.pem, are not supported");
+  }
+  const [authority = "", certificate = "", key = ""] = texts;
+  requireCertificate(certificates, "ca-cert.pem", authority);
+  requireKey(certificates, requireCertificate(certificates, "server-cert.pem", certificate), key);
+  return { policy, verifyPeer, authority, certificate, key };
+}
+
+function requireCertificate(directory: string, name: string, text: string): X509Certificate {
+  const parsed = attempt(() => new X509Certificate(text));
+  if (parsed === undefined) throw cannotUse(directory, `${name} is not a certificate in PEM`);
+  if (Date.parse(parsed.validTo) < Date.now()) {
+    throw cannotUse(directory, `${name} expired at ${parsed.validTo}`);
+  }
+  return parsed;
+}
+
+function requireKey(directory: string, certificate: X509Certificate, text: string): void {
+  const key = attempt(() => createPrivateKey(text));
+  if (key === undefined) {
+    throw cannotUse(directory, "server-key.pem is not a private key in PEM, without a passphrase");
+  }
+  if (!certificate.checkPrivateKey(key)) {
+    throw cannotUse(directory, "server-key.pem is not the key of server-cert.pem");
+  }
+}
+
+/** What the parser makes of it; its own words are of no use to anybody. */
+function attempt<T>(parse: () => T): T | undefined {
+  try {
+    return parse();
+  } catch {
+    // Undefined says it all.
+    return undefined;
+  }
+}
+
+function readText(directory: string, name: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(`${directory}/${name}`);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    if (error instanceof Deno.errors.NotCapable) {
+      throw new UserError(
+        `Can not use the TLS certificates in ${directory}: no permission to read them. Add --allow-read=${directory}.`,
+      );
+    }
+    throw cannotUse(directory, `${name} can not be read (${error instanceof Error ? error.message : error})`);
+  }
+}
+
+function cannotUse(directory: string, reason: string): UserError {
+  return new UserError(`Can not use the TLS certificates in ${directory}: ${reason}. ${remedy}`);
+}
