@@ -56,6 +56,11 @@ const wrongUsage: readonly (readonly [args: string[], says: RegExp])[] = [
   [["serve", "--create", "a@s=1G"], /Leave out "@s"/],
   [["serve", "--create", "a=1Q"], /"1Q" is not a size/],
   [["serve", "--read-only", "--create", "a=1G"], /--read-only forbids/],
+  [["serve", "--tls", "on"], /off, allow or require, not "on"/],
+  [["serve", "--tls", "require"], /needs --tls-certificates DIR/],
+  [["serve", "--tls-certificates", "tls"], /without --tls mean nothing/],
+  [["serve", "--tls-verify-peer"], /without --tls mean nothing/],
+  [["list", "--tls", "off"], /list has no option --tls/],
 ];
 
 async function inFolder(test: (folder: string) => Promise<void>): Promise<void> {

@@ -208,8 +208,11 @@ tlsTest("a client that is not read inside TLS stalls where it is", async (server
       sentBytes += 2 * mib;
     }
   })();
-  await sleep(500);
-  const stalledAtBytes = sentBytes;
+  let stalledAtBytes = -1;
+  while (stalledAtBytes !== sentBytes) {
+    stalledAtBytes = sentBytes;
+    await sleep(500);
+  }
   server.server.release(server.disk);
   for (let at = 0; at < 60; at++) assertEquals((await client.receiveReply()).error, 0);
   await flood;
@@ -267,7 +270,7 @@ tlsTest("a client that vanishes inside TLS without a word is gone, whatever it w
 
 for (const version of ["-tls1_2", "-tls1_3"]) {
   tlsTest(
-    `openssl s_client ${version} with a certificate of ours is let in, and named in the log`,
+    `openssl s_client ${version} with a certificate of ours is let in`,
     async (server) => {
       const { out, err } = await sClient(server, version, ...identity(server.certificates.client));
       assertStringIncludes(out, "disk", err);
