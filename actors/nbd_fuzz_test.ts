@@ -4,6 +4,8 @@ import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_DISC,
   NBD_CMD_FLAG_PAYLOAD_LEN,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
   NBD_OPT_EXTENDED_HEADERS,
   NBD_OPT_LIST,
   NBD_OPT_STRUCTURED_REPLY,
@@ -56,12 +58,14 @@ function anyExtendedRequest(random: Random, cookie: number): Uint8Array {
     : undefined;
   const kind = random();
   if (payload === undefined) {
-    const type = kind < 0.02 ? NBD_CMD_DISC : below(random, 10);
+    const any = below(random, 10);
+    // A WRITE takes what follows for its payload: not here.
+    const type = kind < 0.02 ? NBD_CMD_DISC : any === NBD_CMD_WRITE ? NBD_CMD_READ : any;
     const length = below(random, 2 ** (kind < 0.8 ? 18 : 53));
     const flags = random() < 0.1 ? below(random, 32) : 0;
     return extendedRequest({ type, flags, cookie: [0, cookie], offset, length });
   }
-  const type = kind < 0.5 ? 1 : kind < 0.9 ? NBD_CMD_BLOCK_STATUS : below(random, 10);
+  const type = kind < 0.5 ? NBD_CMD_WRITE : kind < 0.9 ? NBD_CMD_BLOCK_STATUS : below(random, 10);
   const sent = payload.subarray(0, kind < 0.7 ? 12 : below(random, 17));
   const fields = {
     type,

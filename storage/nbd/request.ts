@@ -2,12 +2,14 @@
  * Requests of the transmission phase, bytes in, requests out, nothing allocated per request.
  *
  *   compact request    4 0x25609513   2 command flags   2 type   8 cookie   8 offset   4 length   [payload of WRITE]
- *   extended request   4 0x21e41c71   2 command flags   2 type   8 cookie   8 offset   8 length   [payload if PAYLOAD_LEN]
+ *   extended request   4 0x21e41c71   2 command flags   2 type   8 cookie   8 offset   8 length   [payload: below]
  *
  * The decoder stops in front of each request ("header"): its fields are known, its payload is not yet taken in.
  * The connection then accepts it, discards it, or leaves it there until it has credit, which is how pressure
  * reaches the socket. A payload that lies wholly in the received chunk can be accepted as a view of it; one
  * that spans chunks is assembled in the one buffer the connection gives.
+ *
+ * A payload follows every WRITE, and with extended headers whatever else has the flag PAYLOAD_LEN.
  *
  * The two differ in `#decodeLength` and in what the constructor sets.
  */
@@ -215,7 +217,9 @@ export class RequestDecoder {
     const request = this.#request;
     if (this.#extended) {
       request.lengthBytes = uint64(view.getUint32(at), view.getUint32(at + 4));
-      request.payloadBytes = (request.flags & NBD_CMD_FLAG_PAYLOAD_LEN) !== 0 ? request.lengthBytes : 0;
+      // WRITE must have the flag, but qemu (10.0 and before) leaves it out and sends the payload all the same.
+      const hasPayload = request.type === NBD_CMD_WRITE || (request.flags & NBD_CMD_FLAG_PAYLOAD_LEN) !== 0;
+      request.payloadBytes = hasPayload ? request.lengthBytes : 0;
       // A client of extended headers has no excuse for not knowing the limit, so nothing above it is drained.
       if (request.payloadBytes > payloadMaxBytes) return this.#violate("a payload of more than 32 MiB");
     } else {

@@ -232,12 +232,13 @@ Deno.test("the halves of an offset are kept as they came", () => {
   assertEquals([decoder.request.offsetHigh, decoder.request.offsetLow], [0xffff_ffff, 0xffff_fe00]);
 });
 
-Deno.test("with extended headers PAYLOAD_LEN decides alone whether a payload follows", () => {
+Deno.test("with extended headers a payload follows a WRITE, which qemu does not flag, and whatever has PAYLOAD_LEN", () => {
   const flags = NBD_CMD_FLAG_PAYLOAD_LEN;
   const stream = join(
     extendedRequest({ type: NBD_CMD_WRITE, flags, cookie: [0, 1], length: 5 }),
     bytes("hello"),
     extendedRequest({ type: NBD_CMD_WRITE, cookie: [0, 2], length: 5 }),
+    bytes("qemu!"),
     extendedRequest({ type: NBD_CMD_BLOCK_STATUS, flags, cookie: [0, 3], length: 12 }),
     bytes("twelve bytes"),
     extendedRequest({ type: 99, flags, cookie: [0, 4], length: 3 }),
@@ -249,7 +250,7 @@ Deno.test("with extended headers PAYLOAD_LEN decides alone whether a payload fol
     assertEquals(seen.map((r) => r.cookie[1]), [1, 2, 3, 4, 5]);
     assertEquals(seen.map((r) => r.payload && new TextDecoder().decode(r.payload)), [
       "hello",
-      "",
+      "qemu!",
       "twelve bytes",
       "abc",
       undefined,

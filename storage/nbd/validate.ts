@@ -81,7 +81,6 @@ const payloadTooLong: Refusal = { error: NBD_EINVAL, message: "longer than 32 Mi
 const pastEnd: Refusal = { error: NBD_EINVAL, message: "beyond the end of the export" };
 const noSpacePastEnd: Refusal = { error: NBD_ENOSPC, message: "beyond the end of the export" };
 const noMetaContext: Refusal = { error: NBD_EINVAL, message: "no metadata context is selected" };
-const noPayloadLength: Refusal = { error: NBD_EINVAL, message: "a WRITE without PAYLOAD_LEN has no data" };
 const badContextIds: Refusal = {
   error: NBD_EINVAL,
   message: "a payload that is not an effect length and ids of selected contexts, each once",
@@ -133,7 +132,6 @@ function validateWrite(request: NbdRequest, exportInfo: ExportInfo, session: Ses
   if (exportInfo.readOnly) return readOnlyExport;
   const payloadFlag = session.extendedHeaders ? NBD_CMD_FLAG_PAYLOAD_LEN : 0;
   if (otherFlags(request, payloadFlag)) return flagNotAllowed;
-  if ((request.flags & payloadFlag) !== payloadFlag) return noPayloadLength;
   if (request.lengthBytes > payloadMaxBytes) return payloadTooLong;
   return isInside(request.offsetBytes, request.lengthBytes, exportInfo) ? undefined : noSpacePastEnd;
 }
