@@ -1,18 +1,29 @@
 /** Block status of volumes in a pool in memory: what is provisioned, and what differs from a snapshot. */
-import { assertEquals } from "@std/assert";
-import type { StatusSource } from "../actors/block_status.ts";
+import { assert, assertEquals } from "@std/assert";
+import type { Extent, StatusSource } from "../actors/block_status.ts";
+import { statusPerVolumeMax } from "../actors/limits.ts";
+import { VolumeStub } from "../actors/thin_volume.ts";
+import type { MemoryDevice } from "../storage/device/memory_device.ts";
+import { metadataBlockSizeBytes } from "../storage/ids.ts";
+import { Recount } from "./engine/metadata_recount.ts";
+import { type Random, seededRandom } from "./engine/seeded_random.ts";
 import {
   makeTestingFiles,
   testingBlockSizeBytes as bs,
   TestingPool,
   type TestingVolume,
 } from "./testing_pool.ts";
+import { RandomPolicy } from "./testing_world.ts";
 
 const allocation: StatusSource = { kind: "allocation" };
 
 function makeVolume(pool: TestingPool, sizeBytes = 16 * bs): TestingVolume {
   pool.admin({ verb: "create", name: "a", sizeBytes });
   return pool.attach("a");
+}
+
+function filled(length: number, value: number): Uint8Array {
+  return new Uint8Array(length).fill(value);
 }
 
 /** The source of the context of that name. */
@@ -53,4 +64,291 @@ Deno.test("what was written since a snapshot is dirty", () => {
     [{ lengthBytes: bs, flags: 0 }, { lengthBytes: bs, flags: 1 }, { lengthBytes: 14 * bs, flags: 0 }],
     [{ lengthBytes: 4 * bs, flags: 0 }, { lengthBytes: 12 * bs, flags: 3 }],
   ]);
+});
+
+/** The blocks whose extents have these flags; every extent must be of whole blocks. */
+function blocksOf(extents: readonly Extent[], flags: number): Set<number> {
+  const blocks = new Set<number>();
+  let at = 0;
+  for (const extent of extents) {
+    const end = at + extent.lengthBytes / bs;
+    if (extent.flags === flags) { for (let block = at; block < end; block++) blocks.add(block); }
+    at = end;
+  }
+  return blocks;
+}
+
+Deno.test("contexts are named after the snapshots of the family, short where they are the volume's own", () => {
+  const pool = new TestingPool(makeTestingFiles());
+  makeVolume(pool).detach();
+  pool.admin({ verb: "create", name: "stranger", sizeBytes: bs });
+  pool.admin({ verb: "snapshot", names: ["a@s1", "stranger@s1"] });
+  pool.admin({ verb: "snapshot", names: ["a@s2"] });
+  pool.admin({ verb: "clone", source: "a@s1", name: "c" });
+  pool.admin({ verb: "snapshot", names: ["c@s1"] });
+  const names = (name: string) =>
+    pool.contexts(name).map((context) => context.name.replace("qemu:dirty-bitmap:", ""));
+  assertEquals(names("a"), ["base:allocation", "c@s1", "s1", "s2"]);
+  assertEquals(names("a@s2"), ["base:allocation", "c@s1", "s1"]);
+  assertEquals(names("c"), ["base:allocation", "a@s1", "a@s2", "s1"]);
+  assertEquals(names("stranger@s1"), ["base:allocation"]);
+  pool.admin({ verb: "rollback", snapshot: "a@s1" });
+  pool.admin({ verb: "rename", from: "a", to: "b" });
+  assertEquals(names("b"), ["base:allocation", "c@s1", "s1", "s2"]);
+  assertEquals(names("c"), ["base:allocation", "b@s1", "b@s2", "s1"]);
+  pool.admin({ verb: "rm", names: ["b", "b@s2"], force: true, dryRun: false });
+  pool.admin({ verb: "create", name: "b", sizeBytes: bs });
+  assertEquals(names("b"), ["base:allocation"], "a new volume is no relative of the snapshots of an old one");
+  assertEquals(names("c"), ["base:allocation", "b@s1", "s1"]);
+});
+
+Deno.test("what differs between two snapshots is told on either", () => {
+  const pool = new TestingPool(makeTestingFiles());
+  const volume = makeVolume(pool);
+  pool.admin({ verb: "snapshot", names: ["a@s1"] });
+  volume.write(3 * bs, filled(10, 1));
+  pool.admin({ verb: "snapshot", names: ["a@s2"] });
+  volume.write(5 * bs, filled(10, 1));
+  for (const [name, other] of [["a@s1", "s2"], ["a@s2", "s1"]] as const) {
+    const { extents } = pool.attach(name).status(
+      sourceOf(pool, name, `qemu:dirty-bitmap:${other}`),
+      0,
+      16 * bs,
+    );
+    assertEquals(blocksOf(extents[0]!, 1), new Set([3]));
+  }
+});
+
+Deno.test("a snapshot that is removed is told from nothing any more", () => {
+  const pool = new TestingPool(makeTestingFiles());
+  const volume = makeVolume(pool);
+  volume.write(0, filled(bs, 1));
+  pool.admin({ verb: "snapshot", names: ["a@s"] });
+  const dirty = sourceOf(pool, "a", "qemu:dirty-bitmap:s");
+  pool.admin({ verb: "rm", names: ["a@s"], force: false, dryRun: false });
+  const { status, extents } = volume.status([allocation, dirty], 0, 16 * bs);
+  assertEquals([status, extents], ["ioError", []]);
+  assertEquals(volume.status(allocation, 0, bs).status, "ok");
+});
+
+Deno.test("a range beyond the end of a volume that shrank is refused", () => {
+  const pool = new TestingPool(makeTestingFiles());
+  const volume = makeVolume(pool);
+  pool.admin({ verb: "resize", name: "a", sizeBytes: 4 * bs });
+  assertEquals(volume.status(allocation, 0, 4 * bs + 512).status, "outOfRange");
+  assertEquals(volume.status(allocation, 0, 4 * bs).status, "ok");
+});
+
+Deno.test("a suspended volume answers, and one that closes answers first", () => {
+  for (let seed = 0; seed < 50; seed++) {
+    const pool = new TestingPool(makeTestingFiles(), { policy: new RandomPolicy(seed) });
+    const volume = makeVolume(pool);
+    const stub = new VolumeStub(pool.kernel, volume.address);
+    pool.ask(stub.suspend());
+    assertEquals(volume.status(allocation, 0, bs).status, "ok");
+    const questions = Array.from(
+      { length: 3 * statusPerVolumeMax },
+      () => volume.askStatus(allocation, 0, bs),
+    );
+    // Runs until the volume has them all, and leaves them half-way.
+    pool.kernel.start("test", stub.close());
+    pool.drain();
+    for (const question of questions) assert(volume.isAnswered(question), `seed ${seed}`);
+  }
+});
+
+Deno.test("damaged metadata is an error, and no answer", () => {
+  const files = makeTestingFiles();
+  const before = new TestingPool(files);
+  const volume = makeVolume(before);
+  volume.write(0, filled(bs, 1));
+  before.admin({ verb: "snapshot", names: ["a@s"] });
+  volume.write(bs, filled(bs, 1));
+  volume.perform("flush", 0, 0);
+  const pool = new TestingPool(files);
+  const { bytes } = files.metadata as MemoryDevice;
+  const again = pool.attach("a");
+  const dirty = sourceOf(pool, "a", "qemu:dirty-bitmap:s");
+  for (let at = metadataBlockSizeBytes; at < bytes.length; at += metadataBlockSizeBytes) bytes[at + 40]! ^= 1;
+  assertEquals(again.status(dirty, 0, 16 * bs).status, "ioError");
+  assertEquals(again.status(allocation, 0, 16 * bs).status, "ioError");
+});
+
+Deno.test("a rollback under a question gives the answer for the device before or after", () => {
+  const seen = new Set<string>();
+  for (let seed = 0; seed < 300; seed++) {
+    const pool = new TestingPool(makeTestingFiles(), { policy: new RandomPolicy(seed) });
+    const volume = makeVolume(pool);
+    volume.write(0, filled(bs, 1));
+    pool.admin({ verb: "snapshot", names: ["a@s"] });
+    volume.write(5 * bs, filled(bs, 1));
+    const dirty = sourceOf(pool, "a", "qemu:dirty-bitmap:s");
+    pool.kernel.start("test", pool.pool.admin({ verb: "rollback", snapshot: "a@s" }));
+    const questions = [];
+    while (pool.kernel.tasksInFlight().length > 0) {
+      pool.kernel.run();
+      pool.clock.runYields();
+      if (questions.length < 20) questions.push(volume.askStatus([dirty, dirty, allocation], 0, 16 * bs));
+      pool.files.journal.pending.shift()?.();
+    }
+    pool.drain();
+    for (const { status, extents } of questions) {
+      assertEquals(status, "ok", `seed ${seed}`);
+      const blocks = JSON.stringify(extents.map((list) => [...blocksOf(list, list === extents[2] ? 0 : 1)]));
+      seen.add(blocks);
+    }
+  }
+  assertEquals([...seen].sort(), ["[[5],[5],[0,5]]", "[[],[],[0]]"]);
+});
+
+Deno.test("what was answered before a question is in its answer, whatever goes on beside it", () => {
+  for (let seed = 0; seed < 150; seed++) {
+    const random = seededRandom(seed);
+    const files = makeTestingFiles(256);
+    const policy = new RandomPolicy(seed);
+    let uids = 0;
+    const newUid = () => `uid${++uids}`;
+    const before = new TestingPool(files, { newUid });
+    const first = makeVolume(before, 64 * bs);
+    for (let block = 0; block < 64; block += 2) first.write(block * bs, filled(10, 1));
+    before.admin({ verb: "snapshot", names: ["a@s"] });
+    first.perform("flush", 0, 0);
+    // Opened again, so that questions and writes miss blocks and are run again.
+    const pool = new TestingPool(files, { policy, newUid });
+    const volume = pool.attach("a");
+    const dirty = sourceOf(pool, "a", "qemu:dirty-bitmap:s");
+    const change = (block: number) =>
+      block % 2 === 0 && random.chance(0.3)
+        ? volume.submit("discard", block * bs, bs)
+        : volume.submit("write", block * bs, 10, { data: filled(10, 2) });
+    const changed = new Set<number>();
+    const pending: { block: number; request: ReturnType<typeof change> }[] = [];
+    for (let round = 0; round < 12; round++) {
+      for (let index = 0; index < 3; index++) {
+        const block = random.below(32);
+        pending.push({ block, request: change(block) });
+      }
+      if (random.chance(0.3)) volume.submit("flush", 0, 0);
+      if (random.chance(0.3)) pool.drain();
+      for (const { block, request } of pending) if (volume.isDone(request)) changed.add(block);
+      const certain = new Set(changed);
+      const question = volume.askStatus(dirty, 0, 64 * bs);
+      pool.drain();
+      const possible = new Set(pending.map(({ block }) => block));
+      const found = blocksOf(question.extents[0]!, 1);
+      assert(certain.isSubsetOf(found) && found.isSubsetOf(possible), `seed ${seed}, round ${round}`);
+    }
+  }
+});
+
+/** A pool whose volumes change in every way there is; what it should say is read from the metadata device. */
+class Model {
+  readonly pool: TestingPool;
+  readonly #random: Random;
+  #nameLast = 0;
+  compared = 0;
+
+  constructor(seed: number) {
+    this.#random = seededRandom(seed);
+    this.pool = new TestingPool(makeTestingFiles(512, 1024), { policy: new RandomPolicy(seed) });
+    this.pool.admin({ verb: "create", name: "v0", sizeBytes: 40 * bs });
+  }
+
+  #names(isSnapshot?: boolean): string[] {
+    const { volumes } = this.pool.ask(this.pool.pool.registry());
+    const names = volumes.map(({ record }) => record.name);
+    return names.filter((name) => isSnapshot === undefined || name.includes("@") === isSnapshot).sort();
+  }
+
+  #any(names: readonly string[]): string | undefined {
+    return names[this.#random.below(names.length)];
+  }
+
+  /** A command; whether it is refused does not matter. */
+  step(): void {
+    const random = this.#random;
+    const [volume, snapshot] = [this.#any(this.#names(false)), this.#any(this.#names(true))];
+    const dice = random.below(100);
+    const fresh = `v${++this.#nameLast}`;
+    if (volume === undefined) this.pool.admin({ verb: "create", name: fresh, sizeBytes: 40 * bs });
+    else if (dice < 60) this.#change(volume);
+    else if (dice < 72) this.pool.admin({ verb: "snapshot", names: [`${volume}@${fresh}`] });
+    else if (dice < 76) this.pool.admin({ verb: "clone", source: snapshot ?? volume, name: fresh });
+    else if (dice < 80 && snapshot !== undefined) this.pool.admin({ verb: "rollback", snapshot });
+    else if (dice < 86) this.#remove(this.#any(this.#names())!);
+    else if (dice < 94) {
+      const sizeBytes = (20 + random.below(40)) * bs + 512 * random.below(4);
+      this.pool.admin({ verb: "resize", name: volume, sizeBytes });
+    } else this.pool.admin({ verb: "rename", from: volume, to: fresh });
+  }
+
+  #remove(name: string): void {
+    if (this.#names().length > 3) this.pool.admin({ verb: "rm", names: [name], force: false, dryRun: false });
+  }
+
+  #change(name: string): void {
+    const volume = this.pool.attach(name);
+    for (let count = 0; count < 6; count++) {
+      const begin = this.#random.below(40) * bs;
+      const length = (1 + this.#random.below(4)) * bs;
+      if (this.#random.chance(0.3)) volume.submit("discard", begin, length);
+      else volume.submit("write", begin, length - 100, { data: filled(length - 100, count) });
+    }
+    this.pool.drain();
+    volume.detach();
+  }
+
+  /** Every context of every export, against the metadata as it is on the device after a commit. */
+  compare(): void {
+    const { volumes } = this.pool.ask(this.pool.pool.registry());
+    const someVolume = this.pool.attach(volumes[0]!.record.name);
+    someVolume.perform("flush", 0, 0);
+    someVolume.detach();
+    const { devices } = new Recount((this.pool.files.metadata as MemoryDevice).bytes);
+    const blocksOfThin = (id: number) =>
+      new Map([...devices.get(id)!].map(([vblock, [dblock]]) => [vblock, dblock]));
+    for (const { record } of volumes) {
+      const own = blocksOfThin(record.thinId);
+      const blocks = Math.ceil(record.sizeBytes / bs);
+      const sources = this.pool.contexts(record.name).map(({ source }) => source);
+      const volume = this.pool.attach(record.name);
+      const { status, extents } = volume.status(sources, 0, record.sizeBytes);
+      volume.detach();
+      assertEquals(status, "ok");
+      for (const [index, source] of sources.entries()) {
+        const other = source.kind === "dirty" ? blocksOfThin(source.thinId) : undefined;
+        const flags = Array.from({ length: blocks }, (_, block) => {
+          if (other === undefined) return own.has(block) ? 0 : 3;
+          return own.get(block) === other.get(block) ? 0 : 1;
+        });
+        assertEquals(extents[index], extentsOf(flags, record.sizeBytes));
+        this.compared++;
+      }
+    }
+  }
+}
+
+/** The extents of blocks with these flags; the last block may be a part of one. */
+function extentsOf(flags: readonly number[], sizeBytes: number): Extent[] {
+  const extents: { lengthBytes: number; flags: number }[] = [];
+  for (const [block, each] of flags.entries()) {
+    const lengthBytes = Math.min(bs, sizeBytes - block * bs);
+    const last = extents.at(-1);
+    if (last?.flags === each) last.lengthBytes += lengthBytes;
+    else extents.push({ lengthBytes, flags: each });
+  }
+  return extents;
+}
+
+Deno.test("every context of every export agrees with the metadata, whatever was done to the volumes", () => {
+  let compared = 0;
+  for (let seed = 0; seed < 12; seed++) {
+    const model = new Model(seed);
+    for (let step = 0; step < 60; step++) {
+      model.step();
+      if (step % 6 === 5) model.compare();
+    }
+    compared += model.compared;
+  }
+  assert(compared > 1000, `${compared} contexts were compared`);
 });
