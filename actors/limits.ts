@@ -50,8 +50,8 @@ export const regionBlocks = 2 ** 20;
 export const dataRegionsMax = 64;
 /** Idle lock regions that a volume keeps. */
 export const idleRegionsMax = 16;
-/** Questions about block status that one volume works on at once; more wait in it. */
-export const statusPerVolumeMax = 16;
+/** Questions about block status that one volume works on at once, for a flood of them takes turns of metadata from all. */
+export const statusPerVolumeMax = 4;
 /** Runs of blocks that metadata finds in one turn. */
 export const statusRunsMax = 1024;
 /** Turns that a question about block status takes for each of its contexts; then it is answered with what is known. */

@@ -224,7 +224,7 @@ async function thinDelta(
 
 /** Device 1 with `count` mappings at every `stride`th block, device 2 a snapshot of it; committed, nothing in memory. */
 function makeSnapshotted(count: number, stride: number): MetadataDriver {
-  const pool = makePool(4096, 2 * count + 60_000, 5000);
+  const pool = makePool(4096, 2 * count + 80_000, 5000);
   pool.run((engine) => engine.createThin(one));
   for (let at = 0; at < count; at++) {
     pool.run((engine) => engine.insert(one, vblock(at * stride), dblock(at)));
@@ -260,7 +260,7 @@ Deno.test("what a few changes left shared is passed over without being read", ()
 });
 
 Deno.test("trees of different heights still share what they share", () => {
-  const [count, grown] = [7000, 60_000];
+  const [count, grown] = [7000, 80_000];
   const pool = makeSnapshotted(count, 1);
   for (let at = count; at < grown; at++) {
     pool.run((engine) => engine.insert(one, vblock(at), dblock(at)));
@@ -271,6 +271,17 @@ Deno.test("trees of different heights still share what they share", () => {
   assertEquals(askAll(pool, differingOf(one, two), 0, 6000, 10).marked, []);
   assert(pool.misses <= 6, `${pool.misses} blocks were read`);
   assertEquals(askAll(pool, differingOf(two, one), 0, 2 ** 30, 10).marked, [[count, grown]]);
+});
+
+Deno.test("a shared leaf hides nothing of the leaf that was behind it on one side only", () => {
+  const pool = makeSnapshotted(1000, 1);
+  // Leaves filled in ascending order are full: 252 entries. The second goes whole, and the first reaches on to the third.
+  const [begin, end] = [252, 504];
+  for (let at = begin; at < end;) {
+    at = pool.run((engine) => engine.removeRange(one, vblock(at), vblock(end)).next);
+  }
+  assertEquals(askAll(pool, differingOf(one, two), 0, 2000, 10).marked, [[begin, end]]);
+  assertEquals(askAll(pool, differingOf(two, one), 0, 2000, 10).marked, [[begin, end]]);
 });
 
 Deno.test("100,000 mappings with a hole after each are told in bounded turns", () => {

@@ -4,6 +4,7 @@ import type { Extent, StatusSource } from "../actors/block_status.ts";
 import { statusPerVolumeMax } from "../actors/limits.ts";
 import { VolumeStub } from "../actors/thin_volume.ts";
 import type { MemoryDevice } from "../storage/device/memory_device.ts";
+import { type DevicePort, type IoDone, ioOk, type IoResult } from "../storage/device/port.ts";
 import { metadataBlockSizeBytes } from "../storage/ids.ts";
 import { Recount } from "./engine/metadata_recount.ts";
 import { type Random, seededRandom } from "./engine/seeded_random.ts";
@@ -100,6 +101,9 @@ Deno.test("contexts are named after the snapshots of the family, short where the
   pool.admin({ verb: "create", name: "b", sizeBytes: bs });
   assertEquals(names("b"), ["base:allocation"], "a new volume is no relative of the snapshots of an old one");
   assertEquals(names("c"), ["base:allocation", "b@s1", "s1"]);
+  pool.admin({ verb: "clone", source: "b@s1", name: "d" });
+  pool.admin({ verb: "rm", names: ["b@s1"], force: false, dryRun: false });
+  assertEquals(names("d"), ["base:allocation", "c@s1"], "clones of what is gone are still relatives");
 });
 
 Deno.test("what differs between two snapshots is told on either", () => {
@@ -176,7 +180,7 @@ Deno.test("damaged metadata is an error, and no answer", () => {
 
 Deno.test("a rollback under a question gives the answer for the device before or after", () => {
   const seen = new Set<string>();
-  for (let seed = 0; seed < 300; seed++) {
+  for (let seed = 0; seed < 60; seed++) {
     const pool = new TestingPool(makeTestingFiles(), { policy: new RandomPolicy(seed) });
     const volume = makeVolume(pool);
     volume.write(0, filled(bs, 1));
@@ -184,13 +188,13 @@ Deno.test("a rollback under a question gives the answer for the device before or
     volume.write(5 * bs, filled(bs, 1));
     const dirty = sourceOf(pool, "a", "qemu:dirty-bitmap:s");
     pool.kernel.start("test", pool.pool.admin({ verb: "rollback", snapshot: "a@s" }));
-    const questions = [];
-    while (pool.kernel.tasksInFlight().length > 0) {
-      pool.kernel.run();
-      pool.clock.runYields();
-      if (questions.length < 20) questions.push(volume.askStatus([dirty, dirty, allocation], 0, 16 * bs));
-      pool.files.journal.pending.shift()?.();
-    }
+    pool.kernel.run();
+    const questions = Array.from(
+      { length: 100 },
+      () => volume.askStatus([dirty, dirty, allocation], 0, 16 * bs),
+    );
+    // The line of the catalogue is written: from here on the command and the questions take turns at random.
+    pool.files.journal.pending.shift()!();
     pool.drain();
     for (const { status, extents } of questions) {
       assertEquals(status, "ok", `seed ${seed}`);
@@ -200,6 +204,73 @@ Deno.test("a rollback under a question gives the answer for the device before or
   }
   assertEquals([...seen].sort(), ["[[5],[5],[0,5]]", "[[],[],[0]]"]);
 });
+
+Deno.test("a question that a rollback takes the device away from is answered for the new one", () => {
+  const files = makeTestingFiles();
+  const before = new TestingPool(files);
+  const volume = makeVolume(before);
+  before.admin({ verb: "snapshot", names: ["a@s"] });
+  volume.write(5 * bs, filled(bs, 1));
+  volume.perform("flush", 0, 0);
+  const metadata = new HoldingDevice(files.metadata as MemoryDevice);
+  const pool = new TestingPool({ ...files, metadata });
+  const again = pool.attach("a");
+  const dirty = sourceOf(pool, "a", "qemu:dirty-bitmap:s");
+  metadata.held = [];
+  const question = again.askStatus([dirty, dirty, allocation], 0, 16 * bs);
+  pool.kernel.start("test", pool.pool.admin({ verb: "rollback", snapshot: "a@s" }));
+  pool.drain();
+  // The question and the deletion of the old device wait for the same node; the deletion is done in one turn.
+  assertEquals([metadata.held.length, again.isAnswered(question)], [1, false]);
+  for (const release of metadata.release()) release();
+  pool.drain();
+  assert(again.isAnswered(question));
+  assertEquals(question.status, "ok");
+  assertEquals(question.extents, [
+    [{ lengthBytes: 16 * bs, flags: 0 }],
+    [{ lengthBytes: 16 * bs, flags: 0 }],
+    [{ lengthBytes: 16 * bs, flags: 3 }],
+  ]);
+});
+
+/** A device in memory whose reads wait to be released from when {@linkcode held} is set. */
+class HoldingDevice implements DevicePort {
+  held: (() => void)[] | undefined;
+  readonly canDiscard = true;
+  readonly sizeBytes: number;
+  readonly isHole: DevicePort["isHole"];
+  readonly write: DevicePort["write"];
+  readonly zero: DevicePort["zero"];
+  readonly copy: DevicePort["copy"];
+  readonly discard: DevicePort["discard"];
+  readonly flush: DevicePort["flush"];
+  readonly #device: MemoryDevice;
+
+  constructor(device: MemoryDevice) {
+    this.#device = device;
+    this.sizeBytes = device.sizeBytes;
+    this.isHole = (offset, length) => device.isHole(offset, length);
+    this.write = (buffer, offset) => device.write(buffer, offset);
+    this.zero = (offset, length) => device.zero(offset, length);
+    this.copy = (from, to, length) => device.copy(from, to, length);
+    this.discard = (offset, length) => device.discard(offset, length);
+    this.flush = () => device.flush();
+  }
+
+  read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
+    const result = this.#device.read(buffer, offsetBytes);
+    if (this.held === undefined) return result;
+    this.held.push(() => done(result));
+    return "pending";
+  }
+
+  /** From now on reads are not held; what was held is to be called. */
+  release(): (() => void)[] {
+    const held = this.held ?? [];
+    this.held = undefined;
+    return held;
+  }
+}
 
 Deno.test("what was answered before a question is in its answer, whatever goes on beside it", () => {
   for (let seed = 0; seed < 150; seed++) {
@@ -239,6 +310,60 @@ Deno.test("what was answered before a question is in its answer, whatever goes o
       assert(certain.isSubsetOf(found) && found.isSubsetOf(possible), `seed ${seed}, round ${round}`);
     }
   }
+});
+
+/** A data device of any size that keeps nothing. */
+class ForgetfulDevice implements DevicePort {
+  readonly canDiscard = true;
+  constructor(readonly sizeBytes: number) {}
+
+  read(buffer: Uint8Array): IoResult {
+    buffer.fill(0);
+    return ioOk;
+  }
+  write(): IoResult {
+    return ioOk;
+  }
+  zero(): IoResult {
+    return ioOk;
+  }
+  copy(): IoResult {
+    return ioOk;
+  }
+  discard(): IoResult {
+    return ioOk;
+  }
+  isHole(): boolean {
+    return false;
+  }
+  flush(): IoResult {
+    return ioOk;
+  }
+}
+
+Deno.test("extents go on over the turns that they take, up to as many as were asked for", () => {
+  const files = makeTestingFiles(20_000);
+  const pool = new TestingPool({ ...files, data: new ForgetfulDevice(files.data.sizeBytes) });
+  const volume = makeVolume(pool, 20_000 * bs);
+  pool.admin({ verb: "snapshot", names: ["a@s"] });
+  const dirty = sourceOf(pool, "a", "qemu:dirty-bitmap:s");
+  // More leaves than a turn reads.
+  volume.perform("writeZeroes", 0, 12_000 * bs, { noHole: true });
+  assertEquals(volume.status([allocation, dirty], 0, 20_000 * bs, 2).extents, [
+    [{ lengthBytes: 12_000 * bs, flags: 0 }, { lengthBytes: 8000 * bs, flags: 3 }],
+    [{ lengthBytes: 12_000 * bs, flags: 1 }, { lengthBytes: 8000 * bs, flags: 0 }],
+  ]);
+  assertEquals(volume.status(dirty, 0, 20_000 * bs, 1).extents, [[{ lengthBytes: 12_000 * bs, flags: 1 }]]);
+  // More runs than a turn finds.
+  for (let block = 0; block < 3000; block += 2) volume.submit("discard", block * bs, bs);
+  pool.drain();
+  const { extents } = volume.status([dirty, allocation], 0, 20_000 * bs);
+  assertEquals(extents.map((list) => list.length), [3001, 3001]);
+  const some = volume.status([dirty, allocation], 512, 20_000 * bs - 512, 2000).extents;
+  assertEquals(some[0], [
+    { lengthBytes: bs - 512, flags: 0 },
+    ...Array.from({ length: 1999 }, (_, index) => ({ lengthBytes: bs, flags: (index + 1) % 2 })),
+  ]);
 });
 
 /** A pool whose volumes change in every way there is; what it should say is read from the metadata device. */
