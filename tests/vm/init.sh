@@ -2,8 +2,9 @@
 # The first process of the guest that tests/vm/vm.sh boots: makes a small system, runs the script, powers off.
 #
 # A script finds: its disks as /dev/vda and on; programs of `--bin` before busybox's; the folder of `--files` in /host;
-# an empty /mnt; with `--network` the host's loopback at 10.0.2.2; and two functions:
+# an empty /mnt; with `--network` the host's loopback at 10.0.2.2; and three functions:
 #
+#   ask QUESTION...      asks the host, which answers with a line: $answer (with `--stdin` only)
 #   cut_power [STATUS]   ends the machine at once, as a power cut does: nothing is flushed
 #   note TEXT...         a line for the console, not for stdout
 
@@ -16,11 +17,16 @@ mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
 ln -s /proc/mounts /etc/mtab
 
-# What is written to these must not gain carriage returns.
-stty raw -F /dev/ttyS1
+# What is written to these must not gain carriage returns, and what comes in must not go out again.
+stty raw -echo -F /dev/ttyS1
 stty raw -F /dev/ttyS2
 
 note() { echo "$*" >/dev/ttyS0; }
+
+ask() {
+  echo "? $*" >/dev/ttyS1
+  read -r answer </dev/ttyS1
+}
 
 cut_power() {
   echo "${1:-0}" >/dev/ttyS2

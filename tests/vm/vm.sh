@@ -9,6 +9,8 @@
 #   --bin PROGRAM     put this program of the host and its libraries on the guest's PATH (may be repeated)
 #   --files DIR       copy this folder to /host
 #   --network         the host's loopback answers as 10.0.2.2
+#   --stdin           our stdin arrives at the guest, which reads it with `ask` (default: nothing does)
+#   --cpus N          the guest's processors (default 1)
 #   --memory MIB      the guest's memory (default 320)
 #   --limit SECONDS   kill the VM after that time (default 120)
 #   --console FILE    where the kernel's log and the script's stderr go (default: shown only when the script fails)
@@ -23,10 +25,11 @@ fail() {
   exit 126
 }
 
-drives=() modules=() programs=() files='' network='' memory=320 limit=120 console=''
+drives=() modules=() programs=() files='' network='' input='' cpus=1 memory=320 limit=120 console=''
 while [ $# -gt 0 ]; do
   case $1 in
     --network) network=yes && shift && continue ;;
+    --stdin) input=yes && shift && continue ;;
     --*) [ $# -ge 2 ] || fail "$1 wants a value" ;;
     *) break ;;
   esac
@@ -35,6 +38,7 @@ while [ $# -gt 0 ]; do
     --module) modules+=("$2") ;;
     --bin) programs+=("$2") ;;
     --files) files=$2 ;;
+    --cpus) cpus=$2 ;;
     --memory) memory=$2 ;;
     --limit) limit=$2 ;;
     --console) console=$2 ;;
@@ -121,12 +125,13 @@ for i in "${!drives[@]}"; do
 done
 net=()
 if [ -n "$network" ]; then net=(-netdev user,id=net0 -device virtio-net-pci,netdev=net0,romfile=); fi
+if [ -n "$input" ]; then exec 3<&0; else exec 3</dev/null; fi
 : >"$work/status" >"$work/console"
-timeout -k 5 "$limit" qemu-system-x86_64 -accel tcg -m "$memory" -nodefaults -no-user-config -display none -no-reboot \
+timeout -k 5 "$limit" qemu-system-x86_64 -accel tcg -smp "$cpus" -m "$memory" -nodefaults -no-user-config -display none -no-reboot \
   -kernel "$kernel/boot/vmlinuz-$version" -initrd "$work/initramfs" \
   -append "console=ttyS0 quiet loglevel=4 panic=-1 tsc=unstable" \
   -serial "file:$work/console" -serial stdio -serial "file:$work/status" \
-  "${disks[@]}" "${net[@]}" </dev/null &
+  "${disks[@]}" "${net[@]}" <&3 &
 qemu=$!
 ended=0
 wait "$qemu" || ended=$?
