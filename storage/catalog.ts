@@ -31,6 +31,8 @@ export class Catalogue {
   readonly #byThinId = new Map<ThinId, VolumeRecord>();
   /** Uids of the snapshots of each owner, present or gone. */
   readonly #ownedBy = new Map<string, Set<string>>();
+  /** Uids of what was made from each origin, present or gone. */
+  readonly #madeFrom = new Map<string, Set<string>>();
   #staged: readonly CatalogueChange[] | undefined;
 
   /** @param content without volumes; see {@linkcode catalogueFrom} */
@@ -82,6 +84,24 @@ export class Catalogue {
       if (record !== undefined && !record.deleting) snapshots.push(record);
     }
     return snapshots;
+  }
+
+  /**
+   * All records that what they were made from ties to `uid`, itself included, also those that are being deleted. Where a
+   * record is gone, those made from it still name it, and so each other; what it was made from itself is forgotten.
+   */
+  familyOf(uid: string): VolumeRecord[] {
+    const family: VolumeRecord[] = [];
+    // Grows while it is read.
+    const met = new Set([uid]);
+    for (const relative of met) {
+      for (const made of this.#madeFrom.get(relative) ?? []) met.add(made);
+      const record = this.#byUid.get(relative);
+      if (record === undefined) continue;
+      family.push(record);
+      if (record.origin !== null) met.add(record.origin);
+    }
+    return family;
   }
 
   /** Unused thin ids for new records, in the order in which they are to be put; undefined if there are not so many. */
@@ -216,7 +236,8 @@ export class Catalogue {
     if (before !== undefined) {
       this.#byThinId.delete(before.thinId);
       if (!before.deleting) this.#byName.delete(before.name);
-      if (before.owner !== null) this.#disown(before.owner, uid);
+      if (before.owner !== null) untie(this.#ownedBy, before.owner, uid);
+      if (before.origin !== null) untie(this.#madeFrom, before.origin, uid);
     }
     if (after === undefined) {
       this.#byUid.delete(uid);
@@ -225,17 +246,8 @@ export class Catalogue {
     this.#byUid.set(uid, after);
     this.#byThinId.set(after.thinId, after);
     if (!after.deleting) this.#byName.set(after.name, after);
-    if (after.owner === null) return;
-    const owned = this.#ownedBy.get(after.owner);
-    if (owned === undefined) this.#ownedBy.set(after.owner, new Set([uid]));
-    else owned.add(uid);
-  }
-
-  #disown(owner: string, uid: string): void {
-    const owned = this.#ownedBy.get(owner);
-    assert(owned !== undefined, "an owner knows what it owns");
-    owned.delete(uid);
-    if (owned.size === 0) this.#ownedBy.delete(owner);
+    if (after.owner !== null) tie(this.#ownedBy, after.owner, uid);
+    if (after.origin !== null) tie(this.#madeFrom, after.origin, uid);
   }
 }
 
@@ -294,6 +306,19 @@ export function settleCatalogue(journal: Journal, transactionId: bigint): Settle
     );
   }
   return { catalogue, dropped, isCompact: journal.lines.length === 0 && journal.torn === undefined };
+}
+
+function tie(ties: Map<string, Set<string>>, to: string, uid: string): void {
+  const tied = ties.get(to);
+  if (tied === undefined) ties.set(to, new Set([uid]));
+  else tied.add(uid);
+}
+
+function untie(ties: Map<string, Set<string>>, from: string, uid: string): void {
+  const tied = ties.get(from);
+  assert(tied !== undefined, "what was tied knows to what");
+  tied.delete(uid);
+  if (tied.size === 0) ties.delete(from);
 }
 
 function following(id: number): number {

@@ -258,3 +258,26 @@ Deno.test("a change costs the same among 10,000 volumes", () => {
   const text = catalogue.snapshotLine();
   assertEquals(settle(text, catalogue.transactionId).catalogue.count, 10_001);
 });
+
+Deno.test("a family is what origins tie together, through what is being deleted and through what is gone", () => {
+  const catalogue = catalogueOf([
+    volume("a", 1),
+    snapshot("as", 2, "a@s", "a"),
+    volume("c", 3, { origin: "as" }),
+    volume("d", 4, { origin: "as" }),
+    snapshot("ds", 5, "d@s", "d"),
+    volume("other", 6),
+  ]);
+  const family = (uid: string) => catalogue.familyOf(uid).map((record) => record.uid).sort();
+  const change = (...changes: CatalogueChange[]) => {
+    catalogue.stage(changes);
+    catalogue.commitStaged();
+  };
+  assertEquals(family("c"), ["a", "as", "c", "d", "ds"]);
+  change({ put: { ...snapshot("as", 2, "a@s", "a"), deleting: true } });
+  assertEquals(family("ds"), ["a", "as", "c", "d", "ds"]);
+  change({ remove: "as" });
+  assertEquals(family("ds"), ["c", "d", "ds"], "two clones of a snapshot that is gone are still relatives");
+  assertEquals(family("a"), ["a"]);
+  assertEquals(family("other"), ["other"]);
+});
