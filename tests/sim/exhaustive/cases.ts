@@ -38,6 +38,15 @@ export function triples(state: State): Scenario[] {
   return scenarios;
 }
 
+/** A commit flushes the data once, and the metadata before and after its superblock. */
+const failingFlushes = [
+  { device: "data", ordinal: 0 },
+  { device: "data", ordinal: 1 },
+  { device: "metadata", ordinal: 0 },
+  { device: "metadata", ordinal: 1 },
+  { device: "metadata", ordinal: 2 },
+] as const;
+
 /** A request that makes things durable, each of whose flushes fails once. */
 export function failures(): Scenario[] {
   const scenarios: Scenario[] = [];
@@ -45,7 +54,7 @@ export function failures(): Scenario[] {
   for (const state of states) {
     for (const first of durable) {
       for (const second of kinds) {
-        for (let failingFlush = 0; failingFlush < 3; failingFlush += 1) {
+        for (const failingFlush of failingFlushes) {
           scenarios.push({ state, layout: "one block", kinds: [second, first], dataBlocks: 4, failingFlush });
         }
       }

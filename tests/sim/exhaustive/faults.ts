@@ -133,6 +133,49 @@ export const faults: readonly Fault[] = [
     withCrashes: true,
   },
   {
+    name: "no promotion before a shared block is switched",
+    edits: [{ file: "actors/remap.ts", from: "  yield* lock.promote();\n", to: "" }],
+    scenario: scenario("shared", ["read", "covering write", "rm"]),
+    withCrashes: false,
+  },
+  {
+    name: "a flush answered before its commit",
+    edits: [{
+      file: "actors/thin_volume.ts",
+      from: "    this.#admitted.set(request, admitted);\n    this.#starting.push(admitted);",
+      to: `    if (request.kind === "flush") this.#tellDone(request);
+    this.#admitted.set(request, admitted);
+    this.#starting.push(admitted);`,
+    }, {
+      file: "actors/thin_volume.ts",
+      from: "    this.#admitted.delete(request);\n    this.#tellDone(request);",
+      to: `    this.#admitted.delete(request);
+    if (request.kind !== "flush") this.#tellDone(request);`,
+    }],
+    scenario: scenario("mapped", ["partial write", "flush"]),
+    withCrashes: true,
+  },
+  {
+    name: "a block passed down after it was leased again",
+    edits: [{
+      file: "actors/data_allocator.ts",
+      from: "this.#freedDurable.has(block) || (this.#passingDown?.has(block) ?? false) ||",
+      to: "this.#freedDurable.has(block) ||",
+    }],
+    scenario: { ...scenario("mapped", ["discard", "flush", "covering write"]), dataBlocks: 1 },
+    withCrashes: false,
+  },
+  {
+    name: "changes go on after a commit that failed",
+    edits: [{
+      file: "actors/metadata.ts",
+      from: "    this.#refusal = refusal;\n",
+      to: "    if (reason.length === 0) this.#refusal = refusal;\n",
+    }],
+    scenario: { ...scenario("mapped", ["flush", "FUA write"]), failingFlush: { device: "data", ordinal: 0 } },
+    withCrashes: true,
+  },
+  {
     name: "a flush that failed, tried again as if it had not",
     edits: [
       { file: "actors/commit.ts", from: "    data.flush(),\n", to: "    flushTwice(data),\n" },
@@ -147,7 +190,10 @@ export const faults: readonly Fault[] = [
 function failureOf(`,
       },
     ],
-    scenario: { ...scenario("unmapped", ["read", "FUA write"]), failingFlush: 0 },
+    scenario: {
+      ...scenario("unmapped", ["read", "FUA write"]),
+      failingFlush: { device: "data", ordinal: 0 },
+    },
     withCrashes: true,
   },
 ];

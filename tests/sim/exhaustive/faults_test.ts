@@ -6,9 +6,9 @@ import { nameOf } from "./scenario.ts";
 
 for (const fault of faults) {
   Deno.test(`the search finds the fault: ${fault.name}`, async () => {
-    const sound = explore(fault.scenario, 4000, fault.withCrashes ? newCrashes() : undefined);
+    const sound = explore(fault.scenario, 1000, fault.withCrashes ? newCrashes() : undefined);
     assertEquals(sound.problem, undefined, "without the fault");
-    const { problem, schedule, counts } = await findFault(fault, 4000);
+    const { problem, schedule, counts } = await findFault(fault, 1000);
     assert(problem !== undefined, `nothing was found in ${counts.schedules} schedules`);
     console.log(`${fault.name}: ${nameOf(fault.scenario)}, schedule ${counts.schedules}`);
     console.log(`  ${problem}`);

@@ -7,7 +7,9 @@
  * of the metadata and of tickets, which no client and no checker compares; and it includes who causes an answer: if one
  * answer may be caused by either of two messages, they depend on each other.
  */
+import type { BioDone } from "../../../actors/bio.ts";
 import type { Message } from "../../../actors/kernel/address.ts";
+import type { Submit } from "../../../actors/thin_volume.ts";
 
 /** A message as the search sees it. `actor` is the receiver's name. */
 export interface Delivery {
@@ -37,8 +39,9 @@ export class Independence {
 
   /** Whether the order in which the two are received may matter. */
   areDependent(a: Delivery, b: Delivery): boolean {
-    if (a.address !== b.address) return false;
+    // By name: in another schedule the same actor may have another address.
     const { actor } = a;
+    if (actor !== b.actor) return false;
     const hasBars = this.#barred.has(actor);
     if (actor === "metadata" || actor === "allocator") {
       if (!this.#barred.has("allocator") && isSearchBesideCommit(a.message, b.message)) return false;
@@ -136,7 +139,7 @@ function rangeOf(message: Message): { readonly begin: number; readonly end: numb
 /**
  * Lookups change nothing. Mappings of different blocks are different keys. A commit's request only starts a task: what is
  * in the commit is decided by the freeze. The end of a commit gives metadata blocks back, which no operation tells apart
- * from others here, where there are always some left.
+ * from others here, where there are always some left; unless it failed, it stops nothing.
  */
 function metadataConflict(a: Message, b: Message): boolean {
   switch (a.type) {
@@ -149,11 +152,13 @@ function metadataConflict(a: Message, b: Message): boolean {
     case "insert":
     case "removeRange":
       if (b.type === "insert" || b.type === "removeRange") return mappingsMeet(a, b);
+      if (hasFailed(b)) return true;
       return b.type === "freeze" || b.type === "findFree" || b.type === "change" || b.type === "deleteSlice";
     case "findFree":
       return b.type === "freeze" || b.type === "commitEnded" || b.type === "deleteSlice";
     case "change":
     case "deleteSlice":
+      if (hasFailed(b)) return true;
       return b.type === "freeze" || b.type === a.type;
     case "commit":
       return b.type === "commit" || b.type === "freeze" || b.type === "commitEnded";
@@ -174,6 +179,11 @@ function metadataConflict(a: Message, b: Message): boolean {
     default:
       return false;
   }
+}
+
+/** A commit that ends so stops every change that comes later. */
+function hasFailed(message: Message): boolean {
+  return message.type === "commitEnded" && (message as { readonly failure?: string }).failure !== undefined;
 }
 
 /** A removal of one thin device's mapping may end the sharing of another's, so only whose blocks are apart commute. */
@@ -248,10 +258,19 @@ function touched(message: Message): Touched[] {
 
 /**
  * Requests start their bios whatever their order, and bios end so; a suspension cuts between them. While one waits, the
- * last bio to end answers it; and the last of a request answers that.
+ * last bio to end answers it; and the last of a request answers that. To the volume it is all the same whether a write
+ * ends before a flush is asked for, but not to the contract: the flush must then keep it (crashes.ts).
  */
 function volumeConflict(a: Delivery, b: Delivery, isStopped: boolean): boolean {
   if (bars(a.actor, a.message) || bars(b.actor, b.message)) return true;
+  if (mayCover(a.message, b.message) || mayCover(b.message, a.message)) return true;
   if (a.message.type !== "bioDone" || b.message.type !== "bioDone") return false;
   return isStopped || a.request === b.request;
+}
+
+/** Whether it is a flush that is asked for and the end of something that it may have to keep. */
+function mayCover(flush: Message, end: Message): boolean {
+  if (flush.type !== "submit" || end.type !== "bioDone") return false;
+  const { bio } = end as BioDone;
+  return (flush as Submit).request.kind === "flush" && bio.kind !== "read" && bio.kind !== "flush";
 }

@@ -27,16 +27,23 @@ export class DeviceLog {
   readonly operations: Operation[] = [];
   /** The event in progress. */
   event = -1;
-  /** Flushes still to come before one fails; negative: none does. */
-  flushesToFailure = -1;
+  /**
+   * The device of which one flush fails, and how many come before. Counted by device: flushes of different devices may
+   * change places, those of one never do.
+   */
+  failing: { readonly device: DeviceName; flushesBefore: number } | undefined;
+  hasFailed = false;
 
   note(device: DeviceName, kind: Operation["kind"], offsetBytes = 0, bytes = noBytes): void {
     this.operations.push({ device, kind, offsetBytes, bytes, event: this.event });
   }
 
   flush(device: DeviceName): IoResult {
-    const isFailing = this.event >= 0 && this.flushesToFailure === 0;
-    if (this.event >= 0) this.flushesToFailure -= 1;
+    const { failing } = this;
+    const isCounted = this.event >= 0 && failing?.device === device && !this.hasFailed;
+    this.hasFailed ||= isCounted && failing.flushesBefore === 0;
+    const isFailing = isCounted && this.hasFailed;
+    if (isCounted) failing.flushesBefore -= 1;
     this.note(device, isFailing ? "flushFailed" : "flush");
     return isFailing ? { kind: "ioError", reason: "the search's error" } : ioOk;
   }

@@ -33,6 +33,12 @@ const scenarios: readonly Scenario[] = [
   { ...one, state: "shared", kinds: ["read", "discard", "covering write"] },
   { ...one, state: "mapped", kinds: ["read", "discard", "covering write"], layout: "apart", dataBlocks: 1 },
   { ...one, state: "unmapped", kinds: ["read", "write-zeroes", "partial write"] },
+  {
+    ...one,
+    state: "shared",
+    kinds: ["snapshot", "snapshot"],
+    failingFlush: { device: "metadata", ordinal: 1 },
+  },
 ];
 
 for (const scenario of scenarios) {

@@ -18,7 +18,7 @@ import { poisoned, stamped } from "../../crash/stamps.ts";
 import { makeTestingFiles, testingBlockSizeBytes as blockBytes } from "../../testing_pool.ts";
 import { ManualClock } from "../../testing_world.ts";
 import { HeldKernel } from "./held_kernel.ts";
-import { DeviceLog, firstJournal, LoggedDevice, LoggedJournal } from "./logged_device.ts";
+import { DeviceLog, type DeviceName, firstJournal, LoggedDevice, LoggedJournal } from "./logged_device.ts";
 import type { Event, Run } from "./search.ts";
 
 export const blockSectors = blockBytes / 512;
@@ -46,14 +46,16 @@ export interface Scenario {
   readonly layout: Layout;
   readonly kinds: readonly Kind[];
   readonly dataBlocks: number;
-  /** Which flush of the run fails, from 0. */
-  readonly failingFlush?: number;
+  /** Which flush of the run fails: of this device, from 0. */
+  readonly failingFlush?: { readonly device: DeviceName; readonly ordinal: number };
 }
 
 /** For a person. */
 export function nameOf(scenario: Scenario): string {
   const { state, layout, dataBlocks, failingFlush } = scenario;
-  const failing = failingFlush === undefined ? "" : `, flush ${failingFlush} fails`;
+  const failing = failingFlush === undefined
+    ? ""
+    : `, ${failingFlush.device} flush ${failingFlush.ordinal} fails`;
   return `${scenario.kinds.join(" + ")} on ${layout}, ${state}, ${dataBlocks} data blocks${failing}`;
 }
 
@@ -146,7 +148,9 @@ export class HeldPool implements Run {
     this.baseMetadata = this.metadata.bytes.slice();
     this.baseJournal = this.journal.text;
     this.log.operations.length = 0;
-    this.log.flushesToFailure = this.scenario.failingFlush ?? -1;
+    const { failingFlush } = this.scenario;
+    if (failingFlush === undefined) return;
+    this.log.failing = { device: failingFlush.device, flushesBefore: failingFlush.ordinal };
   }
 
   /** Lets everything run that is not held. */
@@ -249,7 +253,7 @@ export class HeldPool implements Run {
 
   /** The flush that the scenario lets fail has been asked. */
   get hasFailed(): boolean {
-    return this.scenario.failingFlush !== undefined && this.log.flushesToFailure < 0;
+    return this.log.hasFailed;
   }
 
   /** Ends the search's part: from now on messages pass at once, and a test may look at the pool. */
