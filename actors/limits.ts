@@ -33,8 +33,11 @@ export const receiveBuffersMax = 4;
  * ended. A thousand are one leaf's worth or four of looking up, and 16 KiB on the wire.
  */
 export const statusExtentsMax = 1024;
-/** Bytes that one of them takes until the answer is written, at most: an object with two numbers, and its place in a list. */
-export const extentBytes = 64;
+/**
+ * Bytes that one of them takes until the answer is written: an object with two numbers, and its place in a list that may
+ * have grown (66, measured).
+ */
+export const extentBytes = 72;
 /** Bytes of an option's replies that are queued at once; the rest of a long list waits until they have been sent. */
 export const optionReplyBytesMax = 64 * KiB;
 /** Options that a client may send before it attaches, as for each option it can make us work. */

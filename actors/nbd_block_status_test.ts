@@ -245,7 +245,7 @@ Deno.test("block status requests pay for their extents until those have been sen
   const client = server.attach({ contexts: [allocation] });
   client.reads = false;
   const { waitingStatus } = server.disk.volume;
-  const affordable = connectionBytesMax / (statusExtentsMax * extentBytes);
+  const affordable = Math.floor(connectionBytesMax / (statusExtentsMax * extentBytes));
   client.say(...Array.from({ length: affordable + 1 }, (_, i) => status(i, 0, block)));
   assertEquals(waitingStatus.length, affordable);
   server.disk.volume.finishStatus(waitingStatus.shift()!);

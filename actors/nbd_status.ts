@@ -6,7 +6,6 @@ import type { NbdRequest } from "../storage/nbd/request.ts";
 import type { Session, StatusScope } from "../storage/nbd/validate.ts";
 import type { BioStatus } from "./bio.ts";
 import type { Extent, StatusDone, StatusRequest, StatusSource } from "./block_status.ts";
-import { bufferBytes } from "./buffers.ts";
 import type { Address } from "./kernel/address.ts";
 import { extentBytes, statusExtentsMax } from "./limits.ts";
 import type { Purse } from "./nbd_credits.ts";
@@ -65,7 +64,7 @@ export class ClientStatus implements StatusRequest, Echo {
 
 /** Bytes that a block status about so many contexts pays: the extents of its answer. */
 export function statusBytes(request: NbdRequest, contextCount: number): number {
-  return bufferBytes(extentsMaxOf(request, contextCount) * contextCount * extentBytes);
+  return extentsMaxOf(request, contextCount) * contextCount * extentBytes;
 }
 
 function extentsMaxOf(request: NbdRequest, contextCount: number): number {
