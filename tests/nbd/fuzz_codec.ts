@@ -113,7 +113,10 @@ function decode(bytes: Uint8Array, pieceBytes: () => number): number {
 }
 
 /** Goes as far as the first attachment that is asked for; the form of its requests is what the bytes before say. */
-function decodeHandshake(decoder: HandshakeDecoder, mixer: Mixer): "needBytes" | "compact" | "extended" | "violation" {
+function decodeHandshake(
+  decoder: HandshakeDecoder,
+  mixer: Mixer,
+): "needBytes" | "compact" | "extended" | "violation" {
   for (;;) {
     const event = decoder.next();
     if (event === undefined) return "needBytes";
