@@ -113,7 +113,9 @@ export class FrameMaker {
     if (this.chance(0.9)) {
       this.#enter();
       frames += 1;
-      for (let count = this.below(40); count > 0; count -= 1, frames += 1) this.#request();
+      // Rarely more than may be in flight at once.
+      const most = this.chance(0.02) ? 600 : 40;
+      for (let count = this.below(most); count > 0; count -= 1, frames += 1) this.#request();
     }
     const bytes = this.chance(0.5) ? this.#bytes.slice(0, this.#length) : this.#damaged();
     return { bytes, frames };
@@ -137,6 +139,7 @@ export class FrameMaker {
       this.#option(NBD_OPT_EXTENDED_HEADERS, 0);
     }
     if (dice < 0.5 && this.chance(0.5)) this.#metaContext(NBD_OPT_SET_META_CONTEXT, this.#target);
+    if (dice < 0.5 && this.chance(0.1)) this.#metaContext(NBD_OPT_SET_META_CONTEXT);
     if (!this.#extended && this.chance(0.1)) return this.#exportName(this.#target);
     this.#info(NBD_OPT_GO, new TextEncoder().encode(this.chance(0.9) ? this.#target : "small@monday"), true);
   }
@@ -181,7 +184,7 @@ export class FrameMaker {
       right === undefined ? this.#one(names) : new TextEncoder().encode(right),
       right !== undefined,
     );
-    const count = this.chance(0.95) ? this.below(5) : 1100;
+    const count = this.chance(0.95) ? this.below(5) : this.#one([64, 65, 1100]);
     const isRight = right !== undefined || this.chance(0.8);
     this.#u32(isRight ? count : this.#one(lengths));
     for (let i = 0; i < count; i += 1) this.#string(this.#one(queries), isRight);
