@@ -244,7 +244,7 @@ export class FrameMaker {
       ? this.#one([65535, 65536, 65537])
       : 2 ** 18 + this.below(2);
     const withFlag = this.#extended && this.chance(0.9) ? flags | NBD_CMD_FLAG_PAYLOAD_LEN : flags;
-    const brings = !this.#extended || (withFlag & NBD_CMD_FLAG_PAYLOAD_LEN) !== 0;
+    const brings = type === NBD_CMD_WRITE || (withFlag & NBD_CMD_FLAG_PAYLOAD_LEN) !== 0;
     // Rarely far more than will come: what follows is then taken for payload.
     const says = this.chance(0.99) ? payloadBytes : this.#one(lengths);
     this.#requestHeader(type, withFlag, this.#offset(this.chance(0.7)), [0, says]);

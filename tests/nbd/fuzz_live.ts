@@ -31,24 +31,26 @@ export async function fuzzLive(frames: number, seed: number): Promise<FuzzReport
   };
   const running = new Set<number>();
   let next = seed;
+  let failure: unknown;
   const work = async () => {
-    while (report.frames < frames) {
+    while (report.frames < frames && failure === undefined) {
       const mine = next++;
       running.add(mine);
-      await fuzzLiveSeed(pool, mine, report);
+      await fuzzLiveSeed(pool, mine, report).catch((error) => failure ??= error);
       running.delete(mine);
     }
   };
   const working = Promise.all(Array.from({ length: clientsAtOnce }, work)).then(() => undefined);
   const defect = await Promise.race([working, pool.process.defect]);
-  // The server's own fault says more than what its clients then missed, and that the pool does not close any more.
+  // The server's own fault says more than what its clients then missed, and it does not close any more.
   if (defect !== undefined) {
     throw new Error(`live seeds ${[...running].join(", ")} at once: ${sentenceOf(defect)}`, {
       cause: defect,
     });
   }
-  await pool.requireUnharmed();
+  if (failure === undefined) await pool.requireUnharmed();
   await pool[Symbol.asyncDispose]();
+  if (failure !== undefined) throw failure;
   return report;
 }
 

@@ -38,7 +38,8 @@ class Pending {
     this.cookie = header.take(8).toHex();
     this.offset = header.u64();
     this.length = extended ? header.u64() : header.u32();
-    const brings = extended ? (this.flags & payloadLen!) !== 0 : this.type === write;
+    // With extended headers a WRITE must have the flag, too; a server may take it for granted, as ours does for qemu.
+    const brings = this.type === write || (extended && (this.flags & payloadLen!) !== 0);
     const max = extended ? payloadMaxBytes : 2 * payloadMaxBytes;
     const payloadBytes = brings && this.type !== disc ? this.length : 0;
     this.payload = payloadBytes <= Math.min(max, rest.restBytes) ? rest.take(payloadBytes) : absent;
@@ -114,7 +115,6 @@ function rightErrors(request: Pending, session: TransmissionSession): readonly n
   if ((flags & ~(taken | fua!)) !== 0) return [einval];
   if (type === flush) return [0];
   if (type === blockStatus) return [statusError(request, session)];
-  if (type === write && extended && (flags & payloadLen!) === 0) return [einval];
   if ((type === read || type === write) && length > payloadMaxBytes) return [einval];
   if (length > session.sizeBytes - offset) return [type === write || type === writeZeroes ? enospc : einval];
   if (type !== writeZeroes || (flags & fastZero!) === 0) return [0];
