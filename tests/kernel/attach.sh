@@ -8,6 +8,7 @@ port=$1
 . /host/nbd.sh
 
 step attach
+prepare_connections
 attach nbd0 disk -C 2
 # One queue for each connection, one processor for each queue.
 grep -H . /sys/block/nbd0/mq/*/cpu_list >&2

@@ -24,8 +24,8 @@ Deno.test({
   fn: async () => {
     await using attached = await AttachedPool.make("256M");
     requireSpaceBack(await attached.run({ script: "attach.sh" }));
-    // Two connections at first, one after the re-attach.
-    assertEquals(attached.attachments("disk", "disk@live", "fork"), [3, 1, 1], attached.log);
+    // Three to prepare, two at once, one after the re-attach.
+    assertEquals(attached.attachments("disk", "disk@live", "fork"), [3 + 2 + 1, 1, 1], attached.log);
     await attached.end();
   },
 });

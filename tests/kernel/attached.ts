@@ -69,7 +69,7 @@ export class AttachedPool implements AsyncDisposable {
       network: true,
       cpus: 2,
       memoryMib: 512,
-      limitSeconds: task.limitSeconds ?? 120,
+      limitSeconds: task.limitSeconds ?? 240,
       answer: (question) => this.#answer(question),
     });
     return told.trimEnd().split("\n");

@@ -7,6 +7,7 @@
 port=$1
 . /host/nbd.sh
 
+prepare_connections
 step mkfs
 attach nbd0 disk -C 2
 mkfs.ext4 -q /dev/nbd0 >&2

@@ -8,6 +8,7 @@ port=$1
 shift
 . /host/nbd.sh
 
+prepare_connections
 step mkfs
 attach nbd0 disk "$@"
 mkfs.ext4 -q /dev/nbd0 >&2

@@ -7,15 +7,31 @@ set -e
 # step TEXT...: a line for the console, with the seconds since the boot.
 step() { note "$(cut -d ' ' -f 1 /proc/uptime) $*"; }
 
+# prepare_connections: call it before a device with two connections is attached. The driver has a work item that never
+# ends for each connection. Where the kernel takes longer than 10 ms to start a worker for the second, as it may here, its
+# rescue thread takes both items and begins the second after the first: nobody reads that connection. Every request on it
+# times out after 30 s, and is repeated on the other. Devices that were attached before leave idle workers behind.
+prepare_connections() {
+  local device
+  for device in nbd1 nbd2 nbd3; do attach "$device" disk; done
+  for device in nbd1 nbd2 nbd3; do detach "$device"; done
+}
+
 # fails COMMAND...: it has to; a failure behind `!` alone is one that nobody looks at.
 fails() { if "$@"; then return 1; fi; }
 
-# attach DEVICE EXPORT [OPTION]...: attached when the kernel knows the size, which is a little after nbd-client returns.
+# attach DEVICE EXPORT [OPTION]...
 attach() {
-  local device=$1 export=$2 tries=0
+  local device=$1 export=$2
   shift 2
   nbd-client -N "$export" "$@" 10.0.2.2 "$port" "/dev/$device" >&2
-  until [ "$(cat "/sys/block/$device/size")" -gt 0 ]; do
+  until_ready "$device"
+}
+
+# until_ready DEVICE: the kernel knows the size of a device a little after nbd-client has returned.
+until_ready() {
+  local tries=0
+  until [ "$(cat "/sys/block/$1/size")" -gt 0 ]; do
     tries=$((tries + 1))
     [ "$tries" -lt 100 ]
     sleep 0.1
@@ -47,8 +63,8 @@ tell_mapped() {
 # plant FOLDER: a file tree: programs, texts, many links, a file with holes.
 plant() {
   mkdir -p "$1/deep/er/still"
-  cp -R /bin /sbin /etc "$1"
-  cp -R /host "$1/deep/er/still"
+  cp -R /bin /etc "$1"
+  cp /sbin/nbd-client /host/*.sh "$1/deep/er/still"
   ln "$1/bin/busybox" "$1/deep/busybox"
   echo end | dd of="$1/deep/holes" bs=1M seek=30 2>/dev/null
 }

@@ -1,0 +1,50 @@
+/** The server and the kernel that attaches it in one machine, over the Unix socket: both run in the VM. */
+import { assertEquals } from "@std/assert";
+import { runToEnd, soak } from "../server.ts";
+import { runGuest } from "../vm/vm.ts";
+import { hasKernelClient } from "./attached.ts";
+
+const root = new URL("../..", import.meta.url).pathname;
+
+/** Fills a folder with the server, with the packages that it needs, and with the guest's functions. */
+async function stageServer(folder: string): Promise<void> {
+  const copy = (from: readonly string[], to: string) => runToEnd("cp", ["-R", ...from, to]);
+  await copy([new URL("nbd.sh", import.meta.url).pathname], folder);
+  await Deno.mkdir(`${folder}/gossamer`);
+  const sources = ["cli.ts", "mod.ts", "actors", "storage", "deno.json", "deno.lock"];
+  await copy(sources.map((name) => `${root}${name}`), `${folder}/gossamer`);
+
+  const { npm } = JSON.parse(await Deno.readTextFile(`${root}deno.lock`));
+  const { npmCache } = JSON.parse(await runToEnd(Deno.execPath(), ["info", "--json"]));
+  for await (const registry of Deno.readDir(npmCache)) {
+    const to = `${folder}/deno/npm/${registry.name}`;
+    await Deno.mkdir(to, { recursive: true });
+    const packages = Object.keys(npm).map((name) => name.slice(0, name.lastIndexOf("@")));
+    await copy(packages.map((name) => `${npmCache}/${registry.name}/${name}`), to);
+  }
+}
+
+Deno.test({
+  name:
+    "the server and Linux in one machine: attached over the Unix socket, an ext4 tree survives a re-attach",
+  ignore: !soak || !hasKernelClient(),
+  fn: async () => {
+    const files = await Deno.makeTempDir({ prefix: "gossamer-guest-" });
+    try {
+      await stageServer(files);
+      const told = await runGuest({
+        script: new URL("unix.sh", import.meta.url),
+        modules: ["nbd"],
+        programs: [Deno.execPath(), "nbd-client", "mkfs.ext4", "fsck.ext4"],
+        files: new URL(`file://${files}/`),
+        cpus: 2,
+        memoryMib: 1536,
+        limitSeconds: 240,
+      });
+      // One connection, then two.
+      assertEquals(told, "3\n");
+    } finally {
+      await Deno.remove(files, { recursive: true });
+    }
+  },
+});
