@@ -38,6 +38,29 @@ export function triples(state: State): Scenario[] {
   return scenarios;
 }
 
+/**
+ * A block is freed, passed down and used again while others are under way: by a discard, where there is no other block,
+ * and by the removal of the snapshot that shared it.
+ */
+export function reuses(): Scenario[] {
+  const scenarios: Scenario[] = [];
+  const others: readonly Kind[] = ["read", "partial write", "covering write"];
+  for (const other of others) {
+    const mapped = { state: "mapped", dataBlocks: 1 } as const;
+    scenarios.push({ ...mapped, layout: "one block", kinds: ["discard", "flush", other] });
+    scenarios.push({ ...mapped, layout: "apart", kinds: [other, "discard", "covering write"] });
+  }
+  for (const other of others) {
+    scenarios.push({
+      state: "shared",
+      layout: "one block",
+      kinds: ["rm", "covering write", other],
+      dataBlocks: 4,
+    });
+  }
+  return scenarios;
+}
+
 /** A commit flushes the data once, and the metadata before and after its superblock. */
 const failingFlushes = [
   { device: "data", ordinal: 0 },
