@@ -6,8 +6,7 @@ import { VolumeStub } from "../actors/thin_volume.ts";
 import type { MemoryDevice } from "../storage/device/memory_device.ts";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../storage/device/port.ts";
 import { metadataBlockSizeBytes } from "../storage/ids.ts";
-import { Recount } from "./engine/metadata_recount.ts";
-import { type Random, seededRandom } from "./engine/seeded_random.ts";
+import { seededRandom } from "./engine/seeded_random.ts";
 import {
   makeTestingFiles,
   testingBlockSizeBytes as bs,
@@ -364,116 +363,4 @@ Deno.test("extents go on over the turns that they take, up to as many as were as
     { lengthBytes: bs - 512, flags: 0 },
     ...Array.from({ length: 1999 }, (_, index) => ({ lengthBytes: bs, flags: (index + 1) % 2 })),
   ]);
-});
-
-/** A pool whose volumes change in every way there is; what it should say is read from the metadata device. */
-class Model {
-  readonly pool: TestingPool;
-  readonly #random: Random;
-  #nameLast = 0;
-  compared = 0;
-
-  constructor(seed: number) {
-    this.#random = seededRandom(seed);
-    this.pool = new TestingPool(makeTestingFiles(512, 1024), { policy: new RandomPolicy(seed) });
-    this.pool.admin({ verb: "create", name: "v0", sizeBytes: 40 * bs });
-  }
-
-  #names(isSnapshot?: boolean): string[] {
-    const { volumes } = this.pool.ask(this.pool.pool.registry());
-    const names = volumes.map(({ record }) => record.name);
-    return names.filter((name) => isSnapshot === undefined || name.includes("@") === isSnapshot).sort();
-  }
-
-  #any(names: readonly string[]): string | undefined {
-    return names[this.#random.below(names.length)];
-  }
-
-  /** A command; whether it is refused does not matter. */
-  step(): void {
-    const random = this.#random;
-    const [volume, snapshot] = [this.#any(this.#names(false)), this.#any(this.#names(true))];
-    const dice = random.below(100);
-    const fresh = `v${++this.#nameLast}`;
-    if (volume === undefined) this.pool.admin({ verb: "create", name: fresh, sizeBytes: 40 * bs });
-    else if (dice < 60) this.#change(volume);
-    else if (dice < 72) this.pool.admin({ verb: "snapshot", names: [`${volume}@${fresh}`] });
-    else if (dice < 76) this.pool.admin({ verb: "clone", source: snapshot ?? volume, name: fresh });
-    else if (dice < 80 && snapshot !== undefined) this.pool.admin({ verb: "rollback", snapshot });
-    else if (dice < 86) this.#remove(this.#any(this.#names())!);
-    else if (dice < 94) {
-      const sizeBytes = (20 + random.below(40)) * bs + 512 * random.below(4);
-      this.pool.admin({ verb: "resize", name: volume, sizeBytes });
-    } else this.pool.admin({ verb: "rename", from: volume, to: fresh });
-  }
-
-  #remove(name: string): void {
-    if (this.#names().length > 3) this.pool.admin({ verb: "rm", names: [name], force: false, dryRun: false });
-  }
-
-  #change(name: string): void {
-    const volume = this.pool.attach(name);
-    for (let count = 0; count < 6; count++) {
-      const begin = this.#random.below(40) * bs;
-      const length = (1 + this.#random.below(4)) * bs;
-      if (this.#random.chance(0.3)) volume.submit("discard", begin, length);
-      else volume.submit("write", begin, length - 100, { data: filled(length - 100, count) });
-    }
-    this.pool.drain();
-    volume.detach();
-  }
-
-  /** Every context of every export, against the metadata as it is on the device after a commit. */
-  compare(): void {
-    const { volumes } = this.pool.ask(this.pool.pool.registry());
-    const someVolume = this.pool.attach(volumes[0]!.record.name);
-    someVolume.perform("flush", 0, 0);
-    someVolume.detach();
-    const { devices } = new Recount((this.pool.files.metadata as MemoryDevice).bytes);
-    const blocksOfThin = (id: number) =>
-      new Map([...devices.get(id)!].map(([vblock, [dblock]]) => [vblock, dblock]));
-    for (const { record } of volumes) {
-      const own = blocksOfThin(record.thinId);
-      const blocks = Math.ceil(record.sizeBytes / bs);
-      const sources = this.pool.contexts(record.name).map(({ source }) => source);
-      const volume = this.pool.attach(record.name);
-      const { status, extents } = volume.status(sources, 0, record.sizeBytes);
-      volume.detach();
-      assertEquals(status, "ok");
-      for (const [index, source] of sources.entries()) {
-        const other = source.kind === "dirty" ? blocksOfThin(source.thinId) : undefined;
-        const flags = Array.from({ length: blocks }, (_, block) => {
-          if (other === undefined) return own.has(block) ? 0 : 3;
-          return own.get(block) === other.get(block) ? 0 : 1;
-        });
-        assertEquals(extents[index], extentsOf(flags, record.sizeBytes));
-        this.compared++;
-      }
-    }
-  }
-}
-
-/** The extents of blocks with these flags; the last block may be a part of one. */
-function extentsOf(flags: readonly number[], sizeBytes: number): Extent[] {
-  const extents: { lengthBytes: number; flags: number }[] = [];
-  for (const [block, each] of flags.entries()) {
-    const lengthBytes = Math.min(bs, sizeBytes - block * bs);
-    const last = extents.at(-1);
-    if (last?.flags === each) last.lengthBytes += lengthBytes;
-    else extents.push({ lengthBytes, flags: each });
-  }
-  return extents;
-}
-
-Deno.test("every context of every export agrees with the metadata, whatever was done to the volumes", () => {
-  let compared = 0;
-  for (let seed = 0; seed < 12; seed++) {
-    const model = new Model(seed);
-    for (let step = 0; step < 60; step++) {
-      model.step();
-      if (step % 6 === 5) model.compare();
-    }
-    compared += model.compared;
-  }
-  assert(compared > 1000, `${compared} contexts were compared`);
 });

@@ -1,0 +1,164 @@
+/** Block status of every export after every change that a pool knows, against the metadata and the bytes. */
+import { assert, assertEquals } from "@std/assert";
+import type { Extent } from "../actors/block_status.ts";
+import type { MemoryDevice } from "../storage/device/memory_device.ts";
+import { Recount } from "./engine/metadata_recount.ts";
+import { type Random, seededRandom } from "./engine/seeded_random.ts";
+import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "./testing_pool.ts";
+import { RandomPolicy } from "./testing_world.ts";
+
+/** A pool whose volumes change in every way there is; what it should say is read from the metadata device. */
+class Model {
+  readonly pool: TestingPool;
+  readonly #random: Random;
+  #nameLast = 0;
+  #valueLast = 0;
+  compared = 0;
+
+  constructor(seed: number) {
+    this.#random = seededRandom(seed);
+    this.pool = new TestingPool(makeTestingFiles(512, 1024), { policy: new RandomPolicy(seed) });
+    this.pool.admin({ verb: "create", name: "v0", sizeBytes: 40 * bs });
+  }
+
+  #names(isSnapshot?: boolean): string[] {
+    const { volumes } = this.pool.ask(this.pool.pool.registry());
+    const names = volumes.map(({ record }) => record.name);
+    return names.filter((name) => isSnapshot === undefined || name.includes("@") === isSnapshot).sort();
+  }
+
+  #any(names: readonly string[]): string | undefined {
+    return names[this.#random.below(names.length)];
+  }
+
+  /** A command; whether it is refused does not matter. */
+  step(): void {
+    const random = this.#random;
+    const [volume, snapshot] = [this.#any(this.#names(false)), this.#any(this.#names(true))];
+    const dice = random.below(100);
+    const fresh = `v${++this.#nameLast}`;
+    if (volume === undefined) this.pool.admin({ verb: "create", name: fresh, sizeBytes: 40 * bs });
+    else if (dice < 60) this.#change(volume);
+    else if (dice < 72) this.pool.admin({ verb: "snapshot", names: [`${volume}@${fresh}`] });
+    else if (dice < 76) this.pool.admin({ verb: "clone", source: snapshot ?? volume, name: fresh });
+    else if (dice < 80 && snapshot !== undefined) this.pool.admin({ verb: "rollback", snapshot });
+    else if (dice < 86) this.#remove(this.#any(this.#names())!);
+    else if (dice < 94) {
+      const sizeBytes = (20 + random.below(40)) * bs + 512 * random.below(4);
+      this.pool.admin({ verb: "resize", name: volume, sizeBytes });
+    } else this.pool.admin({ verb: "rename", from: volume, to: fresh });
+  }
+
+  #remove(name: string): void {
+    if (this.#names().length > 3) this.pool.admin({ verb: "rm", names: [name], force: false, dryRun: false });
+  }
+
+  #change(name: string): void {
+    const volume = this.pool.attach(name);
+    for (let count = 0; count < 6; count++) {
+      const begin = this.#random.below(40) * bs;
+      const length = (1 + this.#random.below(4)) * bs;
+      if (this.#random.chance(0.3)) volume.submit("discard", begin, length);
+      else {volume.submit("write", begin, length - 100, {
+          data: new Uint8Array(length - 100).fill(++this.#valueLast),
+        });}
+    }
+    this.pool.drain();
+    volume.detach();
+  }
+
+  /** Every context of every export, against the metadata as it is on the device after a commit. */
+  compare(): void {
+    const { volumes } = this.pool.ask(this.pool.pool.registry());
+    const someVolume = this.pool.attach(volumes[0]!.record.name);
+    someVolume.perform("flush", 0, 0);
+    someVolume.detach();
+    const { devices } = new Recount((this.pool.files.metadata as MemoryDevice).bytes);
+    const blocksOfThin = (id: number) =>
+      new Map([...devices.get(id)!].map(([vblock, [dblock]]) => [vblock, dblock]));
+    for (const { record } of volumes) {
+      const own = blocksOfThin(record.thinId);
+      const blocks = Math.ceil(record.sizeBytes / bs);
+      const sources = this.pool.contexts(record.name).map(({ source }) => source);
+      const volume = this.pool.attach(record.name);
+      const { status, extents } = volume.status(sources, 0, record.sizeBytes);
+      volume.detach();
+      assertEquals(status, "ok");
+      for (const [index, source] of sources.entries()) {
+        const other = source.kind === "dirty" ? blocksOfThin(source.thinId) : undefined;
+        const flags = Array.from({ length: blocks }, (_, block) => {
+          if (other === undefined) return own.has(block) ? 0 : 3;
+          return own.get(block) === other.get(block) ? 0 : 1;
+        });
+        assertEquals(extents[index], extentsOf(flags, record.sizeBytes));
+        this.compared++;
+      }
+    }
+  }
+}
+
+/** For every export, what is clean equals the snapshot's bytes, and what is a hole reads as zeroes. */
+function compareContent(pool: TestingPool): number {
+  const { volumes } = pool.ask(pool.pool.registry());
+  const bytesOf = new Map<number, Uint8Array>();
+  for (const { record } of volumes) {
+    const volume = pool.attach(record.name);
+    // What is beyond the end of the smaller of two counts as zeroes.
+    const bytes = new Uint8Array(64 * bs);
+    bytes.set(volume.read(0, record.sizeBytes));
+    bytesOf.set(record.thinId, bytes);
+    volume.detach();
+  }
+  let clean = 0;
+  for (const { record } of volumes) {
+    const volume = pool.attach(record.name);
+    for (const { source } of pool.contexts(record.name)) {
+      const other = source.kind === "dirty" ? bytesOf.get(source.thinId)! : new Uint8Array(64 * bs);
+      const sameFlags = source.kind === "dirty" ? 0 : 3;
+      let at = 0;
+      for (const { lengthBytes, flags } of volume.status(source, 0, record.sizeBytes).extents[0]!) {
+        const end = at + lengthBytes;
+        const bytes = bytesOf.get(record.thinId)!.subarray(at, end);
+        if (flags === sameFlags) {
+          assert(isSame(bytes, other.subarray(at, end)), "what is clean differs");
+          clean++;
+        }
+        at = end;
+      }
+    }
+    volume.detach();
+  }
+  return clean;
+}
+
+function isSame(one: Uint8Array, other: Uint8Array): boolean {
+  for (let index = 0; index < one.length; index++) if (one[index] !== other[index]) return false;
+  return true;
+}
+
+/** The extents of blocks with these flags; the last block may be a part of one. */
+function extentsOf(flags: readonly number[], sizeBytes: number): Extent[] {
+  const extents: { lengthBytes: number; flags: number }[] = [];
+  for (const [block, each] of flags.entries()) {
+    const lengthBytes = Math.min(bs, sizeBytes - block * bs);
+    const last = extents.at(-1);
+    if (last?.flags === each) last.lengthBytes += lengthBytes;
+    else extents.push({ lengthBytes, flags: each });
+  }
+  return extents;
+}
+
+Deno.test("every context of every export agrees with metadata and bytes, whatever was done to the volumes", () => {
+  let compared = 0;
+  let clean = 0;
+  for (let seed = 0; seed < 12; seed++) {
+    const model = new Model(seed);
+    for (let step = 0; step < 60; step++) {
+      model.step();
+      if (step % 6 === 5) model.compare();
+    }
+    compared += model.compared;
+    clean += compareContent(model.pool);
+  }
+  assert(compared > 1000 && clean > 500, `${compared} contexts and ${clean} extents were compared`);
+});
