@@ -1,6 +1,7 @@
 /** Block status of every export after every change that a pool knows, against the metadata and the bytes. */
 import { assert, assertEquals } from "@std/assert";
 import type { Extent } from "../actors/block_status.ts";
+import { present } from "../storage/assert.ts";
 import type { MemoryDevice } from "../storage/device/memory_device.ts";
 import { Recount } from "./engine/metadata_recount.ts";
 import { type Random, seededRandom } from "./engine/seeded_random.ts";
@@ -13,6 +14,8 @@ class Model {
   readonly #random: Random;
   #nameLast = 0;
   #valueLast = 0;
+  /** What snapshots held when they were taken, by uid. */
+  readonly taken = new Map<string, Uint8Array>();
   compared = 0;
 
   constructor(seed: number) {
@@ -39,7 +42,7 @@ class Model {
     const fresh = `v${++this.#nameLast}`;
     if (volume === undefined) this.pool.admin({ verb: "create", name: fresh, sizeBytes: 40 * bs });
     else if (dice < 60) this.#change(volume);
-    else if (dice < 72) this.pool.admin({ verb: "snapshot", names: [`${volume}@${fresh}`] });
+    else if (dice < 72) this.#snapshot(`${volume}@${fresh}`);
     else if (dice < 76) this.pool.admin({ verb: "clone", source: snapshot ?? volume, name: fresh });
     else if (dice < 80 && snapshot !== undefined) this.pool.admin({ verb: "rollback", snapshot });
     else if (dice < 86) this.#remove(this.#any(this.#names())!);
@@ -47,6 +50,14 @@ class Model {
       const sizeBytes = (20 + random.below(40)) * bs + 512 * random.below(4);
       this.pool.admin({ verb: "resize", name: volume, sizeBytes });
     } else this.pool.admin({ verb: "rename", from: volume, to: fresh });
+  }
+
+  #snapshot(name: string): void {
+    if (this.pool.admin({ verb: "snapshot", names: [name] }).kind === "done") {
+      const snapshot = this.pool.attach(name);
+      snapshot.detach();
+      this.taken.set(snapshot.uid, bytesOf(this.pool, name));
+    }
   }
 
   #remove(name: string): void {
@@ -97,30 +108,37 @@ class Model {
   }
 }
 
-/** For every export, what is clean equals the snapshot's bytes, and what is a hole reads as zeroes. */
-function compareContent(pool: TestingPool): number {
+const sizeBytesMax = 64 * bs;
+
+/** What a volume or snapshot holds; what is beyond its end counts as zeroes. */
+function bytesOf(pool: TestingPool, name: string): Uint8Array {
+  const volume = pool.attach(name);
   const { volumes } = pool.ask(pool.pool.registry());
-  const bytesOf = new Map<number, Uint8Array>();
-  for (const { record } of volumes) {
-    const volume = pool.attach(record.name);
-    // What is beyond the end of the smaller of two counts as zeroes.
-    const bytes = new Uint8Array(64 * bs);
-    bytes.set(volume.read(0, record.sizeBytes));
-    bytesOf.set(record.thinId, bytes);
-    volume.detach();
-  }
+  const { record } = volumes.find((each) => each.record.name === name)!;
+  const bytes = new Uint8Array(sizeBytesMax);
+  bytes.set(volume.read(0, record.sizeBytes));
+  volume.detach();
+  return bytes;
+}
+
+/** For every export, what is clean is what the snapshot held when it was taken, and what is a hole reads as zeroes. */
+function compareContent({ pool, taken }: Model): number {
+  const { volumes } = pool.ask(pool.pool.registry());
+  const takenOfThin = new Map(volumes.map(({ record }) => [record.thinId, taken.get(record.uid)]));
   let clean = 0;
   for (const { record } of volumes) {
+    const own = bytesOf(pool, record.name);
     const volume = pool.attach(record.name);
     for (const { source } of pool.contexts(record.name)) {
-      const other = source.kind === "dirty" ? bytesOf.get(source.thinId)! : new Uint8Array(64 * bs);
+      const other = source.kind === "dirty"
+        ? present(takenOfThin.get(source.thinId), "what a snapshot held is known")
+        : new Uint8Array(sizeBytesMax);
       const sameFlags = source.kind === "dirty" ? 0 : 3;
       let at = 0;
       for (const { lengthBytes, flags } of volume.status(source, 0, record.sizeBytes).extents[0]!) {
         const end = at + lengthBytes;
-        const bytes = bytesOf.get(record.thinId)!.subarray(at, end);
         if (flags === sameFlags) {
-          assert(isSame(bytes, other.subarray(at, end)), "what is clean differs");
+          assert(isSame(own.subarray(at, end), other.subarray(at, end)), "what is clean differs");
           clean++;
         }
         at = end;
@@ -158,7 +176,7 @@ Deno.test("every context of every export agrees with metadata and bytes, whateve
       if (step % 6 === 5) model.compare();
     }
     compared += model.compared;
-    clean += compareContent(model.pool);
+    clean += compareContent(model);
   }
   assert(compared > 1000 && clean > 500, `${compared} contexts and ${clean} extents were compared`);
 });

@@ -134,6 +134,18 @@ Deno.test("a snapshot that is removed is told from nothing any more", () => {
   assertEquals(volume.status(allocation, 0, bs).status, "ok");
 });
 
+Deno.test("a snapshot is no context any more while it is being removed", () => {
+  const pool = new TestingPool(makeTestingFiles());
+  makeVolume(pool);
+  pool.admin({ verb: "snapshot", names: ["a@s"] });
+  pool.kernel.start("test", pool.pool.admin({ verb: "rm", names: ["a@s"], force: false, dryRun: false }));
+  pool.kernel.run();
+  pool.files.journal.pending.shift()!();
+  // What is left to do waits for the catalogue's last line.
+  assertEquals(pool.kernel.tasksInFlight().length, 2);
+  assertEquals(pool.contexts("a").map(({ name }) => name), ["base:allocation"]);
+});
+
 Deno.test("a range beyond the end of a volume that shrank is refused", () => {
   const pool = new TestingPool(makeTestingFiles());
   const volume = makeVolume(pool);
