@@ -122,6 +122,20 @@ Deno.test("what differs between two snapshots is told on either", () => {
   }
 });
 
+Deno.test("a pool opened read-only tells the same", () => {
+  const files = makeTestingFiles();
+  const before = new TestingPool(files);
+  const volume = makeVolume(before);
+  volume.write(0, filled(2 * bs, 1));
+  before.admin({ verb: "snapshot", names: ["a@s"] });
+  volume.write(bs, filled(10, 1));
+  volume.perform("flush", 0, 0);
+  const sources = [allocation, sourceOf(before, "a", "qemu:dirty-bitmap:s")];
+  const expected = volume.status(sources, 0, 16 * bs);
+  const again = new TestingPool(files, { readOnly: true }).attach("a").status(sources, 0, 16 * bs);
+  assertEquals([again.status, again.extents], ["ok", expected.extents]);
+});
+
 Deno.test("a snapshot that is removed is told from nothing any more", () => {
   const pool = new TestingPool(makeTestingFiles());
   const volume = makeVolume(pool);
