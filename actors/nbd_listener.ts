@@ -98,7 +98,11 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   #connect(socket: SocketPort): void {
     if (this.#stopping !== undefined) return socket.close();
     if (this.#clients.size === connectionsMax) {
-      if (!this.#isFull) this.#peers.log(`refused ${socket.peer}: as many clients as allowed are connected`);
+      if (!this.#isFull) {
+        this.#peers.log(
+          `refused ${socket.peer}: ${connectionsMax} clients are connected, and no more are served at once`,
+        );
+      }
       this.#isFull = true;
       return socket.close();
     }

@@ -1,11 +1,12 @@
 import { assertEquals } from "@std/assert";
-import { NBD_CMD_DISC, NBD_CMD_FLUSH } from "../storage/nbd/constants.ts";
-import { u32 } from "../tests/nbd/wire_bytes.ts";
+import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_OPT_LIST } from "../storage/nbd/constants.ts";
+import { join, option, u32 } from "../tests/nbd/wire_bytes.ts";
 import {
   borrowedBytesMax,
   connectionBytesMax,
   connectionsMax,
   drainMs,
+  handshakeMs,
   receiveBuffersMax,
   requestBytesMax,
   requestsPerConnectionMax,
@@ -161,6 +162,44 @@ Deno.test("clients above the cap are closed, and served again when there is room
   assertEquals(server.log.filter((line) => line.startsWith("refused")).length, 1);
   clients[7]?.say(command(NBD_CMD_DISC, 0));
   assertEquals(server.attach().closed, false);
+});
+
+Deno.test("clients that do not attach make room when their time is up, and take nothing from who is attached", () => {
+  const server = new TestServer();
+  const attached = server.attach();
+  const silent = Array.from({ length: connectionsMax - 1 }, () => server.connect());
+  assertEquals(server.connect().closed, true);
+  assertEquals(
+    server.log.at(-1),
+    "refused a simulated client: 64 clients are connected, and no more are served at once",
+  );
+  attached.say(read(1, 0, 512));
+  assertEquals(cookiesOf(attached), [1]);
+  server.clock.advance(handshakeMs - 1);
+  assertEquals(silent.filter(({ closed }) => closed).length, 0);
+  server.clock.advance(1);
+  assertEquals(silent.filter(({ closed }) => closed).length, connectionsMax - 1);
+  assertEquals([attached.closed, server.attach().closed], [false, false]);
+});
+
+Deno.test("a client that dribbles its handshake has no more time than others", () => {
+  const server = new TestServer();
+  const client = server.connect();
+  const handshake = join(u32(3), ...Array.from({ length: 100 }, () => option(NBD_OPT_LIST)));
+  for (let at = 0; at * 100 < handshakeMs; at++) {
+    assertEquals(client.closed, false);
+    client.say(handshake.subarray(at, at + 1));
+    server.clock.advance(100);
+  }
+  assertEquals(client.closed, true);
+});
+
+Deno.test("a client that is attached may be silent for as long as it likes", () => {
+  const server = new TestServer();
+  const client = server.attach();
+  server.clock.advance(30 * 24 * 3600 * 1000);
+  client.say(read(1, 0, 512));
+  assertEquals(cookiesOf(client), [1]);
 });
 
 Deno.test("a listener without clients stops at once and accepts nobody", () => {

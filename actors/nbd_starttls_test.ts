@@ -1,8 +1,11 @@
 /** STARTTLS as the state of a connection sees it; nothing is encrypted here. Real TLS is in tests/e2e/tls_test.ts. */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_EINVAL,
   NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,
+  NBD_OPT_EXTENDED_HEADERS,
   NBD_OPT_GO,
   NBD_OPT_INFO,
   NBD_OPT_LIST,
@@ -14,9 +17,17 @@ import {
   NBD_REP_ERR_POLICY,
   NBD_REP_ERR_TLS_REQD,
   NBD_REP_INFO,
+  NBD_REP_META_CONTEXT,
   NBD_REP_SERVER,
 } from "../storage/nbd/constants.ts";
-import { go, read, type SimulatedClient, TestServer } from "../tests/nbd/simulated_client.ts";
+import {
+  command,
+  go,
+  read,
+  setContexts,
+  type SimulatedClient,
+  TestServer,
+} from "../tests/nbd/simulated_client.ts";
 import { bytes, option, u32 } from "../tests/nbd/wire_bytes.ts";
 import { tlsHandshakeMs } from "./limits.ts";
 import type { TlsPolicy } from "./socket_port.ts";
@@ -115,6 +126,33 @@ Deno.test("structured replies that were negotiated before STARTTLS are forgotten
   client.takeOptionReplies();
   client.say(read(1, 0, 512));
   assertEquals(client.takeReplies(new Map([[1, 512]])).map((reply) => reply.type), ["simple"]);
+});
+
+Deno.test("extended headers that were negotiated before STARTTLS are forgotten", () => {
+  const client = greet(new TestServer(), "allow");
+  assertEquals(repliesTo(client, option(NBD_OPT_EXTENDED_HEADERS)).at(-1)?.[1], NBD_REP_ACK);
+  client.say(option(NBD_OPT_STARTTLS));
+  client.secure();
+  client.say(go("disk"));
+  client.takeOptionReplies();
+  client.say(read(1, 0, 512));
+  assertEquals(client.takeReplies(new Map([[1, 512]])).map((reply) => reply.type), ["simple"]);
+});
+
+Deno.test("metadata contexts that were selected before STARTTLS are forgotten", () => {
+  const client = greet(new TestServer(), "allow");
+  client.say(option(NBD_OPT_STRUCTURED_REPLY), setContexts("disk", "base:allocation"));
+  assertEquals(client.takeOptionReplies().map((reply) => reply.type), [
+    NBD_REP_ACK,
+    NBD_REP_META_CONTEXT,
+    NBD_REP_ACK,
+  ]);
+  client.say(option(NBD_OPT_STARTTLS));
+  client.secure();
+  client.say(option(NBD_OPT_STRUCTURED_REPLY), go("disk"));
+  client.takeOptionReplies();
+  client.say(command(NBD_CMD_BLOCK_STATUS, 1, 0, 512));
+  assertEquals(client.takeReplies().map((reply) => reply.error), [NBD_EINVAL]);
 });
 
 Deno.test("clear text behind STARTTLS ends the connection and is never looked at", () => {
