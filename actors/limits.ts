@@ -6,7 +6,7 @@
  */
 import { assert } from "../storage/assert.ts";
 import { metadataBlockSizeBytes } from "../storage/ids.ts";
-import { metaContextQueriesMax } from "../storage/nbd/option.ts";
+import { metaContextQueriesMax } from "../storage/nbd/constants.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;

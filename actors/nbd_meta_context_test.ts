@@ -146,6 +146,13 @@ Deno.test("64 queries are answered and 65 are too big", () => {
   }
 });
 
+Deno.test("64 queries of the longest kind for the longest name are looked at", () => {
+  const client = greetStructured();
+  const names = Array.from({ length: 64 }, (_, i) => `x-${i}:`.padEnd(4096, "a"));
+  assertEquals(contextsOf(client, setContexts("n".repeat(4096), ...names)), NBD_REP_ERR_UNKNOWN);
+  assertEquals(contextsOf(client, setContexts("disk", ...names)), []);
+});
+
 Deno.test("malformed queries are refused and the next option is in step", () => {
   const client = greetStructured();
   const malformed = [

@@ -12,6 +12,7 @@ import { assert } from "../assert.ts";
 import {
   IHAVEOPT_HIGH,
   IHAVEOPT_LOW,
+  metaContextQueriesMax,
   NBD_FLAG_C_FIXED_NEWSTYLE,
   NBD_FLAG_C_NO_ZEROES,
   NBD_OPT_EXPORT_NAME,
@@ -53,8 +54,8 @@ export type HandshakeEvent = ClientFlagsEvent | OptionEvent | ViolationEvent;
 
 /** Longest INFO or GO that is collected: the longest name and some 30,000 info types. */
 const infoCollectMaxBytes = 64 * 1024;
-/** Longest meta context option that is collected: some sixty queries of the longest kind. */
-const metaContextCollectMaxBytes = 256 * 1024;
+/** Longest meta context option that is collected: a name and as many queries as may be, all of the longest kind. */
+const metaContextCollectMaxBytes = 4 + (1 + metaContextQueriesMax) * (4 + stringMaxBytes);
 
 const clientFlagsSizeBytes = 4;
 const optionHeaderSizeBytes = 16;

@@ -6,6 +6,7 @@
  *   *_META_CONTEXT          4 name length, name, 4 count, count x (4 length, query)
  */
 import {
+  metaContextQueriesMax,
   NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,
   NBD_OPT_EXTENDED_HEADERS,
@@ -45,12 +46,6 @@ export type Option =
   | OptionRefusal
   /** NBD_OPT_EXPORT_NAME with a name that cannot be: it has no error reply, so the connection ends. */
   | { readonly type: "close"; readonly message: string };
-
-/**
- * Most queries in one meta context option; more are refused with NBD_REP_ERR_TOO_BIG. Each of them selects one context at
- * most, so this is also the number of contexts that a client can have.
- */
-export const metaContextQueriesMax = 64;
 
 /** Understands one option. */
 export function decodeOption(event: OptionEvent): Option {
