@@ -1,10 +1,19 @@
-/** The server and the kernel that attaches it in one machine, over the Unix socket: both run in the VM. */
+/** The server and the kernel that attaches it in one machine, as the README says: both run in the VM. */
 import { assertEquals } from "@std/assert";
 import { runToEnd, soak } from "../server.ts";
 import { runGuest } from "../vm/vm.ts";
 import { hasKernelClient } from "./attached.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
+
+Deno.test("the lines of the README with nbd-client are those that the guest runs", async () => {
+  const script = await Deno.readTextFile(new URL("readme.sh", import.meta.url));
+  const readme = await Deno.readTextFile(`${root}README.md`);
+  const lines = readme.split("\n").filter((line) => /^sudo .*nbd-client/.test(line));
+  assertEquals(lines.length, 6);
+  const ran = new Set(script.split("\n"));
+  assertEquals(lines.filter((line) => !ran.has(line.replace(/ +#.*/, ""))), []);
+});
 
 /** Fills a folder with the server, with the packages that it needs, and with the guest's functions. */
 async function stageServer(folder: string): Promise<void> {
@@ -26,14 +35,14 @@ async function stageServer(folder: string): Promise<void> {
 
 Deno.test({
   name:
-    "the server and Linux in one machine: attached over the Unix socket, an ext4 tree survives a re-attach",
+    "the lines of the README attach the server in one machine with Linux: an ext4 survives them and a kill of the server",
   ignore: !soak || !hasKernelClient(),
   fn: async () => {
     const files = await Deno.makeTempDir({ prefix: "gossamer-guest-" });
     try {
       await stageServer(files);
       const told = await runGuest({
-        script: new URL("unix.sh", import.meta.url),
+        script: new URL("readme.sh", import.meta.url),
         modules: ["nbd"],
         programs: [Deno.execPath(), "nbd-client", "mkfs.ext4", "fsck.ext4"],
         files: new URL(`file://${files}/`),
@@ -41,8 +50,8 @@ Deno.test({
         memoryMib: 1536,
         limitSeconds: 240,
       });
-      // One connection, then two.
-      assertEquals(told, "3\n");
+      // Over TCP, over the Unix socket, again after the restart, and over two connections.
+      assertEquals(told, "5\n");
     } finally {
       await Deno.remove(files, { recursive: true });
     }
