@@ -5,6 +5,7 @@
 import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
 import { assemblePool } from "../../actors/assemble.ts";
 import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
+import type { AskStatus, StatusDone, StatusRequest } from "../../actors/block_status.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { SchedulerPolicy } from "../../actors/kernel/ports.ts";
@@ -22,6 +23,7 @@ import { RecordingDevice, type RunLog } from "../crash/recording_device.ts";
 import type { FoundVolume } from "../crash/recovery.ts";
 import { type Later, SimulatedDevice, SlowAnswers } from "../crash/simulated_device.ts";
 import { ManualClock, type Random } from "../testing_world.ts";
+import { problemOfStatus, type ToldContext } from "./block_status.ts";
 import { type ClientEars, SimClient } from "./client.ts";
 import { DelayedDevice, Fuse, LifeJournal, SwarmFaults } from "./devices.ts";
 import type { Swarm } from "./swarm.ts";
@@ -48,6 +50,9 @@ export interface LifeWorld {
   readonly trace: TraceRecorder | undefined;
 }
 
+/** What one hears who looks at volumes. */
+type Heard = RequestDone | StatusDone | PoolNotice;
+
 /** See the head of this file. */
 export class Life {
   readonly kernel: Kernel;
@@ -72,8 +77,8 @@ export class Life {
   /** Until how many events have happened these are left waiting, if there is anything else to do. */
   readonly #stuck = new Map<() => void, number>();
   #events = 0;
-  readonly #received: (RequestDone | PoolNotice)[] = [];
-  readonly #looker: Address<RequestDone | PoolNotice>;
+  readonly #received: (Heard)[] = [];
+  readonly #looker: Address<Heard>;
 
   constructor(beginning: Beginning, world: LifeWorld) {
     this.#world = world;
@@ -185,7 +190,7 @@ export class Life {
     return this.fuse.isBlown || this.kernel.stopped;
   }
 
-  /** Reads everything there is, straight from the volumes. Nothing may be on its way. */
+  /** Reads everything there is, straight from the volumes, and every block status. Nothing may be on its way. */
   look(): FoundVolume[] {
     this.isRough = false;
     const listed: AdminResult[] = [];
@@ -193,15 +198,18 @@ export class Life {
     this.drain();
     const list = listed[0];
     if (list?.kind !== "volumes") throw new Violation(`the volumes could not be listed: ${list?.kind}`);
+    const contexts: ToldContext[] = [];
     const found = list.volumes.map(({ name, size_bytes: sizeBytes, read_only: readOnly }) => {
-      const bytes = this.#readWhole(name, sizeBytes);
+      const bytes = this.#readWhole(name, sizeBytes, contexts);
       return { name, sizeBytes, readOnly, words: new Uint32Array(bytes.buffer) };
     });
+    const problem = problemOfStatus(found, contexts);
+    if (problem !== undefined) throw new Violation(problem);
     this.isRough = true;
     return found;
   }
 
-  #readWhole(name: string, sizeBytes: number): Uint8Array {
+  #readWhole(name: string, sizeBytes: number, contexts: ToldContext[]): Uint8Array {
     this.kernel.tell(this.pool.address, { type: "attach", name, client: this.#looker });
     this.drain();
     const notice = this.#received.pop();
@@ -224,10 +232,38 @@ export class Life {
     if (answer?.type !== "requestDone" || request.status !== "ok") {
       throw new Violation(`"${name}" can not be read: ${answer?.type} ${request.status}`);
     }
+    contexts.push(...this.#askStatus(name, notice.volume, sizeBytes));
     this.kernel.tell(this.pool.address, { type: "detach", uid: notice.info.uid, client: this.#looker });
     this.drain();
     this.#received.pop();
     return request.data;
+  }
+
+  #askStatus(name: string, volume: Address<AskStatus>, sizeBytes: number): ToldContext[] {
+    this.kernel.tell(this.pool.address, { type: "describeContexts", name, client: this.#looker });
+    this.drain();
+    const notice = this.#received.pop();
+    if (notice?.type !== "contexts") throw new Violation(`"${name}" is attached and has no contexts`);
+    const request: StatusRequest = {
+      sources: notice.contexts.map(({ source }) => source),
+      offsetBytes: 0,
+      lengthBytes: sizeBytes,
+      extentsMax: sizeBytes,
+      client: this.#looker,
+      status: "ok",
+      extents: [],
+    };
+    this.kernel.tell(volume, { type: "askStatus", request });
+    this.drain();
+    const answer = this.#received.pop();
+    if (answer?.type !== "statusDone" || request.status !== "ok") {
+      throw new Violation(`block status of "${name}" is not told: ${answer?.type} ${request.status}`);
+    }
+    return notice.contexts.map((context, index) => ({
+      volume: name,
+      context: context.name,
+      extents: request.extents[index]!,
+    }));
   }
 
   #chance(per100000: number): boolean {
@@ -283,14 +319,14 @@ export class Life {
   }
 }
 
-class Looker implements Actor<RequestDone | PoolNotice> {
-  readonly #received: (RequestDone | PoolNotice)[];
+class Looker implements Actor<Heard> {
+  readonly #received: (Heard)[];
 
-  constructor(received: (RequestDone | PoolNotice)[]) {
+  constructor(received: (Heard)[]) {
     this.#received = received;
   }
 
-  receive(message: RequestDone | PoolNotice): void {
+  receive(message: Heard): void {
     this.#received.push(message);
   }
 }
