@@ -48,15 +48,16 @@ Deno.test({
   },
 });
 
-for (
-  const [connections, options] of [["one connection", []], ["a connection with -persist", ["-persist"]], [
-    "two connections",
-    ["-C", "2"],
-  ]] as const
-) {
+/** How the device is attached over which the server is killed. None of these reconnects. */
+const attachments: readonly (readonly [how: string, options: readonly string[]])[] = [
+  ["one connection", []],
+  ["a connection with -persist", ["-persist"]],
+  ["two connections", ["-C", "2"]],
+];
+
+for (const [how, options] of attachments) {
   Deno.test({
-    name:
-      `after the server was killed under an ext4 mounted over ${connections} and came back, Linux attaches ` +
+    name: `after the server was killed under an ext4 mounted over ${how} and came back, Linux attaches ` +
       "again, replays the journal, and every durable file is there",
     ignore: !soak || ignore,
     fn: async () => {
