@@ -64,7 +64,7 @@ export class HostilePool implements AsyncDisposable {
       const created = await process.command({ verb: "create", name, sizeBytes });
       assert(created.kind !== "refused", `${name} of ${formatSize(sizeBytes)} was not created`);
     }
-    pool.#server = await servePool(process, { listen: [`unix:${pool.path}`], control: false });
+    await pool.serveAgain();
     await pool.#write("victim", victimContent);
     await pool.#write("small", mondayContent);
     await process.command({ verb: "snapshot", names: ["small@monday"] });
@@ -117,6 +117,11 @@ export class HostilePool implements AsyncDisposable {
       await client.disconnect();
     }
     await this.everybodyLeft();
+  }
+
+  /** Takes clients, for the first time or after `stop`. */
+  async serveAgain(): Promise<void> {
+    this.#server = await servePool(this.process, { listen: [`unix:${this.path}`], control: false });
   }
 
   /** Stops serving, as at SIGTERM. */
