@@ -21,40 +21,61 @@ const exports: ReadonlyMap<string, FuzzExport> = new Map([
   ["small@monday", { sizeBytes: smallBytes, readOnly: true }],
 ]);
 
+/** Where the clients connect. */
+export interface FuzzTarget {
+  connect(timeoutMs: number): Promise<RawClient>;
+}
+
 /** Runs seeds from `seed` on until there were so many frames. Throws an error that names the seed. */
 export async function fuzzLive(frames: number, seed: number): Promise<FuzzReport> {
   const pool = await HostilePool.serve();
+  const running = new Set<number>();
+  const working = fuzzClients(pool, frames, seed, running).then(
+    (report) => ({ report }),
+    (error) => ({ error }),
+  );
+  const outcome = await Promise.race([working, pool.process.defect.then((defect) => ({ defect }))]);
+  // The server's own fault says more than what its clients then missed, and it does not close any more.
+  if ("defect" in outcome) {
+    const { defect } = outcome;
+    throw new Error(`live seeds ${[...running].join(", ")} at once: ${sentenceOf(defect)}`, {
+      cause: defect,
+    });
+  }
+  if ("report" in outcome) await pool.requireUnharmed();
+  await pool[Symbol.asyncDispose]();
+  if ("error" in outcome) throw outcome.error;
+  return outcome.report;
+}
+
+/** Several clients at a time, each with a seed of its own, until there were so many frames. */
+export async function fuzzClients(
+  target: FuzzTarget,
+  frames: number,
+  seed: number,
+  running: Set<number> = new Set(),
+): Promise<FuzzReport> {
   const report: FuzzReport = {
     frames: 0,
     sessions: 0,
     verdicts: { handshake: 0, transmission: 0, ambiguous: 0 },
   };
-  const running = new Set<number>();
   let next = seed;
   let failure: unknown;
   const work = async () => {
     while (report.frames < frames && failure === undefined) {
       const mine = next++;
       running.add(mine);
-      await fuzzLiveSeed(pool, mine, report).catch((error) => failure ??= error);
+      await fuzzLiveSeed(target, mine, report).catch((error) => failure ??= error);
       running.delete(mine);
     }
   };
-  const working = Promise.all(Array.from({ length: clientsAtOnce }, work)).then(() => undefined);
-  const defect = await Promise.race([working, pool.process.defect]);
-  // The server's own fault says more than what its clients then missed, and it does not close any more.
-  if (defect !== undefined) {
-    throw new Error(`live seeds ${[...running].join(", ")} at once: ${sentenceOf(defect)}`, {
-      cause: defect,
-    });
-  }
-  if (failure === undefined) await pool.requireUnharmed();
-  await pool[Symbol.asyncDispose]();
+  await Promise.all(Array.from({ length: clientsAtOnce }, work));
   if (failure !== undefined) throw failure;
   return report;
 }
 
-async function fuzzLiveSeed(pool: HostilePool, seed: number, report: FuzzReport): Promise<void> {
+async function fuzzLiveSeed(target: FuzzTarget, seed: number, report: FuzzReport): Promise<void> {
   const random = randomNumbers(seed);
   const maker = new FrameMaker(random, 65536);
   for (let i = 0; i < sessionsPerSeed; i += 1) {
@@ -63,7 +84,7 @@ async function fuzzLiveSeed(pool: HostilePool, seed: number, report: FuzzReport)
       : ["small", smallBytes] as const;
     const session = maker.session(name, sizeBytes);
     try {
-      await runSession(pool, session, maker, report);
+      await runSession(target, session, maker, report);
     } catch (error) {
       throw new Error(`live seed ${seed}, session ${i}: ${sentenceOf(error)}`, { cause: error });
     }
@@ -73,14 +94,14 @@ async function fuzzLiveSeed(pool: HostilePool, seed: number, report: FuzzReport)
 }
 
 async function runSession(
-  pool: HostilePool,
+  target: FuzzTarget,
   { bytes }: FuzzSession,
   maker: FrameMaker,
   report: FuzzReport,
 ): Promise<void> {
   const vanishes = maker.chance(0.1);
   const pieceBytes = maker.chance(0.8) ? bytes.length : 1 + maker.below(maker.chance(0.1) ? 8 : 5000);
-  using client = await pool.connect(hangMs);
+  using client = await target.connect(hangMs);
   if (vanishes) return await sendAll(client, bytes, pieceBytes);
   const sending = sendAll(client, bytes, pieceBytes).then(() => closeWrite(client));
   const received = await client.receiveAll();
