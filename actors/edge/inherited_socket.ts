@@ -32,6 +32,9 @@ export class InheritedSocket implements Listening {
     // Without the path there is still a URL that says as much as is known.
     this.url = nbdUrl(address ?? { transport: "unix", path: "" }, keys?.policy);
     this.#peer = address?.transport === "unix" ? `a client of ${address.path}` : "a client";
+    // Nothing that befalls one client ends the process. (In Deno 2.9.6, node:net takes nobody any more once the process had
+    // no descriptor to spare, and does not say so. The cap on connections stays far below any usual limit.)
+    server.on("error", () => {});
     server.on("connection", (client: Socket) => this.#arrived(client));
   }
 

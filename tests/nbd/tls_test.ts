@@ -29,6 +29,7 @@ function tlsTest(name: string, fn: (server: TlsServer) => Promise<void>, verifyP
 /** A server in memory that allows TLS, to everybody or to whom its authority has signed. */
 class TlsServer {
   readonly disk: MemoryVolume;
+  #stopped: Promise<void> | undefined;
 
   private constructor(
     readonly certificates: Certificates,
@@ -47,14 +48,21 @@ class TlsServer {
       const keys = readTlsKeys({ policy: "allow", certificates: certificates.server, verifyPeer });
       const anywhere: ListenAddress = { transport: "tcp", hostname: "127.0.0.1", port: 0 };
       const server = await MemoryServer.start(anywhere, (line) => log.push(line), keys);
+      const running = new TlsServer(certificates, server, log);
       try {
-        await test(new TlsServer(certificates, server, log));
+        await test(running);
       } finally {
-        await server.stop();
+        await running.stop();
       }
     } finally {
       await Deno.remove(folder, { recursive: true });
     }
+  }
+
+  /** Stops the server, once. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.server.stop();
+    return this.#stopped;
   }
 
   get address(): ServerAddress {
@@ -183,6 +191,21 @@ tlsTest("a connection that ends says so inside TLS", async (server) => {
   await client.go("disk");
   // Throws if the stream ends without a word, which could be anybody's doing.
   await client.disconnect();
+});
+
+tlsTest("a server that stops answers what is in flight and takes its leave inside TLS", async (server) => {
+  using client = await server.secured();
+  await client.go("disk");
+  server.disk.holdRequests = true;
+  await client.sendCommand({ type: NBD_CMD_WRITE, payload: Uint8Array.of(1, 2, 3) });
+  while (server.disk.waiting.length === 0) await sleep(5);
+  const stopped = server.stop();
+  await sleep(20);
+  server.server.release(server.disk);
+  assertEquals((await client.receiveReply()).error, 0);
+  // Throws if the stream ends without a word.
+  assertEquals(await client.isClosedByServer(), true);
+  await stopped;
 });
 
 tlsTest("several clients speak at once, inside TLS and without it", async (server) => {
