@@ -69,6 +69,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   #tlsTimer: Timer | undefined;
   /** The pool owes an answer. */
   #questionOpen = false;
+  /** The export that the client asked for; the empty name stands for the only volume. */
+  #asked = "";
   #attached: Attached | undefined;
   #transmission: NbdTransmission | undefined;
 
@@ -186,6 +188,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         return this.#send();
       case "ask":
         this.#questionOpen = true;
+        if (step.question.type === "attach") this.#asked = step.question.name;
         return this.#kernel.tell(this.#peers.pool, { ...step.question, client: this.#self });
       case "startTls":
         this.#isSecuring = true;
@@ -229,7 +232,9 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       session,
     );
     this.#transmission.push(this.#handshake.takeSurplus());
-    this.#peers.log(`${this.#peers.socket.peer} attached to ${quoted(attached.info.name)}`);
+    const { name } = attached.info;
+    const asked = this.#asked === name ? "" : ` by the name ${quoted(this.#asked)}`;
+    this.#peers.log(`${this.#peers.socket.peer} attached to ${quoted(name)}${asked}`);
     this.#send();
   }
 

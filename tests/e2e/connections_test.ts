@@ -92,7 +92,7 @@ Deno.test({
     await runToEnd(python, ["-c", script]);
     const client = `a client of ${server.socket}`;
     await server.stop();
-    assertStringIncludes(server.stderr, `${client} attached to "d"\n${client} left "d"\n`);
+    assertStringIncludes(server.stderr, `${client} attached to "d" by the name ""\n${client} left "d"\n`);
     assertEquals(server.stderr.includes("closing"), false);
   },
 });
