@@ -94,6 +94,8 @@ export const handshakeMs = 10_000;
 export const tlsHandshakeMs = 5_000;
 /** Milliseconds after which a client that takes no byte of its replies is given up (nbd.md 4.2). */
 export const stalledSendMs = 60_000;
+/** Milliseconds after which a client is given up that holds borrowed bytes for a WRITE and sends nothing of it. */
+export const stalledPayloadMs = 60_000;
 /** Milliseconds that a stopping server waits for its clients. */
 export const drainMs = 5_000;
 

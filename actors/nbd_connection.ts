@@ -20,7 +20,7 @@ import { quoted } from "../storage/nbd/option.ts";
 import type { Actor, Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import type { Timer } from "./kernel/timers.ts";
-import { handshakeMs, stalledSendMs, tlsHandshakeMs } from "./limits.ts";
+import { handshakeMs, stalledPayloadMs, stalledSendMs, tlsHandshakeMs } from "./limits.ts";
 import { type Attached, type HandshakeStep, NbdHandshake, type PoolAnswer } from "./nbd_handshake.ts";
 import type { NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
 import { ReceiveBuffers } from "./nbd_receive.ts";
@@ -61,6 +61,9 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   #drainAsked = false;
   #stallTimer: Timer | undefined;
   #sentBytesBefore = 0;
+  #payloadTimer: Timer | undefined;
+  /** The client has sent nothing since the timer was set. */
+  #isSilent = false;
 
   readonly #handshake: NbdHandshake;
   #handshakeTimer: Timer | undefined;
@@ -138,6 +141,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         return;
       case "stallCheck":
         return this.#checkStall();
+      case "payloadCheck":
+        return this.#checkPayload();
       case "left":
         return this.#kernel.retire(this.#self);
       default:
@@ -156,10 +161,25 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #read(): void {
     this.#unparsed = false;
+    if (this.#payloadTimer === undefined && this.#transmission?.holdsBorrowed) this.#watchPayload();
     this.#peers.socket.read(this.#received.next());
   }
 
+  /** Who holds what all borrow from, for a WRITE of which nothing more comes, would hold up the others for ever. */
+  #watchPayload(): void {
+    this.#isSilent = true;
+    this.#payloadTimer = this.#kernel.tellLater(stalledPayloadMs, this.#self, { type: "payloadCheck" });
+  }
+
+  #checkPayload(): void {
+    this.#payloadTimer = undefined;
+    if (this.#isReadingOver() || this.#transmission?.holdsBorrowed !== true) return;
+    if (this.#isSilent) this.#giveUp("it does not send the rest of a WRITE");
+    else this.#watchPayload();
+  }
+
   #takeReceived(bytes: Uint8Array): void {
+    this.#isSilent = false;
     if (this.#phase === "handshake") this.#handshake.push(bytes);
     else if (this.#transmission !== undefined && !this.#isReadingOver()) this.#transmission.push(bytes);
     else return;
@@ -391,7 +411,12 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     if (this.#handshakeTimer !== undefined) this.#kernel.cancelTimer(this.#handshakeTimer);
     if (this.#stallTimer !== undefined) this.#kernel.cancelTimer(this.#stallTimer);
     if (this.#tlsTimer !== undefined) this.#kernel.cancelTimer(this.#tlsTimer);
-    this.#handshakeTimer = this.#stallTimer = this.#tlsTimer = undefined;
+    if (this.#payloadTimer !== undefined) this.#kernel.cancelTimer(this.#payloadTimer);
+    this.#handshakeTimer =
+      this.#stallTimer =
+      this.#tlsTimer =
+      this.#payloadTimer =
+        undefined;
   }
 
   #logClosing(reason: string): void {

@@ -10,6 +10,7 @@ import {
   receiveBuffersMax,
   requestBytesMax,
   requestsPerConnectionMax,
+  stalledPayloadMs,
 } from "./limits.ts";
 import { command, go, read, type SimulatedClient, TestServer, write } from "../tests/nbd/simulated_client.ts";
 
@@ -87,6 +88,24 @@ Deno.test("payloads above a connection's own bytes are lent up to the bound, in 
   for (const [i, client] of clients.entries()) client.say(read(i, i * 4096, requestBytesMax));
   assertEquals(waiting(), [0, 1, 2, 3]);
   server.finishAll();
+});
+
+Deno.test("who borrows for a WRITE and sends nothing of it for a minute is closed, and others have their turn", () => {
+  const server = new TestServer();
+  const hogs = Array.from({ length: borrowedBytesMax / requestBytesMax }, () => server.attach());
+  const half = write(1, 0, new Uint8Array(requestBytesMax)).subarray(0, requestBytesMax / 2);
+  for (const hog of hogs) hog.say(half);
+  const client = server.attach();
+  client.say(read(7, 0, requestBytesMax));
+  // They are looked at once a minute, and have sent something in the first.
+  server.clock.advance(2 * stalledPayloadMs - 1);
+  assertEquals([hogs.map((hog) => hog.closed), cookiesOf(client)], [[false, false, false, false], []]);
+  hogs[0]?.say(new Uint8Array(1));
+  server.clock.advance(1);
+  assertEquals([hogs.map((hog) => hog.closed), cookiesOf(client)], [[false, true, true, true], [7]]);
+  hogs[0]?.say(new Uint8Array(requestBytesMax / 2 + 27));
+  server.clock.advance(2 * stalledPayloadMs);
+  assertEquals([hogs[0]?.closed, cookiesOf(hogs[0]!)], [false, [1]]);
 });
 
 Deno.test("who leaves gives back what it was lent and loses its turn", () => {

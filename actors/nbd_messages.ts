@@ -89,6 +89,11 @@ export interface StallCheck extends Message {
   readonly type: "stallCheck";
 }
 
+/** From the connection to itself: see whether the rest of a payload comes that borrowed bytes are held for. */
+export interface PayloadCheck extends Message {
+  readonly type: "payloadCheck";
+}
+
 export type NbdConnectionMessage =
   | Begin
   | SocketNotice
@@ -102,4 +107,5 @@ export type NbdConnectionMessage =
   | Drained
   | HandshakeDeadline
   | TlsDeadline
-  | StallCheck;
+  | StallCheck
+  | PayloadCheck;

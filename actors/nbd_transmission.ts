@@ -100,6 +100,11 @@ export class NbdTransmission {
     return this.#decoder.violation;
   }
 
+  /** True while borrowed bytes wait for the payload of a request. */
+  get holdsBorrowed(): boolean {
+    return this.#arriving?.purse === "lent";
+  }
+
   /** Takes received bytes, which must stay untouched until "needBytes", or while requests hold them. */
   push(bytes: Uint8Array): void {
     this.#decoder.push(bytes);

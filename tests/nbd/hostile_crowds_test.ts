@@ -19,7 +19,7 @@ import {
   NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ERR_UNSUP,
 } from "../../storage/nbd/constants.ts";
-import { HostilePool, hostileTest, pattern, pause } from "./hostile_pool.ts";
+import { HostilePool, hostileTest, pattern, pause, sendAnyhow } from "./hostile_pool.ts";
 import { infoRequest, type RawClient } from "./raw_client.ts";
 import { join, option, request, u32 } from "./wire_bytes.ts";
 
@@ -35,17 +35,6 @@ async function fill(pool: HostilePool): Promise<void> {
   using client = await pool.attach();
   await client.write(0, pattern(MiB, 9));
   await client.disconnect();
-}
-
-/** A send that may end with the connection. */
-async function sendAnyhow(client: RawClient, ...parts: Uint8Array[]): Promise<void> {
-  try {
-    await client.send(...parts);
-  } catch (error) {
-    const isGone = error instanceof Deno.errors.BrokenPipe || error instanceof Deno.errors.ConnectionReset ||
-      error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted;
-    if (!isGone) throw error;
-  }
 }
 
 hostileTest("a client may go at every byte of its handshake (H9)", async (pool) => {

@@ -150,6 +150,17 @@ export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
+/** A send that may end with the connection. */
+export async function sendAnyhow(client: RawClient, ...parts: Uint8Array[]): Promise<void> {
+  try {
+    await client.send(...parts);
+  } catch (error) {
+    const isGone = error instanceof Deno.errors.BrokenPipe || error instanceof Deno.errors.ConnectionReset ||
+      error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted;
+    if (!isGone) throw error;
+  }
+}
+
 /** A test against a pool of its own, which must be unharmed at the end. */
 export function hostileTest(name: string, run: (pool: HostilePool) => Promise<void>): void {
   Deno.test(name, async () => {
