@@ -44,7 +44,10 @@ kill -9 "$server"
 fails wait "$server"
 durable=$(cat /tmp/durable)
 serve
-sudo nbd-client -d /dev/nbd0 && sudo umount /mnt
+sudo nbd-client -d /dev/nbd0
+# Only then its last write fails, and it lets go of the file system.
+fails wait "$writer"
+sudo umount /mnt
 sudo nbd-client -N disk0 127.0.0.1 10809 /dev/nbd0 && sudo mount /dev/nbd0 /mnt
 require_tree
 require_numbered /mnt/numbered "$durable"
