@@ -4,6 +4,7 @@
  * client is served, and another volume has the bytes it had.
  */
 import { assert, assertEquals } from "@std/assert";
+import { drainMs } from "../../actors/limits.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
 import { makePool, PoolProcess } from "../../actors/edge/pool_process.ts";
 import { type PoolServer, servePool } from "../../actors/edge/serve.ts";
@@ -107,7 +108,7 @@ export class HostilePool implements AsyncDisposable {
     assertEquals(this.connections, 0, `clients that went were not forgotten within ${leaveMs} ms`);
   }
 
-  /** What has to hold when all clients have gone. */
+  /** What has to hold when all clients have gone. Nobody is served any more then. */
   async requireUnharmed(): Promise<void> {
     assert(!this.process.kernel.stopped, "the server met a defect");
     await this.everybodyLeft();
@@ -117,6 +118,9 @@ export class HostilePool implements AsyncDisposable {
       await client.disconnect();
     }
     await this.everybodyLeft();
+    const begunMs = performance.now();
+    await this.stop();
+    assert(performance.now() - begunMs < drainMs / 2, "the listener waited for somebody who has left");
   }
 
   /** Takes clients, for the first time or after `stop`. */
