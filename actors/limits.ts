@@ -47,8 +47,10 @@ export const optionsPerExport = 4;
 
 /** Bios of one volume that have a task; more wait in the volume. */
 export const biosPerVolumeMax = 512;
-/** Vblocks in one lock region of a volume: 64 GiB at 64 KiB blocks. */
-export const regionBlocks = 2 ** 20;
+/** Vblocks in one lock region of a volume, at least: 64 GiB at 64 KiB blocks. */
+export const regionBlocksMin = 2 ** 20;
+/** Lock regions of one volume: a discard of petabytes, which is one small request, takes all of them at once. */
+export const regionsPerVolumeMax = 64;
 /** Lock regions of the data device; each covers an equal share of it. */
 export const dataRegionsMax = 64;
 /** Idle lock regions that a volume keeps. */

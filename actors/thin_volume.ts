@@ -32,7 +32,14 @@ import type { Actor, Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
-import { biosPerVolumeMax, idleRegionsMax, mailboxMax, regionBlocks, statusPerVolumeMax } from "./limits.ts";
+import {
+  biosPerVolumeMax,
+  idleRegionsMax,
+  mailboxMax,
+  regionBlocksMin,
+  regionsPerVolumeMax,
+  statusPerVolumeMax,
+} from "./limits.ts";
 import { LockRegion, RegionLocks } from "./lock_region.ts";
 import type { Thin } from "./remap.ts";
 
@@ -130,6 +137,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   #thin: Thin;
   #sizeBytes: number;
   readonly #regions = new Map<number, Region>();
+  /** Vblocks in one of them. */
+  #regionBlocks: number;
   readonly #admitted = new Map<VolumeRequest, Admitted>();
   /** Requests with bios that have not started, in order. */
   #starting: Admitted[] = [];
@@ -156,6 +165,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#taskNames = taskNames(volume.name);
     this.#thin = volume.thin;
     this.#sizeBytes = volume.sizeBytes;
+    this.#regionBlocks = regionBlocksOf(volume.sizeBytes, volume.thin.blockSizeBytes);
   }
 
   receive(message: ThinVolumeMessage): void {
@@ -209,6 +219,9 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#thin = { ...this.#thin, id: message.thinId };
     if (message.sizeBytes !== this.#sizeBytes) {
       this.#sizeBytes = message.sizeBytes;
+      // Nobody holds a lock, as no bio is in flight.
+      this.#retireRegions();
+      this.#regionBlocks = regionBlocksOf(message.sizeBytes, this.#thin.blockSizeBytes);
       this.#admitAgain();
     }
     this.#startBios();
@@ -378,18 +391,22 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#suspends = [];
     if (this.#closing === undefined || this.#admitted.size > 0 || this.#flushesInFlight > 0) return;
     if (this.#statusInFlight > 0) return;
-    for (const region of this.#regions.values()) region.locks.retire();
-    this.#regions.clear();
+    this.#retireRegions();
     this.#kernel.reply(this.#closing, "closed");
     this.#kernel.retire(this.#self);
+  }
+
+  #retireRegions(): void {
+    for (const region of this.#regions.values()) region.locks.retire();
+    this.#regions.clear();
   }
 
   /** The regions of the bio's blocks, which stay until it has ended. */
   #enterRegions(bio: Bio): readonly RegionLocks[] {
     if (bio.kind === "flush" || bio.kind === "ensureSpace") return [];
-    const last = Math.floor((bio.vblockEnd - 1) / regionBlocks);
+    const last = Math.floor((bio.vblockEnd - 1) / this.#regionBlocks);
     const entered: RegionLocks[] = [];
-    for (let index = Math.floor(bio.vblock / regionBlocks); index <= last; index += 1) {
+    for (let index = Math.floor(bio.vblock / this.#regionBlocks); index <= last; index += 1) {
       const region = this.#region(index);
       region.bios += 1;
       entered.push(region.locks);
@@ -403,7 +420,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
    */
   #leaveRegions(bio: Bio): void {
     for (const locks of bio.regions) {
-      const index = locks.blockBegin / regionBlocks;
+      const index = locks.blockBegin / this.#regionBlocks;
       const region = present(this.#regions.get(index), "a bio was in a region that is gone");
       region.bios -= 1;
       if (region.bios > 0 || this.#regions.size <= idleRegionsMax) continue;
@@ -415,10 +432,10 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   #region(index: number): Region {
     let region = this.#regions.get(index);
     if (region === undefined) {
-      const begin = index * regionBlocks;
+      const begin = index * this.#regionBlocks;
       const name = `region ${this.#name} ${begin}`;
       const address = this.#kernel.spawn(name, mailboxMax, (self) => new LockRegion(this.#kernel, self));
-      region = { locks: new RegionLocks(this.#kernel, address, begin, begin + regionBlocks), bios: 0 };
+      region = { locks: new RegionLocks(this.#kernel, address, begin, begin + this.#regionBlocks), bios: 0 };
       this.#regions.set(index, region);
     }
     return region;
@@ -432,6 +449,12 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
 function mustWait(admitted: Admitted): boolean {
   if (admitted.biosDone === admitted.biosStarted) return false;
   return admitted.request.fastZero || (admitted.ensuresSpace && admitted.biosStarted === 1);
+}
+
+/** Vblocks in one lock region of a volume. */
+export function regionBlocksOf(sizeBytes: number, blockSizeBytes: number): number {
+  const blocks = Math.ceil(sizeBytes / blockSizeBytes);
+  return Math.max(regionBlocksMin, Math.ceil(blocks / regionsPerVolumeMax));
 }
 
 function oneHole(): Uint8Array {

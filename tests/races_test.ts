@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { AdminCommand } from "../actors/admin_command.ts";
 import { BlockDevice, DeviceStub } from "../actors/block_device.ts";
 import type { Steps } from "../actors/kernel/task.ts";
-import { adminQueueMax, dirtyBlocksMax, idleRegionsMax, regionBlocks } from "../actors/limits.ts";
+import { adminQueueMax, dirtyBlocksMax, idleRegionsMax, regionsPerVolumeMax } from "../actors/limits.ts";
 import { Metadata } from "../actors/metadata.ts";
 import { type MetadataMessage, MetadataStub } from "../actors/metadata_messages.ts";
 import { MemoryDevice } from "../storage/device/memory_device.ts";
@@ -188,6 +188,38 @@ Deno.test("a request that was accepted before a rollback maps nothing beyond the
   assert(usedBlocks(pool) <= 10);
 });
 
+/** Lock regions of the volume `a` that there are. */
+function regionsOf(pool: TestingPool): number {
+  return [...pool.kernel.mailboxHighWater().keys()].filter((name) => name.startsWith("region a ")).length;
+}
+
+Deno.test("a discard of petabytes takes few lock regions, before and after the volume is resized", () => {
+  const files = makeTestingFiles();
+  const data = new SlowDevice(files.data);
+  const pool = new TestingPool({ ...files, data });
+  pool.admin({ verb: "create", name: "a", sizeBytes: 2 ** 40 });
+  const a = pool.attach("a");
+  a.write(0, filled(bs, 1));
+  for (const sizeBytes of [2 ** 52, 2 ** 36, 2 ** 53 - 512]) {
+    const resized = pool.admin({ verb: "resize", name: "a", sizeBytes });
+    assertEquals(resized, { kind: "done" });
+    for (const at of [0, sizeBytes / 2, sizeBytes - 4096]) {
+      a.write(at - at % 4096, filled(4096, 1));
+    }
+    data.slows = "read";
+    a.submit("read", 0, 10);
+    pool.drain();
+    const discard = a.submit("discard", 0, sizeBytes);
+    pool.drain();
+    assert(!a.isDone(discard), "it waits for the reader of the first block");
+    assert(regionsOf(pool) <= 64, `${regionsOf(pool)} regions`);
+    data.slows = undefined;
+    data.finish();
+    pool.drain();
+    assertEquals([discard.status, usedBlocks(pool)], ["ok", 0]);
+  }
+});
+
 Deno.test("a volume that is never idle keeps few lock regions, however far apart its requests lie", () => {
   const files = makeTestingFiles();
   const data = new SlowDevice(files.data);
@@ -197,10 +229,11 @@ Deno.test("a volume that is never idle keeps few lock regions, however far apart
   a.write(0, filled(bs, 1));
   data.slows = "read";
   const slow = a.submit("read", 0, 10);
-  for (let region = 1; region < 500; region += 1) a.read(region * regionBlocks * bs, 10);
+  for (let region = 1; region < regionsPerVolumeMax; region += 1) {
+    a.read(region * (2 ** 52 / regionsPerVolumeMax), 10);
+  }
   assert(!a.isDone(slow));
-  const regions = [...pool.kernel.mailboxHighWater().keys()].filter((name) => name.startsWith("region a "));
-  assert(regions.length <= idleRegionsMax + 1, `${regions.length} regions`);
+  assert(regionsOf(pool) <= idleRegionsMax + 1, `${regionsOf(pool)} regions`);
   data.finish();
   pool.drain();
   assertEquals(slow.data, filled(10, 1));
