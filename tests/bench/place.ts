@@ -1,0 +1,145 @@
+/** Where a benchmark works: one folder for all files, all processes known, and nothing left of either, whatever ends it. */
+import { isRunning } from "./proc.ts";
+import { Lines } from "../server.ts";
+
+/** The folder and what must be ended with it. `await using` it. */
+export class Place implements AsyncDisposable {
+  readonly folder: string;
+  readonly #owned = new Set<AsyncDisposable>();
+  readonly #interrupt = () => void this.#interrupted();
+  #disposing: Promise<void> | undefined;
+
+  private constructor(folder: string) {
+    this.folder = folder;
+    for (const signal of signals) Deno.addSignalListener(signal, this.#interrupt);
+  }
+
+  /** Makes the folder in TMPDIR, which then is this folder for everything that is started. */
+  static async make(): Promise<Place> {
+    const folder = await Deno.makeTempDir({ prefix: "gossamer-bench-" });
+    Deno.env.set("TMPDIR", folder);
+    return new Place(folder);
+  }
+
+  /** A path in the folder. */
+  path(name: string): string {
+    return `${this.folder}/${name}`;
+  }
+
+  /** Has something ended with the place, unless `end` was called before. */
+  own<Owned extends AsyncDisposable>(owned: Owned): Owned {
+    this.#owned.add(owned);
+    return owned;
+  }
+
+  /** Ends something now. Nothing happens the second time. */
+  async end(owned: AsyncDisposable): Promise<void> {
+    if (this.#owned.delete(owned)) await owned[Symbol.asyncDispose]();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#disposing ??= this.#dispose();
+    return this.#disposing;
+  }
+
+  async #dispose(): Promise<void> {
+    for (const signal of signals) Deno.removeSignalListener(signal, this.#interrupt);
+    try {
+      for (const owned of [...this.#owned].reverse()) await this.end(owned);
+    } finally {
+      await Deno.remove(this.folder, { recursive: true });
+    }
+  }
+
+  async #interrupted(): Promise<void> {
+    console.error("\ninterrupted: ending servers, removing files");
+    await this[Symbol.asyncDispose]();
+    Deno.exit(130);
+  }
+}
+
+const signals = ["SIGINT", "SIGTERM"] as const;
+
+/** A server as a child process, or as the daemon that one has become. */
+export class Child implements AsyncDisposable {
+  readonly #child: Deno.ChildProcess;
+  /** What it complains about: much of it is that who looks whether it listens says nothing. */
+  readonly #stderr: Lines;
+  readonly #pidFile: string | undefined;
+  #hasEnded = false;
+
+  private constructor(child: Deno.ChildProcess, pidFile: string | undefined) {
+    this.#child = child;
+    this.#pidFile = pidFile;
+    this.#stderr = new Lines(child.stderr);
+    child.status.then(() => this.#hasEnded = true);
+  }
+
+  /**
+   * Starts a program and returns when its Unix socket answers.
+   * @param pidFile where a program that goes into the background writes its process
+   */
+  static async start(
+    program: string,
+    args: readonly string[],
+    socket: string,
+    pidFile?: string,
+  ): Promise<Child> {
+    const command = new Deno.Command(program, {
+      args: [...args],
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+    });
+    const child = new Child(command.spawn(), pidFile);
+    for (let attempt = 0; !(await answers(socket)); attempt++) {
+      if ((child.#hasEnded && pidFile === undefined) || attempt === 500) {
+        await child[Symbol.asyncDispose]();
+        throw new Error(
+          `${program} ${args.join(" ")}: does not listen on ${socket}: ${child.#stderr.text}`,
+        );
+      }
+      await sleep(20);
+    }
+    return child;
+  }
+
+  get pid(): number {
+    return this.#pidFile === undefined ? this.#child.pid : Number(Deno.readTextFileSync(this.#pidFile));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#pidFile !== undefined) return await this.#endDaemon();
+    if (!this.#hasEnded) this.#child.kill("SIGTERM");
+    const cutOff = setTimeout(() => this.#child.kill("SIGKILL"), endMs);
+    await Promise.all([this.#child.status, this.#stderr.ended]);
+    clearTimeout(cutOff);
+  }
+
+  async #endDaemon(): Promise<void> {
+    const pid = this.pid;
+    Deno.kill(pid, "SIGTERM");
+    for (let waitedMs = 0; isRunning(pid); waitedMs += 20) {
+      if (waitedMs === endMs) Deno.kill(pid, "SIGKILL");
+      await sleep(20);
+    }
+  }
+}
+
+/** Milliseconds that a server has to end when it is asked to. */
+const endMs = 5000;
+
+async function answers(socket: string): Promise<boolean> {
+  try {
+    (await Deno.connect({ transport: "unix", path: socket })).close();
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.ConnectionRefused) return false;
+    throw error;
+  }
+}
+
+/** Waits. */
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

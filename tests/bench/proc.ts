@@ -1,0 +1,87 @@
+/** What /proc tells of a server and of the machine. */
+
+const tickSeconds = 0.01;
+
+interface Stat {
+  readonly pid: number;
+  readonly state: string;
+  readonly parent: number;
+  readonly cpuSeconds: number;
+}
+
+function statOf(path: string): Stat | undefined {
+  let text: string;
+  try {
+    text = Deno.readTextFileSync(path);
+  } catch (error) {
+    // A process may end while we look.
+    if (error instanceof Deno.errors.NotFound || String(error).includes("No such process")) return undefined;
+    throw error;
+  }
+  // The name in parentheses may hold spaces; fields are counted from behind it.
+  const [state = "", ...fields] = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const [utime = 0, stime = 0, childrenUtime = 0, childrenStime = 0] = fields.slice(10, 14).map(Number);
+  const cpuSeconds = (utime + stime + childrenUtime + childrenStime) * tickSeconds;
+  return { pid: Number.parseInt(text), state, parent: Number(fields[0]), cpuSeconds };
+}
+
+/** A process and all that descend from it, for a server may fork for each client. */
+function family(pid: number): Stat[] {
+  const all: Stat[] = [];
+  for (const { name } of Deno.readDirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const stat = statOf(`/proc/${name}/stat`);
+    if (stat !== undefined) all.push(stat);
+  }
+  const found = all.filter((stat) => stat.pid === pid);
+  for (const member of found) found.push(...all.filter((stat) => stat.parent === member.pid));
+  return found;
+}
+
+/** CPU seconds that a server has used: user and system, with its children, also those that have ended. */
+export function cpuSeconds(pid: number): number {
+  return family(pid).reduce((sum, stat) => sum + stat.cpuSeconds, 0);
+}
+
+/** Whether there is such a process, one that nobody has waited for not counted. */
+export function isRunning(pid: number): boolean {
+  const status = statOf(`/proc/${pid}/stat`);
+  return status !== undefined && status.state !== "Z";
+}
+
+/** CPU seconds of a process's first thread alone. */
+export function mainThreadCpuSeconds(pid: number): number {
+  return statOf(`/proc/${pid}/task/${pid}/stat`)?.cpuSeconds ?? 0;
+}
+
+/** Resident bytes of a server and its children. Pages that they share count for each. */
+export function residentBytes(pid: number): number {
+  let sum = 0;
+  for (const member of family(pid)) sum += memoryBytes(member.pid, "VmRSS");
+  return sum;
+}
+
+/** A line of /proc/PID/status in bytes. */
+export function memoryBytes(pid: number, line: "VmRSS" | "VmHWM"): number {
+  const status = Deno.readTextFileSync(`/proc/${pid}/status`);
+  return Number(new RegExp(`^${line}:\\s+(\\d+) kB$`, "m").exec(status)?.[1] ?? 0) * 1024;
+}
+
+/** The machine in a line. */
+export function machine(folder: string): string {
+  const cpu = /^model name\s*:\s*(.*)$/m.exec(Deno.readTextFileSync("/proc/cpuinfo"))?.[1] ?? "unknown CPU";
+  const gib = Math.round(Deno.systemMemoryInfo().total / 2 ** 30);
+  const load = Deno.loadavg().map((each) => each.toFixed(1)).join(" ");
+  return `${navigator.hardwareConcurrency} cores of ${cpu}, ${gib} GiB, Linux ${Deno.osRelease()}, files on ` +
+    `${fileSystemOf(folder)}, load ${load}`;
+}
+
+function fileSystemOf(folder: string): string {
+  let best = ["", "unknown"];
+  for (const line of Deno.readTextFileSync("/proc/self/mounts").split("\n")) {
+    const [, at = "", kind = ""] = line.split(" ");
+    const isAbove = folder === at || folder.startsWith(at === "/" ? "/" : `${at}/`);
+    if (at !== "" && isAbove && at.length >= best[0]!.length) best = [at, kind];
+  }
+  return best[1]!;
+}

@@ -1,0 +1,53 @@
+/** A server under measurement, whichever program it is. */
+import { runFio } from "./fio.ts";
+import type { Place } from "./place.ts";
+import type { ImageState } from "./workloads.ts";
+
+/** What all servers are set up with. */
+export interface Setup {
+  readonly place: Place;
+  readonly image: ImageState;
+  readonly imageBytes: number;
+}
+
+/** A running server with one image, and how the image is made as it should be before a run. */
+export interface Subject extends AsyncDisposable {
+  readonly uri: string;
+  readonly pid: number;
+  /** The files that it writes, so that its dirty pages burden nobody else's run. */
+  readonly files: readonly string[];
+  /** Puts the image into its state; not measured. */
+  prepare(): Promise<void>;
+}
+
+/** A kind of server. */
+export interface SubjectKind {
+  readonly name: string;
+  /** What we are compared with. */
+  readonly isPeer: boolean;
+  /** What it needs and is not installed; undefined if all is here. */
+  readonly missing: () => string | undefined;
+  /** Whether it can do the workload at all. */
+  readonly does: (image: ImageState, rw: string) => boolean;
+  readonly start: (setup: Setup) => Promise<Subject>;
+}
+
+/** Writes all of an image through the server. */
+export async function fill(uri: string, imageBytes: number): Promise<void> {
+  await runFio({
+    uri,
+    rw: "write",
+    blockBytes: 1 << 20,
+    depth: 8,
+    sizeBytes: imageBytes,
+    options: ["--end_fsync=1"],
+  });
+}
+
+/** Has the host write what is dirty. */
+export async function settle(subject: Subject): Promise<void> {
+  for (const path of subject.files) {
+    using file = await Deno.open(path, { read: true });
+    await file.syncData();
+  }
+}
