@@ -185,7 +185,10 @@ export class Kernel {
     this.#timers.cancel(timer);
   }
 
-  /** Sends a message from outside (an edge adapter) and delivers everything that follows from it. */
+  /**
+   * Sends a message from outside (an edge adapter) and delivers everything that follows from it. While the event loop has
+   * its turn that is left to the next run: else each of its completions would bring a whole run with it.
+   */
   post<M extends Message>(to: Address<M>, message: M): void {
     if (this.#running) return this.tell(to, message);
     try {
@@ -194,7 +197,7 @@ export class Kernel {
       // Not even sending it was right: a defect like any other, though nobody has his turn.
       return this.#fail(defect);
     }
-    this.run();
+    if (!this.#yielded) this.run();
   }
 
   /** Delivers until nobody is ready, or the turns of one run are used up. */

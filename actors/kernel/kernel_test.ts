@@ -258,6 +258,23 @@ Deno.test("a long run lets the event loop have its turn, asks for it once, and g
   assertEquals([count, clock.yieldsAsked], [10_000, 1]);
 });
 
+Deno.test("what comes in while the event loop has its turn waits for the next run and brings none of its own", () => {
+  const { kernel, clock } = new World();
+  let count = 0;
+  const busy: Address<Note> = doer(kernel, () => {
+    count += 1;
+    if (count < 10_000) kernel.tell(busy, note(0));
+  });
+  const heard: number[] = [];
+  const other = doer(kernel, (number) => heard.push(number));
+  kernel.post(busy, note(0));
+  for (let completion = 1; completion <= 3; completion += 1) kernel.post(other, note(completion));
+  assertEquals([count, heard], [4096, []]);
+  clock.runYields();
+  assertEquals(heard, [1, 2, 3]);
+  assert(count < 8193, `${count} turns`);
+});
+
 Deno.test("a message told for later comes when the clock is there, and not if it is cancelled", () => {
   const { kernel, clock } = new World();
   const heard: number[] = [];
