@@ -49,9 +49,20 @@ export function isRunning(pid: number): boolean {
   return status !== undefined && status.state !== "Z";
 }
 
-/** CPU seconds of a process's first thread alone. */
-export function mainThreadCpuSeconds(pid: number): number {
-  return statOf(`/proc/${pid}/task/${pid}/stat`)?.cpuSeconds ?? 0;
+/** What a process's first thread has done so far, microseconds. */
+export interface ThreadTimes {
+  /** On a CPU. */
+  readonly cpuUs: number;
+  /** Ready, with no CPU to be had. */
+  readonly waitUs: number;
+}
+
+/** Times of a process's first thread. */
+export function mainThreadTimes(pid: number): ThreadTimes {
+  const [cpu = 0, wait = 0] = Deno.readTextFileSync(`/proc/${pid}/task/${pid}/schedstat`).split(" ").map(
+    Number,
+  );
+  return { cpuUs: cpu / 1000, waitUs: wait / 1000 };
 }
 
 /** Resident bytes of a server and its children. Pages that they share count for each. */
