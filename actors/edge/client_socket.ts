@@ -21,8 +21,8 @@ export class ClientSocket implements SocketPort {
   #sending = false;
   #securing = false;
   #closing = false;
-  /** The stream says its last words. */
-  #ending = false;
+  /** Streams that say their last words: one, or TLS and what carried it. */
+  #ending = 0;
   #reason: string | undefined;
 
   /** @param keys what TLS needs, where there is any; `forget` is called when the socket is closed */
@@ -96,9 +96,9 @@ export class ClientSocket implements SocketPort {
   #closeStream(): void {
     const ended = this.#stream.close();
     if (ended === undefined) return this.#tellClosed();
-    this.#ending = true;
+    this.#ending += 1;
     ended.then(() => {
-      this.#ending = false;
+      this.#ending -= 1;
       this.#tellClosed();
     });
   }
@@ -146,7 +146,7 @@ export class ClientSocket implements SocketPort {
   }
 
   #tellClosed(): void {
-    if (this.#reading || this.#sending || this.#securing || this.#ending) return;
+    if (this.#reading || this.#sending || this.#securing || this.#ending > 0) return;
     this.#tell(this.#reason === undefined ? { type: "closed" } : { type: "closed", reason: this.#reason });
   }
 

@@ -1,7 +1,12 @@
 /** TLS on real sockets, from its bytes: what goes in, what comes out, and how it ends. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import type { ByteStream } from "../../actors/edge/byte_stream.ts";
+import { ClientSocket } from "../../actors/edge/client_socket.ts";
+import { DenoClock } from "../../actors/edge/deno_clock.ts";
 import type { ListenAddress } from "../../actors/edge/sockets.ts";
 import { readTlsKeys } from "../../actors/edge/tls_keys.ts";
+import { Kernel } from "../../actors/kernel/kernel.ts";
+import type { SocketNotice } from "../../actors/socket_port.ts";
 import {
   NBD_CMD_READ,
   NBD_CMD_WRITE,
@@ -329,6 +334,41 @@ tlsTest("TLS 1.1 is refused", async (server) => {
   const { out } = await sClient(server, "-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0");
   assertEquals(out, "");
   assertStringIncludes(await server.reason(), "its TLS handshake failed");
+});
+
+tlsTest("a socket that is closed while its TLS handshake ends says so once", async ({ certificates }) => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr as Deno.NetAddr;
+  const [conn, client] = await Promise.all([
+    listener.accept(),
+    Deno.connect({ hostname: "127.0.0.1", port }),
+  ]);
+  listener.close();
+  let reads = 0;
+  // Closed with the last bytes of the handshake just read, and slow to close, as inherited sockets are.
+  const stream: ByteStream = {
+    read: async (buffer) => {
+      const count = await conn.read(buffer);
+      reads += 1;
+      if (reads === 2) socket.close();
+      return count;
+    },
+    write: (bytes) => conn.write(bytes),
+    close: () => sleep(50).then(() => conn.close()),
+  };
+  const keys = readTlsKeys({ policy: "require", certificates: certificates.server });
+  const clock = new DenoClock();
+  const kernel = new Kernel({ clock });
+  const told: SocketNotice[] = [];
+  const socket = new ClientSocket(kernel, stream, "a client", keys, () => {});
+  socket.open(kernel.spawn("owner", 8, () => ({ receive: (notice: SocketNotice) => told.push(notice) })));
+  socket.startTls();
+  const caCerts = [Deno.readTextFileSync(`${certificates.nobody}/ca-cert.pem`)];
+  using tls = await Deno.startTls(client, { hostname: "localhost", caCerts });
+  await tls.handshake();
+  await sleep(1500);
+  assertEquals(told, [{ type: "closed" }]);
+  clock.close();
 });
 
 /** The first bytes that a client says in TLS. */
