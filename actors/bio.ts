@@ -45,7 +45,7 @@ export interface VolumeRequest {
   readonly client: Address<RequestDone>;
   /** How it ended; the first failure of its bios. Set by the volume. */
   status: BioStatus;
-  /** For a read: one entry for each block touched, 1 where it is a hole. Set by the volume. */
+  /** For a read: one entry for each block touched, 1 where it is a hole; empty if none is. Set by the volume. */
   holes: Uint8Array;
 }
 
@@ -69,8 +69,23 @@ export interface Bio {
   readonly data: Uint8Array;
   readonly noHole: boolean;
   readonly fastZero: boolean;
+  /** The request as the volume that admitted it sees it. */
+  admitted: Admitted | undefined;
   /** The lock regions of its blocks, ascending. The volume that admits the bio fills them in. */
   regions: readonly RegionLocks[];
+}
+
+/** A request on its way, and how far it has come; the volume's own. */
+export interface Admitted {
+  readonly request: VolumeRequest;
+  /** Its bios, where there are few; else they are made one by one from the request. */
+  readonly planned: readonly Bio[] | undefined;
+  readonly biosTotal: number;
+  /** Its first bio only looks whether there is space for the others. */
+  readonly ensuresSpace: boolean;
+  biosStarted: number;
+  biosDone: number;
+  flushStarted: boolean;
 }
 
 /** Told to the volume by a bio's task: it has ended. */
@@ -98,11 +113,17 @@ export function blockBio(request: VolumeRequest, blockSizeBytes: number, ordinal
     vblockEnd: vblock(block + 1),
     offsetBytes: begin - block * blockSizeBytes,
     lengthBytes: end - begin,
-    data: request.data.length === 0 ? noBytes : request.data.subarray(at, at + end - begin),
+    // Views are dear: most requests are one bio.
+    data: end - begin === request.data.length ? request.data : dataOf(request, at, end - begin),
     noHole: request.noHole,
     fastZero: request.fastZero,
+    admitted: undefined,
     regions: noRegions,
   };
+}
+
+function dataOf({ data }: VolumeRequest, at: number, lengthBytes: number): Uint8Array {
+  return data.length === 0 ? noBytes : data.subarray(at, at + lengthBytes);
 }
 
 /** Blocks that a request touches. */
@@ -130,6 +151,7 @@ export function rangeBio(kind: BioKind, request: VolumeRequest, begin: VBlock, e
     data: noBytes,
     noHole: request.noHole,
     fastZero: request.fastZero,
+    admitted: undefined,
     regions: noRegions,
   };
 }

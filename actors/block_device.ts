@@ -75,14 +75,14 @@ export class DeviceStub {
     readonly canDiscard: boolean,
   ) {}
 
-  *read(buffer: Uint8Array, offsetBytes: number): Steps<IoResult> {
+  read(buffer: Uint8Array, offsetBytes: number): Steps<IoResult> {
     const request: DeviceRead = { type: "read", replyTo: unasked, offsetBytes, buffer };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *write(buffer: Uint8Array, offsetBytes: number): Steps<IoResult> {
+  write(buffer: Uint8Array, offsetBytes: number): Steps<IoResult> {
     const request: DeviceWrite = { type: "write", replyTo: unasked, offsetBytes, buffer };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
   /** Zeroes any length, in pieces. */
@@ -132,9 +132,9 @@ export class DeviceStub {
     return ioOk;
   }
 
-  *flush(): Steps<IoResult> {
+  flush(): Steps<IoResult> {
     const request: DeviceFlush = { type: "flush", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 }
 

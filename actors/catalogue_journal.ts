@@ -44,14 +44,14 @@ export type CatalogueJournalMessage = AppendLine | RetractLine | JournalComplete
 export class JournalStub {
   constructor(readonly address: Address<CatalogueJournalMessage>) {}
 
-  *append(line: string): Steps<IoResult> {
+  append(line: string): Steps<IoResult> {
     const request: AppendLine = { type: "appendLine", replyTo: unasked, line };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *retract(): Steps<IoResult> {
+  retract(): Steps<IoResult> {
     const request: RetractLine = { type: "retractLine", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 }
 

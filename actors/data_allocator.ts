@@ -117,14 +117,14 @@ export class AllocatorStub {
   constructor(readonly kernel: Kernel, readonly address: Address<DataAllocatorMessage>) {}
 
   /** Leases a block. Wrap it in a {@linkcode Lease}, or it is lost until the pool is reopened. */
-  *allocate(): Steps<Allocation> {
+  allocate(): Steps<Allocation> {
     const request: Allocate = { type: "allocate", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *reclaim(): Steps<boolean> {
+  reclaim(): Steps<boolean> {
     const request: Reclaim = { type: "reclaim", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 }
 

@@ -51,6 +51,8 @@ export const biosPerVolumeMax = 512;
 export const regionBlocksMin = 2 ** 20;
 /** Lock regions of one volume: a discard of petabytes, which is one small request, takes all of them at once. */
 export const regionsPerVolumeMax = 64;
+/** Idle cells that a lock region keeps for the next blocks. */
+export const spareCellsMax = 256;
 /** Lock regions of the data device; each covers an equal share of it. */
 export const dataRegionsMax = 64;
 /** Idle lock regions that a volume keeps. */

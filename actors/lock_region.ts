@@ -26,6 +26,7 @@ import type { Actor, Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
+import { spareCellsMax } from "./limits.ts";
 
 /** What a block lock is for. Reading and writing are shared. */
 export type Access = "read" | "write" | "exclusive";
@@ -33,11 +34,12 @@ export type Access = "read" | "write" | "exclusive";
 /** Answer: the lock is held. */
 export type Locked = "locked";
 
-/** Lock one block. */
-export interface LockBlock extends Request<Locked> {
+/** Lock one block. Answered with the lock, once it is held. */
+export interface LockBlock extends Request<BlockLock> {
   readonly type: "lockBlock";
   readonly block: number;
   readonly access: Access;
+  readonly lock: BlockLock;
 }
 
 /** Give up a shared write lock and queue, ahead of others, to exclude writers. */
@@ -98,10 +100,10 @@ export class RegionLocks {
   ) {}
 
   /** Locks one block; held until disposed of. */
-  *block(block: number, access: Access): Steps<BlockLock> {
-    const request: LockBlock = { type: "lockBlock", replyTo: unasked, block, access };
-    yield* ask(this.address, request);
-    return new BlockLock(this, block, access === "exclusive" ? "promoted" : access);
+  block(block: number, access: Access): Steps<BlockLock> {
+    const lock = new BlockLock(this, block, access === "exclusive" ? "promoted" : access);
+    const request: LockBlock = { type: "lockBlock", replyTo: unasked, block, access, lock };
+    return ask(this.address, request);
   }
 
   /** Locks the part of `[begin, end)` that lies in this region. */
@@ -121,6 +123,7 @@ export class RegionLocks {
 
 /** A held block lock; `using` releases it. */
 export class BlockLock implements Disposable {
+  readonly kind = "locked";
   readonly #locks: RegionLocks;
   readonly #block: number;
   #held: Unlock["held"] | undefined;
@@ -200,6 +203,8 @@ export class LockRegion implements Actor<LockRegionMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<LockRegionMessage>;
   readonly #cells = new Map<number, Cell>();
+  /** Idle cells for the next blocks: making one costs more than all else that is done for a lock. */
+  readonly #spareCells: Cell[] = [];
   #ranges: Range[] = [];
   #ticketLast = 0;
   #retiring = false;
@@ -292,7 +297,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
       this.#kernel.reply(upgrade, "locked");
     }
     if (cell.waiting.length > 0) this.#admitWaiting(cell);
-    if (isIdle(cell)) this.#cells.delete(block);
+    if (isIdle(cell)) this.#forget(block, cell);
     if (this.#ranges.length > 0) this.#grantRanges();
     if (this.#retiring) this.#retireIfIdle();
   }
@@ -323,7 +328,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
     if (request.access === "read") cell.readers += 1;
     else if (request.access === "write") cell.writers += 1;
     else cell.excluding = cell.promoted = true;
-    this.#kernel.reply(request, "locked");
+    this.#kernel.reply(request, request.lock);
   }
 
   #lockRange(request: LockRange): void {
@@ -370,7 +375,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
     for (const [block, cell] of this.#cells) {
       if (!contains(message, block)) continue;
       this.#admitWaiting(cell);
-      if (isIdle(cell)) this.#cells.delete(block);
+      if (isIdle(cell)) this.#forget(block, cell);
     }
     this.#grantRanges();
     if (this.#retiring) this.#retireIfIdle();
@@ -383,7 +388,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
   #cell(block: number): Cell {
     let cell = this.#cells.get(block);
     if (cell === undefined) {
-      cell = {
+      cell = this.#spareCells.pop() ?? {
         readers: 0,
         writers: 0,
         excluding: false,
@@ -395,6 +400,11 @@ export class LockRegion implements Actor<LockRegionMessage> {
       this.#cells.set(block, cell);
     }
     return cell;
+  }
+
+  #forget(block: number, cell: Cell): void {
+    this.#cells.delete(block);
+    if (this.#spareCells.length < spareCellsMax) this.#spareCells.push(cell);
   }
 
   #heldCell(block: number): Cell {

@@ -236,91 +236,91 @@ export type MetadataMessage =
 export class MetadataStub {
   constructor(readonly kernel: Kernel, readonly address: Address<MetadataMessage>) {}
 
-  *lookup(thin: ThinId, vblock: VBlock): Steps<Mapping | MetadataFailure> {
+  lookup(thin: ThinId, vblock: VBlock): Steps<Mapping | MetadataFailure> {
     const request: Lookup = { type: "lookup", replyTo: unasked, thin, vblock };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *lookupRange(
+  lookupRange(
     thin: ThinId,
     begin: VBlock,
     end: VBlock,
     runsMax: number,
   ): Steps<MappedRange | MetadataFailure> {
     const request: LookupRange = { type: "lookupRange", replyTo: unasked, thin, begin, end, runsMax };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *runs(question: Omit<AskRuns, "type" | "replyTo" | "reply">): Steps<NonNullable<AskRuns["reply"]>> {
+  runs(question: Omit<AskRuns, "type" | "replyTo" | "reply">): Steps<NonNullable<AskRuns["reply"]>> {
     const request: AskRuns = { type: "askRuns", replyTo: unasked, ...question };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *insert(thin: ThinId, vblock: VBlock, dblock: DBlock): Steps<Done | MetadataFailure> {
+  insert(thin: ThinId, vblock: VBlock, dblock: DBlock): Steps<Done | MetadataFailure> {
     const request: Insert = { type: "insert", replyTo: unasked, thin, vblock, dblock };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *removeRange(
+  removeRange(
     thin: ThinId,
     begin: VBlock,
     end: VBlock,
   ): Steps<{ readonly kind: "removed"; readonly next: VBlock } | MetadataFailure> {
     const request: RemoveRange = { type: "removeRange", replyTo: unasked, thin, begin, end };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *findFree(
+  findFree(
     from: DBlock,
     blocksWanted: number,
   ): Steps<
     { readonly kind: "free"; readonly runs: readonly DBlockRun[]; readonly next: DBlock } | MetadataFailure
   > {
     const request: FindFree = { type: "findFree", replyTo: unasked, from, blocksWanted };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *commit(): Steps<Done | MetadataFailure> {
+  commit(): Steps<Done | MetadataFailure> {
     const request: Commit = { type: "commit", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *change(change: Omit<Change, "type" | "replyTo" | "reply">): Steps<Done | MetadataFailure> {
+  change(change: Omit<Change, "type" | "replyTo" | "reply">): Steps<Done | MetadataFailure> {
     const request: Change = { type: "change", replyTo: unasked, ...change };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *deleteSlice(thin: ThinId): Steps<{ readonly kind: "deleted"; readonly gone: boolean } | MetadataFailure> {
+  deleteSlice(thin: ThinId): Steps<{ readonly kind: "deleted"; readonly gone: boolean } | MetadataFailure> {
     const request: DeleteSlice = { type: "deleteSlice", replyTo: unasked, thin };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *facts(): Steps<Facts> {
+  facts(): Steps<Facts> {
     const request: AskFacts = { type: "facts", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *device(thin: ThinId): Steps<DeviceFacts | MetadataFailure> {
+  device(thin: ThinId): Steps<DeviceFacts | MetadataFailure> {
     const request: AskDevice = { type: "device", replyTo: unasked, thin };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *openView(): Steps<{ readonly kind: "view"; readonly view: number; readonly superblock: Uint8Array }> {
+  openView(): Steps<{ readonly kind: "view"; readonly view: number; readonly superblock: Uint8Array }> {
     const request: OpenView = { type: "openView", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
   closeView(view: number): void {
     this.kernel.tell(this.address, { type: "closeView", view });
   }
 
-  *load(): Steps<Done | MetadataFailure> {
+  load(): Steps<Done | MetadataFailure> {
     const request: Load = { type: "load", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *freeze(): Steps<Frozen | MetadataFailure> {
+  freeze(): Steps<Frozen | MetadataFailure> {
     const request: Freeze = { type: "freeze", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 }

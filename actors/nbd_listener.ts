@@ -24,9 +24,9 @@ import type { AcceptPort, LogPort, SocketPort } from "./socket_port.ts";
 export class NbdListenerStub {
   constructor(readonly address: Address<NbdListenerMessage>) {}
 
-  *stop(): Steps<"stopped"> {
+  stop(): Steps<"stopped"> {
     const request: StopListening = { type: "stop", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 }
 

@@ -255,43 +255,43 @@ export type PoolMessage =
 export class PoolStub {
   constructor(readonly kernel: Kernel, readonly address: Address<PoolMessage>) {}
 
-  *admin(command: AdminCommand): Steps<AdminResult> {
+  admin(command: AdminCommand): Steps<AdminResult> {
     const request: Admin = { type: "admin", replyTo: unasked, command };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *plan(step: PlanStep): Steps<AdminPlan | PlanRefused> {
+  plan(step: PlanStep): Steps<AdminPlan | PlanRefused> {
     const request: MakePlan = { type: "plan", replyTo: unasked, step };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *settle(held: boolean): Steps<"settled"> {
+  settle(held: boolean): Steps<"settled"> {
     const request: Settle = { type: "settle", replyTo: unasked, held };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *adopt(step: Reconcile): Steps<"settled"> {
+  adopt(step: Reconcile): Steps<"settled"> {
     const request: Adopt = { type: "adopt", replyTo: unasked, step };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *evict(uids: readonly string[]): Steps<"evicted"> {
+  evict(uids: readonly string[]): Steps<"evicted"> {
     const request: Evict = { type: "evict", replyTo: unasked, uids };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *registry(): Steps<Registry> {
+  registry(): Steps<Registry> {
     const request: AskRegistry = { type: "registry", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *start(): Steps<AdminResult> {
+  start(): Steps<AdminResult> {
     const request: StartPool = { type: "startPool", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
-  *stop(): Steps<AdminResult> {
+  stop(): Steps<AdminResult> {
     const request: StopPool = { type: "stopPool", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 }

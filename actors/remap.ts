@@ -28,19 +28,19 @@ export interface Thin {
 const runsPerLookup = 1024;
 
 /** How we handle a bio depends on what it is, on whether the block is provisioned, and on whether it is shared. */
-export function* remap(thin: Thin, bio: Bio): Steps<BioStatus> {
+export function remap(thin: Thin, bio: Bio): Steps<BioStatus> {
   switch (bio.kind) {
     case "read":
-      return yield* remapRead(thin, bio);
+      return remapRead(thin, bio);
     case "write":
     case "writeZeroes":
-      return yield* remapWrite(thin, bio);
+      return remapWrite(thin, bio);
     case "discard":
-      return yield* remapDiscard(thin, bio);
+      return remapDiscard(thin, bio);
     case "flush":
-      return yield* remapFlush(thin);
+      return remapFlush(thin);
     case "ensureSpace":
-      return yield* ensureSpace(thin, bio);
+      return ensureSpace(thin, bio);
     default:
       return unreachable(bio.kind);
   }

@@ -15,6 +15,7 @@ import { assert, present, unreachable } from "../storage/assert.ts";
 import { type AskStatus, type StatusEnded, type StatusRequest, statusTask } from "./block_status.ts";
 import { type ThinId, vblock } from "../storage/ids.ts";
 import {
+  type Admitted,
   type Bio,
   type BioDone,
   type BioKind,
@@ -91,18 +92,18 @@ export class VolumeStub {
     this.kernel.tell(this.address, { type: "submit", request });
   }
 
-  *suspend(): Steps<"suspended"> {
+  suspend(): Steps<"suspended"> {
     const request: Suspend = { type: "suspend", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
   resume(thinId: ThinId, sizeBytes: number): void {
     this.kernel.tell(this.address, { type: "resume", thinId, sizeBytes });
   }
 
-  *close(): Steps<"closed"> {
+  close(): Steps<"closed"> {
     const request: Close = { type: "close", replyTo: unasked };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
   refuse(writes: BioStatus | undefined, reads: BioStatus | undefined): void {
@@ -113,20 +114,9 @@ export class VolumeStub {
 /** A lock region, and how many bios in flight may ask it. */
 interface Region {
   readonly locks: RegionLocks;
+  /** For bios that lie in this region alone. */
+  readonly alone: readonly RegionLocks[];
   bios: number;
-}
-
-/** A request on its way, and how far it has come. */
-interface Admitted {
-  readonly request: VolumeRequest;
-  /** Its bios, where there are few; else they are made one by one from the request. */
-  readonly planned: readonly Bio[] | undefined;
-  readonly biosTotal: number;
-  /** Its first bio only looks whether there is space for the others. */
-  readonly ensuresSpace: boolean;
-  biosStarted: number;
-  biosDone: number;
-  flushStarted: boolean;
 }
 
 export class ThinVolume implements Actor<ThinVolumeMessage> {
@@ -139,7 +129,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   readonly #regions = new Map<number, Region>();
   /** Vblocks in one of them. */
   #regionBlocks: number;
-  readonly #admitted = new Map<VolumeRequest, Admitted>();
+  /** Requests admitted and not done. */
+  #requests = 0;
   /** Requests with bios that have not started, in order. */
   #starting: Admitted[] = [];
   #biosInFlight = 0;
@@ -209,7 +200,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     if (end > this.#sizeBytes) return this.#finish(request, "outOfRange");
     const admitted = this.#admit(request);
     if (admitted.biosTotal === 0 && !request.fua) return this.#finish(request, "ok");
-    this.#admitted.set(request, admitted);
+    this.#requests += 1;
     this.#starting.push(admitted);
     this.#startBios();
   }
@@ -241,12 +232,11 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
       // It stands here though all of it has been done.
       if (biosStarted === biosTotal && biosTotal > 0) continue;
       if (request.offsetBytes + request.lengthBytes > this.#sizeBytes) {
-        this.#admitted.delete(request);
+        this.#requests -= 1;
         this.#finish(request, "outOfRange");
         continue;
       }
       const again = planned === undefined ? admitted : this.#admit(request);
-      this.#admitted.set(request, again);
       this.#starting.push(again);
     }
   }
@@ -262,7 +252,6 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     const blocks = planned?.length ?? blocksTouched(request, blockSizeBytes);
     const ensuresSpace = request.kind === "writeZeroes" && request.noHole && blocks > 1;
     const biosTotal = blocks + (ensuresSpace ? 1 : 0);
-    if (request.kind === "read") request.holes = biosTotal === 1 ? oneHole() : new Uint8Array(biosTotal);
     return { request, planned, biosTotal, ensuresSpace, biosStarted: 0, biosDone: 0, flushStarted: false };
   }
 
@@ -276,7 +265,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
         continue;
       }
       if (mustWait(admitted)) return;
-      this.#start(this.#nextBio(admitted));
+      this.#start(admitted, this.#nextBio(admitted));
     }
   }
 
@@ -292,7 +281,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     return rangeBio("ensureSpace", request, vblock(begin), vblock(begin + admitted.biosTotal - 1));
   }
 
-  #start(bio: Bio): void {
+  #start(admitted: Admitted, bio: Bio): void {
+    bio.admitted = admitted;
     bio.regions = this.#enterRegions(bio);
     if (bio.kind === "flush") this.#flushesInFlight += 1;
     else this.#biosInFlight += 1;
@@ -305,11 +295,10 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     if (bio.kind === "flush") this.#flushesInFlight -= 1;
     else this.#biosInFlight -= 1;
     this.#leaveRegions(bio);
-    const admitted = this.#admitted.get(bio.request!);
-    assert(admitted !== undefined, "a bio of no request has ended");
+    const admitted = present(bio.admitted, "a bio of no request has ended");
     const request = admitted.request;
     if (status === "hole") {
-      request.holes[bio.vblock - Math.floor(request.offsetBytes / this.#thin.blockSizeBytes)] = 1;
+      this.#noteHole(bio, admitted);
     } else if (status !== "ok") {
       if (request.status === "ok") request.status = status;
       // What has not started of a request that failed is left alone.
@@ -325,14 +314,19 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#settle();
   }
 
+  #noteHole(bio: Bio, { request, biosTotal }: Admitted): void {
+    if (request.holes.length === 0) request.holes = new Uint8Array(biosTotal);
+    request.holes[bio.vblock - Math.floor(request.offsetBytes / this.#thin.blockSizeBytes)] = 1;
+  }
+
   /** FUA: what this request changed is durable before it is answered, its mappings too, so it is a flush. */
   #allBiosDone(admitted: Admitted): void {
     const request = admitted.request;
     if (request.fua && request.status === "ok" && !admitted.flushStarted) {
       admitted.flushStarted = true;
-      return this.#start(flushBio(request));
+      return this.#start(admitted, flushBio(request));
     }
-    this.#admitted.delete(request);
+    this.#requests -= 1;
     this.#tellDone(request);
   }
 
@@ -389,7 +383,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     if (this.#biosInFlight > 0) return;
     for (const suspend of this.#suspends) this.#kernel.reply(suspend, "suspended");
     this.#suspends = [];
-    if (this.#closing === undefined || this.#admitted.size > 0 || this.#flushesInFlight > 0) return;
+    if (this.#closing === undefined || this.#requests > 0 || this.#flushesInFlight > 0) return;
     if (this.#statusInFlight > 0) return;
     this.#retireRegions();
     this.#kernel.reply(this.#closing, "closed");
@@ -404,14 +398,18 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   /** The regions of the bio's blocks, which stay until it has ended. */
   #enterRegions(bio: Bio): readonly RegionLocks[] {
     if (bio.kind === "flush" || bio.kind === "ensureSpace") return [];
+    const first = Math.floor(bio.vblock / this.#regionBlocks);
     const last = Math.floor((bio.vblockEnd - 1) / this.#regionBlocks);
+    if (first === last) return this.#enter(first).alone;
     const entered: RegionLocks[] = [];
-    for (let index = Math.floor(bio.vblock / this.#regionBlocks); index <= last; index += 1) {
-      const region = this.#region(index);
-      region.bios += 1;
-      entered.push(region.locks);
-    }
+    for (let index = first; index <= last; index += 1) entered.push(this.#enter(index).locks);
     return entered;
+  }
+
+  #enter(index: number): Region {
+    const region = this.#region(index);
+    region.bios += 1;
+    return region;
   }
 
   /**
@@ -435,7 +433,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
       const begin = index * this.#regionBlocks;
       const name = `region ${this.#name} ${begin}`;
       const address = this.#kernel.spawn(name, mailboxMax, (self) => new LockRegion(this.#kernel, self));
-      region = { locks: new RegionLocks(this.#kernel, address, begin, begin + this.#regionBlocks), bios: 0 };
+      const locks = new RegionLocks(this.#kernel, address, begin, begin + this.#regionBlocks);
+      region = { locks, alone: [locks], bios: 0 };
       this.#regions.set(index, region);
     }
     return region;
@@ -455,10 +454,6 @@ function mustWait(admitted: Admitted): boolean {
 export function regionBlocksOf(sizeBytes: number, blockSizeBytes: number): number {
   const blocks = Math.ceil(sizeBytes / blockSizeBytes);
   return Math.max(regionBlocksMin, Math.ceil(blocks / regionsPerVolumeMax));
-}
-
-function oneHole(): Uint8Array {
-  return new Uint8Array(1);
 }
 
 function taskNames(volume: string): Readonly<Record<BioKind, string>> {

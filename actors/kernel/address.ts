@@ -12,8 +12,10 @@ export type Address<M extends Message> = number & { readonly [accepts]: (message
 
 declare const awaits: unique symbol;
 
-/** The task that waits for an answer. Stale once the task has moved on; an answer to it is then dropped. */
-export type ReplyTo = number & { readonly [awaits]: true };
+/** The task that waits for an answer; an answer to a task that has moved on is dropped. */
+export interface ReplyTo {
+  readonly [awaits]?: true;
+}
 
 /** What an actor receives: plain data, told apart by `type`. */
 export interface Message {
@@ -31,7 +33,7 @@ export interface Request<Reply> extends Message {
 export type ReplyOf<Q> = Q extends { readonly reply?: infer Reply } ? Exclude<Reply, undefined> : never;
 
 /** What `replyTo` holds until the request is sent. */
-export const unasked = 0 as ReplyTo;
+export const unasked: ReplyTo = Object.freeze({});
 
 /** An actor: a state, and a `receive` that runs to completion. */
 export interface Actor<M extends Message> {

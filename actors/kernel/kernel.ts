@@ -18,13 +18,8 @@ import type { Call, Steps } from "./task.ts";
 import { type Timer, Timers } from "./timers.ts";
 import { describe, describeMessage, type TraceEvent, type TraceSink } from "./trace.ts";
 
-/** A slot is reused; the generation above it tells a stale address or answer from a fresh one. */
+/** A slot is reused; the generation above it, which just fits into a number with it, tells a stale address. */
 const slotsMax = 2 ** 20;
-
-/**
- * A task's generation counts its steps and starts again after this many: an answer must be this old to be taken
- * for a fresh one. With the slot below it, it just fits into a number.
- */
 const generationsMax = 2 ** 33;
 
 /**
@@ -46,7 +41,6 @@ interface Cell {
 
 interface Task {
   readonly slot: number;
-  generation: number;
   name: string;
   /** Follows the name, which is then put together only for who reads it. */
   ordinal: number | undefined;
@@ -54,7 +48,7 @@ interface Task {
   /** What resumes the task when it is next run. */
   answer: unknown;
   ready: boolean;
-  /** The call it waits in, for a list of what is in flight. */
+  /** The call it waits in: only the answer to this one is for it. */
   waitsIn: Call | undefined;
   parent: Task | undefined;
   parentIndex: number;
@@ -157,10 +151,10 @@ export class Kernel {
   /** Answers a request, once. An answer to a task that has ended meanwhile is dropped. */
   reply<R>(request: Request<R>, answer: R): void {
     if (this.#stopped) return;
-    const replyTo = request.replyTo;
-    assert(replyTo !== unasked, "answered a request that was never asked");
-    const task = present(this.#tasks[replyTo % slotsMax], "answered a request that was never asked");
-    if (task.generation !== Math.floor(replyTo / slotsMax)) return;
+    assert(request.replyTo !== unasked, "answered a request that was never asked");
+    const task = request.replyTo as Task;
+    const call = task.waitsIn;
+    if (call?.kind !== "ask" || call.request !== request) return;
     if (this.trace !== undefined) this.#record("reply", nameOf(task), describe(answer));
     this.#resumeWith(task, answer);
   }
@@ -298,8 +292,6 @@ export class Kernel {
     const answer = task.answer;
     task.answer = undefined;
     task.waitsIn = undefined;
-    // A new generation for every step: an answer to an earlier request can not be taken for the next one's.
-    task.generation = nextGeneration(task.generation);
     this.#currentTask = task;
     const step = steps.next(answer);
     this.#currentTask = undefined;
@@ -313,7 +305,7 @@ export class Kernel {
     task.waitsIn = call;
     switch (call.kind) {
       case "ask":
-        call.request.replyTo = (task.generation * slotsMax + task.slot) as ReplyTo;
+        call.request.replyTo = task as ReplyTo;
         if (this.trace !== undefined) {
           this.#record("ask", this.#cellOf(call.to).name, describeMessage(call.request));
         }
@@ -327,9 +319,8 @@ export class Kernel {
         }
         return;
       case "sleep": {
-        const generation = task.generation;
         this.#addTimer(call.ms, () => {
-          if (task.generation === generation) this.#resumeWith(task, undefined);
+          if (task.waitsIn === call) this.#resumeWith(task, undefined);
         });
         return;
       }
@@ -356,7 +347,6 @@ export class Kernel {
   #newTask(): Task {
     const task: Task = {
       slot: this.#tasks.length,
-      generation: 1,
       name: "",
       ordinal: undefined,
       steps: undefined,
@@ -441,7 +431,7 @@ export class Kernel {
     for (const task of this.#tasks) {
       const steps = task.steps;
       task.steps = undefined;
-      task.generation = nextGeneration(task.generation);
+      task.waitsIn = undefined;
       // The task whose turn it is can not be cancelled: one that failed runs its own `using` declarations as its
       // error passes through them, one that called stop() is cancelled at the end of its turn.
       if (steps === undefined || task === this.#currentTask) continue;
@@ -468,10 +458,6 @@ export class Kernel {
     const from = current === undefined ? "outside" : "actor" in current ? current.name : nameOf(current);
     this.trace?.record({ kind, from, to, text });
   }
-}
-
-function nextGeneration(generation: number): number {
-  return generation + 1 < generationsMax ? generation + 1 : 1;
 }
 
 function nameOf(task: Task): string {

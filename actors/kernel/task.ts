@@ -12,12 +12,46 @@ export type Call =
   | { readonly kind: "join"; readonly name: string; readonly children: readonly Steps<unknown>[] }
   | { readonly kind: "sleep"; readonly ms: number };
 
-/** The steps of a task, or of a part of one; must be `yield*`-ed to happen at all. */
-export type Steps<T> = Generator<Call, T, unknown>;
+/** The steps of a task, or of a part of one; must be `yield*`-ed to happen at all. Every generator of calls is one. */
+export interface Steps<T> {
+  next(answer: unknown): IteratorResult<Call, T>;
+  return(value: T): IteratorResult<Call, T>;
+  [Symbol.iterator](): Steps<T>;
+}
+
+/**
+ * Steps that are one question. By far the most steps are, so this is no generator, and its own call and result: yielded
+ * the first time, it is done with the answer the second time.
+ */
+class Ask<R> implements Steps<R> {
+  readonly kind = "ask";
+  done = false;
+  value: unknown = this;
+  #isAsked = false;
+
+  constructor(readonly to: Address<Request<unknown>>, readonly request: Request<unknown>) {}
+
+  next(answer: unknown): IteratorResult<Call, R> {
+    if (this.#isAsked) {
+      this.done = true;
+      this.value = answer;
+    }
+    this.#isAsked = true;
+    return this as IteratorResult<Call, R>;
+  }
+
+  return(value: R): IteratorResult<Call, R> {
+    return { done: true, value };
+  }
+
+  [Symbol.iterator](): Steps<R> {
+    return this;
+  }
+}
 
 /** Sends the request and waits for its answer. */
-export function* ask<Q extends Request<unknown>>(to: Address<Q>, request: Q): Steps<ReplyOf<Q>> {
-  return (yield { kind: "ask", to: to as unknown as Address<Request<unknown>>, request }) as ReplyOf<Q>;
+export function ask<Q extends Request<unknown>>(to: Address<Q>, request: Q): Steps<ReplyOf<Q>> {
+  return new Ask(to as unknown as Address<Request<unknown>>, request);
 }
 
 /** Runs the children at the same time and waits for all of them; the answers are in the children's order. */

@@ -33,9 +33,9 @@ class Oracle implements Actor<Question | Released> {
     else this.released.push(message.name);
   }
 
-  *question(text: string): Steps<string> {
+  question(text: string): Steps<string> {
     const request: Question = { type: "question", replyTo: unasked, text };
-    return yield* ask(this.address, request);
+    return ask(this.address, request);
   }
 
   /** Answers the oldest question with this text. */

@@ -37,7 +37,8 @@ export function describe(value: unknown): string {
   const head = fields.type ?? fields.kind;
   const parts = head === undefined ? [] : [String(head)];
   for (const [name, field] of Object.entries(fields)) {
-    if (name === "type" || name === "kind" || name === "replyTo" || field === undefined) continue;
+    if (name === "type" || name === "kind" || name === "replyTo" || name === "lock") continue;
+    if (field === undefined) continue;
     const text = describeField(field);
     if (text !== "") parts.push(`${name} ${text}`);
   }

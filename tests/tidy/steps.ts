@@ -4,11 +4,11 @@
  */
 import { closingOf, type Source } from "./source.ts";
 
-/** Finds the calls of generators declared in actors/ that are neither `yield*`-ed nor handed on. */
+/** Finds the calls of what is declared in actors/ to answer Steps that are neither `yield*`-ed nor handed on. */
 export function ruleStepsAreTaken(sources: readonly Source[]): string[] {
   const code = sources.filter((each) => each.path.endsWith(".ts") && !each.isTest);
   const actors = code.filter((each) => each.path.startsWith("actors/"));
-  const generators = namesOf(actors, true);
+  const steps = namesOf(actors, true);
   const others = namesOf(code, false);
   for (const name of signaturesOf(code)) others.add(name);
   const found: string[] = [];
@@ -16,7 +16,7 @@ export function ruleStepsAreTaken(sources: readonly Source[]): string[] {
     for (const match of source.code.matchAll(/(?<![\w$#])(#?[A-Za-z_$][\w$]*)\s*\(/g)) {
       // A method and a function of one name are told apart by the receiver.
       const name = keyOf(match[1]!, /\.\s*$/.test(source.code.slice(0, match.index)));
-      if (!generators.has(name)) continue;
+      if (!steps.has(name)) continue;
       const isInGenerator = innermostIsGenerator(source, match.index);
       // Where a plain method has the same name, only a task can have meant the steps.
       if (others.has(name) && !isInGenerator) continue;
@@ -31,13 +31,15 @@ function keyOf(name: string, isMethod: boolean): string {
   return isMethod ? `.${name}` : name;
 }
 
-function namesOf(sources: readonly Source[], isGenerator: boolean): Set<string> {
+function namesOf(sources: readonly Source[], givesSteps: boolean): Set<string> {
   const names = new Set<string>();
   for (const source of sources) {
     for (const text of source.functions) {
-      if (text.isGenerator !== isGenerator) continue;
-      // What is generated without a word of Steps is no task.
-      if (isGenerator && !/\bSteps</.test(source.code.slice(text.begin, text.bodyBegin))) continue;
+      // A plain function may hand on what another makes; what is generated without a word of Steps is no task.
+      const head = source.code.slice(text.begin, text.bodyBegin);
+      const answersSteps = text.isGenerator ? /\bSteps</.test(head) : /\)\s*:\s*Steps<[^]*$/.test(head);
+      if (text.isGenerator && !answersSteps) continue;
+      if (answersSteps !== givesSteps) continue;
       names.add(keyOf(text.name, text.isMethod));
     }
   }
