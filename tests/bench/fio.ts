@@ -26,6 +26,7 @@ export interface FioResult {
   readonly seconds: number;
   readonly meanUs: number;
   readonly p99Us: number;
+  readonly p999Us: number;
   readonly maxUs: number;
 }
 
@@ -57,6 +58,7 @@ export async function runFio(job: FioJob): Promise<FioResult> {
     seconds: Math.max(0, ...directions.map((each) => each.runtime)) / 1000,
     meanUs: sum((each) => each.clat_ns.mean * each.total_ios) / Math.max(1, requests) / 1000,
     p99Us: us((each) => each.clat_ns.percentile?.["99.000000"] ?? 0),
+    p999Us: us((each) => each.clat_ns.percentile?.["99.900000"] ?? 0),
     maxUs: us((each) => each.clat_ns.max),
   };
 }

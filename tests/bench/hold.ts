@@ -21,6 +21,7 @@ export interface HoldResult {
   readonly commandMs: number;
   readonly commandMaxMs: number;
   readonly p99Us: number;
+  readonly p999Us: number;
   readonly maxUs: number;
   readonly requestsPerSecond: number;
 }
@@ -62,7 +63,7 @@ async function holdBeside(
     tookMs.push(performance.now() - begin);
     await sleep(pauseMs);
   }
-  const { p99Us, maxUs, requestsPerSecond } = await fio;
+  const { p99Us, p999Us, maxUs, requestsPerSecond } = await fio;
   if (made.length > 0) await subject.command({ verb: "rm", names: made, dryRun: false, force: true });
   return {
     beside,
@@ -70,6 +71,7 @@ async function holdBeside(
     commandMs: tookMs.length === 0 ? 0 : median(tookMs),
     commandMaxMs: Math.max(0, ...tookMs),
     p99Us,
+    p999Us,
     maxUs,
     requestsPerSecond,
   };
@@ -87,11 +89,21 @@ async function disturb(subject: OurSubject, beside: Disturbance, at: number): Pr
 
 /** The results as a table. */
 export function holdTable(results: readonly HoldResult[]): string {
-  const head = ["4k 70/30 d4, beside", "IOPS", "p99 us", "max us", "commands", "command ms", "max ms"];
+  const head = [
+    "4k 70/30 d4, beside",
+    "IOPS",
+    "p99 us",
+    "p99.9 us",
+    "max us",
+    "commands",
+    "command ms",
+    "max ms",
+  ];
   const rows = results.map((each) => [
     each.beside,
     short(each.requestsPerSecond),
     short(each.p99Us),
+    short(each.p999Us),
     short(each.maxUs),
     String(each.commands),
     short(each.commandMs),

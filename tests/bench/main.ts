@@ -6,7 +6,7 @@
  *   --seconds S        seconds of one run (1)
  *   --size S           bytes of each server's image (512M)
  *   --only A,B         only workloads whose name contains one of these
- *   --servers A,B      only servers whose name contains one of these
+ *   --servers A,B      only servers that have one of these as their name, or in it
  *   --list             names the workloads and servers
  */
 import { parseArgs } from "@std/cli/parse-args";
@@ -61,6 +61,15 @@ function isChosen(name: string, parts: readonly string[]): boolean {
   return parts.length === 0 || parts.some((part) => name.includes(part));
 }
 
+/** Servers by part of their name; a whole name means that one alone, for one is called `ours`, another `ours plain`. */
+function chosenKinds(parts: readonly string[]): SubjectKind[] {
+  const kinds = [...ourKinds, ...peerKinds];
+  const isWhole = (part: string) => kinds.some(({ name }) => name === part);
+  return kinds.filter(({ name }) =>
+    parts.length === 0 || parts.some((part) => isWhole(part) ? name === part : name.includes(part))
+  );
+}
+
 /** Workloads with the same state of the image, in the order of the list. */
 function byState(chosen: readonly Workload[]): Workload[][] {
   return [...Map.groupBy(chosen, ({ image }) => JSON.stringify(image)).values()];
@@ -69,7 +78,7 @@ function byState(chosen: readonly Workload[]): Workload[][] {
 async function main(): Promise<void> {
   const options = parseOptions(Deno.args);
   const say = options.json ? console.error : console.log;
-  const all = [...ourKinds, ...peerKinds].filter(({ name }) => isChosen(name, options.servers));
+  const all = chosenKinds(options.servers);
   if (options.list) {
     for (const { name } of workloads) say(name);
     say(`${holdName}\n\nservers: ${all.map(({ name }) => name).join(", ")}`);

@@ -15,6 +15,7 @@ export function spread(values: readonly number[]): number {
 /** A number with about three digits that count. */
 export function short(value: number): string {
   if (!Number.isFinite(value)) return "-";
+  if (value >= 1e6) return `${(value / 1e6).toFixed(1)}M`;
   if (value >= 100_000) return `${Math.round(value / 1000)}k`;
   if (value >= 10_000) return `${(value / 1000).toFixed(1)}k`;
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
