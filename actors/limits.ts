@@ -94,6 +94,8 @@ export const stalledDumpMs = 10 * 60_000;
 
 /** Milliseconds from connect to transmission, as in qemu (nbd.md 4.2). */
 export const handshakeMs = 10_000;
+/** Milliseconds that a client has for attaching before it makes room for another one, when `connectionsMax` are connected. */
+export const crowdedHandshakeMs = 1_000;
 /** Milliseconds from STARTTLS to the end of the TLS handshake, within those of the whole handshake. */
 export const tlsHandshakeMs = 5_000;
 /** Milliseconds after which a client that takes no byte of its replies is given up (nbd.md 4.2). */
@@ -138,5 +140,6 @@ assert(statusExtentsMax * extentBytes <= connectionBytesMax, "a block status nev
 assert(statusExtentsMax >= metaContextQueriesMax, "every context gets an extent");
 assert(receiveBuffersMax >= 2, "a connection can read while it holds a payload where it arrived");
 assert(dirtyBlocksMax < metadataCacheBlocks, "an operation always finds room beside what is dirty");
+assert(crowdedHandshakeMs < handshakeMs, "who makes room loses time");
 assert(tlsHandshakeMs < handshakeMs, "TLS leaves time to attach");
 assert(residentBytesMax <= 650 * MiB, "the bound is what the README states");

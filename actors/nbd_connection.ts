@@ -129,6 +129,9 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         return;
       case "drain":
         return this.#shutDown();
+      case "makeRoom":
+        // Nothing is lost on a client that is not attached; the listener has said why.
+        return this.#transmission === undefined ? this.#close() : undefined;
       case "abort":
         return this.#close();
       case "handshakeDeadline":
@@ -254,7 +257,9 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#transmission.push(this.#handshake.takeSurplus());
     const { name } = attached.info;
     const asked = this.#asked === name ? "" : ` by the name ${quoted(this.#asked)}`;
-    this.#peers.log(`${this.#peers.socket.peer} attached to ${quoted(name)}${asked}`);
+    const tls = this.#handshake.isSecured ? ", TLS" : "";
+    this.#peers.log(`${this.#peers.socket.peer} attached to ${quoted(name)}${asked}${tls}`);
+    this.#kernel.tell(this.#peers.listener, { type: "settled", connection: this.#self });
     this.#send();
   }
 
@@ -373,6 +378,9 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #close(): void {
     if (this.#phase === "closing" || this.#phase === "left") return;
+    if (this.#handshake.wasClearTextRefused) {
+      this.#peers.log(`refused ${this.#peers.socket.peer}: it did not ask for TLS`);
+    }
     this.#phase = "closing";
     this.#unparsed = false;
     this.#cancelTimers();

@@ -106,6 +106,7 @@ export class NbdHandshake {
   readonly #replies: OptionReplyWriter;
   readonly #tls: TlsPolicy;
   #isSecured = false;
+  #wasClearTextRefused = false;
   #noZeroes = false;
   #negotiated = nothing();
   #open: OpenOption | undefined;
@@ -134,6 +135,15 @@ export class NbdHandshake {
   secured(): void {
     assert(this.#tls !== "off" && !this.#isSecured, "TLS where there is none, or twice");
     this.#isSecured = true;
+  }
+
+  get isSecured(): boolean {
+    return this.#isSecured;
+  }
+
+  /** The client has asked for something outside TLS, which is required here, and never for TLS. */
+  get wasClearTextRefused(): boolean {
+    return this.#wasClearTextRefused;
   }
 
   next(): HandshakeStep {
@@ -193,8 +203,12 @@ export class NbdHandshake {
       };
     }
     if (this.#tls === "require" && !this.#isSecured) {
-      if (number === NBD_OPT_EXPORT_NAME) return { kind: "end", reason: "it did not ask for TLS" };
+      if (number === NBD_OPT_EXPORT_NAME) {
+        this.#wasClearTextRefused = true;
+        return left;
+      }
       if (number !== NBD_OPT_STARTTLS && number !== NBD_OPT_ABORT) {
+        this.#wasClearTextRefused = true;
         return this.#refuse(number, NBD_REP_ERR_TLS_REQD, "this server requires TLS");
       }
     }
@@ -245,6 +259,7 @@ export class NbdHandshake {
     if (this.#decoder.surplusBytes > 0) {
       return { kind: "end", reason: "it sent more in clear text behind STARTTLS" };
     }
+    this.#wasClearTextRefused = false;
     this.#negotiated = nothing();
     this.#replies.ack(number);
     return { kind: "startTls" };

@@ -5,7 +5,8 @@
  * lends first come, first served, so that a large request gets its turn; small ones are not behind it, as they
  * need no more than a connection's own bytes.
  *
- * Failure policy: a client above the cap is closed at once. When the server stops, clients have `drainMs` to take
+ * Failure policy: a client above the cap takes the place of the oldest one that has had `crowdedHandshakeMs` and is
+ * not attached; without such a one it is closed at once. Who is attached never makes room. When the server stops, clients have `drainMs` to take
  * their replies; then their sockets are closed.
  */
 import { assert, present, unreachable } from "../storage/assert.ts";
@@ -14,7 +15,7 @@ import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
 import type { Timer } from "./kernel/timers.ts";
-import { borrowedBytesMax, connectionsMax, drainMs, mailboxMax } from "./limits.ts";
+import { borrowedBytesMax, connectionsMax, crowdedHandshakeMs, drainMs, mailboxMax } from "./limits.ts";
 import { NbdConnection } from "./nbd_connection.ts";
 import type { Borrow, NbdConnectionMessage, NbdListenerMessage, StopListening } from "./nbd_messages.ts";
 import type { PoolMessage } from "./pool_messages.ts";
@@ -39,6 +40,10 @@ export interface ListenerPeers {
 }
 
 interface Client {
+  readonly peer: string;
+  readonly sinceMs: number;
+  /** `makingRoom`: it was told to go, and answers by leaving or, if it was faster, by being settled. */
+  state: "handshake" | "makingRoom" | "settled";
   lentBytes: number;
 }
 
@@ -46,10 +51,14 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<NbdListenerMessage>;
   readonly #peers: ListenerPeers;
+  /** In the order in which they came. */
   readonly #clients = new Map<Address<NbdConnectionMessage>, Client>();
+  /** Those for whom somebody is making room: never more than who do. */
+  #waiting: SocketPort[] = [];
   #connectionsMade = 0;
-  /** Refusals are logged once until there is room again. */
-  #isFull = false;
+  /** Each is logged once until there is room again. */
+  #hasRefused = false;
+  #hasMadeRoom = false;
   #lentBytes = 0;
   #borrowers: Borrow[] = [];
   #stopping: StopListening | undefined;
@@ -75,7 +84,9 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   receive(message: NbdListenerMessage): void {
     switch (message.type) {
       case "connected":
-        return this.#connect(message.socket);
+        return this.#arrived(message.socket);
+      case "settled":
+        return this.#settled(this.#client(message.connection));
       case "borrow":
         this.#borrowers.push(message);
         return this.#lend();
@@ -95,17 +106,59 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     }
   }
 
-  #connect(socket: SocketPort): void {
+  #arrived(socket: SocketPort): void {
     if (this.#stopping !== undefined) return socket.close();
-    if (this.#clients.size === connectionsMax) {
-      if (!this.#isFull) {
+    if (this.#clients.size < connectionsMax) return this.#connect(socket);
+    if (this.#isRoomComing() || this.#makeRoomFor(socket)) this.#waiting.push(socket);
+    else this.#refuse(socket);
+  }
+
+  /** Whether more clients make room than wait for it. */
+  #isRoomComing(): boolean {
+    let places = 0;
+    for (const { state } of this.#clients.values()) if (state === "makingRoom") places += 1;
+    return places > this.#waiting.length;
+  }
+
+  /** Whether somebody is told to go. */
+  #makeRoomFor(socket: SocketPort): boolean {
+    for (const [connection, client] of this.#clients) {
+      if (client.state !== "handshake") continue;
+      if (this.#kernel.clock.now() - client.sinceMs < crowdedHandshakeMs) return false;
+      client.state = "makingRoom";
+      this.#kernel.tell(connection, { type: "makeRoom" });
+      if (!this.#hasMadeRoom) {
         this.#peers.log(
-          `refused ${socket.peer}: ${connectionsMax} clients are connected, and no more are served at once`,
+          `closing the connection from ${client.peer}, which has attached to no export, in favour of ${socket.peer}: ` +
+            `${connectionsMax} clients are connected, and no more are served at once`,
         );
       }
-      this.#isFull = true;
-      return socket.close();
+      this.#hasMadeRoom = true;
+      return true;
     }
+    return false;
+  }
+
+  #refuse(socket: SocketPort): void {
+    if (!this.#hasRefused) {
+      this.#peers.log(
+        `refused ${socket.peer}: ${connectionsMax} clients are connected, and no more are served at once`,
+      );
+    }
+    this.#hasRefused = true;
+    socket.close();
+  }
+
+  /** If it was to make room it has not, so another one has to, or whoever came last is refused. */
+  #settled(client: Client): void {
+    client.state = "settled";
+    const last = this.#waiting.pop();
+    if (last === undefined) return;
+    if (this.#isRoomComing() || this.#makeRoomFor(last)) this.#waiting.push(last);
+    else this.#refuse(last);
+  }
+
+  #connect(socket: SocketPort): void {
     this.#connectionsMade += 1;
     const name = `nbd connection ${this.#connectionsMade}`;
     const { pool, log } = this.#peers;
@@ -114,7 +167,12 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       mailboxMax,
       (self) => new NbdConnection(this.#kernel, self, { socket, pool, listener: this.#self, log }),
     );
-    this.#clients.set(connection, { lentBytes: 0 });
+    this.#clients.set(connection, {
+      peer: socket.peer,
+      sinceMs: this.#kernel.clock.now(),
+      state: "handshake",
+      lentBytes: 0,
+    });
     this.#kernel.tell(connection, { type: "begin" });
   }
 
@@ -123,8 +181,10 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#borrowers = this.#borrowers.filter((borrow) => borrow.connection !== connection);
     this.#takeBack(client, client.lentBytes);
     this.#clients.delete(connection);
-    this.#isFull = false;
     this.#kernel.tell(connection, { type: "left" });
+    const next = this.#waiting.shift();
+    if (next !== undefined) this.#connect(next);
+    else this.#hasRefused = this.#hasMadeRoom = false;
     this.#lend();
     if (this.#clients.size === 0) this.#answerStop();
   }
@@ -149,6 +209,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     assert(this.#stopping === undefined, "the listener was stopped twice");
     this.#stopping = message;
     for (const accept of this.#peers.accepts) accept.stop();
+    for (const socket of this.#waiting.splice(0)) socket.close();
     if (this.#clients.size === 0) return this.#answerStop();
     for (const connection of this.#clients.keys()) this.#kernel.tell(connection, { type: "drain" });
     this.#drainTimer = this.#kernel.tellLater(drainMs, this.#self, { type: "drainDeadline" });

@@ -1,10 +1,12 @@
 import { assertEquals } from "@std/assert";
 import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_OPT_LIST } from "../storage/nbd/constants.ts";
+import { seededRandom } from "../tests/engine/seeded_random.ts";
 import { join, option, u32 } from "../tests/nbd/wire_bytes.ts";
 import {
   borrowedBytesMax,
   connectionBytesMax,
   connectionsMax,
+  crowdedHandshakeMs,
   drainMs,
   handshakeMs,
   receiveBuffersMax,
@@ -199,6 +201,86 @@ Deno.test("clients that do not attach make room when their time is up, and take 
   server.clock.advance(1);
   assertEquals(silent.filter(({ closed }) => closed).length, connectionsMax - 1);
   assertEquals([attached.closed, server.attach().closed], [false, false]);
+});
+
+Deno.test("at the cap whoever has not attached for longest makes room after a second, logged once, and who is attached never does", () => {
+  const server = new TestServer();
+  const [first, ...attached] = Array.from({ length: 3 }, () => server.attach());
+  const silent = Array.from({ length: connectionsMax - 3 }, () => server.connect());
+  server.clock.advance(crowdedHandshakeMs - 1);
+  assertEquals([server.connect().closed, silent.some(({ closed }) => closed)], [true, false]);
+  server.clock.advance(1);
+  const late = [server.attach(), server.attach()];
+  assertEquals(silent.map(({ closed }) => closed).indexOf(false), late.length);
+  assertEquals(server.log.filter((line) => /in favour of/.test(line)), [
+    "closing the connection from a simulated client, which has attached to no export, in favour of a simulated client: " +
+    "64 clients are connected, and no more are served at once",
+  ]);
+  // With everybody attached, nobody makes room.
+  while (silent.some(({ closed }) => !closed)) late.push(server.attach());
+  server.clock.advance(handshakeMs);
+  assertEquals(server.connect().closed, true);
+  assertEquals([...attached, ...late].some(({ closed }) => closed), false);
+  first?.say(command(NBD_CMD_DISC, 0));
+  assertEquals(server.attach().closed, false);
+});
+
+Deno.test("who comes while another one makes room waits until its socket is closed, or its place is another's", () => {
+  const server = new TestServer();
+  const attached = server.attach();
+  const silent = Array.from({ length: connectionsMax - 1 }, () => server.connect({ lingers: true }));
+  server.clock.advance(crowdedHandshakeMs);
+  const late = [server.connect(), server.connect()];
+  assertEquals(late.map(({ closed, unreadBytes }) => [closed, unreadBytes]), [[false, 0], [false, 0]]);
+  silent[0]?.pump();
+  assertEquals(late.map(({ unreadBytes }) => unreadBytes), [18, 0]);
+  attached.say(command(NBD_CMD_DISC, 0));
+  assertEquals(late.map(({ unreadBytes }) => unreadBytes), [18, 18]);
+  // The place of the second one that made room is for whoever comes next.
+  const next = server.connect();
+  assertEquals([next.closed, silent[2]?.closed], [false, false]);
+  silent[1]?.pump();
+  assertEquals(next.unreadBytes, 18);
+});
+
+Deno.test("who attaches just when it is to make room stays if it was faster, and then another one goes, or nobody", () => {
+  const outcomes = new Set<string>();
+  for (let seed = 0; seed < 100; seed++) {
+    const random = seededRandom(seed);
+    const choose = (readyCount: number) => random.below(readyCount);
+    const server = new TestServer({ messagesPerTurnMax: 1, choose });
+    const quick = server.connect();
+    quick.say(u32(3));
+    const isCrowded = seed % 2 === 0;
+    const others = Array.from(
+      { length: connectionsMax - 1 },
+      () => isCrowded ? server.attach() : server.connect(),
+    );
+    server.clock.advance(crowdedHandshakeMs);
+    quick.sayUnheard(go("disk"));
+    const late = server.connect();
+    const closed = others.filter((client) => client.closed).length;
+    outcomes.add(`${isCrowded} ${quick.closed} ${closed} ${late.closed}`);
+    quick.say(read(1, 0, 512));
+    assertEquals([quick, ...others, late].filter((client) => !client.closed).length, connectionsMax);
+  }
+  assertEquals([...outcomes].sort(), [
+    "false false 1 false",
+    "false true 0 false",
+    "true false 0 true",
+    "true true 0 false",
+  ]);
+});
+
+Deno.test("a listener that stops closes who waits for a place", () => {
+  const server = new TestServer();
+  const silent = Array.from({ length: connectionsMax }, () => server.connect({ lingers: true }));
+  server.clock.advance(crowdedHandshakeMs);
+  const late = server.connect();
+  server.stop();
+  assertEquals([late.closed, server.stopped], [true, false]);
+  for (const client of silent) client.pump();
+  assertEquals([late.unreadBytes, server.stopped], [0, true]);
 });
 
 Deno.test("a client that dribbles its handshake has no more time than others", () => {

@@ -31,6 +31,12 @@ export interface Leave extends Message {
   readonly connection: Address<NbdConnectionMessage>;
 }
 
+/** From a connection: its client is attached, and does not make room for others any more. */
+export interface Settled extends Message {
+  readonly type: "settled";
+  readonly connection: Address<NbdConnectionMessage>;
+}
+
 /** Take no new clients and let those that are there finish. Answered when they have, or after the deadline. */
 export interface StopListening extends Request<"stopped"> {
   readonly type: "stop";
@@ -41,7 +47,14 @@ export interface DrainDeadline extends Message {
   readonly type: "drainDeadline";
 }
 
-export type NbdListenerMessage = Connected | Borrow | GiveBack | Leave | StopListening | DrainDeadline;
+export type NbdListenerMessage =
+  | Connected
+  | Settled
+  | Borrow
+  | GiveBack
+  | Leave
+  | StopListening
+  | DrainDeadline;
 
 /** From the listener, once: open the socket and greet the client. */
 export interface Begin extends Message {
@@ -62,6 +75,11 @@ export interface Left extends Message {
 /** From the listener: the server is stopping; finish what is in flight and close. */
 export interface Drain extends Message {
   readonly type: "drain";
+}
+
+/** From the listener: another client waits for this one's place; close the socket, unless it is attached. */
+export interface MakeRoom extends Message {
+  readonly type: "makeRoom";
 }
 
 /** From the listener: close the socket now. */
@@ -103,6 +121,7 @@ export type NbdConnectionMessage =
   | Lent
   | Left
   | Drain
+  | MakeRoom
   | Abort
   | Drained
   | HandshakeDeadline

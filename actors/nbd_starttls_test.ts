@@ -2,6 +2,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import {
   NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_DISC,
   NBD_EINVAL,
   NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,
@@ -82,7 +83,8 @@ Deno.test("where TLS is allowed, a client may go on without it", () => {
 });
 
 Deno.test("where TLS is required, all but STARTTLS and ABORT is told so", () => {
-  const client = greet(new TestServer(), "require");
+  const server = new TestServer();
+  const client = greet(server, "require");
   const refused = [
     NBD_OPT_LIST,
     NBD_OPT_INFO,
@@ -97,6 +99,7 @@ Deno.test("where TLS is required, all but STARTTLS and ABORT is told so", () => 
   assertEquals(repliesTo(client, go("disk")), [[NBD_OPT_GO, NBD_REP_ERR_TLS_REQD]]);
   assertEquals(repliesTo(client, option(NBD_OPT_ABORT)), [[NBD_OPT_ABORT, NBD_REP_ACK]]);
   assertEquals(client.closed, true);
+  assertEquals(server.log, ["refused a simulated client: it did not ask for TLS"]);
 });
 
 Deno.test("where TLS is required, EXPORT_NAME in clear text ends the connection", () => {
@@ -104,7 +107,22 @@ Deno.test("where TLS is required, EXPORT_NAME in clear text ends the connection"
   const client = greet(server, "require");
   client.say(option(NBD_OPT_EXPORT_NAME, bytes("disk")));
   assertEquals([client.closed, client.unreadBytes], [true, 0]);
-  assertStringIncludes(server.log.at(-1) ?? "", "it did not ask for TLS");
+  assertEquals(server.log, ["refused a simulated client: it did not ask for TLS"]);
+});
+
+Deno.test("the log tells who is attached inside TLS, and says nothing of a client that asked for something before it", () => {
+  const server = new TestServer();
+  const client = greet(server, "require");
+  assertEquals(repliesTo(client, option(NBD_OPT_LIST)), [[NBD_OPT_LIST, NBD_REP_ERR_TLS_REQD]]);
+  client.say(option(NBD_OPT_STARTTLS));
+  client.secure();
+  client.say(go("disk"), command(NBD_CMD_DISC, 1));
+  greet(server, "allow").say(go("disk"));
+  assertEquals(server.log, [
+    'a simulated client attached to "disk", TLS',
+    'a simulated client left "disk"',
+    'a simulated client attached to "disk"',
+  ]);
 });
 
 Deno.test("STARTTLS with data is invalid, and so is a second one", () => {

@@ -355,12 +355,17 @@ export class SimulatedClient implements SocketPort {
 
   /** Sends these bytes and vanishes before anybody has looked at them. */
   sayAndVanish(bytes: Uint8Array): void {
+    this.sayUnheard(bytes);
+    this.reset();
+  }
+
+  /** Sends these bytes; the server looks at them together with what comes next. */
+  sayUnheard(bytes: Uint8Array): void {
     const buffer = present(this.#readInto, "the server does not read");
     const owner = present(this.#owner, "a socket that was not opened");
     buffer.set(bytes);
     this.#readInto = undefined;
     this.#server.kernel.tell(owner, { type: "received", bytes: buffer.subarray(0, bytes.length) });
-    this.reset();
   }
 
   /** Reads what the server is sending. */
