@@ -35,8 +35,10 @@ usage: deno run -A cli.ts [--pool DIR] COMMAND
 
   serve [--listen ADDR]... [--create NAME=SIZE]... [--read-only]
                             serve every volume and snapshot; makes the pool and the named volumes if missing
-        [--tls off|allow|require] [--tls-certificates DIR] [--tls-verify-peer]
+        [--tls off|allow|require] [--tls-certificates DIR]
+                            off (the default): no TLS; allow: clients may do without; require: they may not.
                             DIR holds ca-cert.pem, server-cert.pem and server-key.pem
+        [--tls-verify-peer] with require: only clients with a certificate that ca-cert.pem has signed
   init [--data-size S] [--metadata-size S] [--block-size S] [--data PATH] [--metadata PATH]
                             make a pool (serve makes one with the same options)
   create NAME SIZE          an empty thin volume
@@ -53,7 +55,9 @@ usage: deno run -A cli.ts [--pool DIR] COMMAND
   import --metadata PATH --data PATH
                             make a pool around existing dm-thin metadata and data, in place
 
-ADDR is tcp:HOST:PORT or unix:PATH. Sizes are like 512, 10G, 1.5GiB (binary) or 10GB (decimal).
+ADDR is tcp:HOST:PORT or unix:PATH. Without any, serve takes the listening sockets that it was started with
+(LISTEN_FDS, as systemd sets it), else tcp:127.0.0.1:10809 and nbd.sock in the pool; at most 64 clients at once.
+Sizes are like 512, 10G, 1.5GiB (binary) or 10GB (decimal).
 The pool is --pool, else $GOSSAMER_POOL, else ./pool.
 `;
 
@@ -283,6 +287,7 @@ async function serve(invocation: Invocation): Promise<number> {
       for (const address of server.addresses) print(`listening ${address}`);
       const failure = await Promise.race([stopped, pool.defect]);
       if (failure !== "stop") throw failure;
+      complain("stopping; a second signal ends the server at once");
     } finally {
       await server.stop();
     }
@@ -296,7 +301,7 @@ async function serve(invocation: Invocation): Promise<number> {
 function serveOptionsOf(flags: Arguments): ServeOptions {
   const listen = (flags.listen as string[]).length > 0 ? flags.listen as string[] : undefined;
   listen?.forEach(parseListenAddress);
-  return { listen, inherited: inheritedDescriptors(), tls: tlsOf(flags) };
+  return { listen, inherited: inheritedDescriptors(complain), tls: tlsOf(flags) };
 }
 
 function tlsOf(flags: Arguments): TlsOptions | undefined {
@@ -306,13 +311,18 @@ function tlsOf(flags: Arguments): TlsOptions | undefined {
   if (policy !== "off" && policy !== "allow" && policy !== "require") {
     throw new UsageError(`--tls takes off, allow or require, not "${policy}".`);
   }
+  if (verifyPeer && policy !== "require") {
+    throw new UsageError(
+      `--tls-verify-peer needs --tls require: with ${policy}, clients come in without TLS, and show no certificate.`,
+    );
+  }
+  if (policy === "off" && certificates !== undefined) {
+    throw new UsageError("--tls-certificates means nothing without TLS: give --tls allow or --tls require.");
+  }
   if (policy !== "off" && certificates === undefined) {
     throw new UsageError(
       `--tls ${policy} needs --tls-certificates DIR, the directory with the server's certificate.`,
     );
-  }
-  if (flags.tls === undefined && (certificates !== undefined || verifyPeer)) {
-    throw new UsageError("Certificates without --tls mean nothing: add --tls allow or --tls require.");
   }
   return policy === "off" || certificates === undefined ? undefined : { policy, certificates, verifyPeer };
 }

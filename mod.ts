@@ -23,7 +23,7 @@
  */
 import type { AdminCommand, AdminResult, PoolStatus, VolumeListing } from "./actors/admin_command.ts";
 import { askControl } from "./actors/edge/control.ts";
-import { mayAskControl } from "./actors/edge/control_permission.ts";
+import { mayAskControl } from "./actors/edge/socket_permission.ts";
 import { isPool, poolPaths } from "./actors/edge/pool_files.ts";
 import {
   checkOffline,

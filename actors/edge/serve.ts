@@ -7,6 +7,7 @@ import { serveControl } from "./control.ts";
 import type { PoolProcess } from "./pool_process.ts";
 import { type ListenAddress, type Listening, ListeningSocket, parseListenAddress } from "./sockets.ts";
 import { shortSocketPath, socketPathBytesMax } from "./socket_path.ts";
+import { missingForPath, requireNoneMissing } from "./socket_permission.ts";
 import { readTlsKeys, type TlsKeys, type TlsOptions } from "./tls_keys.ts";
 
 /** How a pool is served. */
@@ -110,6 +111,7 @@ function openControl(process: PoolProcess) {
     );
     return undefined;
   }
+  requireNoneMissing(`Cannot open the control socket ${path}`, missingForPath(path));
   try {
     Deno.removeSync(path);
   } catch (error) {

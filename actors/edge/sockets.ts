@@ -6,6 +6,7 @@ import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Connected } from "../nbd_messages.ts";
 import { socketPathBytesMax } from "./socket_path.ts";
+import { missingForPath, missingForPort, requireNoneMissing } from "./socket_permission.ts";
 import type { AcceptPort, TlsPolicy } from "../socket_port.ts";
 import { ClientSocket } from "./client_socket.ts";
 import type { TlsKeys } from "./tls_keys.ts";
@@ -84,6 +85,10 @@ export class ListeningSocket implements Listening {
       return new ListeningSocket(address, await listenOnPath(address.path), keys);
     }
     try {
+      requireNoneMissing(
+        `Can not listen on ${nbdUrl(address)}`,
+        missingForPort(address.hostname, address.port),
+      );
       const listener = Deno.listen({ hostname: address.hostname, port: address.port });
       const { hostname, port } = listener.addr as Deno.NetAddr;
       return new ListeningSocket({ transport: "tcp", hostname, port }, listener, keys);
@@ -163,6 +168,7 @@ async function listenOnPath(path: string): Promise<Deno.Listener> {
       `Can not listen on the socket ${path}: its path is longer than ${socketPathBytesMax} bytes. Choose a shorter one.`,
     );
   }
+  requireNoneMissing(`Can not listen on the socket ${path}`, missingForPath(path));
   try {
     return bindPath(path);
   } catch (error) {
@@ -210,6 +216,7 @@ async function answers(path: string): Promise<boolean> {
 }
 
 function cannotListen(where: string, error: unknown): UserError {
+  if (error instanceof UserError) return error;
   const reason = error instanceof Error ? error.message : String(error);
   return new UserError(`Can not listen on ${where}: ${reason}. Choose another address with --listen.`);
 }

@@ -1,6 +1,6 @@
 /** The certificates of a server that speaks TLS, in files named as nbdkit names them. */
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { UserError } from "../../storage/errors.ts";
+import { UsageError, UserError } from "../../storage/errors.ts";
 
 /** How a pool is served with TLS. */
 export interface TlsOptions {
@@ -8,7 +8,7 @@ export interface TlsOptions {
   readonly policy: "allow" | "require";
   /** The directory of `ca-cert.pem`, `server-cert.pem` and `server-key.pem`. */
   readonly certificates: string;
-  /** Whether clients need a certificate that the authority in `ca-cert.pem` has signed; by default not. */
+  /** Whether clients need a certificate that the authority in `ca-cert.pem` has signed; by default not. Needs `require`. */
   readonly verifyPeer?: boolean;
 }
 
@@ -22,20 +22,30 @@ export interface TlsKeys {
 }
 
 const fileNames = ["ca-cert.pem", "server-cert.pem", "server-key.pem"] as const;
-const remedy = "Make the files with openssl, as the README shows under TLS.";
+/** For files that are not there or no PEM. */
+const makeThem = "Make the files with openssl, as the README shows under TLS.";
 
 /** Reads and checks the files. Throws {@linkcode UserError}. */
 export function readTlsKeys({ policy, certificates, verifyPeer = false }: TlsOptions): TlsKeys {
+  if (verifyPeer && policy !== "require") {
+    throw new UsageError(
+      "Can not verify clients where TLS is only allowed: those without TLS show no certificate. Require TLS.",
+    );
+  }
   const texts = fileNames.map((name) => readText(certificates, name));
   const missing = fileNames.filter((_, at) => texts[at] === undefined);
   if (missing.length > 0) {
     const last = missing.length > 1 ? ` and ${missing.at(-1)} are` : " is";
     const others = missing.length > 1 ? missing.slice(0, -1) : missing;
-    throw cannotUse(certificates, `${others.join(", ")}${last} missing`);
+    throw cannotUse(certificates, `${others.join(", ")}${last} missing`, makeThem);
   }
   // Going on without it would let in whom somebody has shut out.
   if (verifyPeer && readText(certificates, "ca-crl.pem") !== undefined) {
-    throw cannotUse(certificates, "revocations, as in ca-crl.pem, are not supported");
+    throw cannotUse(
+      certificates,
+      "revocations, as in ca-crl.pem, are not supported",
+      "Take it out, and give those who stay certificates of a new authority.",
+    );
   }
   const [authority = "", certificate = "", key = ""] = texts;
   requireCertificate(certificates, "ca-cert.pem", authority);
@@ -45,9 +55,9 @@ export function readTlsKeys({ policy, certificates, verifyPeer = false }: TlsOpt
 
 function requireCertificate(directory: string, name: string, text: string): X509Certificate {
   const parsed = attempt(() => new X509Certificate(text));
-  if (parsed === undefined) throw cannotUse(directory, `${name} is not a certificate in PEM`);
+  if (parsed === undefined) throw cannotUse(directory, `${name} is not a certificate in PEM`, makeThem);
   if (Date.parse(parsed.validTo) < Date.now()) {
-    throw cannotUse(directory, `${name} expired at ${parsed.validTo}`);
+    throw cannotUse(directory, `${name} expired at ${parsed.validTo}`, "Put a renewed one there.");
   }
   return parsed;
 }
@@ -55,10 +65,14 @@ function requireCertificate(directory: string, name: string, text: string): X509
 function requireKey(directory: string, certificate: X509Certificate, text: string): void {
   const key = attempt(() => createPrivateKey(text));
   if (key === undefined) {
-    throw cannotUse(directory, "server-key.pem is not a private key in PEM, without a passphrase");
+    throw cannotUse(directory, "server-key.pem is not a private key in PEM, without a passphrase", makeThem);
   }
   if (!certificate.checkPrivateKey(key)) {
-    throw cannotUse(directory, "server-key.pem is not the key of server-cert.pem");
+    throw cannotUse(
+      directory,
+      "server-key.pem is not the key of server-cert.pem",
+      "Put the two there that belong together.",
+    );
   }
 }
 
@@ -82,10 +96,11 @@ function readText(directory: string, name: string): string | undefined {
         `Can not use the TLS certificates in ${directory}: no permission to read them. Add --allow-read=${directory}.`,
       );
     }
-    throw cannotUse(directory, `${name} can not be read (${error instanceof Error ? error.message : error})`);
+    const reason = error instanceof Error ? error.message : error;
+    throw cannotUse(directory, `${name} can not be read (${reason})`, "Let the server's user read it.");
   }
 }
 
-function cannotUse(directory: string, reason: string): UserError {
+function cannotUse(directory: string, reason: string, remedy: string): UserError {
   return new UserError(`Can not use the TLS certificates in ${directory}: ${reason}. ${remedy}`);
 }

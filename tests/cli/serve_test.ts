@@ -95,7 +95,7 @@ Deno.test("serve makes what is missing, prints a line for each address, drains a
     await client.write(0, new Uint8Array(10).fill(1));
     assertEquals(await serving.end("SIGTERM"), 0);
     client.close();
-    assertMatch(serving.stderr.text, /^[^\n]* attached to "a"\n[^\n]* left "a"\n$/);
+    assertMatch(serving.stderr.text, /^[^\n]* attached to "a"\nstopping; [^\n]*\n[^\n]* left "a"\n$/);
     assertEquals([namesIn(folder), namesIn(`${folder}/pool`)], [["pool"], poolFiles]);
 
     const again = new Serving(

@@ -1,6 +1,7 @@
 /** The words of the command line: what is wrong usage (status 2), what is refused (1), what goes to stdout and to stderr. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { mapAtOnce } from "../thin_tools.ts";
+import { connectionsMax } from "../../actors/limits.ts";
 import { commandLine } from "./command_line.ts";
 
 const longName = "n".repeat(128);
@@ -58,8 +59,14 @@ const wrongUsage: readonly (readonly [args: string[], says: RegExp])[] = [
   [["serve", "--read-only", "--create", "a=1G"], /--read-only forbids/],
   [["serve", "--tls", "on"], /off, allow or require, not "on"/],
   [["serve", "--tls", "require"], /needs --tls-certificates DIR/],
-  [["serve", "--tls-certificates", "tls"], /without --tls mean nothing/],
-  [["serve", "--tls-verify-peer"], /without --tls mean nothing/],
+  [["serve", "--tls-certificates", "tls"], /--tls-certificates means nothing without TLS/],
+  [["serve", "--tls", "off", "--tls-certificates", "tls"], /--tls-certificates means nothing without TLS/],
+  [["serve", "--tls-verify-peer"], /--tls-verify-peer needs --tls require: with off/],
+  [["serve", "--tls", "off", "--tls-verify-peer"], /--tls-verify-peer needs --tls require: with off/],
+  [
+    ["serve", "--tls", "allow", "--tls-certificates", "tls", "--tls-verify-peer"],
+    /--tls-verify-peer needs --tls require: with allow/,
+  ],
   [["list", "--tls", "off"], /list has no option --tls/],
 ];
 
@@ -96,6 +103,7 @@ Deno.test("help is a result: on stdout, status 0, with every command", () =>
     ) {
       assertMatch(helps[0]!.stdout, new RegExp(`^  ${verb}\\b`, "m"));
     }
+    assertMatch(helps[0]!.stdout, new RegExp(`\\bat most ${connectionsMax} clients\\b`));
   }));
 
 Deno.test("the pool is --pool, else GOSSAMER_POOL, else ./pool", () =>

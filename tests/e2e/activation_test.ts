@@ -120,35 +120,43 @@ Deno.test({
     const args = cliArguments(["--pool", pool.directory, "serve", "--listen", `unix:${ours}`]);
     await using started = Started.with("other", [theirs], args);
     assertEquals(await started.listening(1), [`listening nbd+unix:///?socket=${ours}`]);
+    assertMatch(
+      started.stderr.text,
+      /^LISTEN_FDS promises sockets, but to the process \d+; this one is \d+\. They are left alone: [^\n]* npx [^\n]*\n$/,
+    );
     await started.stop();
   },
 });
 
 Deno.test({
-  name: "an inherited socket needs no permission for the network, only to see the two variables",
+  name:
+    "inherited sockets need no permission for the network but for the control socket, only to see the two variables",
   ignore,
   fn: async () => {
     await using pool = await PoolOnDisk.make(...small);
     await pool.verb("create", "d", "1M");
     const cli = new URL("../../cli.ts", import.meta.url).pathname;
-    const permissions = [`--allow-read=${pool.directory}`, "--allow-env=LISTEN_FDS,LISTEN_PID"];
-    const args = [
-      "run",
-      "--no-prompt",
-      ...permissions,
-      cli,
-      "--pool",
-      pool.directory,
-      "serve",
-      "--read-only",
-    ];
-    const path = pool.path("s");
-    await using started = Started.with("PID", ["0", path], args);
-    // The path itself is told by the C library alone, for which the permission is not there.
-    assertEquals((await started.listening(2))[1], "listening nbd+unix:///?socket=");
-    using client = await RawClient.attach({ path }, "d");
-    assertEquals(await client.read(0, 3), new Uint8Array(3));
-    await client.disconnect();
+    const serve = (permissions: readonly string[], path: string, ...options: readonly string[]) => {
+      const allowed = [`--allow-read=${pool.directory}`, "--allow-env=LISTEN_FDS,LISTEN_PID", ...permissions];
+      const words = ["--pool", pool.directory, "serve", ...options];
+      return Started.with("PID", ["0", path], ["run", "--no-prompt", ...allowed, cli, ...words]);
+    };
+    {
+      const path = pool.path("s");
+      await using started = serve([], path, "--read-only");
+      // The path itself is told by the C library alone, for which the permission is not there.
+      assertEquals((await started.listening(2))[1], "listening nbd+unix:///?socket=");
+      using client = await RawClient.attach({ path }, "d");
+      assertEquals(await client.read(0, 3), new Uint8Array(3));
+      await client.disconnect();
+      await started.stop();
+    }
+    const control = `--allow-net=unix:${pool.directory}/control.sock`;
+    const path = pool.path("t");
+    await using started = serve([`--allow-write=${pool.directory}`, control], path);
+    await started.listening(2);
+    await writeAndRead({ path });
+    await pool.verb("snapshot", "d@s");
     await started.stop();
   },
 });

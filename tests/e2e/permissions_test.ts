@@ -96,6 +96,33 @@ Deno.test({
   },
 });
 
+Deno.test("an address that is not allowed is named with the option that allows it, and so is the control socket", async () => {
+  await using pool = await PoolOnDisk.make("--data-size=1G");
+  const { directory } = pool;
+  const files = [`--allow-read=${directory}`, `--allow-write=${directory}`, "--allow-ffi"];
+  const missing: readonly (readonly [listen: string, allowed: string, says: string])[] = [
+    ["tcp:127.0.0.1:10809", "[::1]", "--allow-net=127.0.0.1:10809"],
+    ["tcp:[::1]:10809", "127.0.0.1", "--allow-net=[::1]:10809"],
+    [`unix:${directory}/s`, "127.0.0.1", `--allow-net=unix:${directory}/s`],
+    [
+      `unix:${pool.path("s")}`,
+      "127.0.0.1",
+      `--allow-net=unix:${pool.path("s")} --allow-read=${pool.path("s")} --allow-write=${pool.path("s")}`,
+    ],
+    ["tcp:127.0.0.1:0", "127.0.0.1", `--allow-net=unix:${directory}/control.sock`],
+  ];
+  for (const [listen, allowed, says] of missing) {
+    const { status, stderr } = await run(pool, [...files, `--allow-net=${allowed}`], [
+      "serve",
+      "--listen",
+      listen,
+    ]);
+    assertEquals(status, 1);
+    assertMatch(stderr, /^Can ?not [^\n]*: Deno was not given the permission\. Add [^\n]*\.\n$/);
+    assertEquals(stderr.split("Add ")[1], `${says}.\n`);
+  }
+});
+
 Deno.test({
   name: "serve --read-only on TCP needs no permission to write",
   ignore: !hasProgram("nbdinfo"),
