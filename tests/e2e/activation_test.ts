@@ -120,11 +120,11 @@ Deno.test({
     const args = cliArguments(["--pool", pool.directory, "serve", "--listen", `unix:${ours}`]);
     await using started = Started.with("other", [theirs], args);
     assertEquals(await started.listening(1), [`listening nbd+unix:///?socket=${ours}`]);
+    await started.stop();
     assertMatch(
       started.stderr.text,
-      /^LISTEN_FDS promises sockets, but to the process \d+; this one is \d+\. They are left alone: [^\n]* npx [^\n]*\n$/,
+      /^LISTEN_FDS promises sockets, but to the process \d+; this one is \d+\. They are left alone: [^\n]* npx [^\n]*\nstopping;/,
     );
-    await started.stop();
   },
 });
 

@@ -1,6 +1,6 @@
 /** The README's incremental backup, run as it stands there: full copy, changes, a copy of what changed. */
-import { assert, assertEquals } from "@std/assert";
-import { hasProgram, hasPythonNbd } from "../programs.ts";
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { hasProgram, hasPythonNbd, python } from "../programs.ts";
 import { PoolOnDisk, runToEnd, type ServerProcess } from "../server.ts";
 import { allottedBytes, nbdsh, run } from "./clients.ts";
 
@@ -50,6 +50,24 @@ async function requireEqual(pool: PoolOnDisk, url: string, file: string): Promis
   await Deno.remove(pool.path("fresh.img"));
 }
 
+/** Requires that a snapshot that is not there, and a copy that is too small, end the program with a sentence. */
+async function requireSentences(pool: PoolOnDisk, server: ServerProcess): Promise<void> {
+  const small = `nbdkit memory 1M --run '${python} incremental.py ${server.url("disk0")} SINCE "$uri"'`;
+  for (
+    const [since, says] of [["mondy", /differs from mondy\.$/], [
+      "tuesday",
+      /^The copy is smaller than /,
+    ]] as const
+  ) {
+    const said = await runToEnd("/bin/sh", [
+      "-c",
+      `cd ${pool.folder}; ! ${small.replace("SINCE", since)} 2>&1`,
+    ]);
+    assertMatch(said.trimEnd().split("\n").at(-1)!, says);
+    assertEquals(said.includes("Traceback"), false);
+  }
+}
+
 Deno.test({
   name: "the README's incremental backup ends byte-equal and moves only what changed",
   ignore,
@@ -74,6 +92,7 @@ Deno.test({
     ]);
     const said = await runReadme(pool, server, tuesday!);
     await requireEqual(pool, server.url("disk0@tuesday"), backup);
+    await requireSentences(pool, server);
     // Of the range that was trimmed only half had been written: the rest was a hole before and is one now.
     const differed = 15 * 64 * KiB + 8 * MiB + 512;
     assertEquals(said, `${differed} bytes of ${volumeBytes} differed\n`);

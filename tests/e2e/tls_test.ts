@@ -144,7 +144,6 @@ Deno.test({
     const plain = await run("nbdinfo", ["--size", `nbd://localhost:${tls.port}/d`]);
     assertEquals(plain.status, 1);
     assertStringIncludes(plain.stderr, "TLS");
-    assertMatch(server.stderr, /^refused 127\.0\.0\.1:\d+: it did not ask for TLS$/m);
     for (const directory of [foreign, nobody]) {
       assertEquals((await run("qemu-img", ["info", ...tls.qemu(directory)])).status, 1, directory);
     }
@@ -170,6 +169,7 @@ except nbd.Error as error:
       `${64 * mib}\n`,
     );
     await server.stop();
+    assertMatch(server.stderr, /^refused 127\.0\.0\.1:\d+: it did not ask for TLS$/m);
   },
 });
 
@@ -249,10 +249,33 @@ Deno.test({
   fn: async () => {
     await using pool = await PoolOnDisk.folder();
     const readme = Deno.readTextFileSync(new URL("../../README.md", import.meta.url));
-    const lines = /^```sh\n(mkdir [^`]*openssl [^`]*)^```/m.exec(readme)![1]!;
-    const script = `set -e\ncd ${pool.folder}\n${lines}\nopenssl verify -CAfile ca-cert.pem client-cert.pem`;
-    await runToEnd("/bin/bash", ["-c", script]);
+    const lines = /^```sh\n(\([^`]*openssl [^`]*)^```/m.exec(readme)![1]!;
+    const verify = "openssl verify -CAfile tls/ca-cert.pem tls/client-cert.pem";
+    await runToEnd("/bin/sh", ["-c", `set -e\ncd ${pool.folder}\n${lines}\n${verify}`]);
+    const before = Deno.readTextFileSync(pool.path("tls/ca-key.pem"));
+    assertEquals((await run("sh", ["-c", `cd ${pool.folder}\n${lines}`])).status, 1);
+    assertEquals(Deno.readTextFileSync(pool.path("tls/ca-key.pem")), before);
+    assertEquals([...Deno.readDirSync(pool.folder)].map((entry) => entry.name), ["tls"]);
     readTlsKeys({ policy: "require", certificates: pool.path("tls"), verifyPeer: true });
+  },
+});
+
+Deno.test({
+  name: "the README's lines of clients reach a volume over TLS, also after the server's files were renewed",
+  ignore: !hasOpenssl() || !["nbdinfo", "qemu-img", "nbd-client"].every(hasProgram),
+  fn: async () => {
+    await using tls = await TlsPool.serve("--tls", "require", "--tls-verify-peer");
+    const { pool, certificates: { client, foreign, server } } = tls;
+    const readme = Deno.readTextFileSync(new URL("../../README.md", import.meta.url));
+    const lines = /^```sh\n(nbdinfo "nbds:[^`]*)^```/m.exec(readme)![1]!;
+    Deno.renameSync(client, pool.path("tls"));
+    // What the server began with stays what it has.
+    Deno.copyFileSync(`${foreign}/ca-cert.pem`, `${server}/ca-cert.pem`);
+    const here = lines.replaceAll("10809", `${tls.port}`).replace("//localhost/", `//localhost:${tls.port}/`)
+      .replace("export=disk0", "export=d").replace("/disk0?", "/d?");
+    const said = await runToEnd("/bin/sh", ["-euc", `cd ${pool.folder}\n${here}`]);
+    assertMatch(said, /with TLS, using structured packets[^]*virtual size: 64 MiB[^]*^d: thin volume$/m);
+    await tls.server.stop();
   },
 });
 
