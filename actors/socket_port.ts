@@ -1,5 +1,5 @@
 /**
- * What a connection asks of its socket, and what the socket tells it. The real one is in edge/sockets.ts; tests
+ * What a connection asks of its socket, and what the socket tells it. The real one is in edge/client_socket.ts; tests
  * have simulated ones.
  */
 import type { Address, Message } from "./kernel/address.ts";
