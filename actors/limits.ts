@@ -100,8 +100,10 @@ export const crowdedHandshakeMs = 1_000;
 export const tlsHandshakeMs = 5_000;
 /** Milliseconds after which a client that takes no byte of its replies is given up (nbd.md 4.2). */
 export const stalledSendMs = 60_000;
-/** Milliseconds after which a client is given up that holds borrowed bytes for a WRITE and sends nothing of it. */
+/** Milliseconds in which a client that holds borrowed bytes for a WRITE has to send some of it, and how many bytes. */
 export const stalledPayloadMs = 60_000;
+/** 35 kbit/s, which every usable line has. So what is lent for one WRITE is back after two hours at the latest. */
+export const stalledPayloadBytesMin = 256 * KiB;
 /** Milliseconds that a stopping server waits for its clients. */
 export const drainMs = 5_000;
 

@@ -20,7 +20,13 @@ import { quoted } from "../storage/nbd/option.ts";
 import type { Actor, Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import type { Timer } from "./kernel/timers.ts";
-import { handshakeMs, stalledPayloadMs, stalledSendMs, tlsHandshakeMs } from "./limits.ts";
+import {
+  handshakeMs,
+  stalledPayloadBytesMin,
+  stalledPayloadMs,
+  stalledSendMs,
+  tlsHandshakeMs,
+} from "./limits.ts";
 import { type Attached, type HandshakeStep, NbdHandshake, type PoolAnswer } from "./nbd_handshake.ts";
 import type { NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
 import { ReceiveBuffers } from "./nbd_receive.ts";
@@ -62,8 +68,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   #stallTimer: Timer | undefined;
   #sentBytesBefore = 0;
   #payloadTimer: Timer | undefined;
-  /** The client has sent nothing since the timer was set. */
-  #isSilent = false;
+  /** Received since the timer was set. */
+  #payloadBytes = 0;
 
   readonly #handshake: NbdHandshake;
   #handshakeTimer: Timer | undefined;
@@ -164,25 +170,30 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #read(): void {
     this.#unparsed = false;
-    if (this.#payloadTimer === undefined && this.#transmission?.holdsBorrowed) this.#watchPayload();
     this.#peers.socket.read(this.#received.next());
   }
 
   /** Who holds what all borrow from, for a WRITE of which nothing more comes, would hold up the others for ever. */
   #watchPayload(): void {
-    this.#isSilent = true;
-    this.#payloadTimer = this.#kernel.tellLater(stalledPayloadMs, this.#self, { type: "payloadCheck" });
+    if (this.#payloadTimer !== undefined) {
+      if (this.#transmission?.holdsBorrowed) return;
+      this.#kernel.cancelTimer(this.#payloadTimer);
+      this.#payloadTimer = undefined;
+    } else if (this.#transmission?.holdsBorrowed) {
+      this.#payloadBytes = 0;
+      this.#payloadTimer = this.#kernel.tellLater(stalledPayloadMs, this.#self, { type: "payloadCheck" });
+    }
   }
 
   #checkPayload(): void {
     this.#payloadTimer = undefined;
     if (this.#isReadingOver() || this.#transmission?.holdsBorrowed !== true) return;
-    if (this.#isSilent) this.#giveUp("it does not send the rest of a WRITE");
+    if (this.#payloadBytes < stalledPayloadBytesMin) this.#giveUp("it does not send the rest of a WRITE");
     else this.#watchPayload();
   }
 
   #takeReceived(bytes: Uint8Array): void {
-    this.#isSilent = false;
+    this.#payloadBytes += bytes.length;
     if (this.#phase === "handshake") this.#handshake.push(bytes);
     else if (this.#transmission !== undefined && !this.#isReadingOver()) this.#transmission.push(bytes);
     else return;
@@ -264,6 +275,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   }
 
   #parsed(end: ParseEnd): void {
+    this.#watchPayload();
     if (this.#output.pendingBytes > 0) this.#sendWhenIdle();
     switch (end) {
       case "needBytes":
