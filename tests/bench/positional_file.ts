@@ -1,6 +1,5 @@
 /** A plain file behind synchronous positional calls: what the bare loop and `ours plain` serve. */
 import * as fs from "node:fs";
-import { Buffer } from "node:buffer";
 
 export class PositionalFile {
   readonly sizeBytes: number;
@@ -12,16 +11,14 @@ export class PositionalFile {
   }
 
   read(into: Uint8Array, offsetBytes: number): void {
-    const bytes = Buffer.from(into.buffer, into.byteOffset, into.length);
-    if (fs.readSync(this.#descriptor, bytes, 0, bytes.length, offsetBytes) !== bytes.length) {
+    if (fs.readSync(this.#descriptor, into, 0, into.length, offsetBytes) !== into.length) {
       throw new Error("a read past the end");
     }
   }
 
   write(from: Uint8Array, offsetBytes: number): void {
-    const bytes = Buffer.from(from.buffer, from.byteOffset, from.length);
-    for (let done = 0; done < bytes.length;) {
-      done += fs.writeSync(this.#descriptor, bytes, done, bytes.length - done, offsetBytes + done);
+    for (let done = 0; done < from.length;) {
+      done += fs.writeSync(this.#descriptor, from, done, from.length - done, offsetBytes + done);
     }
   }
 
