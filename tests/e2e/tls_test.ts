@@ -1,6 +1,7 @@
 /** TLS as stock clients see it: the server as a process, certificates of openssl, and nobody in who should not be. */
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { readTlsKeys } from "../../actors/edge/tls_keys.ts";
+import { UsageError } from "../../storage/errors.ts";
 import { type Certificates, hasOpenssl, makeCertificates } from "../certificates.ts";
 import { hasProgram, hasPythonNbd, python, requiredProgram } from "../programs.ts";
 import { PoolOnDisk, runToEnd, type ServerProcess } from "../server.ts";
@@ -256,7 +257,13 @@ Deno.test({
     assertEquals((await run("sh", ["-c", `cd ${pool.folder}\n${lines}`])).status, 1);
     assertEquals(Deno.readTextFileSync(pool.path("tls/ca-key.pem")), before);
     assertEquals([...Deno.readDirSync(pool.folder)].map((entry) => entry.name), ["tls"]);
-    readTlsKeys({ policy: "require", certificates: pool.path("tls"), verifyPeer: true });
+    const certificates = pool.path("tls");
+    readTlsKeys({ policy: "require", certificates, verifyPeer: true });
+    assertThrows(
+      () => readTlsKeys({ policy: "allow", certificates, verifyPeer: true }),
+      UsageError,
+      "Require TLS.",
+    );
   },
 });
 
