@@ -1,6 +1,6 @@
 /**
- * Payload buffers of one connection, in sizes of powers of two, kept for the next request of that size.
- * A new buffer is zeroed memory that has yet to be paged in, which costs more than the I/O it is for.
+ * Payload buffers of one connection, or those that the listener lends, in sizes of powers of two, kept for the next
+ * request of that size. A new buffer is zeroed memory that has yet to be paged in, which costs more than the I/O it is for.
  */
 import { assert } from "../storage/assert.ts";
 import { requestBytesMax } from "./limits.ts";
@@ -38,6 +38,14 @@ export class BufferPool {
       this.#spareBytes -= buffer.length;
     }
     return buffer.length === lengthBytes ? buffer : buffer.subarray(0, lengthBytes);
+  }
+
+  /** A spare buffer for `lengthBytes`, whole; undefined if none is kept, and then no more than `spareMaxBytes` are left. */
+  takeSpare(lengthBytes: number, spareMaxBytes: number): Uint8Array | undefined {
+    const buffer = this.#spare[classOf(lengthBytes)]!.pop();
+    if (buffer === undefined) this.#dropSpare(spareMaxBytes);
+    else this.#spareBytes -= buffer.length;
+    return buffer;
   }
 
   /** Takes back what `take` gave. It is kept if no more than `spareMaxBytes` are then spare. */

@@ -36,3 +36,18 @@ Deno.test("spare buffers make way for one of another size", () => {
   pool.take(32 * KiB, 4096);
   assertEquals(pool.spareBytes, 4096);
 });
+
+Deno.test("a spare buffer is taken whole, once, and only for its size", () => {
+  const pool = new BufferPool();
+  const buffer = pool.take(3000, 0);
+  pool.give(buffer, 8192);
+  assertEquals(pool.takeSpare(5000, 8192), undefined);
+  assertEquals([pool.takeSpare(4096, 8192)?.length, pool.takeSpare(4096, 8192)], [4096, undefined]);
+});
+
+Deno.test("what is asked for in vain leaves no more spare than is allowed", () => {
+  const pool = new BufferPool();
+  pool.give(new Uint8Array(4096), 8192);
+  pool.takeSpare(8192, 0);
+  assertEquals(pool.spareBytes, 0);
+});

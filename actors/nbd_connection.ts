@@ -28,7 +28,7 @@ import {
   tlsHandshakeMs,
 } from "./limits.ts";
 import { type Attached, type HandshakeStep, NbdHandshake, type PoolAnswer } from "./nbd_handshake.ts";
-import type { NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
+import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
 import { ReceiveBuffers } from "./nbd_receive.ts";
 import { ClientRequest } from "./nbd_request.ts";
 import { ClientStatus, type NbdSession } from "./nbd_status.ts";
@@ -113,7 +113,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "sent":
         return this.#sent();
       case "lent":
-        return this.#lent(message.bytes);
+        return this.#lent(message);
       case "ended":
         return this.#finish();
       case "closed":
@@ -292,11 +292,11 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     }
   }
 
-  #lent(bytes: number): void {
+  #lent(loan: Lent): void {
     // A connection that is leaving gives back all it was lent by leaving.
     if (this.#transmission === undefined || this.#isReadingOver()) return;
     const isBlocked = this.#unparsed;
-    const end = this.#transmission.lent(bytes, isBlocked);
+    const end = this.#transmission.lent(loan, isBlocked);
     if (isBlocked) this.#parsed(end);
   }
 

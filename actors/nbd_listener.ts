@@ -10,6 +10,7 @@
  * their replies; then their sockets are closed.
  */
 import { assert, present, unreachable } from "../storage/assert.ts";
+import { BufferPool } from "./buffers.ts";
 import type { Actor, Address } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
@@ -61,6 +62,8 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   #hasMadeRoom = false;
   #lentBytes = 0;
   #borrowers: Borrow[] = [];
+  /** Memory given back, for whoever borrows next. */
+  readonly #spare = new BufferPool();
   #stopping: StopListening | undefined;
   #stopped = false;
   #drainTimer: Timer | undefined;
@@ -92,6 +95,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
         return this.#lend();
       case "giveBack":
         this.#takeBack(this.#client(message.connection), message.bytes);
+        for (const buffer of message.buffers) this.#spare.give(buffer, borrowedBytesMax - this.#lentBytes);
         return this.#lend();
       case "leave":
         return this.#leave(message.connection);
@@ -195,7 +199,9 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       this.#borrowers.shift();
       this.#lentBytes += next.bytes;
       this.#client(next.connection).lentBytes += next.bytes;
-      this.#kernel.tell(next.connection, { type: "lent", bytes: next.bytes });
+      // What is lent and what is spare stay within the bound together.
+      const buffer = this.#spare.takeSpare(next.bytes, borrowedBytesMax - this.#lentBytes);
+      this.#kernel.tell(next.connection, { type: "lent", bytes: next.bytes, buffer });
     }
   }
 

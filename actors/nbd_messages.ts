@@ -18,11 +18,12 @@ export interface Borrow extends Message {
   readonly bytes: number;
 }
 
-/** From a connection: lent bytes are free again. */
+/** From a connection: lent bytes are free again, and buffers of that much memory at most, for whoever borrows next. */
 export interface GiveBack extends Message {
   readonly type: "giveBack";
   readonly connection: Address<NbdConnectionMessage>;
   readonly bytes: number;
+  readonly buffers: readonly Uint8Array[];
 }
 
 /** From a connection: it is done, and gives back what it was lent. Answered by `left`, the last word to it. */
@@ -61,10 +62,11 @@ export interface Begin extends Message {
   readonly type: "begin";
 }
 
-/** From the listener: the bytes asked for. */
+/** From the listener: the bytes asked for; and a buffer of that size, content unspecified, if somebody gave one back. */
 export interface Lent extends Message {
   readonly type: "lent";
   readonly bytes: number;
+  readonly buffer: Uint8Array | undefined;
 }
 
 /** From the listener: nobody knows this connection any more. */

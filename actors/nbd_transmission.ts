@@ -24,7 +24,7 @@ import type { Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { Credits, type Purse } from "./nbd_credits.ts";
 import type { Attached } from "./nbd_handshake.ts";
-import type { NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
+import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
 import type { ReceiveBuffers } from "./nbd_receive.ts";
 import { ClientRequest, refusalOf, writeReadReply } from "./nbd_request.ts";
 import { ClientStatus, type NbdSession, statusBytes, writeStatusReply } from "./nbd_status.ts";
@@ -42,8 +42,9 @@ class Batch {
   requests = 0;
   ownBytes = 0;
   lentBytes = 0;
-  /** Payloads that are sent from where they are. */
-  buffers: Uint8Array[] = [];
+  /** Payloads that are sent from where they are, by whose memory they are. */
+  ownBuffers: Uint8Array[] = [];
+  lentBuffers: Uint8Array[] = [];
 }
 
 /** What paid for an admitted request. */
@@ -77,6 +78,9 @@ export class NbdTransmission {
   #refusal: Refusal | undefined;
   /** Requests that the volume has. */
   #inFlight = 0;
+
+  /** The memory that came with the last loan, until a request takes it. */
+  #loan: Uint8Array | undefined;
 
   #queued = new Batch();
   #underWay = new Batch();
@@ -142,10 +146,13 @@ export class NbdTransmission {
   }
 
   /** The listener has lent bytes: goes on with the request that waits for them, and returns what it does not need. */
-  lent(bytes: number, isBlocked: boolean): ParseEnd {
+  lent({ bytes, buffer }: Lent, isBlocked: boolean): ParseEnd {
     this.#credits.arrived(bytes);
+    this.#loan = buffer;
     const end = isBlocked ? this.parse() : "needBytes";
-    this.#giveBack(this.#credits.takeUnneeded());
+    const unneeded = this.#credits.takeUnneeded();
+    if (unneeded > 0) this.#giveBack(unneeded, this.#loan === undefined ? [] : [this.#loan]);
+    this.#loan = undefined;
     return end;
   }
 
@@ -154,8 +161,8 @@ export class NbdTransmission {
     this.#inFlight -= 1;
     const refusal = refusalOf(request.status, request.kind);
     if (request.kind === "read" && refusal === undefined && answer) return this.#answerRead(request);
-    this.#freeMemory(request);
     this.#freeBytes(request);
+    this.#freeMemory(request);
     if (answer) this.#answer(request, refusal);
   }
 
@@ -186,8 +193,11 @@ export class NbdTransmission {
     this.#credits.releaseRequests(batch.requests);
     this.#credits.releaseBytes("own", batch.ownBytes);
     this.#credits.releaseBytes("lent", batch.lentBytes);
-    this.#giveBack(batch.lentBytes);
-    for (let buffer = batch.buffers.pop(); buffer !== undefined; buffer = batch.buffers.pop()) {
+    if (batch.lentBytes > 0) {
+      this.#giveBack(batch.lentBytes, batch.lentBuffers);
+      batch.lentBuffers = [];
+    }
+    for (let buffer = batch.ownBuffers.pop(); buffer !== undefined; buffer = batch.ownBuffers.pop()) {
       this.#buffers.give(buffer, this.#credits.unpaidBytes);
     }
     batch.requests = batch.ownBytes = batch.lentBytes = 0;
@@ -231,11 +241,19 @@ export class NbdTransmission {
     const receivedIn = isWrite && this.#decoder.payloadInChunk ? this.#peers.received.hold() : undefined;
     let data: Uint8Array | undefined;
     if (paidBytes > 0 && receivedIn === undefined) {
-      data = this.#buffers.take(request.lengthBytes, this.#credits.unpaidBytes);
+      data = purse === "own"
+        ? this.#buffers.take(request.lengthBytes, this.#credits.unpaidBytes)
+        : this.#takeLoan(request.lengthBytes, paidBytes);
     }
     this.#decoder.accept(isWrite ? data : undefined);
     if (isWrite) data = request.payload;
     return new ClientRequest(request, { data, purse, paidBytes, receivedIn }, this.#peers.connection);
+  }
+
+  #takeLoan(lengthBytes: number, paidBytes: number): Uint8Array {
+    const buffer = this.#loan ?? new Uint8Array(paidBytes);
+    this.#loan = undefined;
+    return buffer.length === lengthBytes ? buffer : buffer.subarray(0, lengthBytes);
   }
 
   /** The whole request is here: refused, done without the volume, or submitted. */
@@ -245,8 +263,8 @@ export class NbdTransmission {
     if (arriving === undefined) return this.#answer(request, this.#refusal);
     if (!(arriving instanceof ClientRequest)) return this.#executeStatus(request, arriving);
     if (this.#shuttingDown) {
-      this.#freeMemory(arriving);
       this.#freeBytes(arriving);
+      this.#freeMemory(arriving);
       return this.#answer(request, goingAway);
     }
     this.#inFlight += 1;
@@ -287,24 +305,29 @@ export class NbdTransmission {
     this.#keepPaid(request);
     writeReadReply(this.#replies, this.#session, request, this.#attached.blockSizeBytes);
     // A short payload has been copied into the output; it stays paid for until that has been sent.
-    if (request.data.length < referenceMinBytes) this.#freeMemory(request);
-    else this.#queued.buffers.push(request.data);
+    if (request.purse === "lent") this.#queued.lentBuffers.push(request.data);
+    else if (request.data.length < referenceMinBytes) this.#freeMemory(request);
+    else this.#queued.ownBuffers.push(request.data);
   }
 
+  /** After its bytes, within which it is kept. What is lent goes back with them. */
   #freeMemory(request: ClientRequest): void {
     if (request.receivedIn !== undefined) this.#peers.received.release(request.receivedIn);
-    else if (request.data.length > 0) this.#buffers.give(request.data, this.#credits.unpaidBytes);
+    else if (request.purse === "own" && request.data.length > 0) {
+      this.#buffers.give(request.data, this.#credits.unpaidBytes);
+    }
   }
 
-  #freeBytes(request: Paid): void {
+  #freeBytes(request: Paid | ClientRequest | ClientStatus): void {
     this.#credits.releaseBytes(request.purse, request.paidBytes);
-    if (request.purse === "lent") this.#giveBack(request.paidBytes);
+    if (request.purse !== "lent") return;
+    const isOurs = request instanceof ClientRequest && request.receivedIn === undefined;
+    this.#giveBack(request.paidBytes, isOurs ? [request.data] : []);
   }
 
-  #giveBack(bytes: number): void {
-    assert(bytes >= 0, "gave back less than nothing");
-    if (bytes === 0) return;
+  #giveBack(bytes: number, buffers: readonly Uint8Array[]): void {
+    assert(bytes > 0, "gave back nothing");
     const { kernel, listener, connection } = this.#peers;
-    kernel.tell(listener, { type: "giveBack", connection, bytes });
+    kernel.tell(listener, { type: "giveBack", connection, bytes, buffers });
   }
 }
