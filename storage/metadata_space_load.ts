@@ -25,6 +25,7 @@ export class MetadataSpaceLoad {
   /** Blocks with three or more references whose exact count has not been met yet. */
   #exactMissing = 0;
   #isStarted = false;
+  #isDone = false;
   /** Index entries whose number of free blocks was not that of the bitmap. */
   wrongHints = 0;
 
@@ -34,8 +35,12 @@ export class MetadataSpaceLoad {
     this.#overflow = new Btree(transaction, overflowValueSizeBytes, plainValues);
   }
 
-  /** Goes on where the last call faulted; at the end tells the layout where everything is. */
+  /**
+   * Goes on where the last call faulted; at the end tells the layout where everything is, once: it looks at all counts,
+   * and whatever is loaded after this faults a thousand times.
+   */
   load(layout: MetadataSpaceLayout): void {
+    if (this.#isDone) return;
     this.#loadBitmaps();
     if (!this.#isStarted) this.#overflowNext.push({ block: this.#root.overflowRoot, height: 0 });
     this.#isStarted = true;
@@ -44,6 +49,7 @@ export class MetadataSpaceLoad {
       damaged(this.#root.overflowRoot, "a metadata block has three or more references but no exact count");
     }
     layout.load(this.#root.bitmapRoot, this.#bitmaps, this.#root.overflowRoot, this.#overflowNodes);
+    this.#isDone = true;
   }
 
   #loadBitmaps(): void {
