@@ -368,8 +368,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
 
   #durable(): void {
     this.#commitsDurable = this.#commitsFrozen;
-    for (const run of this.#freedFrozen.runs(runBlocksMax)) this.#freedDurable.addRun(run);
-    this.#freedFrozen = new BlockSet();
+    this.#freedDurable.takeAll(this.#freedFrozen);
     this.#passDown();
   }
 
@@ -432,13 +431,16 @@ function* reclaimTask(
   if (committed.kind !== "done") kernel.tell(allocator, { type: "notCommitted" });
 }
 
-/** Punches the runs out of the host's file, each under the data lock: no copy reads a block meanwhile. */
+/**
+ * Punches the runs out of the host's file, each under the data lock: no copy reads a block meanwhile. They are looked for
+ * one at a time, as there can be a million.
+ */
 function* passdownTask(
   kernel: Kernel,
   allocator: Address<DataAllocatorMessage>,
   device: DeviceStub,
   locks: DataLocks,
-  runs: readonly DBlockRun[],
+  runs: Iterable<DBlockRun>,
   blockSizeBytes: number,
 ): Steps<void> {
   if (device.canDiscard) {

@@ -49,7 +49,8 @@ interface Stalled {
   misses: number;
 }
 
-const leavesPerDeleteSlice = 16;
+/** A slice is one turn: 500 mappings, each perhaps in a bitmap of its own that must be copied. */
+const leavesPerDeleteSlice = 2;
 
 export class Metadata implements Actor<MetadataMessage> {
   readonly #kernel: Kernel;
@@ -134,7 +135,9 @@ export class Metadata implements Actor<MetadataMessage> {
 
   /** Runs the operation; if it misses a block, fetches that and runs it again. */
   #perform(stalled: Stalled): void {
-    if (this.#alone !== undefined && this.#alone !== stalled) {
+    const isHeldUp = this.#alone !== undefined && this.#alone !== stalled;
+    // A look-up that finds everything in memory evicts nothing, so it need not wait.
+    if (isHeldUp && stalled.operation.type !== "lookup") {
       this.#heldUp.push(stalled);
       return;
     }
@@ -148,7 +151,11 @@ export class Metadata implements Actor<MetadataMessage> {
     } catch (error) {
       // The engine has undone the operation: these are results, not defects.
       if (!(error instanceof MetadataFault)) throw error;
-      if (error.fault.kind === "missing") return this.#stall(stalled, error.fault.block);
+      if (error.fault.kind === "missing") {
+        if (isHeldUp) this.#heldUp.push(stalled);
+        else this.#stall(stalled, error.fault.block);
+        return;
+      }
       answer = this.#failureOf(error.fault);
     }
     this.#kernel.reply(stalled.operation as Request<unknown>, answer);

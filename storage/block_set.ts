@@ -57,13 +57,29 @@ export class BlockSet {
     for (let index = 0; index < run.length; index += 1) this.add(dblock(run.begin + index));
   }
 
+  /** Adds the blocks of another set, none of which is in this one, and leaves that one empty. */
+  takeAll(other: BlockSet): void {
+    for (const [index, from] of other.#chunks) {
+      const to = this.#chunks.get(index);
+      if (to === undefined) this.#chunks.set(index, from);
+      else {
+        for (let word = 0; word < wordsPerChunk; word += 1) {
+          assert((to[word]! & from[word]!) === 0, "a block was added to a set twice");
+          to[word]! |= from[word]!;
+        }
+      }
+    }
+    this.#size += other.#size;
+    other.#chunks.clear();
+    other.#size = 0;
+  }
+
   deleteRun(run: DBlockRun): void {
     for (let index = 0; index < run.length; index += 1) this.delete(dblock(run.begin + index));
   }
 
-  /** The set as runs in ascending order, none longer than `lengthMax`. */
-  runs(lengthMax: number): DBlockRun[] {
-    const runs: DBlockRun[] = [];
+  /** The set as runs in ascending order, none longer than `lengthMax`. It must not change meanwhile. */
+  *runs(lengthMax: number): IterableIterator<DBlockRun> {
     let begin = -1;
     let length = 0;
     const chunksInOrder = [...this.#chunks.keys()].sort((a, b) => a - b);
@@ -78,13 +94,12 @@ export class BlockSet {
             length += 1;
             continue;
           }
-          if (length > 0) runs.push({ begin: dblock(begin), length });
+          if (length > 0) yield { begin: dblock(begin), length };
           begin = block;
           length = 1;
         }
       }
     }
-    if (length > 0) runs.push({ begin: dblock(begin), length });
-    return runs;
+    if (length > 0) yield { begin: dblock(begin), length };
   }
 }

@@ -6,7 +6,7 @@ import type { ClockPort } from "../kernel/ports.ts";
  * Deno looks at its sockets only every 61st turn as long as something is ready (measured: seconds without a byte from any
  * client beside a task that yields every 2 ms); when it has to wait, be it for a timer, it looks at them first.
  */
-const busyMsMax = 8;
+const busyMsMax = 4;
 
 /** See the head of this file. */
 export class DenoClock implements ClockPort {

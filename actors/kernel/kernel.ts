@@ -28,7 +28,7 @@ const generationsMax = 2 ** 33;
  * as much as the turn.
  */
 const turnsPerRunMax = 4096;
-const runMsMax = 20;
+const runMsMax = 2;
 const turnsPerLook = 16;
 
 interface Cell {
