@@ -4,6 +4,8 @@ import type { MetadataDriver } from "../tests/engine/metadata_driver.ts";
 import { committed, makeMapped, makePool, one, two } from "../tests/engine/small_pools.ts";
 import { seededRandom } from "../tests/engine/seeded_random.ts";
 import { dblock, thinId, vblock } from "./ids.ts";
+import { bitmapEntries } from "./format/bitmap.ts";
+import { MetadataSpaceMap } from "./space_map_metadata.ts";
 import { MetadataFault } from "./thin_metadata.ts";
 
 for (const order of ["ascending", "descending", "random"] as const) {
@@ -157,3 +159,20 @@ for (const how of ["removed", "deleted"] as const) {
     assertEquals(pool.engine.dataFree, 16_320 * 60);
   });
 }
+
+Deno.test("opening looks at every metadata count a few times, however many bitmaps the data have", () => {
+  const metadataBlocks = 4096;
+  const pool = makePool(metadataBlocks, 300 * bitmapEntries);
+  const original = MetadataSpaceMap.prototype.count;
+  let looks = 0;
+  MetadataSpaceMap.prototype.count = function (block) {
+    looks++;
+    return original.call(this, block);
+  };
+  try {
+    pool.reopen();
+  } finally {
+    MetadataSpaceMap.prototype.count = original;
+  }
+  assert(looks < 10 * metadataBlocks, `${looks} looks at ${metadataBlocks} counts`);
+});

@@ -13,10 +13,35 @@ import { type MetadataBlock, metadataBlockSizeBytes } from "./ids.ts";
 import { damaged } from "./metadata_fault.ts";
 import type { MetadataSpaceMap } from "./space_map_metadata.ts";
 
-/** A block of a commit, sealed, to be written before the superblock. */
+/** A block of a commit, to be written before the superblock. */
 export interface PlannedBlock {
   readonly block: MetadataBlock;
+  /** As they are written: with a checksum. */
   readonly bytes: Uint8Array;
+}
+
+/**
+ * A frozen block, which nobody changes any more. Sealed when its bytes are asked for: the checksums of thousands of blocks
+ * in the one turn that freezes them would hold everybody up.
+ */
+class FrozenBlock implements PlannedBlock {
+  readonly #entry: CacheEntry;
+  #isSealed = false;
+
+  constructor(entry: CacheEntry) {
+    this.#entry = entry;
+  }
+
+  get block(): MetadataBlock {
+    return this.#entry.block;
+  }
+
+  get bytes(): Uint8Array {
+    const { bytes, kind, block } = this.#entry;
+    if (!this.#isSealed) sealBlock(bytes, blockKindOf(kind), block);
+    this.#isSealed = true;
+    return bytes;
+  }
 }
 
 /**
@@ -150,7 +175,7 @@ export class Transaction {
   }
 
   /**
-   * Ends the transaction: seals its blocks and freezes them, so that the next transaction shadows them while
+   * Ends the transaction: freezes its blocks, so that the next transaction shadows them while
    * they are being written. The superblock is the caller's business.
    */
   freeze(): PlannedBlock[] {
@@ -166,10 +191,9 @@ export class Transaction {
     for (const block of live) {
       const entry = this.cache.peek(block);
       assert(entry !== undefined && entry.state === "dirty", "a block of the transaction is in the cache");
-      sealBlock(entry.bytes, blockKindOf(entry.kind), block);
       entry.state = "frozen";
       this.#frozen.push(entry);
-      plan.push({ block, bytes: entry.bytes });
+      plan.push(new FrozenBlock(entry));
     }
     return plan;
   }
