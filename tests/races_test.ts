@@ -3,7 +3,13 @@ import { assert, assertEquals } from "@std/assert";
 import type { AdminCommand } from "../actors/admin_command.ts";
 import { BlockDevice, DeviceStub } from "../actors/block_device.ts";
 import type { Steps } from "../actors/kernel/task.ts";
-import { adminQueueMax, dirtyBlocksMax, idleRegionsMax, regionsPerVolumeMax } from "../actors/limits.ts";
+import {
+  adminQueueMax,
+  dirtyBlocksMax,
+  idleRegionsMax,
+  missesBeforeAlone,
+  regionsPerVolumeMax,
+} from "../actors/limits.ts";
 import { Metadata } from "../actors/metadata.ts";
 import { type MetadataMessage, MetadataStub } from "../actors/metadata_messages.ts";
 import { MemoryDevice } from "../storage/device/memory_device.ts";
@@ -11,6 +17,7 @@ import type { DevicePort, IoDone, IoResult } from "../storage/device/port.ts";
 import { assert as require } from "../storage/assert.ts";
 import { settleCatalogue } from "../storage/catalog.ts";
 import { readJournal } from "../storage/catalog_journal.ts";
+import { bitmapEntries } from "../storage/format/bitmap.ts";
 import { nodeChild, nodeFindAtOrBelow } from "../storage/format/btree_node.ts";
 import { unpackSuperblock } from "../storage/format/superblock.ts";
 import {
@@ -248,7 +255,7 @@ function* insertTask(metadata: MetadataStub, thin: number, block: number, answer
 /** Enough that one mapping in each makes more metadata blocks dirty than may be. */
 const thinsCount = dirtyBlocksMax + 1000;
 
-/** A metadata actor by itself, with so many thin devices, and what its device does. */
+/** A metadata actor by itself, with so many thin devices. */
 function metadataOfManyThins() {
   const driver = MetadataDriver.format({
     metadataBlocks: 16_000,
@@ -258,11 +265,16 @@ function metadataOfManyThins() {
   const create = Array.from({ length: thinsCount }, (_, index) => thinId(index));
   driver.run((engine) => engine.change({ create, snapshots: [], tick: false, transactionId: 0n }));
   driver.commit();
+  return metadataActor(driver, 16_000);
+}
+
+/** A metadata actor by itself, and what its device does. */
+function metadataActor(driver: MetadataDriver, cacheBlocks: number) {
   const device = new SlowDevice(new MemoryDevice(driver.image));
   const superblock = driver.image.slice(0, metadataBlockSizeBytes);
   const engine = ThinMetadata.open(superblock, {
-    cacheBlocks: 16_000,
-    deviceBlocks: 16_000,
+    cacheBlocks,
+    deviceBlocks: driver.image.length / metadataBlockSizeBytes,
     readOnly: false,
   });
   const world = new World();
@@ -306,6 +318,55 @@ Deno.test("while a commit is slow, no more metadata gets dirty beside it than ma
     world.settle();
   }
   assertEquals(answers.filter((kind) => kind === "done").length, 2 * thinsCount);
+});
+
+function* deleteTask(metadata: MetadataStub, thin: number, answers: string[]): Steps<void> {
+  answers.push((yield* metadata.deleteSlice(thinId(thin))).kind);
+}
+
+function* lookupTask(metadata: MetadataStub, thin: number, block: number, answers: string[]): Steps<void> {
+  answers.push((yield* metadata.lookup(thinId(thin), vblock(block))).kind);
+}
+
+/** A metadata actor by itself: thin 1 maps so many blocks, each counted in another bitmap that is not in memory; thin 2 one. */
+function metadataOfScattered(blocks: number) {
+  const cacheBlocks = 100;
+  const bitmaps = blocks + cacheBlocks + 1;
+  const driver = MetadataDriver.format({
+    metadataBlocks: 2000,
+    dataBlocks: bitmaps * bitmapEntries,
+    dataBlockSizeSectors: 128,
+  });
+  const create = [thinId(1), thinId(2)];
+  driver.run((engine) => engine.change({ create, snapshots: [], tick: false, transactionId: 0n }));
+  for (let at = 0; at < blocks; at += 1) {
+    driver.run((engine) => engine.insert(thinId(1), vblock(at), dblock(at * bitmapEntries)));
+  }
+  driver.run((engine) => engine.insert(thinId(2), vblock(0), dblock((bitmaps - 1) * bitmapEntries)));
+  driver.commit();
+  const made = metadataActor(driver, cacheBlocks);
+  made.world.run(made.metadata.lookup(thinId(2), vblock(0)));
+  return made;
+}
+
+Deno.test("a look-up whose blocks are in memory does not wait for an operation that misses a great many", () => {
+  const scattered = missesBeforeAlone + 10;
+  const { world, metadata, device } = metadataOfScattered(scattered);
+  device.slows = "read";
+  const answers: string[] = [];
+  world.kernel.start("delete", deleteTask(metadata, 1, answers));
+  for (let miss = 0; miss < scattered - 1; miss += 1) {
+    const found: string[] = [];
+    world.kernel.start("lookup", lookupTask(metadata, 2, 0, found));
+    world.settle();
+    assertEquals([found, answers], [["provisioned"], []], `beside miss ${miss}`);
+    device.finish();
+  }
+  while (answers.length === 0) {
+    world.settle();
+    device.finish();
+  }
+  assertEquals(answers, ["deleted"]);
 });
 
 Deno.test("a pool stops however many commands wait", () => {
