@@ -1,8 +1,11 @@
-/** Every pair of requests on one block, in every state, in every schedule that differs, with crashes; `main.ts` does the rest. */
+/**
+ * Every pair of requests on one block, in every state, in every schedule that differs, with crashes; and every triple of
+ * those that make nothing durable. `main.ts` does the rest.
+ */
 import { assert, assertEquals } from "@std/assert";
-import { pairs } from "./cases.ts";
+import { pairs, triples } from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
-import { nameOf, states } from "./scenario.ts";
+import { nameOf, type Scenario, states } from "./scenario.ts";
 
 for (const state of states) {
   Deno.test(`every pair on one ${state} block stands every schedule and a power cut anywhere`, () => {
@@ -17,5 +20,23 @@ for (const state of states) {
     const { points, outcomes } = crashes.counts;
     console.log(`${schedules} schedules, ${outcomes} crashes at ${points} points`);
     assert(schedules > 150 && outcomes > 1500, "the search has become small");
+  });
+}
+
+function commits({ kinds }: Scenario): boolean {
+  return kinds.some((kind) => kind === "flush" || kind === "FUA write" || kind === "snapshot");
+}
+
+for (const state of states) {
+  Deno.test(`every triple of reads, writes and discards on one ${state} block stands every schedule`, () => {
+    let schedules = 0;
+    for (const scenario of triples(state).filter((scenario) => !commits(scenario))) {
+      const { counts, problem, schedule } = explore(scenario, 4000, undefined);
+      assertEquals(problem, undefined, `${nameOf(scenario)}\n${schedule.join("\n")}`);
+      assert(counts.isComplete && counts.cutShort === 0, nameOf(scenario));
+      schedules += counts.schedules;
+    }
+    console.log(`${schedules} schedules`);
+    assert(schedules > 500, "the search has become small");
   });
 }
