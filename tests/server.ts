@@ -279,3 +279,8 @@ export async function runToEnd(path: string, args: readonly string[]): Promise<s
 
 /** True where the long sizes are wanted: GOSSAMER_SOAK=1. */
 export const soak: boolean = (Deno.env.get("GOSSAMER_SOAK") ?? "") !== "";
+
+/** A test that takes long: there is none without GOSSAMER_SOAK=1, so that what CI skips is what a program was missing for. */
+export function soakTest(definition: Deno.TestDefinition): void {
+  if (soak) Deno.test(definition);
+}

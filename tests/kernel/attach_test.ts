@@ -1,7 +1,7 @@
 /** The Linux kernel's own NBD client on our volumes: attached by nbd-client in a VM, with file systems on them. */
 import { assert, assertEquals } from "@std/assert";
 import { AttachedPool, hasKernelClient, toldNumber } from "./attached.ts";
-import { soak } from "../server.ts";
+import { soakTest } from "../server.ts";
 
 const mib = 1 << 20;
 
@@ -30,11 +30,11 @@ Deno.test({
   },
 });
 
-Deno.test({
+soakTest({
   name:
     "Linux attaches over one connection: an xfs tree survives a re-attach, fstrim gives space back, and a " +
     "snapshot taken while files are written is mounted beside its volume and has all that were durable",
-  ignore: !soak || !hasKernelClient("mkfs.xfs", "xfs_repair"),
+  ignore: !hasKernelClient("mkfs.xfs", "xfs_repair"),
   fn: async () => {
     await using attached = await AttachedPool.make("320M");
     const told = await attached.run({
@@ -56,10 +56,10 @@ const attachments: readonly (readonly [how: string, options: readonly string[]])
 ];
 
 for (const [how, options] of attachments) {
-  Deno.test({
+  soakTest({
     name: `after the server was killed under an ext4 mounted over ${how} and came back, Linux attaches ` +
       "again, replays the journal, and every durable file is there",
-    ignore: !soak || ignore,
+    ignore: ignore,
     fn: async () => {
       await using attached = await AttachedPool.make("256M");
       const told = await attached.run({ script: "killed.sh", args: options });
@@ -71,9 +71,9 @@ for (const [how, options] of attachments) {
   });
 }
 
-Deno.test({
+soakTest({
   name: "after a power cut Linux replays the journal of a mounted ext4, and every durable file is there",
-  ignore: !soak || ignore,
+  ignore: ignore,
   fn: async () => {
     await using attached = await AttachedPool.make("256M");
     const before = await attached.run({ script: "cut_power.sh" });

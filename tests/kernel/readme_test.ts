@@ -1,6 +1,6 @@
 /** The server and the kernel that attaches it in one machine, as the README says: both run in the VM. */
 import { assertEquals } from "@std/assert";
-import { runToEnd, soak } from "../server.ts";
+import { runToEnd, soakTest } from "../server.ts";
 import { runGuest } from "../vm/vm.ts";
 import { hasKernelClient } from "./attached.ts";
 
@@ -33,10 +33,10 @@ async function stageServer(folder: string): Promise<void> {
   }
 }
 
-Deno.test({
+soakTest({
   name:
     "the lines of the README attach the server in one machine with Linux: an ext4 survives them and a kill of the server",
-  ignore: !soak || !hasKernelClient(),
+  ignore: !hasKernelClient(),
   fn: async () => {
     const files = await Deno.makeTempDir({ prefix: "gossamer-guest-" });
     try {

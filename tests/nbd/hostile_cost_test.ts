@@ -2,7 +2,7 @@
 import { assert } from "@std/assert";
 import { NBD_CMD_READ } from "../../storage/nbd/constants.ts";
 import { hasProgram, programPath } from "../programs.ts";
-import { PoolOnDisk, type ServerProcess, soak } from "../server.ts";
+import { PoolOnDisk, type ServerProcess, soakTest } from "../server.ts";
 import { fuzzClients } from "./fuzz_live.ts";
 import { diskBytes, pattern, pause, sendAnyhow, smallBytes } from "./hostile_pool.ts";
 import { RawClient } from "./raw_client.ts";
@@ -45,9 +45,8 @@ async function beHostile(server: ServerProcess, seed: number): Promise<void> {
   }
 }
 
-Deno.test({
+soakTest({
   name: "the server has the same memory after one round of hostile clients as after five",
-  ignore: !soak,
   fn: async () => {
     const { pool, server } = await serve();
     await using _ = pool;
@@ -87,9 +86,9 @@ function sentence(what: string, sorted: readonly number[]): string {
   return `${what}: ${sorted.length} reads, p50 ${at(0.5)}, p99 ${at(0.99)}, most ${at(1)} ms`;
 }
 
-Deno.test({
+soakTest({
   name: "a reader of 4 KiB is served beside a client that does not read and one that floods",
-  ignore: !soak || !hasProgram("fio"),
+  ignore: !hasProgram("fio"),
   fn: async () => {
     const { pool, server } = await serve();
     await using _ = pool;

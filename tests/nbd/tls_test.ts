@@ -31,7 +31,7 @@ function tlsTest(name: string, fn: (server: TlsServer) => Promise<void>, verifyP
   Deno.test({ name, ignore, fn: () => TlsServer.run(fn, verifyPeer) });
 }
 
-/** A server in memory that allows TLS, to everybody or to whom its authority has signed. */
+/** A server in memory that allows TLS, or requires it of whom its authority has signed. */
 class TlsServer {
   readonly disk: MemoryVolume;
   #stopped: Promise<void> | undefined;
@@ -50,7 +50,8 @@ class TlsServer {
     try {
       const certificates = await makeCertificates(folder);
       const log: string[] = [];
-      const keys = readTlsKeys({ policy: "allow", certificates: certificates.server, verifyPeer });
+      const policy = verifyPeer ? "require" : "allow";
+      const keys = readTlsKeys({ policy, certificates: certificates.server, verifyPeer });
       const anywhere: ListenAddress = { transport: "tcp", hostname: "127.0.0.1", port: 0 };
       const server = await MemoryServer.start(anywhere, (line) => log.push(line), keys);
       const running = new TlsServer(certificates, server, log);
