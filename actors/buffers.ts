@@ -57,6 +57,11 @@ export class BufferPool {
     this.#spareBytes += sizeBytes;
   }
 
+  /** Forgets all that is spare. */
+  clear(): void {
+    this.#dropSpare(0);
+  }
+
   #dropSpare(spareMaxBytes: number): void {
     for (let sizeClass = classCount - 1; this.#spareBytes > spareMaxBytes && sizeClass >= 0; sizeClass -= 1) {
       const spare = this.#spare[sizeClass]!;

@@ -23,6 +23,8 @@ export const connectionBytesMax = 2 * MiB;
 export const connectionBorrowMax = requestBytesMax;
 /** Payload bytes in flight that all connections together may borrow above their own. */
 export const borrowedBytesMax = 128 * MiB;
+/** Milliseconds in which nobody has borrowed after which the memory that was lent goes. */
+export const spareMs = 1_000;
 /** Bytes read from a socket at once. */
 export const receiveBytesMax = 256 * KiB;
 /** Buffers that one connection reads its socket into; a small WRITE is served from where it arrived. */

@@ -16,7 +16,14 @@ import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
 import type { Timer } from "./kernel/timers.ts";
-import { borrowedBytesMax, connectionsMax, crowdedHandshakeMs, drainMs, mailboxMax } from "./limits.ts";
+import {
+  borrowedBytesMax,
+  connectionsMax,
+  crowdedHandshakeMs,
+  drainMs,
+  mailboxMax,
+  spareMs,
+} from "./limits.ts";
 import { NbdConnection } from "./nbd_connection.ts";
 import type { Borrow, NbdConnectionMessage, NbdListenerMessage, StopListening } from "./nbd_messages.ts";
 import type { PoolMessage } from "./pool_messages.ts";
@@ -62,8 +69,10 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   #hasMadeRoom = false;
   #lentBytes = 0;
   #borrowers: Borrow[] = [];
-  /** Memory given back, for whoever borrows next. */
+  /** Memory given back, for whoever borrows next; it goes when nobody has for a while. */
   readonly #spare = new BufferPool();
+  #spareTimer: Timer | undefined;
+  #hasLent = false;
   #stopping: StopListening | undefined;
   #stopped = false;
   #drainTimer: Timer | undefined;
@@ -84,6 +93,11 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     return this.#lentBytes;
   }
 
+  /** Bytes of memory kept for whoever borrows next. */
+  get spareBytes(): number {
+    return this.#spare.spareBytes;
+  }
+
   receive(message: NbdListenerMessage): void {
     switch (message.type) {
       case "connected":
@@ -96,11 +110,16 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       case "giveBack":
         this.#takeBack(this.#client(message.connection), message.bytes);
         for (const buffer of message.buffers) this.#spare.give(buffer, borrowedBytesMax - this.#lentBytes);
+        if (this.#spare.spareBytes > 0 && this.#spareTimer === undefined) this.#watchSpare();
         return this.#lend();
       case "leave":
         return this.#leave(message.connection);
       case "stop":
         return this.#stop(message);
+      case "spareCheck":
+        if (this.#hasLent) return this.#watchSpare();
+        this.#spareTimer = undefined;
+        return this.#spare.clear();
       case "drainDeadline":
         this.#drainTimer = undefined;
         for (const connection of this.#clients.keys()) this.#kernel.tell(connection, { type: "abort" });
@@ -197,12 +216,18 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     for (let next = this.#borrowers[0]; next !== undefined; next = this.#borrowers[0]) {
       if (this.#lentBytes + next.bytes > borrowedBytesMax) return;
       this.#borrowers.shift();
+      this.#hasLent = true;
       this.#lentBytes += next.bytes;
       this.#client(next.connection).lentBytes += next.bytes;
       // What is lent and what is spare stay within the bound together.
       const buffer = this.#spare.takeSpare(next.bytes, borrowedBytesMax - this.#lentBytes);
       this.#kernel.tell(next.connection, { type: "lent", bytes: next.bytes, buffer });
     }
+  }
+
+  #watchSpare(): void {
+    this.#hasLent = false;
+    this.#spareTimer = this.#kernel.tellLater(spareMs, this.#self, { type: "spareCheck" });
   }
 
   #takeBack(client: Client, bytes: number): void {
@@ -225,6 +250,8 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   #answerStop(): void {
     if (this.#stopping === undefined || this.#stopped) return;
     this.#stopped = true;
+    if (this.#spareTimer !== undefined) this.#kernel.cancelTimer(this.#spareTimer);
+    this.#spareTimer = undefined;
     if (this.#drainTimer !== undefined) this.#kernel.cancelTimer(this.#drainTimer);
     this.#drainTimer = undefined;
     this.#kernel.reply(this.#stopping, "stopped");

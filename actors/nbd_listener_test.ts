@@ -12,6 +12,7 @@ import {
   receiveBuffersMax,
   requestBytesMax,
   requestsPerConnectionMax,
+  spareMs,
   stalledPayloadBytesMin,
   stalledPayloadMs,
 } from "./limits.ts";
@@ -91,6 +92,18 @@ Deno.test("payloads above a connection's own bytes are lent up to the bound, in 
   for (const [i, client] of clients.entries()) client.say(read(i, i * 4096, requestBytesMax));
   assertEquals(waiting(), [0, 1, 2, 3]);
   server.finishAll();
+});
+
+Deno.test("memory that was lent is lent again, and goes when nobody has borrowed for a while", () => {
+  const server = new TestServer();
+  const client = server.attach();
+  const spare = () => (server.actor?.spareBytes ?? -1) / requestBytesMax;
+  for (let i = 0; i < 3; i += 1) client.say(read(i, 0, requestBytesMax));
+  assertEquals(spare(), 1);
+  server.clock.advance(2 * spareMs);
+  assertEquals(spare(), 0);
+  client.say(write(4, 0, new Uint8Array(requestBytesMax)));
+  assertEquals([spare(), cookiesOf(client).at(-1)], [1, 4]);
 });
 
 Deno.test("who borrows for a WRITE and sends next to nothing of it for a minute is closed, and others have their turn", () => {

@@ -43,6 +43,11 @@ export interface StopListening extends Request<"stopped"> {
   readonly type: "stop";
 }
 
+/** From the listener to itself: see whether the memory that was given back is wanted any more. */
+export interface SpareCheck extends Message {
+  readonly type: "spareCheck";
+}
+
 /** From the listener to itself: clients have had their time to finish. */
 export interface DrainDeadline extends Message {
   readonly type: "drainDeadline";
@@ -55,6 +60,7 @@ export type NbdListenerMessage =
   | GiveBack
   | Leave
   | StopListening
+  | SpareCheck
   | DrainDeadline;
 
 /** From the listener, once: open the socket and greet the client. */

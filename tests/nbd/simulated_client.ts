@@ -78,6 +78,8 @@ export class TestServer {
   readonly poolAddress: Address<PoolMessage>;
   readonly disk: MemoryExport;
   readonly listener: Address<NbdListenerMessage>;
+  /** The same as an object, for what it owns just now. */
+  actor: NbdListener | undefined;
   readonly log: string[] = [];
   acceptsStopped = false;
   stopped = false;
@@ -95,7 +97,7 @@ export class TestServer {
     this.listener = this.kernel.spawn(
       "listener",
       mailboxMax,
-      (self) => new NbdListener(this.kernel, self, peers),
+      (self) => this.actor = new NbdListener(this.kernel, self, peers),
     );
   }
 
