@@ -28,20 +28,8 @@ step big
 # Each processor has its connection.
 taskset 1 dd if=/tmp/big of=/mnt/big1 bs=1M conv=fsync 2>/dev/null
 taskset 2 dd if=/tmp/big of=/mnt/big2 bs=1M conv=fsync 2>/dev/null
-tell_mapped full
-rm /mnt/big1 /mnt/big2
-sync
-step fstrim
-fstrim -v /mnt >&2
-tell_mapped trimmed
-step write
-start_writing /mnt/numbered
-await_durable 10
-before=$durable
-step snapshot
-ask snapshot
-await_durable $((before + 10))
-stop_writing
+trim_back /mnt/big1 /mnt/big2
+snapshot_amid_writes /mnt/numbered
 step "umount, $before"
 umount /mnt
 step fsck

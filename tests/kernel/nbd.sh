@@ -121,6 +121,28 @@ await_durable() {
   durable=$(cat /tmp/durable)
 }
 
+# trim_back FILE...: removes the files, whose space comes back.
+trim_back() {
+  tell_mapped full
+  rm "$@"
+  sync
+  step fstrim
+  fstrim -v /mnt >&2
+  tell_mapped trimmed
+}
+
+# snapshot_amid_writes FOLDER: has a snapshot taken while files are written there; $before files were durable then.
+snapshot_amid_writes() {
+  step write
+  start_writing "$1"
+  await_durable 10
+  before=$durable
+  step snapshot
+  ask snapshot
+  await_durable $((before + 10))
+  stop_writing
+}
+
 # require_numbered FOLDER COUNT: the files 1 to COUNT are what was written.
 require_numbered() {
   local number=1

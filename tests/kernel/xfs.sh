@@ -18,20 +18,8 @@ sums /mnt/tree >/tmp/sums
 tell_mapped before
 step big
 head -c 32m /dev/urandom | dd of=/mnt/big bs=1M conv=fsync 2>/dev/null
-tell_mapped full
-rm /mnt/big
-sync
-step fstrim
-fstrim -v /mnt >&2
-tell_mapped trimmed
-step write
-start_writing /mnt/numbered
-await_durable 10
-before=$durable
-step snapshot
-ask snapshot
-await_durable $((before + 10))
-stop_writing
+trim_back /mnt/big
+snapshot_amid_writes /mnt/numbered
 umount /mnt
 step check
 xfs_repair -n /dev/nbd0 >&2

@@ -53,46 +53,31 @@ export function optionHeader(number: number, lengthBytes: number): Uint8Array {
   return join(u32(IHAVEOPT_HIGH), u32(IHAVEOPT_LOW), u32(number), u32(lengthBytes));
 }
 
-/** A compact request header; cookie and offset as high and low half. */
-export function request(fields: {
+/** What a request header holds beside its length; cookie and offset as high and low half. */
+interface HeaderFields {
   type?: number;
   flags?: number;
   cookie?: readonly [number, number];
   offset?: readonly [number, number];
-  length?: number;
-}): Uint8Array {
-  const { type = NBD_CMD_READ, flags = 0, cookie = [0, 0], offset = [0, 0], length = 0 } = fields;
-  return join(
-    u32(NBD_REQUEST_MAGIC),
-    u16(flags),
-    u16(type),
-    u32(cookie[0]),
-    u32(cookie[1]),
-    u32(offset[0]),
-    u32(offset[1]),
-    u32(length),
-  );
+}
+
+/** A compact request header. */
+export function request({ length = 0, ...fields }: HeaderFields & { length?: number }): Uint8Array {
+  return header(NBD_REQUEST_MAGIC, fields, u32(length));
 }
 
 /** An extended request header; `length` as a number or as high and low half. */
-export function extendedRequest(fields: {
-  type?: number;
-  flags?: number;
-  cookie?: readonly [number, number];
-  offset?: readonly [number, number];
-  length?: number | readonly [number, number];
-}): Uint8Array {
-  const { type = NBD_CMD_READ, flags = 0, cookie = [0, 0], offset = [0, 0], length = 0 } = fields;
-  return join(
-    u32(NBD_EXTENDED_REQUEST_MAGIC),
-    u16(flags),
-    u16(type),
-    u32(cookie[0]),
-    u32(cookie[1]),
-    u32(offset[0]),
-    u32(offset[1]),
-    typeof length === "number" ? u64(length) : join(u32(length[0]), u32(length[1])),
-  );
+export function extendedRequest(
+  { length = 0, ...fields }: HeaderFields & { length?: number | readonly [number, number] },
+): Uint8Array {
+  const wide = typeof length === "number" ? u64(length) : join(u32(length[0]), u32(length[1]));
+  return header(NBD_EXTENDED_REQUEST_MAGIC, fields, wide);
+}
+
+function header(magic: number, fields: HeaderFields, length: Uint8Array): Uint8Array {
+  const { type = NBD_CMD_READ, flags = 0, cookie = [0, 0], offset = [0, 0] } = fields;
+  const halves = [...cookie, ...offset].map(u32);
+  return join(u32(magic), u16(flags), u16(type), ...halves, length);
 }
 
 /** The stream in pieces of `pieceBytes`. */
