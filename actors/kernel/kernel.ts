@@ -30,6 +30,8 @@ const generationsMax = 2 ** 33;
 const turnsPerRunMax = 4096;
 const runMsMax = 2;
 const turnsPerLook = 16;
+/** Milliseconds of a run in which tasks that rest go on: what a client sends meanwhile is heard after it. */
+const restsMsMax = 1;
 
 interface Cell {
   readonly name: string;
@@ -78,6 +80,8 @@ export class Kernel {
   /** Cells as their slot, tasks as minus their slot less one. */
   readonly #ready = new ReadyQueue();
   readonly #timers = new Timers();
+  /** Tasks that let everybody else go first, oldest first. */
+  readonly #resting: Task[] = [];
   #idleNotices: { readonly to: Address<Message>; readonly message: Message }[] = [];
   #running = false;
   #stopped = false;
@@ -235,13 +239,19 @@ export class Kernel {
 
   #deliver(): void {
     this.#fireTimers();
-    const endMs = this.clock.now() + runMsMax;
+    const beginMs = this.clock.now();
     for (let turns = 1; !this.#stopped; turns += 1) {
-      if (this.#ready.length === 0 && !this.#tellIdle()) return;
-      const isLong = turns % turnsPerLook === 0 && this.clock.now() >= endMs;
+      if (this.#ready.length === 0 && !this.#tellIdle()) {
+        if (this.#resting.length === 0) return;
+        const isRested = this.clock.now() - beginMs >= restsMsMax;
+        this.#resumeResting();
+        if (isRested) return this.#yield();
+      }
+      const isLong = turns % turnsPerLook === 0 && this.clock.now() - beginMs >= runMsMax;
       if (isLong || turns > turnsPerRunMax) {
-        // Replies need not wait for the end of a long work in the background.
+        // Replies need not wait for the end of a long work in the background, and that goes on however busy others are.
         this.#tellIdle();
+        this.#resumeResting();
         return this.#yield();
       }
       const who = this.#ready.take(this.#policy.choose(this.#ready.length));
@@ -257,6 +267,11 @@ export class Kernel {
       this.#yielded = false;
       this.run();
     });
+  }
+
+  #resumeResting(): void {
+    const task = this.#resting.shift();
+    if (task !== undefined) this.#resumeWith(task, undefined);
   }
 
   #tellIdle(): boolean {
@@ -324,6 +339,10 @@ export class Kernel {
         });
         return;
       }
+      case "rest":
+        if (this.#policy.restsLast === true) this.#resting.push(task);
+        else this.#resumeWith(task, undefined);
+        return;
     }
   }
 

@@ -21,7 +21,9 @@ export interface SchedulerPolicy {
   readonly messagesPerTurnMax: number;
   /** An index below `readyCount`, counted from the oldest. */
   choose(readyCount: number): number;
+  /** A task that rests waits until nobody is ready; without this it is one of those to choose from. */
+  readonly restsLast?: boolean;
 }
 
 /** First come, first served. */
-export const fifo: SchedulerPolicy = { messagesPerTurnMax: 64, choose: () => 0 };
+export const fifo: SchedulerPolicy = { messagesPerTurnMax: 64, choose: () => 0, restsLast: true };

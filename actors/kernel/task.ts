@@ -1,8 +1,8 @@
 /**
  * Tasks: declared generators whose every `yield*` is one request message and its typed reply.
  *
- * A task suspends only here: in {@linkcode ask}, {@linkcode join} or {@linkcode sleep}. A suspended task waits
- * for exactly one answer.
+ * A task suspends only here: in {@linkcode ask}, {@linkcode join}, {@linkcode sleep} or {@linkcode rest}. A
+ * suspended task waits for exactly one answer.
  */
 import type { Address, ReplyOf, Request } from "./address.ts";
 
@@ -10,7 +10,8 @@ import type { Address, ReplyOf, Request } from "./address.ts";
 export type Call =
   | { readonly kind: "ask"; readonly to: Address<Request<unknown>>; readonly request: Request<unknown> }
   | { readonly kind: "join"; readonly name: string; readonly children: readonly Steps<unknown>[] }
-  | { readonly kind: "sleep"; readonly ms: number };
+  | { readonly kind: "sleep"; readonly ms: number }
+  | { readonly kind: "rest" };
 
 /** The steps of a task, or of a part of one; must be `yield*`-ed to happen at all. Every generator of calls is one. */
 export interface Steps<T> {
@@ -63,4 +64,9 @@ export function* join<T>(name: string, children: readonly Steps<T>[]): Steps<T[]
 /** Waits for at least `ms` milliseconds of the kernel's clock. */
 export function* sleep(ms: number): Steps<void> {
   yield { kind: "sleep", ms };
+}
+
+/** Lets everybody else go first, for work in the background: waits until nobody is ready, or for the next run. */
+export function* rest(): Steps<void> {
+  yield { kind: "rest" };
 }

@@ -4,7 +4,7 @@ import { World } from "../../tests/testing_world.ts";
 import type { Actor, Address, Message, Request } from "./address.ts";
 import { unasked } from "./address.ts";
 import type { Kernel } from "./kernel.ts";
-import { ask, join, sleep, type Steps } from "./task.ts";
+import { ask, join, rest, sleep, type Steps } from "./task.ts";
 
 interface Question extends Request<string> {
   readonly type: "question";
@@ -335,4 +335,48 @@ Deno.test("a test that waits for what never comes says who waits for what", () =
     Error,
     "nothing moves any more: test: join; part 0: question text lost -> oracle",
   );
+});
+
+function* restingSteps(steps: number, log: string[], work: () => void = () => {}): Steps<void> {
+  for (let step = 1; step <= steps; step += 1) {
+    yield* rest();
+    log.push(`rested ${step}`);
+    work();
+  }
+}
+
+Deno.test("who rests goes on when nobody else is ready, what was sent for then included", () => {
+  const { kernel } = new World();
+  const log: string[] = [];
+  const hop: Address<Message> = kernel.spawn("hop", 10, () => ({
+    receive: () => {
+      log.push(`hop ${log.length}`);
+      if (log.length < 3) kernel.tell(hop, { type: "hop" });
+      else if (log.length === 3) kernel.whenIdle(hop, { type: "hop" });
+    },
+  }));
+  kernel.start("resting", restingSteps(2, log));
+  kernel.tell(hop, { type: "hop" });
+  kernel.run();
+  assertEquals(log, ["hop 0", "hop 1", "hop 2", "hop 3", "rested 1", "rested 2"]);
+});
+
+Deno.test("who rests takes a millisecond of a run, and a step of each run however busy others are", () => {
+  const { kernel, clock } = new World();
+  const log: string[] = [];
+  kernel.start("resting", restingSteps(10, log, () => clock.nowMs += 0.5));
+  kernel.run();
+  assertEquals([log.length, clock.yieldsAsked], [2, 1]);
+  const hop: Address<Message> = kernel.spawn("hop", 10, () => ({
+    receive: () => {
+      clock.nowMs += 0.1;
+      kernel.tell(hop, { type: "hop" });
+    },
+  }));
+  kernel.tell(hop, { type: "hop" });
+  for (let run = 1; run <= 3; run += 1) {
+    const before = log.length;
+    clock.runYields();
+    assertEquals(log.length, before + 1);
+  }
 });
