@@ -18,7 +18,7 @@ import type { MetadataBlock } from "../storage/ids.ts";
 import { metadataBlockSizeBytes } from "../storage/ids.ts";
 import { ioOk, type IoResult } from "../storage/device/port.ts";
 import type { DeviceStub } from "./block_device.ts";
-import { join, type Steps } from "./kernel/task.ts";
+import { join, rest, type Steps } from "./kernel/task.ts";
 import { commitWritesMax } from "./limits.ts";
 import type { Frozen, MetadataFailure, MetadataStub } from "./metadata_messages.ts";
 
@@ -78,6 +78,8 @@ function* writeBlocks(
     const results = yield* join("write", writes);
     const failed = results.find((result) => result.kind !== "ok");
     if (failed !== undefined) return failed;
+    // Thousands of writes with their checksums are long work.
+    if (at + commitWritesMax < blocks.length) yield* rest();
   }
   return yield* device.flush();
 }

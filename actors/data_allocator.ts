@@ -20,7 +20,7 @@ import type { DeviceStub } from "./block_device.ts";
 import type { Actor, Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
-import { ask, type Steps } from "./kernel/task.ts";
+import { ask, rest, type Steps } from "./kernel/task.ts";
 import { freeBlocksFetched } from "./limits.ts";
 import { lockRange } from "./lock_region.ts";
 import type { DataLocks } from "./data_locks.ts";
@@ -445,13 +445,20 @@ function* passdownTask(
 ): Steps<void> {
   if (device.canDiscard) {
     for (const run of runs) {
-      using _lock = yield* lockRange(
-        locks.regionsOf(run.begin, run.begin + run.length),
-        run.begin,
-        run.begin + run.length,
-      );
-      yield* device.discard(run.begin * blockSizeBytes, run.length * blockSizeBytes);
+      yield* passDownRun(device, locks, run, blockSizeBytes);
+      // There can be a million, and each comes back so soon that the event loop would not look at its sockets.
+      yield* rest();
     }
   }
   kernel.tell(allocator, { type: "passedDown" });
+}
+
+function* passDownRun(
+  device: DeviceStub,
+  locks: DataLocks,
+  { begin, length }: DBlockRun,
+  blockSizeBytes: number,
+): Steps<void> {
+  using _lock = yield* lockRange(locks.regionsOf(begin, begin + length), begin, begin + length);
+  yield* device.discard(begin * blockSizeBytes, length * blockSizeBytes);
 }

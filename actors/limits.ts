@@ -77,7 +77,7 @@ export const metadataCacheBlocks = 8192;
 /** Dirty metadata blocks that make the pool commit. */
 export const dirtyBlocksMax = metadataCacheBlocks / 2;
 /** Metadata blocks written at the same time during a commit. */
-export const commitWritesMax = 64;
+export const commitWritesMax = 16;
 /** Milliseconds between commits while something is dirty, as in the kernel (dm-thin.md 2.2). */
 export const commitPeriodMs = 1000;
 /** Free data blocks that the allocator fetches at once. */

@@ -63,10 +63,12 @@ export class BlockSet {
       const to = this.#chunks.get(index);
       if (to === undefined) this.#chunks.set(index, from);
       else {
+        let inBoth = 0;
         for (let word = 0; word < wordsPerChunk; word += 1) {
-          assert((to[word]! & from[word]!) === 0, "a block was added to a set twice");
+          inBoth |= to[word]! & from[word]!;
           to[word]! |= from[word]!;
         }
+        assert(inBoth === 0, "a block was added to a set twice");
       }
     }
     this.#size += other.#size;

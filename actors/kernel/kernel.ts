@@ -30,8 +30,9 @@ const generationsMax = 2 ** 33;
 const turnsPerRunMax = 4096;
 const runMsMax = 2;
 const turnsPerLook = 16;
-/** Milliseconds of a run in which tasks that rest go on: what a client sends meanwhile is heard after it. */
-const restsMsMax = 1;
+/** Milliseconds for which tasks that rest go on before all of them wait for one: only then the sockets are looked at for sure. */
+const restsMsMax = 3;
+const restsPauseMs = 1;
 
 interface Cell {
   readonly name: string;
@@ -82,6 +83,9 @@ export class Kernel {
   readonly #timers = new Timers();
   /** Tasks that let everybody else go first, oldest first. */
   readonly #resting: Task[] = [];
+  /** When they pause, and whether they do. */
+  #restsEndMs = -Infinity;
+  #restsPause = false;
   #idleNotices: { readonly to: Address<Message>; readonly message: Message }[] = [];
   #running = false;
   #stopped = false;
@@ -239,17 +243,15 @@ export class Kernel {
 
   #deliver(): void {
     this.#fireTimers();
-    const beginMs = this.clock.now();
+    const endMs = this.clock.now() + runMsMax;
     for (let turns = 1; !this.#stopped; turns += 1) {
       if (this.#ready.length === 0 && !this.#tellIdle()) {
-        if (this.#resting.length === 0) return;
-        const isRested = this.clock.now() - beginMs >= restsMsMax;
-        this.#resumeResting();
-        if (isRested) return this.#yield();
+        if (!this.#resumeResting()) return;
+        if (this.clock.now() >= endMs) return this.#yield();
       }
-      const isLong = turns % turnsPerLook === 0 && this.clock.now() - beginMs >= runMsMax;
+      const isLong = turns % turnsPerLook === 0 && this.clock.now() >= endMs;
       if (isLong || turns > turnsPerRunMax) {
-        // Replies need not wait for the end of a long work in the background, and that goes on however busy others are.
+        // Replies need not wait for the end of a long work, and one step of what rests is made however busy others are.
         this.#tellIdle();
         this.#resumeResting();
         return this.#yield();
@@ -269,9 +271,22 @@ export class Kernel {
     });
   }
 
-  #resumeResting(): void {
-    const task = this.#resting.shift();
-    if (task !== undefined) this.#resumeWith(task, undefined);
+  /** Resumes the oldest of those who rest; false if there is none, or they all pause. */
+  #resumeResting(): boolean {
+    if (this.#resting.length === 0 || this.#restsPause) return false;
+    const nowMs = this.clock.now();
+    // Where nobody has rested for as long, the event loop has had its turn.
+    if (nowMs >= this.#restsEndMs + restsMsMax) this.#restsEndMs = nowMs + restsMsMax;
+    if (nowMs < this.#restsEndMs) {
+      this.#resumeWith(this.#resting.shift()!, undefined);
+      return true;
+    }
+    this.#restsPause = true;
+    this.#addTimer(restsPauseMs, () => {
+      this.#restsPause = false;
+      this.#restsEndMs = this.clock.now() + restsMsMax;
+    });
+    return false;
   }
 
   #tellIdle(): boolean {
