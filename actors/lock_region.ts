@@ -34,6 +34,9 @@ export type Access = "read" | "write" | "exclusive";
 /** Answer: the lock is held. */
 export type Locked = "locked";
 
+/** Answer to an upgrade: held, and whether the asker was the only one who held or awaited the block for writing. */
+export type Upgraded = "alone" | "afterOthers";
+
 /** Lock one block. Answered with the lock, once it is held. */
 export interface LockBlock extends Request<BlockLock> {
   readonly type: "lockBlock";
@@ -43,7 +46,7 @@ export interface LockBlock extends Request<BlockLock> {
 }
 
 /** Give up a shared write lock and queue, ahead of others, to exclude writers. */
-export interface Upgrade extends Request<Locked> {
+export interface Upgrade extends Request<Upgraded> {
   readonly type: "upgrade";
   readonly block: number;
 }
@@ -135,15 +138,16 @@ export class BlockLock implements Disposable {
   }
 
   /**
-   * Gives up the shared hold and waits until no writer is left. Others may have been here meanwhile: whatever
-   * was looked up before must be looked up again.
+   * Gives up the shared hold and waits until no writer is left. Unless the answer is "alone", others may have been here
+   * meanwhile: whatever was looked up before must be looked up again.
    */
-  *upgrade(): Steps<void> {
+  *upgrade(): Steps<Upgraded> {
     assert(this.#held === "write", "upgraded a lock that is not a shared write lock");
     this.#held = undefined;
     const request: Upgrade = { type: "upgrade", replyTo: unasked, block: this.#block };
-    yield* ask(this.#locks.address, request);
+    const upgraded = yield* ask(this.#locks.address, request);
     this.#held = "excludeWriters";
+    return upgraded;
   }
 
   /** Waits until no reader is left either. Writers were excluded all the time: nothing looked up is stale. */
@@ -247,6 +251,12 @@ export class LockRegion implements Actor<LockRegionMessage> {
   #upgrade(request: Upgrade): void {
     const cell = this.#heldCell(request.block);
     assert(cell.writers > 0, "upgraded a lock that is not held");
+    if (cell.writers === 1 && cell.upgrades.length === 0) {
+      // Whoever changes the mapping excludes writers, and could not since the asker was granted its shared hold.
+      cell.writers = 0;
+      cell.excluding = true;
+      return this.#kernel.reply(request, "alone");
+    }
     cell.writers -= 1;
     cell.upgrades.push(request);
     this.#serve(request.block, cell);
@@ -294,7 +304,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
     if (upgrade !== undefined && cell.writers === 0 && !cell.excluding) {
       cell.upgrades.shift();
       cell.excluding = true;
-      this.#kernel.reply(upgrade, "locked");
+      this.#kernel.reply(upgrade, "afterOthers");
     }
     if (cell.waiting.length > 0) this.#admitWaiting(cell);
     if (isIdle(cell)) this.#forget(block, cell);

@@ -72,6 +72,19 @@ Deno.test("two writers that both upgrade do not wait for each other; the first t
   bench.end();
 });
 
+Deno.test("an upgrade says whether no other writer can have changed anything since the lock was granted", () => {
+  const bench = new LockBench();
+  bench.block("reader", 5, "read");
+  for (const name of ["a", "b"]) bench.block(name, 5, "write");
+  bench.say("a", "upgrade");
+  bench.say("b", "upgrade");
+  bench.say("a", "release");
+  bench.say("b", "release");
+  bench.block("c", 5, "write");
+  bench.say("c", "upgrade");
+  assertEquals([...bench.alone], ["c"]);
+});
+
 Deno.test("upgrades go ahead of writers that wait, and in order among themselves", () => {
   const bench = new LockBench();
   for (const name of ["a", "b", "c", "d"]) bench.block(name, 5, "write");

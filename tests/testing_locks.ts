@@ -46,6 +46,8 @@ export function retireEmpty(kernel: Kernel, regions: readonly RegionLocks[]): vo
 export class LockBench {
   readonly world: World;
   readonly regions: readonly RegionLocks[];
+  /** Whose upgrade was answered so. */
+  readonly alone = new Set<string>();
   /** `name progress`, in the order it happened. */
   readonly log: string[] = [];
   readonly #progress = new Map<string, Progress>();
@@ -119,7 +121,7 @@ function* holdBlock(bench: LockBench, name: string, acquire: Steps<BlockLock>): 
     let command = yield* bench.next(name);
     if (command === "upgrade") {
       bench.note(name, "upgrades");
-      yield* lock.upgrade();
+      if ((yield* lock.upgrade()) === "alone") bench.alone.add(name);
       bench.note(name, "excludes");
       command = yield* bench.next(name);
     }

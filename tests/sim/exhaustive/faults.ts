@@ -25,7 +25,8 @@ export const faults: readonly Fault[] = [
     name: "upgrade without a second lookup",
     edits: [{
       file: "actors/remap.ts",
-      from: "  mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);\n  switch",
+      from:
+        '  if (upgraded !== "alone") mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);\n  switch',
       to: "  switch",
     }],
     scenario: scenario("unmapped", ["partial write", "partial write"]),
