@@ -2,13 +2,15 @@
  * A device in a file or on a block device of the host.
  *
  * Reads, writes and copies are synchronous positional calls, answered at once: on page-cached data they cost less
- * than the way through a thread. What waits for the disk (a flush, a large hole) goes to a thread and answers later.
+ * than the way through a thread. What waits for the disk (a flush that may be long, a large hole) goes to a thread and
+ * answers later.
  */
 import fs from "node:fs";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { assert } from "../../storage/assert.ts";
 import { UserError } from "../../storage/errors.ts";
 import { errno, type Libc } from "./libc.ts";
+import { type Flush, ShortFlushes } from "./short_flushes.ts";
 
 /** How {@linkcode FileDevice.open} opens. */
 export interface FileDeviceOptions {
@@ -16,6 +18,11 @@ export interface FileDeviceOptions {
   readonly readOnly?: boolean;
   /** Holes need it; without it, zeroes are written and nothing is given back. */
   readonly libc?: Libc | undefined;
+  /**
+   * Whether a short flush may be waited for on this thread: see short_flushes.ts. Not for the metadata device: what a commit
+   * frees must not be used again before the event loop's next turn, so one of the two flushes answers later. Default false.
+   */
+  readonly waitsForShortFlushes?: boolean;
 }
 
 /**
@@ -35,6 +42,13 @@ export class FileDevice implements DevicePort {
   readonly #flushFd: number;
   readonly #libc: Libc | undefined;
   readonly #claimed: number | undefined;
+  readonly #shortFlushes: ShortFlushes;
+  /**
+   * A range known to be a hole, so that a run of fresh blocks costs one question. It stays one until we write there: nobody
+   * else writes the file, which the pool's lock sees to, and all that we write goes through write().
+   */
+  #holeBegin = 0;
+  #holeEnd = 0;
   #canDiscard: boolean;
   #piece: Uint8Array | undefined;
   #zeroes: Uint8Array | undefined;
@@ -47,6 +61,7 @@ export class FileDevice implements DevicePort {
     libc: Libc | undefined,
     canDiscard: boolean,
     claimed: number | undefined,
+    options: FileDeviceOptions,
   ) {
     this.path = path;
     this.sizeBytes = handles.sizeBytes;
@@ -56,6 +71,7 @@ export class FileDevice implements DevicePort {
     this.#libc = libc;
     this.#canDiscard = canDiscard;
     this.#claimed = claimed;
+    this.#shortFlushes = new ShortFlushes(options.waitsForShortFlushes ?? false);
   }
 
   /** Opens an existing file or block device; its size then is the device's for good. Throws {@linkcode UserError}. */
@@ -64,7 +80,7 @@ export class FileDevice implements DevicePort {
     const handles = openHandles(path, readOnly);
     const claimed = handles.isBlockDevice && !readOnly ? claim(path, handles, options.libc) : undefined;
     const canDiscard = !readOnly && options.libc !== undefined && canPunch(options.libc, handles);
-    return new FileDevice(path, handles, options.libc, canDiscard, claimed);
+    return new FileDevice(path, handles, options.libc, canDiscard, claimed, options);
   }
 
   get canDiscard(): boolean {
@@ -73,6 +89,7 @@ export class FileDevice implements DevicePort {
 
   read(buffer: Uint8Array, offsetBytes: number): IoResult {
     if (!this.#isInside(offsetBytes, buffer.length)) return pastEnd;
+    this.#shortFlushes.disturbed();
     let doneBytes = 0;
     while (doneBytes < buffer.length) {
       let count: number;
@@ -91,6 +108,10 @@ export class FileDevice implements DevicePort {
 
   write(buffer: Uint8Array, offsetBytes: number): IoResult {
     if (!this.#isInside(offsetBytes, buffer.length)) return pastEnd;
+    this.#shortFlushes.wrote(buffer.length);
+    // What lies below is forgotten: blocks are used in ascending order.
+    const endBytes = offsetBytes + buffer.length;
+    if (offsetBytes < this.#holeEnd && endBytes > this.#holeBegin) this.#holeBegin = endBytes;
     let doneBytes = 0;
     while (doneBytes < buffer.length) {
       try {
@@ -140,6 +161,7 @@ export class FileDevice implements DevicePort {
     const libc = this.#libc;
     if (libc === undefined || !this.#canDiscard) return this.#writeZeroes(offsetBytes, lengthBytes);
     this.#begin();
+    this.#shortFlushes.disturbed();
     libc.punchHoleLater(this.#fd, offsetBytes, lengthBytes, (failure) => {
       const result = failure === 0 ? ioOk : this.#writeZeroesInstead(failure, offsetBytes, lengthBytes);
       this.#end();
@@ -151,17 +173,37 @@ export class FileDevice implements DevicePort {
   isHole(offsetBytes: number, lengthBytes: number): boolean {
     // A block device has no holes that it tells of.
     if (this.#libc === undefined || this.isBlockDevice) return false;
+    const endBytes = offsetBytes + lengthBytes;
+    if (offsetBytes >= this.#holeBegin && endBytes <= this.#holeEnd) return true;
     const data = this.#libc.seekData(this.#fd, offsetBytes);
-    return data === -1 || data >= offsetBytes + lengthBytes;
+    this.#holeBegin = offsetBytes;
+    this.#holeEnd = data === -1 ? this.sizeBytes : data;
+    return endBytes <= this.#holeEnd;
   }
 
-  flush(done: IoDone): "pending" {
+  flush(done: IoDone): IoResult | "pending" {
+    const flush = this.#shortFlushes.begin();
+    const beginMs = performance.now();
+    if (flush.isAtOnce) return this.#flushNow(flush, beginMs);
     this.#begin();
     fs.fdatasync(this.#flushFd, (error) => {
+      this.#shortFlushes.ended(flush, performance.now() - beginMs);
       this.#end();
       done(error === null || error === undefined ? ioOk : failureOf(error, "flush"));
     });
     return "pending";
+  }
+
+  #flushNow(flush: Flush, beginMs: number): IoResult {
+    assert(!this.#closed, "a closed device is not used");
+    try {
+      fs.fdatasyncSync(this.#flushFd);
+      return ioOk;
+    } catch (error) {
+      return failureOf(error, "flush");
+    } finally {
+      this.#shortFlushes.ended(flush, performance.now() - beginMs);
+    }
   }
 
   /**

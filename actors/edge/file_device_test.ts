@@ -149,6 +149,38 @@ Deno.test({
 });
 
 Deno.test({
+  name:
+    "a hole that is filled from its beginning is asked for once, and what was written is never called a hole",
+  ignore: ignoreLibc,
+  fn: () => {
+    using scratch = scratchFile(4 * mib);
+    let questions = 0;
+    const counting = {
+      punchHole: () => 0,
+      seekData: (fd: number, offsetBytes: number) => {
+        questions += 1;
+        return libc!.seekData(fd, offsetBytes);
+      },
+    };
+    const device = FileDevice.open(scratch.path, { libc: counting as unknown as Libc });
+    device.write(filled(1, 7), 2 * mib);
+    for (let at = mib; at < 2 * mib; at += mib / 8) {
+      assert(device.isHole(at, mib / 8));
+      device.write(filled(512, 7), at + 512);
+    }
+    assertEquals(questions, 1);
+    assert(device.isHole(0, 4096));
+    device.write(filled(1, 7), mib / 2);
+    device.write(filled(1, 7), 8192);
+    for (let at = 0; at < 3 * mib; at += 512) {
+      const isWritten = bytesAt(device, at, 512).some((byte) => byte !== 0);
+      assert(!(isWritten && device.isHole(at, 512)), `the bytes at ${at} are no hole`);
+    }
+    device.close();
+  },
+});
+
+Deno.test({
   name: "a host that refuses to punch gets zeroes written, and one that cannot is not asked again",
   ignore: ignoreLibc,
   fn: async () => {

@@ -179,7 +179,10 @@ export function openDevices(
   options: OpenPoolOptions,
 ): { metadata: FileDevice; data: FileDevice } {
   const metadata = held.adopt(FileDevice.open(metadataPath, options), (device) => device.close());
-  const data = held.adopt(FileDevice.open(dataPath, options), (device) => device.close());
+  const data = held.adopt(
+    FileDevice.open(dataPath, { ...options, waitsForShortFlushes: true }),
+    (device) => device.close(),
+  );
   requireSize("metadata", metadata, metadataBlockSizeBytes);
   return { metadata, data };
 }
