@@ -46,6 +46,8 @@ export class DataSpaceMap {
   /** By ordinal: where the bitmap is, and how many of its entries are in use. */
   #homes: MetadataBlock[] = [];
   #used: number[] = [];
+  /** By ordinal: an index below which none is free; not always the last such, so an undo may leave it as it is. */
+  #noneFree: number[] = [];
   /** Ordinals whose bitmap was shadowed in this transaction: their index entries are to be written. */
   #changed: number[] = [];
   /** Ordinals whose stored hint was found wrong: put right with the next change of the map. */
@@ -122,6 +124,7 @@ export class DataSpaceMap {
       }
       this.#homes.push(entry.bitmap);
       this.#used.push(used);
+      this.#noneFree.push(bitmapNextFree(bitmap.bytes, 0, this.#entriesOf(ordinal)));
       this.#allocated += used;
       this.#transaction.cache.endOperation();
       this.#transaction.cache.beginOperation(); // one bitmap is one step: what was read for it needs no pin
@@ -159,6 +162,7 @@ export class DataSpaceMap {
     }
     setBitmapCount(this.#owned(ordinal, bitmap).bytes, index, count - 1);
     if (count > 1) return;
+    this.#noneFree[ordinal] = Math.min(this.#noneFree[ordinal]!, index);
     this.#addUsed(ordinal, -1);
     this.#freed.push(block);
   }
@@ -212,6 +216,7 @@ export class DataSpaceMap {
       const bitmap = this.#transaction.allocate(kindBitmap);
       this.#homes.push(bitmap.block);
       this.#used.push(0);
+      this.#noneFree.push(0);
       this.#enterIndex(ordinal);
     }
   }
@@ -236,7 +241,10 @@ export class DataSpaceMap {
   /** Zero, which is always right, for a bitmap that did not change and perhaps is not in memory. */
   #noneFreeBefore(ordinal: number, bitmap: MetadataBlock): number {
     if (!this.#transaction.isOwned(bitmap)) return 0;
-    return bitmapNextFree(this.#transaction.read(bitmap, kindBitmap).bytes, 0, this.#entriesOf(ordinal));
+    const { bytes } = this.#transaction.read(bitmap, kindBitmap);
+    const noneFree = bitmapNextFree(bytes, this.#noneFree[ordinal]!, this.#entriesOf(ordinal));
+    this.#noneFree[ordinal] = noneFree;
+    return noneFree;
   }
 
   /** After {@linkcode flush} succeeded and the transaction ended. */
@@ -271,6 +279,7 @@ export class DataSpaceMap {
     this.#allocated = mark.allocated;
     this.#homes.length = mark.ordinals;
     this.#used.length = mark.ordinals;
+    this.#noneFree.length = mark.ordinals;
     this.#changed.length = mark.changed;
     this.#freed.length = mark.freed;
     this.#misstated = mark.misstated;

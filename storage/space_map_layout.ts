@@ -8,7 +8,7 @@
  */
 import { assert } from "./assert.ts";
 import { type CacheEntry, kindBitmap, kindMetadataIndex } from "./block_cache.ts";
-import { bitmapEntries, countOverflows, setBitmapCount } from "./format/bitmap.ts";
+import { bitmapEntries, packBitmap } from "./format/bitmap.ts";
 import {
   childSizeBytes,
   initNode,
@@ -23,7 +23,7 @@ import type { IndexEntry } from "./format/index_entry.ts";
 import { packMetadataIndexEntry } from "./format/metadata_index.ts";
 import type { SpaceMapRoot } from "./format/space_map_root.ts";
 import { type MetadataBlock, metadataBlock } from "./ids.ts";
-import { type MetadataSpaceMap, overflowCountMin } from "./space_map_metadata.ts";
+import type { MetadataSpaceMap } from "./space_map_metadata.ts";
 import type { Transaction } from "./transaction.ts";
 
 /** Bytes of a count in an overflow tree, which is also the cache kind of its nodes. */
@@ -73,7 +73,10 @@ export class MetadataSpaceLayout {
     overflowNodes: MetadataBlock[],
   ): void {
     this.#index = index;
-    this.#entries = bitmaps.map((bitmap, ordinal) => this.#indexEntry(ordinal, bitmap));
+    this.#entries = bitmaps.map((bitmap, ordinal) => {
+      const counts = this.#space.countsOf(ordinal);
+      return indexEntry(bitmap, counts, counts.reduce((used, count) => count > 0 ? used + 1 : used, 0));
+    });
     this.#overflowRoot = overflowRoot;
     this.#overflowNodes = overflowNodes;
   }
@@ -144,26 +147,8 @@ export class MetadataSpaceLayout {
   }
 
   #encodeBitmap(ordinal: number, bitmap: CacheEntry): void {
-    const begin = ordinal * bitmapEntries;
-    const end = Math.min(begin + bitmapEntries, this.#space.blocks);
-    for (let block = begin; block < end; block++) {
-      const count = this.#space.count(metadataBlock(block));
-      if (count > 0) setBitmapCount(bitmap.bytes, block - begin, Math.min(count, countOverflows));
-    }
-    this.#entries[ordinal] = this.#indexEntry(ordinal, bitmap.block);
-  }
-
-  #indexEntry(ordinal: number, bitmap: MetadataBlock): IndexEntry {
-    const begin = ordinal * bitmapEntries;
-    const end = Math.min(begin + bitmapEntries, this.#space.blocks);
-    let used = 0;
-    let noneFreeBefore = end - begin;
-    for (let block = end - 1; block >= begin; block--) {
-      if (this.#space.count(metadataBlock(block)) > 0) used++;
-      else noneFreeBefore = block - begin;
-    }
-    // As if the bitmap were whole, the last one too: dm-thin.md 1.9.2.
-    return { bitmap, free: bitmapEntries - used, noneFreeBefore };
+    const counts = this.#space.countsOf(ordinal);
+    this.#entries[ordinal] = indexEntry(bitmap.block, counts, packBitmap(bitmap.bytes, counts));
   }
 
   /**
@@ -174,12 +159,7 @@ export class MetadataSpaceLayout {
     const space = this.#space;
     for (const node of this.#overflowNodes) space.decrement(node);
     this.#overflowNodes = [];
-    const blocks: number[] = [];
-    if (space.overflowing > 0) {
-      for (let block = 0; block < space.blocks; block++) {
-        if (space.count(metadataBlock(block)) >= overflowCountMin) blocks.push(block);
-      }
-    }
+    const blocks = space.overflowingBlocks();
     assert(blocks.length === space.overflowing, "the counts of three and more are counted");
     let level = this.#buildLeaves(blocks);
     while (level.length > 1) level = this.#buildInternal(level);
@@ -227,6 +207,12 @@ export class MetadataSpaceLayout {
     this.#overflowNodes.push(node.block);
     return node;
   }
+}
+
+function indexEntry(bitmap: MetadataBlock, counts: Uint32Array, used: number): IndexEntry {
+  const firstFree = counts.indexOf(0);
+  // As if the bitmap were whole, the last one too: dm-thin.md 1.9.2.
+  return { bitmap, free: bitmapEntries - used, noneFreeBefore: firstFree < 0 ? counts.length : firstFree };
 }
 
 /** Nodes of a bulk-built overflow tree of so many entries. */

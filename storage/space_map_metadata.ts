@@ -102,6 +102,21 @@ export class MetadataSpaceMap {
     return (this.#flags[block]! & flagBorn) !== 0;
   }
 
+  /** The counts that one bitmap holds, to be read at once. */
+  countsOf(ordinal: number): Uint32Array {
+    return this.#counts.subarray(ordinal * bitmapEntries, (ordinal + 1) * bitmapEntries);
+  }
+
+  /** The blocks with a count of three and more, ascending. */
+  overflowingBlocks(): number[] {
+    const found: number[] = [];
+    const counts = this.#counts;
+    for (let block = 0; block < counts.length && found.length < this.#overflowing; block++) {
+      if (counts[block]! >= overflowCountMin) found.push(block);
+    }
+    return found;
+  }
+
   isDirtyOrdinal(ordinal: number): boolean {
     return this.#dirtyOrdinals[ordinal] !== 0;
   }

@@ -29,6 +29,19 @@ export function setBitmapCount(bytes: Uint8Array, index: number, count: number):
   bytes[at] = (bytes[at]! & ~(3 << shift)) | (swapBits(count) << shift);
 }
 
+/** Writes the first counts of a bitmap that is all zeroes, from three on as 3. Returns how many are not zero. */
+export function packBitmap(bytes: Uint8Array, counts: Uint32Array): number {
+  let used = 0;
+  for (let index = 0; index < counts.length; index++) {
+    const count = counts[index]!;
+    if (count === 0) continue;
+    used++;
+    bytes[bitmapPayloadOffset + (index >>> 2)]! |= swapBits(Math.min(count, countOverflows)) <<
+      ((index & 3) * 2);
+  }
+  return used;
+}
+
 /** Number of entries in `[0, entries)` whose count is not zero. */
 export function bitmapUsed(bytes: Uint8Array, entries: number): number {
   let used = 0;
