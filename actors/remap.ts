@@ -14,6 +14,7 @@ import type { DataLocks } from "./data_locks.ts";
 import type { Steps } from "./kernel/task.ts";
 import { type BlockLock, lockRange } from "./lock_region.ts";
 import type { Done, MetadataFailure, MetadataStub } from "./metadata_messages.ts";
+import type { Mapping } from "../storage/thin_metadata.ts";
 
 /** A thin device as its bios see it: its number, and whom they ask. */
 export interface Thin {
@@ -24,6 +25,8 @@ export interface Thin {
   readonly dataLocks: DataLocks;
   readonly data: DeviceStub;
 }
+
+type Provisioned = Extract<Mapping, { kind: "provisioned" }>;
 
 const runsPerLookup = 1024;
 
@@ -64,7 +67,7 @@ function* remapWrite(thin: Thin, bio: Bio): Steps<BioStatus> {
   using lock = yield* bio.regions[0]!.block(bio.vblock, "write");
   let mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);
   if (mapping.kind === "provisioned" && !mapping.shared) {
-    return yield* writeInPlace(thin, bio, mapping.dblock);
+    return yield* writeInPlace(thin, bio, mapping);
   }
   if (mapping.kind === "unprovisioned" && readsAsZeroes(bio)) return "ok";
 
@@ -78,7 +81,7 @@ function* remapWrite(thin: Thin, bio: Bio): Steps<BioStatus> {
     case "unprovisioned":
       return yield* provision(thin, bio);
     case "provisioned":
-      if (!mapping.shared) return yield* writeInPlace(thin, bio, mapping.dblock);
+      if (!mapping.shared) return yield* writeInPlace(thin, bio, mapping);
       return yield* breakSharing(thin, bio, lock, mapping.dblock);
     default:
       return statusOf(mapping);
@@ -196,9 +199,23 @@ function* remapAndWait(thin: Thin, bio: Bio, dblock: DBlock): Steps<BioStatus> {
   }
 }
 
-function* writeInPlace(thin: Thin, bio: Bio, dblock: DBlock): Steps<BioStatus> {
+/**
+ * A block of the volume's own. If its mapping is older than the last snapshot, that one is gone, and the first write
+ * gives the mapping the present time: so it stays the volume's own whoever else lets go of what meanwhile, and what was
+ * written since the last snapshot never needs space again.
+ *
+ * No commit that a crash could bring back has another holder of the block; that is why it is called not shared. So if we
+ * stop after the new time is durable and before the write is, the block is there as it was, and the time says rightly
+ * that nobody shares it. If we stop before that, old and new bytes are both the volume's, as with any write that was not
+ * flushed, and the next one finds the old time again.
+ */
+function* writeInPlace(thin: Thin, bio: Bio, mapping: Provisioned): Steps<BioStatus> {
   if (bio.fastZero) return "notSupported";
-  return yield* remapAndWait(thin, bio, dblock);
+  if (mapping.isOld) {
+    const inserted = yield* thin.metadata.insert(thin.id, bio.vblock, mapping.dblock);
+    if (inserted.kind !== "done") return statusOf(inserted);
+  }
+  return yield* remapAndWait(thin, bio, mapping.dblock);
 }
 
 /** Zeroes what the bio does not cover of a fresh block, so that nobody ever sees what was there. */

@@ -31,6 +31,8 @@ export class BtreeRemover {
   removed = 0;
   /** Where the next removal of a range goes on. */
   next = 0;
+  /** Whether the last removal of a range dropped a node that others have too. */
+  hasDroppedShared = false;
 
   constructor(tree: Btree) {
     this.#tree = tree;
@@ -58,6 +60,7 @@ export class BtreeRemover {
   removeInOneLeaf(root: MetadataBlock, begin: number, end: number, entriesMax: number): MetadataBlock {
     const tree = this.#tree;
     this.removed = 0;
+    this.hasDroppedShared = false;
     this.next = end;
     if (!tree.seek(root, begin)) return root;
     const first = nodeKey(tree.leaf.view, tree.index);
@@ -116,7 +119,7 @@ export class BtreeRemover {
         if (isLeaf) tree.values.drop(node, index);
         else this.removeTree(nodeChild(node.view, index), height + 1);
       }
-    }
+    } else this.hasDroppedShared = true;
     tree.transaction.space.decrement(root);
   }
 

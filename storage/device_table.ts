@@ -58,6 +58,8 @@ export class DeviceRecord {
   leafBegin = 0;
   leafEnd = 0;
   isLeafShared = false;
+  /** What {@linkcode MetadataSpaceMap.unshared} was then: a path that was shared may not be any more. */
+  leafFoundAt = 0;
 
   /** What the operation numbered `savedBy` found here. */
   savedBy = 0;

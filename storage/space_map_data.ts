@@ -149,7 +149,8 @@ export class DataSpaceMap {
     if (count === 0) this.#addUsed(ordinal, 1);
   }
 
-  decrement(block: DBlock): void {
+  /** Answers 0 if that was the last reference, more if another is left. */
+  decrement(block: DBlock): number {
     const ordinal = this.#ordinalOf(block);
     const index = block - ordinal * bitmapEntries;
     const bitmap = this.#transaction.read(this.#homes[ordinal]!, kindBitmap);
@@ -157,14 +158,18 @@ export class DataSpaceMap {
     if (count === 0) damaged(bitmap.block, `the count of data block ${block} would fall below 0`);
     if (count === countOverflows) {
       const exact = this.#overflowCount(block);
-      if (exact > countOverflows) return this.#writeOverflow(block, exact - 1);
+      if (exact > countOverflows) {
+        this.#writeOverflow(block, exact - 1);
+        return exact - 1;
+      }
       this.#overflowRoot = this.#overflowRemover.removeKey(this.#overflowRoot, block);
     }
     setBitmapCount(this.#owned(ordinal, bitmap).bytes, index, count - 1);
-    if (count > 1) return;
+    if (count > 1) return count - 1;
     this.#noneFree[ordinal] = Math.min(this.#noneFree[ordinal]!, index);
     this.#addUsed(ordinal, -1);
     this.#freed.push(block);
+    return 0;
   }
 
   /**

@@ -39,6 +39,7 @@ export class MetadataSpaceMap {
   #bornLive = 0;
   #overflowing = 0;
   #overflowChanged = false;
+  #unshared = 0;
   #dirtyOrdinals: Uint8Array;
 
   #born: MetadataBlock[] = [];
@@ -84,6 +85,10 @@ export class MetadataSpaceMap {
   }
   get overflowChanged(): boolean {
     return this.#overflowChanged;
+  }
+  /** Counts how often a block was left with one parent: as long as it stays the same, what was shared is. */
+  get unshared(): number {
+    return this.#unshared;
   }
   /** Number of bitmaps. */
   get ordinals(): number {
@@ -164,6 +169,7 @@ export class MetadataSpaceMap {
     this.#counts[block] = count - 1;
     if (count >= overflowCountMin) this.#overflowChanged = true;
     if (count === overflowCountMin) this.#overflowing--;
+    if (count === 2) this.#unshared++;
     if (count > 1) return;
     this.#used--;
     if ((this.#flags[block]! & flagBorn) !== 0) {

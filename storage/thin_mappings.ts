@@ -16,13 +16,21 @@ import {
   nodeValueOffset,
 } from "./format/btree_node.ts";
 import { type DBlock, type VBlock, vblock } from "./ids.ts";
+import { Partings } from "./partings.ts";
 import type { DataSpaceMap } from "./space_map_data.ts";
 import type { Transaction } from "./transaction.ts";
 
 /** What a vblock maps to. */
-export type Mapping =
-  | { readonly kind: "unprovisioned" }
-  | { readonly kind: "provisioned"; readonly dblock: DBlock; readonly shared: boolean };
+export type Mapping = { readonly kind: "unprovisioned" } | {
+  readonly kind: "provisioned";
+  readonly dblock: DBlock;
+  readonly shared: boolean;
+  /**
+   * The time rule calls it shared, whatever `shared` says. Whoever shared it is gone if it is not: whoever writes it
+   * then in place inserts it first, with the same data block, at the present time.
+   */
+  readonly isOld: boolean;
+};
 
 /** Consecutive vblocks mapped to consecutive data blocks, all shared or all not. */
 export interface MappedRun {
@@ -56,20 +64,26 @@ export class ThinMappings {
   readonly #remover: BtreeRemover;
   /** A pool opened read-only loads no counts; then the time rule alone answers. */
   readonly #areCountsKnown: boolean;
+  /** Where a metadata snapshot is held, somebody reads trees that the counts of our paths may not tell of. */
+  readonly #isHeld: boolean;
+  /** Who let go of what since the last durable commit; whoever commits says when that is. */
+  readonly partings = new Partings();
 
-  constructor(transaction: Transaction, data: DataSpaceMap, areCountsKnown: boolean) {
+  constructor(transaction: Transaction, data: DataSpaceMap, areCountsKnown: boolean, isHeld: boolean) {
     this.#transaction = transaction;
     this.#data = data;
-    this.#tree = new Btree(transaction, childSizeBytes, new DataReferences(data));
+    this.#tree = new Btree(transaction, childSizeBytes, new DataReferences(data, this.partings));
     this.#remover = new BtreeRemover(this.#tree);
     this.#areCountsKnown = areCountsKnown;
+    this.#isHeld = isHeld;
   }
 
   lookup(device: DeviceRecord, block: VBlock): Mapping {
     let leaf = device.leaf;
     let index: number;
     if (
-      leaf !== undefined && leaf.state !== "gone" && block >= device.leafBegin && block < device.leafEnd
+      leaf !== undefined && leaf.state !== "gone" && block >= device.leafBegin && block < device.leafEnd &&
+      (!device.isLeafShared || device.leafFoundAt === this.#transaction.space.unshared)
     ) {
       leaf.referenced = true;
       index = nodeFindAtOrBelow(leaf.view, block);
@@ -83,10 +97,12 @@ export class ThinMappings {
     if (index < 0 || nodeKey(leaf.view, index) !== block) return unprovisioned;
     const offset = nodeValueOffset(leaf.view, index);
     const mapped = blockTimeDblock(leaf.view, offset);
+    const isOld = blockTimeTime(leaf.view, offset) < device.snapshottedTime;
     return {
       kind: "provisioned",
       dblock: mapped,
-      shared: this.#isShared(device, mapped, blockTimeTime(leaf.view, offset), device.isLeafShared),
+      shared: this.#isShared(mapped, isOld, device.isLeafShared),
+      isOld,
     };
   }
 
@@ -119,7 +135,8 @@ export class ThinMappings {
   }
 
   /**
-   * Maps `block` to `mapped`, in place of what it was mapped to. The device's record is ready to be changed.
+   * Maps `block` to `mapped`, in place of what it was mapped to, or at another time only. The device's record is ready
+   * to be changed.
    */
   insert(device: DeviceRecord, block: VBlock, mapped: DBlock, time: number): void {
     const tree = this.#tree;
@@ -130,7 +147,7 @@ export class ThinMappings {
     if (before !== mapped) {
       assert(this.#data.count(mapped) === 0, "a data block is given to one mapping only");
       this.#data.increment(mapped);
-      if (before !== undefined) this.#data.decrement(before);
+      if (before !== undefined && this.#data.decrement(before) > 0) this.partings.note(before);
     }
     if (before === undefined) device.mappedBlocks++;
     packBlockTime(leaf.view, offset, mapped, time);
@@ -148,6 +165,7 @@ export class ThinMappings {
   /** Unmaps what one leaf holds of `[begin, end)`, at most `entriesMax` blocks. Returns where to go on. */
   removeInOneLeaf(device: DeviceRecord, begin: VBlock, end: VBlock, entriesMax: number): VBlock {
     device.root = this.#remover.removeInOneLeaf(device.root, begin, end, entriesMax);
+    if (this.#remover.hasDroppedShared) this.partings.noteAll();
     this.#subtractMapped(device);
     return vblock(this.#remover.next);
   }
@@ -159,6 +177,8 @@ export class ThinMappings {
    */
   removeFromEnd(device: DeviceRecord, entriesMax: number): boolean {
     device.isBeingDeleted = true;
+    // It shares most of what it has, so that its blocks are not noted one by one.
+    this.partings.noteAll();
     const leaves = Math.floor(entriesMax / leafEntriesMax);
     const isSmall = this.#remover.countUnshared(device.root, leaves) <= leaves ||
       leaves === 0 && this.#isAtMost(device, entriesMax);
@@ -188,18 +208,23 @@ export class ThinMappings {
     device.leafBegin = tree.leafBegin;
     device.leafEnd = tree.leafEnd;
     device.isLeafShared = tree.isPathShared;
+    device.leafFoundAt = this.#transaction.space.unshared;
   }
 
   /**
-   * A block may be written in place only if the time rule says so (dm-thin.md 2.6), nobody else has the path
-   * to its mapping, and its data count is 1. For metadata of our own the first implies the rest; foreign
-   * metadata can map one block twice at equal times, or share a tree whose times are wrong. While a metadata
-   * snapshot is held, counts of paths it shares rise, and blocks are copied that the kernel would overwrite:
-   * legal, and safe for the snapshot.
+   * A block may be written in place if nobody else has the path to its mapping, and its data count is 1. For metadata
+   * of our own the time rule (dm-thin.md 2.6) implies both; foreign metadata can map one block twice at equal times, or
+   * share a tree whose times are wrong. While a metadata snapshot is held, counts of paths it shares rise, and blocks
+   * are copied that the kernel would overwrite: legal, and safe for the snapshot.
+   *
+   * Where the time rule says shared, counts may say otherwise since whoever shared the block is gone. That is true
+   * of the present state only, unless it is true of the last durable one and of the one that is being committed too:
+   * if we stopped, who is gone would be back, and must find its bytes.
    */
-  #isShared(device: DeviceRecord, mapped: DBlock, time: number, isPathShared: boolean): boolean {
-    if (time < device.snapshottedTime) return true;
-    return this.#areCountsKnown && (isPathShared || this.#data.count(mapped) !== 1);
+  #isShared(mapped: DBlock, isOld: boolean, isPathShared: boolean): boolean {
+    if (!this.#areCountsKnown) return isOld;
+    if (isPathShared || isOld && (this.#isHeld || this.partings.has(mapped))) return true;
+    return this.#data.count(mapped) !== 1;
   }
 
   /** Adds the entry to the runs. Returns false if that needs a run too many. */
@@ -207,7 +232,8 @@ export class ThinMappings {
     const { leaf, isPathShared } = this.#tree;
     const offset = nodeValueOffset(leaf.view, index);
     const mapped = blockTimeDblock(leaf.view, offset);
-    const shared = this.#isShared(device, mapped, blockTimeTime(leaf.view, offset), isPathShared);
+    const isOld = blockTimeTime(leaf.view, offset) < device.snapshottedTime;
+    const shared = this.#isShared(mapped, isOld, isPathShared);
     const last = runs.at(-1);
     if (
       last !== undefined && last.shared === shared && last.vblockBegin + last.length === key &&
@@ -233,9 +259,11 @@ interface OpenRun {
 /** The values of a mapping tree: every leaf entry is one reference to its data block. */
 class DataReferences implements TreeValues {
   readonly #data: DataSpaceMap;
+  readonly #partings: Partings;
 
-  constructor(data: DataSpaceMap) {
+  constructor(data: DataSpaceMap, partings: Partings) {
     this.#data = data;
+    this.#partings = partings;
   }
 
   adopt(leaf: CacheEntry, index: number): void {
@@ -243,6 +271,7 @@ class DataReferences implements TreeValues {
   }
 
   drop(leaf: CacheEntry, index: number): void {
-    this.#data.decrement(blockTimeDblock(leaf.view, nodeValueOffset(leaf.view, index)));
+    const mapped = blockTimeDblock(leaf.view, nodeValueOffset(leaf.view, index));
+    if (this.#data.decrement(mapped) > 0) this.#partings.note(mapped);
   }
 }

@@ -85,7 +85,8 @@ export class ThinMetadata {
     this.#spaceLoad = new MetadataSpaceLoad(this.#transaction, superblock.metadataSpaceMap);
     this.#data = new DataSpaceMap(this.#transaction, superblock.dataSpaceMap);
     this.#devices = new DeviceTable(this.#transaction, superblock.mappingRoot, superblock.detailsRoot);
-    this.#mappings = new ThinMappings(this.#transaction, this.#data, !readOnly);
+    const isHeld = superblock.heldRoot !== 0;
+    this.#mappings = new ThinMappings(this.#transaction, this.#data, !readOnly, isHeld);
     this.runs = new MappingRuns(this.#transaction, this.#devices);
   }
 
@@ -309,7 +310,7 @@ export class ThinMetadata {
     return highest;
   }
 
-  /** Maps `block` to a data block without references, in place of what it was mapped to. */
+  /** Maps `block` to a data block without references; or again to the one it has, which is then its own. */
   insert(thin: ThinId, block: VBlock, mapped: DBlock): void {
     const record = this.#devices.expect(thin);
     this.#begin();
@@ -413,6 +414,7 @@ export class ThinMetadata {
     this.#layout.settle();
     this.#devices.settle();
     this.#data.settle();
+    this.#mappings.partings.freeze();
     const blocks = this.#transaction.freeze();
     const superblock: Superblock = {
       ...this.#durable,
@@ -436,6 +438,7 @@ export class ThinMetadata {
     this.#durableBytes = this.#committing.bytes;
     this.#committing = undefined;
     this.#transaction.durable();
+    this.#mappings.partings.durable();
   }
 
   /** The last durable superblock with needs_check set, to be written after a commit failed. */

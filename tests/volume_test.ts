@@ -1,4 +1,5 @@
 import { assertEquals } from "@std/assert";
+import { TraceRecorder } from "../actors/kernel/trace.ts";
 import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "./testing_pool.ts";
 
 function filled(length: number, value: number): Uint8Array {
@@ -54,6 +55,49 @@ Deno.test("a snapshot keeps what its origin held while the origin changes", () =
   const s = pool.attach("a@s");
   assertEquals(s.read(0, 2 * bs), filled(2 * bs, 1));
   assertEquals(a.read(90, 30), new Uint8Array([...filled(10, 1), ...filled(10, 2), ...filled(10, 1)]));
+  assertSound(pool);
+});
+
+Deno.test("a block whose snapshot is gone is written in place, in a full pool too", () => {
+  const { pool, a } = poolWithVolume(2);
+  a.write(0, filled(2 * bs, 1));
+  assertEquals(pool.admin({ verb: "snapshot", names: ["a@s"] }), { kind: "done" });
+  assertEquals(a.write(100, filled(10, 2)).status, "noDataSpace");
+  assertEquals(pool.admin({ verb: "rm", names: ["a@s"], force: true, dryRun: false }), { kind: "done" });
+  const recorder = new TraceRecorder();
+  pool.kernel.trace = recorder;
+  assertEquals(a.write(100, filled(10, 2)).status, "ok");
+  assertEquals(a.write(100, filled(10, 3)).status, "ok");
+  const asked = recorder.events.filter((event) => event.kind === "ask").map((event) => event.text);
+  // The first write gives the mapping the present time, and the second finds nothing to do.
+  assertEquals(asked.filter((text) => /^(insert|copy|allocate)/.test(text)), [
+    "insert thin 1 vblock 0 dblock 0",
+  ]);
+  assertEquals(a.perform("writeZeroes", 0, 2 * bs, { noHole: true }).status, "ok");
+  a.write(100, filled(10, 4));
+  assertEquals(a.read(90, 30), new Uint8Array([...filled(10, 0), ...filled(10, 4), ...filled(10, 0)]));
+  assertEquals(usedBlocks(pool), 2);
+  assertSound(pool);
+});
+
+Deno.test("clones of one snapshot that is gone copy a block until one has it, which then does not", () => {
+  const { pool, a } = poolWithVolume();
+  a.write(0, filled(bs, 1));
+  pool.admin({ verb: "snapshot", names: ["a@s"] });
+  const clones = ["b", "c"].map((name) => {
+    assertEquals(pool.admin({ verb: "clone", source: "a@s", name }), { kind: "done" });
+    return pool.attach(name);
+  });
+  assertEquals(pool.admin({ verb: "rm", names: ["a@s"], force: true, dryRun: false }), { kind: "done" });
+  for (const [index, volume] of [a, ...clones].entries()) {
+    volume.write(0, filled(10, 2 + index));
+    // A crash could undo the copy; then the one before would find here what is written now.
+    volume.perform("flush", 0, 0);
+    assertEquals(usedBlocks(pool), Math.min(2 + index, 3));
+  }
+  for (const [index, volume] of [a, ...clones].entries()) {
+    assertEquals(volume.read(0, 20), new Uint8Array([...filled(10, 2 + index), ...filled(10, 1)]));
+  }
   assertSound(pool);
 });
 
