@@ -34,6 +34,10 @@ export function randomCommand(
     if (snapshot === undefined) return { verb: "snapshot", names: [`${writable}@s${ordinal}`] };
     if (random.below(3) > 0) return { verb: "rm", names: [snapshot], dryRun: false, force: true };
   }
+  if (swarm.isForking && random.below(4) > 0) {
+    if (names.length < 4) return { verb: "clone", source: any(names)!, name: `c${ordinal}` };
+    return { verb: "rm", names: [any(names)!], dryRun: false, force: true };
+  }
   if (names.length > 7) return removal(random, names, any);
   switch (random.below(11)) {
     case 0:

@@ -26,7 +26,16 @@ for (let at = 0; at < seeds.length; at += seedsPerTest) {
     }
     assert(crashes > 2 * some.length, "the runs crash");
     for (
-      const what of ["write 0", "read 0", "flush 0", "discard 0", "writeZeroes 0", "snapshot done", "rm done"]
+      const what of [
+        "write 0",
+        "read 0",
+        "flush 0",
+        "discard 0",
+        "writeZeroes 0",
+        "snapshot done",
+        "rm done",
+        "clone done",
+      ]
     ) {
       assert((counts.get(what) ?? 0) > 20, `"${what}" has hardly happened`);
     }

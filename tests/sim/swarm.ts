@@ -42,6 +42,8 @@ export interface Swarm {
   readonly pieceBytes: number;
   /** The administrator only takes snapshots and removes them, so that blocks are shared, unshared and used again. */
   readonly isChurning: boolean;
+  /** The administrator clones volumes and removes them, so that blocks are left by one volume to another. */
+  readonly isForking: boolean;
   /** How often each kind of action is chosen. */
   readonly weights: Readonly<Record<ActionKind, number>>;
 }
@@ -90,7 +92,7 @@ export function drawSwarm(seed: number): Swarm {
     const rate = () => hasErrors && random.below(3) === 0 ? any([30, 100, 500, 3000]) : 0;
     return { read: rate(), write: rate(), zero: rate(), copy: rate(), discard: rate(), flush: rate() };
   };
-  return {
+  const swarm: Swarm = {
     blockSectors: any([2, 2, 4, 8]),
     dataBlocks: any([10, 14, 20, 32]),
     volumeBlocksMax: any([1, 2, 6, 6]),
@@ -112,5 +114,11 @@ export function drawSwarm(seed: number): Swarm {
     noSpacePercent: any([0, 50, 100]),
     pieceBytes: any([0, 0, 700, 4000]),
     weights,
+    isForking: random.below(4) === 0,
   };
+  // What is left to a volume is soon written, by everybody, in the same few blocks.
+  if (!swarm.isForking) return swarm;
+  const writing = { ...weights, write: 200, admin: 30 };
+  const long = { actionsPerLife: 120, operationsMax: 400, clientsMax: 5 };
+  return { ...swarm, ...long, volumeBlocksMax: 1 + random.below(2), weights: writing };
 }

@@ -61,6 +61,27 @@ export function reuses(): Scenario[] {
   return scenarios;
 }
 
+/**
+ * A block that the time rule calls shared is written in place: where its snapshot has gone, while that goes, and while
+ * another volume that has it lets go of it.
+ */
+export function leavings(): Scenario[] {
+  const one = { layout: "one block", dataBlocks: 4 } as const;
+  const writes: readonly Kind[] = ["partial write", "covering write", "write-zeroes", "FUA write"];
+  const scenarios: Scenario[] = [];
+  for (const [index, first] of kinds.entries()) {
+    for (const second of kinds.slice(index)) {
+      scenarios.push({ ...one, state: "left", kinds: [first, second] });
+    }
+  }
+  for (const kind of writes) {
+    scenarios.push({ ...one, state: "shared", kinds: [kind, "rm"] });
+    scenarios.push({ ...one, state: "cloned", kinds: [kind, "other's FUA write"] });
+    scenarios.push({ ...one, state: "cloned", kinds: [kind, "other's discard"] });
+  }
+  return scenarios;
+}
+
 /** A commit flushes the data once, and the metadata before and after its superblock. */
 const failingFlushes = [
   { device: "data", ordinal: 0 },

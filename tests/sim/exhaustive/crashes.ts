@@ -13,7 +13,7 @@ import { sectorSizeBytes } from "../../../storage/ids.ts";
 import type { DeviceName, Operation } from "./logged_device.ts";
 import { type Content, describe, type Found, writersOf } from "./oracle.ts";
 import { type Outcome, recover, type RecoveryRead } from "./recovery.ts";
-import type { HeldPool, Op } from "./scenario.ts";
+import { type HeldPool, isFua, type Op } from "./scenario.ts";
 import { type Event, isIn } from "./search.ts";
 
 /** How much was tried. */
@@ -285,10 +285,12 @@ function problemOfOutcome(
   const { volumes } = outcome;
   const wasSubmitted = (op: Op) => op.submitted !== undefined && op.submitted.index < before;
   const wasDone = (op: Op) => op.status === "ok" && op.answered !== undefined && op.answered.index < before;
-  const volume = volumes.get("a");
-  if (volume === undefined) return "the volume is gone";
-  const problem = problemOfVolume(pool, volume, wasSubmitted, wasDone);
-  if (problem !== undefined) return problem;
+  for (const name of pool.scenario.state === "cloned" ? ["a", "b"] as const : ["a"] as const) {
+    const volume = volumes.get(name);
+    if (volume === undefined) return `the volume ${name} is gone`;
+    const problem = problemOfVolume(pool, name, volume, wasSubmitted, wasDone);
+    if (problem !== undefined) return `${name}: ${problem}`;
+  }
   for (const op of pool.ops) {
     if (op.kind !== "snapshot") continue;
     const name = `a@s${op.number}`;
@@ -311,15 +313,18 @@ function problemOfOutcome(
 
 function problemOfVolume(
   pool: HeldPool,
+  name: Op["volume"],
   content: Content,
   wasSubmitted: (op: Op) => boolean,
   wasDone: (op: Op) => boolean,
 ): string | undefined {
   const isDurable = (op: Op) =>
-    wasDone(op) && (op.kind === "FUA write" ||
-      pool.ops.some((flush) => flush.kind === "flush" && wasDone(flush) && isBefore(op, flush)));
+    wasDone(op) && (isFua(op.kind) ||
+      pool.ops.some((flush) =>
+        flush.kind === "flush" && flush.volume === op.volume && wasDone(flush) && isBefore(op, flush)
+      ));
   for (const [sector, value] of content.entries()) {
-    const writers = writersOf(pool, sector);
+    const writers = writersOf(pool, sector, name);
     const isAllowed = writers.some((writer) => {
       if (writer.value !== value || (writer.op !== undefined && !wasSubmitted(writer.op))) return false;
       return !writers.some(({ op }) =>

@@ -3,7 +3,7 @@
  * those that make nothing durable. `main.ts` does the rest.
  */
 import { assert, assertEquals } from "@std/assert";
-import { pairs, triples } from "./cases.ts";
+import { leavings, pairs, triples } from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { nameOf, type Scenario, states } from "./scenario.ts";
 
@@ -12,6 +12,22 @@ for (const state of states) {
     const crashes = newCrashes();
     let schedules = 0;
     for (const scenario of pairs("one block").filter((scenario) => scenario.state === state)) {
+      const { counts, problem, schedule } = explore(scenario, 4000, crashes);
+      assertEquals(problem, undefined, `${nameOf(scenario)}\n${schedule.join("\n")}`);
+      assert(counts.isComplete, nameOf(scenario));
+      schedules += counts.schedules;
+    }
+    const { points, outcomes } = crashes.counts;
+    console.log(`${schedules} schedules, ${outcomes} crashes at ${points} points`);
+    assert(schedules > 150 && outcomes > 1500, "the search has become small");
+  });
+}
+
+for (const state of ["left", "cloned"] as const) {
+  Deno.test(`every write where the block was ${state} by others stands every schedule and a power cut`, () => {
+    const crashes = newCrashes();
+    let schedules = 0;
+    for (const scenario of leavings().filter((scenario) => scenario.state === state)) {
       const { counts, problem, schedule } = explore(scenario, 4000, crashes);
       assertEquals(problem, undefined, `${nameOf(scenario)}\n${schedule.join("\n")}`);
       assert(counts.isComplete, nameOf(scenario));

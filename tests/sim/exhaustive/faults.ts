@@ -20,6 +20,9 @@ const provisionEnd = `  const written = yield* remapAndWait(thin, bio, fresh.dbl
   return yield* insert(thin, bio, fresh);
 `;
 
+const partingsHas =
+  "return now.all || committing.all || now.blocks.has(block) || committing.blocks.has(block);";
+
 export const faults: readonly Fault[] = [
   {
     name: "upgrade without a second lookup",
@@ -137,6 +140,32 @@ export const faults: readonly Fault[] = [
     name: "no promotion before a shared block is switched",
     edits: [{ file: "actors/remap.ts", from: "  yield* lock.promote();\n", to: "" }],
     scenario: scenario("shared", ["read", "covering write", "rm"]),
+    withCrashes: false,
+  },
+  {
+    name: "a block written in place that another volume has let go of since the last commit",
+    edits: [{ file: "storage/partings.ts", from: partingsHas, to: "return false;" }],
+    scenario: scenario("cloned", ["partial write", "other's FUA write"]),
+    withCrashes: true,
+  },
+  {
+    name: "a block written in place that another volume lets go of in a commit under way",
+    edits: [{
+      file: "storage/partings.ts",
+      from: partingsHas,
+      to: "return now.all || now.blocks.has(block) && committing !== now;",
+    }],
+    scenario: scenario("cloned", ["partial write", "other's FUA write"]),
+    withCrashes: true,
+  },
+  {
+    name: "a block written in place whose path another volume has too",
+    edits: [{
+      file: "storage/thin_mappings.ts",
+      from: "if (isPathShared || isOld && (",
+      to: "if (isPathShared && !isOld || isOld && (",
+    }],
+    scenario: scenario("cloned", ["partial write", "read"]),
     withCrashes: false,
   },
   {

@@ -43,6 +43,7 @@ export class Independence {
     const { actor } = a;
     if (actor !== b.actor) return false;
     const hasBars = this.#barred.has(actor);
+    if (actor === "metadata" && hasBars && (isAnswerToLookUp(a, b) || isAnswerToLookUp(b, a))) return true;
     if (actor === "metadata" || actor === "allocator") {
       if (!this.#barred.has("allocator") && isSearchBesideCommit(a.message, b.message)) return false;
       return either(a.message, b.message, actor === "metadata" ? metadataConflict : allocatorConflict);
@@ -55,6 +56,22 @@ export class Independence {
 }
 
 /**
+ * What another device lets go of may be shared until a commit has come to its end. The first device is the volume of
+ * every scenario, which lets go of blocks that nobody else writes.
+ */
+function isAnswerToLookUp(a: Delivery, b: Delivery): boolean {
+  const { type } = a.message;
+  if (type !== "lookup" && type !== "lookupRange") return false;
+  return b.message.type === "commitEnded" || b.message.type === "freeze";
+}
+
+function letsGo(message: Message): boolean {
+  if (message.type === "deleteSlice") return true;
+  const { thin } = message as unknown as Fields;
+  return (message.type === "insert" || message.type === "removeRange") && thin !== 1;
+}
+
+/**
  * Whether the message bars others. Shared locks alone never wait, so that their order shows nowhere. As long as nothing
  * stops a volume, the bios of different requests end without knowing of each other. As long as nothing was freed, a
  * commit frees nothing.
@@ -62,6 +79,7 @@ export class Independence {
 function bars(actor: string, message: Message): boolean {
   if (isRegion(actor)) return !isShared(message) && message.type !== "unlock";
   if (actor.startsWith("volume ")) return message.type !== "submit" && message.type !== "bioDone";
+  if (actor === "metadata") return letsGo(message);
   return actor === "allocator" && (message.type === "freed" || message.type === "reclaim");
 }
 

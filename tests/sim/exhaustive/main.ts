@@ -3,7 +3,7 @@
  *
  * deno run -A tests/sim/exhaustive/main.ts [part of a group's name] [--max=schedules of a case]
  */
-import { failures, pairs, reuses, tight, triples } from "./cases.ts";
+import { failures, leavings, pairs, reuses, tight, triples } from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { faults, findFault } from "./faults.ts";
 import { nameOf, type Scenario } from "./scenario.ts";
@@ -23,6 +23,7 @@ const groups: readonly Group[] = [
   { name: "pairs on blocks apart, no space", scenarios: pairs("apart").map(tight), withCrashes: true },
   { name: "pairs with a failing flush", scenarios: failures(), withCrashes: true },
   { name: "blocks used again", scenarios: reuses(), withCrashes: false },
+  { name: "blocks left by others", scenarios: leavings(), withCrashes: true },
   { name: "triples on one unmapped block", scenarios: triples("unmapped"), withCrashes: false },
   { name: "triples on one mapped block", scenarios: triples("mapped"), withCrashes: false },
   { name: "triples on one shared block", scenarios: triples("shared"), withCrashes: false },

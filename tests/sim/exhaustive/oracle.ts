@@ -41,14 +41,15 @@ export interface Writer {
   readonly value: number;
 }
 
-/** Who may have given the sector its value. */
-export function writersOf(pool: HeldPool, sector: number): Writer[] {
+/** Who may have given the sector of a volume its value. */
+export function writersOf(pool: HeldPool, sector: number, volume: Op["volume"] = "a"): Writer[] {
   const { state, layout } = pool.scenario;
   const isMapped = state !== "unmapped" && (layout === "two blocks" || sector < blockSectors);
   const writers: Writer[] = [{ op: undefined, value: isMapped ? initialSequence : 0 }];
   for (const op of pool.ops) {
-    if (op.kind === "read" || sector < op.sectorBegin || sector >= op.sectorEnd) continue;
-    const isZero = op.kind === "discard" || op.kind === "write-zeroes";
+    if (op.volume !== volume || op.kind === "read") continue;
+    if (sector < op.sectorBegin || sector >= op.sectorEnd) continue;
+    const isZero = op.kind === "discard" || op.kind === "write-zeroes" || op.kind === "other's discard";
     writers.push({ op, value: isZero ? 0 : op.number + 1 });
   }
   return writers;
@@ -116,10 +117,11 @@ function problemOfContent(
   content: Content,
   sectorBegin: number,
   reader: Op | undefined,
+  volume: Op["volume"] = "a",
 ): string | undefined {
   for (const [index, value] of content.entries()) {
     const sector = sectorBegin + index;
-    const writers = writersOf(pool, sector);
+    const writers = writersOf(pool, sector, volume);
     if (orders.some((order) => !isAllowed(order, writers, value, reader))) {
       return `sector ${sector} shows ${describe(value)}`;
     }
@@ -213,6 +215,11 @@ export function checkEnd(pool: HeldPool): string | Found {
   found.set("a", content);
   const final = problemOfContent(pool, orders, content, 0, undefined);
   if (final !== undefined) return `at the end ${final}`;
+  if (pool.scenario.state === "cloned") {
+    const other = contentOf(pool.readVolume("b"));
+    const problem = problemOfContent(pool, orders, other, 0, undefined, "b");
+    if (problem !== undefined) return `at the end of the other volume ${problem}`;
+  }
   return problemOfRest(pool) ?? found;
 }
 

@@ -34,12 +34,13 @@ export const kinds = [
   "FUA write",
   "snapshot",
 ] as const;
-/** `rm` removes the snapshot that the state "shared" begins with. */
-export type Kind = typeof kinds[number] | "rm";
+/** `rm` removes the snapshot that the state "shared" begins with; the other is the volume that the state "cloned" has. */
+export type Kind = typeof kinds[number] | "rm" | "other's FUA write" | "other's discard";
 /** `apart`: the last request on the second block, the others on the first, which alone is mapped at the beginning. */
 export type Layout = "one block" | "two blocks" | "apart";
 export const states = ["unmapped", "mapped", "shared"] as const;
-export type State = typeof states[number];
+/** `left`: the block was shared with a snapshot that is gone. `cloned`: another volume shares it, and no snapshot. */
+export type State = typeof states[number] | "left" | "cloned";
 
 export interface Scenario {
   readonly state: State;
@@ -63,6 +64,7 @@ export function nameOf(scenario: Scenario): string {
 export interface Op {
   readonly number: number;
   readonly kind: Kind;
+  readonly volume: "a" | "b";
   readonly sectorBegin: number;
   readonly sectorEnd: number;
   readonly data: Uint8Array;
@@ -95,6 +97,8 @@ export class HeldPool implements Run {
   readonly #clock = new ManualClock();
   readonly #client: Address<RequestDone | PoolNotice>;
   #volume: Address<ThinVolumeMessage> | undefined;
+  /** Of the other volume, where there is one. */
+  #other: Address<ThinVolumeMessage> | undefined;
   #notice: PoolNotice | undefined;
   readonly #opOf = new Map<VolumeRequest | string, Op>();
   #event: Event | undefined;
@@ -131,17 +135,23 @@ export class HeldPool implements Run {
 
   #setUp(): void {
     this.ask(this.pool.admin({ verb: "create", name: "a", sizeBytes: volumeSectors * 512 }));
-    this.kernel.tell(this.pool.address, { type: "attach", name: "a", client: this.#client });
-    this.drain();
-    if (this.#notice?.type !== "attached") throw new Error("the volume is not there");
-    this.#volume = this.#notice.volume;
+    this.#volume = this.#attach("a");
     const { state, layout } = this.scenario;
     if (state !== "unmapped") {
       const sectors = layout === "two blocks" ? volumeSectors : blockSectors;
       this.submit("write", 0, stamped(1, 0, sectors, initialSequence), sectors);
       this.drain();
     }
-    if (state === "shared") this.ask(this.pool.admin({ verb: "snapshot", names: ["a@base"] }));
+    if (state === "shared" || state === "left" || state === "cloned") {
+      this.ask(this.pool.admin({ verb: "snapshot", names: ["a@base"] }));
+    }
+    if (state === "cloned") {
+      this.ask(this.pool.admin({ verb: "clone", source: "a@base", name: "b" }));
+      this.#other = this.#attach("b");
+    }
+    if (state === "left" || state === "cloned") {
+      this.ask(this.pool.admin({ verb: "rm", names: ["a@base"], force: true, dryRun: false }));
+    }
     this.submit("flush", 0, new Uint8Array(0), 0);
     this.drain();
     this.baseData = this.data.bytes.slice();
@@ -151,6 +161,15 @@ export class HeldPool implements Run {
     const { failingFlush } = this.scenario;
     if (failingFlush === undefined) return;
     this.log.failing = { device: failingFlush.device, flushesBefore: failingFlush.ordinal };
+  }
+
+  #attach(name: string): Address<ThinVolumeMessage> {
+    this.#notice = undefined;
+    this.kernel.tell(this.pool.address, { type: "attach", name, client: this.#client });
+    this.drain();
+    const notice = this.#notice as PoolNotice | undefined;
+    if (notice?.type !== "attached") throw new Error(`"${name}" is not there`);
+    return notice.volume;
   }
 
   /** Lets everything run that is not held. */
@@ -172,7 +191,14 @@ export class HeldPool implements Run {
     return answers[0]!;
   }
 
-  submit(kind: BioKind, sectorBegin: number, data: Uint8Array, sectors: number, fua = false): VolumeRequest {
+  submit(
+    kind: BioKind,
+    sectorBegin: number,
+    data: Uint8Array,
+    sectors: number,
+    fua = false,
+    volume = this.#volume,
+  ): VolumeRequest {
     const request: VolumeRequest = {
       kind,
       offsetBytes: sectorBegin * 512,
@@ -185,7 +211,7 @@ export class HeldPool implements Run {
       status: "ok",
       holes: new Uint8Array(0),
     };
-    this.kernel.tell(this.#volume!, { type: "submit", request });
+    this.kernel.tell(volume!, { type: "submit", request });
     return request;
   }
 
@@ -196,7 +222,8 @@ export class HeldPool implements Run {
       if (kind === "snapshot" || kind === "rm") this.#beginCommand(op);
       else {
         const sectors = op.sectorEnd - op.sectorBegin;
-        const request = this.submit(bioKinds[kind], op.sectorBegin, op.data, sectors, kind === "FUA write");
+        const volume = op.volume === "a" ? this.#volume : this.#other;
+        const request = this.submit(bioKinds[kind], op.sectorBegin, op.data, sectors, isFua(kind), volume);
         this.#opOf.set(request, op);
       }
     }
@@ -297,12 +324,7 @@ export class HeldPool implements Run {
 
   /** The bytes of a volume or snapshot, through the product. */
   readVolume(name: string): Uint8Array {
-    this.#notice = undefined;
-    this.kernel.tell(this.pool.address, { type: "attach", name, client: this.#client });
-    this.drain();
-    const notice = this.#notice as PoolNotice | undefined;
-    if (notice?.type !== "attached") throw new Error(`"${name}" is not there`);
-    this.#volume = notice.volume;
+    this.#volume = this.#attach(name);
     const request = this.submit("read", 0, new Uint8Array(volumeSectors * 512).fill(0xee), volumeSectors);
     this.drain();
     if (request.status !== "ok") throw new Error(`reading "${name}" was answered ${request.status}`);
@@ -315,28 +337,36 @@ const bioKinds: Readonly<Record<Exclude<Kind, "snapshot" | "rm">, BioKind>> = {
   "partial write": "write",
   "covering write": "write",
   "FUA write": "write",
+  "other's FUA write": "write",
   discard: "discard",
+  "other's discard": "discard",
   "write-zeroes": "writeZeroes",
   flush: "flush",
 };
 
+/** Whether the request must be durable before it is answered. */
+export function isFua(kind: Kind): boolean {
+  return kind === "FUA write" || kind === "other's FUA write";
+}
+
 /** Partial writes of different requests overlap in part, so that each shows what it did and what it kept. */
 function opOf(kind: Kind, number: number, { layout, kinds }: Scenario): Op {
   let [begin, end] = layout === "two blocks" ? [0, volumeSectors] : [0, blockSectors];
-  if (kind === "partial write" || kind === "FUA write" || kind === "write-zeroes") {
+  if (kind === "partial write" || isFua(kind) || kind === "write-zeroes") {
     const middle = layout === "two blocks" ? blockSectors : 8;
     [begin, end] = [middle - 4 + 2 * number, middle + 2 + 2 * number];
   } else if (kind === "flush" || kind === "snapshot" || kind === "rm") [begin, end] = [0, 0];
   if (layout === "apart" && number === kinds.length - 1 && end > 0) {
     [begin, end] = [begin + blockSectors, end + blockSectors];
   }
-  const writes = kind === "partial write" || kind === "covering write" || kind === "FUA write";
+  const writes = kind === "partial write" || kind === "covering write" || isFua(kind);
   const data = writes
     ? stamped(1, begin, end - begin, number + 1)
     : new Uint8Array(kind === "read" ? (end - begin) * 512 : 0).fill(0xee);
   return {
     number,
     kind,
+    volume: kind.startsWith("other's") ? "b" : "a",
     sectorBegin: begin,
     sectorEnd: end,
     data,
