@@ -73,8 +73,8 @@ function* remapWrite(thin: Thin, bio: Bio): Steps<BioStatus> {
 
   // Two writers that both hold the block and both upgrade would wait for each other for ever. So an upgrade gives
   // up the shared hold, and whoever was granted first may have provisioned or copied the block: look it up again.
-  // Reads go on meanwhile. Who was alone from the first look to the grant needs no second one: a mapping is changed
-  // under a lock that excludes writers, and it becomes shared only while the volume has no bios.
+  // Reads go on meanwhile. Who was alone from the first look to the grant needs no second one: what a block is mapped
+  // to changes under a lock that excludes writers, and it becomes shared only while the volume has no bios.
   const upgraded = yield* lock.upgrade();
   if (upgraded !== "alone") mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);
   switch (mapping.kind) {
