@@ -9,6 +9,7 @@ import fs from "node:fs";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { assert } from "../../storage/assert.ts";
 import { UserError } from "../../storage/errors.ts";
+import { CachedReads } from "./cached_reads.ts";
 import { errno, type Libc } from "./libc.ts";
 import { type Flush, ShortFlushes } from "./short_flushes.ts";
 
@@ -23,6 +24,8 @@ export interface FileDeviceOptions {
    * frees must not be used again before the event loop's next turn, so one of the two flushes answers later. Default false.
    */
   readonly waitsForShortFlushes?: boolean;
+  /** Whether what the host has not in its page cache is read on another thread. Default false. */
+  readonly readsColdBeside?: boolean;
 }
 
 /**
@@ -42,6 +45,7 @@ export class FileDevice implements DevicePort {
   readonly #flushFd: number;
   readonly #libc: Libc | undefined;
   readonly #claimed: number | undefined;
+  readonly #cachedReads: CachedReads | undefined;
   readonly #shortFlushes: ShortFlushes;
   /**
    * A range known to be a hole, so that a run of fresh blocks costs one question. It stays one until we write there: nobody
@@ -71,6 +75,7 @@ export class FileDevice implements DevicePort {
     this.#libc = libc;
     this.#canDiscard = canDiscard;
     this.#claimed = claimed;
+    this.#cachedReads = options.readsColdBeside ? CachedReads.of(handles.fd) : undefined;
     this.#shortFlushes = new ShortFlushes(options.waitsForShortFlushes ?? false);
   }
 
@@ -87,9 +92,21 @@ export class FileDevice implements DevicePort {
     return this.#canDiscard;
   }
 
-  read(buffer: Uint8Array, offsetBytes: number): IoResult {
+  read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
     if (!this.#isInside(offsetBytes, buffer.length)) return pastEnd;
     this.#shortFlushes.disturbed();
+    if (this.#cachedReads === undefined) return this.#readNow(buffer, offsetBytes);
+    if (this.#cachedReads.readNow(buffer, offsetBytes)) return ioOk;
+    this.#begin();
+    this.#cachedReads.readLater(buffer, offsetBytes, (isFilled) => {
+      const result = isFilled ? ioOk : this.#readNow(buffer, offsetBytes);
+      this.#end();
+      done(result);
+    });
+    return "pending";
+  }
+
+  #readNow(buffer: Uint8Array, offsetBytes: number): IoResult {
     let doneBytes = 0;
     while (doneBytes < buffer.length) {
       let count: number;
@@ -146,7 +163,7 @@ export class FileDevice implements DevicePort {
     this.#piece ??= new Uint8Array(pieceBytes);
     for (let begin = 0; begin < lengthBytes; begin += pieceBytes) {
       const piece = this.#piece.subarray(0, Math.min(pieceBytes, lengthBytes - begin));
-      const read = this.read(piece, fromBytes + begin);
+      const read = this.#readNow(piece, fromBytes + begin);
       if (read.kind !== "ok") return read;
       const written = this.write(piece, toBytes + begin);
       if (written.kind !== "ok") return written;

@@ -62,7 +62,7 @@ Deno.test("an access past the end is an error and changes nothing", async () => 
   const device = FileDevice.open(scratch.path, { libc });
   const past = { kind: "ioError", reason: "access past the end of the device" };
   assertEquals(device.write(filled(512, 7), mib - 511), past);
-  assertEquals(device.read(filled(512, 7), mib - 511), past);
+  assertEquals(device.read(filled(512, 7), mib - 511, () => {}), past);
   assertEquals(device.copy(0, mib - 511, 512), past);
   assertEquals(await settled((done) => device.zero(mib - 511, 512, done)), past);
   assertEquals(await settled((done) => device.discard(mib - 511, 512, done)), past);
@@ -74,7 +74,7 @@ Deno.test("a file that became shorter than the device is an error, not zeroes", 
   using scratch = scratchFile(mib);
   const device = FileDevice.open(scratch.path);
   Deno.truncateSync(scratch.path, 4096);
-  assertEquals(device.read(filled(512, 7), 4096), {
+  assertEquals(device.read(filled(512, 7), 4096, () => {}), {
     kind: "ioError",
     reason: "the file became shorter than the device",
   });

@@ -178,7 +178,10 @@ export function openDevices(
   dataPath: string,
   options: OpenPoolOptions,
 ): { metadata: FileDevice; data: FileDevice } {
-  const metadata = held.adopt(FileDevice.open(metadataPath, options), (device) => device.close());
+  const metadata = held.adopt(
+    FileDevice.open(metadataPath, { ...options, readsColdBeside: true }),
+    (device) => device.close(),
+  );
   const data = held.adopt(
     FileDevice.open(dataPath, { ...options, waitsForShortFlushes: true }),
     (device) => device.close(),
