@@ -89,9 +89,13 @@ function failureOf(result: IoResult, action: string): string | undefined {
   return `${action}: ${result.kind === "noSpace" ? "no space on the host" : result.reason}`;
 }
 
-/** Reads one metadata block for the operations that miss it. */
-export function* fetchTask(metadata: MetadataStub, device: DeviceStub, block: MetadataBlock): Steps<void> {
-  const bytes = new Uint8Array(metadataBlockSizeBytes);
+/** Reads one metadata block into `bytes` for the operations that miss it. */
+export function* fetchTask(
+  metadata: MetadataStub,
+  device: DeviceStub,
+  block: MetadataBlock,
+  bytes: Uint8Array,
+): Steps<void> {
   const result = yield* device.read(bytes, block * metadataBlockSizeBytes);
   metadata.kernel.tell(metadata.address, { type: "fetched", block, bytes, result });
 }

@@ -257,7 +257,10 @@ export class Metadata implements Actor<MetadataMessage> {
       return;
     }
     this.#stalled.set(block, [stalled]);
-    this.#kernel.start(`fetch ${block}`, fetchTask(this.#stub, this.#metadataDevice, block));
+    this.#kernel.start(
+      `fetch ${block}`,
+      fetchTask(this.#stub, this.#metadataDevice, block, this.#engine.takeBuffer()),
+    );
   }
 
   #fetched(message: Fetched): void {

@@ -29,6 +29,9 @@ export function blockKindOf(kind: CacheKind): BlockKind {
   return kind === kindMetadataIndex ? "metadataIndex" : "btreeNode";
 }
 
+/** Buffers of evicted blocks kept for the next blocks: as many as come and go while a few hundred reads are under way. */
+const spareMax = 512;
+
 /** Operations that may pass before the pins of an abandoned one are forgotten. */
 const pinOperations = 4096;
 
@@ -73,6 +76,8 @@ export class BlockCache {
    * Blocks whose read is under way; true once the block was allocated anew, so that the bytes read are stale.
    */
   readonly #wanted = new Map<number, boolean>();
+  /** Left to the garbage collector, a removal would leave it gigabytes, and everybody would wait for that. */
+  readonly #spare: Uint8Array[] = [];
   readonly #touched: CacheEntry[] = [];
   #touchedLength = 0;
   #operation = 1;
@@ -142,10 +147,16 @@ export class BlockCache {
     this.#evict();
   }
 
+  /** A buffer for a block that is to be read, with any content. */
+  takeBuffer(): Uint8Array {
+    return this.#spare.pop() ?? new Uint8Array(metadataBlockSizeBytes);
+  }
+
   /** Makes a zeroed dirty block. Returns it; `replaced` tells what it pushed out, for undo. */
   create(block: MetadataBlock, kind: CacheKind): CacheEntry {
     if (this.#wanted.has(block)) this.#wanted.set(block, true);
-    const entry = new CacheEntry(block, new Uint8Array(metadataBlockSizeBytes), kind, "dirty");
+    const bytes = this.#spare.pop()?.fill(0) ?? new Uint8Array(metadataBlockSizeBytes);
+    const entry = new CacheEntry(block, bytes, kind, "dirty");
     entry.savedBy = this.#operation;
     this.#entries.set(block, entry);
     return entry;
@@ -236,7 +247,10 @@ export class BlockCache {
     this.#entries.delete(entry.block);
   }
 
-  /** Two turns of the hand at most: if everything is pinned the bound gives way, not the operation. */
+  /**
+   * Two turns of the hand at most: if everything is pinned the bound gives way, not the operation. Blocks are evicted between
+   * operations only, so nobody looks at their bytes any more: whoever kept an entry sees that it is gone.
+   */
   #evict(): void {
     let steps = 2 * this.#ring.length;
     while (this.#ring.length > this.#cleanMax && steps-- > 0) {
@@ -246,7 +260,10 @@ export class BlockCache {
       else if (entry.referenced) {
         entry.referenced = false;
         this.#hand++;
-      } else this.#drop(entry);
+      } else {
+        this.#drop(entry);
+        if (this.#spare.length < spareMax) this.#spare.push(entry.bytes);
+      }
     }
   }
 }

@@ -109,3 +109,16 @@ Deno.test("a damaged block is forgotten, so that the next use reads it again", (
   fill(cache, block, 5);
   assert(isCached(cache, block), "the block is sound now");
 });
+
+Deno.test("the buffer of an evicted block is used for another one, zeroed where that is made anew", () => {
+  const cache = new BlockCache(1);
+  for (const number of [1, 2, 3]) {
+    fill(cache, metadataBlock(number), 0xee);
+    assert(isCached(cache, metadataBlock(number)));
+  }
+  assertEquals(cache.size, 1);
+  const made = cache.create(metadataBlock(9), kindBitmap);
+  assertEquals(made.bytes, new Uint8Array(metadataBlockSizeBytes));
+  assertEquals(cache.takeBuffer()[16], 0xee);
+  assertEquals(cache.takeBuffer(), new Uint8Array(metadataBlockSizeBytes));
+});

@@ -127,10 +127,7 @@ export class ThinMetadata {
     return new ThinMetadata(superblock, superblockBytes.slice(), options.cacheBlocks, options.readOnly);
   }
 
-  /**
-   * Reads what is kept in memory: all metadata counts, the data space map's index, the devices. Run until it
-   * returns.
-   */
+  /** Reads what is kept in memory: metadata counts, the data space map's index, devices. Run until it returns. */
   load(): void {
     assert(!this.#isLoaded, "metadata is loaded once");
     this.#transaction.cache.beginOperation();
@@ -149,12 +146,14 @@ export class ThinMetadata {
     }));
   }
 
-  /**
-   * Takes a block the caller has read after a "missing" fault; takes ownership of the bytes. One read of a
-   * block at a time.
-   */
+  /** Takes a block that was read after a "missing" fault, and owns the bytes. One read of a block at a time. */
   supply(block: MetadataBlock, bytes: Uint8Array): void {
     this.#transaction.cache.supply(block, bytes);
+  }
+
+  /** A buffer to read a block into, which {@linkcode supply} then takes. */
+  takeBuffer(): Uint8Array {
+    return this.#transaction.cache.takeBuffer();
   }
 
   get dataBlockSizeSectors(): number {
