@@ -199,19 +199,18 @@ export class FileDevice implements DevicePort {
   }
 
   flush(done: IoDone): IoResult | "pending" {
-    const flush = this.#shortFlushes.begin();
-    const beginMs = performance.now();
-    if (flush.isAtOnce) return this.#flushNow(flush, beginMs);
+    const flush = this.#shortFlushes.begin(performance.now());
+    if (flush.isAtOnce) return this.#flushNow(flush);
     this.#begin();
     fs.fdatasync(this.#flushFd, (error) => {
-      this.#shortFlushes.ended(flush, performance.now() - beginMs);
+      this.#shortFlushes.ended(flush, performance.now());
       this.#end();
       done(error === null || error === undefined ? ioOk : failureOf(error, "flush"));
     });
     return "pending";
   }
 
-  #flushNow(flush: Flush, beginMs: number): IoResult {
+  #flushNow(flush: Flush): IoResult {
     assert(!this.#closed, "a closed device is not used");
     try {
       fs.fdatasyncSync(this.#flushFd);
@@ -219,7 +218,7 @@ export class FileDevice implements DevicePort {
     } catch (error) {
       return failureOf(error, "flush");
     } finally {
-      this.#shortFlushes.ended(flush, performance.now() - beginMs);
+      this.#shortFlushes.ended(flush, performance.now());
     }
   }
 

@@ -7,8 +7,8 @@
  * it would hold everybody up. So a flush is done at once only if
  *
  * - few bytes were written since the last one, and nothing else was asked of the device: nobody else is busy;
- * - the last small flushes were all short. After one that was not, many have to be, by the other thread, before one is
- *   tried here again. So a disk that is slow once a second holds the others up for one flush in some hundreds.
+ * - the last small flushes were all short, and those that were not, and were waited for here, have held this thread up
+ *   for a fiftieth of the time at most.
  */
 
 /** Operations and bytes since the last flush up to which a flush is small. */
@@ -16,19 +16,22 @@ const writesMax = 16;
 const bytesMax = 128 * 1024;
 /** Milliseconds up to which a flush is short, with the way to another thread if it took that. */
 const shortMs = 0.6;
-/** Small flushes that have to be short, at first and after one that was long. */
-const shortAtFirst = 8;
-const shortAfterLong = 256;
+/** Small flushes in a row that have to be short, at first and after one that was long. */
+const shortWantedMax = 8;
+/** For how many times as long as a long flush took here the next are left to another thread. */
+const pauseFactor = 50;
 
 /** What a device was asked since its last flush, and how long small flushes took. */
 export class ShortFlushes {
   #writes = 0;
   #bytes = 0;
-  #shortWanted: number;
+  readonly #isOn: boolean;
+  #shortWanted = shortWantedMax;
+  #pauseEndMs = -Infinity;
 
   /** @param isOn if not, no flush is done at once */
   constructor(isOn: boolean) {
-    this.#shortWanted = isOn ? shortAtFirst : Infinity;
+    this.#isOn = isOn;
   }
 
   /** So many bytes were written. */
@@ -43,22 +46,29 @@ export class ShortFlushes {
   }
 
   /** A flush begins, with which counting begins anew. */
-  begin(): Flush {
+  begin(nowMs: number): Flush {
     const isSmall = this.#writes <= writesMax && this.#bytes <= bytesMax;
     this.#writes = 0;
     this.#bytes = 0;
-    return { isSmall, isAtOnce: isSmall && this.#shortWanted === 0 };
+    const isAtOnce = this.#isOn && isSmall && this.#shortWanted === 0 && nowMs >= this.#pauseEndMs;
+    return { beginMs: nowMs, isSmall, isAtOnce };
   }
 
-  /** It has taken so long, or failed after that. */
-  ended(flush: Flush, ms: number): void {
-    if (ms > shortMs) this.#shortWanted = Math.max(this.#shortWanted, shortAfterLong);
-    else if (flush.isSmall && this.#shortWanted > 0) this.#shortWanted -= 1;
+  /** It has ended, or failed. */
+  ended(flush: Flush, nowMs: number): void {
+    const ms = nowMs - flush.beginMs;
+    if (ms <= shortMs) {
+      if (flush.isSmall && this.#shortWanted > 0) this.#shortWanted -= 1;
+      return;
+    }
+    this.#shortWanted = shortWantedMax;
+    if (flush.isAtOnce) this.#pauseEndMs = nowMs + pauseFactor * ms;
   }
 }
 
 /** A flush that has begun. */
 export interface Flush {
+  readonly beginMs: number;
   readonly isSmall: boolean;
   readonly isAtOnce: boolean;
 }
