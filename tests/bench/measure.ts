@@ -1,7 +1,7 @@
 /** Runs workloads on servers in turn and keeps what came out. */
 import { runFio } from "./fio.ts";
 import type { Place } from "./place.ts";
-import { cpuSeconds, residentBytes } from "./proc.ts";
+import { cpuSeconds, memoryOfFamily } from "./proc.ts";
 import { fill, settle, type Subject, type SubjectKind } from "./subject.ts";
 import { median, short, spread, table } from "./table.ts";
 import { type ImageState, jobOf, type Workload } from "./workloads.ts";
@@ -11,7 +11,9 @@ export interface Sample {
   /** In the workload's unit. */
   readonly value: number;
   readonly cpuSecondsPerMillion: number;
-  readonly residentBytes: number;
+  /** See proc.ts. */
+  readonly ownBytes: number;
+  readonly fileBytes: number;
   readonly meanUs: number;
   readonly p99Us: number;
   readonly maxUs: number;
@@ -90,7 +92,7 @@ async function sample(workload: Workload, subject: Subject, effort: Effort): Pro
   const found = {
     value: workload.unit === "IOPS" ? result.requestsPerSecond : result.bytesPerSecond / 1e6,
     cpuSecondsPerMillion: used / result.requests * 1e6,
-    residentBytes: residentBytes(subject.pid),
+    ...memoryOfFamily(subject.pid),
     meanUs: result.meanUs,
     p99Us: result.p99Us,
     maxUs: result.maxUs,
@@ -119,7 +121,8 @@ export function tableOf({ workload, unit, outcomes }: Result): string {
       ratio(outcome, qcow2),
       ratio(outcome, bare),
       of("cpuSecondsPerMillion").toFixed(1),
-      String(Math.round(of("residentBytes") / 2 ** 20)),
+      String(Math.round(of("ownBytes") / 2 ** 20)),
+      String(Math.round(of("fileBytes") / 2 ** 20)),
       short(of("meanUs")),
       short(of("p99Us")),
     ];
@@ -132,7 +135,8 @@ export function tableOf({ workload, unit, outcomes }: Result): string {
     "/ qcow2",
     "/ bare",
     "CPU s/M",
-    "RSS MiB",
+    "own MiB",
+    "files MiB",
     "mean us",
     "p99 us",
   ];

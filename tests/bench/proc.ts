@@ -65,17 +65,50 @@ export function mainThreadTimes(pid: number): ThreadTimes {
   return { cpuUs: cpu / 1000, waitUs: wait / 1000 };
 }
 
-/** Resident bytes of a server and its children. Pages that they share count for each. */
-export function residentBytes(pid: number): number {
-  let sum = 0;
-  for (const member of family(pid)) sum += memoryBytes(member.pid, "VmRSS");
-  return sum;
+/** Bytes of memory in RAM, by whose they are. */
+export interface Memory {
+  /** Its own: heap, buffers, stacks. Nobody else could use this memory. */
+  readonly ownBytes: number;
+  /** Pages of files that it has mapped, its program among them. The host takes them back when it needs memory. */
+  readonly fileBytes: number;
 }
 
-/** A line of /proc/PID/status in bytes. */
-export function memoryBytes(pid: number, line: "VmRSS" | "VmHWM"): number {
+/** Memory of one process. */
+export function memoryOf(pid: number): Memory {
   const status = Deno.readTextFileSync(`/proc/${pid}/status`);
-  return Number(new RegExp(`^${line}:\\s+(\\d+) kB$`, "m").exec(status)?.[1] ?? 0) * 1024;
+  const bytesOf = (line: string) =>
+    Number(new RegExp(`^${line}:\\s+(\\d+) kB$`, "m").exec(status)?.[1] ?? 0) * 1024;
+  return { ownBytes: bytesOf("RssAnon"), fileBytes: bytesOf("RssFile") };
+}
+
+/** Memory of a server and its children. Pages that they share count for each. */
+export function memoryOfFamily(pid: number): Memory {
+  let [ownBytes, fileBytes] = [0, 0];
+  for (const member of family(pid)) {
+    const memory = memoryOf(member.pid);
+    ownBytes += memory.ownBytes;
+    fileBytes += memory.fileBytes;
+  }
+  return { ownBytes, fileBytes };
+}
+
+/** Milliseconds between two looks at a process's memory. */
+const watchMs = 50;
+
+/** Looks at a process's own memory again and again, as the system keeps no high-water mark of it. `using` it. */
+export class MemoryWatch implements Disposable {
+  ownBytesMax = 0;
+  readonly #timer: ReturnType<typeof setInterval>;
+
+  constructor(pid: number) {
+    this.#timer = setInterval(() => {
+      if (isRunning(pid)) this.ownBytesMax = Math.max(this.ownBytesMax, memoryOf(pid).ownBytes);
+    }, watchMs);
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+  }
 }
 
 /** The machine in a line. */

@@ -6,7 +6,7 @@ import { PoolOnDisk, runToEnd, type ServerProcess } from "../server.ts";
 import { runFio } from "./fio.ts";
 import { command } from "./ours.ts";
 import type { Place } from "./place.ts";
-import { memoryBytes } from "./proc.ts";
+import { memoryOf, MemoryWatch } from "./proc.ts";
 import { blockBytes, dataBlocksOf, type Shape } from "./scale_image.ts";
 
 /** Commands can take minutes, and what waits for them too. */
@@ -81,7 +81,8 @@ class ServedScale {
 
   async measure(seconds: number): Promise<void> {
     const set = this.#set;
-    set("RSS after start, MiB", this.#residentMiB());
+    using watch = new MemoryWatch(this.#server.pid);
+    this.#setMemory("after start");
     const name = `thin-${Math.ceil(this.#shape.devices / 2)}`;
     await this.#firstRead(name);
     await this.#reads(name, seconds);
@@ -93,15 +94,18 @@ class ServedScale {
     set("snapshot, ms", await ms(() => this.#command({ verb: "snapshot", names: [`${name}@s`] })));
     set("clone, ms", await ms(() => this.#command({ verb: "clone", source: name, name: "fork" })));
     await this.#commits(name);
+    set("check beside, ms", await ms(() => this.#command({ verb: "check" })));
     await this.#remove("remove snapshot", `${name}@s`);
     await this.#remove("remove clone", "fork");
     await this.#remove("remove volume", name);
-    set("RSS at the end, MiB", this.#residentMiB());
-    set("RSS at most, MiB", memoryBytes(this.#server.pid, "VmHWM") / MiB);
+    this.#setMemory("at the end");
+    set("own memory at most, MiB", watch.ownBytesMax / MiB);
   }
 
-  #residentMiB(): number {
-    return memoryBytes(this.#server.pid, "VmRSS") / MiB;
+  #setMemory(when: string): void {
+    const { ownBytes, fileBytes } = memoryOf(this.#server.pid);
+    this.#set(`own memory ${when}, MiB`, ownBytes / MiB);
+    this.#set(`of files ${when}, MiB`, fileBytes / MiB);
   }
 
   #command(asked: AdminCommand): Promise<void> {
@@ -134,7 +138,7 @@ class ServedScale {
     const then = await runFio({ ...job, seconds });
     this.#set("4k random read d32, IOPS", then.requestsPerSecond);
     this.#set("its p99, us", then.p99Us);
-    this.#set("RSS after it, MiB", this.#residentMiB());
+    this.#setMemory("after it");
   }
 
   /** Trims blocks, so that their mappings change, and times the flush. The snapshot keeps their data. */
@@ -168,9 +172,11 @@ class ServedScale {
     let removing = true;
     const removal = ms(() => this.#command({ verb: "rm", names: [name], dryRun: false, force: true }))
       .finally(() => removing = false);
-    let longestMs = 0;
-    while (removing) longestMs = Math.max(longestMs, await ms(() => client.read(0, 4096)));
+    const tookMs: number[] = [];
+    while (removing) tookMs.push(await ms(() => client.read(0, 4096)));
     this.#set(`${what}, ms`, await removal);
-    this.#set(`${what}: longest read beside, ms`, longestMs);
+    tookMs.sort((a, b) => a - b);
+    this.#set(`${what}: p99.9 of reads beside, ms`, tookMs[Math.floor(tookMs.length * 0.999)] ?? 0);
+    this.#set(`${what}: longest read beside, ms`, tookMs.at(-1) ?? 0);
   }
 }
