@@ -2,6 +2,7 @@
  * What a connection asks of its socket, and what the socket tells it. The real one is in edge/client_socket.ts; tests
  * have simulated ones.
  */
+import type { Piece } from "../storage/nbd/pieces.ts";
 import type { Address, Message } from "./kernel/address.ts";
 
 /** What an address says about TLS: never, if the client asks for it, or before anything else. */
@@ -19,8 +20,13 @@ export interface SocketPort {
   open(owner: Address<SocketNotice>): void;
   /** Asks for one `received` or `ended`. The buffer belongs to the socket until then, or until `closed`. */
   read(buffer: Uint8Array): void;
-  /** Sends the pieces in order, then tells `sent`. They stay untouched until then, or until `closed`. */
-  send(pieces: readonly Uint8Array[]): void;
+  /** Whether `send` may be given what a device has lent. */
+  readonly takesLoans: boolean;
+  /**
+   * Sends the pieces in order, then tells `sent`. They stay untouched until then, or until `closed`. What was lent is sent
+   * or copied in the call.
+   */
+  send(pieces: readonly Piece[]): void;
   /**
    * Goes on in TLS, as the server: told `secured`, or `closed` with the reason. Once, with nothing under way. What the
    * client sends from now on, and what it has sent that was not read, is TLS or breaks the stream.

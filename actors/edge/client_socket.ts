@@ -3,12 +3,23 @@ import { present } from "../../storage/assert.ts";
 import { quoted } from "../../storage/nbd/option.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
+import { copied, lengthOf, type Piece } from "../../storage/nbd/pieces.ts";
 import type { SocketNotice, SocketPort, TlsPolicy } from "../socket_port.ts";
 import { type ByteStream, ClosedOnce } from "./byte_stream.ts";
+import { type DirectSocket, wouldBlock } from "./direct_socket.ts";
+import { type Polled, SocketPoll } from "./socket_poll.ts";
 import type { TlsKeys } from "./tls_keys.ts";
 
+/**
+ * Milliseconds for which a send that found no room is tried again at once while the client takes what is there: a large
+ * reply goes out whole, from where it lies, while the client reads it.
+ */
+const sendSpinMs = 0.05;
+/** Milliseconds that one send may take in all before the others have their turn. */
+const sendMsMax = 2;
+
 /** One client's socket. A read and a send may be under way; when both have ended after a close, that is told. */
-export class ClientSocket implements SocketPort {
+export class ClientSocket implements SocketPort, Polled {
   readonly tls: TlsPolicy;
   sentBytes = 0;
   readonly #kernel: Kernel;
@@ -24,6 +35,11 @@ export class ClientSocket implements SocketPort {
   /** Streams that say their last words: one, or TLS and what carried it. */
   #ending = 0;
   #reason: string | undefined;
+  readonly #poll: SocketPoll;
+  /** The system's own calls, while the stream is in clear text and they can be had. */
+  #direct: DirectSocket | undefined;
+  /** What the poll asks to receive into. */
+  #polledInto: Uint8Array | undefined;
 
   /** @param keys what TLS needs, where there is any; `forget` is called when the socket is closed */
   constructor(
@@ -32,8 +48,11 @@ export class ClientSocket implements SocketPort {
     peer: string,
     keys: TlsKeys | undefined,
     forget: () => void,
+    direct?: DirectSocket,
   ) {
     this.#kernel = kernel;
+    this.#poll = SocketPoll.of(kernel);
+    this.#direct = direct;
     this.#stream = stream;
     this.#peer = peer;
     this.#keys = keys;
@@ -49,21 +68,60 @@ export class ClientSocket implements SocketPort {
     this.#owner = owner;
   }
 
+  get takesLoans(): boolean {
+    return this.#direct !== undefined;
+  }
+
   read(buffer: Uint8Array): void {
     if (this.#closing) return;
     this.#reading = true;
-    this.#read(buffer);
+    if (this.#direct === undefined) return void this.#read(buffer);
+    this.#polledInto = buffer;
+    this.#poll.add(this);
   }
 
-  send(pieces: readonly Uint8Array[]): void {
+  poll(): boolean {
+    const buffer = present(this.#polledInto, "polled a socket that does not read");
+    let count: number;
+    try {
+      count = present(this.#direct, "polled what has no calls of its own").receive(buffer);
+    } catch (error) {
+      this.#polledInto = undefined;
+      this.#reading = false;
+      this.#broken(error);
+      return true;
+    }
+    if (count === wouldBlock) return false;
+    this.#polledInto = undefined;
+    this.#reading = false;
+    this.#tell(count === 0 ? { type: "ended" } : { type: "received", bytes: buffer.subarray(0, count) });
+    return true;
+  }
+
+  async wait(): Promise<void> {
+    const buffer = present(this.#polledInto, "waited for a socket that does not read");
+    this.#polledInto = undefined;
+    const beginMs = performance.now();
+    await this.#read(buffer, () => this.#poll.waited(performance.now() - beginMs));
+  }
+
+  send(pieces: readonly Piece[]): void {
     if (this.#closing) return;
-    this.#sending = true;
-    this.#send(pieces);
+    if (this.#direct === undefined) return this.#sendLater(copied(pieces, 0));
+    let rest: Uint8Array[];
+    try {
+      rest = copied(pieces, this.#sendNow(this.#direct, pieces));
+    } catch (error) {
+      return this.#broken(error);
+    }
+    if (rest.length === 0) this.#tell({ type: "sent" });
+    else this.#sendLater(rest);
   }
 
   startTls(): void {
     if (this.#closing) return;
     this.#securing = true;
+    this.#closeDirect();
     this.#startTls(present(this.#keys, "TLS where there is none"));
   }
 
@@ -71,7 +129,42 @@ export class ClientSocket implements SocketPort {
     if (this.#closing) return;
     this.#closing = true;
     this.#forget();
+    if (this.#polledInto !== undefined) {
+      this.#poll.remove(this);
+      this.#polledInto = undefined;
+      this.#reading = false;
+    }
+    this.#closeDirect();
     this.#closeStream();
+  }
+
+  #closeDirect(): void {
+    this.#direct?.close();
+    this.#direct = undefined;
+  }
+
+  /** Bytes that found room; the client makes more by reading. */
+  #sendNow(direct: DirectSocket, pieces: readonly Piece[]): number {
+    let allBytes = 0;
+    for (const piece of pieces) allBytes += lengthOf(piece);
+    let doneBytes = 0;
+    const beginMs = performance.now();
+    let giveUpMs = beginMs + sendSpinMs;
+    while (doneBytes < allBytes) {
+      const count = direct.send(pieces, doneBytes);
+      if (count !== wouldBlock) doneBytes += count;
+      if (doneBytes === allBytes) break;
+      const nowMs = performance.now();
+      if (count !== wouldBlock) giveUpMs = Math.min(beginMs + sendMsMax, nowMs + sendSpinMs);
+      if (nowMs >= giveUpMs) break;
+    }
+    this.sentBytes += doneBytes;
+    return doneBytes;
+  }
+
+  #sendLater(pieces: readonly Uint8Array[]): void {
+    this.#sending = true;
+    this.#send(pieces);
   }
 
   async #startTls(keys: TlsKeys): Promise<void> {
@@ -103,11 +196,12 @@ export class ClientSocket implements SocketPort {
     });
   }
 
-  async #read(buffer: Uint8Array): Promise<void> {
+  async #read(buffer: Uint8Array, heard: () => void = () => {}): Promise<void> {
     let count: number | null = null;
     try {
       count = await this.#stream.read(buffer);
       this.#reading = false;
+      heard();
     } catch (error) {
       this.#reading = false;
       return this.#broken(error);

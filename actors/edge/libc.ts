@@ -8,6 +8,8 @@
  * The interface types 64-bit arguments as BigInt; the two conversions are lost in the 0.7 us of the system call.
  */
 
+import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
+
 /** Offsets and lengths are bytes; `fd` must stay open until the call, or its `done`, has come back. */
 export interface Libc {
   /** Punches a hole into a file, keeping its size. Answers 0 or the errno. */
@@ -45,7 +47,6 @@ export const errno = {
   overQuota: 122,
 } as const;
 
-const libraryName = "libc.so.6";
 // From linux/falloc.h, unistd.h and fcntl.h (the same on x86-64 and arm64).
 const keepSize = 0x01;
 const keepSizeAndPunchHole = keepSize | 0x02;
@@ -55,13 +56,13 @@ const openExclusiveCloseOnExec = 0o200 | 0o2000000;
 
 let opened: Libc | undefined;
 
-/** The library, or undefined off Linux, without `--allow-ffi`, or where glibc is missing. Never prompts. */
+/** The library, or undefined where it can not be had. Never prompts. */
 export function openLibc(): Libc | undefined {
-  if (Deno.build.os !== "linux") return undefined;
-  // A permission for one path does not help: with it, Deno looks for the library in the working directory.
-  if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
   // One for the life of the process: the calls stay valid for as long as the library is loaded.
-  opened ??= loadLibc();
+  opened ??= fromLibc(() => {
+    const symbols = dlopenLibc();
+    return new GlibcCalls(symbols, errnoAt(symbols.__errno_location()));
+  });
   return opened;
 }
 
@@ -84,25 +85,8 @@ function dlopenLibc() {
 
 type Symbols = ReturnType<typeof dlopenLibc>;
 
-function loadLibc(): Libc | undefined {
-  let symbols: Symbols;
-  try {
-    symbols = dlopenLibc();
-  } catch {
-    // Another C library (musl): the optional calls are absent, and nothing else was begun.
-    return undefined;
-  }
-  const location = symbols.__errno_location();
-  if (location === null) return undefined;
-  return new GlibcCalls(symbols, new Int32Array(Deno.UnsafePointerView.getArrayBuffer(location, 4)));
-}
-
 class GlibcCalls implements Libc {
   readonly #symbols: Symbols;
-  /**
-   * errno of this thread. It is read from memory right after a synchronous call, with no call in between that could
-   * change it; a call on another thread sets that thread's errno, which is out of reach.
-   */
   readonly #errno: Int32Array;
 
   constructor(symbols: Symbols, errnoOfThread: Int32Array) {

@@ -9,6 +9,7 @@ import { socketPathBytesMax } from "./socket_path.ts";
 import { missingForPath, missingForPort, requireNoneMissing } from "./socket_permission.ts";
 import type { AcceptPort, TlsPolicy } from "../socket_port.ts";
 import { ClientSocket } from "./client_socket.ts";
+import { DirectSocket } from "./direct_socket.ts";
 import type { TlsKeys } from "./tls_keys.ts";
 
 /** Where to listen. */
@@ -132,6 +133,7 @@ export class ListeningSocket implements Listening {
         this.#peerOf(conn),
         this.#keys,
         () => this.#clients.delete(client),
+        DirectSocket.of(conn),
       );
       this.#clients.add(client);
       kernel.post(listener, { type: "connected", socket: client });

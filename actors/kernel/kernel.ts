@@ -108,6 +108,11 @@ export class Kernel {
     return this.#stopped;
   }
 
+  /** True while the event loop has the turn that a long run has asked for. */
+  get hasYielded(): boolean {
+    return this.#yielded;
+  }
+
   /** Messages and answers delivered so far. */
   get deliveries(): number {
     return this.#deliveries;

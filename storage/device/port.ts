@@ -16,6 +16,21 @@ export type IoResult =
 /** The one "ok", so that nobody allocates it per operation. */
 export const ioOk: IoResult = { kind: "ok" };
 
+/**
+ * Bytes of a device where they lie in the memory of the host, to be sent without being copied first.
+ *
+ * A loan is good until the event loop's next turn: what it shows may be overwritten by a write to the same block that comes
+ * later, which then is concurrent with the read; but it can not become another block's, as a block is used again only
+ * after a commit that became durable, and a device that lends answers a flush in a later turn.
+ */
+export interface Loan {
+  readonly lengthBytes: number;
+  /** Where the bytes are in the process's memory; 0 if only `copyTo` reaches them. Nothing of ours may touch it. */
+  readonly address: number;
+  /** Copies the bytes from `beginBytes` on that fit into the buffer. */
+  copyTo(buffer: Uint8Array, beginBytes: number): IoResult;
+}
+
 /** Called once with the result of a pending operation. */
 export type IoDone = (result: IoResult) => void;
 
@@ -27,6 +42,8 @@ export interface DevicePort {
   readonly canDiscard: boolean;
   /** Fills the buffer from `offsetBytes`; reading past the end is an ioError. */
   read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending";
+  /** The bytes at `offsetBytes` without reading them; undefined if they are not in memory, and must be read. */
+  lend?(offsetBytes: number, lengthBytes: number): Loan | undefined;
   /** Writes the whole buffer at `offsetBytes`; not durable before a flush. */
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending";
   /** Makes the range read as zeroes, giving space back if {@linkcode canDiscard}, else by writing zeroes. */

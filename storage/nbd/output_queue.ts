@@ -5,6 +5,7 @@
  * At most one batch is under way at a time: `take`, write its segments, `recycle`, `take` again.
  */
 import { assert } from "../assert.ts";
+import type { Piece } from "./pieces.ts";
 
 /**
  * A payload of at least this many bytes is queued by reference: copying it would cost more than a system call.
@@ -22,7 +23,7 @@ class Block {
 }
 
 export class OutputQueue {
-  #segments: Uint8Array[] = [];
+  #segments: Piece[] = [];
   #segmentBytes = 0;
 
   #block: Block | undefined;
@@ -60,11 +61,15 @@ export class OutputQueue {
   }
 
   /**
-   * Queues a payload. It may be queued by reference, so it must stay untouched until the batch it goes into
-   * has been written.
+   * Queues a payload. It may be queued by reference, so it must stay untouched until the batch it goes into has been
+   * written; what was lent must be sent before the event loop's next turn.
    */
-  append(payload: Uint8Array): void {
-    if (payload.length < referenceMinBytes) {
+  append(payload: Piece): void {
+    if (!(payload instanceof Uint8Array)) {
+      this.#closeSegment();
+      this.#segments.push(payload);
+      this.#segmentBytes += payload.lengthBytes;
+    } else if (payload.length < referenceMinBytes) {
       const at = this.claim(payload.length);
       this.#current().bytes.set(payload, at);
     } else {
@@ -75,7 +80,7 @@ export class OutputQueue {
   }
 
   /** Takes everything queued, to be written in order. Empty if nothing is; else `recycle` must follow the write. */
-  take(): readonly Uint8Array[] {
+  take(): readonly Piece[] {
     assert(!this.#batchUnderWay, "output taken while a batch is under way");
     if (this.pendingBytes === 0) return noSegments;
     this.#closeSegment();
@@ -121,4 +126,4 @@ export class OutputQueue {
   }
 }
 
-const noSegments: readonly Uint8Array[] = [];
+const noSegments: readonly Piece[] = [];

@@ -18,6 +18,7 @@ import { decodeOption } from "../../storage/nbd/option.ts";
 import { OptionReplyWriter } from "../../storage/nbd/option_reply.ts";
 import { OutputQueue } from "../../storage/nbd/output_queue.ts";
 import { type NbdRequest, RequestDecoder } from "../../storage/nbd/request.ts";
+import { copied } from "../../storage/nbd/pieces.ts";
 import { ReplyWriter } from "../../storage/nbd/reply.ts";
 import { PositionalFile } from "./positional_file.ts";
 
@@ -128,7 +129,7 @@ class Session {
   }
 
   async #send(): Promise<void> {
-    const pieces = this.#output.take();
+    const pieces = copied(this.#output.take(), 0);
     if (pieces.length === 0) return;
     for (const piece of pieces) {
       for (let done = 0; done < piece.length;) done += await this.#conn.write(piece.subarray(done));

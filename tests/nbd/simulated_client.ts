@@ -1,4 +1,5 @@
 /** A simulated network for tests of the NBD side: a listener with memory volumes, a clock, and clients on sockets. */
+import { copied, type Piece } from "../../storage/nbd/pieces.ts";
 import { assert, present } from "../../storage/assert.ts";
 import {
   NBD_CMD_READ,
@@ -225,6 +226,7 @@ export class SimulatedClient implements SocketPort {
   /** TLS was begun; the test says `secure` when its handshake is over. Nothing is really encrypted. */
   isSecuring = false;
   sentBytes = 0;
+  readonly takesLoans = true;
   /** True once the server has closed the socket. */
   closed = false;
   /** Each send of the server, as one. */
@@ -264,9 +266,9 @@ export class SimulatedClient implements SocketPort {
     this.#readInto = buffer;
   }
 
-  send(pieces: readonly Uint8Array[]): void {
+  send(pieces: readonly Piece[]): void {
     assert(!this.#sending, "a second send while one is under way");
-    const sent = join(...pieces);
+    const sent = join(...copied(pieces, 0));
     this.sends.push(sent);
     this.#unread = join(this.#unread, sent);
     this.#sending = true;

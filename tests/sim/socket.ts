@@ -1,4 +1,5 @@
 /** A simulated connection: a stream of bytes each way that moves in pieces, when its turn comes, until somebody is gone. */
+import { copied, type Piece } from "../../storage/nbd/pieces.ts";
 import { assert } from "../../storage/assert.ts";
 import type { Address } from "../../actors/kernel/address.ts";
 import type { Kernel } from "../../actors/kernel/kernel.ts";
@@ -20,6 +21,7 @@ export class SimSocket implements SocketPort {
   readonly peer = "a simulated client";
   readonly tls = "off";
   sentBytes = 0;
+  readonly takesLoans = true;
   isClosed = false;
   readonly #world: SocketWorld;
   readonly #heard: (bytes: Uint8Array) => void;
@@ -50,9 +52,9 @@ export class SimSocket implements SocketPort {
     this.#pumpLater();
   }
 
-  send(pieces: readonly Uint8Array[]): void {
+  send(pieces: readonly Piece[]): void {
     assert(this.#sending === undefined, "a second send while one is under way");
-    this.#sending = join(...pieces);
+    this.#sending = join(...copied(pieces, 0));
     this.#world.schedule(() => this.#deliver());
   }
 

@@ -1,0 +1,203 @@
+/**
+ * The system's own calls on a socket that Deno has accepted: they receive and send at once or not at all, where Deno's take
+ * a turn of the event loop for each. A client whose next request comes soon is heard without one, and what was lent is sent
+ * from where it lies.
+ *
+ * Deno does not tell a socket's descriptor. The one that was just accepted is the only one with this address that was
+ * not seen before; if that is not so, or without the C library, Deno's calls do it all.
+ */
+import type { Piece } from "../../storage/nbd/pieces.ts";
+import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
+
+/** Nothing is there to receive, or there is no room to send. */
+export const wouldBlock = -1;
+
+// Constants of Linux, the same on x86-64 and arm64.
+const duplicateCloseOnExec = 1030;
+const socketLevel = 1;
+const optionAcceptsConnections = 30;
+const optionCookie = 57;
+const dontWait = 0x40;
+const noSignal = 0x4000;
+const errnoInterrupted = 4;
+const errnoAgain = 11;
+const familyUnix = 1;
+
+/** Descriptors that are looked at: connections are far fewer. */
+const descriptorsMax = 512;
+/** Pieces of one call (IOV_MAX). */
+const piecesMax = 1024;
+
+type Library = ReturnType<typeof load>;
+type Symbols = Library["symbols"];
+
+function load() {
+  const { symbols } = Deno.dlopen(libraryName, {
+    __errno_location: { parameters: [], result: "pointer" },
+    fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
+    close: { parameters: ["i32"], result: "i32" },
+    getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+    getpeername: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+    getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
+    // Both answer ssize_t, which fits for what is asked here.
+    recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "i32" },
+    sendmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  });
+  return { symbols, errno: errnoAt(symbols.__errno_location()), vector: new SendVector() };
+}
+
+/** Cookies of the sockets that were found before and are still there: the system gives each socket another one. */
+let cookiesKnown: ReadonlySet<number> = new Set();
+
+export class DirectSocket {
+  readonly #calls: Library;
+  /** A duplicate of Deno's, so that it stays this socket's for as long as it is used here. */
+  readonly #fd: number;
+
+  private constructor(calls: Library, fd: number) {
+    this.#calls = calls;
+    this.#fd = fd;
+  }
+
+  /** The connection that was accepted last. To be asked before the next one is. */
+  static of(conn: Deno.Conn): DirectSocket | undefined {
+    if (library === undefined) return undefined;
+    const found = newDescriptors(library.symbols, conn);
+    if (found.length !== 1) return undefined;
+    const fd = library.symbols.fcntl(found[0]!, duplicateCloseOnExec, 0);
+    return fd < 0 ? undefined : new DirectSocket(library, fd);
+  }
+
+  /** Bytes received into the buffer, 0 at the end of the stream, or {@linkcode wouldBlock}. Throws when it is broken. */
+  receive(buffer: Uint8Array): number {
+    for (;;) {
+      const count = this.#calls.symbols.recv(this.#fd, buffer, BigInt(buffer.length), dontWait);
+      if (count >= 0) return count;
+      const failure = this.#calls.errno[0];
+      if (failure === errnoAgain) return wouldBlock;
+      if (failure !== errnoInterrupted) throw broken(failure);
+    }
+  }
+
+  /** Bytes sent of the pieces from `beginBytes` on, or {@linkcode wouldBlock}. Throws when the stream is broken. */
+  send(pieces: readonly Piece[], beginBytes: number): number {
+    const { symbols, errno, vector } = this.#calls;
+    vector.fill(pieces, beginBytes);
+    for (;;) {
+      const count = symbols.sendmsg(this.#fd, vector.header, dontWait | noSignal);
+      if (count >= 0) return count;
+      const failure = errno[0];
+      if (failure === errnoAgain) return wouldBlock;
+      if (failure !== errnoInterrupted) throw broken(failure);
+    }
+  }
+
+  /** The socket itself stays open while Deno has it. */
+  close(): void {
+    this.#calls.symbols.close(this.#fd);
+  }
+}
+
+function broken(failure: number | undefined): Error {
+  return new Deno.errors.ConnectionReset(`the connection was lost (os error ${failure})`);
+}
+
+/** A message header and its vector, as sendmsg takes them: addresses and lengths of 64 bits, the low half first. */
+class SendVector {
+  readonly header = new Uint8Array(56);
+  readonly #headerWords = new Uint32Array(this.header.buffer);
+  readonly #entries = new Uint32Array(4 * piecesMax);
+
+  constructor() {
+    this.#setAddress(this.#headerWords, 4, addressOf(this.#entries.buffer));
+  }
+
+  fill(pieces: readonly Piece[], beginBytes: number): void {
+    let skipBytes = beginBytes;
+    let count = 0;
+    for (let index = 0; index < pieces.length && count < piecesMax; index += 1) {
+      const piece = pieces[index]!;
+      const lengthBytes = piece instanceof Uint8Array ? piece.length : piece.lengthBytes;
+      if (skipBytes >= lengthBytes) {
+        skipBytes -= lengthBytes;
+        continue;
+      }
+      const begin = piece instanceof Uint8Array ? addressOf(piece.buffer) + piece.byteOffset : piece.address;
+      this.#setAddress(this.#entries, 4 * count, begin + skipBytes);
+      this.#entries[4 * count + 2] = lengthBytes - skipBytes;
+      skipBytes = 0;
+      count += 1;
+    }
+    this.#headerWords[6] = count;
+  }
+
+  #setAddress(words: Uint32Array, at: number, address: number): void {
+    words[at] = address;
+    words[at + 1] = Math.floor(address / 0x1_0000_0000);
+  }
+}
+
+const addresses = new WeakMap<ArrayBufferLike, number>();
+
+/** Where a buffer is in memory; it stays there. */
+function addressOf(buffer: ArrayBufferLike): number {
+  let address = addresses.get(buffer);
+  if (address === undefined) {
+    address = Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(new Uint8Array(buffer))));
+    addresses.set(buffer, address);
+  }
+  return address;
+}
+
+/** The connected sockets with the addresses of this one that were not found before. */
+function newDescriptors(symbols: Symbols, conn: Deno.Conn): number[] {
+  const found: number[] = [];
+  const cookies = new Set<number>();
+  for (let fd = 0; fd < descriptorsMax; fd += 1) {
+    if (option(symbols, fd, optionAcceptsConnections) !== 0) continue;
+    const cookie = option(symbols, fd, optionCookie);
+    if (cookie === undefined) continue;
+    const isKnown = cookiesKnown.has(cookie);
+    if (!isKnown && !isOf(symbols, fd, conn)) continue;
+    cookies.add(cookie);
+    if (!isKnown) found.push(fd);
+  }
+  cookiesKnown = cookies;
+  return found;
+}
+
+const optionValue = new Uint32Array(2);
+const optionBytes = new Uint32Array(1);
+
+function option(symbols: Symbols, fd: number, name: number): number | undefined {
+  optionValue.fill(0);
+  optionBytes[0] = optionValue.byteLength;
+  const status = symbols.getsockopt(fd, socketLevel, name, optionValue, optionBytes);
+  return status === 0 ? optionValue[0]! + optionValue[1]! * 0x1_0000_0000 : undefined;
+}
+
+function isOf(symbols: Symbols, fd: number, { localAddr, remoteAddr }: Deno.Conn): boolean {
+  const local = nameOf(symbols.getsockname, fd);
+  if (localAddr.transport === "unix") return local.path === (localAddr as Deno.UnixAddr).path;
+  const remote = nameOf(symbols.getpeername, fd);
+  return local.port === (localAddr as Deno.NetAddr).port && remote.port === (remoteAddr as Deno.NetAddr).port;
+}
+
+const nameBytes = new Uint8Array(128);
+const nameLengthBytes = new Uint32Array(1);
+
+/** The path of a Unix socket, or the port of one of the internet. */
+function nameOf(
+  call: Symbols["getsockname"],
+  fd: number,
+): { readonly path?: string; readonly port?: number } {
+  nameLengthBytes[0] = nameBytes.length;
+  if (call(fd, nameBytes, nameLengthBytes) !== 0) return {};
+  const view = new DataView(nameBytes.buffer);
+  if (view.getUint16(0, true) !== familyUnix) return { port: view.getUint16(2) };
+  const path = nameBytes.subarray(2, nameLengthBytes[0]);
+  const end = path.indexOf(0);
+  return { path: new TextDecoder().decode(end < 0 ? path : path.subarray(0, end)) };
+}
+
+const library = fromLibc(load);

@@ -1,0 +1,104 @@
+/**
+ * Who is heard next: the sockets that want to receive are asked in turn, right after the kernel has sent its replies, and
+ * for a moment again and again if clients have lately been that fast; then the event loop waits for them.
+ *
+ * A client that waits for each reply sends its next request some twenty microseconds after it. To sleep that long and be
+ * woken costs both sides more than that: asking for it doubles what one such client gets, for less processor time a request.
+ */
+import type { Kernel } from "../kernel/kernel.ts";
+
+/** Microseconds for which sockets are asked again, at most: what a wake-up costs that may be saved. */
+const spinUsMax = 50;
+/** Where to begin, and below which it is not worth it. */
+const spinUsMin = 6;
+/** Milliseconds of asking and serving after which the event loop has its turn, as in a run of the kernel. */
+const turnMsMax = 2;
+
+/** A socket that wants to receive. */
+export interface Polled {
+  /** Receives, if something is there, and tells it. False if nothing is. */
+  poll(): boolean;
+  /** Waits in the event loop, and calls `waited` on the poll when something came. */
+  wait(): void;
+}
+
+const polls = new WeakMap<Kernel, SocketPoll>();
+
+export class SocketPoll {
+  readonly #kernel: Kernel;
+  #waiting: Polled[] = [];
+  #isAwake = false;
+  #spinUs = 0;
+  /** Where another thread can not run meanwhile, nobody would send what is waited for. */
+  readonly #spinUsMax = navigator.hardwareConcurrency > 1 ? spinUsMax : 0;
+
+  private constructor(kernel: Kernel) {
+    this.#kernel = kernel;
+  }
+
+  /** The one of all sockets that a kernel serves. */
+  static of(kernel: Kernel): SocketPoll {
+    let poll = polls.get(kernel);
+    if (poll === undefined) polls.set(kernel, poll = new SocketPoll(kernel));
+    return poll;
+  }
+
+  /** Asks the socket when the kernel is done with what it does. */
+  add(socket: Polled): void {
+    this.#waiting.push(socket);
+    if (this.#isAwake) return;
+    this.#isAwake = true;
+    queueMicrotask(() => this.#run());
+  }
+
+  /** The socket wants nothing any more. */
+  remove(socket: Polled): void {
+    const index = this.#waiting.indexOf(socket);
+    if (index >= 0) this.#waiting.splice(index, 1);
+  }
+
+  /** The event loop had to wait for a socket for so long: if that was short, asking for longer would have been better. */
+  waited(forMs: number): void {
+    if (forMs * 1000 <= 2 * this.#spinUsMax) {
+      this.#spinUs = Math.min(this.#spinUsMax, Math.max(spinUsMin, 2 * this.#spinUs));
+    } else {
+      this.#spinUs = this.#spinUs > spinUsMin ? this.#spinUs / 2 : 0;
+    }
+  }
+
+  #run(): void {
+    const beginMs = performance.now();
+    let spinEndMs = beginMs + this.#spinUs / 1000;
+    for (;;) {
+      const anyone = this.#askAll();
+      const nowMs = performance.now();
+      if (this.#waiting.length === 0) break;
+      if (anyone) spinEndMs = nowMs + this.#spinUs / 1000;
+      // Or somebody waits for what only the event loop can tell: a thread's answer, or its turn.
+      else if (nowMs >= spinEndMs || this.#kernel.tasksRunning > 0 || this.#kernel.hasYielded) {
+        return this.#sleep();
+      }
+      if (nowMs - beginMs >= turnMsMax) return this.#kernel.clock.yield(() => this.#run());
+    }
+    this.#isAwake = false;
+  }
+
+  /** True if anyone was heard. Who wants to receive again comes after all others. */
+  #askAll(): boolean {
+    let anyone = false;
+    for (let count = this.#waiting.length; count > 0; count -= 1) {
+      const socket = this.#waiting.shift();
+      if (socket === undefined) break;
+      if (socket.poll()) anyone = true;
+      else this.#waiting.push(socket);
+    }
+    return anyone;
+  }
+
+  #sleep(): void {
+    this.#isAwake = false;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const socket of waiting) socket.wait();
+  }
+}

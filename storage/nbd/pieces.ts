@@ -1,0 +1,32 @@
+/** What is sent in one go: bytes of ours, and bytes that a device has lent, in order. */
+import type { Loan } from "../device/port.ts";
+
+/** Bytes to be sent: ours, or a device's that are sent from where they lie. */
+export type Piece = Uint8Array | Loan;
+
+/** Bytes of a piece. */
+export function lengthOf(piece: Piece): number {
+  return piece instanceof Uint8Array ? piece.length : piece.lengthBytes;
+}
+
+/** What is left of the pieces after so many bytes, with what was lent as it is now. Throws if that can not be read. */
+export function copied(pieces: readonly Piece[], doneBytes: number): Uint8Array[] {
+  const rest: Uint8Array[] = [];
+  let skipBytes = doneBytes;
+  for (const piece of pieces) {
+    const lengthBytes = lengthOf(piece);
+    const beginBytes = Math.min(skipBytes, lengthBytes);
+    skipBytes -= beginBytes;
+    if (beginBytes === lengthBytes) continue;
+    if (piece instanceof Uint8Array) {
+      rest.push(beginBytes === 0 ? piece : piece.subarray(beginBytes));
+    } else {
+      const bytes = new Uint8Array(lengthBytes - beginBytes);
+      const result = piece.copyTo(bytes, beginBytes);
+      // The reply has begun: there is no way back but to end the stream.
+      if (result.kind !== "ok") throw new Error("what was to be sent could not be read");
+      rest.push(bytes);
+    }
+  }
+  return rest;
+}
