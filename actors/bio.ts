@@ -5,7 +5,8 @@
  * ensureSpace bio goes before a range that must be provisioned whole or not at all.
  */
 import type { Address, Message } from "./kernel/address.ts";
-import { assert } from "../storage/assert.ts";
+import { assert, present } from "../storage/assert.ts";
+import type { DeviceView } from "../storage/device/port.ts";
 import { type VBlock, vblock } from "../storage/ids.ts";
 import type { RegionLocks } from "./lock_region.ts";
 
@@ -35,6 +36,8 @@ export interface VolumeRequest {
   readonly lengthBytes: number;
   /** Read into, or written from; empty for the other kinds. */
   readonly data: Uint8Array;
+  /** A read that takes views of its blocks in place of having them read into `data`; holes are not filled in either, then. */
+  readonly takesViews?: boolean;
   /** Durable before it is answered. */
   readonly fua: boolean;
   /** Write-zeroes must leave the range provisioned. */
@@ -47,6 +50,8 @@ export interface VolumeRequest {
   status: BioStatus;
   /** For a read: one entry for each block touched, 1 where it is a hole; empty if none is. Set by the volume. */
   holes: Uint8Array;
+  /** What was not read but can be seen, in the same order. Set by the volume. */
+  views?: (DeviceView | undefined)[];
 }
 
 /** Told to the client of a request. */
@@ -66,9 +71,12 @@ export interface Bio {
   /** Where in the first block it begins, bytes. */
   readonly offsetBytes: number;
   readonly lengthBytes: number;
-  readonly data: Uint8Array;
+  /** Where its bytes begin in the data of its request. */
+  readonly dataBegin: number;
   readonly noHole: boolean;
   readonly fastZero: boolean;
+  /** For a read: its bytes, if they were not read into `data`. Set by its task. */
+  view: DeviceView | undefined;
   /** The request as the volume that admitted it sees it. */
   admitted: Admitted | undefined;
   /** The lock regions of its blocks, ascending. The volume that admits the bio fills them in. */
@@ -95,7 +103,6 @@ export interface BioDone extends Message {
   readonly status: BioStatus;
 }
 
-const noBytes = new Uint8Array(0);
 const noRegions: readonly RegionLocks[] = [];
 
 /** The bio at `ordinal` of a read, a write, or a write-zeroes that provisions: one block or a part of one. */
@@ -105,7 +112,6 @@ export function blockBio(request: VolumeRequest, blockSizeBytes: number, ordinal
   const begin = Math.max(request.offsetBytes, block * blockSizeBytes);
   const end = Math.min(request.offsetBytes + request.lengthBytes, (block + 1) * blockSizeBytes);
   assert(begin < end, "a bio is not empty");
-  const at = begin - request.offsetBytes;
   return {
     kind: request.kind,
     request,
@@ -113,17 +119,20 @@ export function blockBio(request: VolumeRequest, blockSizeBytes: number, ordinal
     vblockEnd: vblock(block + 1),
     offsetBytes: begin - block * blockSizeBytes,
     lengthBytes: end - begin,
-    // Views are dear: most requests are one bio.
-    data: end - begin === request.data.length ? request.data : dataOf(request, at, end - begin),
+    dataBegin: begin - request.offsetBytes,
     noHole: request.noHole,
     fastZero: request.fastZero,
+    view: undefined,
     admitted: undefined,
     regions: noRegions,
   };
 }
 
-function dataOf({ data }: VolumeRequest, at: number, lengthBytes: number): Uint8Array {
-  return data.length === 0 ? noBytes : data.subarray(at, at + lengthBytes);
+/** The bytes of a read or write, in the data of its request. */
+export function dataOf({ request, dataBegin, lengthBytes }: Bio): Uint8Array {
+  const { data } = present(request, "a bio of no request has data");
+  // Views are dear: most requests are one bio.
+  return data.length === lengthBytes ? data : data.subarray(dataBegin, dataBegin + lengthBytes);
 }
 
 /** Blocks that a request touches. */
@@ -148,9 +157,10 @@ export function rangeBio(kind: BioKind, request: VolumeRequest, begin: VBlock, e
     vblockEnd: end,
     offsetBytes: 0,
     lengthBytes: 0,
-    data: noBytes,
+    dataBegin: 0,
     noHole: request.noHole,
     fastZero: request.fastZero,
+    view: undefined,
     admitted: undefined,
     regions: noRegions,
   };

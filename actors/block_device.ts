@@ -7,7 +7,7 @@
  * Failure policy: an I/O error is an answer, never a defect.
  */
 import { present, unreachable } from "../storage/assert.ts";
-import type { DevicePort, IoDone, IoResult } from "../storage/device/port.ts";
+import type { DevicePort, DeviceView, IoDone, IoResult } from "../storage/device/port.ts";
 import { ioOk } from "../storage/device/port.ts";
 import type { Actor, Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
@@ -20,6 +20,13 @@ export interface DeviceRead extends Request<IoResult> {
   readonly type: "read";
   readonly offsetBytes: number;
   readonly buffer: Uint8Array;
+}
+
+/** What is in the host's memory, to spare reading it; undefined if it has to be read. */
+export interface DeviceViewRequest extends Request<DeviceView | undefined> {
+  readonly type: "view";
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
 }
 
 /** Write the buffer. Not durable before a flush. */
@@ -64,7 +71,7 @@ export interface DeviceCompleted extends Message {
 }
 
 export type DeviceRequest = DeviceRead | DeviceWrite | DeviceZero | DeviceCopy | DeviceDiscard | DeviceFlush;
-export type BlockDeviceMessage = DeviceRequest | DeviceCompleted;
+export type BlockDeviceMessage = DeviceRequest | DeviceViewRequest | DeviceCompleted;
 
 /** The stubs of one device. Offsets and lengths are bytes on the device. */
 export class DeviceStub {
@@ -77,6 +84,12 @@ export class DeviceStub {
 
   read(buffer: Uint8Array, offsetBytes: number): Steps<IoResult> {
     const request: DeviceRead = { type: "read", replyTo: unasked, offsetBytes, buffer };
+    return ask(this.address, request);
+  }
+
+  /** A view is good for the run of the kernel that it says. */
+  view(offsetBytes: number, lengthBytes: number): Steps<DeviceView | undefined> {
+    const request: DeviceViewRequest = { type: "view", replyTo: unasked, offsetBytes, lengthBytes };
     return ask(this.address, request);
   }
 
@@ -158,6 +171,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
       this.#kernel.reply(request, message.result);
       return;
     }
+    if (message.type === "view") return this.#view(message);
     this.#operationLast += 1;
     const operation = this.#operationLast;
     const result = this.#start(message, (result) => {
@@ -165,6 +179,12 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     });
     if (result === "pending") this.#pending.set(operation, message);
     else this.#kernel.reply(message, result);
+  }
+
+  #view(request: DeviceViewRequest): void {
+    const view = this.#port.view?.(request.offsetBytes, request.lengthBytes);
+    if (view !== undefined) view.run = this.#kernel.runs;
+    this.#kernel.reply(request, view);
   }
 
   #start(request: DeviceRequest, done: IoDone): IoResult | "pending" {

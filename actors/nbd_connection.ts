@@ -261,6 +261,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         listener: this.#peers.listener,
         received: this.#received,
         output: this.#output,
+        socket: this.#peers.socket,
       },
       attached,
       session,

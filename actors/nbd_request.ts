@@ -16,7 +16,9 @@ import {
   NBD_ENOTSUP,
   NBD_EPERM,
 } from "../storage/nbd/constants.ts";
-import type { ReplyWriter } from "../storage/nbd/reply.ts";
+import type { DeviceView } from "../storage/device/port.ts";
+import type { Piece } from "../storage/nbd/pieces.ts";
+import type { Payload, ReplyWriter } from "../storage/nbd/reply.ts";
 import type { NbdRequest } from "../storage/nbd/request.ts";
 import type { Refusal, Session } from "../storage/nbd/validate.ts";
 import type { BioKind, BioStatus, RequestDone, VolumeRequest } from "./bio.ts";
@@ -25,19 +27,24 @@ import type { Purse } from "./nbd_credits.ts";
 import type { ReceiveBuffer } from "./nbd_receive.ts";
 
 const noBytes = new Uint8Array(0);
+const noViews: (DeviceView | undefined)[] = [];
+/** What holes are to a client that is not told of them. */
+const zeroes = new Uint8Array(1 << 20);
 
 /** The request as the volume sees it, with what its connection needs to answer and to free what it holds. */
 export class ClientRequest implements VolumeRequest {
   readonly kind: BioKind;
   readonly offsetBytes: number;
   readonly lengthBytes: number;
-  readonly data: Uint8Array;
   readonly fua: boolean;
   readonly noHole: boolean;
   readonly fastZero: boolean;
   readonly client: Address<RequestDone>;
+  /** A READ, if what it finds can be sent from where it lies. */
+  takesViews: boolean;
   status: BioStatus = "ok";
   holes: Uint8Array = noBytes;
+  views: (DeviceView | undefined)[] = noViews;
 
   readonly cookieHigh: number;
   readonly cookieLow: number;
@@ -46,8 +53,10 @@ export class ClientRequest implements VolumeRequest {
   readonly dontFragment: boolean;
   readonly purse: Purse;
   readonly paidBytes: number;
-  /** Where `data` is a view of what was received; else `data` is a buffer of the connection's pool, or empty. */
+  /** Where `data` is a view of what was received; else `data` is a buffer of the connection's, or empty. */
   readonly receivedIn: ReceiveBuffer | undefined;
+  readonly #memory: RequestMemory | undefined;
+  #data: Uint8Array | undefined;
 
   constructor(request: NbdRequest, payload: ClientPayload, client: Address<RequestDone>) {
     const { flags } = request;
@@ -65,16 +74,45 @@ export class ClientRequest implements VolumeRequest {
     this.offsetHigh = request.offsetHigh;
     this.offsetLow = request.offsetLow;
     this.client = client;
-    this.data = payload.data ?? noBytes;
+    this.#data = payload.data;
+    this.#memory = payload.memory;
+    this.takesViews = payload.memory?.takesViews ?? false;
     this.purse = payload.purse;
     this.paidBytes = payload.paidBytes;
     this.receivedIn = payload.receivedIn;
   }
+
+  /** A WRITE's payload, or what a READ is read into. */
+  get data(): Uint8Array {
+    return this.#data ??= this.#memory?.take(this.lengthBytes) ?? noBytes;
+  }
+
+  /** The buffer of its own that it holds, if any. */
+  get buffer(): Uint8Array | undefined {
+    return this.#data ?? this.#memory?.untaken;
+  }
+
+  /** Asks for everything again, into memory of its own. */
+  forgoViews(): void {
+    this.takesViews = false;
+    this.views = noViews;
+    this.holes = noBytes;
+  }
+}
+
+/** What gives the buffer of a READ when it is needed: a view needs none. */
+export interface RequestMemory {
+  readonly takesViews: boolean;
+  /** A buffer that is held for the request though it has not taken it. */
+  readonly untaken: Uint8Array | undefined;
+  take(lengthBytes: number): Uint8Array;
 }
 
 /** The memory of one request, and from which purse it is paid. */
 export interface ClientPayload {
   readonly data: Uint8Array | undefined;
+  /** For a READ, in place of `data`. */
+  readonly memory: RequestMemory | undefined;
   readonly purse: Purse;
   readonly paidBytes: number;
   readonly receivedIn: ReceiveBuffer | undefined;
@@ -133,21 +171,73 @@ export function writeReadReply(
   request: ClientRequest,
   volumeBlockSizeBytes: number,
 ): void {
-  const { holes, offsetBytes, lengthBytes, data } = request;
+  const { holes, offsetBytes, lengthBytes } = request;
   if (!session.structured || request.dontFragment || !holes.includes(1)) {
-    replies.readData(request, offsetBytes, data);
-    return;
+    return replies.readData(request, offsetBytes, dataOfBlocks(request, volumeBlockSizeBytes, 0, Infinity));
   }
   const firstBlock = Math.floor(offsetBytes / volumeBlockSizeBytes);
   const end = offsetBytes + lengthBytes;
   let begin = offsetBytes;
   for (let block = 0; block < holes.length;) {
     const hole = holes[block];
+    const runBegin = block;
     do block += 1; while (block < holes.length && holes[block] === hole);
     const runEnd = Math.min(end, (firstBlock + block) * volumeBlockSizeBytes);
     const isLast = runEnd === end;
     if (hole === 1) replies.holeChunk(request, begin, runEnd - begin, isLast);
-    else replies.dataChunk(request, begin, data.subarray(begin - offsetBytes, runEnd - offsetBytes), isLast);
+    else {replies.dataChunk(
+        request,
+        begin,
+        dataOfBlocks(request, volumeBlockSizeBytes, runBegin, block),
+        isLast,
+      );}
     begin = runEnd;
   }
+}
+
+/** What a READ found in some of its blocks, counted from its first: in its buffer, a view, or zeroes. */
+function dataOfBlocks(
+  request: ClientRequest,
+  volumeBlockSizeBytes: number,
+  blockBegin: number,
+  blockEnd: number,
+): Payload {
+  const { offsetBytes, lengthBytes, takesViews, holes, views } = request;
+  const head = offsetBytes % volumeBlockSizeBytes;
+  const at = (block: number) => Math.min(lengthBytes, Math.max(0, block * volumeBlockSizeBytes - head));
+  // Without a view, all of it is in the buffer; without leave for views, holes too.
+  if (!takesViews || (views.length === 0 && holes.length === 0)) {
+    return whole(request.data, at(blockBegin), at(blockEnd));
+  }
+  const pieces: Piece[] = [];
+  for (let block = blockBegin; at(block) < lengthBytes && block < blockEnd; block += 1) {
+    const view = views[block];
+    if (view !== undefined) pieces.push(view);
+    else if (holes[block] === 1) addZeroes(pieces, at(block + 1) - at(block));
+    else pieces.push(request.data.subarray(at(block), at(block + 1)));
+  }
+  return pieces;
+}
+
+function whole(data: Uint8Array, begin: number, end: number): Uint8Array {
+  return begin === 0 && end === data.length ? data : data.subarray(begin, end);
+}
+
+function addZeroes(pieces: Piece[], lengthBytes: number): void {
+  for (let restBytes = lengthBytes; restBytes > 0; restBytes -= zeroes.length) {
+    pieces.push(zeroes.subarray(0, Math.min(restBytes, zeroes.length)));
+  }
+}
+
+/** Takes what there are views of into memory of the request's own. False if that failed. */
+export function copyViews(request: ClientRequest, volumeBlockSizeBytes: number): boolean {
+  const head = request.offsetBytes % volumeBlockSizeBytes;
+  for (const [block, view] of request.views.entries()) {
+    if (view === undefined) continue;
+    const begin = Math.max(0, block * volumeBlockSizeBytes - head);
+    const copied = view.copyTo(request.data.subarray(begin, begin + view.lengthBytes), 0);
+    if (copied.kind !== "ok") return false;
+  }
+  request.views = noViews;
+  return true;
 }

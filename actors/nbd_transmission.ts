@@ -26,7 +26,8 @@ import { Credits, type Purse } from "./nbd_credits.ts";
 import type { Attached } from "./nbd_handshake.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
 import type { ReceiveBuffers } from "./nbd_receive.ts";
-import { ClientRequest, refusalOf, writeReadReply } from "./nbd_request.ts";
+import { ClientRequest, copyViews, refusalOf, type RequestMemory, writeReadReply } from "./nbd_request.ts";
+import type { SocketPort } from "./socket_port.ts";
 import { ClientStatus, type NbdSession, statusBytes, writeStatusReply } from "./nbd_status.ts";
 
 /**
@@ -60,9 +61,25 @@ export interface TransmissionPeers {
   readonly listener: Address<NbdListenerMessage>;
   readonly received: ReceiveBuffers;
   readonly output: OutputQueue;
+  readonly socket: SocketPort;
 }
 
-export class NbdTransmission {
+/** Memory that the listener has lent for one request: a buffer, or leave to make one. */
+class LentMemory implements RequestMemory {
+  constructor(
+    readonly takesViews: boolean,
+    readonly untaken: Uint8Array | undefined,
+    readonly paidBytes: number,
+  ) {}
+
+  take(lengthBytes: number): Uint8Array {
+    const buffer = this.untaken ?? new Uint8Array(this.paidBytes);
+    return buffer.length === lengthBytes ? buffer : buffer.subarray(0, lengthBytes);
+  }
+}
+
+export class NbdTransmission implements RequestMemory {
+  readonly untaken = undefined;
   readonly #peers: TransmissionPeers;
   readonly #attached: Attached;
   readonly #session: NbdSession;
@@ -84,6 +101,7 @@ export class NbdTransmission {
 
   #queued = new Batch();
   #underWay = new Batch();
+  #isSending = false;
 
   constructor(peers: TransmissionPeers, attached: Attached, session: NbdSession) {
     this.#peers = peers;
@@ -102,6 +120,16 @@ export class NbdTransmission {
   /** Why `parse` ended with "violation". */
   get violation(): string {
     return this.#decoder.violation;
+  }
+
+  /** Views are sent in the run in which they were made, so nothing may be under way. */
+  get takesViews(): boolean {
+    return this.#peers.socket.takesViews && !this.#isSending;
+  }
+
+  /** The connection's own memory for one request. */
+  take(lengthBytes: number): Uint8Array {
+    return this.#buffers.take(lengthBytes, this.#credits.unpaidBytes);
   }
 
   /** True while borrowed bytes wait for the payload of a request. */
@@ -158,12 +186,32 @@ export class NbdTransmission {
 
   /** The volume is done with a request. `answer` is false if the client is gone. */
   done(request: ClientRequest, answer: boolean): void {
+    let refusal = refusalOf(request.status, request.kind);
+    const isRead = request.kind === "read" && refusal === undefined && answer;
+    if (isRead && request.views.length > 0) {
+      if (!this.#areGood(request.views)) return this.#readAgain(request);
+      // What is under way may take its time, and the views have none.
+      if (this.#isSending && !copyViews(request, this.#attached.blockSizeBytes)) {
+        refusal = refusalOf("ioError", "read");
+      }
+    }
     this.#inFlight -= 1;
-    const refusal = refusalOf(request.status, request.kind);
-    if (request.kind === "read" && refusal === undefined && answer) return this.#answerRead(request);
+    if (isRead && refusal === undefined) return this.#answerRead(request);
     this.#freeBytes(request);
     this.#freeMemory(request);
     if (answer) this.#answer(request, refusal);
+  }
+
+  /** Whether all of them are of this run: a large request, or one that waited for a lock, may have older ones. */
+  #areGood(views: ClientRequest["views"]): boolean {
+    const { runs } = this.#peers.kernel;
+    return views.every((view) => view === undefined || view.run === runs);
+  }
+
+  /** The volume stays open while a client is attached, and it is until nothing is in flight. */
+  #readAgain(request: ClientRequest): void {
+    request.forgoViews();
+    this.#peers.kernel.tell(this.#attached.volume, { type: "submit", request });
   }
 
   /** The volume has answered a block status, or has not. `answer` is false if the client is gone. */
@@ -182,6 +230,7 @@ export class NbdTransmission {
 
   /** What is queued is being sent. */
   batchTaken(): void {
+    this.#isSending = true;
     const batch = this.#queued;
     this.#queued = this.#underWay;
     this.#underWay = batch;
@@ -189,6 +238,7 @@ export class NbdTransmission {
 
   /** It has been sent: the credits of its requests are free. */
   batchSent(): void {
+    this.#isSending = false;
     const batch = this.#underWay;
     this.#credits.releaseRequests(batch.requests);
     this.#credits.releaseBytes("own", batch.ownBytes);
@@ -239,21 +289,19 @@ export class NbdTransmission {
     }
     const isWrite = request.payloadBytes > 0;
     const receivedIn = isWrite && this.#decoder.payloadInChunk ? this.#peers.received.hold() : undefined;
-    let data: Uint8Array | undefined;
-    if (paidBytes > 0 && receivedIn === undefined) {
-      data = purse === "own"
-        ? this.#buffers.take(request.lengthBytes, this.#credits.unpaidBytes)
-        : this.#takeLoan(request.lengthBytes, paidBytes);
-    }
-    this.#decoder.accept(isWrite ? data : undefined);
-    if (isWrite) data = request.payload;
-    return new ClientRequest(request, { data, purse, paidBytes, receivedIn }, this.#peers.connection);
+    const isBuffered = paidBytes > 0 && receivedIn === undefined;
+    const memory = isBuffered ? this.#memoryOf(purse, paidBytes) : undefined;
+    this.#decoder.accept(isWrite ? memory?.take(request.lengthBytes) : undefined);
+    const payload = isWrite ? { data: request.payload, memory: undefined } : { data: undefined, memory };
+    return new ClientRequest(request, { ...payload, purse, paidBytes, receivedIn }, this.#peers.connection);
   }
 
-  #takeLoan(lengthBytes: number, paidBytes: number): Uint8Array {
-    const buffer = this.#loan ?? new Uint8Array(paidBytes);
+  /** Where a request has its buffer from, if it needs one. */
+  #memoryOf(purse: Purse, paidBytes: number): RequestMemory {
+    if (purse === "own") return this;
+    const buffer = this.#loan;
     this.#loan = undefined;
-    return buffer.length === lengthBytes ? buffer : buffer.subarray(0, lengthBytes);
+    return new LentMemory(this.takesViews, buffer, paidBytes);
   }
 
   /** The whole request is here: refused, done without the volume, or submitted. */
@@ -304,17 +352,19 @@ export class NbdTransmission {
   #answerRead(request: ClientRequest): void {
     this.#keepPaid(request);
     writeReadReply(this.#replies, this.#session, request, this.#attached.blockSizeBytes);
+    const { buffer } = request;
+    if (buffer === undefined) return;
     // A short payload has been copied into the output; it stays paid for until that has been sent.
-    if (request.purse === "lent") this.#queued.lentBuffers.push(request.data);
-    else if (request.data.length < referenceMinBytes) this.#freeMemory(request);
-    else this.#queued.ownBuffers.push(request.data);
+    if (request.purse === "lent") this.#queued.lentBuffers.push(buffer);
+    else if (buffer.length < referenceMinBytes) this.#freeMemory(request);
+    else this.#queued.ownBuffers.push(buffer);
   }
 
   /** After its bytes, within which it is kept. What is lent goes back with them. */
   #freeMemory(request: ClientRequest): void {
     if (request.receivedIn !== undefined) this.#peers.received.release(request.receivedIn);
-    else if (request.purse === "own" && request.data.length > 0) {
-      this.#buffers.give(request.data, this.#credits.unpaidBytes);
+    else if (request.purse === "own" && request.buffer !== undefined && request.buffer.length > 0) {
+      this.#buffers.give(request.buffer, this.#credits.unpaidBytes);
     }
   }
 
@@ -322,7 +372,8 @@ export class NbdTransmission {
     this.#credits.releaseBytes(request.purse, request.paidBytes);
     if (request.purse !== "lent") return;
     const isOurs = request instanceof ClientRequest && request.receivedIn === undefined;
-    this.#giveBack(request.paidBytes, isOurs ? [request.data] : []);
+    const buffer = isOurs ? request.buffer : undefined;
+    this.#giveBack(request.paidBytes, buffer === undefined ? [] : [buffer]);
   }
 
   #giveBack(bytes: number, buffers: readonly Uint8Array[]): void {

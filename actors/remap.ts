@@ -7,7 +7,7 @@
 import { unreachable } from "../storage/assert.ts";
 import type { IoResult } from "../storage/device/port.ts";
 import type { DBlock, ThinId, VBlock } from "../storage/ids.ts";
-import type { Bio, BioStatus } from "./bio.ts";
+import { type Bio, type BioStatus, dataOf } from "./bio.ts";
 import type { DeviceStub } from "./block_device.ts";
 import { type AllocatorStub, Lease } from "./data_allocator.ts";
 import type { DataLocks } from "./data_locks.ts";
@@ -54,7 +54,7 @@ function* remapRead(thin: Thin, bio: Bio): Steps<BioStatus> {
   const mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);
   switch (mapping.kind) {
     case "unprovisioned":
-      bio.data.fill(0);
+      if (bio.request?.takesViews !== true) dataOf(bio).fill(0);
       return "hole";
     case "provisioned":
       return yield* remapAndWait(thin, bio, mapping.dblock);
@@ -191,9 +191,11 @@ function* remapAndWait(thin: Thin, bio: Bio, dblock: DBlock): Steps<BioStatus> {
   const at = dblock * thin.blockSizeBytes + bio.offsetBytes;
   switch (bio.kind) {
     case "read":
-      return statusOfIo(yield* thin.data.read(bio.data, at));
+      if (bio.request?.takesViews) bio.view = yield* thin.data.view(at, bio.lengthBytes);
+      if (bio.view !== undefined) return "ok";
+      return statusOfIo(yield* thin.data.read(dataOf(bio), at));
     case "write":
-      return statusOfIo(yield* thin.data.write(bio.data, at));
+      return statusOfIo(yield* thin.data.write(dataOf(bio), at));
     default:
       return statusOfIo(yield* thin.data.zero(at, bio.lengthBytes));
   }

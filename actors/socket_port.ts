@@ -20,10 +20,10 @@ export interface SocketPort {
   open(owner: Address<SocketNotice>): void;
   /** Asks for one `received` or `ended`. The buffer belongs to the socket until then, or until `closed`. */
   read(buffer: Uint8Array): void;
-  /** Whether `send` may be given what a device has lent. */
-  readonly takesLoans: boolean;
+  /** Whether `send` may be given views of a device. */
+  readonly takesViews: boolean;
   /**
-   * Sends the pieces in order, then tells `sent`. They stay untouched until then, or until `closed`. What was lent is sent
+   * Sends the pieces in order, then tells `sent`. They stay untouched until then, or until `closed`. Views are sent
    * or copied in the call.
    */
   send(pieces: readonly Piece[]): void;

@@ -11,6 +11,7 @@
  *
  * Failure policy: the first failure of a request's bios is the request's; the others run to their end.
  */
+import type { DeviceView } from "../storage/device/port.ts";
 import { assert, present, unreachable } from "../storage/assert.ts";
 import { type AskStatus, type StatusEnded, type StatusRequest, statusTask } from "./block_status.ts";
 import { type ThinId, vblock } from "../storage/ids.ts";
@@ -299,6 +300,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     const request = admitted.request;
     if (status === "hole") {
       this.#noteHole(bio, admitted);
+    } else if (bio.view !== undefined) {
+      this.#noteView(bio, bio.view, admitted);
     } else if (status !== "ok") {
       if (request.status === "ok") request.status = status;
       // What has not started of a request that failed is left alone.
@@ -316,7 +319,20 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
 
   #noteHole(bio: Bio, { request, biosTotal }: Admitted): void {
     if (request.holes.length === 0) request.holes = new Uint8Array(biosTotal);
-    request.holes[bio.vblock - Math.floor(request.offsetBytes / this.#thin.blockSizeBytes)] = 1;
+    request.holes[this.#ordinal(bio, request)] = 1;
+  }
+
+  #noteView(bio: Bio, view: DeviceView, { request, biosTotal }: Admitted): void {
+    if (biosTotal === 1) {
+      request.views = [view];
+      return;
+    }
+    if (request.views === undefined || request.views.length === 0) request.views = new Array(biosTotal);
+    request.views[this.#ordinal(bio, request)] = view;
+  }
+
+  #ordinal(bio: Bio, request: VolumeRequest): number {
+    return bio.vblock - Math.floor(request.offsetBytes / this.#thin.blockSizeBytes);
   }
 
   /** FUA: what this request changed is durable before it is answered, its mappings too, so it is a flush. */

@@ -68,7 +68,7 @@ export class ClientSocket implements SocketPort, Polled {
     this.#owner = owner;
   }
 
-  get takesLoans(): boolean {
+  get takesViews(): boolean {
     return this.#direct !== undefined;
   }
 
@@ -86,6 +86,7 @@ export class ClientSocket implements SocketPort, Polled {
     try {
       count = present(this.#direct, "polled what has no calls of its own").receive(buffer);
     } catch (error) {
+      // The stream is broken, so this closes it.
       this.#polledInto = undefined;
       this.#reading = false;
       this.#broken(error);
@@ -112,6 +113,7 @@ export class ClientSocket implements SocketPort, Polled {
     try {
       rest = copied(pieces, this.#sendNow(this.#direct, pieces));
     } catch (error) {
+      // The stream is broken, so this closes it.
       return this.#broken(error);
     }
     if (rest.length === 0) this.#tell({ type: "sent" });

@@ -1,7 +1,7 @@
 /**
  * The system's own calls on a socket that Deno has accepted: they receive and send at once or not at all, where Deno's take
- * a turn of the event loop for each. A client whose next request comes soon is heard without one, and what was lent is sent
- * from where it lies.
+ * a turn of the event loop for each. A client whose next request comes soon is heard without one, and what a device has in
+ * memory is sent from where it lies.
  *
  * Deno does not tell a socket's descriptor. The one that was just accepted is the only one with this address that was
  * not seen before; if that is not so, or without the C library, Deno's calls do it all.

@@ -6,12 +6,19 @@
  * answers later.
  */
 import fs from "node:fs";
-import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
+import {
+  type DevicePort,
+  type DeviceView,
+  type IoDone,
+  ioOk,
+  type IoResult,
+} from "../../storage/device/port.ts";
 import { assert } from "../../storage/assert.ts";
 import { UserError } from "../../storage/errors.ts";
 import { CachedReads } from "./cached_reads.ts";
 import { errno, type Libc } from "./libc.ts";
 import { type Flush, ShortFlushes } from "./short_flushes.ts";
+import { PageWindow } from "./page_window.ts";
 
 /** How {@linkcode FileDevice.open} opens. */
 export interface FileDeviceOptions {
@@ -26,6 +33,8 @@ export interface FileDeviceOptions {
   readonly waitsForShortFlushes?: boolean;
   /** Whether what the host has not in its page cache is read on another thread. Default false. */
   readonly readsColdBeside?: boolean;
+  /** Whether what is in the host's memory can be sent from there. Default false. */
+  readonly givesViews?: boolean;
 }
 
 /**
@@ -54,6 +63,7 @@ export class FileDevice implements DevicePort {
   #holeBegin = 0;
   #holeEnd = 0;
   #canDiscard: boolean;
+  readonly #window: PageWindow | undefined;
   #piece: Uint8Array | undefined;
   #zeroes: Uint8Array | undefined;
   #pendingCount = 0;
@@ -62,7 +72,6 @@ export class FileDevice implements DevicePort {
   private constructor(
     path: string,
     handles: Handles,
-    libc: Libc | undefined,
     canDiscard: boolean,
     claimed: number | undefined,
     options: FileDeviceOptions,
@@ -72,11 +81,12 @@ export class FileDevice implements DevicePort {
     this.isBlockDevice = handles.isBlockDevice;
     this.#fd = handles.fd;
     this.#flushFd = handles.flushFd;
-    this.#libc = libc;
+    this.#libc = options.libc;
     this.#canDiscard = canDiscard;
     this.#claimed = claimed;
     this.#cachedReads = options.readsColdBeside ? CachedReads.of(handles.fd) : undefined;
     this.#shortFlushes = new ShortFlushes(options.waitsForShortFlushes ?? false);
+    this.#window = options.givesViews ? PageWindow.map(handles.fd, handles.sizeBytes) : undefined;
   }
 
   /** Opens an existing file or block device; its size then is the device's for good. Throws {@linkcode UserError}. */
@@ -85,7 +95,7 @@ export class FileDevice implements DevicePort {
     const handles = openHandles(path, readOnly);
     const claimed = handles.isBlockDevice && !readOnly ? claim(path, handles, options.libc) : undefined;
     const canDiscard = !readOnly && options.libc !== undefined && canPunch(options.libc, handles);
-    return new FileDevice(path, handles, options.libc, canDiscard, claimed, options);
+    return new FileDevice(path, handles, canDiscard, claimed, options);
   }
 
   get canDiscard(): boolean {
@@ -121,6 +131,12 @@ export class FileDevice implements DevicePort {
       doneBytes += count;
     }
     return ioOk;
+  }
+
+  view(offsetBytes: number, lengthBytes: number): DeviceView | undefined {
+    if (!this.#isInside(offsetBytes, lengthBytes)) return undefined;
+    const address = this.#window?.addressOf(offsetBytes, lengthBytes);
+    return address === undefined ? undefined : new FileView(this, offsetBytes, lengthBytes, address);
   }
 
   write(buffer: Uint8Array, offsetBytes: number): IoResult {
@@ -249,6 +265,7 @@ export class FileDevice implements DevicePort {
   }
 
   #closeHandles(): void {
+    this.#window?.close();
     fs.closeSync(this.#fd);
     fs.closeSync(this.#flushFd);
     if (this.#claimed !== undefined) this.#libc?.release(this.#claimed);
@@ -273,6 +290,22 @@ export class FileDevice implements DevicePort {
   #writeZeroesInstead(failure: number, offsetBytes: number, lengthBytes: number): IoResult {
     if (failure === errno.notSupported) this.#canDiscard = false;
     return this.#writeZeroes(offsetBytes, lengthBytes);
+  }
+}
+
+/** A range of a file that the host has in memory. */
+class FileView implements DeviceView {
+  run = 0;
+
+  constructor(
+    readonly device: FileDevice,
+    readonly offsetBytes: number,
+    readonly lengthBytes: number,
+    readonly address: number,
+  ) {}
+
+  copyTo(buffer: Uint8Array, beginBytes: number): IoResult {
+    return this.device.read(buffer, this.offsetBytes + beginBytes);
   }
 }
 

@@ -183,7 +183,7 @@ export function openDevices(
     (device) => device.close(),
   );
   const data = held.adopt(
-    FileDevice.open(dataPath, { ...options, waitsForShortFlushes: true }),
+    FileDevice.open(dataPath, { ...options, waitsForShortFlushes: true, givesViews: true }),
     (device) => device.close(),
   );
   requireSize("metadata", metadata, metadataBlockSizeBytes);

@@ -96,6 +96,7 @@ export class Kernel {
   #current: Cell | Task | undefined;
   #currentTask: Task | undefined;
   #deliveries = 0;
+  #runs = 0;
 
   constructor(options: KernelOptions) {
     this.clock = options.clock;
@@ -111,6 +112,11 @@ export class Kernel {
   /** True while the event loop has the turn that a long run has asked for. */
   get hasYielded(): boolean {
     return this.#yielded;
+  }
+
+  /** Runs begun so far. Between one and the next, the event loop may have had its turn. */
+  get runs(): number {
+    return this.#runs;
   }
 
   /** Messages and answers delivered so far. */
@@ -211,6 +217,7 @@ export class Kernel {
   run(): void {
     if (this.#running || this.#stopped) return;
     this.#running = true;
+    this.#runs += 1;
     try {
       this.#deliver();
     } catch (defect) {
@@ -257,7 +264,7 @@ export class Kernel {
       const isLong = turns % turnsPerLook === 0 && this.clock.now() >= endMs;
       if (isLong || turns > turnsPerRunMax) {
         // Replies need not wait for the end of a long work, and one step of what rests is made however busy others are.
-        this.#tellIdle();
+        this.#deliverIdle();
         this.#resumeResting();
         return this.#yield();
       }
@@ -301,6 +308,20 @@ export class Kernel {
     this.#current = undefined;
     for (const { to, message } of notices) this.tell(to, message);
     return this.#ready.length > 0;
+  }
+
+  /** Replies need not wait for the end of a long work in the background, and what they have a view of may not. */
+  #deliverIdle(): void {
+    const notices = this.#idleNotices;
+    this.#idleNotices = [];
+    for (const { to, message } of notices) {
+      const cell = this.#cellOf(to);
+      this.#current = cell;
+      if (this.trace !== undefined) this.#record("tell", cell.name, describeMessage(message));
+      this.#deliveries += 1;
+      cell.actor.receive(message);
+      if (this.#stopped) return;
+    }
   }
 
   #turnOfActor(slot: number): void {

@@ -19,15 +19,17 @@ export const ioOk: IoResult = { kind: "ok" };
 /**
  * Bytes of a device where they lie in the memory of the host, to be sent without being copied first.
  *
- * A loan is good until the event loop's next turn: what it shows may be overwritten by a write to the same block that comes
- * later, which then is concurrent with the read; but it can not become another block's, as a block is used again only
- * after a commit that became durable, and a device that lends answers a flush in a later turn.
+ * A view is good until the event loop's next turn. Until then a later write to the same block may show in it, which is
+ * concurrent with the read as that has not been answered; but the block can not become another one's: it is used again
+ * only after a commit that became durable, and a device that gives views answers a flush in a later turn.
  */
-export interface Loan {
+export interface DeviceView {
   readonly lengthBytes: number;
-  /** Where the bytes are in the process's memory; 0 if only `copyTo` reaches them. Nothing of ours may touch it. */
+  /** The kernel's run in which it was made; set by the device's actor. */
+  run: number;
+  /** Where the bytes are in the process's memory; 0 if only `copyTo` reaches them. Only the system's calls may touch it. */
   readonly address: number;
-  /** Copies the bytes from `beginBytes` on that fit into the buffer. */
+  /** Copies the bytes from `beginBytes` on, as many as the buffer has. */
   copyTo(buffer: Uint8Array, beginBytes: number): IoResult;
 }
 
@@ -42,8 +44,8 @@ export interface DevicePort {
   readonly canDiscard: boolean;
   /** Fills the buffer from `offsetBytes`; reading past the end is an ioError. */
   read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending";
-  /** The bytes at `offsetBytes` without reading them; undefined if they are not in memory, and must be read. */
-  lend?(offsetBytes: number, lengthBytes: number): Loan | undefined;
+  /** The bytes at `offsetBytes` without reading them; undefined if they are not in memory, and have to be read. */
+  view?(offsetBytes: number, lengthBytes: number): DeviceView | undefined;
   /** Writes the whole buffer at `offsetBytes`; not durable before a flush. */
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending";
   /** Makes the range read as zeroes, giving space back if {@linkcode canDiscard}, else by writing zeroes. */

@@ -62,7 +62,7 @@ export class OutputQueue {
 
   /**
    * Queues a payload. It may be queued by reference, so it must stay untouched until the batch it goes into has been
-   * written; what was lent must be sent before the event loop's next turn.
+   * written; a view must be sent before the event loop's next turn.
    */
   append(payload: Piece): void {
     if (!(payload instanceof Uint8Array)) {

@@ -1,15 +1,15 @@
-/** What is sent in one go: bytes of ours, and bytes that a device has lent, in order. */
-import type { Loan } from "../device/port.ts";
+/** What is sent in one go: bytes of ours, and views of a device, in order. */
+import type { DeviceView } from "../device/port.ts";
 
 /** Bytes to be sent: ours, or a device's that are sent from where they lie. */
-export type Piece = Uint8Array | Loan;
+export type Piece = Uint8Array | DeviceView;
 
 /** Bytes of a piece. */
 export function lengthOf(piece: Piece): number {
   return piece instanceof Uint8Array ? piece.length : piece.lengthBytes;
 }
 
-/** What is left of the pieces after so many bytes, with what was lent as it is now. Throws if that can not be read. */
+/** What is left of the pieces after so many bytes, with views as they are now. Throws if that can not be read. */
 export function copied(pieces: readonly Piece[], doneBytes: number): Uint8Array[] {
   const rest: Uint8Array[] = [];
   let skipBytes = doneBytes;

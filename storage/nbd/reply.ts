@@ -25,6 +25,7 @@ import {
   stringMaxBytes,
 } from "./constants.ts";
 import type { OutputQueue } from "./output_queue.ts";
+import { lengthOf, type Piece } from "./pieces.ts";
 
 /**
  * What a reply repeats of its request: the 8 bytes a client recognises it by, and with extended headers the offset, both
@@ -49,6 +50,9 @@ export interface ReplyForm {
   readonly structured: boolean;
   readonly extendedHeaders: boolean;
 }
+
+/** The data of a reply, in one piece or in several. */
+export type Payload = Uint8Array | readonly Piece[];
 
 const simpleHeaderSizeBytes = 16;
 const chunkHeaderSizeBytes = 20;
@@ -88,11 +92,11 @@ export class ReplyWriter {
   }
 
   /** The whole answer to a READ: all of its data, which begins at `offsetBytes`. See `OutputQueue.append`. */
-  readData(echo: Echo, offsetBytes: number, data: Uint8Array): void {
+  readData(echo: Echo, offsetBytes: number, data: Payload): void {
     if (!this.#structured) {
       this.#simple(echo, 0);
-      this.#output.append(data);
-    } else if (data.length === 0) {
+      this.#append(data);
+    } else if (payloadBytesOf(data) === 0) {
       this.#chunk(echo, NBD_REPLY_TYPE_NONE, true, 0, 0);
     } else {
       this.dataChunk(echo, offsetBytes, data, true);
@@ -100,11 +104,12 @@ export class ReplyWriter {
   }
 
   /** A part of the answer to a READ that is data. Structured replies only; at least one byte. */
-  dataChunk(echo: Echo, offsetBytes: number, data: Uint8Array, isLast: boolean): void {
-    assert(this.#structured && data.length > 0, "a data chunk needs structured replies and data");
-    const at = this.#chunk(echo, NBD_REPLY_TYPE_OFFSET_DATA, isLast, 8 + data.length, 8);
+  dataChunk(echo: Echo, offsetBytes: number, data: Payload, isLast: boolean): void {
+    const dataBytes = payloadBytesOf(data);
+    assert(this.#structured && dataBytes > 0, "a data chunk needs structured replies and data");
+    const at = this.#chunk(echo, NBD_REPLY_TYPE_OFFSET_DATA, isLast, 8 + dataBytes, 8);
     setUint64(this.#output.view, at, offsetBytes);
-    this.#output.append(data);
+    this.#append(data);
   }
 
   /** A part of the answer to a READ that reads as zeroes. Structured replies only; at least one byte. */
@@ -155,6 +160,11 @@ export class ReplyWriter {
     }
   }
 
+  #append(data: Payload): void {
+    if (data instanceof Uint8Array) this.#output.append(data);
+    else for (const piece of data) this.#output.append(piece);
+  }
+
   #simple(echo: Echo, error: number): void {
     const at = this.#output.claim(simpleHeaderSizeBytes);
     const view = this.#output.view;
@@ -183,6 +193,13 @@ export class ReplyWriter {
     }
     return at + headerBytes;
   }
+}
+
+function payloadBytesOf(data: Payload): number {
+  if (data instanceof Uint8Array) return data.length;
+  let bytes = 0;
+  for (const piece of data) bytes += lengthOf(piece);
+  return bytes;
 }
 
 /** Writes a non-negative integer below 2^53 as 64 bits; setUint32 takes the low half by itself. */

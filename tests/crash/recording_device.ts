@@ -3,7 +3,7 @@
  * at the same instant. They wrap real ones, so a whole server can run on them.
  */
 import type { JournalPort } from "../../actors/catalogue_journal.ts";
-import type { DevicePort, IoDone, IoResult } from "../../storage/device/port.ts";
+import type { DevicePort, DeviceView, IoDone, IoResult } from "../../storage/device/port.ts";
 
 export type DeviceName = "metadata" | "data" | "journal";
 
@@ -100,6 +100,10 @@ export class RecordingDevice implements DevicePort {
 
   read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
     return this.#device.read(buffer, offsetBytes, done);
+  }
+
+  view(offsetBytes: number, lengthBytes: number): DeviceView | undefined {
+    return this.#device.view?.(offsetBytes, lengthBytes);
   }
 
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {

@@ -2,7 +2,13 @@
  * Devices and a journal in memory that behave as the host's files do: some answers come later, discarded pages are holes,
  * and a chosen operation fails.
  */
-import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
+import {
+  type DevicePort,
+  type DeviceView,
+  type IoDone,
+  ioOk,
+  type IoResult,
+} from "../../storage/device/port.ts";
 import { MemoryJournal } from "../testing_pool.ts";
 import type { DeviceName } from "./recording_device.ts";
 
@@ -76,6 +82,17 @@ export class SimulatedDevice implements DevicePort {
     return this.#perform(done, this.#isLate(), () => {
       buffer.set(this.bytes.subarray(offsetBytes, offsetBytes + buffer.length));
     });
+  }
+
+  /** What the device has in memory, until something else is written there. */
+  view(offsetBytes: number, lengthBytes: number): DeviceView | undefined {
+    if (this.#isLate()) return undefined;
+    const copyTo = (buffer: Uint8Array, beginBytes: number) => {
+      const begin = offsetBytes + beginBytes;
+      buffer.set(this.bytes.subarray(begin, begin + buffer.length));
+      return ioOk;
+    };
+    return { lengthBytes, run: 0, address: 0, copyTo };
   }
 
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {

@@ -226,7 +226,7 @@ export class SimulatedClient implements SocketPort {
   /** TLS was begun; the test says `secure` when its handshake is over. Nothing is really encrypted. */
   isSecuring = false;
   sentBytes = 0;
-  readonly takesLoans = true;
+  readonly takesViews = true;
   /** True once the server has closed the socket. */
   closed = false;
   /** Each send of the server, as one. */

@@ -1,5 +1,12 @@
 /** The devices of one life: the simulated ones of the crash tests, which here also begin late, fail by chance, and stop. */
-import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
+import {
+  type DevicePort,
+  type DeviceView,
+  type IoDone,
+  ioOk,
+  type IoResult,
+} from "../../storage/device/port.ts";
+import { assert } from "../../storage/assert.ts";
 import { RecordingJournal, RunLog } from "../crash/recording_device.ts";
 import type { DeviceName } from "../crash/recording_device.ts";
 import { FaultPlan, type Later, SimulatedJournal } from "../crash/simulated_device.ts";
@@ -76,6 +83,8 @@ export interface DeviceWorld {
   /** What a slow data device does in its own time. */
   delay(event: () => void): void;
   isLateToStart(): boolean;
+  /** The runs of the kernel: a view is good for the one in which it was made. */
+  runs(): number;
   note(device: DeviceName, kind: OperationKind): void;
 }
 
@@ -101,6 +110,11 @@ export class DelayedDevice implements DevicePort {
 
   read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
     return this.#perform("read", done, (ended) => this.#inner.read(buffer, offsetBytes, ended));
+  }
+
+  view(offsetBytes: number, lengthBytes: number): DeviceView | undefined {
+    const inner = this.#world.fuse.isBlown ? undefined : this.#inner.view?.(offsetBytes, lengthBytes);
+    return inner === undefined ? undefined : new CheckedView(inner, this.#world);
   }
 
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
@@ -155,6 +169,28 @@ export class DelayedDevice implements DevicePort {
     this.#world.note(this.#name, kind);
     faults.kind = kind;
     return begin(done);
+  }
+}
+
+/** A view that must not be looked at after the run in which it was made. */
+class CheckedView implements DeviceView {
+  run = 0;
+  readonly address = 0;
+  readonly #inner: DeviceView;
+  readonly #world: DeviceWorld;
+
+  constructor(inner: DeviceView, world: DeviceWorld) {
+    this.#inner = inner;
+    this.#world = world;
+  }
+
+  get lengthBytes(): number {
+    return this.#inner.lengthBytes;
+  }
+
+  copyTo(buffer: Uint8Array, beginBytes: number): IoResult {
+    assert(this.run === this.#world.runs(), "a view was used after its time");
+    return this.#inner.copyTo(buffer, beginBytes);
   }
 }
 

@@ -98,6 +98,7 @@ export class Life {
       faults: this.faults,
       delay: (event: () => void) => this.#delay(event),
       isLateToStart: () => this.#chance(swarm.lateStart),
+      runs: () => this.kernel.runs,
       note: (device: string, kind: string) => world.mix(device.length * 31 + kind.length),
     };
     this.journal = new LifeJournal(beginning.journal, devices);

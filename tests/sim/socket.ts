@@ -21,7 +21,7 @@ export class SimSocket implements SocketPort {
   readonly peer = "a simulated client";
   readonly tls = "off";
   sentBytes = 0;
-  readonly takesLoans = true;
+  readonly takesViews = true;
   isClosed = false;
   readonly #world: SocketWorld;
   readonly #heard: (bytes: Uint8Array) => void;
