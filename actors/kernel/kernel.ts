@@ -14,6 +14,7 @@ import { type Actor, type Address, type Message, type ReplyTo, type Request, una
 import { Mailbox } from "./mailbox.ts";
 import { type ClockPort, fifo, type SchedulerPolicy } from "./ports.ts";
 import { ReadyQueue } from "./ready_queue.ts";
+import { nameOf, newTask, type Task } from "./running_task.ts";
 import type { Call, Steps } from "./task.ts";
 import { type Timer, Timers } from "./timers.ts";
 import { describe, describeMessage, type TraceEvent, type TraceSink } from "./trace.ts";
@@ -40,23 +41,6 @@ interface Cell {
   readonly mailbox: Mailbox;
   /** It stands in the ready queue, or has its turn now. */
   ready: boolean;
-}
-
-interface Task {
-  readonly slot: number;
-  name: string;
-  /** Follows the name, which is then put together only for who reads it. */
-  ordinal: number | undefined;
-  steps: Steps<unknown> | undefined;
-  /** What resumes the task when it is next run. */
-  answer: unknown;
-  ready: boolean;
-  /** The call it waits in: only the answer to this one is for it. */
-  waitsIn: Call | undefined;
-  parent: Task | undefined;
-  parentIndex: number;
-  childrenRunning: number;
-  childrenAnswers: unknown[];
 }
 
 /** What a kernel is made with: its time, who has the next turn, and who hears of its defect. */
@@ -405,19 +389,7 @@ export class Kernel {
   }
 
   #newTask(): Task {
-    const task: Task = {
-      slot: this.#tasks.length,
-      name: "",
-      ordinal: undefined,
-      steps: undefined,
-      answer: undefined,
-      ready: false,
-      waitsIn: undefined,
-      parent: undefined,
-      parentIndex: 0,
-      childrenRunning: 0,
-      childrenAnswers: [],
-    };
+    const task = newTask(this.#tasks.length);
     assert(task.slot < slotsMax, "more tasks than slots");
     this.#tasks.push(task);
     return task;
@@ -518,8 +490,4 @@ export class Kernel {
     const from = current === undefined ? "outside" : "actor" in current ? current.name : nameOf(current);
     this.trace?.record({ kind, from, to, text });
   }
-}
-
-function nameOf(task: Task): string {
-  return task.ordinal === undefined ? task.name : `${task.name} ${task.ordinal}`;
 }
