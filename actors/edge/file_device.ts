@@ -135,6 +135,7 @@ export class FileDevice implements DevicePort {
 
   view(offsetBytes: number, lengthBytes: number): DeviceView | undefined {
     if (!this.#isInside(offsetBytes, lengthBytes)) return undefined;
+    this.#shortFlushes.disturbed();
     const address = this.#window?.addressOf(offsetBytes, lengthBytes);
     return address === undefined ? undefined : new FileView(this, offsetBytes, lengthBytes, address);
   }

@@ -21,7 +21,7 @@ export const ioOk: IoResult = { kind: "ok" };
  *
  * A view is good until the event loop's next turn. Until then a later write to the same block may show in it, which is
  * concurrent with the read as that has not been answered; but the block can not become another one's: it is used again
- * only after a commit that became durable, and a device that gives views answers a flush in a later turn.
+ * only after a commit that became durable, and the metadata device answers a flush in a later turn.
  */
 export interface DeviceView {
   readonly lengthBytes: number;
