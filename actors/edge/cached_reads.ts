@@ -5,32 +5,22 @@
  * write-back of a commit took 185 ms): on the thread that serves everybody nobody would be served meanwhile.
  */
 import fs from "node:fs";
+import { fromLibc, libraryName } from "./libc_symbols.ts";
 
 interface Calls {
   preadv2(fd: number, vectors: Uint8Array, count: number, offset: bigint, flags: number): bigint;
   pread(fd: number, buffer: Uint8Array, length: bigint, offset: bigint): Promise<bigint>;
 }
 
-/** glibc. With another one (musl), blocks are read at once. */
-const libraryName = "libc.so.6";
 /** From linux/fs.h: fail instead of waiting for a disk. */
 const noWait = 0x08;
 
-const calls = openCalls();
-
-function openCalls(): Calls | undefined {
-  if (Deno.build.os !== "linux") return undefined;
-  if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
-  try {
-    return Deno.dlopen(libraryName, {
-      preadv2: { parameters: ["i32", "buffer", "i32", "i64", "i32"], result: "i64" },
-      pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i64", nonblocking: true },
-    }).symbols as Calls;
-  } catch {
-    // Not there, and nothing else was begun.
-    return undefined;
-  }
-}
+const calls = fromLibc<Calls>(() =>
+  Deno.dlopen(libraryName, {
+    preadv2: { parameters: ["i32", "buffer", "i32", "i64", "i32"], result: "i64" },
+    pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i64", nonblocking: true },
+  }).symbols as Calls
+);
 
 /** Reads one file, whose descriptor stays open until the last of them has come back. */
 export class CachedReads {

@@ -105,18 +105,19 @@ export class FileDevice implements DevicePort {
   read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
     if (!this.#isInside(offsetBytes, buffer.length)) return pastEnd;
     this.#shortFlushes.disturbed();
-    if (this.#cachedReads === undefined) return this.#readNow(buffer, offsetBytes);
+    if (this.#cachedReads === undefined) return this.readNow(buffer, offsetBytes);
     if (this.#cachedReads.readNow(buffer, offsetBytes)) return ioOk;
     this.#begin();
     this.#cachedReads.readLater(buffer, offsetBytes, (isFilled) => {
-      const result = isFilled ? ioOk : this.#readNow(buffer, offsetBytes);
+      const result = isFilled ? ioOk : this.readNow(buffer, offsetBytes);
       this.#end();
       done(result);
     });
     return "pending";
   }
 
-  #readNow(buffer: Uint8Array, offsetBytes: number): IoResult {
+  /** Reads on this thread, and waits for the disk where that must be. */
+  readNow(buffer: Uint8Array, offsetBytes: number): IoResult {
     let doneBytes = 0;
     while (doneBytes < buffer.length) {
       let count: number;
@@ -180,7 +181,7 @@ export class FileDevice implements DevicePort {
     this.#piece ??= new Uint8Array(pieceBytes);
     for (let begin = 0; begin < lengthBytes; begin += pieceBytes) {
       const piece = this.#piece.subarray(0, Math.min(pieceBytes, lengthBytes - begin));
-      const read = this.#readNow(piece, fromBytes + begin);
+      const read = this.readNow(piece, fromBytes + begin);
       if (read.kind !== "ok") return read;
       const written = this.write(piece, toBytes + begin);
       if (written.kind !== "ok") return written;
@@ -306,7 +307,7 @@ class FileView implements DeviceView {
   ) {}
 
   copyTo(buffer: Uint8Array, beginBytes: number): IoResult {
-    return this.device.read(buffer, this.offsetBytes + beginBytes);
+    return this.device.readNow(buffer, this.offsetBytes + beginBytes);
   }
 }
 

@@ -183,7 +183,12 @@ export function openDevices(
     (device) => device.close(),
   );
   const data = held.adopt(
-    FileDevice.open(dataPath, { ...options, waitsForShortFlushes: true, givesViews: true }),
+    FileDevice.open(dataPath, {
+      ...options,
+      readsColdBeside: true,
+      waitsForShortFlushes: true,
+      givesViews: true,
+    }),
     (device) => device.close(),
   );
   requireSize("metadata", metadata, metadataBlockSizeBytes);
