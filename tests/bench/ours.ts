@@ -59,6 +59,10 @@ export class OurSubject implements Subject {
 
   async prepare(): Promise<void> {
     const { kind } = this.#setup.image;
+    if (kind === "left") {
+      await this.command({ verb: "snapshot", names: ["disk0@s"] });
+      await this.command({ verb: "rm", names: ["disk0@s"], dryRun: false, force: true });
+    }
     if (kind !== "fresh" && kind !== "shared") return;
     const before = this.#prepared++;
     const nameOf = (at: number) => kind === "fresh" ? `fresh${at}` : `disk0@s${at}`;

@@ -22,6 +22,8 @@ interface Recipe {
   readonly create: (image: string, sizeBytes: number) => Promise<void>;
   /** Makes the filled image shared; the server is not running. The image to be served from now on. */
   readonly share?: (image: string, count: number) => Promise<string>;
+  /** Takes a snapshot of the filled image and removes it; the server is not running. */
+  readonly leave?: (image: string) => Promise<void>;
   /** Whether `share` is wanted once before all runs, too. */
   readonly overlaid?: boolean;
 }
@@ -93,12 +95,13 @@ class PeerSubject implements Subject {
 
   async prepare(): Promise<void> {
     const { kind } = this.#setup.image;
-    if (kind !== "fresh" && kind !== "shared") return;
+    if (kind !== "fresh" && kind !== "shared" && kind !== "left") return;
     await this.#stop();
     if (kind === "fresh") {
       await Deno.remove(this.#image);
       await this.#recipe.create(this.#image, this.#setup.imageBytes);
-    } else await this.#share();
+    } else if (kind === "left") await this.#recipe.leave!(this.#image);
+    else await this.#share();
     await this.#serve();
   }
 
@@ -108,7 +111,7 @@ class PeerSubject implements Subject {
     await this.#serve();
     if (image.kind === "fresh") return;
     await fill(this.uri, imageBytes);
-    if (image.kind === "filled" && this.#recipe.overlaid !== true) return;
+    if (image.kind === "left" || (image.kind === "filled" && this.#recipe.overlaid !== true)) return;
     await this.#stop();
     if (image.kind === "chained") await this.#chain(image.snapshots);
     else await this.#share();
@@ -202,6 +205,10 @@ export const peerKinds: readonly SubjectKind[] = [
         if (count > 0) await qemuImg("snapshot", "-q", "-d", `s${count - 1}`, image);
         await qemuImg("snapshot", "-q", "-c", `s${count}`, image);
         return image;
+      },
+      leave: async (image) => {
+        await qemuImg("snapshot", "-q", "-c", "s", image);
+        await qemuImg("snapshot", "-q", "-d", "s", image);
       },
     },
     (image) => image.kind !== "chained" || image.snapshots <= chainMax,

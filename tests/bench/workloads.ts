@@ -6,11 +6,11 @@ const MiB = 1024 * KiB;
 
 /**
  * What an image is like before a run. `filled`: all of it written. `fresh`: nothing written, anew for every run.
- * `shared`: all of it written, and then a snapshot taken, anew for every run. `chained`: a snapshot after each of so many
- * small changes.
+ * `shared`: all of it written, and then a snapshot taken, anew for every run; `left`: and removed. `chained`: a snapshot
+ * after each of so many small changes.
  */
 export type ImageState =
-  | { readonly kind: "filled" | "fresh" | "shared" }
+  | { readonly kind: "filled" | "fresh" | "shared" | "left" }
   | { readonly kind: "chained"; readonly snapshots: number };
 
 /** A workload: one fio job on an image in a state. */
@@ -80,8 +80,8 @@ function flushes(): Workload[] {
   }));
 }
 
-/** Random writes each of which gives a block of its own to the volume, nearly. */
-function newBlocks(kind: "fresh" | "shared", name: string): Workload[] {
+/** Random writes each of which makes a block the volume's own, nearly. */
+function newBlocks(kind: "fresh" | "shared" | "left", name: string): Workload[] {
   return [4 * KiB, 64 * KiB].map((blockBytes) => ({
     name: `${blockBytes / KiB}k ${name} d32`,
     image: { kind },
@@ -115,6 +115,7 @@ export const workloads: readonly Workload[] = [
   },
   ...newBlocks("fresh", "first write"),
   ...newBlocks("shared", "overwrite after snapshot"),
+  ...newBlocks("left", "overwrite after removed snapshot"),
   ...chainLengths.map((snapshots): Workload => ({
     name: `4k random read d32, ${snapshots} snapshots`,
     image: { kind: "chained", snapshots },
