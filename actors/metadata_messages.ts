@@ -59,7 +59,7 @@ export interface AskRuns extends
   readonly runsMax: number;
 }
 
-/** Map a virtual block, replacing the mapping it had; to the data block that it has, only its time. */
+/** Map a virtual block, replacing the mapping it had; or only its time, if it has this data block already. */
 export interface Insert extends Request<Done | MetadataFailure> {
   readonly type: "insert";
   readonly thin: ThinId;

@@ -41,19 +41,19 @@ Deno.test("an old block is its volume's own once the removal of its snapshot is 
 });
 
 Deno.test("a block inserted again at the present time is own, counted once, until the next snapshot", () => {
-  const pool = makeShared(3);
+  const pool = makeShared(600);
   pool.run((engine) => engine.deleteThin(two, 10));
   pool.commit();
   pool.run((engine) => engine.insert(one, vblock(1), dblock(1)));
   assertEquals(sharingOf(pool, one, 1), "own");
-  assertEquals(sharingOf(pool, one, 2), "left");
+  assertEquals(sharingOf(pool, one, 599), "left");
   assertEquals(pool.run((engine) => engine.dataReferenceCount(dblock(1))), 1);
   assertEquals(pool.engine.takeFreed(), []);
   assertEquals(committed(pool).devices.get(1)!.get(1), [1, 1]);
   // Whoever is removed elsewhere, it stays so.
   pool.run((engine) => engine.createThin(three));
   pool.run((engine) => engine.deleteThin(three, 10));
-  assertEquals([sharingOf(pool, one, 1), sharingOf(pool, one, 2)], ["own", "shared"]);
+  assertEquals([sharingOf(pool, one, 1), sharingOf(pool, one, 599)], ["own", "shared"]);
   pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
   assertEquals(sharingOf(pool, one, 1), "shared");
 });
@@ -100,6 +100,23 @@ Deno.test("where a device was looked up lately is no reason to call its blocks s
   // The leaf that the look-up before found was shared then.
   const mapping = pool.run((engine) => engine.lookup(one, vblock(1)));
   assertEquals(mapping, { kind: "provisioned", dblock: dblock(1), shared: false, isOld: true });
+});
+
+Deno.test("with a block its neighbours become own that were left too, and no others", () => {
+  const pool = makeShared(9);
+  // 0 to 3 are left, the others shared.
+  for (let at = 0; at < 4; at++) pool.run((engine) => engine.insert(two, vblock(at), dblock(20 + at)));
+  pool.commit();
+  // This one is left only after the next commit.
+  pool.run((engine) => engine.insert(two, vblock(4), dblock(24)));
+  pool.run((engine) => engine.insert(one, vblock(1), dblock(1)));
+  const sharing = Array.from({ length: 9 }, (_, block) => sharingOf(pool, one, block));
+  assertEquals(sharing, [..."0123"].map(() => "own").concat(Array(5).fill("shared")));
+  assertEquals([...committed(pool).devices.get(1)!.values()].map(([, time]) => time), [
+    ...[1, 1, 1, 1],
+    ...[0, 0, 0, 0, 0],
+  ]);
+  assertEquals(sharingOf(pool, one, 4), "left");
 });
 
 Deno.test("while a metadata snapshot is held, an old block is shared whatever its counts", () => {

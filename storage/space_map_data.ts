@@ -138,6 +138,13 @@ export class DataSpaceMap {
     return count < countOverflows ? count : this.#overflowCount(block);
   }
 
+  /** Whether the count is 1 for sure, without anything being read. */
+  isKnownSingle(block: DBlock): boolean {
+    const ordinal = this.#ordinalOf(block);
+    const bitmap = this.#transaction.cache.peek(this.#homes[ordinal]!);
+    return bitmap?.kind === kindBitmap && bitmapCount(bitmap.bytes, block - ordinal * bitmapEntries) === 1;
+  }
+
   increment(block: DBlock): void {
     const ordinal = this.#ordinalOf(block);
     const index = block - ordinal * bitmapEntries;

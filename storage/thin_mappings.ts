@@ -151,7 +151,22 @@ export class ThinMappings {
     }
     if (before === undefined) device.mappedBlocks++;
     packBlockTime(leaf.view, offset, mapped, time);
+    if (before === mapped) this.#renewLeaf(device, leaf, time);
     this.#rememberLeaf(device);
+  }
+
+  /**
+   * Gives the present time to all that others have left to the device in an owned leaf: who writes one of these blocks
+   * writes its neighbours too, and the leaf is to be written anyway. What would have to be read for it stays as it is.
+   */
+  #renewLeaf(device: DeviceRecord, leaf: CacheEntry, time: number): void {
+    for (let index = nodeEntries(leaf.view) - 1; index >= 0; index--) {
+      const offset = nodeValueOffset(leaf.view, index);
+      if (blockTimeTime(leaf.view, offset) >= device.snapshottedTime) continue;
+      const mapped = blockTimeDblock(leaf.view, offset);
+      if (this.#isHeld || this.partings.has(mapped) || !this.#data.isKnownSingle(mapped)) continue;
+      packBlockTime(leaf.view, offset, mapped, time);
+    }
   }
 
   /** The first mapped vblock in `[begin, end)`. */

@@ -450,7 +450,7 @@ Deno.test("what others have left is called own only where no crash brings them b
     model.run();
     left += model.left;
   }
-  assert(left > 100, "hardly any block was left");
+  assert(left > 40, `only ${left} blocks were left`);
 });
 
 Deno.test("when metadata is scarce operations are refused whole, and deletion goes on", () => {

@@ -57,12 +57,13 @@ export class Independence {
 
 /**
  * What another device lets go of may be shared until a commit has come to its end. The first device is the volume of
- * every scenario, which lets go of blocks that nobody else writes.
+ * every scenario, which lets go of blocks that nobody else writes. An insertion may give blocks beside its own another
+ * time.
  */
 function isAnswerToLookUp(a: Delivery, b: Delivery): boolean {
   const { type } = a.message;
   if (type !== "lookup" && type !== "lookupRange") return false;
-  return b.message.type === "commitEnded" || b.message.type === "freeze";
+  return b.message.type === "commitEnded" || b.message.type === "freeze" || b.message.type === "insert";
 }
 
 function letsGo(message: Message): boolean {
