@@ -163,6 +163,7 @@ export class FileDevice implements DevicePort {
         return failureOf(error, "write");
       }
     }
+    if (this.#shortFlushes.isFlushNear) this.#startWriteBack(offsetBytes, buffer.length);
     return ioOk;
   }
 
@@ -264,6 +265,13 @@ export class FileDevice implements DevicePort {
     this.#pendingCount -= 1;
     // A thread holds the bare number of the handle: closed earlier, that number could be another file by now.
     if (this.#closed && this.#pendingCount === 0) this.#closeHandles();
+  }
+
+  /** Once the client has been told of the write. The data device only: of a metadata block nobody is told. */
+  #startWriteBack(offsetBytes: number, lengthBytes: number): void {
+    queueMicrotask(() => {
+      if (!this.#closed) this.#libc?.startWriteBack(this.#fd, offsetBytes, lengthBytes);
+    });
   }
 
   #closeHandles(): void {

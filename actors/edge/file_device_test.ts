@@ -192,6 +192,7 @@ Deno.test({
       allocate: () => 0,
       reserve: () => 0,
       seekData: (_fd, offsetBytes) => offsetBytes,
+      startWriteBack: () => {},
       claim: () => -1,
       socketPath: () => undefined,
       release: () => {},
@@ -208,6 +209,25 @@ Deno.test({
     assertEquals(bytesAt(device, 2 * mib + 4096, 1)[0], 7);
     device.close();
   },
+});
+
+Deno.test("the disk begins with a write before its flush is asked for, if a flush came after each one lately", async () => {
+  using scratch = scratchFile(mib);
+  const begun: number[] = [];
+  const told = {
+    punchHole: () => 0,
+    startWriteBack: (_fd: number, offsetBytes: number) => begun.push(offsetBytes),
+  };
+  const options = { libc: told as unknown as Libc, waitsForShortFlushes: true };
+  const device = FileDevice.open(scratch.path, options);
+  for (let at = 0; at < 9; at += 1) {
+    device.write(filled(512, 7), at * 512);
+    assertEquals(begun.length, 0, "the write is answered first");
+    await Promise.resolve();
+    assertEquals(await settled((done) => device.flush(done)), ioOk);
+    if (at === 8) assertEquals(begun, [8 * 512]);
+  }
+  device.close();
 });
 
 Deno.test("a device opened read-only refuses to write", () => {

@@ -20,6 +20,8 @@ export interface Libc {
   allocate(fd: number, offsetBytes: number, lengthBytes: number): number;
   /** Sets blocks aside for a range past the end, without growing the file. Answers 0 or the errno. */
   reserve(fd: number, offsetBytes: number, lengthBytes: number): number;
+  /** Has the host begin to write a range of its page cache to the disk. Nothing is durable by that, nor is a failure told. */
+  startWriteBack(fd: number, offsetBytes: number, lengthBytes: number): void;
   /**
    * Where the first stored byte at or after `offsetBytes` is; -1 if only a hole follows. A file system that cannot
    * tell answers `offsetBytes` itself. The file position moves, which positional reads and writes do not notice.
@@ -51,6 +53,7 @@ export const errno = {
 const keepSize = 0x01;
 const keepSizeAndPunchHole = keepSize | 0x02;
 const seekDataWhence = 3;
+const syncFileRangeWrite = 2;
 const unixFamily = 1;
 const openExclusiveCloseOnExec = 0o200 | 0o2000000;
 
@@ -79,6 +82,7 @@ function dlopenLibc() {
     open: { parameters: ["buffer", "i32"], result: "i32" },
     close: { parameters: ["i32"], result: "i32" },
     getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+    sync_file_range: { parameters: ["i32", "i64", "i64", "u32"], result: "i32" },
     lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
   }).symbols;
 }
@@ -123,6 +127,10 @@ class GlibcCalls implements Libc {
     const found = Number(this.#symbols.lseek(fd, BigInt(offsetBytes), seekDataWhence));
     if (found >= 0) return found;
     return this.#errno[0] === errno.noSuchAddress ? -1 : offsetBytes;
+  }
+
+  startWriteBack(fd: number, offsetBytes: number, lengthBytes: number): void {
+    this.#symbols.sync_file_range(fd, BigInt(offsetBytes), BigInt(lengthBytes), syncFileRangeWrite);
   }
 
   claim(path: string): number {

@@ -1,5 +1,5 @@
 /**
- * Whether a flush is waited for on this thread, or on another one.
+ * Whether a flush is waited for on this thread, or on another one; and whether the disk may begin before it is asked for.
  *
  * A client that flushes after each write or few waits for the disk, and for nothing else. On a disk that takes 0.1 ms the
  * way to another thread and back costs more than the flush itself (measured: 125 us for a write and a flush at once,
@@ -18,6 +18,8 @@ const bytesMax = 128 * 1024;
 const shortMs = 0.6;
 /** Small flushes in a row that have to be short, at first and after one that was long. */
 const shortWantedMax = 8;
+/** Flushes in a row after one write each that let expect the next one after the next write. */
+const singlesMax = 8;
 /** For how many times as long as a long flush took here the next are left to another thread. */
 const pauseFactor = 50;
 
@@ -28,6 +30,7 @@ export class ShortFlushes {
   readonly #isOn: boolean;
   #shortWanted = shortWantedMax;
   #pauseEndMs = -Infinity;
+  #singles = 0;
 
   /** @param isOn if not, no flush is done at once */
   constructor(isOn: boolean) {
@@ -40,6 +43,15 @@ export class ShortFlushes {
     this.#bytes += bytes;
   }
 
+  /**
+   * Whether a flush is to be expected after what was just written, by a client that flushes after each write. Then the disk
+   * may as well begin while the client is told of the write and asks for the flush (measured: that takes 65 us then and not
+   * 118). It changes nothing about what is durable: the host may write dirty pages at any time.
+   */
+  get isFlushNear(): boolean {
+    return this.#isOn && this.#singles === singlesMax && this.#writes === 1 && this.#bytes <= bytesMax;
+  }
+
   /** Something else was asked. */
   disturbed(): void {
     this.#writes = writesMax + 1;
@@ -48,6 +60,8 @@ export class ShortFlushes {
   /** A flush begins, with which counting begins anew. */
   begin(nowMs: number): Flush {
     const isSmall = this.#writes <= writesMax && this.#bytes <= bytesMax;
+    if (this.#writes !== 1) this.#singles = 0;
+    else if (this.#singles < singlesMax) this.#singles += 1;
     this.#writes = 0;
     this.#bytes = 0;
     const isAtOnce = this.#isOn && isSmall && this.#shortWanted === 0 && nowMs >= this.#pauseEndMs;

@@ -61,3 +61,16 @@ Deno.test("a flush after many bytes, many writes or a read goes to the other thr
   assertEquals(pairs.flushes.begin(pairs.nowMs).isAtOnce, false);
   assertEquals(pairs.run(10), 10);
 });
+
+Deno.test("a flush is near after a write by a client that flushes after each, and not after many in a row", () => {
+  const pairs = new Pairs();
+  pairs.run(8);
+  assertEquals(pairs.flushes.isFlushNear, false);
+  pairs.flushes.wrote(4096);
+  assertEquals(pairs.flushes.isFlushNear, true);
+  pairs.flushes.wrote(4096);
+  assertEquals(pairs.flushes.isFlushNear, false);
+  pairs.flushes.begin(pairs.nowMs);
+  pairs.flushes.wrote(4096);
+  assertEquals(pairs.flushes.isFlushNear, false);
+});
