@@ -17,8 +17,14 @@ const slicesMax = residentBytesMax / sliceBytes;
 /** A slice is taken in when it is asked for again before so many others were. */
 const missesRemembered = slicesMax;
 const pageBytes = 4096;
-/** Bytes of one question about residency. */
-const questionBytesMax = 32 << 20;
+const slicePages = sliceBytes / pageBytes;
+/**
+ * Milliseconds for which an answer of the host about a slice is believed, where it says that a page is in memory: it was
+ * used then, and hosts let go of what was not. If it is gone all the same, sending it waits for the disk.
+ */
+const residentMs = 5_000;
+/** And where it says that a page is not: reading it brings it in. */
+const absentMs = 50;
 
 // Constants of Linux, the same on x86-64 and arm64.
 const protectRead = 1;
@@ -34,14 +40,16 @@ const calls = fromLibc(() =>
   }).symbols
 );
 
-/** By page: bit 0 is set if it is in memory. Only one question is asked at a time. */
-const residency = new Uint8Array(questionBytesMax / pageBytes + 1);
+/** What the host said last about the pages of a slice in use: bit 0 is set if one is in memory. */
+interface Residency {
+  readonly pages: Uint8Array;
+  askedMs: number;
+}
 
 export class PageWindow {
   readonly #base: number;
   readonly #sizeBytes: number;
-  /** By slice: 1 if it is in use. */
-  readonly #inUse: Uint8Array;
+  readonly #inUse = new Map<number, Residency>();
   /** By slice: the number of the miss that it was asked for with. */
   readonly #missedAt: Uint32Array;
   #misses = missesRemembered;
@@ -51,9 +59,7 @@ export class PageWindow {
   private constructor(base: number, sizeBytes: number) {
     this.#base = base;
     this.#sizeBytes = sizeBytes;
-    const slices = Math.ceil(sizeBytes / sliceBytes);
-    this.#inUse = new Uint8Array(slices);
-    this.#missedAt = new Uint32Array(slices);
+    this.#missedAt = new Uint32Array(Math.ceil(sizeBytes / sliceBytes));
   }
 
   /** The file, whose descriptor may be closed after. Undefined where it can not be mapped; then it is read. */
@@ -65,9 +71,18 @@ export class PageWindow {
 
   /** Where the bytes are in memory; undefined if the host does not have all of them there, or they are asked for seldom. */
   addressOf(offsetBytes: number, lengthBytes: number): number | undefined {
-    if (lengthBytes > questionBytesMax - pageBytes) return undefined;
-    if (!this.#takeIn(offsetBytes, lengthBytes)) return undefined;
-    return this.#isResident(offsetBytes, lengthBytes) ? this.#base + offsetBytes : undefined;
+    const first = Math.floor(offsetBytes / pageBytes);
+    const last = Math.floor((offsetBytes + lengthBytes - 1) / pageBytes);
+    const lastSlice = Math.floor(last / slicePages);
+    for (let slice = Math.floor(first / slicePages); slice <= lastSlice; slice += 1) {
+      const residency = this.#inUse.get(slice) ?? this.#takeIn(slice);
+      if (residency === undefined) return undefined;
+      const begin = slice * slicePages;
+      const from = Math.max(first - begin, 0);
+      const to = Math.min(last - begin, slicePages - 1);
+      if (!this.#areResident(slice, residency, from, to)) return undefined;
+    }
+    return this.#base + offsetBytes;
   }
 
   close(): void {
@@ -75,37 +90,51 @@ export class PageWindow {
     assert(status === 0, "what was mapped can be unmapped");
   }
 
-  /** Whether all slices of the range are in use, which is tried. */
-  #takeIn(offsetBytes: number, lengthBytes: number): boolean {
-    const last = Math.floor((offsetBytes + lengthBytes - 1) / sliceBytes);
-    for (let slice = Math.floor(offsetBytes / sliceBytes); slice <= last; slice += 1) {
-      if (this.#inUse[slice] === 1) continue;
-      const isAgain = this.#misses - this.#missedAt[slice]! < missesRemembered;
-      this.#missedAt[slice] = this.#misses;
-      // The number of the first miss comes after that of none.
-      this.#misses += 1;
-      if (!isAgain) return false;
-      this.#inUse[slice] = 1;
-      this.#queue.push(slice);
-      if (this.#queue.length > slicesMax) this.#letGo(this.#queue.shift()!);
-    }
-    return true;
+  /** A slice that was asked for before and not long ago is in use from now on. */
+  #takeIn(slice: number): Residency | undefined {
+    const isAgain = this.#misses - this.#missedAt[slice]! < missesRemembered;
+    this.#missedAt[slice] = this.#misses;
+    this.#misses += 1;
+    if (!isAgain) return undefined;
+    const residency = { pages: new Uint8Array(slicePages), askedMs: -Infinity };
+    this.#inUse.set(slice, residency);
+    this.#queue.push(slice);
+    if (this.#queue.length > slicesMax) this.#letGo(this.#queue.shift()!);
+    return residency;
   }
 
   #letGo(slice: number): void {
-    this.#inUse[slice] = 0;
-    const beginBytes = slice * sliceBytes;
-    const lengthBytes = Math.min(sliceBytes, this.#sizeBytes - beginBytes);
+    this.#inUse.delete(slice);
     // It is advice: a slice that stays is only counted as ours.
-    calls?.madvise(BigInt(this.#base + beginBytes), BigInt(lengthBytes), adviceDontNeed);
+    calls?.madvise(BigInt(this.#base + slice * sliceBytes), BigInt(this.#bytesOf(slice)), adviceDontNeed);
   }
 
-  #isResident(offsetBytes: number, lengthBytes: number): boolean {
-    const beginBytes = offsetBytes - offsetBytes % pageBytes;
-    const pages = Math.ceil((offsetBytes + lengthBytes - beginBytes) / pageBytes);
-    const status = calls?.mincore(BigInt(this.#base + beginBytes), BigInt(pages * pageBytes), residency);
-    if (status !== 0) return false;
-    for (let page = 0; page < pages; page += 1) if ((residency[page]! & 1) === 0) return false;
-    return true;
+  #areResident(slice: number, residency: Residency, from: number, to: number): boolean {
+    const ageMs = Date.now() - residency.askedMs;
+    if (ageMs > residentMs) this.#askHost(slice, residency);
+    if (areSet(residency.pages, from, to)) return true;
+    if (ageMs > residentMs || ageMs < absentMs) return false;
+    this.#askHost(slice, residency);
+    return areSet(residency.pages, from, to);
   }
+
+  #askHost(slice: number, residency: Residency): void {
+    const beginBytes = slice * sliceBytes;
+    const status = calls?.mincore(
+      BigInt(this.#base + beginBytes),
+      BigInt(this.#bytesOf(slice)),
+      residency.pages,
+    );
+    if (status !== 0) residency.pages.fill(0);
+    residency.askedMs = Date.now();
+  }
+
+  #bytesOf(slice: number): number {
+    return Math.min(sliceBytes, this.#sizeBytes - slice * sliceBytes);
+  }
+}
+
+function areSet(pages: Uint8Array, from: number, to: number): boolean {
+  for (let page = from; page <= to; page += 1) if ((pages[page]! & 1) === 0) return false;
+  return true;
 }

@@ -20,7 +20,10 @@ export type Share =
 /** The first that matches a path relative to the repository counts. */
 const sharesByPath: readonly (readonly [path: RegExp, share: Share])[] = [
   // Bytes from and to clients.
-  [/^actors\/edge\/(client_socket|byte_stream|sockets?|inherited_|tls|outside)/, "socket"],
+  [
+    /^actors\/edge\/(client_socket|direct_socket|socket_poll|byte_stream|sockets?|inherited_|tls|outside)/,
+    "socket",
+  ],
   // Requests out of bytes, replies into them, credits.
   [/^(storage\/nbd\/|actors\/nbd_)/, "codec"],
   // Delivery of messages, steps of tasks, timers.
@@ -30,7 +33,10 @@ const sharesByPath: readonly (readonly [path: RegExp, share: Share])[] = [
   [/^actors\/(metadata|commit)/, "lookup, metadata"],
   [/^actors\/data_allocator/, "allocator"],
   // Files, and the buffers that are read into and written from.
-  [/^(actors\/(block_device|buffers)|actors\/edge\/(file_device|libc)|storage\/device\/)/, "device"],
+  [
+    /^(actors\/(block_device|buffers)|actors\/edge\/(file_device|page_window|cached_reads|short_flushes|libc)|storage\/device\/)/,
+    "device",
+  ],
   // What a bio is and which steps it takes.
   [/^actors\/(thin_volume|bio|remap|zero_tail|block_status)/, "volume"],
   [/^storage\//, "lookup, metadata"],
