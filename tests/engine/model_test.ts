@@ -475,6 +475,7 @@ for (const version of ["0.9", "1.x"] as const) {
           ...plenty,
           seed,
           metadataBlocks: seed === 13 ? 128 : 2000,
+          ...(seed === 12 ? { churn: 0.1, vblocks: 600, devicesMax: 3 } : {}),
           operations: 250,
         });
         model.run();
