@@ -4,17 +4,17 @@
  *
  * Reading, writing and copying stay with node:fs. Measured on page-cached files (Deno 2.9.6): fs.readSync and fs.writeSync are
  * within 0.5 us of pread and pwrite. copy_file_range against a read and a write, us for one copy from random places into
- * holes (Linux 6.18, loop devices but for the first two):
+ * holes, the least of three rounds or four (Linux 6.18; xfs and btrfs on loop devices):
  *
  *                              tmpfs     ext4      xfs       btrfs
- *     64 KiB                   36 : 45   29 : 34   19 : 20   22 : 74
- *     64 KiB, just written       -       22 : 25   86 : 18   59 : 71
- *     1 MiB                   517 : 635 295 : 261  15 : 170  11 : 1214
- *     1 MiB, just written        -      287 : 482 249 : 169 370 : 1077
+ *     64 KiB                   33 : 40   24 : 25   16 : 16   20 : 73
+ *     64 KiB, just written       -       21 : 24   72 : 17   34 : 68
+ *     1 MiB                   454 : 627 285 : 243  15 : 148  10 : 1111
+ *     1 MiB, just written        -      265 : 482 192 : 158 328 : 1069
  *
  * Where extents are shared (xfs, btrfs) it writes the source back first, which holds everybody up, and a block that was
  * copied needs space of the host again when it is overwritten, long after its pool counted it as written. That buys
- * something for blocks of 1 MiB only, and little for those of 64 KiB, so it is not used.
+ * much for blocks of 1 MiB, and little for the usual ones of 64 KiB, so it is not used.
  * The interface types 64-bit arguments as BigInt; the two conversions are lost in the 0.7 us of the system call.
  */
 
