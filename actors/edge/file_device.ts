@@ -62,6 +62,7 @@ export class FileDevice implements DevicePort {
    */
   #holeBegin = 0;
   #holeEnd = 0;
+  #isWriteBackDue = false;
   #canDiscard: boolean;
   readonly #window: PageWindow | undefined;
   #piece: Uint8Array | undefined;
@@ -219,6 +220,7 @@ export class FileDevice implements DevicePort {
 
   flush(done: IoDone): IoResult | "pending" {
     const flush = this.#shortFlushes.begin(performance.now());
+    this.#isWriteBackDue = false;
     if (flush.isAtOnce) return this.#flushNow(flush);
     this.#begin();
     fs.fdatasync(this.#flushFd, (error) => {
@@ -253,6 +255,7 @@ export class FileDevice implements DevicePort {
   close(): void {
     assert(!this.#closed, "a device is closed once");
     this.#closed = true;
+    this.#isWriteBackDue = false;
     if (this.#pendingCount === 0) this.#closeHandles();
   }
 
@@ -267,10 +270,12 @@ export class FileDevice implements DevicePort {
     if (this.#closed && this.#pendingCount === 0) this.#closeHandles();
   }
 
-  /** Once the client has been told of the write. The data device only: of a metadata block nobody is told. */
+  /** Once the client has been told of the write, unless the flush has come by then. */
   #startWriteBack(offsetBytes: number, lengthBytes: number): void {
+    this.#isWriteBackDue = true;
     queueMicrotask(() => {
-      if (!this.#closed) this.#libc?.startWriteBack(this.#fd, offsetBytes, lengthBytes);
+      if (this.#isWriteBackDue) this.#libc?.startWriteBack(this.#fd, offsetBytes, lengthBytes);
+      this.#isWriteBackDue = false;
     });
   }
 

@@ -15,7 +15,7 @@
 const writesMax = 16;
 const bytesMax = 128 * 1024;
 /** Milliseconds up to which a flush is short, with the way to another thread if it took that. */
-const shortMs = 0.6;
+const shortMs = 1;
 /** Small flushes in a row that have to be short, at first and after one that was long. */
 const shortWantedMax = 8;
 /** Flushes in a row after one write each that let expect the next one after the next write. */
