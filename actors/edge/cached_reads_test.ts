@@ -8,7 +8,7 @@ import { FileDevice } from "./file_device.ts";
 function coldFile(): { readonly directory: string; readonly path: string } | undefined {
   const directory = Deno.makeTempDirSync({ prefix: "gossamer-test-" });
   const path = `${directory}/data.img`;
-  Deno.writeFileSync(path, new Uint8Array(1 << 20).fill(7));
+  Deno.writeFileSync(path, new Uint8Array(1 << 20).fill(7, 0, 3 << 18));
   const fd = fs.openSync(path, "r");
   const canTell = CachedReads.of(fd) !== undefined;
   fs.closeSync(fd);
@@ -33,7 +33,14 @@ Deno.test({
     assertEquals(buffer, new Uint8Array(4096).fill(7));
     assertEquals(device.read(buffer.fill(0), 1 << 19, later.resolve), { kind: "ok" });
     assertEquals(buffer, new Uint8Array(4096).fill(7));
+    const copied = Promise.withResolvers<unknown>();
+    assertEquals(device.copy(0, 3 << 18, 1 << 16, copied.resolve), "pending");
     device.close();
+    assertEquals(await copied.promise, { kind: "ok" });
+    assertEquals(
+      Deno.readFileSync(cold!.path).subarray(3 << 18, (3 << 18) + (1 << 16)),
+      new Uint8Array(1 << 16).fill(7),
+    );
     Deno.removeSync(cold!.directory, { recursive: true });
   },
 });

@@ -108,11 +108,15 @@ export class FileDevice implements DevicePort {
     this.#shortFlushes.disturbed();
     if (this.#cachedReads === undefined) return this.readNow(buffer, offsetBytes);
     if (this.#cachedReads.readNow(buffer, offsetBytes)) return ioOk;
+    return this.#readLater(this.#cachedReads, buffer, offsetBytes, done);
+  }
+
+  #readLater(reads: CachedReads, buffer: Uint8Array, offsetBytes: number, done: IoDone): "pending" {
     this.#begin();
-    this.#cachedReads.readLater(buffer, offsetBytes, (isFilled) => {
-      const result = isFilled ? ioOk : this.readNow(buffer, offsetBytes);
+    reads.readLater(buffer, offsetBytes, (isFilled) => {
+      done(isFilled ? ioOk : this.readNow(buffer, offsetBytes));
+      // Not before: a copy writes what it has read.
       this.#end();
-      done(result);
     });
     return "pending";
   }
@@ -143,7 +147,10 @@ export class FileDevice implements DevicePort {
   }
 
   write(buffer: Uint8Array, offsetBytes: number): IoResult {
-    if (!this.#isInside(offsetBytes, buffer.length)) return pastEnd;
+    return this.#isInside(offsetBytes, buffer.length) ? this.#writeNow(buffer, offsetBytes) : pastEnd;
+  }
+
+  #writeNow(buffer: Uint8Array, offsetBytes: number): IoResult {
     this.#shortFlushes.wrote(buffer.length);
     // What lies below is forgotten: blocks are used in ascending order.
     const endBytes = offsetBytes + buffer.length;
@@ -175,17 +182,36 @@ export class FileDevice implements DevicePort {
   }
 
   /** The ranges may not overlap. */
-  copy(fromBytes: number, toBytes: number, lengthBytes: number): IoResult {
+  copy(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
     assert(
       fromBytes + lengthBytes <= toBytes || toBytes + lengthBytes <= fromBytes,
       "a copy's ranges do not overlap",
     );
+    if (!this.#isInside(fromBytes, lengthBytes) || !this.#isInside(toBytes, lengthBytes)) return pastEnd;
+    const reads = this.#cachedReads;
+    if (reads === undefined || lengthBytes > pieceBytes) {
+      return this.#copyNow(fromBytes, toBytes, lengthBytes);
+    }
+    this.#piece ??= new Uint8Array(pieceBytes);
+    const piece = this.#piece.subarray(0, lengthBytes);
+    if (reads.readNow(piece, fromBytes)) return this.#writeNow(piece, toBytes);
+    // The piece is everybody's: what waits for the disk has one of its own.
+    const own = new Uint8Array(lengthBytes);
+    return this.#readLater(
+      reads,
+      own,
+      fromBytes,
+      (read) => done(read.kind === "ok" ? this.#writeNow(own, toBytes) : read),
+    );
+  }
+
+  #copyNow(fromBytes: number, toBytes: number, lengthBytes: number): IoResult {
     this.#piece ??= new Uint8Array(pieceBytes);
     for (let begin = 0; begin < lengthBytes; begin += pieceBytes) {
       const piece = this.#piece.subarray(0, Math.min(pieceBytes, lengthBytes - begin));
       const read = this.readNow(piece, fromBytes + begin);
       if (read.kind !== "ok") return read;
-      const written = this.write(piece, toBytes + begin);
+      const written = this.#writeNow(piece, toBytes + begin);
       if (written.kind !== "ok") return written;
     }
     return ioOk;

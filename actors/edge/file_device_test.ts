@@ -63,7 +63,7 @@ Deno.test("an access past the end is an error and changes nothing", async () => 
   const past = { kind: "ioError", reason: "access past the end of the device" };
   assertEquals(device.write(filled(512, 7), mib - 511), past);
   assertEquals(device.read(filled(512, 7), mib - 511, () => {}), past);
-  assertEquals(device.copy(0, mib - 511, 512), past);
+  assertEquals(device.copy(0, mib - 511, 512, () => {}), past);
   assertEquals(await settled((done) => device.zero(mib - 511, 512, done)), past);
   assertEquals(await settled((done) => device.discard(mib - 511, 512, done)), past);
   assertEquals(Deno.statSync(scratch.path).size, mib);
@@ -95,7 +95,7 @@ Deno.test("a copy of more than one piece arrives whole", () => {
   const device = FileDevice.open(scratch.path);
   const source = Uint8Array.from({ length: 2 * mib + 4096 }, (_, i) => (i >> 12) ^ i);
   device.write(source, 512);
-  assertEquals(device.copy(512, 4 * mib, source.length), ioOk);
+  assertEquals(device.copy(512, 4 * mib, source.length, () => {}), ioOk);
   assert(bytesAt(device, 4 * mib, source.length).every((byte, i) => byte === source[i]));
   assertEquals(bytesAt(device, 4 * mib + source.length, 1)[0], 0);
   device.close();
@@ -254,7 +254,7 @@ Deno.test("a full host is noSpace, and what was there stays readable", async (t)
       const device = FileDevice.open(path, { libc });
       assertEquals(device.write(filled(4096, 7), 0), ioOk);
       assertEquals(device.write(filled(2 * mib, 8), mib), { kind: "noSpace" });
-      assertEquals(device.copy(0, 4 * mib, 2 * mib), { kind: "noSpace" });
+      assertEquals(device.copy(0, 4 * mib, 2 * mib, () => {}), { kind: "noSpace" });
       assertEquals(bytesAt(device, 0, 4096), filled(4096, 7));
       device.close();
     },
