@@ -170,7 +170,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #read(): void {
     this.#unparsed = false;
-    this.#peers.socket.read(this.#received.next());
+    this.#peers.socket.read(this.#transmission?.payloadRest ?? this.#received.next());
   }
 
   /** Who holds what all borrow from, for a WRITE of which nothing more comes, would hold up the others for ever. */

@@ -137,6 +137,11 @@ export class NbdTransmission implements RequestMemory {
     return this.#arriving?.purse === "lent";
   }
 
+  /** Where to receive the rest of a large payload, if one is arriving. */
+  get payloadRest(): Uint8Array | undefined {
+    return this.#decoder.payloadRest;
+  }
+
   /** Takes received bytes, which must stay untouched until "needBytes", or while requests hold them. */
   push(bytes: Uint8Array): void {
     this.#decoder.push(bytes);

@@ -73,6 +73,8 @@ const compactHeaderSizeBytes = 28;
 const extendedHeaderSizeBytes = 32;
 /** 2^53 / 2^32: the first high half of 64 bits that a number cannot hold exactly. */
 const highBeyond = 2 ** 21;
+/** A rest of a payload that is received by itself: copying less than this costs less than a system call. */
+const inPlaceMinBytes = 32 * 1024;
 const noBytes = new Uint8Array(0);
 
 export class RequestDecoder {
@@ -118,9 +120,28 @@ export class RequestDecoder {
    */
   push(chunk: Uint8Array): void {
     assert(this.#position === this.#chunk.length, "request bytes pushed before the last were used up");
+    if (this.#isInPlace(chunk)) {
+      this.#missingBytes -= chunk.length;
+      return;
+    }
     if (chunk.buffer !== this.#chunkView.buffer) this.#chunkView = new DataView(chunk.buffer);
     this.#chunk = chunk;
     this.#position = 0;
+  }
+
+  /**
+   * Where the rest of a payload is to go, if it is worth receiving it there: what is pushed from its beginning is not
+   * copied. To be asked after "needBytes".
+   */
+  get payloadRest(): Uint8Array | undefined {
+    if (this.#state !== "payload" || this.#missingBytes < inPlaceMinBytes) return undefined;
+    return this.#request.payload?.subarray(-this.#missingBytes);
+  }
+
+  #isInPlace(chunk: Uint8Array): boolean {
+    const { payload } = this.#request;
+    if (this.#state !== "payload" || payload === undefined || chunk.buffer !== payload.buffer) return false;
+    return chunk.byteOffset === payload.byteOffset + payload.length - this.#missingBytes;
   }
 
   /** Goes on to the next event. */

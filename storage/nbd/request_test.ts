@@ -116,6 +116,27 @@ Deno.test("a payload that spans chunks is assembled in the given buffer", () => 
   assertEquals(buffer, bytes("abcdef"));
 });
 
+Deno.test("the rest of a large payload is taken where it was received, in pieces", () => {
+  const decoder = new RequestDecoder();
+  const buffer = new Uint8Array(100_000);
+  decoder.push(join(request({ type: NBD_CMD_WRITE, length: buffer.length }), bytes("ab")));
+  assertEquals(decoder.payloadRest, undefined);
+  decoder.next();
+  decoder.accept(buffer.subarray());
+  assertEquals(decoder.next(), "needBytes");
+  for (const [begin, pieceBytes, value] of [[2, 50_000, 1], [50_002, 49_990, 2]] as const) {
+    const rest = decoder.payloadRest;
+    assertEquals(rest?.byteOffset, begin);
+    decoder.push(rest!.subarray(0, pieceBytes).fill(value));
+    assertEquals(decoder.next(), "needBytes");
+  }
+  assertEquals(decoder.payloadRest, undefined);
+  decoder.push(join(bytes("12345678"), request({})));
+  assertEquals([decoder.next(), decoder.next()], ["request", "header"]);
+  assertEquals([buffer[0], buffer[2], buffer[50_001], buffer[50_002], buffer[99_991]], [97, 1, 1, 2, 2]);
+  assertEquals(buffer.subarray(-8), bytes("12345678"));
+});
+
 Deno.test("a payload in the chunk is copied if a buffer is given", () => {
   const decoder = new RequestDecoder();
   const buffer = new Uint8Array(3);
