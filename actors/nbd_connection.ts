@@ -326,7 +326,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#sending = true;
     this.#transmission?.batchTaken();
     if (this.#stallTimer === undefined) this.#watchStall();
-    this.#peers.socket.send(pieces);
+    this.#peers.socket.send(pieces, this.#transmission);
   }
 
   #sent(): void {

@@ -16,6 +16,7 @@ import {
   NBD_ESHUTDOWN,
 } from "../storage/nbd/constants.ts";
 import { type OutputQueue, referenceMinBytes } from "../storage/nbd/output_queue.ts";
+import type { CopyMemory } from "../storage/nbd/pieces.ts";
 import { type Echo, ReplyWriter } from "../storage/nbd/reply.ts";
 import { type NbdRequest, RequestDecoder } from "../storage/nbd/request.ts";
 import { type Refusal, statusScope, validateRequest } from "../storage/nbd/validate.ts";
@@ -78,7 +79,7 @@ class LentMemory implements RequestMemory {
   }
 }
 
-export class NbdTransmission implements RequestMemory {
+export class NbdTransmission implements RequestMemory, CopyMemory {
   readonly untaken = undefined;
   readonly #peers: TransmissionPeers;
   readonly #attached: Attached;
@@ -130,6 +131,13 @@ export class NbdTransmission implements RequestMemory {
   /** The connection's own memory for one request. */
   take(lengthBytes: number): Uint8Array {
     return this.#buffers.take(lengthBytes, this.#credits.unpaidBytes);
+  }
+
+  /** Memory for what a client does not take at once, which what is under way has paid for. */
+  takeCopy(lengthBytes: number): Uint8Array {
+    const buffer = this.take(lengthBytes);
+    this.#underWay.ownBuffers.push(buffer);
+    return buffer;
   }
 
   /** True while borrowed bytes wait for the payload of a request. */

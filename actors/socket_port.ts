@@ -2,7 +2,7 @@
  * What a connection asks of its socket, and what the socket tells it. The real one is in edge/client_socket.ts; tests
  * have simulated ones.
  */
-import type { Piece } from "../storage/nbd/pieces.ts";
+import type { CopyMemory, Piece } from "../storage/nbd/pieces.ts";
 import type { Address, Message } from "./kernel/address.ts";
 
 /** What an address says about TLS: never, if the client asks for it, or before anything else. */
@@ -24,9 +24,9 @@ export interface SocketPort {
   readonly takesViews: boolean;
   /**
    * Sends the pieces in order, then tells `sent`. They stay untouched until then, or until `closed`. Views are sent
-   * or copied in the call.
+   * or copied in the call, into `memory` if there is one.
    */
-  send(pieces: readonly Piece[]): void;
+  send(pieces: readonly Piece[], memory?: CopyMemory): void;
   /**
    * Goes on in TLS, as the server: told `secured`, or `closed` with the reason. Once, with nothing under way. What the
    * client sends from now on, and what it has sent that was not read, is TLS or breaks the stream.

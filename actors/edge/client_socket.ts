@@ -3,7 +3,7 @@ import { present } from "../../storage/assert.ts";
 import { quoted } from "../../storage/nbd/option.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { copied, lengthOf, type Piece } from "../../storage/nbd/pieces.ts";
+import { copied, type CopyMemory, lengthOf, type Piece } from "../../storage/nbd/pieces.ts";
 import type { SocketNotice, SocketPort, TlsPolicy } from "../socket_port.ts";
 import { type ByteStream, ClosedOnce } from "./byte_stream.ts";
 import { type DirectSocket, wouldBlock } from "./direct_socket.ts";
@@ -106,12 +106,12 @@ export class ClientSocket implements SocketPort, Polled {
     await this.#read(buffer, () => this.#poll.waited(performance.now() - beginMs));
   }
 
-  send(pieces: readonly Piece[]): void {
+  send(pieces: readonly Piece[], memory?: CopyMemory): void {
     if (this.#closing) return;
     if (this.#direct === undefined) return this.#sendLater(copied(pieces, 0));
     let rest: Uint8Array[];
     try {
-      rest = copied(pieces, this.#sendNow(this.#direct, pieces));
+      rest = copied(pieces, this.#sendNow(this.#direct, pieces), memory);
     } catch (error) {
       // The stream is broken, so this closes it.
       return this.#broken(error);
@@ -214,7 +214,13 @@ export class ClientSocket implements SocketPort, Polled {
 
   async #send(pieces: readonly Uint8Array[]): Promise<void> {
     try {
-      for (const piece of pieces) await this.#write(piece);
+      for (let rest = pieces; rest.length > 0;) {
+        const count = await this.#stream.write(rest[0]!);
+        this.sentBytes += count;
+        rest = copied(rest, count);
+        // Where there is room again, there usually is for more than Deno's call takes at once.
+        if (this.#direct !== undefined) rest = copied(rest, this.#sendNow(this.#direct, rest));
+      }
       this.#sending = false;
     } catch (error) {
       this.#sending = false;
@@ -222,16 +228,6 @@ export class ClientSocket implements SocketPort, Polled {
     }
     if (this.#closing) return this.#tellClosed();
     this.#tell({ type: "sent" });
-  }
-
-  async #write(piece: Uint8Array): Promise<void> {
-    let begin = await this.#stream.write(piece);
-    this.sentBytes += begin;
-    while (begin < piece.length) {
-      const count = await this.#stream.write(piece.subarray(begin));
-      this.sentBytes += count;
-      begin += count;
-    }
   }
 
   /** The client is gone, or `close` interrupted what was under way. */

@@ -9,8 +9,17 @@ export function lengthOf(piece: Piece): number {
   return piece instanceof Uint8Array ? piece.length : piece.lengthBytes;
 }
 
+/** Where memory for copies is from. */
+export interface CopyMemory {
+  takeCopy(lengthBytes: number): Uint8Array;
+}
+
 /** What is left of the pieces after so many bytes, with views as they are now. Throws if that can not be read. */
-export function copied(pieces: readonly Piece[], doneBytes: number): Uint8Array[] {
+export function copied(
+  pieces: readonly Piece[],
+  doneBytes: number,
+  memory?: CopyMemory,
+): Uint8Array[] {
   const rest: Uint8Array[] = [];
   let skipBytes = doneBytes;
   for (const piece of pieces) {
@@ -21,7 +30,8 @@ export function copied(pieces: readonly Piece[], doneBytes: number): Uint8Array[
     if (piece instanceof Uint8Array) {
       rest.push(beginBytes === 0 ? piece : piece.subarray(beginBytes));
     } else {
-      const bytes = new Uint8Array(lengthBytes - beginBytes);
+      const restBytes = lengthBytes - beginBytes;
+      const bytes = memory?.takeCopy(restBytes) ?? new Uint8Array(restBytes);
       const result = piece.copyTo(bytes, beginBytes);
       // The reply has begun: there is no way back but to end the stream.
       if (result.kind !== "ok") throw new Error("what was to be sent could not be read");

@@ -1,5 +1,5 @@
 /** A simulated connection: a stream of bytes each way that moves in pieces, when its turn comes, until somebody is gone. */
-import { copied, type Piece } from "../../storage/nbd/pieces.ts";
+import { copied, type CopyMemory, type Piece } from "../../storage/nbd/pieces.ts";
 import { assert } from "../../storage/assert.ts";
 import type { Address } from "../../actors/kernel/address.ts";
 import type { Kernel } from "../../actors/kernel/kernel.ts";
@@ -52,9 +52,9 @@ export class SimSocket implements SocketPort {
     this.#pumpLater();
   }
 
-  send(pieces: readonly Piece[]): void {
+  send(pieces: readonly Piece[], memory?: CopyMemory): void {
     assert(this.#sending === undefined, "a second send while one is under way");
-    this.#sending = join(...copied(pieces, 0));
+    this.#sending = join(...copied(pieces, 0, memory));
     this.#world.schedule(() => this.#deliver());
   }
 
