@@ -22,6 +22,8 @@ const noSignal = 0x4000;
 const errnoInterrupted = 4;
 const errnoAgain = 11;
 const familyUnix = 1;
+/** Not one of anybody's: the system refuses it. */
+const noDescriptor = -1;
 
 /** Descriptors that are looked at: connections are far fewer. */
 const descriptorsMax = 512;
@@ -51,8 +53,8 @@ let cookiesKnown: ReadonlySet<number> = new Set();
 
 export class DirectSocket {
   readonly #calls: Library;
-  /** A duplicate of Deno's, so that it stays this socket's for as long as it is used here. */
-  readonly #fd: number;
+  /** A duplicate of Deno's, so that it stays this socket's for as long as it is used here; none once it is closed. */
+  #fd: number;
 
   private constructor(calls: Library, fd: number) {
     this.#calls = calls;
@@ -92,9 +94,10 @@ export class DirectSocket {
     }
   }
 
-  /** The socket itself stays open while Deno has it. */
+  /** The socket itself stays open while Deno has it. The number is soon another file's: nothing reaches that from here. */
   close(): void {
-    this.#calls.symbols.close(this.#fd);
+    if (this.#fd !== noDescriptor) this.#calls.symbols.close(this.#fd);
+    this.#fd = noDescriptor;
   }
 }
 
