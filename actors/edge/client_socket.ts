@@ -12,9 +12,9 @@ import type { TlsKeys } from "./tls_keys.ts";
 
 /**
  * Milliseconds for which a send that found no room is tried again at once while the client takes what is there: a large
- * reply goes out whole, from where it lies, while the client reads it.
+ * reply goes out whole, from where it lies, while the client reads it (which it can not on the only processor).
  */
-const sendSpinMs = 0.05;
+const sendSpinMs = navigator.hardwareConcurrency > 1 ? 0.05 : 0;
 /** Milliseconds that one send may take in all before the others have their turn. */
 const sendMsMax = 2;
 
@@ -82,9 +82,10 @@ export class ClientSocket implements SocketPort, Polled {
 
   poll(): boolean {
     const buffer = present(this.#polledInto, "polled a socket that does not read");
+    const direct = present(this.#direct, "polled what has no calls of its own");
     let count: number;
     try {
-      count = present(this.#direct, "polled what has no calls of its own").receive(buffer);
+      count = direct.receive(buffer);
     } catch (error) {
       // The stream is broken, so this closes it.
       this.#polledInto = undefined;

@@ -70,7 +70,7 @@ export class SocketPoll {
     const beginMs = performance.now();
     let spinEndMs = beginMs + this.#spinUs / 1000;
     for (;;) {
-      const anyone = this.#askAll();
+      const anyone = this.#askAll(beginMs + turnMsMax);
       const nowMs = performance.now();
       if (this.#waiting.length === 0) break;
       if (anyone) spinEndMs = nowMs + this.#spinUs / 1000;
@@ -83,14 +83,19 @@ export class SocketPoll {
     this.#isAwake = false;
   }
 
-  /** True if anyone was heard. Who wants to receive again comes after all others. */
-  #askAll(): boolean {
+  /** True if anyone was heard. Who wants to receive again comes after all others, also where time is up before their turn. */
+  #askAll(endMs: number): boolean {
     let anyone = false;
     for (let count = this.#waiting.length; count > 0; count -= 1) {
       const socket = this.#waiting.shift();
       if (socket === undefined) break;
-      if (socket.poll()) anyone = true;
-      else this.#waiting.push(socket);
+      if (!socket.poll()) {
+        this.#waiting.push(socket);
+        continue;
+      }
+      anyone = true;
+      // Serving one may have taken a whole run of the kernel.
+      if (performance.now() >= endMs) break;
     }
     return anyone;
   }

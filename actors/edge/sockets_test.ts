@@ -1,3 +1,4 @@
+import { cpuUsage } from "node:process";
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { UsageError, UserError } from "../../storage/errors.ts";
 import type { Actor, Address } from "../kernel/address.ts";
@@ -141,6 +142,84 @@ Deno.test("a socket whose client vanishes in the middle of a send says closed, w
   const notice = await pair.notice();
   assertEquals([notice.type, "reason" in notice], ["closed", true]);
 });
+
+Deno.test("a socket that is closed before it was asked for the first time says closed, once", async () => {
+  await using pair = await SocketPair.make();
+  pair.socket.read(new Uint8Array(100));
+  pair.socket.close();
+  assertEquals(await pair.notice(), { type: "closed" });
+  await pair.client.write(Uint8Array.of(1)).catch(() => {});
+  await pause(20);
+  assertEquals(pair.noticesWaiting, 0);
+});
+
+Deno.test("a client that takes a large send in small bites gets every byte, in order", async () => {
+  await using pair = await SocketPair.make();
+  const pieces = Array.from({ length: 40 }, (_, at) => new Uint8Array(100_000 + at).fill(at + 1));
+  pair.socket.send(pieces);
+  for (const piece of pieces) {
+    const heard = new Uint8Array(piece.length);
+    for (let at = 0; at < heard.length;) {
+      at += await pair.client.read(heard.subarray(at, at + 7777)) ?? heard.length;
+    }
+    assertEquals(heard.findIndex((byte) => byte !== piece[0]), -1);
+  }
+  assertEquals(await pair.notice(), { type: "sent" });
+  assertEquals(pair.socket.sentBytes, pieces.reduce((sum, { length }) => sum + length, 0));
+});
+
+Deno.test("a client that does not read sees the end of the stream when the server closes amidst a send", async () => {
+  await using pair = await SocketPair.make();
+  pair.socket.send([new Uint8Array(16 * 1024 * 1024)]);
+  await pause(20);
+  pair.socket.close();
+  const late = setTimeout(() => pair.client.close(), 5000);
+  const buffer = new Uint8Array(1 << 20);
+  let heardBytes = 0;
+  for (let count = await pair.client.read(buffer); count !== null; count = await pair.client.read(buffer)) {
+    heardBytes += count;
+  }
+  clearTimeout(late);
+  assertEquals(heardBytes > 0 && heardBytes < 16 * 1024 * 1024, true);
+});
+
+Deno.test("clients that have gone leave no descriptor", async () => {
+  const descriptors = () => [...Deno.readDirSync("/proc/self/fd")].length;
+  await (await SocketPair.make())[Symbol.asyncDispose]();
+  await pause(10);
+  const before = descriptors();
+  for (let count = 0; count < 20; count += 1) {
+    await using pair = await SocketPair.make();
+    pair.socket.read(new Uint8Array(100));
+  }
+  await pause(10);
+  assertEquals(descriptors(), before);
+});
+
+for (const [what, everyMs] of [["says nothing", Infinity], ["says something every 10 ms", 10]] as const) {
+  Deno.test(`a client that ${what} is waited for without work`, async () => {
+    await using pair = await SocketPair.make();
+    const buffer = new Uint8Array(100);
+    pair.socket.read(buffer);
+    await pause(50);
+    const before = cpuUsage();
+    const endMs = performance.now() + 500;
+    while (performance.now() < endMs) {
+      if (everyMs === Infinity) {
+        await pause(500);
+        continue;
+      }
+      await pause(everyMs);
+      await pair.client.write(Uint8Array.of(1));
+      assertEquals((await pair.notice()).type, "received");
+      pair.socket.read(buffer);
+    }
+    const { user, system } = cpuUsage(before);
+    assertEquals((user + system) / 1000 < 150, true, `${(user + system) / 1000} ms of 500`);
+  });
+}
+
+const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 class TestFolder {
   private constructor(readonly path: string) {}
