@@ -240,13 +240,19 @@ export class Kernel {
   #deliver(): void {
     this.#fireTimers();
     const endMs = this.clock.now() + runMsMax;
+    // What was told because nobody was ready is received in this run, too.
+    let idleTurns = 0;
     for (let turns = 1; !this.#stopped; turns += 1) {
-      if (this.#ready.length === 0 && !this.#tellIdle()) {
+      if (this.#ready.length === 0 && this.#tellIdle()) {
+        idleTurns = this.#ready.length;
+      } else if (this.#ready.length === 0) {
         if (!this.#resumeResting()) return;
         if (this.clock.now() >= endMs) return this.#yield();
       }
       const isLong = turns % turnsPerLook === 0 && this.clock.now() >= endMs;
-      if (isLong || turns > turnsPerRunMax) {
+      if (idleTurns > 0) {
+        idleTurns -= 1;
+      } else if (isLong || turns > turnsPerRunMax) {
         // Replies need not wait for the end of a long work, and one step of what rests is made however busy others are.
         this.#deliverIdle();
         this.#resumeResting();

@@ -275,6 +275,38 @@ Deno.test("what comes in while the event loop has its turn waits for the next ru
   assert(count < 8193, `${count} turns`);
 });
 
+for (const [what, turnMs] of [["many turns", 0], ["turns that take long", 1]] as const) {
+  Deno.test(`an idle notice comes in the run in which it was asked for, though that ends after ${what}`, () => {
+    const { kernel, clock } = new World();
+    const heard: number[] = [];
+    const last = doer(kernel, () => heard.push(kernel.runs));
+    let count = 0;
+    const busy: Address<Note> = doer(kernel, () => {
+      if (count % 1000 === 0) kernel.whenIdle(last, note(0));
+      count += 1;
+      clock.nowMs += turnMs;
+      if (count < 10_000) kernel.tell(busy, note(0));
+    });
+    kernel.post(busy, note(0));
+    assertEquals(clock.yieldsAsked, 1);
+    assert(heard.length > 0 && heard.every((run) => run === 1), `heard in the runs ${heard}`);
+  });
+}
+
+Deno.test("idle notices whose work takes long are all told before the run ends", () => {
+  const { kernel, clock } = new World();
+  const heard: number[] = [];
+  for (let count = 0; count < 50; count += 1) {
+    const slow = doer(kernel, () => {
+      heard.push(kernel.runs);
+      clock.nowMs += 1;
+    });
+    kernel.whenIdle(slow, note(count));
+  }
+  kernel.run();
+  assertEquals(heard, Array(50).fill(1));
+});
+
 Deno.test("a message told for later comes when the clock is there, and not if it is cancelled", () => {
   const { kernel, clock } = new World();
   const heard: number[] = [];
