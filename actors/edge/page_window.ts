@@ -13,9 +13,6 @@ import { fromLibc, libraryName } from "./libc_symbols.ts";
 const residentBytesMax = 1 << 30;
 /** One slice: what one entry of the system's page table maps. */
 const sliceBytes = 2 << 20;
-const slicesMax = residentBytesMax / sliceBytes;
-/** A slice is taken in when it is asked for again before so many others were. */
-const missesRemembered = slicesMax;
 const pageBytes = 4096;
 const slicePages = sliceBytes / pageBytes;
 /**
@@ -52,21 +49,29 @@ export class PageWindow {
   readonly #inUse = new Map<number, Residency>();
   /** By slice: the number of the miss that it was asked for with. */
   readonly #missedAt: Uint32Array;
-  #misses = missesRemembered;
+  /** Their number, which begins again after 2^32: that only takes slices in that were missed long ago. */
+  #misses: number;
   /** The slices in use, in the order in which they were taken in. */
   readonly #queue: number[] = [];
+  /** So many at most. A slice is taken in when it is asked for again before as many others were. */
+  readonly #slicesMax: number;
 
-  private constructor(base: number, sizeBytes: number) {
+  private constructor(base: number, sizeBytes: number, slicesMax: number) {
     this.#base = base;
     this.#sizeBytes = sizeBytes;
+    this.#slicesMax = this.#misses = slicesMax;
     this.#missedAt = new Uint32Array(Math.ceil(sizeBytes / sliceBytes));
   }
 
-  /** The file, whose descriptor may be closed after. Undefined where it can not be mapped; then it is read. */
-  static map(fd: number, sizeBytes: number): PageWindow | undefined {
+  /**
+   * The file, whose descriptor may be closed after. Undefined where it can not be mapped; then it is read.
+   *
+   * @param residentMax bytes of the slices in use, at most
+   */
+  static map(fd: number, sizeBytes: number, residentMax = residentBytesMax): PageWindow | undefined {
     if (calls === undefined || sizeBytes === 0) return undefined;
     const base = calls.mmap(0n, BigInt(sizeBytes), protectRead, mapShared, fd, 0n);
-    return base <= 0n ? undefined : new PageWindow(Number(base), sizeBytes);
+    return base <= 0n ? undefined : new PageWindow(Number(base), sizeBytes, residentMax / sliceBytes);
   }
 
   /** Where the bytes are in memory; undefined if the host does not have all of them there, or they are asked for seldom. */
@@ -92,14 +97,14 @@ export class PageWindow {
 
   /** A slice that was asked for before and not long ago is in use from now on. */
   #takeIn(slice: number): Residency | undefined {
-    const isAgain = this.#misses - this.#missedAt[slice]! < missesRemembered;
+    const isAgain = ((this.#misses - this.#missedAt[slice]!) >>> 0) < this.#slicesMax;
     this.#missedAt[slice] = this.#misses;
-    this.#misses += 1;
+    this.#misses = (this.#misses + 1) >>> 0;
     if (!isAgain) return undefined;
     const residency = { pages: new Uint8Array(slicePages), askedMs: -Infinity };
     this.#inUse.set(slice, residency);
     this.#queue.push(slice);
-    if (this.#queue.length > slicesMax) this.#letGo(this.#queue.shift()!);
+    if (this.#queue.length > this.#slicesMax) this.#letGo(this.#queue.shift()!);
     return residency;
   }
 
@@ -110,7 +115,8 @@ export class PageWindow {
   }
 
   #areResident(slice: number, residency: Residency, from: number, to: number): boolean {
-    const ageMs = Date.now() - residency.askedMs;
+    // Somebody may set the clock.
+    const ageMs = Math.abs(Date.now() - residency.askedMs);
     if (ageMs > residentMs) this.#askHost(slice, residency);
     if (areSet(residency.pages, from, to)) return true;
     if (ageMs > residentMs || ageMs < absentMs) return false;
