@@ -44,6 +44,14 @@ export async function fill(uri: string, imageBytes: number): Promise<void> {
   });
 }
 
+/**
+ * Reads all of an image through the server: hosts let go of pages that were not used for a while, and it is servers that
+ * are compared, not who was last.
+ */
+export async function warm(uri: string, imageBytes: number): Promise<void> {
+  await runFio({ uri, rw: "read", blockBytes: 1 << 20, depth: 8, sizeBytes: imageBytes });
+}
+
 /** Has the host write what is dirty. */
 export async function settle(subject: Subject): Promise<void> {
   for (const path of subject.files) {

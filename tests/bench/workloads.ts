@@ -13,6 +13,11 @@ export type ImageState =
   | { readonly kind: "filled" | "fresh" | "shared" | "left" }
   | { readonly kind: "chained"; readonly snapshots: number };
 
+/** How large an image is: one that is written for the first time has more of it, or a run would end before it is warm. */
+export function imageBytesOf(image: ImageState, filledBytes: number): number {
+  return image.kind === "fresh" ? 4 * filledBytes : filledBytes;
+}
+
 /** A workload: one fio job on an image in a state. */
 export interface Workload {
   readonly name: string;
