@@ -72,6 +72,10 @@ export class HostilePool implements AsyncDisposable {
     return pool;
   }
 
+  get dataPath(): string {
+    return `${this.#folder}/pool/data.img`;
+  }
+
   async #write(name: string, content: Uint8Array): Promise<void> {
     using client = await this.attach(name);
     await client.write(0, content);
