@@ -87,6 +87,11 @@ export class ClientRequest implements VolumeRequest {
     return this.#data ??= this.#memory?.take(this.lengthBytes) ?? noBytes;
   }
 
+  /** The same, if it was needed. */
+  get taken(): Uint8Array | undefined {
+    return this.#data;
+  }
+
   /** The buffer of its own that it holds, if any. */
   get buffer(): Uint8Array | undefined {
     return this.#data ?? this.#memory?.untaken;

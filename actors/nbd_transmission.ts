@@ -203,8 +203,11 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     const isRead = request.kind === "read" && refusal === undefined && answer;
     if (isRead && request.views.length > 0) {
       if (!this.#areGood(request.views)) return this.#readAgain(request);
-      // What is under way may take its time, and the views have none.
-      if (this.#isSending && !copyViews(request, this.#attached.blockSizeBytes)) {
+      // What is under way may take its time, and the views have none. Nor are they copied beside a buffer for all of it, as
+      // they would be if the client took nothing: one of the two was paid for.
+      if (
+        (this.#isSending || request.taken !== undefined) && !copyViews(request, this.#attached.blockSizeBytes)
+      ) {
         refusal = refusalOf("ioError", "read");
       }
     }
@@ -367,6 +370,8 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     writeReadReply(this.#replies, this.#session, request, this.#attached.blockSizeBytes);
     const { buffer } = request;
     if (buffer === undefined) return;
+    // Not needed: what is paid for now is the copy that is made if the client takes nothing.
+    if (request.taken === undefined) return this.#giveBack(0, [buffer]);
     // A short payload has been copied into the output; it stays paid for until that has been sent.
     if (request.purse === "lent") this.#queued.lentBuffers.push(buffer);
     else if (buffer.length < referenceMinBytes) this.#freeMemory(request);
@@ -390,7 +395,7 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
   }
 
   #giveBack(bytes: number, buffers: readonly Uint8Array[]): void {
-    assert(bytes > 0, "gave back nothing");
+    assert(bytes > 0 || buffers.length > 0, "gave back nothing");
     const { kernel, listener, connection } = this.#peers;
     kernel.tell(listener, { type: "giveBack", connection, bytes, buffers });
   }
