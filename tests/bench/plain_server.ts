@@ -4,6 +4,7 @@
  */
 import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
 import { DenoClock } from "../../actors/edge/deno_clock.ts";
+import { FileDevice } from "../../actors/edge/file_device.ts";
 import { ListeningSocket } from "../../actors/edge/sockets.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
@@ -12,16 +13,16 @@ import { NbdListener } from "../../actors/nbd_listener.ts";
 import type { ExportInfo, PoolMessage } from "../../actors/pool_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/thin_volume.ts";
 import { assert } from "../../storage/assert.ts";
-import { PositionalFile } from "./positional_file.ts";
+import type { DeviceView } from "../../storage/device/port.ts";
 
 const blockSizeBytes = 64 * 1024;
 
 /** Takes a volume's requests to the file. */
 class PlainVolume implements Actor<ThinVolumeMessage> {
   readonly #kernel: Kernel;
-  readonly #file: PositionalFile;
+  readonly #file: FileDevice;
 
-  constructor(kernel: Kernel, file: PositionalFile) {
+  constructor(kernel: Kernel, file: FileDevice) {
     this.#kernel = kernel;
     this.#file = file;
   }
@@ -30,15 +31,37 @@ class PlainVolume implements Actor<ThinVolumeMessage> {
     assert(message.type === "submit", "a plain volume only takes requests");
     const { request } = message;
     request.status = "ok";
-    const { kind, offsetBytes, lengthBytes, data } = request;
-    if (kind === "flush") return this.#file.flush(() => this.#kernel.post(request.client, done(request)));
-    if (kind === "read") {
-      this.#file.read(data, offsetBytes);
-      const end = Math.ceil((offsetBytes + lengthBytes) / blockSizeBytes);
-      request.holes = new Uint8Array(end - Math.floor(offsetBytes / blockSizeBytes));
-    } else if (kind === "write") this.#file.write(data, offsetBytes);
+    const { kind } = request;
+    if (kind === "flush") {
+      const flushed = this.#file.flush(() => this.#kernel.post(request.client, done(request)));
+      if (flushed === "pending") return;
+    } else if (kind === "read") {
+      this.#read(request);
+    } else if (kind === "write") this.#file.write(request.data, request.offsetBytes);
     else request.status = "notSupported";
     this.#kernel.tell(request.client, done(request));
+  }
+
+  #read(request: VolumeRequest): void {
+    request.holes = new Uint8Array(0);
+    if (!this.#view(request)) this.#file.readNow(request.data, request.offsetBytes);
+  }
+
+  /** Block by block, as a volume does. False if a block has to be read; then all of them are. */
+  #view(request: VolumeRequest): boolean {
+    if (request.takesViews !== true) return false;
+    const views: DeviceView[] = [];
+    const end = request.offsetBytes + request.lengthBytes;
+    for (let begin = request.offsetBytes; begin < end;) {
+      const blockEnd = Math.min(end, (Math.floor(begin / blockSizeBytes) + 1) * blockSizeBytes);
+      const view = this.#file.view(begin, blockEnd - begin);
+      if (view === undefined) return false;
+      view.run = this.#kernel.runs;
+      views.push(view);
+      begin = blockEnd;
+    }
+    request.views = views;
+    return true;
   }
 }
 
@@ -85,7 +108,11 @@ class PlainPool implements Actor<PoolMessage> {
 if (import.meta.main) {
   const [path = "", filePath = ""] = Deno.args;
   const socket = await ListeningSocket.open({ transport: "unix", path });
-  const file = new PositionalFile(filePath);
+  const file = FileDevice.open(filePath, {
+    waitsForShortFlushes: true,
+    readsColdBeside: true,
+    givesViews: true,
+  });
   const kernel = new Kernel({ clock: new DenoClock() });
   const info = { name: "", uid: "plain", sizeBytes: file.sizeBytes, readOnly: false, description: "" };
   const volume = kernel.spawn("volume", mailboxMax, () => new PlainVolume(kernel, file));

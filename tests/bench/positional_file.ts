@@ -1,4 +1,4 @@
-/** A plain file behind synchronous positional calls: what the bare loop and `ours plain` serve. */
+/** A plain file behind synchronous positional calls: what the bare loop serves. */
 import * as fs from "node:fs";
 
 export class PositionalFile {
