@@ -197,6 +197,12 @@ export class Kernel {
     if (!this.#yielded) this.run();
   }
 
+  /** For a simulator whose event loop has its turn in the midst of a run: what a long run does before it yields. */
+  pause(): void {
+    this.#deliverIdle();
+    this.#runs += 1;
+  }
+
   /** Delivers until nobody is ready, or the turns of one run are used up. */
   run(): void {
     if (this.#running || this.#stopped) return;
@@ -240,19 +246,14 @@ export class Kernel {
   #deliver(): void {
     this.#fireTimers();
     const endMs = this.clock.now() + runMsMax;
-    // What was told because nobody was ready is received in this run, too.
-    let idleTurns = 0;
     for (let turns = 1; !this.#stopped; turns += 1) {
-      if (this.#ready.length === 0 && this.#tellIdle()) {
-        idleTurns = this.#ready.length;
-      } else if (this.#ready.length === 0) {
+      if (this.#ready.length === 0) {
+        if (this.#deliverIdle()) continue;
         if (!this.#resumeResting()) return;
         if (this.clock.now() >= endMs) return this.#yield();
       }
       const isLong = turns % turnsPerLook === 0 && this.clock.now() >= endMs;
-      if (idleTurns > 0) {
-        idleTurns -= 1;
-      } else if (isLong || turns > turnsPerRunMax) {
+      if (isLong || turns > turnsPerRunMax) {
         // Replies need not wait for the end of a long work, and one step of what rests is made however busy others are.
         this.#deliverIdle();
         this.#resumeResting();
@@ -291,27 +292,21 @@ export class Kernel {
     return false;
   }
 
-  #tellIdle(): boolean {
-    if (this.#idleNotices.length === 0) return false;
+  /** False if there was none. At once, not by way of mailboxes: what replies have a view of is good for this run alone. */
+  #deliverIdle(): boolean {
     const notices = this.#idleNotices;
-    this.#idleNotices = [];
-    this.#current = undefined;
-    for (const { to, message } of notices) this.tell(to, message);
-    return this.#ready.length > 0;
-  }
-
-  /** Replies need not wait for the end of a long work in the background, and what they have a view of may not. */
-  #deliverIdle(): void {
-    const notices = this.#idleNotices;
+    if (notices.length === 0) return false;
     this.#idleNotices = [];
     for (const { to, message } of notices) {
       const cell = this.#cellOf(to);
-      this.#current = cell;
+      this.#current = undefined;
       if (this.trace !== undefined) this.#record("tell", cell.name, describeMessage(message));
+      this.#current = cell;
       this.#deliveries += 1;
       cell.actor.receive(message);
-      if (this.#stopped) return;
+      if (this.#stopped) break;
     }
+    return true;
   }
 
   #turnOfActor(slot: number): void {

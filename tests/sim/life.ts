@@ -295,6 +295,7 @@ export class Life {
     if (this.#isStuck(this.later[index]!)) return true;
     const [event] = this.later.splice(index, 1);
     this.#stuck.delete(event!);
+    this.kernel.pause();
     event!();
     return true;
   }
