@@ -284,6 +284,13 @@ socketTest("once closed, the number of the descriptor is somebody else's", async
   }
 });
 
+socketTest("a program that is started inherits none of it", async (folder) => {
+  using pair = await Pair.at(`${folder}/s`);
+  const program = new Deno.Command("sh", { args: ["-c", "ls -l /proc/self/fd"], stdin: "null" });
+  assertEquals(new TextDecoder().decode((await program.output()).stdout).match(/socket:/g), null);
+  await pair.requireTalk();
+});
+
 socketTest("a client hears of the end when the server's socket closes after the calls", async (folder) => {
   using pair = await Pair.at(`${folder}/s`);
   pair.direct.send([encoder.encode("last words")], 0);
