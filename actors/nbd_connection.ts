@@ -170,7 +170,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #read(): void {
     this.#unparsed = false;
-    this.#peers.socket.read(this.#transmission?.payloadRest ?? this.#received.next());
+    if (this.#transmission === undefined) this.#peers.socket.read(this.#received.next(), false);
+    else this.#transmission.read();
   }
 
   /** Who holds what all borrow from, for a WRITE of which nothing more comes, would hold up the others for ever. */

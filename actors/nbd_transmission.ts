@@ -103,6 +103,8 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
   #queued = new Batch();
   #underWay = new Batch();
   #isSending = false;
+  /** Requests that came since the socket was last read. */
+  #executed = 0;
 
   constructor(peers: TransmissionPeers, attached: Attached, session: NbdSession) {
     this.#peers = peers;
@@ -145,9 +147,12 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     return this.#arriving?.purse === "lent";
   }
 
-  /** Where to receive the rest of a large payload, if one is arriving. */
-  get payloadRest(): Uint8Array | undefined {
-    return this.#decoder.payloadRest;
+  /** All is parsed: has the socket receive more. */
+  read(): void {
+    const { socket, received } = this.#peers;
+    const isInStep = this.#executed === 1;
+    this.#executed = 0;
+    socket.read(this.#decoder.payloadRest ?? received.next(), isInStep);
   }
 
   /** Takes received bytes, which must stay untouched until "needBytes", or while requests hold them. */
@@ -322,6 +327,7 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
 
   /** The whole request is here: refused, done without the volume, or submitted. */
   #execute(request: NbdRequest): void {
+    this.#executed += 1;
     const arriving = this.#arriving;
     this.#arriving = undefined;
     if (arriving === undefined) return this.#answer(request, this.#refusal);

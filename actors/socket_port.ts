@@ -18,8 +18,11 @@ export interface SocketPort {
   readonly sentBytes: number;
   /** Begins: everything the socket has to tell goes to `owner`. */
   open(owner: Address<SocketNotice>): void;
-  /** Asks for one `received` or `ended`. The buffer belongs to the socket until then, or until `closed`. */
-  read(buffer: Uint8Array): void;
+  /**
+   * Asks for one `received` or `ended`. The buffer belongs to the socket until then, or until `closed`.
+   * @param isInStep the client sends one request and waits for its reply: the next one comes right after that
+   */
+  read(buffer: Uint8Array, isInStep: boolean): void;
   /** Whether `send` may be given views of a device. */
   readonly takesViews: boolean;
   /**

@@ -72,10 +72,11 @@ export class ClientSocket implements SocketPort, Polled {
     return this.#direct !== undefined;
   }
 
-  read(buffer: Uint8Array): void {
+  read(buffer: Uint8Array, isInStep: boolean): void {
     if (this.#closing) return;
     this.#reading = true;
-    if (this.#direct === undefined) return void this.#read(buffer);
+    // Who has more requests under way is better heard when several have come: each of our sends would wake it for one.
+    if (this.#direct === undefined || !isInStep) return void this.#read(buffer);
     this.#polledInto = buffer;
     this.#poll.add(this);
   }

@@ -4,6 +4,7 @@
  *
  * A client that waits for each reply sends its next request some twenty microseconds after it. To sleep that long and be
  * woken costs both sides more than that: asking for it doubles what one such client gets, for less processor time a request.
+ * Clients that have several requests under way are not here: they are served best when several have come.
  */
 import type { Kernel } from "../kernel/kernel.ts";
 

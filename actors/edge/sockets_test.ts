@@ -106,7 +106,7 @@ Deno.test("a socket path may have 107 bytes and no more", async () => {
 
 Deno.test("a socket tells what it received, that it sent, and the end of the stream", async () => {
   await using pair = await SocketPair.make();
-  pair.socket.read(new Uint8Array(100));
+  pair.socket.read(new Uint8Array(100), false);
   await pair.client.write(Uint8Array.of(1, 2, 3));
   assertEquals(await pair.notice(), { type: "received", bytes: Uint8Array.of(1, 2, 3) });
   pair.socket.send([Uint8Array.of(4), Uint8Array.of(5, 6)]);
@@ -115,7 +115,7 @@ Deno.test("a socket tells what it received, that it sent, and the end of the str
   const received = new Uint8Array(3);
   for (let at = 0; at < 3;) at += (await pair.client.read(received.subarray(at))) ?? 3;
   assertEquals(received, Uint8Array.of(4, 5, 6));
-  pair.socket.read(new Uint8Array(100));
+  pair.socket.read(new Uint8Array(100), false);
   await pair.client.closeWrite();
   assertEquals(await pair.notice(), { type: "ended" });
   pair.socket.close();
@@ -124,7 +124,7 @@ Deno.test("a socket tells what it received, that it sent, and the end of the str
 
 Deno.test("a socket that is closed with a read and a send under way says closed, once", async () => {
   await using pair = await SocketPair.make();
-  pair.socket.read(new Uint8Array(100));
+  pair.socket.read(new Uint8Array(100), false);
   pair.socket.send([new Uint8Array(16 * 1024 * 1024)]);
   await new Promise((resolve) => setTimeout(resolve, 20));
   pair.socket.close();
@@ -145,7 +145,7 @@ Deno.test("a socket whose client vanishes in the middle of a send says closed, w
 
 Deno.test("a socket that is closed before it was asked for the first time says closed, once", async () => {
   await using pair = await SocketPair.make();
-  pair.socket.read(new Uint8Array(100));
+  pair.socket.read(new Uint8Array(100), false);
   pair.socket.close();
   assertEquals(await pair.notice(), { type: "closed" });
   await pair.client.write(Uint8Array.of(1)).catch(() => {});
@@ -190,7 +190,7 @@ Deno.test("clients that have gone leave no descriptor", async () => {
   const before = descriptors();
   for (let count = 0; count < 20; count += 1) {
     await using pair = await SocketPair.make();
-    pair.socket.read(new Uint8Array(100));
+    pair.socket.read(new Uint8Array(100), false);
   }
   await pause(10);
   assertEquals(descriptors(), before);
@@ -200,7 +200,7 @@ for (const [what, everyMs] of [["says nothing", Infinity], ["says something ever
   Deno.test(`a client that ${what} is waited for without work`, async () => {
     await using pair = await SocketPair.make();
     const buffer = new Uint8Array(100);
-    pair.socket.read(buffer);
+    pair.socket.read(buffer, true);
     await pause(50);
     const before = cpuUsage();
     const endMs = performance.now() + 500;
@@ -212,7 +212,7 @@ for (const [what, everyMs] of [["says nothing", Infinity], ["says something ever
       await pause(everyMs);
       await pair.client.write(Uint8Array.of(1));
       assertEquals((await pair.notice()).type, "received");
-      pair.socket.read(buffer);
+      pair.socket.read(buffer, true);
     }
     const { user, system } = cpuUsage(before);
     assertEquals((user + system) / 1000 < 150, true, `${(user + system) / 1000} ms of 500`);
