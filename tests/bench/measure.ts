@@ -2,7 +2,7 @@
 import { runFio } from "./fio.ts";
 import type { Place } from "./place.ts";
 import { cpuSeconds, memoryOfFamily } from "./proc.ts";
-import { fill, settle, type Subject, type SubjectKind, warm } from "./subject.ts";
+import { exercise, fill, settle, type Subject, type SubjectKind, warm } from "./subject.ts";
 import { median, short, spread, table } from "./table.ts";
 import { imageBytesOf, type ImageState, jobOf, type Workload } from "./workloads.ts";
 
@@ -58,7 +58,9 @@ export async function measureState(
   const setup = { place, image, imageBytes: imageBytesOf(image, effort.imageBytes) };
   for (const kind of kinds) {
     if (!chosen.some(({ rw }) => kind.does(image, rw))) continue;
-    entries.push({ kind, subject: place.own(await kind.start(setup)) });
+    const subject = place.own(await kind.start(setup));
+    if (image.kind === "filled") await exercise(subject.uri, setup.imageBytes, kind.does(image, "randwrite"));
+    entries.push({ kind, subject });
   }
   for (const workload of chosen) {
     const able = entries.filter(({ kind }) => kind.does(image, workload.rw));

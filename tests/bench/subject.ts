@@ -52,6 +52,12 @@ export async function warm(uri: string, imageBytes: number): Promise<void> {
   await runFio({ uri, rw: "read", blockBytes: 1 << 20, depth: 8, sizeBytes: imageBytes });
 }
 
+/** Has a server do some hundred thousand small requests: programs that compile what they run begin slowly. */
+export async function exercise(uri: string, imageBytes: number, mayWrite: boolean): Promise<void> {
+  const rw = mayWrite ? "randrw" : "randread";
+  await runFio({ uri, rw, blockBytes: 4096, depth: 32, sizeBytes: imageBytes, seconds: 2 });
+}
+
 /** Has the host write what is dirty. */
 export async function settle(subject: Subject): Promise<void> {
   for (const path of subject.files) {
