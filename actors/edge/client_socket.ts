@@ -7,6 +7,7 @@ import { copied, type CopyMemory, lengthOf, type Piece } from "../../storage/nbd
 import type { SocketNotice, SocketPort, TlsPolicy } from "../socket_port.ts";
 import { type ByteStream, ClosedOnce } from "./byte_stream.ts";
 import { type DirectSocket, wouldBlock } from "./direct_socket.ts";
+import { SendShare } from "./send_share.ts";
 import { type Polled, SocketPoll } from "./socket_poll.ts";
 import type { TlsKeys } from "./tls_keys.ts";
 
@@ -15,8 +16,6 @@ import type { TlsKeys } from "./tls_keys.ts";
  * reply goes out whole, from where it lies, while the client reads it (which it can not on the only processor).
  */
 const sendSpinMs = navigator.hardwareConcurrency > 1 ? 0.05 : 0;
-/** Milliseconds that one send may take in all before the others have their turn. */
-const sendMsMax = 2;
 
 /** One client's socket. A read and a send may be under way; when both have ended after a close, that is told. */
 export class ClientSocket implements SocketPort, Polled {
@@ -36,6 +35,7 @@ export class ClientSocket implements SocketPort, Polled {
   #ending = 0;
   #reason: string | undefined;
   readonly #poll: SocketPoll;
+  readonly #share: SendShare;
   /** The system's own calls, while the stream is in clear text and they can be had. */
   #direct: DirectSocket | undefined;
   /** What the poll asks to receive into. */
@@ -52,6 +52,7 @@ export class ClientSocket implements SocketPort, Polled {
   ) {
     this.#kernel = kernel;
     this.#poll = SocketPoll.of(kernel);
+    this.#share = SendShare.of(kernel);
     this.#direct = direct;
     this.#stream = stream;
     this.#peer = peer;
@@ -76,7 +77,9 @@ export class ClientSocket implements SocketPort, Polled {
     if (this.#closing) return;
     this.#reading = true;
     // Who has more requests under way is better heard when several have come: each of our sends would wake it for one.
-    if (this.#direct === undefined || !isInStep) return void this.#read(buffer);
+    if (this.#direct === undefined || !isInStep) {
+      return void this.#read(buffer, () => this.#poll.heardOther());
+    }
     this.#polledInto = buffer;
     this.#poll.add(this);
   }
@@ -152,14 +155,17 @@ export class ClientSocket implements SocketPort, Polled {
     let allBytes = 0;
     for (const piece of pieces) allBytes += lengthOf(piece);
     let doneBytes = 0;
-    const beginMs = performance.now();
-    let giveUpMs = beginMs + sendSpinMs;
-    while (doneBytes < allBytes) {
+    let endMs: number | undefined;
+    let giveUpMs = 0;
+    for (;;) {
       const count = direct.send(pieces, doneBytes);
       if (count !== wouldBlock) doneBytes += count;
       if (doneBytes === allBytes) break;
       const nowMs = performance.now();
-      if (count !== wouldBlock) giveUpMs = Math.min(beginMs + sendMsMax, nowMs + sendSpinMs);
+      if (endMs === undefined || count !== wouldBlock) {
+        endMs ??= nowMs + this.#share.take(this, nowMs);
+        giveUpMs = Math.min(endMs, nowMs + sendSpinMs);
+      }
       if (nowMs >= giveUpMs) break;
     }
     this.sentBytes += doneBytes;
@@ -208,6 +214,7 @@ export class ClientSocket implements SocketPort, Polled {
       heard();
     } catch (error) {
       this.#reading = false;
+      heard();
       return this.#broken(error);
     }
     if (this.#closing) return this.#tellClosed();

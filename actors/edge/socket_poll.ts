@@ -14,6 +14,11 @@ const spinUsMax = 50;
 const spinUsMin = 6;
 /** Milliseconds of asking and serving after which the event loop has its turn, as in a run of the kernel. */
 const turnMsMax = 2;
+/** The same while some who were asked here wait in the event loop: each that it hears comes back here, until all are. */
+const briefMsMax = 0.1;
+
+/** Milliseconds for which a client that the event loop has heard is expected to be heard again. */
+const otherMs = 10;
 
 /** A socket that wants to receive. */
 export interface Polled {
@@ -30,6 +35,11 @@ export class SocketPoll {
   #waiting: Polled[] = [];
   #isAwake = false;
   #spinUs = 0;
+  /** Until when there are others to be heard by the event loop. */
+  #othersUntilMs = -Infinity;
+  /** Sockets from here that wait in the event loop, and when the last of them began. */
+  #asleep = 0;
+  #sleptMs = -Infinity;
   /** Where another thread can not run meanwhile, nobody would send what is waited for. */
   readonly #spinUsMax = navigator.hardwareConcurrency > 1 ? spinUsMax : 0;
 
@@ -60,11 +70,17 @@ export class SocketPoll {
 
   /** The event loop had to wait for a socket for so long: if that was short, asking for longer would have been better. */
   waited(forMs: number): void {
+    this.#asleep -= 1;
     if (forMs * 1000 <= 2 * this.#spinUsMax) {
       this.#spinUs = Math.min(this.#spinUsMax, Math.max(spinUsMin, 2 * this.#spinUs));
     } else {
       this.#spinUs = this.#spinUs > spinUsMin ? this.#spinUs / 2 : 0;
     }
+  }
+
+  /** The event loop has heard a client that is not here. */
+  heardOther(): void {
+    this.#othersUntilMs = performance.now() + otherMs;
   }
 
   #run(): void {
@@ -74,12 +90,16 @@ export class SocketPoll {
       const anyone = this.#askAll(beginMs + turnMsMax);
       const nowMs = performance.now();
       if (this.#waiting.length === 0) break;
-      if (anyone) spinEndMs = nowMs + this.#spinUs / 1000;
-      // Or somebody waits for what only the event loop can tell: a thread's answer, or its turn.
-      else if (nowMs >= spinEndMs || this.#kernel.tasksRunning > 0 || this.#kernel.hasYielded) {
+      // Somebody waits for what only the event loop can tell: a thread's answer, its turn, or a client that is not here.
+      if (this.#kernel.tasksRunning > 0 || this.#kernel.hasYielded || nowMs < this.#othersUntilMs) {
         return this.#sleep();
       }
-      if (nowMs - beginMs >= turnMsMax) return this.#kernel.clock.yield(() => this.#run());
+      if (anyone) spinEndMs = nowMs + this.#spinUs / 1000;
+      else if (nowMs >= spinEndMs) return this.#sleep();
+      const isLong = nowMs - beginMs >= turnMsMax;
+      if (isLong || (nowMs - beginMs >= briefMsMax && this.#areOthersAsleep(nowMs))) {
+        return isLong ? this.#kernel.clock.yield(() => this.#run()) : this.#sleep();
+      }
     }
     this.#isAwake = false;
   }
@@ -101,9 +121,16 @@ export class SocketPoll {
     return anyone;
   }
 
+  /** Whether some who were here a moment ago wait in the event loop, which should not take long to hear them. */
+  #areOthersAsleep(nowMs: number): boolean {
+    return this.#asleep > 0 && nowMs < this.#sleptMs + otherMs;
+  }
+
   #sleep(): void {
     this.#isAwake = false;
     const waiting = this.#waiting;
+    this.#asleep += waiting.length;
+    this.#sleptMs = performance.now();
     this.#waiting = [];
     for (const socket of waiting) socket.wait();
   }

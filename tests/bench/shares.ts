@@ -21,7 +21,7 @@ export type Share =
 const sharesByPath: readonly (readonly [path: RegExp, share: Share])[] = [
   // Bytes from and to clients.
   [
-    /^actors\/edge\/(client_socket|direct_socket|socket_poll|byte_stream|sockets?|inherited_|tls|outside)/,
+    /^actors\/edge\/(client_socket|direct_socket|socket_poll|send_share|byte_stream|sockets?|inherited_|tls|outside)/,
     "socket",
   ],
   // Requests out of bytes, replies into them, credits.
