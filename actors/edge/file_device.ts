@@ -108,7 +108,17 @@ export class FileDevice implements DevicePort {
     this.#shortFlushes.disturbed();
     if (this.#cachedReads === undefined) return this.readNow(buffer, offsetBytes);
     if (this.#cachedReads.readNow(buffer, offsetBytes)) return ioOk;
+    if (this.#isBeforeData(offsetBytes, buffer.length)) {
+      buffer.fill(0);
+      return ioOk;
+    }
     return this.#readLater(this.#cachedReads, buffer, offsetBytes, done);
+  }
+
+  /** Whether nothing is stored there, but something is after it: a hole, and not the end of a file that was cut. */
+  #isBeforeData(offsetBytes: number, lengthBytes: number): boolean {
+    if (this.isBlockDevice || this.#libc === undefined) return false;
+    return this.#libc.seekData(this.#fd, offsetBytes) >= offsetBytes + lengthBytes;
   }
 
   #readLater(reads: CachedReads, buffer: Uint8Array, offsetBytes: number, done: IoDone): "pending" {

@@ -70,6 +70,17 @@ Deno.test("an access past the end is an error and changes nothing", async () => 
   device.close();
 });
 
+Deno.test("a hole before data is read at once as zeroes, and the hole that a cut file ends in is an error", async () => {
+  using scratch = scratchFile(4 * mib);
+  const device = FileDevice.open(scratch.path, { libc, readsColdBeside: true });
+  device.write(filled(4096, 7), 2 * mib);
+  assertEquals(bytesAt(device, mib, 4096), filled(4096, 0));
+  Deno.truncateSync(scratch.path, mib);
+  const cut = await settled((done) => device.read(filled(4096, 1), mib + mib / 2, done));
+  assertEquals(cut.kind, "ioError");
+  device.close();
+});
+
 Deno.test("a file that became shorter than the device is an error, not zeroes", () => {
   using scratch = scratchFile(mib);
   const device = FileDevice.open(scratch.path);
