@@ -24,7 +24,7 @@ import { ask, rest, type Steps } from "./kernel/task.ts";
 import { freeBlocksFetched } from "./limits.ts";
 import { lockRange } from "./lock_region.ts";
 import type { DataLocks } from "./data_locks.ts";
-import type { MetadataStub } from "./metadata_messages.ts";
+import type { AllocatorNotice, MetadataStub } from "./metadata_messages.ts";
 
 /** A block, or none. */
 export type Allocation =
@@ -54,22 +54,6 @@ export interface Reclaim extends Request<boolean> {
   readonly type: "reclaim";
 }
 
-/** From the metadata actor: nothing references these blocks any more. */
-export interface Freed extends Message {
-  readonly type: "freed";
-  readonly runs: readonly DBlockRun[];
-}
-
-/** From the metadata actor: a commit has begun; what was freed before is freed in it. */
-export interface FrozenNotice extends Message {
-  readonly type: "frozen";
-}
-
-/** From the metadata actor: that commit is durable. */
-export interface DurableNotice extends Message {
-  readonly type: "durable";
-}
-
 /** From the search task: what it found. */
 export interface Found extends Message {
   readonly type: "found";
@@ -81,11 +65,6 @@ export interface Found extends Message {
 /** From the passdown task: its blocks have been given back to the host. */
 export interface PassedDown extends Message {
   readonly type: "passedDown";
-}
-
-/** From the metadata actor or the reclaim task: a commit failed or was refused, so nothing comes out of quarantine. */
-export interface NotCommitted extends Message {
-  readonly type: "notCommitted";
 }
 
 /** From the pool: who hears that there is no space. */
@@ -105,12 +84,9 @@ export type DataAllocatorMessage =
   | Keep
   | GiveBack
   | Reclaim
-  | Freed
-  | FrozenNotice
-  | DurableNotice
   | Found
   | PassedDown
-  | NotCommitted;
+  | AllocatorNotice;
 
 /** The stubs of the allocator. */
 export class AllocatorStub {

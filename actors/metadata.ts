@@ -16,11 +16,11 @@ import type { MetadataBlock, ThinId } from "../storage/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../storage/thin_metadata.ts";
 import type { DeviceStub } from "./block_device.ts";
 import { commitTask, fetchTask, needsCheckTask } from "./commit.ts";
-import type { DataAllocatorMessage } from "./data_allocator.ts";
 import type { Actor, Address, Request } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { dirtyBlocksMax, missesBeforeAlone } from "./limits.ts";
 import {
+  type AllocatorNotice,
   type AskRuns,
   type Change,
   type Commit,
@@ -58,7 +58,7 @@ export class Metadata implements Actor<MetadataMessage> {
   readonly #engine: ThinMetadata;
   readonly #dataDevice: DeviceStub;
   readonly #metadataDevice: DeviceStub;
-  #allocator: Address<DataAllocatorMessage> | undefined;
+  #allocator: Address<AllocatorNotice> | undefined;
   #pool: Address<MetadataTrouble> | undefined;
   /** Operations that wait for a block, by block. */
   readonly #stalled = new Map<MetadataBlock, Stalled[]>();
@@ -362,7 +362,7 @@ export class Metadata implements Actor<MetadataMessage> {
     if (runs.length > 0) this.#tellAllocator({ type: "freed", runs });
   }
 
-  #tellAllocator(message: DataAllocatorMessage): void {
+  #tellAllocator(message: AllocatorNotice): void {
     if (this.#allocator !== undefined) this.#kernel.tell(this.#allocator, message);
   }
 

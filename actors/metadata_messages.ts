@@ -3,7 +3,6 @@ import type { DBlockRun } from "../storage/block_set.ts";
 import type { IoResult } from "../storage/device/port.ts";
 import type { DBlock, MetadataBlock, ThinId, VBlock } from "../storage/ids.ts";
 import type { MappedRun, Mapping, MarkedRun } from "../storage/thin_metadata.ts";
-import type { DataAllocatorMessage } from "./data_allocator.ts";
 import type { Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
@@ -182,10 +181,34 @@ export interface Tick extends Message {
   readonly type: "tick";
 }
 
+/** To the allocator: nothing references these blocks any more. */
+export interface Freed extends Message {
+  readonly type: "freed";
+  readonly runs: readonly DBlockRun[];
+}
+
+/** To the allocator: a commit has begun; what was freed before is freed in it. */
+export interface FrozenNotice extends Message {
+  readonly type: "frozen";
+}
+
+/** To the allocator: that commit is durable. */
+export interface DurableNotice extends Message {
+  readonly type: "durable";
+}
+
+/** To the allocator, also from its reclaim task: a commit failed or was refused, so nothing comes out of quarantine. */
+export interface NotCommitted extends Message {
+  readonly type: "notCommitted";
+}
+
+/** What the allocator is told, by the metadata actor but for the end of reclaiming. */
+export type AllocatorNotice = Freed | FrozenNotice | DurableNotice | NotCommitted;
+
 /** From the pool: who its peers are. */
 export interface ConnectMetadata extends Message {
   readonly type: "connect";
-  readonly allocator: Address<DataAllocatorMessage>;
+  readonly allocator: Address<AllocatorNotice>;
   readonly pool: Address<MetadataTrouble>;
 }
 
