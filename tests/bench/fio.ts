@@ -77,7 +77,9 @@ function argumentsOf(job: FioJob): string[] {
     "--randrepeat=0",
     "--group_reporting",
     "--output-format=json",
-    ...(job.seconds === undefined ? [] : [`--runtime=${job.seconds}`, "--time_based", "--norandommap"]),
+    ...(job.seconds === undefined
+      ? []
+      : [`--runtime=${Math.round(job.seconds * 1000)}ms`, "--time_based", "--norandommap"]),
     ...(job.requests === undefined ? [] : [`--number_ios=${job.requests}`]),
     ...(job.options ?? []),
   ];

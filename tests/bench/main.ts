@@ -75,8 +75,22 @@ function byState(chosen: readonly Workload[]): Workload[][] {
   return [...Map.groupBy(chosen, ({ image }) => JSON.stringify(image)).values()];
 }
 
+/** Parts of names that nothing has. */
+function unknownParts({ only, servers }: Options): string[] {
+  const names = [...workloads, { name: holdName }].map(({ name }) => name);
+  const kinds = [...ourKinds, ...peerKinds].map(({ name }) => name);
+  const isNone = (all: readonly string[]) => (part: string) => !all.some((name) => name.includes(part));
+  return [...only.filter(isNone(names)), ...servers.filter(isNone(kinds))];
+}
+
 async function main(): Promise<void> {
   const options = parseOptions(Deno.args);
+  const unknown = unknownParts(options);
+  if (unknown.length > 0) {
+    throw new Error(
+      `Nothing is called "${unknown.join('", "')}"; deno task bench --list names all there is.`,
+    );
+  }
   const say = options.json ? console.error : console.log;
   const all = chosenKinds(options.servers);
   if (options.list) {
@@ -124,4 +138,11 @@ async function holdsOf(place: Place, kinds: readonly SubjectKind[], options: Opt
   return await measureHold(place, options.effort.imageBytes, 3 * options.effort.seconds);
 }
 
-await main();
+try {
+  await main();
+} catch (error) {
+  // What is wrong with the options or the machine is a sentence; all else is a defect, with its stack.
+  if (!(error instanceof Error) || error.constructor !== Error) throw error;
+  console.error(error.message);
+  Deno.exit(1);
+}

@@ -43,22 +43,25 @@ export class Place implements AsyncDisposable {
   }
 
   async #dispose(): Promise<void> {
-    for (const signal of signals) Deno.removeSignalListener(signal, this.#interrupt);
-    try {
-      for (const owned of [...this.#owned].reverse()) await this.end(owned);
-    } finally {
-      await Deno.remove(this.folder, { recursive: true });
+    const failures: unknown[] = [];
+    for (const owned of [...this.#owned].reverse()) {
+      // The others end all the same, and the folder goes; then the first failure is told.
+      await this.end(owned).catch((error) => failures.push(error));
     }
+    await Deno.remove(this.folder, { recursive: true });
+    // Not before: a terminal tells the whole group, and who has started us tells us once more.
+    for (const signal of signals) Deno.removeSignalListener(signal, this.#interrupt);
+    if (failures.length > 0) throw failures[0];
   }
 
   async #interrupted(): Promise<void> {
-    console.error("\ninterrupted: ending servers, removing files");
+    if (this.#disposing === undefined) console.error("\ninterrupted: ending servers, removing files");
     await this[Symbol.asyncDispose]();
     Deno.exit(130);
   }
 }
 
-const signals = ["SIGINT", "SIGTERM"] as const;
+const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** A server as a child process, or as the daemon that one has become. */
 export class Child implements AsyncDisposable {
@@ -110,7 +113,11 @@ export class Child implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#pidFile !== undefined) return await this.#endDaemon();
-    if (!this.#hasEnded) this.#child.kill("SIGTERM");
+    try {
+      this.#child.kill("SIGTERM");
+    } catch {
+      // It has ended, perhaps by the signal that ends us.
+    }
     const cutOff = setTimeout(() => this.#child.kill("SIGKILL"), endMs);
     await Promise.all([this.#child.status, this.#stderr.ended]);
     clearTimeout(cutOff);

@@ -122,7 +122,7 @@ export const workloads: readonly Workload[] = [
   ...newBlocks("shared", "overwrite after snapshot"),
   ...newBlocks("left", "overwrite after removed snapshot"),
   ...chainLengths.map((snapshots): Workload => ({
-    name: `4k random read d32, ${snapshots} snapshots`,
+    name: `4k random read d32 through ${snapshots} snapshots`,
     image: { kind: "chained", snapshots },
     rw: "randread",
     blockBytes: 4 * KiB,

@@ -74,6 +74,8 @@ Deno.test({
   fn: async () => {
     await using pool = await PoolOnDisk.make("--data-size=512M");
     const server = await serveVolume(pool);
+    // Without -U the copy's server is on the port of ours, or the script finds ours there and writes the live volume.
+    assertMatch(readmeBlock("sh"), /^nbdkit -U - file backup.img /m);
     const [monday, tuesday] = readmeBlock("sh").split(/^(?=gossamer snapshot disk0@tuesday$)/m);
     await Deno.writeTextFile(pool.path("incremental.py"), readmeBlock("python"));
     const backup = pool.path("backup.img");
