@@ -58,6 +58,25 @@ for (const pieceBytes of [1, 29, Infinity]) {
   });
 }
 
+Deno.test("a client that sends one request at a time is in step, also if a WRITE comes in pieces", () => {
+  const client = new TestServer().attach({});
+  const says = (...parts: Uint8Array[]) => {
+    client.say(...parts);
+    return client.isInStep;
+  };
+  const bytes = write(2, 0, pattern(1000, 1));
+  assertEquals([says(read(1, 0, 10)), says(bytes.subarray(0, 28)), says(bytes.subarray(28))], [
+    true,
+    true,
+    true,
+  ]);
+  assertEquals(says(read(3, 0, 10), read(4, 0, 10)), false);
+  assertEquals([says(bytes.subarray(0, 28)), says(bytes.subarray(28))], [false, true]);
+  // The rest of a large payload is better received when much of it has come.
+  const large = write(5, 0, pattern(100_000, 1));
+  assertEquals([says(large.subarray(0, 28)), says(large.subarray(28, 99_000))], [false, true]);
+});
+
 Deno.test("runs of holes are sent as holes and runs of data as data", () => {
   const client = new TestServer().attach();
   client.say(write(1, 2 * block, new Uint8Array(2 * block).fill(9)));

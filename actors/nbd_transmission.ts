@@ -105,6 +105,8 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
   #isSending = false;
   /** Requests that came since the socket was last read. */
   #executed = 0;
+  /** It was one: the client waits for its reply before it sends the next. */
+  #isInStep = false;
 
   constructor(peers: TransmissionPeers, attached: Attached, session: NbdSession) {
     this.#peers = peers;
@@ -150,9 +152,11 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
   /** All is parsed: has the socket receive more. */
   read(): void {
     const { socket, received } = this.#peers;
-    const isInStep = this.#executed === 1;
+    // A header that came before its payload says nothing new about the client.
+    if (this.#executed > 0) this.#isInStep = this.#executed === 1;
     this.#executed = 0;
-    socket.read(this.#decoder.payloadRest ?? received.next(), isInStep);
+    const rest = this.#decoder.payloadRest;
+    socket.read(rest ?? received.next(), this.#isInStep && rest === undefined);
   }
 
   /** Takes received bytes, which must stay untouched until "needBytes", or while requests hold them. */

@@ -225,6 +225,8 @@ export class SimulatedClient implements SocketPort {
   readonly tls: TlsPolicy;
   /** TLS was begun; the test says `secure` when its handshake is over. Nothing is really encrypted. */
   isSecuring = false;
+  /** What the server said of the client when it read last. */
+  isInStep = false;
   sentBytes = 0;
   readonly takesViews = true;
   /** True once the server has closed the socket. */
@@ -260,10 +262,11 @@ export class SimulatedClient implements SocketPort {
     this.#owner = owner;
   }
 
-  read(buffer: Uint8Array): void {
+  read(buffer: Uint8Array, isInStep: boolean): void {
     assert(this.#readInto === undefined, "a second read while one is under way");
     assert(buffer.length > 0, "a read into nothing");
     this.#readInto = buffer;
+    this.isInStep = isInStep;
   }
 
   send(pieces: readonly Piece[]): void {
