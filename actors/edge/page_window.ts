@@ -55,11 +55,15 @@ export class PageWindow {
   readonly #queue: number[] = [];
   /** So many at most. A slice is taken in when it is asked for again before as many others were. */
   readonly #slicesMax: number;
+  /** Of the slices that are wanted when there is no room, so many are read before one comes in. */
+  readonly #replaceEvery: number;
+  #wanted = 0;
 
   private constructor(base: number, sizeBytes: number, slicesMax: number) {
     this.#base = base;
     this.#sizeBytes = sizeBytes;
     this.#slicesMax = this.#misses = slicesMax;
+    this.#replaceEvery = Math.max(1, Math.floor(slicesMax / 16));
     this.#missedAt = new Uint32Array(Math.ceil(sizeBytes / sliceBytes));
   }
 
@@ -100,12 +104,22 @@ export class PageWindow {
     const isAgain = ((this.#misses - this.#missedAt[slice]!) >>> 0) < this.#slicesMax;
     this.#missedAt[slice] = this.#misses;
     this.#misses = (this.#misses + 1) >>> 0;
-    if (!isAgain) return undefined;
+    if (!isAgain || !this.#isWorthIt()) return undefined;
     const residency = { pages: new Uint8Array(slicePages), askedMs: -Infinity };
     this.#inUse.set(slice, residency);
     this.#queue.push(slice);
     if (this.#queue.length > this.#slicesMax) this.#letGo(this.#queue.shift()!);
     return residency;
+  }
+
+  /**
+   * Asking the host about a slice, and letting one go for it, costs as much as some dozen reads. So where more are in use
+   * by turns than there is room for, only every so many replaces another, and the others are read as before.
+   */
+  #isWorthIt(): boolean {
+    if (this.#queue.length < this.#slicesMax) return true;
+    this.#wanted += 1;
+    return this.#wanted % this.#replaceEvery === 0;
   }
 
   #letGo(slice: number): void {

@@ -177,6 +177,17 @@ windowTest("who was taken in first is let go first, and what others ask for mean
   assertEquals([isInUse(2), isInUse(1), isInUse(0)], [true, true, false]);
 });
 
+windowTest("where more is used by turns than there is room for, few replace others", () => {
+  using mapped = new Mapped(33 * slice, 32 * slice);
+  const isInUse = (at: number) => {
+    mapped.write(at * slice, blockBytes, 11);
+    return mapped.window.addressOf(at * slice, blockBytes) !== undefined;
+  };
+  for (let at = 0; at < 32; at += 1) assertEquals([isInUse(at), isInUse(at)], [false, true]);
+  assertEquals([isInUse(32), isInUse(32), isInUse(32), isInUse(32)], [false, false, true, true]);
+  assertEquals([isInUse(0), isInUse(1)], [false, true]);
+});
+
 windowTest("no more counts as the process's memory than the bound says, whatever is read", () => {
   using mapped = new Mapped(64 * MiB, 4 * slice);
   mapped.write(0, 64 * MiB, 10);
