@@ -200,8 +200,8 @@ export class ServerProcess {
     return `nbd+unix:///${name}?socket=${this.socket}`;
   }
 
-  /** A line of /proc/PID/status in bytes, such as VmRSS or VmHWM. */
-  memoryBytes(line: "VmRSS" | "VmHWM"): number {
+  /** A line of /proc/PID/status in bytes. VmRSS and VmHWM count mapped files too, RssAnon the process's own memory alone. */
+  memoryBytes(line: "VmRSS" | "VmHWM" | "RssAnon"): number {
     const status = Deno.readTextFileSync(`/proc/${this.pid}/status`);
     const found = new RegExp(`^${line}:\\s+(\\d+) kB$`, "m").exec(status);
     if (found === null) throw new Error(`/proc says nothing of ${line}`);
