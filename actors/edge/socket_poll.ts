@@ -78,7 +78,7 @@ export class SocketPoll {
     }
   }
 
-  /** The event loop has heard a client that is not here. */
+  /** The event loop has heard a client that is not here, or that one is gone. */
   heardOther(): void {
     this.#othersUntilMs = performance.now() + otherMs;
   }
@@ -96,10 +96,9 @@ export class SocketPoll {
       }
       if (anyone) spinEndMs = nowMs + this.#spinUs / 1000;
       else if (nowMs >= spinEndMs) return this.#sleep();
-      const isLong = nowMs - beginMs >= turnMsMax;
-      if (isLong || (nowMs - beginMs >= briefMsMax && this.#areOthersAsleep(nowMs))) {
-        return isLong ? this.#kernel.clock.yield(() => this.#run()) : this.#sleep();
-      }
+      const forMs = nowMs - beginMs;
+      if (forMs >= turnMsMax) return this.#kernel.clock.yield(() => this.#run());
+      if (forMs >= briefMsMax && this.#areOthersAsleep(nowMs)) return this.#sleep();
     }
     this.#isAwake = false;
   }

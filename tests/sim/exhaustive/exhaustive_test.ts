@@ -7,35 +7,30 @@ import { leavings, pairs, triples } from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { nameOf, type Scenario, states } from "./scenario.ts";
 
+/** Every schedule of the scenarios, with a power cut anywhere. */
+function standEveryCrash(scenarios: readonly Scenario[]): void {
+  const crashes = newCrashes();
+  let schedules = 0;
+  for (const scenario of scenarios) {
+    const { counts, problem, schedule } = explore(scenario, 4000, crashes);
+    assertEquals(problem, undefined, `${nameOf(scenario)}\n${schedule.join("\n")}`);
+    assert(counts.isComplete, nameOf(scenario));
+    schedules += counts.schedules;
+  }
+  const { points, outcomes } = crashes.counts;
+  console.log(`${schedules} schedules, ${outcomes} crashes at ${points} points`);
+  assert(schedules > 150 && outcomes > 1500, "the search has become small");
+}
+
 for (const state of states) {
   Deno.test(`every pair on one ${state} block stands every schedule and a power cut anywhere`, () => {
-    const crashes = newCrashes();
-    let schedules = 0;
-    for (const scenario of pairs("one block").filter((scenario) => scenario.state === state)) {
-      const { counts, problem, schedule } = explore(scenario, 4000, crashes);
-      assertEquals(problem, undefined, `${nameOf(scenario)}\n${schedule.join("\n")}`);
-      assert(counts.isComplete, nameOf(scenario));
-      schedules += counts.schedules;
-    }
-    const { points, outcomes } = crashes.counts;
-    console.log(`${schedules} schedules, ${outcomes} crashes at ${points} points`);
-    assert(schedules > 150 && outcomes > 1500, "the search has become small");
+    standEveryCrash(pairs("one block").filter((scenario) => scenario.state === state));
   });
 }
 
 for (const state of ["left", "cloned"] as const) {
   Deno.test(`every write where the block was ${state} by others stands every schedule and a power cut`, () => {
-    const crashes = newCrashes();
-    let schedules = 0;
-    for (const scenario of leavings().filter((scenario) => scenario.state === state)) {
-      const { counts, problem, schedule } = explore(scenario, 4000, crashes);
-      assertEquals(problem, undefined, `${nameOf(scenario)}\n${schedule.join("\n")}`);
-      assert(counts.isComplete, nameOf(scenario));
-      schedules += counts.schedules;
-    }
-    const { points, outcomes } = crashes.counts;
-    console.log(`${schedules} schedules, ${outcomes} crashes at ${points} points`);
-    assert(schedules > 150 && outcomes > 1500, "the search has become small");
+    standEveryCrash(leavings().filter((scenario) => scenario.state === state));
   });
 }
 
