@@ -1,15 +1,6 @@
-/**
- * `deno task bench`: ours and every installed peer under the same fio jobs, in turns. See README.md beside this file.
- *
- *   --json             all samples as JSON on stdout; tables go to stderr then
- *   --rounds N         runs of each workload on each server (3)
- *   --seconds S        seconds of one run (1)
- *   --size S           bytes of each server's image (512M)
- *   --only A,B         only workloads whose name contains one of these
- *   --servers A,B      only servers that have one of these as their name, or in it
- *   --list             names the workloads and servers
- */
-import { parseArgs } from "@std/cli/parse-args";
+/** `deno task bench`: ours and every installed peer under the same fio jobs, in turns. See README.md beside this file. */
+import { UsageError } from "../../storage/errors.ts";
+import { type Grammar, type Options as Words, runProgram } from "../command_options.ts";
 import { parseSize } from "../../mod.ts";
 import { type HoldResult, holdTable, measureHold } from "./hold.ts";
 import { type Effort, measureState, type Result, tableOf } from "./measure.ts";
@@ -21,6 +12,8 @@ import type { SubjectKind } from "./subject.ts";
 import { type Workload, workloads } from "./workloads.ts";
 
 const holdName = "hold by snapshots and clones";
+/** Less than that is no image to measure with: sequential runs would go around in it many times a second. */
+const imageBytesMin = 2 ** 24;
 
 interface Options {
   readonly json: boolean;
@@ -30,31 +23,44 @@ interface Options {
   readonly servers: readonly string[];
 }
 
-function parseOptions(args: readonly string[]): Options {
-  const flags = parseArgs(args, {
-    boolean: ["json", "list"],
-    string: ["rounds", "seconds", "size", "only", "servers"],
-    unknown: (name: string) => {
-      throw new Error(`There is no option ${name}; the head of tests/bench/main.ts has them all.`);
-    },
-  }) as Record<string, string | boolean | undefined>;
-  const number = (name: string, otherwise: number) => {
-    const value = Number(flags[name] ?? otherwise);
-    if (!(value > 0)) throw new Error(`--${name} takes a positive number.`);
-    return value;
-  };
-  const words = (name: string) => String(flags[name] ?? "").split(",").filter((word) => word !== "");
-  return {
-    json: flags.json === true,
-    list: flags.list === true,
+const grammar: Grammar = {
+  usage: `usage: deno task bench [OPTION...]
+
+Runs the same fio jobs against ours and every installed peer, in turns, and prints a table for each.
+
+  --json             all samples as JSON on stdout; tables go to stderr then
+  --rounds N         runs of each workload on each server (3)
+  --seconds S        seconds of one run (1)
+  --size S           bytes of each server's image (512M)
+  --only A,B         only workloads whose name contains one of these
+  --servers A,B      only servers that have one of these as their name, or in it
+  --list             names the workloads and servers, those chosen, and ends`,
+  flags: ["json", "list"],
+  values: ["rounds", "seconds", "size", "only", "servers"],
+  takesWords: false,
+};
+
+function optionsOf(words: Words): Options {
+  const imageBytes = parseSize(words.text("size") ?? "512M");
+  if (imageBytes < imageBytesMin) throw new UsageError("--size takes 16M or more.");
+  const options: Options = {
+    json: words.has("json"),
+    list: words.has("list"),
     effort: {
-      rounds: number("rounds", 3),
-      seconds: number("seconds", 1),
-      imageBytes: parseSize(String(flags.size ?? "512M")),
+      rounds: words.count("rounds", 3, 1000),
+      seconds: words.positive("seconds", 1, 3600),
+      imageBytes,
     },
-    only: words("only"),
-    servers: words("servers"),
+    only: words.parts("only"),
+    servers: words.parts("servers"),
   };
+  const unknown = unknownParts(options);
+  if (unknown.length > 0) {
+    throw new UsageError(
+      `Nothing is called "${unknown.join('", "')}"; deno task bench --list names all there is.`,
+    );
+  }
+  return options;
 }
 
 function isChosen(name: string, parts: readonly string[]): boolean {
@@ -83,21 +89,19 @@ function unknownParts({ only, servers }: Options): string[] {
   return [...only.filter(isNone(names)), ...servers.filter(isNone(kinds))];
 }
 
-async function main(): Promise<void> {
-  const options = parseOptions(Deno.args);
-  const unknown = unknownParts(options);
-  if (unknown.length > 0) {
-    throw new Error(
-      `Nothing is called "${unknown.join('", "')}"; deno task bench --list names all there is.`,
-    );
-  }
+/** What was chosen, by name. */
+function listOf(options: Options): string {
+  const names = [...workloads.map(({ name }) => name), holdName].filter((name) =>
+    isChosen(name, options.only)
+  );
+  return `${names.join("\n")}\n\nservers: ${chosenKinds(options.servers).map(({ name }) => name).join(", ")}`;
+}
+
+async function main(words: Words): Promise<void> {
+  const options = optionsOf(words);
+  if (options.list) return console.log(listOf(options));
   const say = options.json ? console.error : console.log;
   const all = chosenKinds(options.servers);
-  if (options.list) {
-    for (const { name } of workloads) say(name);
-    say(`${holdName}\n\nservers: ${all.map(({ name }) => name).join(", ")}`);
-    return;
-  }
   await using place = await Place.make();
   const begin = performance.now();
   const facts = [machine(place.folder), ...await versions()];
@@ -138,11 +142,4 @@ async function holdsOf(place: Place, kinds: readonly SubjectKind[], options: Opt
   return await measureHold(place, options.effort.imageBytes, 3 * options.effort.seconds);
 }
 
-try {
-  await main();
-} catch (error) {
-  // What is wrong with the options or the machine is a sentence; all else is a defect, with its stack.
-  if (!(error instanceof Error) || error.constructor !== Error) throw error;
-  console.error(error.message);
-  Deno.exit(1);
-}
+await runProgram(grammar, main);

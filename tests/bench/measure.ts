@@ -124,7 +124,7 @@ export function tableOf({ workload, unit, outcomes }: Result): string {
     return [
       server,
       short(valueOf(outcome)),
-      `${Math.round(spread(samples.map(({ value }) => value)) * 100)}%`,
+      spread(samples.map(({ value }) => value)),
       ratio(outcome, best),
       ratio(outcome, qcow2),
       ratio(outcome, bare),

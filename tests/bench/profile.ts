@@ -1,12 +1,9 @@
 /**
  * `deno task profile [WORKLOAD]`: our server under V8's CPU profiler while fio runs one workload, and where the time of
- * one request goes. WORKLOAD is a part of a name that `deno task bench --list` prints.
- *
- *   --seconds S        how long (5)
- *   --size S           bytes of the image (512M)
- *   --keep PATH        keeps the profile, for a browser's developer tools
+ * one request goes.
  */
-import { parseArgs } from "@std/cli/parse-args";
+import { UsageError } from "../../storage/errors.ts";
+import { type Grammar, type Options, runProgram } from "../command_options.ts";
 import { parseSize } from "../../mod.ts";
 import { type CpuProfile, type ProfileSums, type SelfTime, sumProfile } from "./cpu_profile.ts";
 import { type FioResult, runFio } from "./fio.ts";
@@ -106,24 +103,34 @@ function row(name: string, { us, nativeUs }: SelfTime, wholeUs: number, requests
   return [name, percent(us, wholeUs), (us / requests).toFixed(2), (nativeUs / requests).toFixed(2)];
 }
 
-async function main(): Promise<void> {
-  const flags = parseArgs(Deno.args, {
-    string: ["_", "seconds", "size", "keep"],
-    unknown: (name: string, key?: string) => {
-      if (key === undefined) return true;
-      throw new Error(`There is no option ${name}; the head of tests/bench/profile.ts has them all.`);
-    },
-  }) as { readonly _: string[]; readonly seconds?: string; readonly size?: string; readonly keep?: string };
-  const wanted = flags._.join(" ") || "4k random read d32 c1";
+const grammar: Grammar = {
+  usage: `usage: deno task profile [WORKLOAD] [OPTION...]
+
+Runs our server under V8's profiler while fio runs one workload, and prints where the time of a request goes.
+WORKLOAD is a part of a name that deno task bench --list prints (4k random read d32 c1).
+
+  --seconds S        how long (5)
+  --size S           bytes of the image (512M)
+  --keep PATH        keeps the profile, for a browser's developer tools`,
+  flags: [],
+  values: ["seconds", "size", "keep"],
+  takesWords: true,
+};
+
+async function main(options: Options): Promise<void> {
+  const wanted = options.words.join(" ") || "4k random read d32 c1";
   const workload = workloads.find(({ name }) => name.includes(wanted));
   if (workload === undefined) {
-    throw new Error(`No workload is called "${wanted}"; deno task bench --list names them.`);
+    throw new UsageError(`No workload is called "${wanted}"; deno task bench --list names them.`);
   }
+  const imageBytes = parseSize(options.text("size") ?? "512M");
+  const seconds = options.positive("seconds", 5, 3600);
+  const kept = options.text("keep");
   await using place = await Place.make();
   console.log(`${machine(place.folder)}\nDeno ${Deno.version.deno}; workload: ${workload.name}`);
-  const run = await profiled(place, workload, parseSize(flags.size ?? "512M"), Number(flags.seconds ?? 5));
-  if (flags.keep !== undefined) await Deno.writeTextFile(flags.keep, JSON.stringify(run.profile));
+  const run = await profiled(place, workload, imageBytes, seconds);
+  if (kept !== undefined) await Deno.writeTextFile(kept, JSON.stringify(run.profile));
   console.log(report(run));
 }
 
-await main();
+await runProgram(grammar, main);

@@ -1,16 +1,10 @@
-/**
- * `deno task bench:scale`: how costs grow with mappings and with volumes. See README.md beside this file.
- *
- *   --mappings A,B     mappings of one volume (100000,1600000,16000000)
- *   --volumes A,B      volumes of 16 mappings (1,100,10000)
- *   --seconds S        seconds of each run of fio (3)
- *   --json             figures as JSON on stdout
- */
-import { parseArgs } from "@std/cli/parse-args";
+/** `deno task bench:scale`: how costs grow with mappings and with volumes. See README.md beside this file. */
+import { volumesMax } from "../../actors/limits.ts";
+import { type Grammar, type Options, runProgram } from "../command_options.ts";
 import { versions } from "./peers.ts";
 import { Place } from "./place.ts";
 import { machine } from "./proc.ts";
-import { scaleImage, type Shape } from "./scale_image.ts";
+import { mappingsMax, scaleImage, type Shape } from "./scale_image.ts";
 import { type Figures, measureScale } from "./scale_pool.ts";
 import { short, table } from "./table.ts";
 
@@ -30,29 +24,34 @@ function tableOf(title: string, columns: readonly Column[]): string {
   return table([title, ...columns.map((column) => column.title)], rows);
 }
 
-async function main(): Promise<void> {
-  const flags = parseArgs(Deno.args, {
-    boolean: ["json"],
-    string: ["mappings", "volumes", "seconds"],
-    unknown: (name: string) => {
-      throw new Error(`There is no option ${name}; the head of tests/bench/scale.ts has them all.`);
-    },
-  }) as {
-    readonly json: boolean;
-    readonly mappings?: string;
-    readonly volumes?: string;
-    readonly seconds?: string;
-  };
-  const numbers = (text: string) => text.split(",").filter((each) => each !== "").map(Number);
-  const mappings = numbers(flags.mappings ?? "100000,1600000,16000000");
-  const volumes = numbers(flags.volumes ?? "1,100,10000");
+const grammar: Grammar = {
+  usage: `usage: deno task bench:scale [OPTION...]
+
+Measures one pool for each number of mappings, and one for each number of volumes, and prints two tables.
+
+  --mappings A,B     mappings of one volume (100000,1600000,16000000); --mappings= for none
+  --volumes A,B      volumes of 16 mappings (1,100,10000); --volumes= for none
+  --seconds S        seconds of each run of fio (3)
+  --json             figures as JSON on stdout`,
+  flags: ["json"],
+  values: ["mappings", "volumes", "seconds"],
+  takesWords: false,
+};
+
+/** Three are made while one is measured. */
+const volumesMeasuredMax = volumesMax - 3;
+
+async function main(options: Options): Promise<void> {
+  const mappings = options.counts("mappings", [100_000, 1_600_000, 16_000_000], mappingsMax);
+  const volumes = options.counts("volumes", [1, 100, 10_000], volumesMeasuredMax);
+  const seconds = options.positive("seconds", 3, 3600);
   await using place = await Place.make();
   const facts = [machine(place.folder), ...await versions()];
   console.error(facts.join("\n"));
   const measure = async (title: string, shape: Shape): Promise<Column> => {
     console.error(`\n${title}`);
     const image = await scaleImage(shape, console.error);
-    const figures = await measureScale(place, image, shape, Number(flags.seconds ?? 3), console.error);
+    const figures = await measureScale(place, image, shape, seconds, console.error);
     return { title, figures };
   };
   const byMappings: Column[] = [];
@@ -64,7 +63,7 @@ async function main(): Promise<void> {
     const shape = { devices: count, mappingsPerDevice: mappingsPerVolume };
     byVolumes.push(await measure(`${count} volumes`, shape));
   }
-  if (flags.json) {
+  if (options.has("json")) {
     const plain = (columns: readonly Column[]) =>
       columns.map(({ title, figures }) => ({ title, figures: Object.fromEntries(figures) }));
     console.log(JSON.stringify({ facts, mappings: plain(byMappings), volumes: plain(byVolumes) }));
@@ -75,4 +74,4 @@ async function main(): Promise<void> {
   if (byVolumes.length > 0) console.log(`\n${tableOf("16 mappings in each", byVolumes)}`);
 }
 
-await main();
+await runProgram(grammar, main);

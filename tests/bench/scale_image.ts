@@ -9,6 +9,9 @@ const runBlocks = 16;
 /** Multiplied by it, run numbers land far apart, and each on another as long as it divides their count not. */
 const stride = 1_000_003;
 
+/** More mappings of one device do not fit into the largest metadata that the format has. */
+export const mappingsMax = 200_000_000;
+
 /** So many devices, numbered from 1, each fully mapped by runs of 16 blocks whose data lie anywhere. */
 export interface Shape {
   readonly devices: number;

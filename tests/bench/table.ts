@@ -7,9 +7,10 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** How far the values lie apart: (largest - smallest) / median. */
-export function spread(values: readonly number[]): number {
-  return (Math.max(...values) - Math.min(...values)) / median(values);
+/** How far the values lie apart: (largest - smallest) / median, in percent; one value says nothing of that. */
+export function spread(values: readonly number[]): string {
+  if (values.length < 2) return "-";
+  return `${Math.round((Math.max(...values) - Math.min(...values)) / median(values) * 100)}%`;
 }
 
 /** A number with about three digits that count. */

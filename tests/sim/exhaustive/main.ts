@@ -1,8 +1,6 @@
-/**
- * The whole search, for the soak: prints a line for each case and a total, and exits with 1 at a problem.
- *
- * deno run -A tests/sim/exhaustive/main.ts [part of a group's name] [--max=schedules of a case]
- */
+/** The whole search, for the soak: prints a line for each case and a total, and exits with 1 at a problem. */
+import { UsageError } from "../../../storage/errors.ts";
+import { type Grammar, type Options, runProgram } from "../../command_options.ts";
 import { failures, leavings, pairs, reuses, tight, triples } from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { faults, findFault } from "./faults.ts";
@@ -74,13 +72,37 @@ async function runFaults(totals: Totals): Promise<void> {
   }
 }
 
-const wanted = Deno.args.find((arg) => !arg.startsWith("--")) ?? "";
-const schedulesMax = Number(Deno.args.find((arg) => arg.startsWith("--max="))?.slice(6) ?? 100_000);
-const totals: Totals = { schedules: 0, crashes: 0, problems: 0, incomplete: 0 };
-for (const group of groups) if (group.name.includes(wanted)) runGroup(group, schedulesMax, totals);
-if ("faults".includes(wanted)) await runFaults(totals);
-console.log(
-  `${totals.schedules} schedules, ${totals.crashes} crashes, ${totals.problems} problems, ` +
-    `${totals.incomplete} cases not finished`,
-);
-if (totals.problems > 0) Deno.exit(1);
+const faultsName = "faults";
+
+const grammar: Grammar = {
+  usage: `usage: deno task exhaustive [PART] [OPTION...]
+
+Goes over the schedules of a few bios, and the crashes in them. All of it takes hours.
+PART is a part of a group's name; the groups:
+
+${[...groups.map(({ name }) => name), faultsName].map((name) => `  ${name}`).join("\n")}
+
+  --max N            schedules of one case (100000)`,
+  flags: [],
+  values: ["max"],
+  takesWords: true,
+};
+
+async function main(options: Options): Promise<void> {
+  const wanted = options.words.join(" ");
+  const chosen = groups.filter(({ name }) => name.includes(wanted));
+  if (chosen.length === 0 && !faultsName.includes(wanted)) {
+    throw new UsageError(`No group is called "${wanted}"; --help names them.`);
+  }
+  const schedulesMax = options.count("max", 100_000, 1_000_000_000);
+  const totals: Totals = { schedules: 0, crashes: 0, problems: 0, incomplete: 0 };
+  for (const group of chosen) runGroup(group, schedulesMax, totals);
+  if (faultsName.includes(wanted)) await runFaults(totals);
+  console.log(
+    `${totals.schedules} schedules, ${totals.crashes} crashes, ${totals.problems} problems, ` +
+      `${totals.incomplete} cases not finished`,
+  );
+  if (totals.problems > 0) Deno.exit(1);
+}
+
+await runProgram(grammar, main);
