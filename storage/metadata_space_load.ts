@@ -9,7 +9,8 @@ import type { SpaceMapRoot } from "./format/space_map_root.ts";
 import { superblockLocation } from "./format/superblock.ts";
 import { type MetadataBlock, metadataBlock } from "./ids.ts";
 import { damaged } from "./metadata_fault.ts";
-import { type MetadataSpaceLayout, overflowValueSizeBytes } from "./space_map_layout.ts";
+import { type OverflowLeaf, overflowValueSizeBytes } from "./overflow_layout.ts";
+import type { MetadataSpaceLayout } from "./space_map_layout.ts";
 import { overflowCountMin } from "./space_map_metadata.ts";
 import type { Transaction } from "./transaction.ts";
 
@@ -19,9 +20,10 @@ export class MetadataSpaceLoad {
   readonly #root: SpaceMapRoot;
   readonly #overflow: Btree;
   readonly #bitmaps: MetadataBlock[] = [];
-  /** Nodes of the overflow tree still to be read, and those that were. */
+  /** Nodes of the overflow tree still to be read, and those that were: leaves that hold something, and the rest. */
   readonly #overflowNext: { block: MetadataBlock; height: number }[] = [];
-  readonly #overflowNodes: MetadataBlock[] = [];
+  readonly #overflowLeaves: OverflowLeaf[] = [];
+  readonly #overflowInner: MetadataBlock[] = [];
   /** Blocks with three or more references whose exact count has not been met yet. */
   #exactMissing = 0;
   #isStarted = false;
@@ -48,7 +50,11 @@ export class MetadataSpaceLoad {
     if (this.#exactMissing !== 0) {
       damaged(this.#root.overflowRoot, "a metadata block has three or more references but no exact count");
     }
-    layout.load(this.#root.bitmapRoot, this.#bitmaps, this.#root.overflowRoot, this.#overflowNodes);
+    layout.load(this.#root.bitmapRoot, this.#bitmaps, {
+      root: this.#root.overflowRoot,
+      leaves: this.#leavesInOrder(),
+      inner: this.#overflowInner,
+    });
     this.#isDone = true;
   }
 
@@ -81,25 +87,45 @@ export class MetadataSpaceLoad {
   }
 
   #loadOverflow(): void {
-    const space = this.#transaction.space;
     for (let next = this.#overflowNext.at(-1); next !== undefined; next = this.#overflowNext.at(-1)) {
       if (next.height > treeHeightMax) damaged(next.block, "the path to it never ends");
       const node = this.#overflow.node(next.block);
       this.#overflowNext.pop();
-      this.#overflowNodes.push(next.block);
-      for (let index = 0; index < nodeEntries(node.view); index++) {
-        if (!nodeIsLeaf(node.view)) {
+      if (nodeIsLeaf(node.view)) this.#loadOverflowLeaf(node);
+      else {
+        this.#overflowInner.push(next.block);
+        for (let index = 0; index < nodeEntries(node.view); index++) {
           this.#overflowNext.push({ block: nodeChild(node.view, index), height: next.height + 1 });
-          continue;
         }
-        const block = metadataBlock(nodeKey(node.view, index));
-        const count = readU32(node.view, nodeValueOffset(node.view, index));
-        if (block >= space.blocks || space.count(block) !== countOverflows || count < overflowCountMin) {
-          damaged(node.block, `its count of metadata block ${block} contradicts the bitmap`);
-        }
-        space.load(block, count);
-        this.#exactMissing--;
       }
     }
+  }
+
+  #loadOverflowLeaf(node: CacheEntry): void {
+    const space = this.#transaction.space;
+    const keys = new Uint32Array(nodeEntries(node.view));
+    for (let index = 0; index < keys.length; index++) {
+      const block = metadataBlock(nodeKey(node.view, index));
+      const count = readU32(node.view, nodeValueOffset(node.view, index));
+      if (block >= space.blocks || space.count(block) !== countOverflows || count < overflowCountMin) {
+        damaged(node.block, `its count of metadata block ${block} contradicts the bitmap`);
+      }
+      keys[index] = block;
+      space.load(block, count);
+      this.#exactMissing--;
+    }
+    const isOnly = node.block === this.#root.overflowRoot;
+    if (keys.length > 0 || isOnly) this.#overflowLeaves.push({ block: node.block, keys });
+    else this.#overflowInner.push(node.block);
+  }
+
+  #leavesInOrder(): OverflowLeaf[] {
+    const leaves = this.#overflowLeaves.toSorted((a, b) => (a.keys[0] ?? 0) - (b.keys[0] ?? 0));
+    let last = -1;
+    for (const { block, keys } of leaves) {
+      if ((keys[0] ?? 0) <= last) damaged(block, "its keys are not apart from those of its siblings");
+      last = keys.at(-1) ?? 0;
+    }
+    return leaves;
   }
 }

@@ -23,7 +23,7 @@ import { indexEntrySizeBytes, packIndexEntry, unpackIndexEntry } from "./format/
 import type { SpaceMapRoot } from "./format/space_map_root.ts";
 import { type DBlock, dblock, type MetadataBlock } from "./ids.ts";
 import { damaged } from "./metadata_fault.ts";
-import { overflowValueSizeBytes } from "./space_map_layout.ts";
+import { overflowValueSizeBytes } from "./overflow_layout.ts";
 import type { Transaction } from "./transaction.ts";
 
 /** Wrong hints put right at once. thin_restore 0.9 leaves one, of the last bitmap. */

@@ -18,6 +18,8 @@ const flagBorn = 1;
 const flagQuarantined = 2;
 /** Allocated in the transaction whose commit is under way. */
 const flagYoung = 4;
+/** Its exact count changed in the current transaction. */
+const flagRecounted = 8;
 
 /** A count from which on the exact number lives in the overflow tree. */
 export const overflowCountMin = 3;
@@ -38,7 +40,7 @@ export class MetadataSpaceMap {
   #allocatable: number;
   #bornLive = 0;
   #overflowing = 0;
-  #overflowChanged = false;
+  #recounted: MetadataBlock[] = [];
   #unshared = 0;
   #dirtyOrdinals: Uint8Array;
 
@@ -54,7 +56,16 @@ export class MetadataSpaceMap {
   readonly #undoCounts: number[] = [];
   readonly #undoFlags: number[] = [];
   #undoLength = 0;
-  #mark = { used: 0, allocatable: 0, bornLive: 0, overflowing: 0, cursor: 0, born: 0, freed: 0 };
+  #mark = {
+    used: 0,
+    allocatable: 0,
+    bornLive: 0,
+    overflowing: 0,
+    cursor: 0,
+    born: 0,
+    freed: 0,
+    recounted: 0,
+  };
 
   constructor(blocks: number) {
     this.#counts = new Uint32Array(blocks);
@@ -83,8 +94,9 @@ export class MetadataSpaceMap {
   get overflowing(): number {
     return this.#overflowing;
   }
-  get overflowChanged(): boolean {
-    return this.#overflowChanged;
+  /** Blocks whose count changed in the current transaction from three and more, or to that; each once. */
+  get recounted(): readonly MetadataBlock[] {
+    return this.#recounted;
   }
   /** Counts how often a block was left with one parent: as long as it stays the same, what was shared is. */
   get unshared(): number {
@@ -113,11 +125,12 @@ export class MetadataSpaceMap {
   }
 
   /** The blocks with a count of three and more, ascending. */
-  overflowingBlocks(): number[] {
-    const found: number[] = [];
+  overflowingBlocks(): Uint32Array {
+    const found = new Uint32Array(this.#overflowing);
     const counts = this.#counts;
-    for (let block = 0; block < counts.length && found.length < this.#overflowing; block++) {
-      if (counts[block]! >= overflowCountMin) found.push(block);
+    let length = 0;
+    for (let block = 0; length < found.length; block++) {
+      if (counts[block]! >= overflowCountMin) found[length++] = block;
     }
     return found;
   }
@@ -156,7 +169,7 @@ export class MetadataSpaceMap {
     if (count === 0) damaged(block, "it is in use but its reference count is 0");
     this.#record(block);
     this.#counts[block] = count + 1;
-    if (count + 1 >= overflowCountMin) this.#overflowChanged = true;
+    if (count + 1 >= overflowCountMin) this.#noteRecounted(block);
     if (count + 1 === overflowCountMin) this.#overflowing++;
   }
 
@@ -167,7 +180,7 @@ export class MetadataSpaceMap {
     if (count === 0) damaged(block, "its reference count would fall below 0");
     this.#record(block);
     this.#counts[block] = count - 1;
-    if (count >= overflowCountMin) this.#overflowChanged = true;
+    if (count >= overflowCountMin) this.#noteRecounted(block);
     if (count === overflowCountMin) this.#overflowing--;
     if (count === 2) this.#unshared++;
     if (count > 1) return;
@@ -208,7 +221,6 @@ export class MetadataSpaceMap {
   /** Every bitmap must be written: the metadata is being made. */
   markAllDirty(): void {
     this.#dirtyOrdinals.fill(1);
-    this.#overflowChanged = true;
   }
 
   begin(): void {
@@ -221,6 +233,7 @@ export class MetadataSpaceMap {
     mark.cursor = this.#cursor;
     mark.born = this.#born.length;
     mark.freed = this.#freed.length;
+    mark.recounted = this.#recounted.length;
   }
 
   /**
@@ -242,6 +255,7 @@ export class MetadataSpaceMap {
     this.#cursor = mark.cursor;
     this.#born.length = mark.born;
     this.#freed.length = mark.freed;
+    this.#recounted.length = mark.recounted;
   }
 
   /**
@@ -266,7 +280,9 @@ export class MetadataSpaceMap {
     this.#freed = [];
     this.#bornLive = 0;
     this.#dirtyOrdinals.fill(0);
-    this.#overflowChanged = false;
+    const recounted = this.#recounted;
+    for (let at = 0; at < recounted.length; at++) this.#flags[recounted[at]!]! &= ~flagRecounted;
+    this.#recounted = [];
     return { live, dead };
   }
 
@@ -316,6 +332,13 @@ export class MetadataSpaceMap {
       if (((view.bits[block >>> 3] ?? 0) & (1 << (block & 7))) !== 0) return true;
     }
     return false;
+  }
+
+  /** After it was recorded, so that an undo takes the flag back too. */
+  #noteRecounted(block: MetadataBlock): void {
+    if ((this.#flags[block]! & flagRecounted) !== 0) return;
+    this.#flags[block]! |= flagRecounted;
+    this.#recounted.push(block);
   }
 
   #record(block: MetadataBlock): void {
