@@ -62,7 +62,6 @@ export class FileDevice implements DevicePort {
    */
   #holeBegin = 0;
   #holeEnd = 0;
-  #isWriteBackDue = false;
   #canDiscard: boolean;
   readonly #window: PageWindow | undefined;
   #piece: Uint8Array | undefined;
@@ -181,7 +180,7 @@ export class FileDevice implements DevicePort {
         return failureOf(error, "write");
       }
     }
-    if (this.#shortFlushes.isFlushNear) this.#startWriteBack(offsetBytes, buffer.length);
+    if (this.#shortFlushes.isFlushNear) this.#libc?.startWriteBack(this.#fd, offsetBytes, buffer.length);
     return ioOk;
   }
 
@@ -256,7 +255,6 @@ export class FileDevice implements DevicePort {
 
   flush(done: IoDone): IoResult | "pending" {
     const flush = this.#shortFlushes.begin(performance.now());
-    this.#isWriteBackDue = false;
     if (flush.isAtOnce) return this.#flushNow(flush);
     this.#begin();
     fs.fdatasync(this.#flushFd, (error) => {
@@ -291,7 +289,6 @@ export class FileDevice implements DevicePort {
   close(): void {
     assert(!this.#closed, "a device is closed once");
     this.#closed = true;
-    this.#isWriteBackDue = false;
     if (this.#pendingCount === 0) this.#closeHandles();
   }
 
@@ -304,15 +301,6 @@ export class FileDevice implements DevicePort {
     this.#pendingCount -= 1;
     // A thread holds the bare number of the handle: closed earlier, that number could be another file by now.
     if (this.#closed && this.#pendingCount === 0) this.#closeHandles();
-  }
-
-  /** Once the client has been told of the write, unless the flush has come by then. */
-  #startWriteBack(offsetBytes: number, lengthBytes: number): void {
-    this.#isWriteBackDue = true;
-    queueMicrotask(() => {
-      if (this.#isWriteBackDue) this.#libc?.startWriteBack(this.#fd, offsetBytes, lengthBytes);
-      this.#isWriteBackDue = false;
-    });
   }
 
   #closeHandles(): void {

@@ -35,13 +35,25 @@ Deno.test("on a slow disk no flush is done at once", () => {
   assertEquals(new Pairs().run(1000, { ms: 5 }), 0);
 });
 
-Deno.test("a long flush at once sends the next to the other thread, for fifty times as long", () => {
+Deno.test("a long flush at once, where others were heard, sends the next to the other thread for fifty times as long", () => {
   const pairs = new Pairs();
   pairs.run(100);
+  pairs.flushes.disturbed();
+  pairs.run(1);
   assertEquals(pairs.run(1, { ms: 5 }), 1);
   assertEquals(pairs.run(499, { ms: 0.5 }), 0);
   pairs.run(2, { ms: 0.5 });
   assertEquals(pairs.run(10), 10);
+});
+
+Deno.test("a long flush at once holds up nobody where nobody was heard for a second: short ones soon go on", () => {
+  const pairs = new Pairs();
+  pairs.flushes.disturbed();
+  pairs.run(1);
+  pairs.run(100);
+  pairs.nowMs += 1000;
+  assertEquals(pairs.run(1, { ms: 5 }), 1);
+  assertEquals(pairs.run(18, { ms: 0.5 }), 10);
 });
 
 Deno.test("a long flush by the other thread keeps nobody waiting, so short ones soon go at once again", () => {
