@@ -179,14 +179,18 @@ export class BlockCache {
 
   /** Undoes a {@linkcode create}: puts back what it displaced. */
   uncreate(block: MetadataBlock, displaced: CacheEntry | undefined): void {
+    const created = this.#entries.get(block)!;
     if (displaced === undefined) this.#entries.delete(block);
     else this.#entries.set(block, displaced);
+    created.state = "gone";
+    this.#spareBytes(created);
   }
 
   /** Forgets a dirty block that was freed in the transaction that made it. */
   forget(entry: CacheEntry): void {
     if (this.#entries.get(entry.block) === entry) this.#entries.delete(entry.block);
     entry.state = "gone";
+    this.#spareBytes(entry);
   }
 
   /** A frozen block is on the device now. */
@@ -228,7 +232,7 @@ export class BlockCache {
     // A read already under way may be of older bytes: then its result is dropped and the block is missed
     // again.
     if (!this.#wanted.has(block)) this.#wanted.set(block, false);
-    throw new MetadataFault({ kind: "missing", block });
+    throw MetadataFault.missing(block);
   }
 
   #addToRing(entry: CacheEntry): void {
@@ -247,6 +251,11 @@ export class BlockCache {
     this.#entries.delete(entry.block);
   }
 
+  /** Nobody looks at the bytes of an entry that is gone. */
+  #spareBytes(entry: CacheEntry): void {
+    if (this.#spare.length < spareMax) this.#spare.push(entry.bytes);
+  }
+
   /**
    * Two turns of the hand at most: if everything is pinned the bound gives way, not the operation. Blocks are evicted between
    * operations only, so nobody looks at their bytes any more: whoever kept an entry sees that it is gone.
@@ -262,7 +271,7 @@ export class BlockCache {
         this.#hand++;
       } else {
         this.#drop(entry);
-        if (this.#spare.length < spareMax) this.#spare.push(entry.bytes);
+        this.#spareBytes(entry);
       }
     }
   }

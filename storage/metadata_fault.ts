@@ -1,5 +1,5 @@
 /** Why a metadata operation did not happen. Whoever catches one knows that nothing was changed. */
-import type { MetadataBlock } from "./ids.ts";
+import { type MetadataBlock, metadataBlock } from "./ids.ts";
 
 /** What kept an operation from happening. */
 export type MetadataFaultKind =
@@ -15,13 +15,28 @@ export type MetadataFaultKind =
 /** Thrown by every operation of the engine after it has undone whatever it did. */
 export class MetadataFault extends Error {
   override readonly name = "MetadataFault";
-  readonly fault: MetadataFaultKind;
+  #fault: MetadataFaultKind;
 
   constructor(fault: MetadataFaultKind) {
     super(fault.kind);
-    this.fault = fault;
+    this.#fault = fault;
+  }
+
+  get fault(): MetadataFaultKind {
+    return this.#fault;
+  }
+
+  /**
+   * A block is not in the cache. Always the same error, good until the next one: a removal misses tens of thousands, and what
+   * an error notes about the stack costs as much as reading the block.
+   */
+  static missing(block: MetadataBlock): MetadataFault {
+    missing.#fault = { kind: "missing", block };
+    return missing;
   }
 }
+
+const missing = new MetadataFault({ kind: "missing", block: metadataBlock(0) });
 
 /** Throws the fault for a block whose content cannot be right. */
 export function damaged(block: MetadataBlock, reason: string): never {

@@ -216,8 +216,9 @@ export class DataSpaceMap {
     const freed = this.#freed;
     if (freed.length === 0) return [];
     this.#freed = [];
-    freed.sort((a, b) => a - b);
-    return mergedRuns(freed.map((begin) => ({ begin, length: 1 })));
+    // A removal frees whole leaves, most of which lie in ascending order: then there is nothing to sort.
+    if (!isAscending(freed)) freed.sort((a, b) => a - b);
+    return runsOf(freed);
   }
 
   /** Governs more blocks, all free. */
@@ -356,6 +357,24 @@ export class DataSpaceMap {
     const { leaf, index } = this.#overflow;
     writeU32(leaf.view, nodeValueOffset(leaf.view, index), count);
   }
+}
+
+function isAscending(blocks: readonly DBlock[]): boolean {
+  for (let at = 1; at < blocks.length; at++) if (blocks[at]! < blocks[at - 1]!) return false;
+  return true;
+}
+
+/** Ascending blocks as runs. An object for each block would be garbage by the million. */
+function runsOf(blocks: readonly DBlock[]): DBlockRun[] {
+  const runs: DBlockRun[] = [];
+  for (let from = 0; from < blocks.length;) {
+    const begin = blocks[from]!;
+    let length = 1;
+    while (blocks[from + length] === begin + length) length++;
+    runs.push({ begin, length });
+    from += length;
+  }
+  return runs;
 }
 
 /** Joins runs that touch; the input is in ascending order. */
