@@ -156,7 +156,8 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     if (this.#executed > 0) this.#isInStep = this.#executed === 1;
     this.#executed = 0;
     const rest = this.#decoder.payloadRest;
-    socket.read(rest ?? received.next(), this.#isInStep && rest === undefined);
+    if (rest === undefined) socket.read(received.next(), this.#isInStep);
+    else socket.readRest(rest);
   }
 
   /** Takes received bytes, which must stay untouched until "needBytes", or while requests hold them. */

@@ -23,6 +23,8 @@ export interface SocketPort {
    * @param isInStep the client sends one request and waits for its reply: the next one comes right after that
    */
   read(buffer: Uint8Array, isInStep: boolean): void;
+  /** The same for the rest of a payload that is being sent, of which as much is waited for as comes without a pause. */
+  readRest(buffer: Uint8Array): void;
   /** Whether `send` may be given views of a device. */
   readonly takesViews: boolean;
   /**

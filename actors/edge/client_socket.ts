@@ -7,6 +7,7 @@ import { copied, type CopyMemory, lengthOf, type Piece } from "../../storage/nbd
 import type { SocketNotice, SocketPort, TlsPolicy } from "../socket_port.ts";
 import { type ByteStream, ClosedOnce } from "./byte_stream.ts";
 import { type DirectSocket, wouldBlock } from "./direct_socket.ts";
+import { HeardLately } from "./heard_lately.ts";
 import { SendShare } from "./send_share.ts";
 import { type Polled, SocketPoll } from "./socket_poll.ts";
 import type { TlsKeys } from "./tls_keys.ts";
@@ -16,6 +17,12 @@ import type { TlsKeys } from "./tls_keys.ts";
  * reply goes out whole, from where it lies, while the client reads it (which it can not on the only processor).
  */
 const sendSpinMs = navigator.hardwareConcurrency > 1 ? 0.05 : 0;
+
+/**
+ * Milliseconds for which the next piece of a payload is waited for on this thread. A client's socket holds 200 KiB: to hear
+ * of each by a turn of the event loop takes as long as to receive it.
+ */
+const restPauseMs = 0.2;
 
 /** One client's socket. A read and a send may be under way; when both have ended after a close, that is told. */
 export class ClientSocket implements SocketPort, Polled {
@@ -36,6 +43,7 @@ export class ClientSocket implements SocketPort, Polled {
   #reason: string | undefined;
   readonly #poll: SocketPoll;
   readonly #share: SendShare;
+  readonly #heard: HeardLately;
   /** The system's own calls, while the stream is in clear text and they can be had. */
   #direct: DirectSocket | undefined;
   /** What the poll asks to receive into. */
@@ -53,6 +61,7 @@ export class ClientSocket implements SocketPort, Polled {
     this.#kernel = kernel;
     this.#poll = SocketPoll.of(kernel);
     this.#share = SendShare.of(kernel);
+    this.#heard = HeardLately.of(kernel);
     this.#direct = direct;
     this.#stream = stream;
     this.#peer = peer;
@@ -84,6 +93,35 @@ export class ClientSocket implements SocketPort, Polled {
     this.#poll.add(this);
   }
 
+  readRest(buffer: Uint8Array): void {
+    if (this.#closing) return;
+    this.#reading = true;
+    // The kernel first sends the replies that it has.
+    if (this.#direct !== undefined) queueMicrotask(() => this.#readRest(buffer));
+    else void this.#read(buffer, () => this.#poll.heardOther());
+  }
+
+  #readRest(buffer: Uint8Array): void {
+    let doneBytes = 0;
+    try {
+      if (this.#direct !== undefined) doneBytes = receiveRest(this.#direct, buffer, this.#waitEndMs());
+    } catch (error) {
+      // The stream is broken, so this closes it.
+      this.#reading = false;
+      return this.#broken(error);
+    }
+    // That it ended, or was closed meanwhile, is told from there too.
+    if (doneBytes === 0) return void this.#read(buffer, () => this.#poll.heardOther());
+    this.#reading = false;
+    this.#tell({ type: "received", bytes: buffer.subarray(0, doneBytes) });
+  }
+
+  /** Until when the client may be waited for here: as long as nobody waits for what only the event loop can tell. */
+  #waitEndMs(): number {
+    if (this.#kernel.tasksRunning > 0 || this.#kernel.hasYielded) return -Infinity;
+    return this.#heard.waitEndMs(this, performance.now());
+  }
+
   poll(): boolean {
     const buffer = present(this.#polledInto, "polled a socket that does not read");
     const direct = present(this.#direct, "polled what has no calls of its own");
@@ -98,6 +136,7 @@ export class ClientSocket implements SocketPort, Polled {
       return true;
     }
     if (count === wouldBlock) return false;
+    this.#heard.note(this, false);
     this.#polledInto = undefined;
     this.#reading = false;
     this.#tell(count === 0 ? { type: "ended" } : { type: "received", bytes: buffer.subarray(0, count) });
@@ -210,6 +249,7 @@ export class ClientSocket implements SocketPort, Polled {
     let count: number | null = null;
     try {
       count = await this.#stream.read(buffer);
+      this.#heard.note(this, true);
       this.#reading = false;
       heard();
     } catch (error) {
@@ -255,4 +295,16 @@ export class ClientSocket implements SocketPort, Polled {
     // A client that was refused has no owner.
     if (this.#owner !== undefined) this.#kernel.post(this.#owner, notice);
   }
+}
+
+/** Bytes of the buffer that came without a pause until then. */
+function receiveRest(direct: DirectSocket, buffer: Uint8Array, endMs: number): number {
+  let doneBytes = 0;
+  while (doneBytes < buffer.length && performance.now() < endMs) {
+    const count = direct.receive(doneBytes === 0 ? buffer : buffer.subarray(doneBytes));
+    if (count === 0) break;
+    if (count !== wouldBlock) doneBytes += count;
+    else if (!direct.waitFor(restPauseMs)) break;
+  }
+  return doneBytes;
 }

@@ -19,6 +19,7 @@ const optionAcceptsConnections = 30;
 const optionCookie = 57;
 const dontWait = 0x40;
 const noSignal = 0x4000;
+const pollIn = 1;
 const errnoInterrupted = 4;
 const errnoAgain = 11;
 const familyUnix = 1;
@@ -44,8 +45,10 @@ function load() {
     // Both answer ssize_t, which fits for what is asked here.
     recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "i32" },
     sendmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+    ppoll: { parameters: ["buffer", "usize", "buffer", "pointer"], result: "i32" },
   });
-  return { symbols, errno: errnoAt(symbols.__errno_location()), vector: new SendVector() };
+  const errno = errnoAt(symbols.__errno_location());
+  return { symbols, errno, vector: new SendVector(), polled: new Uint32Array(2), time: new BigInt64Array(2) };
 }
 
 /** Cookies of the sockets that were found before and are still there: the system gives each socket another one. */
@@ -79,6 +82,16 @@ export class DirectSocket {
       if (failure === errnoAgain) return wouldBlock;
       if (failure !== errnoInterrupted) throw broken(failure);
     }
+  }
+
+  /** Waits on this thread until something is there to receive, or the stream has ended or is broken; false after `ms`. */
+  waitFor(ms: number): boolean {
+    const { symbols, polled, time } = this.#calls;
+    polled[0] = this.#fd;
+    polled[1] = pollIn;
+    time[0] = BigInt(Math.floor(ms / 1000));
+    time[1] = BigInt(Math.round(ms % 1000 * 1e6));
+    return symbols.ppoll(polled, 1n, time, null) > 0;
   }
 
   /** Bytes sent of the pieces from `beginBytes` on, or {@linkcode wouldBlock}. Throws when the stream is broken. */

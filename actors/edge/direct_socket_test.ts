@@ -114,6 +114,22 @@ socketTest(
   },
 );
 
+socketTest(
+  "a socket is waited for no longer than asked, and no longer than until something is there",
+  async (folder) => {
+    using pair = await Pair.at(`${folder}/s`);
+    const beginMs = performance.now();
+    assertEquals(pair.direct.waitFor(20), false);
+    const waitedMs = performance.now() - beginMs;
+    assert(waitedMs >= 20 && waitedMs < 1000, `${waitedMs} ms`);
+    await pair.client.write(encoder.encode("hello"));
+    assertEquals([pair.direct.waitFor(60_000), received(pair.direct)], [true, "hello"]);
+    assertEquals(pair.direct.waitFor(0), false);
+    await pair.client.closeWrite();
+    assertEquals([pair.direct.waitFor(60_000), received(pair.direct)], [true, ""]);
+  },
+);
+
 socketTest("a stream that was reset throws, receiving and sending", async (folder) => {
   using pair = await Pair.at(`${folder}/s`);
   assertEquals(pair.direct.send([new Uint8Array(10)], 0), 10);

@@ -196,6 +196,73 @@ Deno.test("clients that have gone leave no descriptor", async () => {
   assertEquals(descriptors(), before);
 });
 
+Deno.test("the rest of a payload is received while its client sends it, in whatever pieces, to the end", async () => {
+  using sender = new Sender();
+  await using pair = await SocketPair.with((path) => sender.connect(path));
+  const totalBytes = 32_000_000;
+  sender.say({ bytes: totalBytes, ends: true });
+  const buffer = new Uint8Array(8_000_000);
+  let doneBytes = 0;
+  for (;;) {
+    pair.socket.readRest(buffer.subarray(doneBytes % buffer.length));
+    const notice = await pair.notice();
+    if (notice.type !== "received") {
+      assertEquals(notice, { type: "ended" });
+      break;
+    }
+    assertEquals(notice.bytes.findIndex((byte, at) => byte !== (doneBytes + at) % 251), -1);
+    doneBytes += notice.bytes.length;
+  }
+  assertEquals(doneBytes, totalBytes);
+});
+
+Deno.test("what is there of a payload's rest is received without the event loop", async () => {
+  await using pair = await SocketPair.make();
+  let byEventLoop = 0;
+  const prototype = Object.getPrototypeOf(pair.client) as Deno.Conn;
+  const { read } = prototype;
+  prototype.read = function (buffer) {
+    byEventLoop += 1;
+    return read.call(this, buffer);
+  };
+  try {
+    let attempts = 0;
+    // Not if the machine holds us up for 2 ms.
+    for (let readsBefore = -1; byEventLoop !== readsBefore && attempts < 100; attempts += 1) {
+      await hearAlone(pair, () => pair.client.write(Uint8Array.of(1, 2, 3)));
+      readsBefore = byEventLoop;
+      pair.socket.readRest(new Uint8Array(2));
+      assertEquals(await pair.notice(), { type: "received", bytes: Uint8Array.of(2, 3) });
+    }
+    assertEquals(attempts < 100, true);
+  } finally {
+    prototype.read = read;
+  }
+});
+
+for (const when of ["at once", "later"]) {
+  Deno.test(`a socket that is closed ${when} while the rest of a payload is awaited says closed, once`, async () => {
+    await using pair = await SocketPair.make();
+    pair.socket.readRest(new Uint8Array(100));
+    if (when === "later") await pause(5);
+    pair.socket.close();
+    assertEquals(await pair.notice(), { type: "closed" });
+    await pause(5);
+    assertEquals(pair.noticesWaiting, 0);
+  });
+}
+
+Deno.test("a client that vanishes amidst a payload is heard to have gone", async () => {
+  await using pair = await SocketPair.make();
+  pair.socket.send([new Uint8Array(10)]);
+  assertEquals(await pair.notice(), { type: "sent" });
+  await hearAlone(pair, () => pair.client.write(Uint8Array.of(1)));
+  // Closed with bytes that it has not read: the stream is broken.
+  pair.client.close();
+  pair.socket.readRest(new Uint8Array(100));
+  assertEquals((await pair.notice()).type, "closed");
+});
+
 for (const [what, everyMs] of [["says nothing", Infinity], ["says something every 10 ms", 10]] as const) {
   Deno.test(`a client that ${what} is waited for without work`, async () => {
     await using pair = await SocketPair.make();
@@ -219,6 +286,53 @@ for (const [what, everyMs] of [["says nothing", Infinity], ["says something ever
   });
 }
 
+/** The event loop hears a byte of the client, and nobody else for so long that the client may be waited for. */
+async function hearAlone(pair: SocketPair, say: () => void): Promise<void> {
+  const buffer = new Uint8Array(1);
+  pair.socket.read(buffer, false);
+  await pair.client.write(Uint8Array.of(1));
+  await pair.notice();
+  await pause(15);
+  pair.socket.read(buffer, false);
+  say();
+  assertEquals((await pair.notice()).type, "received");
+}
+
+/** A client on another thread, which sends bytes that count up to 250, and begin anew each time. */
+class Sender implements Disposable {
+  readonly #worker: Worker;
+
+  constructor() {
+    const program = `
+      let conn;
+      onmessage = async ({ data: { path, bytes, ends } }) => {
+        if (path !== undefined) {
+          conn = await Deno.connect({ transport: "unix", path });
+          return postMessage("connected");
+        }
+        const all = new Uint8Array(bytes).map((_, at) => at % 251);
+        for (let at = 0; at < bytes;) at += await conn.write(all.subarray(at));
+        if (ends) conn.close();
+      };`;
+    this.#worker = new Worker(`data:text/javascript,${encodeURIComponent(program)}`, { type: "module" });
+  }
+
+  async connect(path: string): Promise<{ close(): void }> {
+    const connected = new Promise((resolve) => this.#worker.onmessage = resolve);
+    this.#worker.postMessage({ path });
+    await connected;
+    return { close: () => {} };
+  }
+
+  say(what: { readonly bytes: number; readonly ends?: boolean }): void {
+    this.#worker.postMessage(what);
+  }
+
+  [Symbol.dispose](): void {
+    this.#worker.terminate();
+  }
+}
+
 const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 class TestFolder {
@@ -234,7 +348,7 @@ class TestFolder {
 }
 
 /** A server's socket and its client, and what the former tells its owner. */
-class SocketPair {
+class SocketPair<Client extends { close(): void } = Deno.Conn> {
   readonly #notices: SocketNotice[] = [];
   #wake: (() => void) | undefined;
 
@@ -242,17 +356,24 @@ class SocketPair {
     readonly folder: TestFolder,
     readonly listening: ListeningSocket,
     readonly clock: DenoClock,
-    readonly client: Deno.Conn,
+    readonly client: Client,
     readonly socket: SocketPort,
   ) {}
 
-  static async make(): Promise<SocketPair> {
+  static make(): Promise<SocketPair> {
+    return SocketPair.with((path) => Deno.connect({ transport: "unix", path }));
+  }
+
+  /** With a client that is made by `connect`. */
+  static async with<Client extends { close(): void }>(
+    connect: (path: string) => Promise<Client>,
+  ): Promise<SocketPair<Client>> {
     const folder = await TestFolder.make();
     const path = `${folder.path}/s`;
     const listening = await ListeningSocket.open({ transport: "unix", path });
     const clock = new DenoClock();
     const kernel = new Kernel({ clock });
-    const client = await Deno.connect({ transport: "unix", path });
+    const client = await connect(path);
     const socket = await new Promise<SocketPort>((resolve) => {
       const acceptor: Actor<Connected> = { receive: (message) => resolve(message.socket) };
       listening.start(kernel, kernel.spawn("acceptor", 8, () => acceptor));

@@ -269,6 +269,10 @@ export class SimulatedClient implements SocketPort {
     this.isInStep = isInStep;
   }
 
+  readRest(buffer: Uint8Array): void {
+    this.read(buffer, false);
+  }
+
   send(pieces: readonly Piece[]): void {
     assert(!this.#sending, "a second send while one is under way");
     const sent = join(...copied(pieces, 0));

@@ -52,6 +52,10 @@ export class SimSocket implements SocketPort {
     this.#pumpLater();
   }
 
+  readRest(buffer: Uint8Array): void {
+    this.read(buffer);
+  }
+
   send(pieces: readonly Piece[], memory?: CopyMemory): void {
     assert(this.#sending === undefined, "a second send while one is under way");
     this.#sending = join(...copied(pieces, 0, memory));

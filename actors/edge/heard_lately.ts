@@ -1,0 +1,41 @@
+/**
+ * Which sockets have lately been heard, and when the event loop had its turn: to wait on this thread for one socket alone is
+ * right where that holds up nobody else.
+ */
+import type { Kernel } from "../kernel/kernel.ts";
+
+/** Milliseconds for which somebody who was heard is expected to be heard again. */
+const recentMs = 10;
+/** Milliseconds after which the event loop has its turn, as in a run of the kernel. */
+const turnMsMax = 2;
+
+const all = new WeakMap<Kernel, HeardLately>();
+
+export class HeardLately {
+  #last: object | undefined;
+  /** When the last one was first heard after another one. */
+  #changedMs = -Infinity;
+  #turnMs = -Infinity;
+
+  /** The one of all sockets that a kernel serves. */
+  static of(kernel: Kernel): HeardLately {
+    let heard = all.get(kernel);
+    if (heard === undefined) all.set(kernel, heard = new HeardLately());
+    return heard;
+  }
+
+  /** Something came from the socket; by the event loop, or without it. */
+  note(socket: object, byEventLoop: boolean): void {
+    if (socket === this.#last && !byEventLoop) return;
+    const nowMs = performance.now();
+    if (socket !== this.#last) this.#changedMs = nowMs;
+    if (byEventLoop) this.#turnMs = nowMs;
+    this.#last = socket;
+  }
+
+  /** Until when this thread may wait for the socket: not at all if anything came from another one in the last 10 ms. */
+  waitEndMs(socket: object, nowMs: number): number {
+    const isAlone = socket === this.#last && nowMs >= this.#changedMs + recentMs;
+    return isAlone ? this.#turnMs + turnMsMax : -Infinity;
+  }
+}
