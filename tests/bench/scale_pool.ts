@@ -6,7 +6,7 @@ import { PoolOnDisk, runToEnd, type ServerProcess } from "../server.ts";
 import { runFio } from "./fio.ts";
 import { command } from "./ours.ts";
 import type { Place } from "./place.ts";
-import { memoryOf, MemoryWatch } from "./proc.ts";
+import { mainThreadTimes, memoryOf, MemoryWatch } from "./proc.ts";
 import { blockBytes, dataBlocksOf, type Shape } from "./scale_image.ts";
 
 /** Commands can take minutes, and what waits for them too. */
@@ -173,10 +173,22 @@ class ServedScale {
     const removal = ms(() => this.#command({ verb: "rm", names: [name], dryRun: false, force: true }))
       .finally(() => removing = false);
     const tookMs: number[] = [];
-    while (removing) tookMs.push(await ms(() => client.read(0, 4096)));
+    const ownMs: number[] = [];
+    while (removing) {
+      const waitedMs = this.#waitedMs();
+      const took = await ms(() => client.read(0, 4096));
+      tookMs.push(took);
+      ownMs.push(took - (this.#waitedMs() - waitedMs));
+    }
     this.#set(`${what}, ms`, await removal);
     tookMs.sort((a, b) => a - b);
     this.#set(`${what}: p99.9 of reads beside, ms`, tookMs[Math.floor(tookMs.length * 0.999)] ?? 0);
     this.#set(`${what}: longest read beside, ms`, tookMs.at(-1) ?? 0);
+    this.#set(`${what}: the same without waits for a core, ms`, ownMs.reduce((a, b) => Math.max(a, b), 0));
+  }
+
+  /** How long the server's thread and this one have been ready without a core. */
+  #waitedMs(): number {
+    return (mainThreadTimes(this.#server.pid).waitUs + mainThreadTimes(Deno.pid).waitUs) / 1000;
   }
 }
