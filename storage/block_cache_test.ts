@@ -122,3 +122,31 @@ Deno.test("the buffer of an evicted block is used for another one, zeroed where 
   assertEquals(cache.takeBuffer()[16], 0xee);
   assertEquals(cache.takeBuffer(), new Uint8Array(metadataBlockSizeBytes));
 });
+
+Deno.test("the buffer of a block that was undone or forgotten is the next block's, and zeroed", () => {
+  const cache = new BlockCache(8);
+  const [one, two] = [metadataBlock(1), metadataBlock(2)];
+  cache.beginOperation();
+  const undone = cache.create(one, kindBitmap);
+  undone.bytes[16] = 0xee;
+  cache.uncreate(one, undefined);
+  assertEquals(undone.state, "gone");
+  const next = cache.create(two, kindBitmap);
+  assert(next.bytes === undone.bytes, "the buffer is used again");
+  assertEquals(next.bytes[16], 0);
+  cache.forget(next);
+  assert(cache.takeBuffer() === next.bytes, "the buffer is used again");
+});
+
+Deno.test("of a block created twice in what is undone, both buffers are used again, each once", () => {
+  const cache = new BlockCache(8);
+  const block = metadataBlock(1);
+  cache.beginOperation();
+  const first = cache.create(block, kindBitmap);
+  const displaced = cache.displace(block);
+  const second = cache.create(block, kindBitmap);
+  cache.uncreate(block, displaced);
+  cache.uncreate(block, undefined);
+  assertEquals(new Set([cache.takeBuffer(), cache.takeBuffer()]), new Set([first.bytes, second.bytes]));
+  assertEquals(cache.peek(block), undefined);
+});
