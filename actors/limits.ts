@@ -25,6 +25,8 @@ export const connectionBorrowMax = requestBytesMax;
 export const borrowedBytesMax = 128 * MiB;
 /** Milliseconds in which nobody has borrowed after which the memory that was lent goes. */
 export const spareMs = 1_000;
+/** Bytes of large READs that one connection may have read and not sent, where they are sent from where they lie. */
+export const unsentReadBytesMax = MiB;
 /** Bytes read from a socket at once. */
 export const receiveBytesMax = 256 * KiB;
 /** Buffers that one connection reads its socket into; a small WRITE is served from where it arrived. */

@@ -397,6 +397,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     }
     this.#phase = "closing";
     this.#unparsed = false;
+    this.#transmission?.dropWaiting();
     this.#cancelTimers();
     if (!this.#socketClosed) this.#peers.socket.close();
   }

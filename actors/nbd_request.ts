@@ -41,7 +41,7 @@ export class ClientRequest implements VolumeRequest {
   readonly fastZero: boolean;
   readonly client: Address<RequestDone>;
   /** A READ, if what it finds can be sent from where it lies. */
-  takesViews: boolean;
+  takesViews = false;
   status: BioStatus = "ok";
   holes: Uint8Array = noBytes;
   views: (DeviceView | undefined)[] = noViews;
@@ -76,7 +76,6 @@ export class ClientRequest implements VolumeRequest {
     this.client = client;
     this.#data = payload.data;
     this.#memory = payload.memory;
-    this.takesViews = payload.memory?.takesViews ?? false;
     this.purse = payload.purse;
     this.paidBytes = payload.paidBytes;
     this.receivedIn = payload.receivedIn;
@@ -107,7 +106,6 @@ export class ClientRequest implements VolumeRequest {
 
 /** What gives the buffer of a READ when it is needed: a view needs none. */
 export interface RequestMemory {
-  readonly takesViews: boolean;
   /** A buffer that is held for the request though it has not taken it. */
   readonly untaken: Uint8Array | undefined;
   take(lengthBytes: number): Uint8Array;

@@ -27,6 +27,7 @@ import { Credits, type Purse } from "./nbd_credits.ts";
 import type { Attached } from "./nbd_handshake.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
 import type { ReceiveBuffers } from "./nbd_receive.ts";
+import { unsentReadBytesMax } from "./limits.ts";
 import { ClientRequest, copyViews, refusalOf, type RequestMemory, writeReadReply } from "./nbd_request.ts";
 import type { SocketPort } from "./socket_port.ts";
 import { ClientStatus, type NbdSession, statusBytes, writeStatusReply } from "./nbd_status.ts";
@@ -42,6 +43,8 @@ const goingAway: Refusal = { error: NBD_ESHUTDOWN, message: "the export is going
 /** What replies hold until they have been sent. */
 class Batch {
   requests = 0;
+  /** What large READs found. */
+  readBytes = 0;
   ownBytes = 0;
   lentBytes = 0;
   /** Payloads that are sent from where they are, by whose memory they are. */
@@ -68,7 +71,6 @@ export interface TransmissionPeers {
 /** Memory that the listener has lent for one request: a buffer, or leave to make one. */
 class LentMemory implements RequestMemory {
   constructor(
-    readonly takesViews: boolean,
     readonly untaken: Uint8Array | undefined,
     readonly paidBytes: number,
   ) {}
@@ -100,6 +102,11 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
   /** The memory that came with the last loan, until a request takes it. */
   #loan: Uint8Array | undefined;
 
+  /** Large READs that the volume gets when what was read before has been sent; they count as in flight. */
+  readonly #waiting: ClientRequest[] = [];
+  /** Bytes of large READs that the volume has or that have not been sent. */
+  #readBytes = 0;
+
   #queued = new Batch();
   #underWay = new Batch();
   #isSending = false;
@@ -125,11 +132,6 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
   /** Why `parse` ended with "violation". */
   get violation(): string {
     return this.#decoder.violation;
-  }
-
-  /** Views are sent in the run in which they were made, so nothing may be under way. */
-  get takesViews(): boolean {
-    return this.#peers.socket.takesViews && !this.#isSending;
   }
 
   /** The connection's own memory for one request. */
@@ -207,6 +209,12 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     return end;
   }
 
+  /** The client is gone: what the volume has not is forgotten. What was lent for it goes back when the connection leaves. */
+  dropWaiting(): void {
+    this.#inFlight -= this.#waiting.length;
+    this.#waiting.length = 0;
+  }
+
   /** The volume is done with a request. `answer` is false if the client is gone. */
   done(request: ClientRequest, answer: boolean): void {
     let refusal = refusalOf(request.status, request.kind);
@@ -223,6 +231,7 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     }
     this.#inFlight -= 1;
     if (isRead && refusal === undefined) return this.#answerRead(request);
+    if (isLargeRead(request)) this.#readBytes -= request.lengthBytes;
     this.#freeBytes(request);
     this.#freeMemory(request);
     if (answer) this.#answer(request, refusal);
@@ -276,7 +285,13 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     for (let buffer = batch.ownBuffers.pop(); buffer !== undefined; buffer = batch.ownBuffers.pop()) {
       this.#buffers.give(buffer, this.#credits.unpaidBytes);
     }
-    batch.requests = batch.ownBytes = batch.lentBytes = 0;
+    this.#readBytes -= batch.readBytes;
+    batch.requests =
+      batch.readBytes =
+      batch.ownBytes =
+      batch.lentBytes =
+        0;
+    while (this.#waiting.length > 0 && this.#mayRead(this.#waiting[0]!)) this.#submit(this.#waiting.shift()!);
   }
 
   /** True if the offered request has been taken in, be it to refuse it. */
@@ -327,7 +342,7 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     if (purse === "own") return this;
     const buffer = this.#loan;
     this.#loan = undefined;
-    return new LentMemory(this.takesViews, buffer, paidBytes);
+    return new LentMemory(buffer, paidBytes);
   }
 
   /** The whole request is here: refused, done without the volume, or submitted. */
@@ -343,7 +358,25 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
       return this.#answer(request, goingAway);
     }
     this.#inFlight += 1;
-    this.#peers.kernel.tell(this.#attached.volume, { type: "submit", request: arriving });
+    if (isLargeRead(arriving) && (this.#waiting.length > 0 || !this.#mayRead(arriving))) {
+      this.#waiting.push(arriving);
+    } else this.#submit(arriving);
+  }
+
+  #submit(request: ClientRequest): void {
+    if (isLargeRead(request)) this.#readBytes += request.lengthBytes;
+    request.takesViews = request.kind === "read" && this.#peers.socket.takesViews;
+    this.#peers.kernel.tell(this.#attached.volume, { type: "submit", request });
+  }
+
+  /**
+   * Whether what a large READ finds could be sent from where it lies. Else it waits: read now, it would only be copied, while
+   * other clients wait for that, to be sent no sooner.
+   */
+  #mayRead(request: ClientRequest): boolean {
+    if (!this.#peers.socket.takesViews) return true;
+    if (this.#isSending) return false;
+    return this.#readBytes === 0 || this.#readBytes + request.lengthBytes <= unsentReadBytesMax;
   }
 
   #executeStatus(request: NbdRequest, paid: Paid): void {
@@ -378,6 +411,7 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
 
   #answerRead(request: ClientRequest): void {
     this.#keepPaid(request);
+    if (isLargeRead(request)) this.#queued.readBytes += request.lengthBytes;
     writeReadReply(this.#replies, this.#session, request, this.#attached.blockSizeBytes);
     const { buffer } = request;
     if (buffer === undefined) return;
@@ -410,4 +444,8 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     const { kernel, listener, connection } = this.#peers;
     kernel.tell(listener, { type: "giveBack", connection, bytes, buffers });
   }
+}
+
+function isLargeRead(request: ClientRequest): boolean {
+  return request.kind === "read" && request.lengthBytes >= referenceMinBytes;
 }

@@ -1,8 +1,14 @@
 /** READs whose volume has found views: when they are sent as they are, when not, and whose memory it takes. */
 import { assert, assertEquals } from "@std/assert";
 import { type DeviceView, ioOk, type IoResult } from "../storage/device/port.ts";
-import { NBD_EIO } from "../storage/nbd/constants.ts";
-import { read, type SimulatedClient, testBlockBytes, TestServer } from "../tests/nbd/simulated_client.ts";
+import { NBD_CMD_DISC, NBD_EIO } from "../storage/nbd/constants.ts";
+import {
+  command,
+  read,
+  type SimulatedClient,
+  testBlockBytes,
+  TestServer,
+} from "../tests/nbd/simulated_client.ts";
 import type { VolumeRequest } from "./bio.ts";
 import { borrowedBytesMax } from "./limits.ts";
 
@@ -144,12 +150,79 @@ Deno.test("memory that was lent and not needed goes back before the reply is sen
   assertEquals(values(client.takeReplies(new Map([[3, 4 * MiB]]))[0]!.payload), [3]);
 });
 
-Deno.test("views for a client that has gone are nobody's", () => {
+Deno.test("large READs wait until what was read before them has been sent, and then are seen; small ones do not", () => {
   const { server, client } = serve();
-  client.say(read(1, 0, block), read(2, 0, 4 * MiB));
+  const { waiting } = server.disk.volume;
+  client.say(read(1, 0, MiB), read(2, 0, block), read(3, 0, block), read(4, 0, block - 512));
+  assertEquals(waiting.map(({ lengthBytes }) => lengthBytes), [MiB, block - 512]);
+  client.reads = false;
+  answer(server, Array.from({ length: 16 }, () => new FakeView(0, block, 1)));
+  server.finishOne();
+  client.say(read(5, 0, block));
+  assertEquals(waiting.length, 0);
+  client.takeSend();
+  const seen = waiting.map(({ lengthBytes, takesViews }) => [lengthBytes, takesViews]);
+  assertEquals(seen, [[block, true], [block, true], [block, true]]);
+  client.reads = true;
+  client.takeSend();
+  server.finishAll();
+  const sizes = new Map([[1, MiB], [2, block], [3, block], [4, block - 512], [5, block]]);
+  assertEquals(client.takeReplies(sizes).map(({ cookie }) => cookie), [1, 4, 2, 3, 5]);
+});
+
+Deno.test("a large READ waits while anything is being sent, unless the socket can be given no views", () => {
+  for (const takesViews of [true, false]) {
+    const server = new TestServer();
+    const client = server.attach({ structured: false, takesViews });
+    client.reads = false;
+    client.say(read(1, 0, 512));
+    server.disk.volume.holdRequests = true;
+    client.say(read(2, 0, block));
+    assertEquals(server.disk.volume.waiting.length, takesViews ? 0 : 1);
+    client.takeSend();
+    assertEquals(server.disk.volume.waiting.map((request) => request.takesViews), [takesViews]);
+  }
+});
+
+Deno.test("as many large READs as their replies may have bytes are read at once, and one that has more alone", () => {
+  const { server, client } = serve();
+  const { waiting } = server.disk.volume;
+  const reads = Array.from({ length: 17 }, (_, at) => read(at, 0, block));
+  client.say(...reads, read(17, 0, 4 * MiB));
+  assertEquals(waiting.length, 16);
+  for (let count = 16; count > 0; count -= 1) server.finishOne();
+  assertEquals(waiting.map(({ lengthBytes }) => lengthBytes), [block]);
+  server.finishOne();
+  assertEquals(waiting.map(({ lengthBytes }) => lengthBytes), [4 * MiB]);
+});
+
+Deno.test("a large READ that fails makes way for the next", () => {
+  const { server, client } = serve();
+  const { waiting } = server.disk.volume;
+  client.say(read(1, 0, MiB), read(2, 0, MiB), read(3, 0, MiB));
+  for (const _ of [1, 2, 3]) {
+    assertEquals(waiting.length, 1);
+    waiting[0]!.status = "ioError";
+    answer(server, []);
+  }
+  assertEquals(client.takeReplies().map(({ error }) => error), [NBD_EIO, NBD_EIO, NBD_EIO]);
+});
+
+Deno.test("what a client that has gone was seen is nobody's, and what it waited for is not read", () => {
+  const { server, client } = serve();
+  client.say(read(1, 0, block), read(2, 0, 4 * MiB), read(3, 0, block));
+  assertEquals(server.actor!.lentBytes, 4 * MiB);
   client.reset();
   const view = new FakeView(0, block, 1);
   answer(server, [view]);
-  answer(server, Array.from({ length: 64 }, () => new FakeView(0, block, 3)));
-  assertEquals([view.copies.length, server.actor!.clients, server.actor!.lentBytes], [0, 0, 0]);
+  assertEquals([view.copies.length, server.disk.volume.waiting.length], [0, 0]);
+  assertEquals([server.actor!.clients, server.actor!.lentBytes], [0, 0]);
+});
+
+Deno.test("a client that takes its leave has what it waited for answered", () => {
+  const { server, client } = serve();
+  client.say(read(1, 0, MiB), read(2, 0, MiB), command(NBD_CMD_DISC, 3));
+  server.finishAll();
+  assertEquals(client.takeReplies(new Map([[1, MiB], [2, MiB]])).length, 2);
+  assertEquals([client.closed, server.actor!.clients], [true, 0]);
 });

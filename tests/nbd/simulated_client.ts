@@ -217,6 +217,8 @@ export interface ClientOptions {
   /** True: what was under way ends only some time after the server's close, at the next `pump`. */
   readonly lingers?: boolean;
   readonly tls?: TlsPolicy;
+  /** Whether the socket can be given views. Default true. */
+  readonly takesViews?: boolean;
 }
 
 /** A client and its socket, as the server sees it: bytes arrive when asked for, sends end when the client reads. */
@@ -228,7 +230,7 @@ export class SimulatedClient implements SocketPort {
   /** What the server said of the client when it read last. */
   isInStep = false;
   sentBytes = 0;
-  readonly takesViews = true;
+  readonly takesViews: boolean;
   /** True once the server has closed the socket. */
   closed = false;
   /** Each send of the server, as one. */
@@ -248,7 +250,8 @@ export class SimulatedClient implements SocketPort {
   #unread: Uint8Array = new Uint8Array(0);
 
   constructor(server: TestServer, options: ClientOptions) {
-    const { pieceBytes = Infinity, reads = true, lingers = false, tls = "off" } = options;
+    const { pieceBytes = Infinity, reads = true, lingers = false, tls = "off", takesViews = true } = options;
+    this.takesViews = takesViews;
     this.tls = tls;
     this.#lingers = lingers;
     this.#server = server;
