@@ -370,7 +370,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   // The end.
 
-  /** The export or the server is going: nothing more is submitted. */
+  /** The export or the server is going: nothing more is taken in. */
   #shutDown(): void {
     if (this.#phase === "handshake") return this.#finish();
     if (this.#phase !== "transmission") return;

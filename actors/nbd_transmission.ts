@@ -23,11 +23,11 @@ import { type Refusal, statusScope, validateRequest } from "../storage/nbd/valid
 import { bufferBytes, BufferPool } from "./buffers.ts";
 import type { Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
+import { unsentReadBytesMax } from "./limits.ts";
 import { Credits, type Purse } from "./nbd_credits.ts";
 import type { Attached } from "./nbd_handshake.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
 import type { ReceiveBuffers } from "./nbd_receive.ts";
-import { unsentReadBytesMax } from "./limits.ts";
 import { ClientRequest, copyViews, refusalOf, type RequestMemory, writeReadReply } from "./nbd_request.ts";
 import type { SocketPort } from "./socket_port.ts";
 import { ClientStatus, type NbdSession, statusBytes, writeStatusReply } from "./nbd_status.ts";
@@ -172,7 +172,7 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     this.#export = { sizeBytes, readOnly: this.#export.readOnly };
   }
 
-  /** Submits nothing any more: requests are answered with ESHUTDOWN. */
+  /** Takes in nothing any more: requests that come are answered with ESHUTDOWN. */
   shutDown(): void {
     this.#shuttingDown = true;
   }
@@ -286,11 +286,10 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
       this.#buffers.give(buffer, this.#credits.unpaidBytes);
     }
     this.#readBytes -= batch.readBytes;
-    batch.requests =
-      batch.readBytes =
-      batch.ownBytes =
-      batch.lentBytes =
-        0;
+    batch.requests = 0;
+    batch.readBytes = 0;
+    batch.ownBytes = 0;
+    batch.lentBytes = 0;
     while (this.#waiting.length > 0 && this.#mayRead(this.#waiting[0]!)) this.#submit(this.#waiting.shift()!);
   }
 

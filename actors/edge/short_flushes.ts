@@ -50,8 +50,9 @@ export class ShortFlushes {
 
   /**
    * Whether a flush is to be expected after what was just written, by a client that flushes after each write. Then the disk
-   * may as well begin while the client is told of the write and asks for the flush (measured: that takes 65 us then and not
-   * 118, and there are a seventh more of both). It changes nothing about what is durable: the host may write dirty pages at any time.
+   * may as well begin while the client is told of the write and asks for the flush (measured: the flush takes 65 us then and
+   * not 118, and a client gets a seventh more of both). It changes nothing about what is durable: the host may write dirty
+   * pages at any time.
    */
   get isFlushNear(): boolean {
     return this.#isOn && this.#singles === singlesMax && this.#writes === 1 && this.#bytes <= bytesMax;
