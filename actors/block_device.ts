@@ -4,10 +4,6 @@
  * Owns: the device port and the operations it has not answered yet. A device that answers at once (a page-cached
  * file) is answered for in the same turn; one that answers later posts the completion.
  *
- * The parts of a large write come one after the other, each from the task of its block. Those that follow each other in
- * memory and on the device are written with one call, which fails for all or none. None is answered before it is written,
- * and nothing else is begun before them.
- *
  * Failure policy: an I/O error is an answer, never a defect.
  */
 import { present, unreachable } from "../storage/assert.ts";
@@ -17,7 +13,7 @@ import type { Actor, Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
-import { copyBytesMax, discardBytesMax, writeBytesMax, zeroBytesMax } from "./limits.ts";
+import { copyBytesMax, discardBytesMax, zeroBytesMax } from "./limits.ts";
 
 /** Fill the buffer from the device. The buffer is the device's until the answer. */
 export interface DeviceRead extends Request<IoResult> {
@@ -38,8 +34,6 @@ export interface DeviceWrite extends Request<IoResult> {
   readonly type: "write";
   readonly offsetBytes: number;
   readonly buffer: Uint8Array;
-  /** A part of a larger write: others may be on their way. */
-  readonly isPart: boolean;
 }
 
 /** Make the range read as zeroes; nothing is done where the host stores nothing anyway. */
@@ -76,13 +70,8 @@ export interface DeviceCompleted extends Message {
   readonly result: IoResult;
 }
 
-/** To itself: what had been sent when a part came has arrived, so what has gathered is written. */
-export interface DevicePartsArrived extends Message {
-  readonly type: "partsArrived";
-}
-
 export type DeviceRequest = DeviceRead | DeviceWrite | DeviceZero | DeviceCopy | DeviceDiscard | DeviceFlush;
-export type BlockDeviceMessage = DeviceRequest | DeviceViewRequest | DeviceCompleted | DevicePartsArrived;
+export type BlockDeviceMessage = DeviceRequest | DeviceViewRequest | DeviceCompleted;
 
 /** The stubs of one device. Offsets and lengths are bytes on the device. */
 export class DeviceStub {
@@ -104,8 +93,8 @@ export class DeviceStub {
     return ask(this.address, request);
   }
 
-  write(buffer: Uint8Array, offsetBytes: number, isPart = false): Steps<IoResult> {
-    const request: DeviceWrite = { type: "write", replyTo: unasked, offsetBytes, buffer, isPart };
+  write(buffer: Uint8Array, offsetBytes: number): Steps<IoResult> {
+    const request: DeviceWrite = { type: "write", replyTo: unasked, offsetBytes, buffer };
     return ask(this.address, request);
   }
 
@@ -166,12 +155,8 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<BlockDeviceMessage>;
   readonly #port: DevicePort;
-  readonly #pending = new Map<number, readonly DeviceRequest[]>();
+  readonly #pending = new Map<number, DeviceRequest>();
   #operationLast = 0;
-  /** Writes that follow each other and are to be one, and what they are together. */
-  #parts: DeviceWrite[] = [];
-  #partsBytes = 0;
-  #partsAwaited = false;
 
   constructor(kernel: Kernel, self: Address<BlockDeviceMessage>, port: DevicePort) {
     this.#kernel = kernel;
@@ -181,50 +166,19 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
 
   receive(message: BlockDeviceMessage): void {
     if (message.type === "completed") {
-      const requests = present(this.#pending.get(message.operation), "an operation was completed twice");
+      const request = present(this.#pending.get(message.operation), "an operation was completed twice");
       this.#pending.delete(message.operation);
-      return this.#reply(requests, message.result);
+      this.#kernel.reply(request, message.result);
+      return;
     }
-    if (message.type === "write" && message.isPart) return this.#gather(message);
-    if (this.#parts.length > 0) this.#writeParts();
-    if (message.type === "partsArrived") this.#partsAwaited = false;
-    else if (message.type === "view") this.#view(message);
-    else this.#serve(message, [message]);
-  }
-
-  #gather(part: DeviceWrite): void {
-    const last = this.#parts.at(-1);
-    const fits = this.#partsBytes + part.buffer.length <= writeBytesMax;
-    if (last !== undefined && !(fits && follows(part, last))) this.#writeParts();
-    this.#parts.push(part);
-    this.#partsBytes += part.buffer.length;
-    if (this.#partsAwaited) return;
-    this.#partsAwaited = true;
-    this.#kernel.tell(this.#self, { type: "partsArrived" });
-  }
-
-  #writeParts(): void {
-    const parts = this.#parts;
-    const { buffer, offsetBytes } = parts[0]!;
-    const whole = new Uint8Array(buffer.buffer, buffer.byteOffset, this.#partsBytes);
-    this.#parts = [];
-    this.#partsBytes = 0;
-    this.#serve({ type: "write", replyTo: unasked, offsetBytes, buffer: whole, isPart: false }, parts);
-  }
-
-  /** One operation, which answers `asked`: itself, or those that it is made of. */
-  #serve(request: DeviceRequest, asked: readonly DeviceRequest[]): void {
+    if (message.type === "view") return this.#view(message);
     this.#operationLast += 1;
     const operation = this.#operationLast;
-    const result = this.#start(request, (result) => {
+    const result = this.#start(message, (result) => {
       this.#kernel.post(this.#self, { type: "completed", operation, result });
     });
-    if (result === "pending") this.#pending.set(operation, asked);
-    else this.#reply(asked, result);
-  }
-
-  #reply(requests: readonly DeviceRequest[], result: IoResult): void {
-    for (const request of requests) this.#kernel.reply(request, result);
+    if (result === "pending") this.#pending.set(operation, message);
+    else this.#kernel.reply(message, result);
   }
 
   #view(request: DeviceViewRequest): void {
@@ -252,11 +206,4 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
         return unreachable(request);
     }
   }
-}
-
-/** Whether a write goes on where the other one ends, in memory and on the device. */
-function follows(write: DeviceWrite, before: DeviceWrite): boolean {
-  const { buffer } = before;
-  return write.offsetBytes === before.offsetBytes + buffer.length &&
-    write.buffer.buffer === buffer.buffer && write.buffer.byteOffset === buffer.byteOffset + buffer.length;
 }

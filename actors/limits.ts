@@ -73,8 +73,6 @@ export const discardBytesMax = 16 * MiB;
 export const zeroBytesMax = 4 * MiB;
 /** Bytes copied with one call, during which nobody else is served. */
 export const copyBytesMax = MiB;
-/** Bytes of blocks that follow each other written with one call, likewise. */
-export const writeBytesMax = MiB;
 
 /** Clean metadata blocks kept in memory, by default: 32 MiB. */
 export const metadataCacheBlocks = 8192;

@@ -195,7 +195,7 @@ function* remapAndWait(thin: Thin, bio: Bio, dblock: DBlock): Steps<BioStatus> {
       if (bio.view !== undefined) return "ok";
       return statusOfIo(yield* thin.data.read(dataOf(bio), at));
     case "write":
-      return statusOfIo(yield* thin.data.write(dataOf(bio), at, isPart(bio)));
+      return statusOfIo(yield* thin.data.write(dataOf(bio), at));
     default:
       return statusOfIo(yield* thin.data.zero(at, bio.lengthBytes));
   }
@@ -232,11 +232,6 @@ function* zeroRest(thin: Thin, bio: Bio, dblock: DBlock): Steps<IoResult> {
 /** Whole data blocks only: the rest of a volume's partial last block is zeroed like any other rest. */
 function coversBlock(thin: Thin, bio: Bio): boolean {
   return bio.lengthBytes === thin.blockSizeBytes;
-}
-
-/** Of a request that touches several blocks: their data blocks often follow each other, and are then written at once. */
-function isPart({ request, lengthBytes }: Bio): boolean {
-  return request !== undefined && lengthBytes < request.lengthBytes;
 }
 
 /** An unprovisioned block is zero already, unless it must become provisioned. */
