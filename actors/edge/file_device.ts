@@ -43,6 +43,13 @@ export interface FileDeviceOptions {
  */
 const pieceBytes = 1 << 20;
 
+/**
+ * Bytes written with one call, at most. The host may keep what one call has written as one folio of its page cache, and ext4
+ * goes over all 4 KiB buffers of a folio at each small write to it: after calls of 1 MiB (Linux 6.18) an overwrite of 4 KiB
+ * took 33 us of CPU, after calls of 64 KiB 13. The larger calls saved a fifteenth of a large write.
+ */
+const writePieceBytes = 64 * 1024;
+
 /** See the head of this file. Offsets and lengths are bytes; no range may pass the end of the device. */
 export class FileDevice implements DevicePort {
   /** As the caller named it. */
@@ -172,7 +179,7 @@ export class FileDevice implements DevicePort {
           this.#fd,
           buffer,
           doneBytes,
-          buffer.length - doneBytes,
+          Math.min(buffer.length - doneBytes, writePieceBytes),
           offsetBytes + doneBytes,
         );
       } catch (error) {

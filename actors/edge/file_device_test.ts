@@ -1,3 +1,4 @@
+import fs from "node:fs";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { UserError } from "../../storage/errors.ts";
 import { type DevicePort, ioOk, type IoResult } from "../../storage/device/port.ts";
@@ -237,6 +238,25 @@ Deno.test("the disk begins with a write before its flush is asked for, if a flus
     assertEquals(await settled((done) => device.flush(done)), ioOk);
     if (at === 8) assertEquals(begun, [8 * 512]);
   }
+  device.close();
+});
+
+Deno.test("a large write is made of calls of 64 KiB, so that the host keeps it in small folios", () => {
+  using scratch = scratchFile(mib);
+  const device = FileDevice.open(scratch.path, { libc });
+  const { writeSync } = fs;
+  const lengths: number[] = [];
+  fs.writeSync = ((fd: number, buffer: Uint8Array, at: number, length: number, position: number) => {
+    lengths.push(length);
+    return writeSync(fd, buffer, at, length, position);
+  }) as typeof writeSync;
+  try {
+    assertEquals(device.write(filled(mib / 2 + 512, 7), 4096), ioOk);
+  } finally {
+    fs.writeSync = writeSync;
+  }
+  assertEquals(lengths, [...new Array(8).fill(65536), 512]);
+  assertEquals(bytesAt(device, 4096, mib / 2 + 512), filled(mib / 2 + 512, 7));
   device.close();
 });
 
