@@ -383,6 +383,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     if (this.#isReadingOver()) return;
     this.#phase = "finishing";
     this.#unparsed = false;
+    this.#transmission?.submitWaiting();
   }
 
   #giveUp(reason: string): void {

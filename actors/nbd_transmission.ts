@@ -175,6 +175,14 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
   /** Takes in nothing any more: requests that come are answered with ESHUTDOWN. */
   shutDown(): void {
     this.#shuttingDown = true;
+    this.submitWaiting();
+  }
+
+  /** Nothing is to be held in flight by a client that takes nothing: what waits is read now, and copied. */
+  submitWaiting(): void {
+    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
+      this.#submit(next);
+    }
   }
 
   /** Admits and submits what was received, as far as credits reach. */

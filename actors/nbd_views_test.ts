@@ -226,3 +226,24 @@ Deno.test("a client that takes its leave has what it waited for answered", () =>
   assertEquals(client.takeReplies(new Map([[1, MiB], [2, MiB]])).length, 2);
   assertEquals([client.closed, server.actor!.clients], [true, 0]);
 });
+
+Deno.test("a client that reads no replies keeps nothing in flight when its export goes, or when it has left", () => {
+  for (const isLeaving of [false, true]) {
+    const { server, client } = serve();
+    const { disk, pool } = server;
+    client.say(read(1, 0, MiB), read(2, 0, MiB));
+    client.reads = false;
+    server.finishOne();
+    client.say(read(3, 0, block));
+    assertEquals(disk.volume.waiting.length, 0, "the reply to the first is under way");
+    if (isLeaving) client.say(command(NBD_CMD_DISC, 4));
+    else pool.tellClients(disk, { type: "exportGone", uid: disk.info.uid });
+    assertEquals(disk.volume.waiting.length, 2);
+    server.finishAll();
+    assertEquals(disk.clients.size, 0, "nobody is attached");
+    client.takeSend();
+    client.takeSend();
+    const replies = client.takeReplies(new Map([[1, MiB], [2, MiB], [3, block]]));
+    assertEquals(replies.map(({ cookie }) => cookie), [1, 2, 3]);
+  }
+});
