@@ -46,7 +46,7 @@ usage: deno run -A cli.ts [--pool DIR] COMMAND
   clone VOL[@SNAP] NEW      a writable volume that shares every block
   rollback VOL@SNAP         give VOL the content of its snapshot
   rename OLD NEW            rename a volume with its snapshots, or a snapshot
-  resize VOL SIZE           make a volume larger or smaller
+  resize VOL SIZE           make a volume larger or smaller; what lies beyond a smaller size is gone
   rm NAME... [-n] [--force] remove volumes or snapshots, all or none; -n: only say how much that would free
   list [--json]             volumes and snapshots
   status [--json]           the pool

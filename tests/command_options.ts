@@ -33,7 +33,7 @@ export class Options {
 
   /** What stands between commas. */
   parts(name: string): string[] {
-    return (this.text(name) ?? "").split(",").filter((part) => part !== "");
+    return (this.text(name) ?? "").split(",").map((part) => part.trim()).filter((part) => part !== "");
   }
 
   /** A number above 0 and at most `max`, with a fraction or without. */

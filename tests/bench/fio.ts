@@ -1,6 +1,12 @@
 /** fio as the client of every server. */
-import { requiredProgram } from "../programs.ts";
+import { UserError } from "../../storage/errors.ts";
+import { programPath, requiredProgram } from "../programs.ts";
 import { runToEnd } from "../server.ts";
+
+/** Throws a UserError where there is no fio: nothing can be measured then. */
+export function requireFio(): void {
+  if (programPath("fio") === undefined) throw new UserError("fio is not installed; apt-get install fio.");
+}
 
 /** What fio is to do. */
 export interface FioJob {

@@ -1,7 +1,9 @@
 /** `deno task bench`: ours and every installed peer under the same fio jobs, in turns. See README.md beside this file. */
-import { UsageError } from "../../storage/errors.ts";
+import fs from "node:fs";
+import { UsageError, UserError } from "../../storage/errors.ts";
 import { type Grammar, type Options as Words, runProgram } from "../command_options.ts";
-import { parseSize } from "../../mod.ts";
+import { formatSize, parseSize } from "../../mod.ts";
+import { requireFio } from "./fio.ts";
 import { type HoldResult, holdTable, measureHold } from "./hold.ts";
 import { type Effort, measureState, type Result, tableOf } from "./measure.ts";
 import { ourKinds } from "./ours.ts";
@@ -9,7 +11,7 @@ import { peerKinds, versions } from "./peers.ts";
 import { Place } from "./place.ts";
 import { machine } from "./proc.ts";
 import type { SubjectKind } from "./subject.ts";
-import { type Workload, workloads } from "./workloads.ts";
+import { imageBytesOf, type Workload, workloads } from "./workloads.ts";
 
 const holdName = "hold by snapshots and clones";
 /** Less than that is no image to measure with: sequential runs would go around in it many times a second. */
@@ -102,6 +104,7 @@ async function main(words: Words): Promise<void> {
   if (options.list) return console.log(listOf(options));
   const say = options.json ? console.error : console.log;
   const all = chosenKinds(options.servers);
+  requireFio();
   await using place = await Place.make();
   const begin = performance.now();
   const facts = [machine(place.folder), ...await versions()];
@@ -114,11 +117,25 @@ async function main(words: Words): Promise<void> {
     `${rounds} rounds of ${seconds} s, images of ${imageBytes / 2 ** 20} MiB, servers in turns\n`,
   ].join("\n"));
   const kinds = all.filter((kind) => kind.missing() === undefined);
+  if (kinds.length === 0) {
+    throw new UserError("None of the servers that were chosen is installed: nothing to measure.");
+  }
+  requireRoom(place.folder, Math.max(kinds.length * imageBytes, imageBytesOf({ kind: "fresh" }, imageBytes)));
   const results = await measureAll(place, kinds, options, say);
   const holds = await holdsOf(place, kinds, options);
   if (holds.length > 0) say(`${holdTable(holds)}\n`);
   say(`took ${Math.round((performance.now() - begin) / 1000)} s`);
   if (options.json) console.log(JSON.stringify({ facts, skipped, effort: options.effort, results, holds }));
+}
+
+/** Throws a UserError if the folder's disk has not so many bytes left. */
+function requireRoom(folder: string, bytes: number): void {
+  const { bavail, bsize } = fs.statfsSync(folder);
+  if (bavail * bsize >= bytes) return;
+  throw new UserError(
+    `The images take ${formatSize(bytes)}, and ${folder} has ${formatSize(bavail * bsize)} left. ` +
+      "Give a smaller --size, or another folder in TMPDIR.",
+  );
 }
 
 async function measureAll(

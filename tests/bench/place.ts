@@ -1,4 +1,5 @@
 /** Where a benchmark works: one folder for all files, all processes known, and nothing left of either, whatever ends it. */
+import { UserError } from "../../storage/errors.ts";
 import { isRunning } from "./proc.ts";
 import { Lines } from "../server.ts";
 
@@ -16,7 +17,9 @@ export class Place implements AsyncDisposable {
 
   /** Makes the folder in TMPDIR, which then is this folder for everything that is started. */
   static async make(): Promise<Place> {
-    const folder = await Deno.makeTempDir({ prefix: "gossamer-bench-" });
+    const folder = await Deno.makeTempDir({ prefix: "gossamer-bench-" }).catch((error) => {
+      throw new UserError(`Cannot make a folder for the benchmark in TMPDIR: ${error.message}`);
+    });
     Deno.env.set("TMPDIR", folder);
     return new Place(folder);
   }

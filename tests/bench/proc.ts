@@ -97,13 +97,23 @@ const watchMs = 50;
 
 /** Looks at a process's own memory again and again, as the system keeps no high-water mark of it. `using` it. */
 export class MemoryWatch implements Disposable {
-  ownBytesMax = 0;
+  readonly #pid: number;
   readonly #timer: ReturnType<typeof setInterval>;
+  #ownBytesMax = 0;
 
   constructor(pid: number) {
-    this.#timer = setInterval(() => {
-      if (isRunning(pid)) this.ownBytesMax = Math.max(this.ownBytesMax, memoryOf(pid).ownBytes);
-    }, watchMs);
+    this.#pid = pid;
+    this.#timer = setInterval(() => this.#look(), watchMs);
+  }
+
+  /** The most that was seen, now included. */
+  get ownBytesMax(): number {
+    this.#look();
+    return this.#ownBytesMax;
+  }
+
+  #look(): void {
+    if (isRunning(this.#pid)) this.#ownBytesMax = Math.max(this.#ownBytesMax, memoryOf(this.#pid).ownBytes);
   }
 
   [Symbol.dispose](): void {

@@ -2,11 +2,11 @@
  * `deno task profile [WORKLOAD]`: our server under V8's CPU profiler while fio runs one workload, and where the time of
  * one request goes.
  */
-import { UsageError } from "../../storage/errors.ts";
+import { UsageError, UserError } from "../../storage/errors.ts";
 import { type Grammar, type Options, runProgram } from "../command_options.ts";
 import { parseSize } from "../../mod.ts";
 import { type CpuProfile, type ProfileSums, type SelfTime, sumProfile } from "./cpu_profile.ts";
-import { type FioResult, runFio } from "./fio.ts";
+import { type FioResult, requireFio, runFio } from "./fio.ts";
 import { OurSubject } from "./ours.ts";
 import { Place } from "./place.ts";
 import { machine, mainThreadTimes, type ThreadTimes } from "./proc.ts";
@@ -121,16 +121,27 @@ async function main(options: Options): Promise<void> {
   const wanted = options.words.join(" ") || "4k random read d32 c1";
   const workload = workloads.find(({ name }) => name.includes(wanted));
   if (workload === undefined) {
-    throw new UsageError(`No workload is called "${wanted}"; deno task bench --list names them.`);
+    throw new UsageError(
+      `No workload is called "${wanted}"; deno task bench --list names them (snapshots and clones beside have no profile).`,
+    );
   }
   const imageBytes = parseSize(options.text("size") ?? "512M");
   const seconds = options.positive("seconds", 5, 3600);
   const kept = options.text("keep");
+  // It would be a pity to find out after the run.
+  if (kept !== undefined) await writeKept(kept, "");
+  requireFio();
   await using place = await Place.make();
   console.log(`${machine(place.folder)}\nDeno ${Deno.version.deno}; workload: ${workload.name}`);
   const run = await profiled(place, workload, imageBytes, seconds);
-  if (kept !== undefined) await Deno.writeTextFile(kept, JSON.stringify(run.profile));
+  if (kept !== undefined) await writeKept(kept, JSON.stringify(run.profile));
   console.log(report(run));
+}
+
+async function writeKept(path: string, text: string): Promise<void> {
+  await Deno.writeTextFile(path, text).catch((error) => {
+    throw new UserError(`Cannot keep the profile in "${path}": ${error.message}`);
+  });
 }
 
 await runProgram(grammar, main);

@@ -1,6 +1,8 @@
 /** `deno task bench:scale`: how costs grow with mappings and with volumes. See README.md beside this file. */
 import { volumesMax } from "../../actors/limits.ts";
+import { UsageError } from "../../storage/errors.ts";
 import { type Grammar, type Options, runProgram } from "../command_options.ts";
+import { requireFio } from "./fio.ts";
 import { versions } from "./peers.ts";
 import { Place } from "./place.ts";
 import { machine } from "./proc.ts";
@@ -45,6 +47,10 @@ async function main(options: Options): Promise<void> {
   const mappings = options.counts("mappings", [100_000, 1_600_000, 16_000_000], mappingsMax);
   const volumes = options.counts("volumes", [1, 100, 10_000], volumesMeasuredMax);
   const seconds = options.positive("seconds", 3, 3600);
+  if (mappings.length === 0 && volumes.length === 0) {
+    throw new UsageError("There is nothing to measure: give --mappings or --volumes some numbers.");
+  }
+  requireFio();
   await using place = await Place.make();
   const facts = [machine(place.folder), ...await versions()];
   console.error(facts.join("\n"));
@@ -69,7 +75,6 @@ async function main(options: Options): Promise<void> {
     console.log(JSON.stringify({ facts, mappings: plain(byMappings), volumes: plain(byVolumes) }));
     return;
   }
-  console.log(`\n${facts.join("\n")}`);
   if (byMappings.length > 0) console.log(`\n${tableOf("one volume", byMappings)}`);
   if (byVolumes.length > 0) console.log(`\n${tableOf("16 mappings in each", byVolumes)}`);
 }

@@ -67,7 +67,9 @@ export async function scaleImage(shape: Shape, say: (text: string) => void): Pro
   const path = `${folder}/${shape.devices}x${shape.mappingsPerDevice}.img`;
   if (await Deno.stat(path).then(() => true, () => false)) return path;
   const tool = thinToolPath("thin_restore", "1.x") ?? thinToolPath("thin_restore", "0.9");
-  if (tool === undefined) throw new Error("thin_restore is not here; run .ci/thin_tools_1x.sh");
+  if (tool === undefined) {
+    throw new Error("thin_restore is not installed; apt-get install thin-provisioning-tools.");
+  }
   say(`making ${path} with ${tool}, once`);
   await Deno.mkdir(folder, { recursive: true });
   const xml = `${path}.${Deno.pid}.xml`;
