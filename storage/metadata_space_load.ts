@@ -50,12 +50,27 @@ export class MetadataSpaceLoad {
     if (this.#exactMissing !== 0) {
       damaged(this.#root.overflowRoot, "a metadata block has three or more references but no exact count");
     }
+    this.#checkOwnBlocks();
     layout.load(this.#root.bitmapRoot, this.#bitmaps, {
       root: this.#root.overflowRoot,
       leaves: this.#leavesInOrder(),
       inner: this.#overflowInner,
     });
     this.#isDone = true;
+  }
+
+  /**
+   * A commit gives up the map's own blocks after it has written the exact counts. If one of those were among them, it would
+   * leave metadata that nobody opens.
+   */
+  #checkOwnBlocks(): void {
+    const leaves = this.#overflowLeaves.map(({ block }) => block);
+    for (const block of [this.#root.bitmapRoot, ...this.#bitmaps, ...leaves, ...this.#overflowInner]) {
+      const count = this.#transaction.space.count(block);
+      if (count >= overflowCountMin) {
+        damaged(block, `it is the metadata space map's own, which counts ${count} references to it`);
+      }
+    }
   }
 
   #loadBitmaps(): void {

@@ -1,18 +1,23 @@
 /** The overflow tree of the metadata space map: always what the counts say, and rewritten only where they changed. */
 import { assert, assertEquals } from "@std/assert";
-import { BlockCache } from "./block_cache.ts";
+import { BlockCache, type CacheEntry } from "./block_cache.ts";
 import { Btree, plainValues } from "./btree.ts";
 import {
+  childSizeBytes,
+  initNode,
   nodeCapacity,
   nodeChild,
   nodeEntries,
   nodeIsLeaf,
   nodeKey,
   nodeValueOffset,
+  setNodeChild,
+  setNodeEntries,
+  setNodeKey,
 } from "./format/btree_node.ts";
-import { readU32 } from "./format/fields.ts";
+import { readU32, writeU32 } from "./format/fields.ts";
 import { type MetadataBlock, metadataBlock } from "./ids.ts";
-import { OverflowLayout, overflowValueSizeBytes } from "./overflow_layout.ts";
+import { OverflowLayout, type OverflowLeaf, overflowValueSizeBytes } from "./overflow_layout.ts";
 import { MetadataSpaceMap, overflowCountMin } from "./space_map_metadata.ts";
 import { Transaction } from "./transaction.ts";
 
@@ -25,9 +30,49 @@ class Harness {
   readonly transaction = new Transaction(new BlockCache(4096), this.space);
   readonly layout = new OverflowLayout(this.transaction);
 
-  constructor() {
+  /** @param leafSizes for a tree as others may leave it, entries of one leaf after the other; else there is an empty one */
+  constructor(leafSizes?: readonly number[], keyStep = 1) {
     for (let block = 0; block < usedBlocks; block++) this.space.load(metadataBlock(block), 1);
-    this.commit(() => {});
+    if (leafSizes === undefined) this.commit(() => {});
+    else this.#makeTree(leafSizes, keyStep);
+  }
+
+  #makeTree(leafSizes: readonly number[], keyStep: number): void {
+    let next = 0;
+    this.transaction.begin();
+    const leaves: OverflowLeaf[] = leafSizes.map((length) => {
+      const keys = Uint32Array.from({ length }, () => (next += keyStep) - keyStep);
+      keys.forEach((key) => this.space.load(metadataBlock(key), overflowCountMin));
+      const { block, view } = this.#makeNode(true, keys);
+      keys.forEach((_, index) => writeU32(view, nodeValueOffset(view, index), overflowCountMin));
+      return { block, keys };
+    });
+    const root = this.#makeNode(false, Uint32Array.from(leaves, ({ keys }) => keys[0]!));
+    leaves.forEach(({ block }, index) => setNodeChild(root.view, index, block));
+    this.transaction.succeed();
+    this.transaction.freeze();
+    this.transaction.durable();
+    this.layout.load(root.block, leaves, [root.block]);
+  }
+
+  #makeNode(isLeaf: boolean, keys: Uint32Array): CacheEntry {
+    const node = this.transaction.allocate(overflowValueSizeBytes);
+    initNode(node.view, isLeaf, isLeaf ? overflowValueSizeBytes : childSizeBytes);
+    setNodeEntries(node.view, keys.length);
+    keys.forEach((key, index) => setNodeKey(node.view, index, key));
+    return node;
+  }
+
+  /** Makes changes, moves the tree if that is wanted, and takes it all back. */
+  undone(change: () => void, isMoved: boolean): void {
+    this.transaction.begin();
+    change();
+    if (isMoved) {
+      this.layout.move();
+      this.layout.rollback();
+    }
+    this.transaction.rollback();
+    assertEquals(this.space.recounted, []);
   }
 
   /** Makes changes and commits them; answers how many blocks of the tree that wrote. */
@@ -107,22 +152,22 @@ function* random(seed: number): Generator<number> {
   }
 }
 
+/** Changes counts here and there, or of a whole stretch of at most `stretchMax`, as snapshots come and go. */
+function changeSome(harness: Harness, next: (end: number) => number, stretchMax: number): void {
+  const [begin, count, isStretch] = [next(usedBlocks - stretchMax), 1 + next(4), next(3) === 0];
+  for (let changes = isStretch ? next(stretchMax) : next(12); changes >= 0; changes--) {
+    if (isStretch) harness.set(begin + changes, count);
+    else harness.set(next(usedBlocks), 1 + next(5));
+  }
+}
+
 Deno.test("after any changes the tree holds exactly the counts of three and more", () => {
   for (let seed = 1; seed <= 6; seed++) {
     const numbers = random(seed);
     const next = (end: number) => Math.floor(numbers.next().value! * end);
     const harness = new Harness();
     for (let round = 0; round < 40; round++) {
-      harness.commit(() => {
-        const [begin, length] = [next(usedBlocks - 1500), 1 + next(1500)];
-        const changes = round % 3 === 0 ? length : next(12);
-        // Stretches rise and fall as a whole, as snapshots come and go; other changes lie anywhere.
-        const count = 1 + next(4);
-        for (let at = 0; at < changes; at++) {
-          if (round % 3 === 0) harness.set(begin + at, count);
-          else harness.set(next(usedBlocks), 1 + next(5));
-        }
-      });
+      harness.commit(() => changeSome(harness, next, 1500));
       assertEquals(harness.read(), harness.expected());
     }
     harness.commit(() => {
@@ -130,6 +175,32 @@ Deno.test("after any changes the tree holds exactly the counts of three and more
     });
     assertEquals(harness.read().size, 0);
   }
+});
+
+Deno.test("a tree that others have filled differently is changed like ours, with changes taken back in between", () => {
+  const least = nodeCapacity(overflowValueSizeBytes) / 3;
+  for (let seed = 1; seed <= 8; seed++) {
+    const numbers = random(seed);
+    const next = (end: number) => Math.floor(numbers.next().value! * end);
+    // From a third full to two thirds.
+    const harness = new Harness(Array.from({ length: 26 }, () => least + (seed === 1 ? 0 : next(least))));
+    assertEquals(harness.read(), harness.expected());
+    for (let round = 0; round < 20; round++) {
+      harness.undone(() => changeSome(harness, next, 300), round % 2 === 0);
+      harness.commit(() => changeSome(harness, next, 300));
+      assertEquals(harness.read(), harness.expected());
+    }
+  }
+});
+
+Deno.test("full leaves that get an entry become two each, and those between them stay", () => {
+  const capacity = nodeCapacity(overflowValueSizeBytes);
+  const harness = new Harness(Array.from({ length: 8 }, () => capacity), 2);
+  const written = harness.commit(() => {
+    for (let leaf = 0; leaf < 8; leaf += 2) harness.set(2 * capacity * leaf + 101, 3);
+  });
+  assertEquals(written, 4 * 2 + 1);
+  assertEquals(harness.read(), harness.expected());
 });
 
 Deno.test("one changed count writes one leaf and the root, however many there are", () => {

@@ -3,13 +3,26 @@
  * snapshots.
  */
 import { assert, assertEquals } from "@std/assert";
-import { dblock, type ThinId, thinId, type VBlock, vblock } from "../../storage/ids.ts";
+import { setBitmapCount } from "../../storage/format/bitmap.ts";
+import { nodeValueOffset, setNodeEntries, setNodeKey } from "../../storage/format/btree_node.ts";
+import { viewOf, writeU32 } from "../../storage/format/fields.ts";
+import { metadataIndexEntry } from "../../storage/format/metadata_index.ts";
+import {
+  dblock,
+  metadataBlockSizeBytes,
+  type ThinId,
+  thinId,
+  type VBlock,
+  vblock,
+} from "../../storage/ids.ts";
 import { MetadataFault } from "../../storage/thin_metadata.ts";
 import { type Corpus, kernelCorpora, poolXml, sharingCorpora, toolCorpora } from "../compat/corpora.ts";
+import { withBlock } from "../metadata_image.ts";
 import { hasThinTools, restoreImage, runOnImage, type ThinToolsVersion } from "../thin_tools.ts";
 import { MetadataDriver } from "./metadata_driver.ts";
 import { Recount, type RecountedDevices } from "./metadata_recount.ts";
 import { type Random, seededRandom } from "./seeded_random.ts";
+import { faultOf, makeMapped, superblockOf } from "./small_pools.ts";
 
 const versions: readonly ThinToolsVersion[] = ["0.9", "1.x"];
 const cacheBlocks = 50;
@@ -164,6 +177,27 @@ Deno.test({
     assertEquals(recount.dataCounts.get(50), 5);
     await assertToolsAccept(pool.image);
   },
+});
+
+Deno.test("metadata is not opened where the space map counts three references to a block of its own", () => {
+  const pool = makeMapped(1);
+  const { image } = pool;
+  const { bitmapRoot, overflowRoot } = superblockOf(pool).metadataSpaceMap;
+  const index = image.subarray(
+    bitmapRoot * metadataBlockSizeBytes,
+    (bitmapRoot + 1) * metadataBlockSizeBytes,
+  );
+  const { bitmap } = metadataIndexEntry(viewOf(index), 0);
+  for (const block of [bitmapRoot, bitmap, overflowRoot]) {
+    const counted = withBlock(image, bitmap, (_, bytes) => setBitmapCount(bytes, block, 3));
+    const leaked = withBlock(counted, overflowRoot, (view) => {
+      setNodeEntries(view, 1);
+      setNodeKey(view, 0, block);
+      writeU32(view, nodeValueOffset(view, 0), 3);
+    });
+    const reason = "it is the metadata space map's own, which counts 3 references to it";
+    assertEquals(faultOf(() => new MetadataDriver(leaked, cacheBlocks)), { kind: "damaged", block, reason });
+  }
 });
 
 for (const version of versions) {
