@@ -3,8 +3,9 @@
  * reach, submits them to the volume, and queues replies.
  *
  * A request is admitted when its header is known: it is checked against the size of the moment, and its credits
- * and buffer are taken. It is submitted when its payload is there. Its reply is queued when the volume is done;
- * its bytes are free when nobody reads its buffer any more, and its place when its reply has been sent.
+ * and buffer are taken. It is submitted when its payload is there, a large READ not before what was read for the
+ * client has mostly been sent. Its reply is queued when the volume is done; its bytes are free when nobody reads
+ * its buffer any more, and its place when its reply has been sent.
  */
 import { assert, unreachable } from "../storage/assert.ts";
 import {

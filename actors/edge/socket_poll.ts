@@ -12,8 +12,13 @@ import type { Kernel } from "../kernel/kernel.ts";
 const spinUsMax = 50;
 /** Where to begin, and below which it is not worth it. */
 const spinUsMin = 6;
-/** Milliseconds of asking and serving after which the event loop has its turn, as in a run of the kernel. */
+/**
+ * Milliseconds of asking and serving after which the event loop has its turn, as in a run of the kernel: it waits for all as
+ * soon as nobody has sent anything, which is when waiting lets it hear what else there is, and costs one client one wake-up.
+ */
 const turnMsMax = 2;
+/** The same where there is no such moment: then the clock has to see to it, which takes up to a millisecond. */
+const busyTurnMsMax = 3;
 /** The same while some who were asked here wait in the event loop: each that it hears comes back here, until all are. */
 const briefMsMax = 0.1;
 
@@ -87,17 +92,17 @@ export class SocketPoll {
     const beginMs = performance.now();
     let spinEndMs = beginMs + this.#spinUs / 1000;
     for (;;) {
-      const anyone = this.#askAll(beginMs + turnMsMax);
+      const anyone = this.#askAll(beginMs + busyTurnMsMax);
       const nowMs = performance.now();
       if (this.#waiting.length === 0) break;
       // Somebody waits for what only the event loop can tell: a thread's answer, its turn, or a client that is not here.
       if (this.#kernel.tasksRunning > 0 || this.#kernel.hasYielded || nowMs < this.#othersUntilMs) {
         return this.#sleep();
       }
-      if (anyone) spinEndMs = nowMs + this.#spinUs / 1000;
-      else if (nowMs >= spinEndMs) return this.#sleep();
       const forMs = nowMs - beginMs;
-      if (forMs >= turnMsMax) return this.#kernel.clock.yield(() => this.#run());
+      if (anyone) spinEndMs = nowMs + this.#spinUs / 1000;
+      else if (nowMs >= spinEndMs || forMs >= turnMsMax) return this.#sleep();
+      if (forMs >= busyTurnMsMax) return this.#kernel.clock.yield(() => this.#run());
       if (forMs >= briefMsMax && this.#areOthersAsleep(nowMs)) return this.#sleep();
     }
     this.#isAwake = false;

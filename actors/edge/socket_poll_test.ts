@@ -148,6 +148,38 @@ pollTest("beside one that floods, the others are heard as often", async (poll) =
   assert(Math.min(...heard) > 10 && Math.max(...heard) - Math.min(...heard) <= 1, `heard ${heard}`);
 });
 
+if (navigator.hardwareConcurrency > 1) {
+  pollTest(
+    "one that answers quickly is waited for after 2 ms, and asked again once it was heard",
+    async (poll) => {
+      learnFast(poll);
+      const socket = flooding(poll, 0.05);
+      const { act } = socket;
+      const served: number[] = [0];
+      socket.act = () => {
+        served[0]! += 1;
+        socket.hasBytes = false;
+        act();
+      };
+      // Its next request is there when it is asked for the second time.
+      socket.poll = () => {
+        if (FakeSocket.prototype.poll.call(socket)) return true;
+        socket.hasBytes = true;
+        return false;
+      };
+      socket.wait = () => {
+        served.unshift(0);
+        if (served.length <= 10) setTimeout(() => poll.add(socket), 0);
+      };
+      poll.add(socket);
+      await pause(100);
+      // 2 ms of requests that take 50 us each, but where the thread has lost its processor.
+      const turns = served.filter((count) => count > 10 && count <= 41).length;
+      assert(served.length === 11 && turns >= 5, `served by turns: ${served}`);
+    },
+  );
+}
+
 for (
   const [what, count, ms] of [["one that floods", 1, 0.05], ["forty that take their time", 40, 0.5]] as const
 ) {
