@@ -4,7 +4,8 @@
  * Owns: the device port and the operations it has not answered yet. A device that answers at once (a page-cached
  * file) is answered for in the same turn; one that answers later posts the completion.
  *
- * Failure policy: an I/O error is an answer, never a defect.
+ * Failure policy: an I/O error is an answer, never a defect. After a flush that failed none is well any more: the host
+ * may have dropped what it was to write, and does not say so again.
  */
 import { present, unreachable } from "../storage/assert.ts";
 import type { DevicePort, DeviceView, IoDone, IoResult } from "../storage/device/port.ts";
@@ -61,6 +62,8 @@ export interface DeviceDiscard extends Request<IoResult> {
 /** Make every write answered before durable. */
 export interface DeviceFlush extends Request<IoResult> {
   readonly type: "flush";
+  /** See {@linkcode DevicePort.flush}. */
+  readonly isAlone: boolean;
 }
 
 /** From the edge: a pending operation has ended. */
@@ -145,8 +148,8 @@ export class DeviceStub {
     return ioOk;
   }
 
-  flush(): Steps<IoResult> {
-    const request: DeviceFlush = { type: "flush", replyTo: unasked };
+  flush(isAlone = false): Steps<IoResult> {
+    const request: DeviceFlush = { type: "flush", replyTo: unasked, isAlone };
     return ask(this.address, request);
   }
 }
@@ -157,6 +160,8 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
   readonly #port: DevicePort;
   readonly #pending = new Map<number, DeviceRequest>();
   #operationLast = 0;
+  /** How the first flush that failed did. */
+  #lost: IoResult | undefined;
 
   constructor(kernel: Kernel, self: Address<BlockDeviceMessage>, port: DevicePort) {
     this.#kernel = kernel;
@@ -168,8 +173,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     if (message.type === "completed") {
       const request = present(this.#pending.get(message.operation), "an operation was completed twice");
       this.#pending.delete(message.operation);
-      this.#kernel.reply(request, message.result);
-      return;
+      return this.#answer(request, message.result);
     }
     if (message.type === "view") return this.#view(message);
     this.#operationLast += 1;
@@ -178,7 +182,13 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
       this.#kernel.post(this.#self, { type: "completed", operation, result });
     });
     if (result === "pending") this.#pending.set(operation, message);
-    else this.#kernel.reply(message, result);
+    else this.#answer(message, result);
+  }
+
+  #answer(request: DeviceRequest, result: IoResult): void {
+    if (request.type !== "flush") return this.#kernel.reply(request, result);
+    if (result.kind !== "ok") this.#lost ??= result;
+    this.#kernel.reply(request, this.#lost ?? result);
   }
 
   #view(request: DeviceViewRequest): void {
@@ -201,7 +211,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
       case "discard":
         return this.#port.discard(request.offsetBytes, request.lengthBytes, done);
       case "flush":
-        return this.#port.flush(done);
+        return this.#port.flush(done, request.isAlone);
       default:
         return unreachable(request);
     }

@@ -13,6 +13,10 @@
  *  4. Flush the metadata device: this commit.
  *
  * Only then are the waiters answered, and blocks that this commit freed may be used again.
+ *
+ * Where nothing has changed since the last commit, a commit is a flush of the data device. Such flushes run beside each
+ * other, but never beside a commit: one that fails may have lost the data of a mapping that came after it began, and no
+ * superblock may publish that.
  */
 import type { MetadataBlock } from "../storage/ids.ts";
 import { metadataBlockSizeBytes } from "../storage/ids.ts";
@@ -25,6 +29,10 @@ import type { Frozen, MetadataFailure, MetadataStub } from "./metadata_messages.
 /** Commits everything done so far and tells the metadata actor how it went. */
 export function* commitTask(metadata: MetadataStub, data: DeviceStub, device: DeviceStub): Steps<void> {
   const frozen = yield* metadata.freeze();
+  if (frozen.kind === "clean") {
+    const failure = failureOf(yield* data.flush(frozen.isAlone), "flushing the data device");
+    return metadata.kernel.tell(metadata.address, { type: "flushEnded", flush: frozen.flush, failure });
+  }
   metadata.kernel.tell(metadata.address, {
     type: "commitEnded",
     failure: yield* finishCommit(data, device, frozen),
@@ -35,13 +43,11 @@ export function* commitTask(metadata: MetadataStub, data: DeviceStub, device: De
 function* finishCommit(
   data: DeviceStub,
   device: DeviceStub,
-  frozen: Frozen | MetadataFailure,
+  frozen: Exclude<Frozen, { kind: "clean" }> | MetadataFailure,
 ): Steps<string | undefined> {
   switch (frozen.kind) {
     case "frozen":
       return yield* writeCommit(data, device, frozen);
-    case "clean":
-      return failureOf(yield* data.flush(), "flushing the data device");
     case "readOnly":
     case "damaged":
     case "poolFailed":
@@ -58,7 +64,7 @@ function* writeCommit(
   frozen: Frozen & { readonly kind: "frozen" },
 ): Steps<string | undefined> {
   const [dataFlushed, blocksWritten] = yield* join("commit part", [
-    data.flush(),
+    data.flush(frozen.isAlone),
     writeBlocks(device, frozen.blocks),
   ]);
   const failure = failureOf(dataFlushed!, "flushing the data device") ??

@@ -6,7 +6,8 @@
  * meets a block that is not in memory; the block is read and the operation runs again.
  *
  * The transaction is everything since the last freeze. Freezing starts the next one at once, so operations go
- * on while a commit writes. Whoever asks for a commit after the freeze waits for the next (group commit).
+ * on while a commit writes. Whoever asks for a commit after the freeze waits for the next (group commit). Where
+ * nothing has changed a commit is a flush of the data; two of those run beside each other, and a commit alone.
  *
  * Failure policy: damage and errors on reading are answers, and stop the pool from writing. A commit that fails
  * fails the pool: the host may have dropped the pages of a failed flush, so it is never tried again.
@@ -18,7 +19,7 @@ import type { DeviceStub } from "./block_device.ts";
 import { commitTask, fetchTask, needsCheckTask } from "./commit.ts";
 import type { Actor, Address, Request } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
-import { dirtyBlocksMax, missesBeforeAlone } from "./limits.ts";
+import { dirtyBlocksMax, flushesMax, missesBeforeAlone } from "./limits.ts";
 import {
   type AllocatorNotice,
   type AskRuns,
@@ -30,6 +31,7 @@ import {
   type Done,
   type Facts,
   type Fetched,
+  type FlushEnded,
   type Freeze,
   type Frozen,
   type Insert,
@@ -73,6 +75,11 @@ export class Metadata implements Actor<MetadataMessage> {
   /** Who waits for the next commit, and for the one in progress. */
   #commitNext: Commit[] = [];
   #commitNow: Commit[] = [];
+  /** Who waits for each flush of the data under way that found nothing to commit. */
+  readonly #flushes = new Map<number, Commit[]>();
+  #flushLast = 0;
+  /** The freeze of a commit that waits for those flushes to end. */
+  #freezeHeld: Stalled | undefined;
   #refusal: MetadataFailure | undefined;
 
   constructor(
@@ -116,6 +123,8 @@ export class Metadata implements Actor<MetadataMessage> {
         return;
       case "commitEnded":
         return this.#commitEnded(message);
+      case "flushEnded":
+        return this.#flushEnded(message);
       case "fetched":
         return this.#fetched(message);
       case "tick":
@@ -143,6 +152,10 @@ export class Metadata implements Actor<MetadataMessage> {
     }
     if (makesDirty(stalled.operation) && this.#alone !== stalled && this.#isTooDirty()) {
       this.#slowedDown.push(stalled);
+      return;
+    }
+    if (stalled.operation.type === "freeze" && this.#engine.isDirty && this.#flushes.size > 0) {
+      this.#freezeHeld = stalled;
       return;
     }
     let answer;
@@ -302,16 +315,17 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#startCommit();
   }
 
+  /** Begins a commit, or where nothing has changed a flush, unless what is under way has to end before. */
   #startCommit(): void {
-    if (this.#committing) return;
+    if (this.#committing || (!this.#engine.isDirty && this.#flushes.size === flushesMax)) return;
     this.#committing = true;
     this.#kernel.start("commit", commitTask(this.#stub, this.#dataDevice, this.#metadataDevice));
   }
 
   #freeze(): Frozen {
-    const frozen: Frozen = this.#engine.isDirty
-      ? { kind: "frozen", ...this.#engine.beginCommit() }
-      : { kind: "clean" };
+    if (!this.#engine.isDirty) return this.#beginFlush();
+    const isAlone = this.#commitNext.length === 1;
+    const frozen: Frozen = { kind: "frozen", ...this.#engine.beginCommit(), isAlone };
     this.#commitNow = this.#commitNext;
     this.#commitNext = [];
     // What was freed so far belongs to this commit; the allocator hears of it in the same order.
@@ -320,13 +334,35 @@ export class Metadata implements Actor<MetadataMessage> {
     return frozen;
   }
 
+  /** The last commit is all there is, but for the data: nothing was freed either, so the allocator need not hear of it. */
+  #beginFlush(): Frozen {
+    this.#committing = false;
+    const isAlone = this.#commitNext.length === 1 && this.#flushes.size === 0;
+    this.#flushLast += 1;
+    this.#flushes.set(this.#flushLast, this.#commitNext);
+    this.#commitNext = [];
+    return { kind: "clean", flush: this.#flushLast, isAlone };
+  }
+
+  #flushEnded(message: FlushEnded): void {
+    const answered = present(this.#flushes.get(message.flush), "a flush ended twice");
+    this.#flushes.delete(message.flush);
+    if (message.failure !== undefined) this.#commitFailed(message.failure, answered);
+    else for (const request of answered) this.#kernel.reply(request, done);
+    const held = this.#freezeHeld;
+    if (held !== undefined && this.#flushes.size === 0) {
+      this.#freezeHeld = undefined;
+      this.#perform(held);
+    } else if (this.#commitNext.length > 0) this.#startCommit();
+  }
+
   #commitEnded(message: CommitEnded): void {
     this.#committing = false;
     const answered = this.#commitNow;
     this.#commitNow = [];
     if (message.failure !== undefined) return this.#commitFailed(message.failure, answered);
-    if (message.begun !== "frozen" && message.begun !== "clean") return this.#commitRefused();
-    if (message.begun === "frozen") this.#engine.commitDurable();
+    if (message.begun !== "frozen") return this.#commitRefused();
+    this.#engine.commitDurable();
     this.#tellAllocator({ type: "durable" });
     for (const request of answered) this.#kernel.reply(request, done);
     if (this.#commitNext.length > 0 || this.#slowedDown.length > 0) this.#startCommit();

@@ -148,14 +148,16 @@ export interface CloseView extends Message {
   readonly view: number;
 }
 
-/** From the commit task: take everything done so far as the transaction to commit. */
+/** From the commit task: take everything done so far as the transaction to commit; or begin a flush. */
 export interface Freeze extends Request<Frozen | MetadataFailure> {
   readonly type: "freeze";
 }
+/** `isAlone`: one request waits for it, and no other flush is under way. */
 export type Frozen =
-  | { readonly kind: "clean" }
+  | { readonly kind: "clean"; readonly flush: number; readonly isAlone: boolean }
   | {
     readonly kind: "frozen";
+    readonly isAlone: boolean;
     readonly blocks: readonly { readonly block: MetadataBlock; readonly bytes: Uint8Array }[];
     readonly superblock: Uint8Array;
   };
@@ -164,8 +166,15 @@ export type Frozen =
 export interface CommitEnded extends Message {
   readonly type: "commitEnded";
   readonly failure: string | undefined;
-  /** What freezing answered: there was something to write, or nothing, or it was refused. */
-  readonly begun: (Frozen | MetadataFailure)["kind"];
+  /** What freezing answered: there was something to write, or it was refused. */
+  readonly begun: "frozen" | MetadataFailure["kind"];
+}
+
+/** From the commit task: how a flush ended that found nothing to commit; undefined if well. */
+export interface FlushEnded extends Message {
+  readonly type: "flushEnded";
+  readonly flush: number;
+  readonly failure: string | undefined;
 }
 
 /** From a fetch task: the block that some operation misses. */
@@ -250,6 +259,7 @@ export type MetadataMessage =
   | OpenView
   | CloseView
   | CommitEnded
+  | FlushEnded
   | Fetched
   | Tick
   | ConnectMetadata

@@ -13,7 +13,6 @@ import {
 import { Metadata } from "../actors/metadata.ts";
 import { type MetadataMessage, MetadataStub } from "../actors/metadata_messages.ts";
 import { MemoryDevice } from "../storage/device/memory_device.ts";
-import type { DevicePort, IoDone, IoResult } from "../storage/device/port.ts";
 import { assert as require } from "../storage/assert.ts";
 import { settleCatalogue } from "../storage/catalog.ts";
 import { readJournal } from "../storage/catalog_journal.ts";
@@ -27,6 +26,7 @@ import {
   type TestingFiles,
   TestingPool,
 } from "./testing_pool.ts";
+import { FailingDevice, SlowDevice } from "./testing_devices.ts";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../storage/ids.ts";
 import { ThinMetadata } from "../storage/thin_metadata.ts";
 import { MetadataDriver } from "./engine/metadata_driver.ts";
@@ -35,66 +35,6 @@ import { RandomPolicy, World } from "./testing_world.ts";
 function filled(length: number, value: number): Uint8Array {
   return new Uint8Array(length).fill(value);
 }
-
-/** A device that fails its reads or writes from when it is told to. */
-class FailingDevice implements DevicePort {
-  failsReads = false;
-  failsWrites = false;
-  constructor(readonly device: DevicePort) {}
-
-  get sizeBytes(): number {
-    return this.device.sizeBytes;
-  }
-  get canDiscard(): boolean {
-    return this.device.canDiscard;
-  }
-  read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
-    return this.failsReads ? failed : this.device.read(buffer, offsetBytes, done);
-  }
-  write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
-    return this.failsWrites ? failed : this.device.write(buffer, offsetBytes, done);
-  }
-  zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    return this.device.zero(offsetBytes, lengthBytes, done);
-  }
-  copy(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    return this.device.copy(fromBytes, toBytes, lengthBytes, done);
-  }
-  discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    return this.device.discard(offsetBytes, lengthBytes, done);
-  }
-  isHole(offsetBytes: number, lengthBytes: number): boolean {
-    return this.device.isHole(offsetBytes, lengthBytes);
-  }
-  flush(done: IoDone): IoResult | "pending" {
-    return this.device.flush(done);
-  }
-}
-
-/** A device whose reads and flushes end when they are told to. */
-class SlowDevice extends FailingDevice {
-  slows: "read" | "flush" | undefined;
-  readonly #pending: (() => void)[] = [];
-
-  override read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
-    const result = super.read(buffer, offsetBytes, done);
-    return this.slows === "read" ? this.#later(result, done) : result;
-  }
-  override flush(done: IoDone): IoResult | "pending" {
-    const result = super.flush(done);
-    return this.slows === "flush" ? this.#later(result, done) : result;
-  }
-  #later(result: IoResult | "pending", done: IoDone): IoResult | "pending" {
-    if (result === "pending") return result;
-    this.#pending.push(() => done(result));
-    return "pending";
-  }
-  finish(): void {
-    for (const end of this.#pending.splice(0)) end();
-  }
-}
-
-const failed: IoResult = { kind: "ioError", reason: "a fault of the test" };
 
 function modeOf(pool: TestingPool): string {
   const result = pool.admin({ verb: "status" });

@@ -13,9 +13,10 @@ import {
   ioOk,
   type IoResult,
 } from "../../storage/device/port.ts";
-import { assert } from "../../storage/assert.ts";
+import { assert, present } from "../../storage/assert.ts";
 import { UserError } from "../../storage/errors.ts";
 import { CachedReads } from "./cached_reads.ts";
+import { flushesMax } from "../limits.ts";
 import { errno, type Libc } from "./libc.ts";
 import { type Flush, ShortFlushes } from "./short_flushes.ts";
 import { PageWindow } from "./page_window.ts";
@@ -57,8 +58,11 @@ export class FileDevice implements DevicePort {
   readonly sizeBytes: number;
   readonly isBlockDevice: boolean;
   readonly #fd: number;
-  /** Calls on one handle queue behind each other, so the flush has its own. */
-  readonly #flushFd: number;
+  /**
+   * Handles that no flush uses. The host tells each handle once that it could not write something, so flushes beside each
+   * other have one each: with one for both, only one would hear of what either may have lost.
+   */
+  readonly #flushFds: number[];
   readonly #libc: Libc | undefined;
   readonly #claimed: number | undefined;
   readonly #cachedReads: CachedReads | undefined;
@@ -87,7 +91,7 @@ export class FileDevice implements DevicePort {
     this.sizeBytes = handles.sizeBytes;
     this.isBlockDevice = handles.isBlockDevice;
     this.#fd = handles.fd;
-    this.#flushFd = handles.flushFd;
+    this.#flushFds = handles.flushFds;
     this.#libc = options.libc;
     this.#canDiscard = canDiscard;
     this.#claimed = claimed;
@@ -260,11 +264,13 @@ export class FileDevice implements DevicePort {
     return endBytes <= this.#holeEnd;
   }
 
-  flush(done: IoDone): IoResult | "pending" {
-    const flush = this.#shortFlushes.begin(performance.now());
-    if (flush.isAtOnce) return this.#flushNow(flush);
+  flush(done: IoDone, isAlone = false): IoResult | "pending" {
+    const flush = this.#shortFlushes.begin(performance.now(), isAlone);
+    const fd = present(this.#flushFds.pop(), "each flush has a handle");
+    if (flush.isAtOnce) return this.#flushNow(flush, fd);
     this.#begin();
-    fs.fdatasync(this.#flushFd, (error) => {
+    fs.fdatasync(fd, (error) => {
+      this.#flushFds.push(fd);
       this.#shortFlushes.ended(flush, performance.now());
       this.#end();
       done(error === null || error === undefined ? ioOk : failureOf(error, "flush"));
@@ -272,14 +278,15 @@ export class FileDevice implements DevicePort {
     return "pending";
   }
 
-  #flushNow(flush: Flush): IoResult {
+  #flushNow(flush: Flush, fd: number): IoResult {
     assert(!this.#closed, "a closed device is not used");
     try {
-      fs.fdatasyncSync(this.#flushFd);
+      fs.fdatasyncSync(fd);
       return ioOk;
     } catch (error) {
       return failureOf(error, "flush");
     } finally {
+      this.#flushFds.push(fd);
       this.#shortFlushes.ended(flush, performance.now());
     }
   }
@@ -313,7 +320,7 @@ export class FileDevice implements DevicePort {
   #closeHandles(): void {
     this.#window?.close();
     fs.closeSync(this.#fd);
-    fs.closeSync(this.#flushFd);
+    for (const fd of this.#flushFds) fs.closeSync(fd);
     if (this.#claimed !== undefined) this.#libc?.release(this.#claimed);
   }
 
@@ -357,7 +364,7 @@ class FileView implements DeviceView {
 
 interface Handles {
   readonly fd: number;
-  readonly flushFd: number;
+  readonly flushFds: number[];
   readonly sizeBytes: number;
   readonly isBlockDevice: boolean;
 }
@@ -365,12 +372,15 @@ interface Handles {
 function openHandles(path: string, readOnly: boolean): Handles {
   const access = readOnly ? fs.constants.O_RDONLY : fs.constants.O_RDWR;
   let fd: number | undefined;
+  const flushFds: number[] = [];
   try {
     const { sizeBytes, isBlockDevice } = measure(path);
     fd = fs.openSync(path, access);
-    return { fd, flushFd: fs.openSync(path, access), sizeBytes, isBlockDevice };
+    while (flushFds.length < flushesMax) flushFds.push(fs.openSync(path, access));
+    return { fd, flushFds, sizeBytes, isBlockDevice };
   } catch (error) {
     if (fd !== undefined) fs.closeSync(fd);
+    for (const flushFd of flushFds) fs.closeSync(flushFd);
     throw openFailure(path, error);
   }
 }
@@ -380,7 +390,7 @@ function claim(path: string, handles: Handles, libc: Libc | undefined): number |
   const claimed = libc?.claim(path);
   if (claimed === undefined || claimed >= 0) return claimed;
   fs.closeSync(handles.fd);
-  fs.closeSync(handles.flushFd);
+  for (const fd of handles.flushFds) fs.closeSync(fd);
   const reason = claimed === -errno.busy ? "it is mounted, or mapped by another device" : `errno ${-claimed}`;
   throw new UserError(`Cannot open "${path}" for writing: ${reason}. Unmount or deactivate it first.`);
 }

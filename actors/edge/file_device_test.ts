@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { UserError } from "../../storage/errors.ts";
 import { type DevicePort, ioOk, type IoResult } from "../../storage/device/port.ts";
+import { flushesMax } from "../limits.ts";
 import { failureOf, FileDevice } from "./file_device.ts";
 import { errno, type Libc, openLibc } from "./libc.ts";
 
@@ -221,6 +222,17 @@ Deno.test({
     assertEquals(bytesAt(device, 2 * mib + 4096, 1)[0], 7);
     device.close();
   },
+});
+
+Deno.test("flushes run beside each other, each with a handle that it gives back", async () => {
+  using scratch = scratchFile(mib);
+  const device = FileDevice.open(scratch.path, { libc });
+  for (let round = 0; round < 3; round += 1) {
+    assertEquals(device.write(filled(4096, round), 0), ioOk);
+    const flushes = Array.from({ length: flushesMax }, () => settled((done) => device.flush(done)));
+    assertEquals(await Promise.all(flushes), flushes.map(() => ioOk));
+  }
+  device.close();
 });
 
 Deno.test("the disk begins with a write before its flush is asked for, if a flush came after each one lately", async () => {

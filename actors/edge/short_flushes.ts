@@ -6,6 +6,7 @@
  * 180 to 225 by a thread, at half the CPU time). On one that takes 10 ms, or while others have work for this thread,
  * it would hold everybody up. So a flush is done at once only if
  *
+ * - one client waits for it alone: else others write, and flush, while this one goes on;
  * - few bytes were written since the last one, and nothing else was asked of the device: nobody else is busy;
  * - the last small flushes were all short;
  * - where others were here a moment ago, those that were not short, and were waited for here, have held this thread up for
@@ -63,15 +64,15 @@ export class ShortFlushes {
     this.#writes = writesMax + 1;
   }
 
-  /** A flush begins, with which counting begins anew. */
-  begin(nowMs: number): Flush {
+  /** A flush begins, with which counting begins anew. `isAlone`: nobody else waits for it, or for another one. */
+  begin(nowMs: number, isAlone: boolean): Flush {
     const isSmall = this.#writes <= writesMax && this.#bytes <= bytesMax;
     if (!isSmall) this.#othersMs = nowMs;
     if (this.#writes !== 1) this.#singles = 0;
     else if (this.#singles < singlesMax) this.#singles += 1;
     this.#writes = 0;
     this.#bytes = 0;
-    const isAtOnce = this.#isOn && isSmall && this.#shortWanted === 0 && nowMs >= this.#pauseEndMs;
+    const isAtOnce = this.#isOn && isAlone && isSmall && this.#shortWanted === 0 && nowMs >= this.#pauseEndMs;
     return { beginMs: nowMs, isSmall, isAtOnce };
   }
 

@@ -10,11 +10,11 @@ class Pairs {
     this.flushes = new ShortFlushes(isOn);
   }
 
-  run(count: number, { bytes = 4096, ms = 0.1 } = {}): number {
+  run(count: number, { bytes = 4096, ms = 0.1, isAlone = true } = {}): number {
     let atOnce = 0;
     for (let at = 0; at < count; at += 1) {
       this.flushes.wrote(bytes);
-      const flush = this.flushes.begin(this.nowMs);
+      const flush = this.flushes.begin(this.nowMs, isAlone);
       if (flush.isAtOnce) atOnce += 1;
       this.nowMs += ms;
       this.flushes.ended(flush, this.nowMs);
@@ -68,9 +68,16 @@ Deno.test("a flush after many bytes, many writes or a read goes to the other thr
   pairs.run(100);
   assertEquals(pairs.run(1, { bytes: 1 << 20 }), 0);
   for (let at = 0; at < 17; at += 1) pairs.flushes.wrote(512);
-  assertEquals(pairs.flushes.begin(pairs.nowMs).isAtOnce, false);
+  assertEquals(pairs.flushes.begin(pairs.nowMs, true).isAtOnce, false);
   pairs.flushes.disturbed();
-  assertEquals(pairs.flushes.begin(pairs.nowMs).isAtOnce, false);
+  assertEquals(pairs.flushes.begin(pairs.nowMs, true).isAtOnce, false);
+  assertEquals(pairs.run(10), 10);
+});
+
+Deno.test("a flush for which several wait, or beside another one, goes to the other thread", () => {
+  const pairs = new Pairs();
+  pairs.run(100);
+  assertEquals(pairs.run(10, { isAlone: false }), 0);
   assertEquals(pairs.run(10), 10);
 });
 
@@ -82,7 +89,7 @@ Deno.test("a flush is near after a write by a client that flushes after each, an
   assertEquals(pairs.flushes.isFlushNear, true);
   pairs.flushes.wrote(4096);
   assertEquals(pairs.flushes.isFlushNear, false);
-  pairs.flushes.begin(pairs.nowMs);
+  pairs.flushes.begin(pairs.nowMs, true);
   pairs.flushes.wrote(4096);
   assertEquals(pairs.flushes.isFlushNear, false);
 });

@@ -56,6 +56,10 @@ export interface DevicePort {
   discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending";
   /** True if the range is known to read as zeroes because the host stores nothing there. */
   isHole(offsetBytes: number, lengthBytes: number): boolean;
-  /** Makes every write answered before this call durable. */
-  flush(done: IoDone): IoResult | "pending";
+  /**
+   * Makes every write answered before this call durable. A device may wait for it where it is, if one client waits for it
+   * alone: then there is no other flush under way that might run beside it. Flushes beside each other each fail if something
+   * is lost that was written before them.
+   */
+  flush(done: IoDone, isAlone?: boolean): IoResult | "pending";
 }

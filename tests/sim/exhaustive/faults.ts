@@ -23,6 +23,12 @@ const provisionEnd = `  const written = yield* remapAndWait(thin, bio, fresh.dbl
 const partingsHas =
   "return now.all || committing.all || now.blocks.has(block) || committing.blocks.has(block);";
 
+const deviceForgets = {
+  file: "actors/block_device.ts",
+  from: "this.#kernel.reply(request, this.#lost ?? result);",
+  to: "this.#kernel.reply(request, result);",
+};
+
 export const faults: readonly Fault[] = [
   {
     name: "upgrade without a second lookup",
@@ -70,7 +76,7 @@ export const faults: readonly Fault[] = [
     edits: [{
       file: "actors/commit.ts",
       from: `  const [dataFlushed, blocksWritten] = yield* join("commit part", [
-    data.flush(),
+    data.flush(frozen.isAlone),
     writeBlocks(device, frozen.blocks),
   ]);
 `,
@@ -196,8 +202,27 @@ export const faults: readonly Fault[] = [
     withCrashes: false,
   },
   {
-    name: "changes go on after a commit that failed",
+    name: "a device that forgets that a flush failed",
+    edits: [deviceForgets],
+    scenario: { ...scenario("mapped", ["flush", "FUA write"]), failingFlush: { device: "data", ordinal: 0 } },
+    withCrashes: true,
+  },
+  {
+    name: "a commit beside a flush that fails",
     edits: [{
+      file: "actors/metadata.ts",
+      from: "this.#engine.isDirty && this.#flushes.size > 0) {",
+      to: "this.#engine.isDirty && this.#flushes.size > 9) {",
+    }],
+    scenario: {
+      ...scenario("unmapped", ["flush", "FUA write"]),
+      failingFlush: { device: "data", ordinal: 1 },
+    },
+    withCrashes: true,
+  },
+  {
+    name: "changes go on after a commit that failed",
+    edits: [deviceForgets, {
       file: "actors/metadata.ts",
       from: "    this.#refusal = refusal;\n",
       to: "    if (reason.length === 0) this.#refusal = refusal;\n",
@@ -208,7 +233,8 @@ export const faults: readonly Fault[] = [
   {
     name: "a flush that failed, tried again as if it had not",
     edits: [
-      { file: "actors/commit.ts", from: "    data.flush(),\n", to: "    flushTwice(data),\n" },
+      deviceForgets,
+      { file: "actors/commit.ts", from: "    data.flush(frozen.isAlone),\n", to: "    flushTwice(data),\n" },
       {
         file: "actors/commit.ts",
         from: "function failureOf(",

@@ -63,7 +63,7 @@ export class Independence {
 function isAnswerToLookUp(a: Delivery, b: Delivery): boolean {
   const { type } = a.message;
   if (type !== "lookup" && type !== "lookupRange") return false;
-  return b.message.type === "commitEnded" || b.message.type === "freeze" || b.message.type === "insert";
+  return mayFreeze(b.message) || b.message.type === "commitEnded" || b.message.type === "insert";
 }
 
 function letsGo(message: Message): boolean {
@@ -95,7 +95,13 @@ function isSearch({ type }: Message): boolean {
 }
 
 function isCommit({ type }: Message): boolean {
-  return type === "freeze" || type === "commitEnded" || type === "frozen" || type === "durable";
+  return type === "freeze" || type === "flushEnded" || type === "commitEnded" || type === "frozen" ||
+    type === "durable";
+}
+
+/** A commit may wait for a flush to end, and freezes then. */
+function mayFreeze({ type }: Message): boolean {
+  return type === "freeze" || type === "flushEnded";
 }
 
 function isRegion(actor: string): boolean {
@@ -172,17 +178,18 @@ function metadataConflict(a: Message, b: Message): boolean {
     case "removeRange":
       if (b.type === "insert" || b.type === "removeRange") return mappingsMeet(a, b);
       if (hasFailed(b)) return true;
-      return b.type === "freeze" || b.type === "findFree" || b.type === "change" || b.type === "deleteSlice";
+      return mayFreeze(b) || b.type === "findFree" || b.type === "change" || b.type === "deleteSlice";
     case "findFree":
-      return b.type === "freeze" || b.type === "commitEnded" || b.type === "deleteSlice";
+      return mayFreeze(b) || b.type === "commitEnded" || b.type === "deleteSlice";
     case "change":
     case "deleteSlice":
       if (hasFailed(b)) return true;
-      return b.type === "freeze" || b.type === a.type;
+      return mayFreeze(b) || b.type === a.type;
     case "commit":
-      return b.type === "commit" || b.type === "freeze" || b.type === "commitEnded";
+      return b.type === "commit" || mayFreeze(b) || b.type === "commitEnded";
     case "freeze":
-      return b.type === "freeze" || b.type === "commitEnded";
+    case "flushEnded":
+      return mayFreeze(b) || b.type === "commitEnded";
     case "commitEnded":
       return b.type === "commitEnded";
     case "facts":
@@ -200,9 +207,10 @@ function metadataConflict(a: Message, b: Message): boolean {
   }
 }
 
-/** A commit that ends so stops every change that comes later. */
+/** A commit or a flush that ends so stops every change that comes later. */
 function hasFailed(message: Message): boolean {
-  return message.type === "commitEnded" && (message as { readonly failure?: string }).failure !== undefined;
+  return (message.type === "commitEnded" || message.type === "flushEnded") &&
+    (message as { readonly failure?: string }).failure !== undefined;
 }
 
 /** A removal of one thin device's mapping may end the sharing of another's, so only whose blocks are apart commute. */
@@ -245,10 +253,12 @@ function allocatorConflict(a: Message, b: Message): boolean {
 }
 
 /**
- * Operations on ranges apart commute, and reads do. A flush commutes with everything: what it makes durable is not decided
- * by its place in the schedule but by what had been answered before it was asked (crashes.ts).
+ * Operations on ranges apart commute, and reads do. A flush commutes with all of them: what it makes durable is not decided
+ * by its place in the schedule but by what had been answered before it was asked (crashes.ts). Two flushes do not: it is the
+ * first, or the second, that fails.
  */
 function deviceConflict(a: Message, b: Message): boolean {
+  if (a.type === "flush" && b.type === "flush") return true;
   if (a.type === "flush" || b.type === "flush" || (a.type === "read" && b.type === "read")) return false;
   return touched(a).some((one) =>
     touched(b).some((other) =>

@@ -27,10 +27,7 @@ export class DeviceLog {
   readonly operations: Operation[] = [];
   /** The event in progress. */
   event = -1;
-  /**
-   * The device of which one flush fails, and how many come before. Counted by device: flushes of different devices may
-   * change places, those of one never do.
-   */
+  /** The device of which one flush fails, and how many come before. Counted by device: flushes of different ones commute. */
   failing: { readonly device: DeviceName; flushesBefore: number } | undefined;
   hasFailed = false;
 
