@@ -8,7 +8,7 @@ import { assert } from "../../storage/assert.ts";
 import { type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { UserError } from "../../storage/errors.ts";
 import type { JournalPort } from "../catalogue_journal.ts";
-import { codeOf, failureOf } from "./file_device.ts";
+import { codeOf, failureOf } from "./file_errors.ts";
 import type { Libc } from "./libc.ts";
 
 /** Set aside past the end, so that volumes can be removed when the host is full: some 500 changes until the next start. */

@@ -13,12 +13,14 @@ import {
   ioOk,
   type IoResult,
 } from "../../storage/device/port.ts";
-import { assert, present } from "../../storage/assert.ts";
+import { assert } from "../../storage/assert.ts";
 import { UserError } from "../../storage/errors.ts";
 import { CachedReads } from "./cached_reads.ts";
 import { flushesMax } from "../limits.ts";
+import { codeOf, failureOf, openFailure } from "./file_errors.ts";
+import { FileFlushes } from "./file_flushes.ts";
 import { errno, type Libc } from "./libc.ts";
-import { type Flush, ShortFlushes } from "./short_flushes.ts";
+import { ShortFlushes } from "./short_flushes.ts";
 import { PageWindow } from "./page_window.ts";
 
 /** How {@linkcode FileDevice.open} opens. */
@@ -58,15 +60,11 @@ export class FileDevice implements DevicePort {
   readonly sizeBytes: number;
   readonly isBlockDevice: boolean;
   readonly #fd: number;
-  /**
-   * Handles that no flush uses. The host tells each handle once that it could not write something, so flushes beside each
-   * other have one each: with one for both, only one would hear of what either may have lost.
-   */
-  readonly #flushFds: number[];
   readonly #libc: Libc | undefined;
   readonly #claimed: number | undefined;
   readonly #cachedReads: CachedReads | undefined;
   readonly #shortFlushes: ShortFlushes;
+  readonly #flushes: FileFlushes;
   /**
    * A range known to be a hole, so that a run of fresh blocks costs one question. It stays one until we write there: nobody
    * else writes the file, which the pool's lock sees to, and all that we write goes through write().
@@ -91,12 +89,12 @@ export class FileDevice implements DevicePort {
     this.sizeBytes = handles.sizeBytes;
     this.isBlockDevice = handles.isBlockDevice;
     this.#fd = handles.fd;
-    this.#flushFds = handles.flushFds;
     this.#libc = options.libc;
     this.#canDiscard = canDiscard;
     this.#claimed = claimed;
     this.#cachedReads = options.readsColdBeside ? CachedReads.of(handles.fd) : undefined;
     this.#shortFlushes = new ShortFlushes(options.waitsForShortFlushes ?? false);
+    this.#flushes = new FileFlushes(handles.flushFds, this.#shortFlushes);
     this.#window = options.givesViews ? PageWindow.map(handles.fd, handles.sizeBytes) : undefined;
   }
 
@@ -265,30 +263,13 @@ export class FileDevice implements DevicePort {
   }
 
   flush(done: IoDone, isAlone = false): IoResult | "pending" {
-    const flush = this.#shortFlushes.begin(performance.now(), isAlone);
-    const fd = present(this.#flushFds.pop(), "each flush has a handle");
-    if (flush.isAtOnce) return this.#flushNow(flush, fd);
-    this.#begin();
-    fs.fdatasync(fd, (error) => {
-      this.#flushFds.push(fd);
-      this.#shortFlushes.ended(flush, performance.now());
-      this.#end();
-      done(error === null || error === undefined ? ioOk : failureOf(error, "flush"));
-    });
-    return "pending";
-  }
-
-  #flushNow(flush: Flush, fd: number): IoResult {
     assert(!this.#closed, "a closed device is not used");
-    try {
-      fs.fdatasyncSync(fd);
-      return ioOk;
-    } catch (error) {
-      return failureOf(error, "flush");
-    } finally {
-      this.#flushFds.push(fd);
-      this.#shortFlushes.ended(flush, performance.now());
-    }
+    const flushed = this.#flushes.flush((result) => {
+      this.#end();
+      done(result);
+    }, isAlone);
+    if (flushed === "pending") this.#begin();
+    return flushed;
   }
 
   /**
@@ -320,7 +301,7 @@ export class FileDevice implements DevicePort {
   #closeHandles(): void {
     this.#window?.close();
     fs.closeSync(this.#fd);
-    for (const fd of this.#flushFds) fs.closeSync(fd);
+    this.#flushes.close();
     if (this.#claimed !== undefined) this.#libc?.release(this.#claimed);
   }
 
@@ -432,55 +413,6 @@ function queueLimitOf(handles: Handles, limit: string): number {
     if (fs.existsSync(path)) return Number(fs.readFileSync(path, "utf8"));
   }
   return 0;
-}
-
-/** A sentence for a file that cannot be opened. */
-export function openFailure(path: string, error: unknown): UserError {
-  if (error instanceof UserError) return error;
-  if (error instanceof Deno.errors.NotCapable) {
-    return new UserError(
-      `Cannot open "${path}": Deno was not given the permission. Run it with --allow-read and --allow-write for it.`,
-    );
-  }
-  switch (codeOf(error)) {
-    case "ENOENT":
-      return new UserError(`Cannot open "${path}": it does not exist. Check the path.`);
-    case "EACCES":
-    case "EPERM":
-    case "EROFS":
-      return new UserError(
-        `Cannot open "${path}": it is not permitted. Check its owner and mode, or try read-only.`,
-      );
-    case "EBUSY":
-    case "ETXTBSY":
-      return new UserError(`Cannot open "${path}": it is in use. Unmount or deactivate what uses it.`);
-    default:
-      return new UserError(`Cannot open "${path}": ${reasonOf(error)}. Check the path and the host's log.`);
-  }
-}
-
-/** The name of the system's error, such as "ENOSPC"; undefined for any exception that is not one. */
-export function codeOf(error: unknown): string | undefined {
-  if (!(error instanceof Error)) return undefined;
-  const code = (error as { code?: unknown }).code;
-  if (typeof code === "string") return code;
-  // Deno 2.9 names only the common ones; a file that is too large for the host comes with its number in the message.
-  const number = /\(os error (\d+)\)/.exec(error.message)?.[1];
-  return number === undefined ? undefined : unnamedCodes.get(Number(number)) ?? `errno ${number}`;
-}
-
-const unnamedCodes = new Map<number, string>([[errno.tooLarge, "EFBIG"], [errno.overQuota, "EDQUOT"]]);
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-/** What a failed system call means to a client. An exception that is not one is a defect and goes on as such. */
-export function failureOf(error: unknown, doing: string): IoResult {
-  const code = codeOf(error);
-  if (code === undefined) throw error;
-  if (code === "ENOSPC" || code === "EDQUOT") return { kind: "noSpace" };
-  return { kind: "ioError", reason: `${doing}: ${reasonOf(error)}` };
 }
 
 const pastEnd: IoResult = { kind: "ioError", reason: "access past the end of the device" };

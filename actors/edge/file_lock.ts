@@ -3,7 +3,7 @@
  * two opens of one process too. Other programs that do not ask for the lock are not kept out.
  */
 import { UserError } from "../../storage/errors.ts";
-import { openFailure } from "./file_device.ts";
+import { openFailure } from "./file_errors.ts";
 
 /** Times that a block device is tried, and the milliseconds between. */
 const tries = 10;

@@ -12,7 +12,8 @@ import { UserError } from "../../storage/errors.ts";
 import { metadataBlockSizeBytes } from "../../storage/ids.ts";
 import { formatSize } from "../../storage/sizes.ts";
 import { CatalogueFile, readCatalogueText } from "./catalog_file.ts";
-import { FileDevice, openFailure } from "./file_device.ts";
+import { FileDevice } from "./file_device.ts";
+import { openFailure } from "./file_errors.ts";
 import { openLocked } from "./file_lock.ts";
 import type { Libc } from "./libc.ts";
 

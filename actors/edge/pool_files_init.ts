@@ -22,7 +22,8 @@ import {
   roundUp,
 } from "../../storage/sizes.ts";
 import { syncDirectory, syncDirectoryOf, writeDurably } from "./catalog_file.ts";
-import { codeOf, type FileDevice, openFailure } from "./file_device.ts";
+import type { FileDevice } from "./file_device.ts";
+import { codeOf, openFailure } from "./file_errors.ts";
 import { openLocked } from "./file_lock.ts";
 import { errno, type Libc } from "./libc.ts";
 import {

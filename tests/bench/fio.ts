@@ -1,7 +1,6 @@
 /** fio as the client of every server. */
 import { UserError } from "../../storage/errors.ts";
 import { programPath, requiredProgram } from "../programs.ts";
-import { runToEnd } from "../server.ts";
 
 /** Throws a UserError where there is no fio: nothing can be measured then. */
 export function requireFio(): void {
@@ -48,9 +47,20 @@ interface Direction {
   };
 }
 
-/** Runs one job to its end. */
+/** What went wrong is in the first it says about it; then each thread says what it did until then. */
+const complaintLinesMax = 3;
+
+/** Runs one job to its end. Throws what fio says if it fails. */
 export async function runFio(job: FioJob): Promise<FioResult> {
-  const text = await runToEnd(requiredProgram("fio"), argumentsOf(job));
+  const { code, stdout, stderr } = await new Deno.Command(requiredProgram("fio"), {
+    args: argumentsOf(job),
+    stdin: "null",
+  }).output();
+  if (code !== 0) {
+    const complaints = new TextDecoder().decode(stderr).trim().split("\n").slice(-complaintLinesMax);
+    throw new Error(`fio ended with ${code}: ${complaints.join("; ")}`);
+  }
+  const text = new TextDecoder().decode(stdout);
   // Warnings may stand before the JSON.
   const [found] = JSON.parse(text.slice(text.indexOf("{"))).jobs;
   const directions: Direction[] = [found.read, found.write, found.trim].filter((each) => each.total_ios > 0);

@@ -1,7 +1,7 @@
 /** Runs workloads on servers in turn and keeps what came out. */
 import { runFio } from "./fio.ts";
 import type { Place } from "./place.ts";
-import { cpuSeconds, memoryOfFamily } from "./proc.ts";
+import { cpuSeconds, isRunning, memoryOfFamily } from "./proc.ts";
 import { exercise, fill, settle, type Subject, type SubjectKind, warm } from "./subject.ts";
 import { median, short, spread, table } from "./table.ts";
 import { imageBytesOf, type ImageState, jobOf, type Workload } from "./workloads.ts";
@@ -77,16 +77,29 @@ async function measure(workload: Workload, entries: readonly Entry[], effort: Ef
   }));
   // A run on new blocks ends after so many: the first of all is too short to compile what it runs.
   if (workload.blocksShare !== undefined) {
-    for (const { subject } of entries) await sample(workload, subject, effort);
+    for (const entry of entries) await sampleOf(workload, entry, effort);
   }
   for (let round = 0; round < effort.rounds; round++) {
     // Each round begins with another, so that nobody always follows the same one.
     for (let turn = 0; turn < entries.length; turn++) {
       const at = (round + turn) % entries.length;
-      outcomes[at]!.samples.push(await sample(workload, entries[at]!.subject, effort));
+      outcomes[at]!.samples.push(await sampleOf(workload, entries[at]!, effort));
     }
   }
   return { workload: workload.name, unit: workload.unit, outcomes };
+}
+
+/** Throws, if it fails, an error that names the server and what it was to do. */
+async function sampleOf(workload: Workload, { kind, subject }: Entry, effort: Effort): Promise<Sample> {
+  try {
+    return await sample(workload, subject, effort);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    const end = isRunning(subject.pid) ? "" : ` The server has ended. ${subject.said?.() ?? ""}`;
+    throw new Error(`${kind.name} failed at "${workload.name}": ${reason}.${end}`.trimEnd(), {
+      cause: error,
+    });
+  }
 }
 
 async function sample(workload: Workload, subject: Subject, effort: Effort): Promise<Sample> {

@@ -112,9 +112,15 @@ async function startScript(script: string, setup: Setup): Promise<Subject> {
   const dispose = async () => {
     await setup.place.end(child);
     await Deno.remove(file);
-    await Deno.remove(socket);
   };
-  return { uri, pid: child.pid, files: [file], prepare: async () => {}, [Symbol.asyncDispose]: dispose };
+  return {
+    uri,
+    pid: child.pid,
+    files: [file],
+    said: () => child.said,
+    prepare: async () => {},
+    [Symbol.asyncDispose]: dispose,
+  };
 }
 
 const nothingMissing = () => undefined;

@@ -110,6 +110,11 @@ export class Child implements AsyncDisposable {
     return child;
   }
 
+  /** What it has complained about. */
+  get said(): string {
+    return this.#stderr.text;
+  }
+
   get pid(): number {
     return this.#pidFile === undefined ? this.#child.pid : Number(Deno.readTextFileSync(this.#pidFile));
   }

@@ -13,7 +13,7 @@ import { NbdListener } from "../../actors/nbd_listener.ts";
 import type { ExportInfo, PoolMessage } from "../../actors/pool_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/thin_volume.ts";
 import { assert } from "../../storage/assert.ts";
-import type { DeviceView } from "../../storage/device/port.ts";
+import type { DeviceView, IoResult } from "../../storage/device/port.ts";
 
 const blockSizeBytes = 64 * 1024;
 
@@ -21,6 +21,7 @@ const blockSizeBytes = 64 * 1024;
 class PlainVolume implements Actor<ThinVolumeMessage> {
   readonly #kernel: Kernel;
   readonly #file: FileDevice;
+  #flushes = 0;
 
   constructor(kernel: Kernel, file: FileDevice) {
     this.#kernel = kernel;
@@ -33,13 +34,22 @@ class PlainVolume implements Actor<ThinVolumeMessage> {
     request.status = "ok";
     const { kind } = request;
     if (kind === "flush") {
-      const flushed = this.#file.flush(() => this.#kernel.post(request.client, done(request)));
-      if (flushed === "pending") return;
+      if (this.#flush(request) === "pending") return;
     } else if (kind === "read") {
       this.#read(request);
     } else if (kind === "write") this.#file.write(request.data, request.offsetBytes);
     else request.status = "notSupported";
     this.#kernel.tell(request.client, done(request));
+  }
+
+  #flush(request: VolumeRequest): IoResult | "pending" {
+    const ended = () => {
+      this.#flushes -= 1;
+      this.#kernel.post(request.client, done(request));
+    };
+    const flushed = this.#file.flush(ended, this.#flushes === 0);
+    if (flushed === "pending") this.#flushes += 1;
+    return flushed;
   }
 
   #read(request: VolumeRequest): void {

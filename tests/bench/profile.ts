@@ -49,6 +49,11 @@ async function profiled(place: Place, workload: Workload, imageBytes: number, se
   return { result, beginUs, endUs, times, profile };
 }
 
+/** Share of the time for which the thread may wait for a CPU before that is said aloud. */
+const waitShareMax = 0.15;
+const waitWarning = "The machine was busy: the time without a CPU counts as the event loop's, " +
+  "so these shares and microseconds are not to be compared with others.\n";
+
 function report({ result, beginUs, endUs, times, profile }: Run): string {
   const sums = sumProfile(profile, root, beginUs, endUs);
   // What the thread did while no JavaScript was on its stack: epoll, receiving, finishing operations. Samples count by
@@ -63,6 +68,7 @@ function report({ result, beginUs, endUs, times, profile }: Run): string {
     `and what it calls, ${percent(loopUs, wallUs)} in the event loop, ` +
     `${percent(wallUs - sums.busyUs - loopUs, wallUs)} idle; ` +
     `on a CPU ${percent(times.cpuUs, wallUs)}, ready without one ${percent(times.waitUs, wallUs)}\n`,
+    ...(times.waitUs <= waitShareMax * wallUs ? [] : [waitWarning]),
     shareTable(sums, loopUs, requests),
     "",
     selfTable("file", sums.byFile, sums.busyUs + loopUs, requests, functionsShown),

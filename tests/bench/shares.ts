@@ -34,7 +34,7 @@ const sharesByPath: readonly (readonly [path: RegExp, share: Share])[] = [
   [/^actors\/data_allocator/, "allocator"],
   // Files, and the buffers that are read into and written from.
   [
-    /^(actors\/(block_device|buffers)|actors\/edge\/(file_device|page_window|cached_reads|short_flushes|libc)|storage\/device\/)/,
+    /^(actors\/(block_device|buffers)|actors\/edge\/(file_device|page_window|cached_reads|short_flushes|file_flushes|libc)|storage\/device\/)/,
     "device",
   ],
   // What a bio is and which steps it takes.

@@ -16,6 +16,8 @@ export interface Subject extends AsyncDisposable {
   readonly pid: number;
   /** The files that it writes, so that its dirty pages burden nobody else's run. */
   readonly files: readonly string[];
+  /** What the server has complained about, if that is kept. */
+  readonly said?: () => string;
   /** Puts the image into its state; not measured. */
   prepare(): Promise<void>;
 }
