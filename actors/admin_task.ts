@@ -298,7 +298,7 @@ export function reasonOfFailure(failure: MetadataFailure): string {
 export function* stopTask(peers: AdminPeers): Steps<void> {
   let result: AdminResult = done;
   if (!peers.readOnly) {
-    const committed = yield* peers.thin.metadata.commit();
+    const committed = yield* peers.thin.metadata.commit(true);
     if (committed.kind !== "done") {
       const { trouble } = yield* peers.pool.registry();
       const reason = trouble ?? reasonOfFailure(committed);

@@ -154,7 +154,7 @@ export class Metadata implements Actor<MetadataMessage> {
       this.#slowedDown.push(stalled);
       return;
     }
-    if (stalled.operation.type === "freeze" && this.#engine.isDirty && this.#flushes.size > 0) {
+    if (stalled.operation.type === "freeze" && this.#flushes.size > 0 && this.#waitsForFlushes()) {
       this.#freezeHeld = stalled;
       return;
     }
@@ -173,6 +173,11 @@ export class Metadata implements Actor<MetadataMessage> {
     }
     this.#kernel.reply(stalled.operation as Request<unknown>, answer);
     this.#afterOperation(stalled);
+  }
+
+  /** Whether the commit that begins does: if it writes something, or nothing is to be under way any more after it. */
+  #waitsForFlushes(): boolean {
+    return this.#engine.isDirty || this.#commitNext.some(({ isLast }) => isLast);
   }
 
   #execute(operation: Operation): unknown {

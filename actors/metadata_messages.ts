@@ -88,6 +88,8 @@ export interface FindFree extends
 /** Make everything done so far durable, data included. */
 export interface Commit extends Request<Done | MetadataFailure> {
   readonly type: "commit";
+  /** The devices are closed after it: no other flush is to be under way when it is answered. */
+  readonly isLast: boolean;
 }
 
 /** A change of the set of devices, or of nothing but the transaction id, in one turn. */
@@ -313,8 +315,8 @@ export class MetadataStub {
     return ask(this.address, request);
   }
 
-  commit(): Steps<Done | MetadataFailure> {
-    const request: Commit = { type: "commit", replyTo: unasked };
+  commit(isLast = false): Steps<Done | MetadataFailure> {
+    const request: Commit = { type: "commit", replyTo: unasked, isLast };
     return ask(this.address, request);
   }
 

@@ -1,6 +1,7 @@
 /** Flushes that find nothing to commit, beside each other and beside commits. */
 import { assert, assertEquals } from "@std/assert";
 import type { VolumeRequest } from "../actors/bio.ts";
+import type { Steps } from "../actors/kernel/task.ts";
 import { flushesMax } from "../actors/limits.ts";
 import { flagNeedsCheck, type Superblock, unpackSuperblock } from "../storage/format/superblock.ts";
 import { assert as require } from "../storage/assert.ts";
@@ -144,4 +145,21 @@ Deno.test("both of two flushes may fail", () => {
   slow.finish(2);
   assertEquals(slow.answers(requests), ["poolFailed", "poolFailed"]);
   assertEquals(slow.pool.logged.filter((sentence) => sentence.includes("a fault of the test")).length, 1);
+});
+
+function* stopTask(slow: SlowPool, answers: unknown[]): Steps<void> {
+  answers.push(yield* slow.pool.pool.stop());
+}
+
+Deno.test("a pool that stops waits for every flush under way, so that each is answered and nothing is left open", () => {
+  const slow = new SlowPool();
+  const requests = [slow.flush()];
+  const answers: unknown[] = [];
+  slow.pool.kernel.start("stop", stopTask(slow, answers));
+  slow.pool.drain();
+  slow.data.finishLast();
+  slow.pool.drain();
+  assertEquals([answers, slow.answers(requests)], [[], ["ok"]]);
+  slow.finish();
+  assertEquals([answers, slow.answers(requests)], [[{ kind: "done" }], ["ok"]]);
 });

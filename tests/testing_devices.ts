@@ -61,6 +61,10 @@ export class SlowDevice extends FailingDevice {
   get pendingCount(): number {
     return this.#pending.length;
   }
+  /** Ends the youngest of them. */
+  finishLast(): void {
+    this.#pending.pop()?.();
+  }
   /** Ends so many of them, the oldest first. */
   finish(count = Infinity): void {
     for (const end of this.#pending.splice(0, count)) end();

@@ -34,7 +34,8 @@ Deno.test({
     assertEquals(device.read(buffer.fill(0), 1 << 19, later.resolve), { kind: "ok" });
     assertEquals(buffer, new Uint8Array(4096).fill(7));
     const copied = Promise.withResolvers<unknown>();
-    assertEquals(device.copy(0, 3 << 18, 1 << 16, copied.resolve), "pending");
+    // Not from the beginning: when the file was opened its first byte was read, and the host reads ahead.
+    assertEquals(device.copy(1 << 18, 3 << 18, 1 << 16, copied.resolve), "pending");
     device.close();
     assertEquals(await copied.promise, { kind: "ok" });
     assertEquals(

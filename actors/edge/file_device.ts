@@ -76,6 +76,7 @@ export class FileDevice implements DevicePort {
   #piece: Uint8Array | undefined;
   #zeroes: Uint8Array | undefined;
   #pendingCount = 0;
+  #idle: PromiseWithResolvers<void> | undefined;
   #closed = false;
 
   private constructor(
@@ -280,6 +281,11 @@ export class FileDevice implements DevicePort {
     return this.#libc?.allocate(this.#fd, 0, this.sizeBytes) ?? errno.notSupported;
   }
 
+  /** Resolves when nothing that was asked of the device is under way. */
+  async idle(): Promise<void> {
+    if (this.#pendingCount > 0) await (this.#idle ??= Promise.withResolvers()).promise;
+  }
+
   /** Closes the handles once what is pending has answered; nothing may be asked of the device after. */
   close(): void {
     assert(!this.#closed, "a device is closed once");
@@ -296,6 +302,9 @@ export class FileDevice implements DevicePort {
     this.#pendingCount -= 1;
     // A thread holds the bare number of the handle: closed earlier, that number could be another file by now.
     if (this.#closed && this.#pendingCount === 0) this.#closeHandles();
+    if (this.#pendingCount > 0) return;
+    this.#idle?.resolve();
+    this.#idle = undefined;
   }
 
   #closeHandles(): void {

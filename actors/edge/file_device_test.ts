@@ -104,6 +104,17 @@ Deno.test("a flush answers later, and a device closed meanwhile closes after it"
   assertEquals(await flushed, ioOk);
 });
 
+Deno.test("a device is idle when all that it was asked has been answered", async () => {
+  using scratch = scratchFile(mib);
+  const device = FileDevice.open(scratch.path, { libc });
+  let answers = 0;
+  for (let count = 0; count < flushesMax + 1; count += 1) device.flush(() => answers += 1);
+  await device.idle();
+  assertEquals(answers, flushesMax + 1);
+  await device.idle();
+  device.close();
+});
+
 Deno.test("a copy of more than one piece arrives whole", () => {
   using scratch = scratchFile(8 * mib);
   const device = FileDevice.open(scratch.path);

@@ -141,7 +141,12 @@ export class PoolFiles {
     requireSize("data", this.data, dataBytes);
   }
 
-  /** Closes the files, once what is pending on them has answered, and unlocks them. */
+  /** Resolves when nothing that was asked of the devices is under way. */
+  async idle(): Promise<void> {
+    await Promise.all([this.metadata.idle(), this.data.idle()]);
+  }
+
+  /** Closes and unlocks the files. Nothing may be under way that changes them: others may open them at once. */
   close(): void {
     this.#held.dispose();
   }

@@ -129,7 +129,7 @@ export class PoolProcess {
     return this.#defects.unlessMet(answerOf(this.kernel, name, steps));
   }
 
-  /** Commits and closes. Throws {@linkcode UserError} if the last commit fails; it is closed all the same. */
+  /** Commits and closes, when the devices are done with what they were asked. Throws {@linkcode UserError} if the last commit fails; it is closed all the same. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -140,6 +140,7 @@ export class PoolProcess {
     } finally {
       this.kernel.stop();
       this.#clock.close();
+      await this.files.idle();
       this.files.close();
     }
   }

@@ -9,6 +9,8 @@ import {
   ioOk,
   type IoResult,
 } from "../../storage/device/port.ts";
+import { flushesMax } from "../../actors/limits.ts";
+import { assert } from "../../storage/assert.ts";
 import { MemoryJournal } from "../testing_pool.ts";
 import type { DeviceName } from "./recording_device.ts";
 
@@ -67,6 +69,7 @@ export class SimulatedDevice implements DevicePort {
   readonly #options: SimulationOptions;
   /** By page: 1 where the host stores nothing. */
   readonly #holes: Uint8Array;
+  #flushes = 0;
 
   constructor(bytes: Uint8Array, options: SimulationOptions) {
     this.bytes = bytes;
@@ -135,7 +138,14 @@ export class SimulatedDevice implements DevicePort {
   }
 
   flush(done: IoDone): IoResult | "pending" {
-    return this.#perform(done, true);
+    this.#flushes += 1;
+    assert(this.#flushes <= flushesMax, "so many flushes at once are asked of no device");
+    const result = this.#perform((later) => {
+      this.#flushes -= 1;
+      done(later);
+    }, true);
+    if (result !== "pending") this.#flushes -= 1;
+    return result;
   }
 
   #isLate(): boolean {

@@ -211,8 +211,8 @@ export const faults: readonly Fault[] = [
     name: "a commit beside a flush that fails",
     edits: [{
       file: "actors/metadata.ts",
-      from: "this.#engine.isDirty && this.#flushes.size > 0) {",
-      to: "this.#engine.isDirty && this.#flushes.size > 9) {",
+      from: "this.#flushes.size > 0 && this.#waitsForFlushes()",
+      to: "this.#flushes.size > 9 && this.#waitsForFlushes()",
     }],
     scenario: {
       ...scenario("unmapped", ["flush", "FUA write"]),
