@@ -11,6 +11,7 @@ import { peerKinds, versions } from "./peers.ts";
 import { Place } from "./place.ts";
 import { machine } from "./proc.ts";
 import type { SubjectKind } from "./subject.ts";
+import { summaryOf } from "./summary.ts";
 import { imageBytesOf, type Workload, workloads } from "./workloads.ts";
 
 const holdName = "hold by snapshots and clones";
@@ -122,6 +123,8 @@ async function main(words: Words): Promise<void> {
   }
   requireRoom(place.folder, Math.max(kinds.length * imageBytes, imageBytesOf({ kind: "fresh" }, imageBytes)));
   const results = await measureAll(place, kinds, options, say);
+  const summary = summaryOf(results);
+  if (summary !== undefined) say(`${summary}\n`);
   const holds = await holdsOf(place, kinds, options);
   if (holds.length > 0) say(`${holdTable(holds)}\n`);
   say(`took ${Math.round((performance.now() - begin) / 1000)} s`);
