@@ -54,10 +54,16 @@ export async function warm(uri: string, imageBytes: number): Promise<void> {
   await runFio({ uri, rw: "read", blockBytes: 1 << 20, depth: 8, sizeBytes: imageBytes });
 }
 
-/** Has a server do some hundred thousand small requests: programs that compile what they run begin slowly. */
+/** Has a server do some hundred thousand small requests, and flushes: programs that compile what they run begin slowly. */
 export async function exercise(uri: string, imageBytes: number, mayWrite: boolean): Promise<void> {
   const rw = mayWrite ? "randrw" : "randread";
-  await runFio({ uri, rw, blockBytes: 4096, depth: 32, sizeBytes: imageBytes, seconds: 2 });
+  const small = { uri, blockBytes: 4096, sizeBytes: imageBytes };
+  await runFio({ ...small, rw, depth: 32, seconds: 2 });
+  if (!mayWrite) return;
+  // Flushes take so long that a measured run would be over before what serves them is compiled.
+  for (const depth of [8, 1]) {
+    await runFio({ ...small, rw: "randwrite", depth, seconds: 3, options: ["--fsync=1"] });
+  }
 }
 
 /** Has the host write what is dirty. */
