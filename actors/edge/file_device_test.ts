@@ -236,7 +236,7 @@ Deno.test({
   },
 });
 
-Deno.test("flushes run beside each other, as many as have a handle, and the rest share the next", async () => {
+Deno.test("more flushes at once than there are handles are all answered, and the handles are free again", async () => {
   using scratch = scratchFile(mib);
   const device = FileDevice.open(scratch.path, { libc });
   for (let round = 0; round < 3; round += 1) {

@@ -47,7 +47,7 @@ interface Direction {
   };
 }
 
-/** What went wrong is in the first it says about it; then each thread says what it did until then. */
+/** Lines of what fio complains about that are told: what went wrong first is in the first. */
 const complaintLinesMax = 3;
 
 /** Runs one job to its end. Throws what fio says if it fails. */
@@ -57,7 +57,7 @@ export async function runFio(job: FioJob): Promise<FioResult> {
     stdin: "null",
   }).output();
   if (code !== 0) {
-    const complaints = new TextDecoder().decode(stderr).trim().split("\n").slice(-complaintLinesMax);
+    const complaints = new TextDecoder().decode(stderr).trim().split("\n").slice(0, complaintLinesMax);
     throw new Error(`fio ended with ${code}: ${complaints.join("; ")}`);
   }
   const text = new TextDecoder().decode(stdout);

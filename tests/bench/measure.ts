@@ -59,8 +59,12 @@ export async function measureState(
   for (const kind of kinds) {
     if (!chosen.some(({ rw }) => kind.does(image, rw))) continue;
     const subject = place.own(await kind.start(setup));
-    if (image.kind === "filled") await exercise(subject.uri, setup.imageBytes, kind.does(image, "randwrite"));
-    entries.push({ kind, subject });
+    const entry = { kind, subject };
+    if (image.kind === "filled") {
+      const mayWrite = kind.does(image, "randwrite");
+      await naming(entry, "small requests", () => exercise(subject.uri, setup.imageBytes, mayWrite));
+    }
+    entries.push(entry);
   }
   for (const workload of chosen) {
     const able = entries.filter(({ kind }) => kind.does(image, workload.rw));
@@ -77,26 +81,31 @@ async function measure(workload: Workload, entries: readonly Entry[], effort: Ef
   }));
   // A run on new blocks ends after so many: the first of all is too short to compile what it runs.
   if (workload.blocksShare !== undefined) {
-    for (const entry of entries) await sampleOf(workload, entry, effort);
+    for (const entry of entries) {
+      await naming(entry, workload.name, () => sample(workload, entry.subject, effort));
+    }
   }
   for (let round = 0; round < effort.rounds; round++) {
     // Each round begins with another, so that nobody always follows the same one.
     for (let turn = 0; turn < entries.length; turn++) {
       const at = (round + turn) % entries.length;
-      outcomes[at]!.samples.push(await sampleOf(workload, entries[at]!, effort));
+      const entry = entries[at]!;
+      outcomes[at]!.samples.push(
+        await naming(entry, workload.name, () => sample(workload, entry.subject, effort)),
+      );
     }
   }
   return { workload: workload.name, unit: workload.unit, outcomes };
 }
 
-/** Throws, if it fails, an error that names the server and what it was to do. */
-async function sampleOf(workload: Workload, { kind, subject }: Entry, effort: Effort): Promise<Sample> {
+/** Does something with a server; if it fails, throws an error that names the server and what it was to do. */
+async function naming<T>({ kind, subject }: Entry, what: string, act: () => Promise<T>): Promise<T> {
   try {
-    return await sample(workload, subject, effort);
+    return await act();
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     const end = isRunning(subject.pid) ? "" : ` The server has ended. ${subject.said?.() ?? ""}`;
-    throw new Error(`${kind.name} failed at "${workload.name}": ${reason}.${end}`.trimEnd(), {
+    throw new Error(`${kind.name} failed at "${what}": ${reason}.${end}`.trimEnd(), {
       cause: error,
     });
   }
