@@ -102,8 +102,12 @@ export const looksMax = 4;
 /** Milliseconds after which a reader who takes nothing more of a dump is given up: the commit it shows holds space. */
 export const stalledDumpMs = 10 * 60_000;
 
-/** Milliseconds from connect to transmission, as in qemu (nbd.md 4.2). */
+/** Milliseconds that a client may take for its first option, and from one to the next; in qemu, for all (nbd.md 4.2). */
 export const handshakeMs = 10_000;
+/** Milliseconds from connect to transmission. */
+export const handshakeSumMs = 60_000;
+/** Milliseconds more for each export that the client was told of: libnbd takes 200 to ask about one over TCP. */
+export const handshakeExportMs = 500;
 /** Milliseconds that a client has for attaching before it makes room for another one, when `connectionsMax` are connected. */
 export const crowdedHandshakeMs = 1_000;
 /** Milliseconds from STARTTLS to the end of the TLS handshake, within those of the whole handshake. */
@@ -153,5 +157,6 @@ assert(statusExtentsMax >= metaContextQueriesMax, "every context gets an extent"
 assert(receiveBuffersMax >= 2, "a connection can read while it holds a payload where it arrived");
 assert(dirtyBlocksMax < metadataCacheBlocks, "an operation always finds room beside what is dirty");
 assert(crowdedHandshakeMs < handshakeMs, "who makes room loses time");
+assert(handshakeMs < handshakeSumMs, "there is time for several options");
 assert(tlsHandshakeMs < handshakeMs, "TLS leaves time to attach");
 assert(residentBytesMax <= 650 * MiB, "the bound is what the README states");

@@ -20,14 +20,9 @@ import { quoted } from "../storage/nbd/option.ts";
 import type { Actor, Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import type { Timer } from "./kernel/timers.ts";
-import {
-  handshakeMs,
-  stalledPayloadBytesMin,
-  stalledPayloadMs,
-  stalledSendMs,
-  tlsHandshakeMs,
-} from "./limits.ts";
+import { stalledPayloadBytesMin, stalledPayloadMs, stalledSendMs, tlsHandshakeMs } from "./limits.ts";
 import { type Attached, type HandshakeStep, NbdHandshake, type PoolAnswer } from "./nbd_handshake.ts";
+import { HandshakeTime } from "./nbd_handshake_time.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
 import { ReceiveBuffers } from "./nbd_receive.ts";
 import { ClientRequest } from "./nbd_request.ts";
@@ -72,7 +67,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   #payloadBytes = 0;
 
   readonly #handshake: NbdHandshake;
-  #handshakeTimer: Timer | undefined;
+  #handshakeTime: HandshakeTime | undefined;
   /** STARTTLS was accepted: nothing is read in clear text any more, and nothing else is done until `secured`. */
   #isSecuring = false;
   #tlsTimer: Timer | undefined;
@@ -161,7 +156,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #begin(): void {
     this.#peers.socket.open(this.#self);
-    this.#handshakeTimer = this.#kernel.tellLater(handshakeMs, this.#self, { type: "handshakeDeadline" });
+    this.#handshakeTime = new HandshakeTime(this.#kernel, this.#self);
     this.#send();
     this.#read();
   }
@@ -216,6 +211,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   }
 
   #takeStep(step: HandshakeStep): void {
+    if (step.kind !== "needBytes") this.#handshakeTime?.progressed();
     switch (step.kind) {
       case "needBytes":
         return this.#read();
@@ -243,6 +239,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     assert(this.#questionOpen, "the pool answered what was not asked");
     this.#questionOpen = false;
     if (this.#phase === "handshake") {
+      if (answer.type === "exports") this.#handshakeTime?.allowFor(answer.names.length);
       this.#takeStep(this.#handshake.answer(answer));
       this.#parse();
     } else if (answer.type === "attached") {
@@ -352,6 +349,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#tlsTimer = undefined;
     if (this.#phase !== "handshake") return;
     this.#handshake.secured();
+    this.#handshakeTime?.progressed();
     this.#parse();
   }
 
@@ -432,12 +430,11 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   }
 
   #cancelTimers(): void {
-    if (this.#handshakeTimer !== undefined) this.#kernel.cancelTimer(this.#handshakeTimer);
+    this.#handshakeTime?.end();
     if (this.#stallTimer !== undefined) this.#kernel.cancelTimer(this.#stallTimer);
     if (this.#tlsTimer !== undefined) this.#kernel.cancelTimer(this.#tlsTimer);
     if (this.#payloadTimer !== undefined) this.#kernel.cancelTimer(this.#payloadTimer);
-    this.#handshakeTimer =
-      this.#stallTimer =
+    this.#stallTimer =
       this.#tlsTimer =
       this.#payloadTimer =
         undefined;

@@ -8,7 +8,9 @@ import {
   connectionsMax,
   crowdedHandshakeMs,
   drainMs,
+  handshakeExportMs,
   handshakeMs,
+  handshakeSumMs,
   receiveBuffersMax,
   requestBytesMax,
   requestsPerConnectionMax,
@@ -313,16 +315,43 @@ Deno.test("a listener that stops closes who waits for a place", () => {
   assertEquals([late.unreadBytes, server.stopped], [0, true]);
 });
 
-Deno.test("a client that dribbles its handshake has no more time than others", () => {
+Deno.test("a client that dribbles an option has no more time than others", () => {
   const server = new TestServer();
   const client = server.connect();
-  const handshake = join(u32(3), ...Array.from({ length: 100 }, () => option(NBD_OPT_LIST)));
+  const handshake = join(u32(3), option(99, new Uint8Array(4096)));
   for (let at = 0; at * 100 < handshakeMs; at++) {
     assertEquals(client.closed, false);
     client.say(handshake.subarray(at, at + 1));
     server.clock.advance(100);
   }
   assertEquals(client.closed, true);
+});
+
+Deno.test("a client that asks about one export after the other has time for each, and for all in all", () => {
+  const server = new TestServer();
+  const client = server.connect();
+  client.say(u32(3), option(NBD_OPT_LIST));
+  const sumMs = handshakeSumMs + handshakeExportMs;
+  for (let at = 0; at < sumMs; at += handshakeMs / 2) {
+    assertEquals(client.closed, false, `after ${at} ms`);
+    client.say(option(NBD_OPT_LIST));
+    server.clock.advance(Math.min(handshakeMs / 2, sumMs - at));
+  }
+  assertEquals(client.closed, true);
+});
+
+Deno.test("a client that was told of many exports has time to ask about each of them", () => {
+  const server = new TestServer();
+  for (let i = 0; i < 1000; i += 1) server.pool.add(`v${i}`, 1 << 20);
+  const client = server.connect();
+  client.say(u32(3), option(NBD_OPT_LIST));
+  for (let i = 0; i < 1000; i += 1) {
+    client.say(go(`v${i}x`));
+    server.clock.advance(200);
+  }
+  client.say(go("disk"));
+  server.clock.advance(handshakeMs);
+  assertEquals(client.closed, false);
 });
 
 Deno.test("a client that is attached may be silent for as long as it likes", () => {
