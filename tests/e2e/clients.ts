@@ -96,6 +96,10 @@ export class Daemon implements AsyncDisposable {
     return daemon;
   }
 
+  get pid(): number {
+    return this.#child.pid;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#hasEnded) this.#child.kill("SIGTERM");
     const lateMs = 20_000;
