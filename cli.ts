@@ -14,6 +14,7 @@ import {
   isPool,
   openPool,
   parseListenAddress,
+  parseMaxClients,
   parseName,
   parseSize,
   parseSnapshotName,
@@ -38,6 +39,7 @@ usage: deno run -A cli.ts [--pool DIR] COMMAND
         [--tls off|allow|require] [--tls-certificates DIR]
                             off (the default): no TLS; allow: clients may do without; require: they may not.
                             DIR holds ca-cert.pem, server-cert.pem and server-key.pem
+        [--max-clients N]   clients at once: 64 by default
         [--tls-verify-peer] with require: only clients with a certificate that ca-cert.pem has signed
   init [--data-size S] [--metadata-size S] [--block-size S] [--data PATH] [--metadata PATH]
                             make a pool (serve makes one with the same options)
@@ -78,7 +80,7 @@ const parseArgs = untypedParseArgs as (
   },
 ) => Arguments;
 
-const tlsOptions = ["tls", "tls-certificates"] as const;
+const servingOptions = ["tls", "tls-certificates", "max-clients"] as const;
 const initOptions = ["data-size", "metadata-size", "block-size", "data", "metadata"] as const;
 
 /** What a command takes. */
@@ -90,7 +92,7 @@ interface Rules {
 
 const grammar: Readonly<Record<string, Rules>> = {
   serve: {
-    options: ["listen", "create", "read-only", "tls-verify-peer", ...tlsOptions, ...initOptions],
+    options: ["listen", "create", "read-only", "tls-verify-peer", ...servingOptions, ...initOptions],
     words: "",
   },
   init: { options: initOptions, words: "" },
@@ -123,7 +125,7 @@ interface Invocation {
 function parseInvocation(args: readonly string[]): Invocation {
   const flags = parseArgs(args, {
     // "_" keeps the names as they are: 007 is a name, not 7.
-    string: ["_", "pool", "listen", "create", ...tlsOptions, ...initOptions],
+    string: ["_", "pool", "listen", "create", ...servingOptions, ...initOptions],
     boolean: ["json", "read-only", "dry-run", "force", "tls-verify-peer", "help"],
     collect: ["listen", "create"],
     alias: { n: "dry-run", h: "help" },
@@ -148,7 +150,7 @@ function parseInvocation(args: readonly string[]): Invocation {
 /** Only the command's own options, each with a value. */
 function requireOptions(verb: string, rules: Rules, flags: Arguments): void {
   const ownOptions = ["listen", "create", "read-only", "dry-run", "force", "json", "tls-verify-peer"];
-  for (const option of [...ownOptions, ...tlsOptions, ...initOptions]) {
+  for (const option of [...ownOptions, ...servingOptions, ...initOptions]) {
     const value = flags[option];
     const given = Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false;
     if (given && !rules.options.includes(option)) {
@@ -301,7 +303,8 @@ async function serve(invocation: Invocation): Promise<number> {
 function serveOptionsOf(flags: Arguments): ServeOptions {
   const listen = (flags.listen as string[]).length > 0 ? flags.listen as string[] : undefined;
   listen?.forEach(parseListenAddress);
-  return { listen, inherited: inheritedDescriptors(complain), tls: tlsOf(flags) };
+  const maxClients = parseMaxClients(pathOf(flags, "max-clients"));
+  return { listen, inherited: inheritedDescriptors(complain), tls: tlsOf(flags), maxClients };
 }
 
 function tlsOf(flags: Arguments): TlsOptions | undefined {

@@ -34,7 +34,13 @@ import {
 } from "./actors/edge/pool_offline.ts";
 import { makePool, type OpenOptions, PoolProcess } from "./actors/edge/pool_process.ts";
 import { inheritedDescriptors } from "./actors/edge/inherited_descriptors.ts";
-import { type PoolServer, requireServable, type ServeOptions, servePool } from "./actors/edge/serve.ts";
+import {
+  parseMaxClients,
+  type PoolServer,
+  requireServable,
+  type ServeOptions,
+  servePool,
+} from "./actors/edge/serve.ts";
 import { parseListenAddress } from "./actors/edge/sockets.ts";
 import type { TlsOptions } from "./actors/edge/tls_keys.ts";
 import { shortSocketPath } from "./actors/edge/socket_path.ts";
@@ -49,6 +55,7 @@ export {
   inheritedDescriptors,
   isPool,
   parseListenAddress,
+  parseMaxClients,
   parseName,
   parseSize,
   parseSnapshotName,

@@ -13,8 +13,10 @@ const MiB = 1024 * KiB;
 
 /** Bytes of the largest READ or WRITE served, the maximum payload told to clients (nbd.md 1.9). */
 export const requestBytesMax = 32 * MiB;
-/** Connections at once, attached or still in the handshake. */
+/** Connections at once, attached or still in the handshake, unless the server is told otherwise (`--max-clients`). */
 export const connectionsMax = 64;
+/** The most that it can be told: what `residentBytesOf` says of them is 5.5 GiB. */
+export const maxClientsMost = 1024;
 /** Requests in flight on one connection. */
 export const requestsPerConnectionMax = 128;
 /** Payload bytes in flight that a connection may always have: 32 requests of 64 KiB. */
@@ -122,32 +124,42 @@ export const stalledPayloadBytesMin = 256 * KiB;
 export const drainMs = 5_000;
 
 /** Requests admitted at once by all connections. */
-export const requestsMax = connectionsMax * requestsPerConnectionMax;
+export const requestsMax = maxClientsMost * requestsPerConnectionMax;
 /** Tasks at once in all volumes of a busy pool: every connection may use a volume of its own. */
-export const biosMax = connectionsMax * biosPerVolumeMax;
+export const biosMax = maxClientsMost * biosPerVolumeMax;
 /** Messages that may wait for any one actor: one for each bio and request, and room for admin work. */
 export const mailboxMax = 4 * (biosMax + requestsMax) + volumesMax;
 
 /**
- * Payload bytes in memory at once.
+ * Payload bytes in memory at once, with so many clients.
  *
  * A payload is paid for from admission until its reply is sent, rounded up to the size of its buffer; spare
  * buffers are kept only within what is unpaid. A short reply is copied into an output block of 256 KiB, which
  * wastes at most a third of what was copied; two spare blocks stay with the connection besides.
  */
-export const payloadBytesMax = Math.ceil((connectionsMax * connectionBytesMax + borrowedBytesMax) * 4 / 3) +
-  connectionsMax * (receiveBuffersMax * receiveBytesMax + 2 * 256 * KiB);
+function payloadBytesOf(clientsMax: number): number {
+  return Math.ceil((clientsMax * connectionBytesMax + borrowedBytesMax) * 4 / 3) +
+    clientsMax * (receiveBuffersMax * receiveBytesMax + 2 * 256 * KiB);
+}
 
 /**
  * What the process has beside payloads and metadata blocks: Deno itself and an idle pool (70 MiB, measured), the volumes'
  * and tasks' objects, and what V8 lets lie until it collects it.
  */
 export const runtimeBytes = 144 * MiB;
+/** The same for each client above `connectionsMax`: 2 KiB for each bio of a volume of its own. */
+const runtimeBytesPerClient = 2 * KiB * biosPerVolumeMax;
 
-/** Resident bytes of a process that serves one pool: what the README states. Dirty metadata blocks, and those of a commit
- * in progress, come on top of the clean. */
-export const residentBytesMax = payloadBytesMax + runtimeBytes +
-  (metadataCacheBlocks + 2 * dirtyBlocksMax) * metadataBlockSizeBytes;
+/** Resident bytes of a process that serves one pool to so many clients. Dirty metadata blocks, and those of a commit in
+ * progress, come on top of the clean. */
+export function residentBytesOf(clientsMax: number): number {
+  return payloadBytesOf(clientsMax) + runtimeBytes +
+    Math.max(0, clientsMax - connectionsMax) * runtimeBytesPerClient +
+    (metadataCacheBlocks + 2 * dirtyBlocksMax) * metadataBlockSizeBytes;
+}
+
+/** What the README states. */
+export const residentBytesMax = residentBytesOf(connectionsMax);
 
 assert(borrowedBytesMax >= 2 * requestBytesMax, "two of the largest requests can be in flight at once");
 assert(connectionBorrowMax >= requestBytesMax, "a request of the largest kind can be borrowed whole");
@@ -159,4 +171,5 @@ assert(dirtyBlocksMax < metadataCacheBlocks, "an operation always finds room bes
 assert(crowdedHandshakeMs < handshakeMs, "who makes room loses time");
 assert(handshakeMs < handshakeSumMs, "there is time for several options");
 assert(tlsHandshakeMs < handshakeMs, "TLS leaves time to attach");
+assert(connectionsMax <= maxClientsMost, "the default number of clients is allowed");
 assert(residentBytesMax <= 650 * MiB, "the bound is what the README states");

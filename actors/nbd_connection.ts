@@ -71,6 +71,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   /** STARTTLS was accepted: nothing is read in clear text any more, and nothing else is done until `secured`. */
   #isSecuring = false;
   #tlsTimer: Timer | undefined;
+  /** Where the client came from, before it had shown a certificate. */
+  readonly #originBefore: string | undefined;
   /** The pool owes an answer. */
   #questionOpen = false;
   /** The export that the client asked for; the empty name stands for the only volume. */
@@ -82,6 +84,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#kernel = kernel;
     this.#self = self;
     this.#peers = peers;
+    this.#originBefore = peers.socket.origin;
     this.#handshake = new NbdHandshake(this.#output, peers.socket.tls);
   }
 
@@ -350,6 +353,10 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     if (this.#phase !== "handshake") return;
     this.#handshake.secured();
     this.#handshakeTime?.progressed();
+    const { origin } = this.#peers.socket;
+    if (origin !== undefined && origin !== this.#originBefore) {
+      this.#kernel.tell(this.#peers.listener, { type: "identified", connection: this.#self, origin });
+    }
     this.#parse();
   }
 

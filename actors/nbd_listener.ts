@@ -1,13 +1,13 @@
 /**
  * NbdListener: all clients of all addresses.
  *
- * Owns: who is connected, the cap on that, and the payload bytes that connections may borrow above their own. It
+ * Owns: who is connected, the caps on that, and the payload bytes that connections may borrow above their own. It
  * lends first come, first served, so that a large request gets its turn; small ones are not behind it, as they
  * need no more than a connection's own bytes.
  *
- * Failure policy: a client above the cap takes the place of the oldest one that has had `crowdedHandshakeMs` and is
- * not attached; without such a one it is closed at once. Who is attached never makes room. When the server stops, clients have `drainMs` to take
- * their replies; then their sockets are closed.
+ * Failure policy: a client above a cap takes the place of the oldest one that has had `crowdedHandshakeMs`, is not
+ * attached, and whose leaving helps; without such a one it is closed at once. A client that is attached never makes
+ * room. When the server stops, clients have `drainMs` to take their replies; then their sockets are closed.
  */
 import { assert, present, unreachable } from "../storage/assert.ts";
 import { BufferPool } from "./buffers.ts";
@@ -26,6 +26,7 @@ import {
 } from "./limits.ts";
 import { NbdConnection } from "./nbd_connection.ts";
 import type { Borrow, NbdConnectionMessage, NbdListenerMessage, StopListening } from "./nbd_messages.ts";
+import { type Bound, Places } from "./nbd_places.ts";
 import type { PoolMessage } from "./pool_messages.ts";
 import type { AcceptPort, LogPort, SocketPort } from "./socket_port.ts";
 
@@ -45,13 +46,19 @@ export interface ListenerPeers {
   /** Where clients arrive. The edge sends `connected` for each of them. */
   readonly accepts: readonly AcceptPort[];
   readonly log: LogPort;
+  /** Clients at once; `connectionsMax` by default. */
+  readonly clientsMax?: number | undefined;
 }
 
 interface Client {
   readonly peer: string;
+  /** See nbd_places.ts. */
+  origin: string | undefined;
   readonly sinceMs: number;
   /** `makingRoom`: it was told to go, and answers by leaving or, if it was faster, by being settled. */
   state: "handshake" | "makingRoom" | "settled";
+  /** The one that waits for its place. */
+  roomFor: SocketPort | undefined;
   lentBytes: number;
 }
 
@@ -59,13 +66,14 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<NbdListenerMessage>;
   readonly #peers: ListenerPeers;
+  readonly #places: Places;
   /** In the order in which they came. */
   readonly #clients = new Map<Address<NbdConnectionMessage>, Client>();
-  /** Those for whom somebody is making room: never more than who do. */
+  /** Those for whom another client is making room: each has one that does. */
   #waiting: SocketPort[] = [];
   #connectionsMade = 0;
   /** Each is logged once until there is room again. */
-  #hasRefused = false;
+  readonly #refusals = new Set<Bound>();
   #hasMadeRoom = false;
   #lentBytes = 0;
   #borrowers: Borrow[] = [];
@@ -81,6 +89,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#kernel = kernel;
     this.#self = self;
     this.#peers = peers;
+    this.#places = new Places(peers.clientsMax ?? connectionsMax);
   }
 
   /** Who is connected, attached or not. */
@@ -104,6 +113,8 @@ export class NbdListener implements Actor<NbdListenerMessage> {
         return this.#arrived(message.socket);
       case "settled":
         return this.#settled(this.#client(message.connection));
+      case "identified":
+        return this.#identified(message.connection, message.origin);
       case "borrow":
         this.#borrowers.push(message);
         return this.#lend();
@@ -131,54 +142,88 @@ export class NbdListener implements Actor<NbdListenerMessage> {
 
   #arrived(socket: SocketPort): void {
     if (this.#stopping !== undefined) return socket.close();
-    if (this.#clients.size < connectionsMax) return this.#connect(socket);
-    if (this.#isRoomComing() || this.#makeRoomFor(socket)) this.#waiting.push(socket);
-    else this.#refuse(socket);
+    const bound = this.#places.keepsOut(socket.origin, this.#clients.values());
+    if (bound === undefined) return this.#connect(socket);
+    if (!this.#waitsForRoom(socket, bound)) this.#refuse(socket, bound);
   }
 
-  /** Whether more clients make room than wait for it. */
-  #isRoomComing(): boolean {
-    let places = 0;
-    for (const { state } of this.#clients.values()) if (state === "makingRoom") places += 1;
-    return places > this.#waiting.length;
-  }
-
-  /** Whether somebody is told to go. */
-  #makeRoomFor(socket: SocketPort): boolean {
+  /** Whether a client leaves, or is told to, in whose place this one may come. */
+  #waitsForRoom(socket: SocketPort, bound: Bound): boolean {
+    const nowMs = this.#kernel.clock.now();
     for (const [connection, client] of this.#clients) {
-      if (client.state !== "handshake") continue;
-      if (this.#kernel.clock.now() - client.sinceMs < crowdedHandshakeMs) return false;
-      client.state = "makingRoom";
-      this.#kernel.tell(connection, { type: "makeRoom" });
-      if (!this.#hasMadeRoom) {
-        this.#peers.log(
-          `closing the connection from ${client.peer}, which has attached to no export, in favour of ${socket.peer}: ` +
-            `${connectionsMax} clients are connected, and no more are served at once`,
-        );
+      if (client.state === "settled" || client.roomFor !== undefined) continue;
+      if (this.#places.keepsOut(socket.origin, this.#clients.values(), client) !== undefined) continue;
+      if (client.state === "handshake") {
+        if (nowMs - client.sinceMs < crowdedHandshakeMs) continue;
+        client.state = "makingRoom";
+        this.#kernel.tell(connection, { type: "makeRoom" });
+        this.#logMadeRoom(client, socket, bound);
       }
-      this.#hasMadeRoom = true;
+      client.roomFor = socket;
+      this.#waiting.push(socket);
       return true;
     }
     return false;
   }
 
-  #refuse(socket: SocketPort): void {
-    if (!this.#hasRefused) {
-      this.#peers.log(
-        `refused ${socket.peer}: ${connectionsMax} clients are connected, and no more are served at once`,
-      );
-    }
-    this.#hasRefused = true;
+  #logMadeRoom(client: Client, socket: SocketPort, bound: Bound): void {
+    if (this.#hasMadeRoom) return;
+    this.#hasMadeRoom = true;
+    this.#peers.log(
+      `closing the connection from ${client.peer}, which has attached to no export, in favour of ${socket.peer}: ` +
+        this.#places.sentence(bound, socket.origin),
+    );
+  }
+
+  #refuse(socket: SocketPort, bound: Bound): void {
+    this.#logRefusal(socket.peer, socket.origin, bound);
     socket.close();
   }
 
-  /** If it was to make room it has not, so another one has to, or whoever came last is refused. */
+  /** Once for each rule until there is room again. */
+  #logRefusal(peer: string, origin: string | undefined, bound: Bound): void {
+    if (!this.#refusals.has(bound)) {
+      this.#peers.log(`refused ${peer}: ${this.#places.sentence(bound, origin)}`);
+    }
+    this.#refusals.add(bound);
+  }
+
+  /** If it was to make room it has not, so another one has to, or the client that waited for it is refused. */
   #settled(client: Client): void {
     client.state = "settled";
-    const last = this.#waiting.pop();
-    if (last === undefined) return;
-    if (this.#isRoomComing() || this.#makeRoomFor(last)) this.#waiting.push(last);
-    else this.#refuse(last);
+    const socket = client.roomFor;
+    client.roomFor = undefined;
+    if (socket !== undefined) this.#lostRoom(socket);
+  }
+
+  /** The client that was to make room for it has not, or its place is another's. Nothing happens if it has come in. */
+  #lostRoom(socket: SocketPort): void {
+    const at = this.#waiting.indexOf(socket);
+    if (at < 0) return;
+    this.#waiting.splice(at, 1);
+    this.#arrived(socket);
+  }
+
+  /** The client has shown a certificate: its place is one of that from now on, if there is one. */
+  #identified(connection: Address<NbdConnectionMessage>, origin: string): void {
+    const client = this.#client(connection);
+    const bound = this.#places.keepsOut(origin, this.#clients.values(), client);
+    if (bound === "origin") {
+      this.#logRefusal(client.peer, origin, bound);
+      this.#kernel.tell(connection, { type: "makeRoom" });
+    }
+    client.origin = origin;
+    this.#seatWaiting();
+  }
+
+  /** Those for whom there is a place now come in. */
+  #seatWaiting(): void {
+    for (const socket of [...this.#waiting]) {
+      if (this.#places.keepsOut(socket.origin, this.#clients.values()) !== undefined) continue;
+      this.#waiting = this.#waiting.filter((waiting) => waiting !== socket);
+      for (const client of this.#clients.values()) if (client.roomFor === socket) client.roomFor = undefined;
+      this.#connect(socket);
+    }
   }
 
   #connect(socket: SocketPort): void {
@@ -192,8 +237,10 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     );
     this.#clients.set(connection, {
       peer: socket.peer,
+      origin: socket.origin,
       sinceMs: this.#kernel.clock.now(),
       state: "handshake",
+      roomFor: undefined,
       lentBytes: 0,
     });
     this.#kernel.tell(connection, { type: "begin" });
@@ -205,9 +252,14 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#takeBack(client, client.lentBytes);
     this.#clients.delete(connection);
     this.#kernel.tell(connection, { type: "left" });
-    const next = this.#waiting.shift();
-    if (next !== undefined) this.#connect(next);
-    else this.#hasRefused = this.#hasMadeRoom = false;
+    const isPlaceFree = this.#waiting.length === 0;
+    this.#seatWaiting();
+    // Another one that has waited for longer may have its place now.
+    if (client.roomFor !== undefined) this.#lostRoom(client.roomFor);
+    if (isPlaceFree) {
+      this.#refusals.clear();
+      this.#hasMadeRoom = false;
+    }
     this.#lend();
     if (this.#clients.size === 0) this.#answerStop();
   }

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_OPT_LIST } from "../storage/nbd/constants.ts";
+import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_OPT_LIST, NBD_OPT_STARTTLS } from "../storage/nbd/constants.ts";
 import { seededRandom } from "../tests/engine/seeded_random.ts";
 import { join, option, u32 } from "../tests/nbd/wire_bytes.ts";
 import {
@@ -18,6 +18,7 @@ import {
   stalledPayloadBytesMin,
   stalledPayloadMs,
 } from "./limits.ts";
+import { Places } from "./nbd_places.ts";
 import { command, go, read, type SimulatedClient, TestServer, write } from "../tests/nbd/simulated_client.ts";
 
 const KiB = 1024;
@@ -406,4 +407,64 @@ Deno.test("connections that left are gone from the kernel", () => {
     name.startsWith("nbd connection")
   );
   assertEquals([left, server.disk.clients.size], [[], 0]);
+});
+
+Deno.test("clients of one host, and those of all hosts, leave places to others", () => {
+  const server = new TestServer();
+  const places = new Places(connectionsMax);
+  const near = Array.from({ length: places.ofOneOrigin }, () => server.attach({ origin: "10.0.0.1" }));
+  assertEquals(server.connect({ origin: "10.0.0.1" }).closed, true);
+  const far = Array.from(
+    { length: places.remote - near.length },
+    () => server.attach({ origin: "10.0.0.2" }),
+  );
+  assertEquals(server.connect({ origin: "10.0.0.3" }).closed, true);
+  const local = Array.from({ length: connectionsMax - places.remote }, () => server.attach());
+  assertEquals(server.connect().closed, true);
+  assertEquals([...near, ...far, ...local].some(({ closed }) => closed), false);
+  assertEquals(server.log.filter((line) => line.startsWith("refused")), [
+    "refused a simulated client: 42 clients of 10.0.0.1 are connected, and no more of one origin are served at once",
+    "refused a simulated client: 56 clients are connected over TCP, and the other 8 places are for Unix sockets",
+    "refused a simulated client: 64 clients are connected, and no more are served at once",
+  ]);
+  near[0]?.say(command(NBD_CMD_DISC, 0));
+  assertEquals(server.attach({ origin: "10.0.0.3" }).closed, false);
+});
+
+Deno.test("room is made by a client whose place helps: of the same host, or local, or any", () => {
+  const server = new TestServer();
+  const places = new Places(connectionsMax);
+  const eldest = server.connect({ origin: "10.0.0.2" });
+  const near = Array.from({ length: places.ofOneOrigin }, () => server.connect({ origin: "10.0.0.1" }));
+  server.clock.advance(crowdedHandshakeMs);
+  const late = server.connect({ origin: "10.0.0.1" });
+  assertEquals([late.closed, near[0]?.closed, near[1]?.closed, eldest.closed], [false, true, false, false]);
+});
+
+Deno.test("clients that show one certificate have the places of one origin together, wherever they come from", () => {
+  const server = new TestServer();
+  const places = new Places(connectionsMax);
+  const show = (origin: string) => {
+    const client = server.connect({ tls: "require", origin });
+    client.say(u32(3), option(NBD_OPT_STARTTLS));
+    client.secure("the certificate of a");
+    return client;
+  };
+  const clients = Array.from({ length: places.ofOneOrigin + 1 }, (_, i) => show(`10.0.0.${i}`));
+  assertEquals(clients.map(({ closed }) => closed).indexOf(true), places.ofOneOrigin);
+  assertEquals(server.log, [
+    "refused a simulated client: 42 clients of the certificate of a are connected, and no more of one origin are served at once",
+  ]);
+  // Their hosts have all of their own places.
+  const others = Array.from(
+    { length: places.remote - places.ofOneOrigin },
+    () => server.connect({ origin: "10.0.0.1" }),
+  );
+  assertEquals(others.some(({ closed }) => closed), false);
+});
+
+Deno.test("a server has as many places as it was told", () => {
+  const server = new TestServer(undefined, 3);
+  const clients = Array.from({ length: 3 }, () => server.attach());
+  assertEquals([server.connect().closed, clients.some(({ closed }) => closed)], [true, false]);
 });

@@ -38,6 +38,13 @@ export interface Settled extends Message {
   readonly connection: Address<NbdConnectionMessage>;
 }
 
+/** From a connection: its client has shown a certificate, by which it is counted from now on. */
+export interface Identified extends Message {
+  readonly type: "identified";
+  readonly connection: Address<NbdConnectionMessage>;
+  readonly origin: string;
+}
+
 /** Take no new clients and let those that are there finish. Answered when they have, or after the deadline. */
 export interface StopListening extends Request<"stopped"> {
   readonly type: "stop";
@@ -56,6 +63,7 @@ export interface DrainDeadline extends Message {
 export type NbdListenerMessage =
   | Connected
   | Settled
+  | Identified
   | Borrow
   | GiveBack
   | Leave

@@ -12,6 +12,8 @@ export type TlsPolicy = "off" | "allow" | "require";
 export interface SocketPort {
   /** Who is at the other end, for the log; with the name in its certificate once that was verified. */
   readonly peer: string;
+  /** The host it comes from, or what its certificate says once that was verified; undefined for a local one. See nbd_places.ts. */
+  readonly origin: string | undefined;
   /** Whether `startTls` may be called, and whether it has to be. */
   readonly tls: TlsPolicy;
   /** Bytes sent since the beginning, also of a send that is under way: whether the client takes any. */

@@ -24,6 +24,40 @@ const sendSpinMs = navigator.hardwareConcurrency > 1 ? 0.05 : 0;
  */
 const restPauseMs = 0.2;
 
+/** Who is at the other end: for the log, and by what its places are counted (see nbd_places.ts). */
+export interface Peer {
+  readonly peer: string;
+  readonly origin: string | undefined;
+}
+
+/** A local client of the socket at this path. */
+export function localPeer(path: string | undefined): Peer {
+  return { peer: path === undefined ? "a client" : `a client of ${path}`, origin: undefined };
+}
+
+/** A client on another host, or on this one over TCP. */
+export function remotePeer(hostname: string, port: number | undefined): Peer {
+  return {
+    peer: hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`,
+    origin: hostOf(hostname),
+  };
+}
+
+/**
+ * By what a host is counted: its IPv4 address, also where it is written as one of IPv6, or the first 64 bits of its IPv6
+ * address, as one host may use all of the rest.
+ */
+function hostOf(address: string): string {
+  const v4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
+  if (v4 !== undefined || !address.includes(":")) return v4 ?? address;
+  const [head = "", tail] = address.replace(/%.*$/, "").split("::");
+  const before = head === "" ? [] : head.split(":");
+  const after = tail === undefined || tail === "" ? [] : tail.split(":");
+  const zeroes = tail === undefined ? 0 : Math.max(0, 8 - before.length - after.length);
+  const groups = [...before, ...Array<string>(zeroes).fill("0"), ...after];
+  return `${groups.slice(0, 4).map((group) => group.toLowerCase().replace(/^0+(?=.)/, "")).join(":")}::/64`;
+}
+
 /** One client's socket. A read and a send may be under way; when both have ended after a close, that is told. */
 export class ClientSocket implements SocketPort, Polled {
   readonly tls: TlsPolicy;
@@ -33,6 +67,7 @@ export class ClientSocket implements SocketPort, Polled {
   readonly #forget: () => void;
   #stream: ByteStream;
   #peer: string;
+  #origin: string | undefined;
   #owner: Address<SocketNotice> | undefined;
   #reading = false;
   #sending = false;
@@ -53,7 +88,7 @@ export class ClientSocket implements SocketPort, Polled {
   constructor(
     kernel: Kernel,
     stream: ByteStream,
-    peer: string,
+    { peer, origin }: Peer,
     keys: TlsKeys | undefined,
     forget: () => void,
     direct?: DirectSocket,
@@ -65,6 +100,7 @@ export class ClientSocket implements SocketPort, Polled {
     this.#direct = direct;
     this.#stream = stream;
     this.#peer = peer;
+    this.#origin = origin;
     this.#keys = keys;
     this.tls = keys?.policy ?? "off";
     this.#forget = forget;
@@ -72,6 +108,10 @@ export class ClientSocket implements SocketPort, Polled {
 
   get peer(): string {
     return this.#peer;
+  }
+
+  get origin(): string | undefined {
+    return this.#origin;
   }
 
   open(owner: Address<SocketNotice>): void {
@@ -225,7 +265,11 @@ export class ClientSocket implements SocketPort, Polled {
       const { secureStream } = await import("./tls.ts");
       const secured = await secureStream(clear, keys);
       this.#stream = secured.stream;
-      if (secured.clientName !== undefined) this.#peer += ` (${quoted(secured.clientName)})`;
+      if (secured.clientName !== undefined) {
+        this.#peer += ` (${quoted(secured.clientName)})`;
+        // A local client stays one.
+        if (this.#origin !== undefined) this.#origin = `the certificate of ${quoted(secured.clientName)}`;
+      }
       this.#securing = false;
     } catch (error) {
       this.#securing = false;

@@ -8,7 +8,7 @@ import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Connected } from "../nbd_messages.ts";
 import { NodeStream } from "./byte_stream.ts";
-import { ClientSocket } from "./client_socket.ts";
+import { ClientSocket, localPeer, type Peer, remotePeer } from "./client_socket.ts";
 import { openLibc } from "./libc.ts";
 import { type ListenAddress, type Listening, nbdUrl } from "./sockets.ts";
 import type { TlsKeys } from "./tls_keys.ts";
@@ -18,7 +18,7 @@ export class InheritedSocket implements Listening {
   readonly url: string;
   readonly #server: Server;
   readonly #keys: TlsKeys | undefined;
-  readonly #peer: string;
+  readonly #local: Peer;
   readonly #clients = new Set<ClientSocket>();
   readonly #released = Promise.withResolvers<void>();
   #isStopped = false;
@@ -31,7 +31,7 @@ export class InheritedSocket implements Listening {
     this.#keys = keys;
     // Without the path there is still a URL that says as much as is known.
     this.url = nbdUrl(address ?? { transport: "unix", path: "" }, keys?.policy);
-    this.#peer = address?.transport === "unix" ? `a client of ${address.path}` : "a client";
+    this.#local = localPeer(address?.transport === "unix" ? address.path : undefined);
     // Nothing that befalls one client ends the process. (In Deno 2.9.6, node:net takes nobody any more once the process had
     // no descriptor to spare, and does not say so. The cap on connections stays far below any usual limit.)
     server.on("error", () => {});
@@ -76,8 +76,7 @@ export class InheritedSocket implements Listening {
   start(kernel: Kernel, listener: Address<Connected>): void {
     this.#arrived = (client) => {
       const { remoteAddress, remotePort } = client;
-      const host = remoteAddress?.includes(":") ? `[${remoteAddress}]` : remoteAddress;
-      const peer = host === undefined ? this.#peer : `${host}:${remotePort}`;
+      const peer = remoteAddress === undefined ? this.#local : remotePeer(remoteAddress, remotePort);
       const forget = () => this.#clients.delete(socket);
       const socket = new ClientSocket(kernel, new NodeStream(client), peer, this.#keys, forget);
       this.#clients.add(socket);

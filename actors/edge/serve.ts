@@ -1,7 +1,8 @@
 /** Serving an open pool: its listening sockets, the NBD listener behind them, and the control socket. */
 import { resolve } from "node:path";
-import { UserError } from "../../storage/errors.ts";
-import { mailboxMax } from "../limits.ts";
+import { UsageError, UserError } from "../../storage/errors.ts";
+import { connectionsMax, mailboxMax, maxClientsMost, residentBytesOf } from "../limits.ts";
+import { formatSize } from "../../storage/sizes.ts";
 import { NbdListener, NbdListenerStub } from "../nbd_listener.ts";
 import { serveControl } from "./control.ts";
 import type { PoolProcess } from "./pool_process.ts";
@@ -20,6 +21,15 @@ export interface ServeOptions {
   readonly tls?: TlsOptions | undefined;
   /** Whether other processes may give commands through `control.sock` in the pool; by default, if it is not read-only. */
   readonly control?: boolean;
+  /** Clients at once, 1 to 1024, attached or not; 64 by default. Of TCP clients, and those of one host, it is a part. */
+  readonly maxClients?: number | undefined;
+}
+
+/** Reads how many clients there may be at once, if it is said; throws {@linkcode UsageError}. */
+export function parseMaxClients(text = String(connectionsMax)): number {
+  const clients = Number(text);
+  if (/^\d{1,9}$/.test(text) && clients >= 1 && clients <= maxClientsMost) return clients;
+  throw new UsageError(`--max-clients takes a whole number from 1 to ${maxClientsMost}, not "${text}".`);
 }
 
 /** A pool that is being served. */
@@ -59,7 +69,8 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
       sockets.push(await ListeningSocket.open(address, keys));
     }
     const control = (options.control ?? !files.readOnly) ? openControl(process) : undefined;
-    const peers = { pool: pool.address, accepts: sockets, log };
+    const clientsMax = clientsMaxOf(process, options);
+    const peers = { pool: pool.address, accepts: sockets, log, clientsMax };
     const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
     for (const socket of sockets) socket.start(kernel, address);
     const listener = new NbdListenerStub(address);
@@ -75,6 +86,17 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
     for (const socket of sockets) socket.closeAll();
     throw error;
   }
+}
+
+/** How many clients there may be. Throws {@linkcode UserError} for a number that no server takes. */
+function clientsMaxOf({ log }: PoolProcess, options: ServeOptions): number {
+  const clientsMax = parseMaxClients(options.maxClients?.toString());
+  if (clientsMax > connectionsMax) {
+    log(
+      `Up to ${clientsMax} clients at once: memory stays below ${formatSize(residentBytesOf(clientsMax))}.`,
+    );
+  }
+  return clientsMax;
 }
 
 /** Loaded where it is used: it brings all of node:net. */

@@ -8,7 +8,7 @@ import type { Connected } from "../nbd_messages.ts";
 import { socketPathBytesMax } from "./socket_path.ts";
 import { missingForPath, missingForPort, requireNoneMissing } from "./socket_permission.ts";
 import type { AcceptPort, TlsPolicy } from "../socket_port.ts";
-import { ClientSocket } from "./client_socket.ts";
+import { ClientSocket, localPeer, type Peer, remotePeer } from "./client_socket.ts";
 import { DirectSocket } from "./direct_socket.ts";
 import type { TlsKeys } from "./tls_keys.ts";
 
@@ -157,10 +157,10 @@ export class ListeningSocket implements Listening {
     }
   }
 
-  #peerOf(conn: Deno.Conn): string {
-    if (this.address.transport === "unix") return `a client of ${this.address.path}`;
+  #peerOf(conn: Deno.Conn): Peer {
+    if (this.address.transport === "unix") return localPeer(this.address.path);
     const { hostname, port } = conn.remoteAddr as Deno.NetAddr;
-    return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
+    return remotePeer(hostname, port);
   }
 }
 

@@ -85,7 +85,7 @@ export class TestServer {
   acceptsStopped = false;
   stopped = false;
 
-  constructor(policy?: SchedulerPolicy) {
+  constructor(policy?: SchedulerPolicy, clientsMax?: number) {
     this.kernel = new Kernel({ clock: this.clock, ...(policy === undefined ? {} : { policy }) });
     this.pool = new MemoryPool(this.kernel, testBlockBytes);
     this.disk = this.pool.add("disk", testSizeBytes);
@@ -94,6 +94,7 @@ export class TestServer {
       pool: this.poolAddress,
       accepts: [{ stop: () => this.acceptsStopped = true }],
       log: (sentence: string) => this.log.push(sentence),
+      clientsMax,
     };
     this.listener = this.kernel.spawn(
       "listener",
@@ -217,6 +218,8 @@ export interface ClientOptions {
   /** True: what was under way ends only some time after the server's close, at the next `pump`. */
   readonly lingers?: boolean;
   readonly tls?: TlsPolicy;
+  /** The host it comes from; by default it is a local client. */
+  readonly origin?: string;
   /** Whether the socket can be given views. Default true. */
   readonly takesViews?: boolean;
 }
@@ -224,6 +227,7 @@ export interface ClientOptions {
 /** A client and its socket, as the server sees it: bytes arrive when asked for, sends end when the client reads. */
 export class SimulatedClient implements SocketPort {
   readonly peer = "a simulated client";
+  origin: string | undefined;
   readonly tls: TlsPolicy;
   /** TLS was begun; the test says `secure` when its handshake is over. Nothing is really encrypted. */
   isSecuring = false;
@@ -253,6 +257,7 @@ export class SimulatedClient implements SocketPort {
     const { pieceBytes = Infinity, reads = true, lingers = false, tls = "off", takesViews = true } = options;
     this.takesViews = takesViews;
     this.tls = tls;
+    this.origin = options.origin;
     this.#lingers = lingers;
     this.#server = server;
     this.#pieceBytes = pieceBytes;
@@ -314,9 +319,10 @@ export class SimulatedClient implements SocketPort {
     this.pump();
   }
 
-  /** Ends the handshake of TLS. */
-  secure(): void {
+  /** Ends the handshake of TLS, in which the client may have shown a certificate. */
+  secure(origin = this.origin): void {
     assert(this.isSecuring, "TLS was not begun");
+    this.origin = origin;
     this.isSecuring = false;
     this.#server.kernel.post(present(this.#owner, "a socket that was not opened"), { type: "secured" });
     this.#server.clock.runYielded();

@@ -361,7 +361,7 @@ tlsTest("a socket that is closed while its TLS handshake ends says so once", asy
   const clock = new DenoClock();
   const kernel = new Kernel({ clock });
   const told: SocketNotice[] = [];
-  const socket = new ClientSocket(kernel, stream, "a client", keys, () => {});
+  const socket = new ClientSocket(kernel, stream, { peer: "a client", origin: undefined }, keys, () => {});
   socket.open(kernel.spawn("owner", 8, () => ({ receive: (notice: SocketNotice) => told.push(notice) })));
   socket.startTls();
   const caCerts = [Deno.readTextFileSync(`${certificates.nobody}/ca-cert.pem`)];
