@@ -123,6 +123,23 @@ export const stalledPayloadBytesMin = 256 * KiB;
 /** Milliseconds that a stopping server waits for its clients. */
 export const drainMs = 5_000;
 
+/** Connections to the control socket at once. One more closes the oldest of those that have given no command yet. */
+export const controlConnectionsMax = 64;
+/** Commands from the control socket at once, each until its answer is taken; further ones are refused. */
+export const controlCommandsMax = 32;
+/** Milliseconds in which a control client has to send its whole request, counted from its connection. */
+export const controlRequestMs = 10_000;
+/** Milliseconds in which it has to take its answer; a dump has `stalledDumpMs` for each piece. */
+export const controlAnswerMs = 30_000;
+/** Milliseconds that it has to close its end, once its answer was sent. */
+export const controlFarewellMs = 1_000;
+/** Bytes of a control request's body: a command with many names. */
+export const controlBodyBytesMax = MiB;
+/** Milliseconds until accepting is tried again when the host had no descriptor to spare. */
+export const acceptAgainMs = 100;
+/** Milliseconds without another such failure after which it is over. */
+export const acceptQuietMs = 10_000;
+
 /** Requests admitted at once by all connections. */
 export const requestsMax = maxClientsMost * requestsPerConnectionMax;
 /** Tasks at once in all volumes of a busy pool: every connection may use a volume of its own. */
@@ -172,4 +189,5 @@ assert(crowdedHandshakeMs < handshakeMs, "who makes room loses time");
 assert(handshakeMs < handshakeSumMs, "there is time for several options");
 assert(tlsHandshakeMs < handshakeMs, "TLS leaves time to attach");
 assert(connectionsMax <= maxClientsMost, "the default number of clients is allowed");
+assert(controlCommandsMax < controlConnectionsMax, "a control connection without a command can make room");
 assert(residentBytesMax <= 650 * MiB, "the bound is what the README states");

@@ -4,8 +4,10 @@ import { UsageError, UserError } from "../../storage/errors.ts";
 import { connectionsMax, mailboxMax, maxClientsMost, residentBytesOf } from "../limits.ts";
 import { formatSize } from "../../storage/sizes.ts";
 import { NbdListener, NbdListenerStub } from "../nbd_listener.ts";
-import { serveControl } from "./control.ts";
+import { reasonOutside } from "../kernel/boundary.ts";
+import { ControlServer } from "./control_server.ts";
 import type { PoolProcess } from "./pool_process.ts";
+import { listenPrivately } from "./private_socket.ts";
 import { type ListenAddress, type Listening, ListeningSocket, parseListenAddress } from "./sockets.ts";
 import { shortSocketPath, socketPathBytesMax } from "./socket_path.ts";
 import { missingForPath, requireNoneMissing } from "./socket_permission.ts";
@@ -135,19 +137,31 @@ function openControl(process: PoolProcess) {
   }
   requireNoneMissing(`Cannot open the control socket ${path}`, missingForPath(path));
   try {
-    Deno.removeSync(path);
-  } catch (error) {
-    // Usually there is none.
-    if (!(error instanceof Deno.errors.NotFound)) throw cannotControl(path, error);
-  }
-  try {
-    return serveControl(path, process);
+    removeStaleSocket(path);
+    return new ControlServer(listenPrivately(path) as Deno.UnixListener, process);
   } catch (error) {
     throw cannotControl(path, error);
   }
 }
 
+/** Throws {@linkcode UserError} for anything that is no socket: what a user has put there is not ours to delete. */
+function removeStaleSocket(path: string): void {
+  let isSocket: boolean | null;
+  try {
+    isSocket = Deno.lstatSync(path).isSocket;
+  } catch (error) {
+    // Usually there is none.
+    if (error instanceof Deno.errors.NotFound) return;
+    throw error;
+  }
+  if (isSocket !== true) {
+    throw new UserError(`Cannot open the control socket ${path}: what is there is no socket. Move it away.`);
+  }
+  Deno.removeSync(path);
+}
+
 function cannotControl(path: string, error: unknown): UserError {
-  const reason = error instanceof Error ? error.message : String(error);
+  if (error instanceof UserError) return error;
+  const reason = reasonOutside(error);
   return new UserError(`Cannot open the control socket ${path}: ${reason}. Free the path, or move the pool.`);
 }

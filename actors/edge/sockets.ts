@@ -6,6 +6,7 @@ import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Connected } from "../nbd_messages.ts";
 import { socketPathBytesMax } from "./socket_path.ts";
+import { listenPrivately } from "./private_socket.ts";
 import { missingForPath, missingForPort, requireNoneMissing } from "./socket_permission.ts";
 import type { AcceptPort, TlsPolicy } from "../socket_port.ts";
 import { ClientSocket, localPeer, type Peer, remotePeer } from "./client_socket.ts";
@@ -172,7 +173,7 @@ async function listenOnPath(path: string): Promise<Deno.Listener> {
   }
   requireNoneMissing(`Can not listen on the socket ${path}`, missingForPath(path));
   try {
-    return bindPath(path);
+    return listenPrivately(path);
   } catch (error) {
     if (!(error instanceof Deno.errors.AddrInUse)) throw cannotListen(`the socket ${path}`, error);
   }
@@ -188,22 +189,9 @@ async function listenOnPath(path: string): Promise<Deno.Listener> {
   }
   try {
     Deno.removeSync(path);
-    return bindPath(path);
+    return listenPrivately(path);
   } catch (error) {
     throw cannotListen(`the socket ${path}`, error);
-  }
-}
-
-/** Binds with mode 0600: from the start if we may set the umask, else before anybody is accepted. */
-function bindPath(path: string): Deno.Listener {
-  const maySetUmask = Deno.permissions.querySync({ name: "sys", kind: "umask" }).state === "granted";
-  const umaskBefore = maySetUmask ? Deno.umask(0o177) : 0;
-  try {
-    const listener = Deno.listen({ transport: "unix", path });
-    Deno.chmodSync(path, 0o600);
-    return listener;
-  } finally {
-    if (maySetUmask) Deno.umask(umaskBefore);
   }
 }
 

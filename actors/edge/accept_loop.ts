@@ -1,0 +1,82 @@
+/** Accepting for as long as a socket listens, whatever the host has to spare. */
+import { reasonOutside } from "../kernel/boundary.ts";
+import { acceptAgainMs, acceptQuietMs } from "../limits.ts";
+
+/** What is needed of a `Deno.Listener`. */
+export interface AcceptListener<Conn> {
+  accept(): Promise<Conn>;
+  close(): void;
+}
+
+/**
+ * Takes connections until `stop`. A failed accept (usually: the process or the host has no descriptor left) ends nothing:
+ * accepting pauses for {@linkcode acceptAgainMs} and goes on. That is said once when it begins, and once when it is over.
+ */
+export class AcceptLoop<Conn> {
+  /** Resolves when nothing is accepted any more and the address is free. */
+  readonly ended: Promise<void>;
+  readonly #listener: AcceptListener<Conn>;
+  readonly #what: string;
+  readonly #log: (sentence: string) => void;
+  readonly #stopping = Promise.withResolvers<void>();
+  #isStopped = false;
+  #failedMs: number | undefined;
+
+  /** @param what is accepted, for sentences: "control connections" */
+  constructor(
+    listener: AcceptListener<Conn>,
+    what: string,
+    log: (sentence: string) => void,
+    arrived: (conn: Conn) => void,
+  ) {
+    this.#listener = listener;
+    this.#what = what;
+    this.#log = log;
+    this.ended = this.#acceptAll(arrived);
+  }
+
+  /** May be repeated. */
+  stop(): void {
+    if (this.#isStopped) return;
+    this.#isStopped = true;
+    this.#stopping.resolve();
+    this.#listener.close();
+  }
+
+  async #acceptAll(arrived: (conn: Conn) => void): Promise<void> {
+    while (!this.#isStopped) {
+      let conn: Conn;
+      try {
+        conn = await this.#listener.accept();
+      } catch (error) {
+        // For all that ails the host, the remedy is to try again. Closing the listener ends here too.
+        const reason = reasonOutside(error);
+        if (!this.#isStopped) await this.#pause(reason);
+        continue;
+      }
+      this.#accepted();
+      arrived(conn);
+    }
+  }
+
+  async #pause(reason: string): Promise<void> {
+    if (this.#failedMs === undefined) {
+      this.#log(
+        `Cannot accept ${this.#what}: ${reason}. New ones wait until this is over. If it lasts, raise the limit ` +
+          "of open files (ulimit -n).",
+      );
+    }
+    this.#failedMs = performance.now();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const again = new Promise<void>((resolve) => timer = setTimeout(resolve, acceptAgainMs));
+    await Promise.race([again, this.#stopping.promise]);
+    clearTimeout(timer);
+  }
+
+  /** Over is what has been over for a while: at the limit, accepting fails and succeeds in turn. */
+  #accepted(): void {
+    if (this.#failedMs === undefined || performance.now() < this.#failedMs + acceptQuietMs) return;
+    this.#failedMs = undefined;
+    this.#log(`Accepting ${this.#what} again.`);
+  }
+}

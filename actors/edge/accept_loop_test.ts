@@ -1,0 +1,54 @@
+import { assertEquals } from "@std/assert";
+import { AcceptLoop } from "./accept_loop.ts";
+
+/** A listener that answers each accept with what the test has prepared; then nothing more comes until it is closed. */
+class ScriptedListener {
+  readonly #script: ("conn" | "EMFILE")[];
+  readonly #closed = Promise.withResolvers<never>();
+
+  constructor(script: readonly ("conn" | "EMFILE")[]) {
+    this.#script = [...script];
+  }
+
+  accept(): Promise<string> {
+    const next = this.#script.shift();
+    if (next === undefined) return this.#closed.promise;
+    return next === "conn"
+      ? Promise.resolve(next)
+      : Promise.reject(new Error("Too many open files (os error 24)"));
+  }
+
+  close(): void {
+    // Where nothing accepts just then, nothing hears of it.
+    this.#closed.promise.catch(() => {});
+    this.#closed.reject(new Deno.errors.BadResource("closed"));
+  }
+}
+
+Deno.test("accepting goes on after failures, which are said once", async () => {
+  const log: string[] = [];
+  const listener = new ScriptedListener(["conn", "EMFILE", "EMFILE", "conn", "EMFILE", "conn"]);
+  const third = Promise.withResolvers<void>();
+  let count = 0;
+  const loop = new AcceptLoop(listener, "clients", (sentence) => log.push(sentence), () => {
+    count += 1;
+    if (count === 3) third.resolve();
+  });
+  await third.promise;
+  loop.stop();
+  await loop.ended;
+  assertEquals(log, [
+    "Cannot accept clients: Too many open files (os error 24). New ones wait until this is over. If it lasts, raise " +
+    "the limit of open files (ulimit -n).",
+  ]);
+});
+
+Deno.test("accepting ends at once when it is stopped, also while it pauses after a failure", async () => {
+  for (const script of [[], ["EMFILE"]] as const) {
+    const failed = Promise.withResolvers<void>();
+    const loop = new AcceptLoop(new ScriptedListener(script), "clients", () => failed.resolve(), () => {});
+    if (script.length > 0) await failed.promise;
+    loop.stop();
+    await loop.ended;
+  }
+});

@@ -1,0 +1,182 @@
+/**
+ * The clients of the control socket: how many, and how long each may take for what.
+ *
+ *   asking    its request is on its way                             controlRequestMs
+ *   running   its command is carried out, its answer is taken       no limit, then controlAnswerMs
+ *   leaving   its answer was sent, it may close its end             controlFarewellMs
+ *
+ * So a client that does nothing holds its place for a moment only, and one that comes when all places are taken gets that of
+ * the oldest which has no command running: there always is one (limits.ts).
+ */
+import type { Duplex } from "node:stream";
+import { STATUS_CODES } from "node:http";
+import { assert } from "../../storage/assert.ts";
+import {
+  controlAnswerMs,
+  controlConnectionsMax,
+  controlFarewellMs,
+  controlRequestMs,
+  stalledDumpMs,
+} from "../limits.ts";
+import { ConnStream, type StreamConn } from "./conn_stream.ts";
+
+/** How long a client may take, in milliseconds: see limits.ts. */
+export interface ControlTimes {
+  readonly requestMs: number;
+  readonly answerMs: number;
+  readonly dumpPieceMs: number;
+  readonly farewellMs: number;
+}
+
+/** What holds unless a test says otherwise. */
+export const controlTimes: ControlTimes = {
+  requestMs: controlRequestMs,
+  answerMs: controlAnswerMs,
+  dumpPieceMs: stalledDumpMs,
+  farewellMs: controlFarewellMs,
+};
+
+/** One connection. */
+export class ControlClient {
+  readonly stream: ConnStream;
+  #state: "asking" | "running" | "leaving" = "asking";
+  #hasAsked = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /** @param gone is called once, when the connection is closed */
+  constructor(conn: StreamConn, readonly times: ControlTimes, gone: () => void) {
+    this.stream = new ConnStream(conn);
+    this.stream.on("finish", () => this.#leave());
+    this.stream.on("close", () => {
+      clearTimeout(this.#timer);
+      gone();
+    });
+    this.#limit(this.times.requestMs, () => this.#late());
+  }
+
+  get isRunning(): boolean {
+    return this.#state === "running";
+  }
+
+  /** It has no command yet. */
+  get isAsking(): boolean {
+    return this.#state === "asking";
+  }
+
+  /** Its request begins. False for a second one. */
+  begin(): boolean {
+    if (this.#hasAsked) return false;
+    this.#hasAsked = true;
+    return true;
+  }
+
+  /** Its command is carried out from now on. */
+  run(): void {
+    assert(this.#state === "asking", "a control client gives one command");
+    this.#state = "running";
+    clearTimeout(this.#timer);
+  }
+
+  /** Its whole answer is on the way. */
+  answered(): void {
+    this.#limit(this.times.answerMs, () => this.close());
+  }
+
+  /** Answers what became no request: with a sentence, to which the full stop is added. */
+  refuse(status: number, sentence: string): void {
+    // What comes while its command is carried out changes nothing about that one.
+    if (this.#state !== "asking" || this.stream.writableEnded) return;
+    const body = JSON.stringify({ kind: "refused", reason: `${sentence}.` });
+    const head = [
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+      "Content-Type: application/json",
+      `Content-Length: ${new TextEncoder().encode(body).length}`,
+      "Connection: close",
+    ];
+    // The rest of what it sends is read by nothing any more.
+    this.stream.removeAllListeners("data");
+    this.stream.resume();
+    this.stream.end(`${head.join("\r\n")}\r\n\r\n${body}`);
+    this.answered();
+  }
+
+  /** At once, whatever is under way. */
+  close(): void {
+    this.stream.destroy();
+  }
+
+  #late(): void {
+    if (this.stream.hasReceived) {
+      this.refuse(408, `The request took more than ${this.times.requestMs / 1000} s`);
+    } else this.close();
+  }
+
+  #leave(): void {
+    if (this.stream.destroyed) return;
+    this.#state = "leaving";
+    // That the client has closed its end, which closes ours, is only heard while something reads.
+    this.stream.resume();
+    this.#limit(this.times.farewellMs, () => this.close());
+  }
+
+  #limit(ms: number, over: () => void): void {
+    clearTimeout(this.#timer);
+    if (!this.stream.destroyed) this.#timer = setTimeout(over, ms);
+  }
+}
+
+/** All connections, the oldest first. */
+export class ControlClients {
+  readonly #clients = new Map<Duplex, ControlClient>();
+  readonly #times: ControlTimes;
+  #emptied: (() => void) | undefined;
+
+  constructor(times: ControlTimes) {
+    this.#times = times;
+  }
+
+  /** Commands that are carried out, or whose answers are not taken yet. */
+  get commandsRunning(): number {
+    let count = 0;
+    for (const client of this.#clients.values()) if (client.isRunning) count += 1;
+    return count;
+  }
+
+  /** The client of a stream; undefined if it has gone. */
+  of(stream: Duplex): ControlClient | undefined {
+    return this.#clients.get(stream);
+  }
+
+  /** Takes a connection in, in the place of another one if there is no other. */
+  add(conn: StreamConn): ControlClient {
+    if (this.#clients.size >= controlConnectionsMax) this.#makeRoom();
+    const client = new ControlClient(conn, this.#times, () => {
+      this.#clients.delete(client.stream);
+      if (this.#clients.size === 0) this.#emptied?.();
+    });
+    this.#clients.set(client.stream, client);
+    return client;
+  }
+
+  /** Closes those without a command, lets the others end for `ms`, closes those too, and resolves when all have gone. */
+  async drain(ms: number): Promise<void> {
+    for (const client of this.#clients.values()) if (client.isAsking) client.close();
+    if (this.#clients.size === 0) return;
+    const emptied = new Promise<void>((resolve) => this.#emptied = resolve);
+    const timer = setTimeout(() => {
+      for (const client of this.#clients.values()) client.close();
+    }, ms);
+    await emptied;
+    clearTimeout(timer);
+  }
+
+  #makeRoom(): void {
+    for (const client of this.#clients.values()) {
+      if (client.isRunning) continue;
+      // It leaves the list in a later turn, but its descriptor is free now.
+      client.close();
+      this.#clients.delete(client.stream);
+      return;
+    }
+  }
+}

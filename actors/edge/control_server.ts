@@ -1,0 +1,267 @@
+/**
+ * The control API: HTTP with JSON on a Unix socket, for the command line and for programs that fork volumes.
+ *
+ *   POST /v1/commands   an AdminCommand (admin_command.ts) -> its AdminResult
+ *   GET  /v1/volumes    what `list --json` prints
+ *   GET  /v1/status     what `status --json` prints
+ *
+ * The answer to `dump` is a line of JSON for each piece, {"text":...}, and then the result's line.
+ *
+ * 200: done. 409: the pool refused. Other 4xx: the request is malformed, or was not sent in time. 503: too many commands
+ * at once. Of these the body is {"kind":"refused","reason":...}. A connection carries one request.
+ */
+import { Buffer } from "node:buffer";
+import http, { type IncomingMessage, type ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
+import { UserError } from "../../storage/errors.ts";
+import { type AdminCommand, type AdminResult, commandOfJson } from "../admin_command.ts";
+import { reasonOutside } from "../kernel/boundary.ts";
+import { controlBodyBytesMax, controlCommandsMax, drainMs } from "../limits.ts";
+import type { TextTaken } from "../text_out.ts";
+import { type AcceptListener, AcceptLoop } from "./accept_loop.ts";
+import type { StreamConn } from "./conn_stream.ts";
+import { type ControlClient, ControlClients, type ControlTimes, controlTimes } from "./control_clients.ts";
+import type { DumpWriter } from "./pool_offline.ts";
+
+/** Carries out commands. */
+export interface CommandHandler {
+  readonly log: (sentence: string) => void;
+  command(command: AdminCommand): Promise<AdminResult>;
+  dump(write: DumpWriter): Promise<AdminResult>;
+}
+
+/** What a request asks for, and what of the result is its answer. */
+interface Asked {
+  readonly command: AdminCommand;
+  readonly answerOf: (result: AdminResult) => unknown;
+}
+
+/** A request that is answered without the pool. */
+class Problem extends Error {
+  constructor(readonly status: number, reason: string) {
+    super(reason);
+  }
+}
+
+/** See the head of this file. */
+export class ControlServer {
+  readonly #handler: CommandHandler;
+  readonly #accepts: AcceptLoop<StreamConn>;
+  readonly #clients: ControlClients;
+
+  /** Serves the clients of a listening socket from now on. */
+  constructor(
+    listener: AcceptListener<StreamConn>,
+    handler: CommandHandler,
+    times: ControlTimes = controlTimes,
+  ) {
+    this.#handler = handler;
+    this.#clients = new ControlClients(times);
+    const server = http.createServer({ requireHostHeader: false }, (request, response) => {
+      this.#asked(request, response);
+    });
+    server.on("clientError", (error: Error, stream: Duplex) => {
+      this.#clients.of(stream)?.refuse(400, `The request is not HTTP: ${error.message}`);
+    });
+    // It has no response of its own, and leads to nothing here.
+    server.on("connect", (_request: unknown, stream: Duplex) => {
+      this.#clients.of(stream)?.refuse(405, "CONNECT is not served; POST a command to /v1/commands");
+    });
+    this.#accepts = new AcceptLoop(listener, "control connections", handler.log, (conn) => {
+      server.emit("connection", this.#clients.add(conn).stream);
+    });
+  }
+
+  /** Stops accepting, and lets running requests end for `drainMs`. */
+  async close(): Promise<void> {
+    this.#accepts.stop();
+    // A client that does not take its answer, or never ends its request, may not keep the server from stopping.
+    await this.#clients.drain(drainMs);
+    await this.#accepts.ended;
+  }
+
+  #asked(request: IncomingMessage, response: ServerResponse): void {
+    // What the other end does to them is told by the stream.
+    request.on("error", () => {});
+    response.on("error", () => {});
+    const client = this.#clients.of(request.socket);
+    // A second request on the same connection is not served, nor one that came too late.
+    if (client === undefined || !client.begin()) return void request.resume();
+    // A fault of ours that one request met: it must not end the others. A broken invariant does.
+    this.#serve(client, request, response).catch((error) => {
+      this.#handler.log(`A request to the control socket failed: ${reasonOutside(error)}.`);
+      client.close();
+    });
+  }
+
+  async #serve(client: ControlClient, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const asked = await this.#askedBy(request);
+    // Its client has gone, or was too late.
+    if (asked === undefined || client.stream.writableEnded || client.stream.destroyed) return;
+    if (asked instanceof Problem) return answer(client, response, asked.status, refusal(asked.message));
+    if (this.#clients.commandsRunning >= controlCommandsMax) return answer(client, response, 503, tooMany);
+    client.run();
+    if (asked.command.verb === "dump") return await this.#dump(client, response);
+    // A pool that fails says why where that was met, and the process ends: here is only no result.
+    const result = await this.#handler.command(asked.command).catch(() => undefined);
+    if (result === undefined) return answer(client, response, 500, hasFailed);
+    answer(client, response, result.kind === "refused" ? 409 : 200, asked.answerOf(result));
+  }
+
+  async #dump(client: ControlClient, response: ServerResponse): Promise<void> {
+    const writer = new DumpAnswer(client, response);
+    // As above.
+    const result = await this.#handler.dump((text) => writer.write(text)).catch(() => hasFailed);
+    writer.end(result);
+  }
+
+  /** Undefined if the client goes away before all of it has come. */
+  async #askedBy(request: IncomingMessage): Promise<Asked | Problem | undefined> {
+    try {
+      requireHost(request);
+      const text = await textOf(request);
+      if (text === undefined) return undefined;
+      return askedFor(request, text);
+    } catch (error) {
+      if (error instanceof Problem) return error;
+      if (error instanceof UserError) return new Problem(400, error.message);
+      throw error;
+    }
+  }
+}
+
+/** Throws {@linkcode Problem} or {@linkcode UserError}. */
+function askedFor({ url, method }: IncomingMessage, text: string): Asked {
+  const pathname = pathOf(url ?? "");
+  if (method === "GET" && pathname === "/v1/volumes") {
+    const command = { verb: "list" } as const;
+    return {
+      command,
+      answerOf: (result) => result.kind === "volumes" ? { volumes: result.volumes } : result,
+    };
+  }
+  if (method === "GET" && pathname === "/v1/status") {
+    const command = { verb: "status" } as const;
+    return { command, answerOf: (result) => result.kind === "status" ? result.status : result };
+  }
+  if (pathname !== "/v1/commands") {
+    throw new Problem(404, `There is no ${pathname}. See /v1/commands, /v1/volumes, /v1/status.`);
+  }
+  if (method !== "POST") {
+    throw new Problem(405, "Commands are POSTed. Others are GET /v1/volumes and GET /v1/status.");
+  }
+  return { command: commandOfJson(jsonOf(text)), answerOf: (result) => result };
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // Bad input of a client, answered as such.
+    throw new UserError("The request is not JSON. Send one command as a JSON object.");
+  }
+}
+
+/** The path in the target of a request, which may be a whole URL. */
+function pathOf(target: string): string {
+  try {
+    return new URL(target.startsWith("/") ? `http://pool${target}` : target).pathname;
+  } catch {
+    // Bad input of a client, answered as such.
+    throw new UserError(
+      `The request's target ${JSON.stringify(target)} is no path. Ask for one, as /v1/status.`,
+    );
+  }
+}
+
+/** One host where HTTP/1.1 wants it (RFC 9112, 3.2). Which one does not matter: the socket is the host. */
+function requireHost(request: IncomingMessage): void {
+  const hosts = request.headersDistinct.host ?? [];
+  if (hosts.length === 0 && request.httpVersion === "1.0") return;
+  if (hosts.length === 1 && URL.canParse(`http://${hosts[0]}`)) return;
+  throw new UserError(
+    'The request names no host, or not one that is valid. Send one header such as "Host: pool".',
+  );
+}
+
+/** The body; undefined if the client goes away before its end. */
+async function textOf(request: IncomingMessage): Promise<string | undefined> {
+  const decoder = new TextDecoder();
+  let text = "";
+  let lengthBytes = 0;
+  try {
+    for await (const piece of request) {
+      lengthBytes += piece.length;
+      // The rest is read and dropped: a client that still sends would not hear an answer.
+      if (lengthBytes <= controlBodyBytesMax) text += decoder.decode(piece, { stream: true });
+    }
+  } catch (error) {
+    // A request breaks off when its client goes.
+    reasonOutside(error);
+    return undefined;
+  }
+  if (lengthBytes > controlBodyBytesMax) {
+    throw new UserError(`The request has more than ${controlBodyBytesMax} bytes. Send several commands.`);
+  }
+  return text + decoder.decode();
+}
+
+/** The answer to a dump: the pieces as the client takes them, each written when the one before has been taken. */
+class DumpAnswer {
+  readonly #client: ControlClient;
+  readonly #response: ServerResponse;
+
+  constructor(client: ControlClient, response: ServerResponse) {
+    this.#client = client;
+    this.#response = response;
+  }
+
+  /** Resolves when the piece was taken, or when the client has gone. */
+  write(text: string): Promise<TextTaken> {
+    const { stream } = this.#client;
+    const { promise, resolve } = Promise.withResolvers<TextTaken>();
+    if (stream.destroyed) {
+      resolve("gone");
+      return promise;
+    }
+    if (!this.#response.headersSent) {
+      this.#response.writeHead(200, { "content-type": "application/x-ndjson", "connection": "close" });
+    }
+    const timer = setTimeout(() => this.#client.close(), this.#client.times.dumpPieceMs);
+    const settle = (taken: TextTaken) => {
+      clearTimeout(timer);
+      stream.off("close", lost);
+      resolve(taken);
+    };
+    const lost = () => settle("gone");
+    stream.once("close", lost);
+    this.#response.write(`${JSON.stringify({ text })}\n`, (error) => settle(error ? "gone" : "taken"));
+    return promise;
+  }
+
+  end(result: AdminResult): void {
+    if (!this.#response.headersSent) {
+      this.#response.writeHead(200, { "content-type": "application/x-ndjson", "connection": "close" });
+    }
+    this.#response.end(`${JSON.stringify(result)}\n`);
+    this.#client.answered();
+  }
+}
+
+const tooMany = refusal(`The server carries out ${controlCommandsMax} commands already. Try again.`);
+const hasFailed = refusal("The pool has failed. See the server's log.");
+
+function refusal(reason: string): AdminResult {
+  return { kind: "refused", reason };
+}
+
+function answer(client: ControlClient, response: ServerResponse, status: number, body: unknown): void {
+  const bytes = Buffer.from(JSON.stringify(body));
+  response.writeHead(status, {
+    "content-type": "application/json",
+    "content-length": bytes.length,
+    "connection": "close",
+  });
+  response.end(bytes);
+  client.answered();
+}
