@@ -12,6 +12,9 @@ import {
   inheritedDescriptors,
   initPool,
   isPool,
+  listenToSignals,
+  logDrainMs,
+  LogSink,
   openPool,
   parseListenAddress,
   parseMaxClients,
@@ -20,7 +23,10 @@ import {
   parseSnapshotName,
   parseVolumeName,
   type Pool,
+  type PoolServer,
   type PoolStatus,
+  ReaderGone,
+  refuseInspector,
   requireServable,
   runCommand,
   type ServeOptions,
@@ -28,6 +34,7 @@ import {
   UsageError,
   UserError,
   type VolumeListing,
+  writeResult,
 } from "./mod.ts";
 
 const usage = `gossamer: thin volumes, snapshots and clones in one pool, served over NBD
@@ -216,7 +223,7 @@ async function main(args: readonly string[]): Promise<number> {
   const invocation = parseInvocation(args);
   switch (invocation.verb) {
     case "help":
-      print(usage.trimEnd());
+      await print(usage.trimEnd());
       return 0;
     case "init":
       await makePool(invocation);
@@ -231,7 +238,7 @@ async function main(args: readonly string[]): Promise<number> {
         metadataPath: metadata,
         dataPath: data,
       });
-      for (const volume of imported) print(`${volume.name}  ${formatSize(volume.sizeBytes)}`);
+      for (const volume of imported) await print(`${volume.name}  ${formatSize(volume.sizeBytes)}`);
       complain(
         "The metadata knows no sizes: each volume ends at its highest mapping. `resize` gives it its real size; " +
           "`check` tells whether the metadata is sound.",
@@ -241,7 +248,7 @@ async function main(args: readonly string[]): Promise<number> {
     case "serve":
       return await serve(invocation);
     default:
-      return show(invocation, await runCommand(invocation.pool, commandOf(invocation), writeText));
+      return await show(invocation, await runCommand(invocation.pool, commandOf(invocation), writeText));
   }
 }
 
@@ -279,14 +286,22 @@ async function serve(invocation: Invocation): Promise<number> {
     await requireServable(options);
     await makePool(invocation);
   } else noteUnused(flags);
-  const stopped = stopSignal();
+  // The addresses are for whoever starts the server: it goes on where they cannot be written.
+  const addresses = new LogSink(Deno.stdout, { saysDropped: false });
+  let server: PoolServer | undefined;
+  const { promise: stopped, resolve } = Promise.withResolvers<"stop">();
+  listenToSignals({
+    stop: () => resolve("stop"),
+    stopAtOnce: () => Deno.exit(1),
+    reload: options.tls === undefined ? undefined : () => server?.reloadCertificates(),
+  });
   const pool = await openPool(directory, { readOnly, blockSizeBytes, log: complain });
   try {
     // Bound first: where that fails, no volume is left behind.
-    const server = await pool.serve(options);
+    server = await pool.serve(options);
     try {
       await createMissing(pool, volumes);
-      for (const address of server.addresses) print(`listening ${address}`);
+      for (const address of server.addresses) addresses.line(`listening ${address}`);
       const failure = await Promise.race([stopped, pool.defect]);
       if (failure !== "stop") throw failure;
       complain("stopping; a second signal ends the server at once");
@@ -371,38 +386,26 @@ async function createMissing(pool: Pool, volumes: readonly VolumeToCreate[]): Pr
   }
 }
 
-/** Resolves at the first SIGINT or SIGTERM; the second ends the process at once. */
-function stopSignal(): Promise<"stop"> {
-  const { promise, resolve } = Promise.withResolvers<"stop">();
-  let signals = 0;
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    Deno.addSignalListener(signal, () => {
-      signals += 1;
-      if (signals > 1) Deno.exit(1);
-      resolve("stop");
-    });
-  }
-  return promise;
-}
-
 /** Prints a result and tells the exit status. */
-function show({ verb, flags }: Invocation, result: AdminResult): number {
+async function show({ verb, flags }: Invocation, result: AdminResult): Promise<number> {
   switch (result.kind) {
     case "done":
       return 0;
     case "volumes":
-      print(flags.json === true ? JSON.stringify({ volumes: result.volumes }) : tableOf(result.volumes));
+      await print(
+        flags.json === true ? JSON.stringify({ volumes: result.volumes }) : tableOf(result.volumes),
+      );
       return 0;
     case "status":
-      print(flags.json === true ? JSON.stringify(result.status) : statusText(result.status));
+      await print(flags.json === true ? JSON.stringify(result.status) : statusText(result.status));
       return 0;
     case "wouldFree":
-      print(`${result.bytes} bytes (${formatSize(result.bytes)}) would be freed`);
+      await print(`${result.bytes} bytes (${formatSize(result.bytes)}) would be freed`);
       return 0;
     case "checked":
       for (const note of result.notes) complain(`note: ${note}`);
-      for (const problem of result.problems) print(problem);
-      print(
+      for (const problem of result.problems) await print(problem);
+      await print(
         result.problems.length === 0
           ? "The metadata is sound."
           : `${verb} found ${
@@ -449,34 +452,38 @@ function statusText(status: PoolStatus): string {
   return lines.join("\n");
 }
 
-const encoder = new TextEncoder();
-
-function print(line: string): void {
-  writeAll(`${line}\n`);
-}
-
-function writeAll(text: string): void {
-  const bytes = encoder.encode(text);
-  for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
-}
-
-function writeText(text: string): Promise<"taken"> {
-  writeAll(text);
-  return Promise.resolve("taken");
-}
+/** Everything that is not a result goes here, at once and without a wait. */
+const log = new LogSink(Deno.stderr);
 
 function complain(sentence: string): void {
-  Deno.stderr.writeSync(encoder.encode(`${sentence}\n`));
+  log.line(sentence);
+}
+
+function print(line: string): Promise<void> {
+  return writeResult(`${line}\n`);
+}
+
+async function writeText(text: string): Promise<"taken"> {
+  await writeResult(text);
+  return "taken";
+}
+
+/** The exit status of what was thrown, which is complained about. */
+function statusOf(error: unknown): number {
+  // A reader that has had enough (`dump | head`) is no failure of ours.
+  if (error instanceof ReaderGone) return 0;
+  if (error instanceof UserError) {
+    complain(error.message);
+    return error.exitStatus;
+  }
+  complain(error instanceof Error ? error.stack ?? error.message : String(error));
+  return 1;
 }
 
 if (import.meta.main) {
-  try {
-    Deno.exit(await main(Deno.args));
-  } catch (error) {
-    // A reader that has had enough (`dump | head`) is no failure of ours.
-    if (error instanceof Deno.errors.BrokenPipe) Deno.exit(0);
-    if (!(error instanceof UserError)) throw error;
-    complain(error.message);
-    Deno.exit(error.exitStatus);
-  }
+  refuseInspector();
+  // Whatever it was ends the command, and is said.
+  const status = await main(Deno.args).catch(statusOf);
+  await log.drained(logDrainMs);
+  Deno.exit(status);
 }

@@ -41,6 +41,10 @@ import {
   type ServeOptions,
   servePool,
 } from "./actors/edge/serve.ts";
+import { ReaderGone, writeResult } from "./actors/edge/result_output.ts";
+import { listenToSignals, refuseInspector } from "./actors/edge/signals.ts";
+import { LogSink } from "./actors/edge/log_sink.ts";
+import { logDrainMs } from "./actors/limits.ts";
 import { parseListenAddress } from "./actors/edge/sockets.ts";
 import type { TlsOptions } from "./actors/edge/tls_keys.ts";
 import { shortSocketPath } from "./actors/edge/socket_path.ts";
@@ -54,13 +58,19 @@ export {
   importPool,
   inheritedDescriptors,
   isPool,
+  listenToSignals,
+  logDrainMs,
+  LogSink,
   parseListenAddress,
   parseMaxClients,
   parseName,
   parseSize,
   parseSnapshotName,
   parseVolumeName,
+  ReaderGone,
+  refuseInspector,
   requireServable,
+  writeResult,
 };
 export { UsageError, UserError };
 export type {
@@ -92,8 +102,8 @@ export interface InitPoolOptions {
   readonly dataPath?: string | undefined;
   /** A file or block device to use instead of `metadata.img` in the directory. */
   readonly metadataPath?: string | undefined;
-  /** Hears what you may not expect, a sentence at a time. */
-  readonly log?: ((sentence: string) => void) | undefined;
+  /** Hears what you may not expect, a sentence at a time. What it throws is dropped. */
+  readonly log?: ((sentence: string) => unknown) | undefined;
 }
 
 /** Makes an empty pool. Throws {@linkcode UserError}; nothing is left behind then. */

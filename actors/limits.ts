@@ -120,6 +120,13 @@ export const stalledSendMs = 60_000;
 export const stalledPayloadMs = 60_000;
 /** 35 kbit/s, which every usable line has. So what is lent for one WRITE is back after two hours at the latest. */
 export const stalledPayloadBytesMin = 256 * KiB;
+/** Lines of the log that wait to be written, and their bytes; what comes beyond is dropped and counted. */
+export const logLinesMax = 4096;
+export const logBytesMax = 512 * KiB;
+/** Milliseconds until a full pipe, which another process has made non-blocking, is tried again for a line of the log. */
+export const logAgainMs = 100;
+/** Milliseconds that a command which ends waits until its log is written. */
+export const logDrainMs = 1_000;
 /** Milliseconds that a stopping server waits for its clients. */
 export const drainMs = 5_000;
 

@@ -208,9 +208,19 @@ export class ServerProcess {
     return Number(found[1]) * 1024;
   }
 
+  /** Sends it a signal. */
+  signal(signal: Deno.Signal): void {
+    this.#child.kill(signal);
+  }
+
+  /** Waits until it has complained as wanted; false if it ends otherwise. */
+  complained(wanted: (stderr: string) => boolean): Promise<boolean> {
+    return this.#stderr.met(wanted);
+  }
+
   /** Asks it to stop, as an operator does, and requires that it ends well. */
-  async stop(): Promise<void> {
-    this.#child.kill("SIGTERM");
+  async stop(signal: Deno.Signal = "SIGTERM"): Promise<void> {
+    this.#child.kill(signal);
     const status = await this.#wait();
     assertEquals(status.code, 0, `the server ended with status ${status.code}: ${this.stderr}`);
   }

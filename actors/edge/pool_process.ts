@@ -19,6 +19,7 @@ import { TextOut, type TextPort, type TextTaken } from "../text_out.ts";
 import { DenoClock } from "./deno_clock.ts";
 import { answerOf } from "./outside.ts";
 import { openLibc } from "./libc.ts";
+import { guardedLog } from "./log_sink.ts";
 import { PoolFiles } from "./pool_files.ts";
 import { type InitOptions, initPoolFiles } from "./pool_files_init.ts";
 
@@ -28,8 +29,11 @@ export interface OpenOptions {
   readonly readOnly?: boolean;
   /** Refuse a pool whose blocks have another size. */
   readonly blockSizeBytes?: number | undefined;
-  /** Hears what an operator should know, a sentence at a time. */
-  readonly log?: (sentence: string) => void;
+  /**
+   * Hears what an operator should know, a sentence at a time. It is called while the pool works, so it should return soon.
+   * What it throws is dropped, and a promise that it returns is not waited for.
+   */
+  readonly log?: ((sentence: string) => unknown) | undefined;
 }
 
 /** An open pool. */
@@ -67,7 +71,7 @@ export class PoolProcess {
   /** Opens a pool, and settles what a crash interrupted. Throws {@linkcode UserError}; nothing is left open then. */
   static async open(directory: string, options: OpenOptions = {}): Promise<PoolProcess> {
     const readOnly = options.readOnly ?? false;
-    const log = options.log ?? (() => {});
+    const log = guardedLog(options.log ?? (() => {}));
     using opening = new DisposableStack();
     const files = opening.adopt(
       PoolFiles.open(directory, { readOnly, libc: openLibc() }),
@@ -254,7 +258,8 @@ export function openOn(superblock: Uint8Array, device: DevicePort, readOnly: boo
 
 /** Makes a pool. Throws {@linkcode UserError}; nothing is left behind then. */
 export async function makePool(options: InitOptions): Promise<void> {
-  const pool = initPoolFiles({ ...options, libc: openLibc() });
+  const log = options.log === undefined ? undefined : guardedLog(options.log);
+  const pool = initPoolFiles({ ...options, log, libc: openLibc() });
   try {
     await formatMetadata(pool.metadata, pool.dataSizeBytes, options.blockSizeBytes);
     const { settings } = pool;

@@ -11,7 +11,7 @@ import { listenPrivately } from "./private_socket.ts";
 import { type ListenAddress, type Listening, ListeningSocket, parseListenAddress } from "./sockets.ts";
 import { shortSocketPath, socketPathBytesMax } from "./socket_path.ts";
 import { missingForPath, requireNoneMissing } from "./socket_permission.ts";
-import { readTlsKeys, type TlsKeys, type TlsOptions } from "./tls_keys.ts";
+import { readTlsKeys, ReloadableTlsKeys, type TlsKeys, type TlsOptions } from "./tls_keys.ts";
 
 /** How a pool is served. */
 export interface ServeOptions {
@@ -38,6 +38,11 @@ export function parseMaxClients(text = String(connectionsMax)): number {
 export interface PoolServer {
   /** A URL for each address, as `nbd://127.0.0.1:10809` or `nbd+unix:///?socket=PATH`; `nbds` where TLS is required. */
   readonly addresses: readonly string[];
+  /**
+   * Reads the TLS certificates again, for connections to come; those that are there go on with theirs. Certificates that
+   * cannot be used change nothing. The log tells which it was. Does nothing without TLS.
+   */
+  reloadCertificates(): void;
   /** Takes no new clients, lets those that are there finish what is in flight, and closes. */
   stop(): Promise<void>;
 }
@@ -63,7 +68,7 @@ export async function requireServable(options: ServeOptions): Promise<void> {
 /** Binds every address, then serves. Throws {@linkcode UserError} with nothing bound. */
 export async function servePool(process: PoolProcess, options: ServeOptions = {}): Promise<PoolServer> {
   const { kernel, pool, files, log } = process;
-  const keys = options.tls === undefined ? undefined : readTlsKeys(options.tls);
+  const keys = options.tls === undefined ? undefined : new ReloadableTlsKeys(options.tls);
   const sockets: Listening[] = [];
   try {
     for (const fd of options.inherited ?? []) sockets.push(await inherit(fd, keys));
@@ -78,6 +83,7 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
     const listener = new NbdListenerStub(address);
     return {
       addresses: sockets.map((socket) => socket.url),
+      reloadCertificates: () => reloadCertificates(keys, log),
       stop: async () => {
         await control?.close();
         await process.ask("stop listening", listener.stop());
@@ -99,6 +105,17 @@ function clientsMaxOf({ log }: PoolProcess, options: ServeOptions): number {
     );
   }
   return clientsMax;
+}
+
+function reloadCertificates(keys: ReloadableTlsKeys | undefined, log: (sentence: string) => void): void {
+  try {
+    keys?.reload();
+    if (keys !== undefined) log("The TLS certificates were read again; new connections use them.");
+  } catch (error) {
+    // Bad files are the operator's to mend; the server goes on with what it has.
+    if (!(error instanceof UserError)) throw error;
+    log(`${error.message} The certificates that were read before stay in use.`);
+  }
 }
 
 /** Loaded where it is used: it brings all of node:net. */

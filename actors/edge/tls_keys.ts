@@ -25,6 +25,35 @@ const fileNames = ["ca-cert.pem", "server-cert.pem", "server-key.pem"] as const;
 /** For files that are not there or no PEM. */
 const makeThem = "Make the files with openssl, as the README shows under TLS.";
 
+/** Keys that can be read again while they are in use: each handshake takes what is there when it begins. */
+export class ReloadableTlsKeys implements TlsKeys {
+  readonly policy: "allow" | "require";
+  readonly verifyPeer: boolean;
+  authority: string;
+  certificate: string;
+  key: string;
+  readonly #options: TlsOptions;
+
+  /** Reads and checks the files. Throws {@linkcode UserError}. */
+  constructor(options: TlsOptions) {
+    const keys = readTlsKeys(options);
+    this.#options = options;
+    this.policy = keys.policy;
+    this.verifyPeer = keys.verifyPeer;
+    this.authority = keys.authority;
+    this.certificate = keys.certificate;
+    this.key = keys.key;
+  }
+
+  /** Reads the files again. Throws {@linkcode UserError} if they cannot be used; all stays as it was then. */
+  reload(): void {
+    const { authority, certificate, key } = readTlsKeys(this.#options);
+    this.authority = authority;
+    this.certificate = certificate;
+    this.key = key;
+  }
+}
+
 /** Reads and checks the files. Throws {@linkcode UserError}. */
 export function readTlsKeys({ policy, certificates, verifyPeer = false }: TlsOptions): TlsKeys {
   if (verifyPeer && policy !== "require") {

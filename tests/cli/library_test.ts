@@ -67,3 +67,26 @@ Deno.test("an address that can not be bound leaves none of the others bound", ()
     assertEquals([...Deno.readDirSync(folder)].map((entry) => entry.name), ["pool"]);
     assert(![...Deno.readDirSync(`${folder}/pool`)].some((entry) => entry.name.endsWith(".sock")));
   }));
+
+Deno.test("a log that throws or rejects at every line harms neither the pool nor its clients", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "gossamer-library-" });
+  try {
+    for (const log of [() => assert(false, "the log is full"), () => Promise.reject(new Error("full"))]) {
+      const directory = await Deno.makeTempDir({ dir: folder });
+      await initPool({ directory, dataSizeBytes: 64 << 20, metadataSizeBytes: 2 << 20, log });
+      const pool = await openPool(directory, { log });
+      await pool.create("a", 1 << 20);
+      const path = `${folder}/n.sock`;
+      const server = await pool.serve({ listen: [`unix:${path}`] });
+      for (let count = 0; count < 3; count += 1) {
+        const client = await RawClient.attach({ path }, "a");
+        await client.write(0, new Uint8Array(512).fill(count));
+        await client.disconnect();
+      }
+      await server.stop();
+      await pool.close();
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});

@@ -1,0 +1,133 @@
+/**
+ * Where lines of the log go: a descriptor that may be slow, full, broken or stuck. None of that reaches the caller, since
+ * what only watches must not fail or delay the service.
+ *
+ * Lines wait in a bounded queue, and one write is under way at a time. Deno does that write on another thread, for which
+ * `Deno.exit` does not wait (held by a test with a pipe that is never read). The descriptor is never made non-blocking: it
+ * is shared with the processes that gave it to us, such as a terminal's shell.
+ */
+import { logAgainMs, logBytesMax, logLinesMax } from "../limits.ts";
+
+/** What takes the bytes: `Deno.stderr`, for instance. Resolves with how many it took, or rejects. */
+export interface LogWriter {
+  write(bytes: Uint8Array): Promise<number>;
+}
+
+/** Takes a sentence of the log. */
+export type Log = (sentence: string) => void;
+
+const encoder = new TextEncoder();
+const newline = 10;
+
+/** What is said where lines are missing. */
+export function droppedSentence(lines: number): string {
+  return lines === 1 ? "1 line of the log was dropped." : `${lines} lines of the log were dropped.`;
+}
+
+/** A queue of lines before one writer. */
+export class LogSink {
+  readonly #writer: LogWriter;
+  readonly #saysDropped: boolean;
+  readonly #queue: Uint8Array[] = [];
+  #queuedBytes = 0;
+  #dropped = 0;
+  #isWriting = false;
+  /** The last line that was written ends in its midst. */
+  #isMidLine = false;
+  #idle = Promise.withResolvers<void>();
+
+  /** @param saysDropped whether a line tells how many were dropped, when one can be written again; by default, yes */
+  constructor(writer: LogWriter, { saysDropped = true }: { readonly saysDropped?: boolean } = {}) {
+    this.#writer = writer;
+    this.#saysDropped = saysDropped;
+  }
+
+  /** Lines that were dropped and not told yet. */
+  get dropped(): number {
+    return this.#dropped;
+  }
+
+  /** Takes one line, or drops it. Never throws and never waits. */
+  line(text: string): void {
+    const bytes = encoder.encode(`${text}\n`);
+    if (this.#queue.length >= logLinesMax || this.#queuedBytes + bytes.length > logBytesMax) {
+      this.#dropped += 1;
+      return;
+    }
+    this.#queue.push(bytes);
+    this.#queuedBytes += bytes.length;
+    if (!this.#isWriting) void this.#writeAll();
+  }
+
+  /** Resolves when nothing is left to write, and after `limitMs` in any case. Never rejects. */
+  async drained(limitMs: number): Promise<void> {
+    if (!this.#isWriting) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, limitMs);
+    await Promise.race([this.#idle.promise, promise]);
+    clearTimeout(timer);
+  }
+
+  async #writeAll(): Promise<void> {
+    this.#isWriting = true;
+    for (let bytes = this.#queue.shift(); bytes !== undefined; bytes = this.#queue.shift()) {
+      // Told first, since these lines came before: a queue drops its newest.
+      const told = this.#saysDropped ? this.#dropped : 0;
+      if (told > 0 && await this.#wrote(encoder.encode(`${droppedSentence(told)}\n`))) this.#dropped -= told;
+      if (!(await this.#wrote(bytes))) this.#dropped += 1;
+      this.#queuedBytes -= bytes.length;
+    }
+    this.#isWriting = false;
+    this.#idle.resolve();
+    this.#idle = Promise.withResolvers<void>();
+  }
+
+  /**
+   * Writes a line whole; false if that failed. A full pipe that another process has made non-blocking is waited for, while
+   * the lines behind wait in the queue or are dropped.
+   */
+  async #wrote(line: Uint8Array): Promise<boolean> {
+    const bytes = this.#isMidLine ? Uint8Array.of(newline, ...line) : line;
+    for (let at = 0; at < bytes.length;) {
+      try {
+        const count = await this.#writer.write(bytes.subarray(at));
+        if (count === 0) return false;
+        at += count;
+        this.#isMidLine = at < bytes.length;
+      } catch (error) {
+        // A full disk, a reader that is gone, a terminal that hung up: the log has no other place to say it.
+        if (!isWorthWaiting(error)) return false;
+        await new Promise((resolve) => setTimeout(resolve, logAgainMs));
+      }
+    }
+    return true;
+  }
+}
+
+function isWorthWaiting(error: unknown): boolean {
+  return error instanceof Deno.errors.WouldBlock || error instanceof Deno.errors.Interrupted;
+}
+
+/**
+ * A log that was given to us by a program, as one that never throws. What it throws or rejects is dropped, counted, and told
+ * to it with the next sentence that it takes. A promise that it returns is not waited for.
+ */
+export function guardedLog(log: (sentence: string) => unknown): Log {
+  let dropped = 0;
+  const gave = (sentence: string): boolean => {
+    try {
+      const returned = log(sentence);
+      // Its failure is its own, and is counted.
+      if (returned instanceof Promise) returned.catch(() => dropped += 1);
+      return true;
+    } catch {
+      // Its failure is its own: nothing that only watches can end the service.
+      return false;
+    }
+  };
+  return (sentence) => {
+    const told = dropped;
+    if (told > 0 && gave(droppedSentence(told))) dropped -= told;
+    if (!gave(sentence)) dropped += 1;
+  };
+}
