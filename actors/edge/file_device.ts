@@ -21,6 +21,7 @@ import { codeOf, failureOf, openFailure } from "./file_errors.ts";
 import { FileFlushes } from "./file_flushes.ts";
 import { errno, type Libc } from "./libc.ts";
 import { ShortFlushes } from "./short_flushes.ts";
+import { isNotedFlushed, letGo, noteFlushed, readPastCache } from "./page_cache.ts";
 import { PageWindow } from "./page_window.ts";
 
 /** How {@linkcode FileDevice.open} opens. */
@@ -279,6 +280,31 @@ export class FileDevice implements DevicePort {
    */
   allocate(): number {
     return this.#libc?.allocate(this.#fd, 0, this.sizeBytes) ?? errno.notSupported;
+  }
+
+  /** Has the host let go of what it has of it in memory and has written: see page_cache.ts. Nothing else may be under way. */
+  letGo(): Promise<number | undefined> {
+    assert(
+      !this.#closed && this.#pendingCount === 0,
+      "the page cache is let go of before the device is used",
+    );
+    return letGo(this.#fd, this.sizeBytes);
+  }
+
+  /** Its first bytes as the disk has them; undefined where that cannot be had. */
+  readPastCache(lengthBytes: number): Uint8Array | undefined {
+    return lengthBytes <= this.sizeBytes ? readPastCache(this.path, lengthBytes) : undefined;
+  }
+
+  /** Whether it was closed with {@linkcode noteFlushed} and has not been written since. */
+  get isNotedFlushed(): boolean {
+    return isNotedFlushed(this.#fd);
+  }
+
+  /** Call after a flush of all that was written, to spare the next start a cold page cache. Not noted if any flush failed. */
+  noteFlushed(): void {
+    assert(!this.#closed && this.#pendingCount === 0, "what is noted as flushed is not changed any more");
+    if (!this.#flushes.hasFailed) noteFlushed(this.#fd);
   }
 
   /** Resolves when nothing that was asked of the device is under way. */

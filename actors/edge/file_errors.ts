@@ -51,3 +51,16 @@ export function failureOf(error: unknown, doing: string): IoResult {
   if (code === "ENOSPC" || code === "EDQUOT") return { kind: "noSpace" };
   return { kind: "ioError", reason: `${doing}: ${reasonOf(error)}` };
 }
+
+/** Runs one device operation outside any pool. Throws {@linkcode UserError} with `what` before the reason. */
+export async function requireOk(
+  what: string,
+  operation: (done: (result: IoResult) => void) => IoResult | "pending",
+): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<IoResult>();
+  const result = operation(resolve);
+  const ended = result === "pending" ? await promise : result;
+  if (ended.kind === "ok") return;
+  const reason = ended.kind === "noSpace" ? "no space is left on the host" : ended.reason;
+  throw new UserError(`${what}: ${reason}.`);
+}

@@ -17,6 +17,8 @@ export class FileFlushes {
   /** Who came while all were in use. */
   #waiting: IoDone[] = [];
   readonly #short: ShortFlushes;
+  /** Whether any of them failed: the host may then show what the disk does not have. */
+  hasFailed = false;
 
   /** @param handles of the file, for nothing else */
   constructor(handles: readonly number[], short: ShortFlushes) {
@@ -49,6 +51,7 @@ export class FileFlushes {
       fs.fdatasyncSync(fd);
       return ioOk;
     } catch (error) {
+      this.hasFailed = true;
       return failureOf(error, "flush");
     } finally {
       this.#free.push(fd);
@@ -59,8 +62,9 @@ export class FileFlushes {
   #flushLater(flush: Flush, fd: number, waiting: readonly IoDone[]): void {
     fs.fdatasync(fd, (error) => {
       this.#short.ended(flush, performance.now());
-      this.#goOn(fd);
       const result = error === null || error === undefined ? ioOk : failureOf(error, "flush");
+      this.hasFailed ||= result.kind !== "ok";
+      this.#goOn(fd);
       for (const done of waiting) done(result);
     });
   }

@@ -17,16 +17,19 @@ import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts
 import type { AdminResult } from "../admin_command.ts";
 import type { TextTaken } from "../text_out.ts";
 import { adoptedSizeBytes } from "../admin_plan.ts";
+import { seeDisks } from "./disk_state.ts";
 import { FileDevice } from "./file_device.ts";
+import { requireOk } from "./file_errors.ts";
 import { openLibc } from "./libc.ts";
 import { PoolFiles } from "./pool_files.ts";
 import { adoptPoolFiles } from "./pool_files_init.ts";
-import { openOn, requireBlockSize, requireOk } from "./pool_process.ts";
+import { openOn, requireBlockSize } from "./pool_process.ts";
 
 /** Checks the metadata of a pool that nobody writes, and that the catalogue and the files belong to it. */
 export async function checkOffline(directory: string): Promise<AdminResult> {
   using opened = new DisposableStack();
   const files = opened.adopt(PoolFiles.open(directory, { readOnly: true }), (files) => files.close());
+  await seeDisks(files, true);
   const device: DevicePort = files.metadata;
   const check = checkMetadata({ deviceBlocks: Math.floor(device.sizeBytes / metadataBlockSizeBytes) });
   let step = check.next();
@@ -63,6 +66,7 @@ export type DumpWriter = (text: string) => Promise<TextTaken>;
 export async function dumpOffline(directory: string, write: DumpWriter): Promise<AdminResult> {
   using opened = new DisposableStack();
   const files = opened.adopt(PoolFiles.open(directory, { readOnly: true }), (files) => files.close());
+  await seeDisks(files, true);
   const dump = dumpMetadata();
   let step = dump.next();
   while (!step.done) {

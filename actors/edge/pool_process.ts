@@ -4,7 +4,7 @@
 import { OpenRefused, ThinMetadata } from "../../storage/thin_metadata.ts";
 import { assert } from "../../storage/assert.ts";
 import { catalogueFrom } from "../../storage/catalog.ts";
-import type { DevicePort, IoResult } from "../../storage/device/port.ts";
+import type { DevicePort } from "../../storage/device/port.ts";
 import { UserError } from "../../storage/errors.ts";
 import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/ids.ts";
 import { formatSize } from "../../storage/sizes.ts";
@@ -17,6 +17,8 @@ import { mailboxMax, metadataCacheBlocks } from "../limits.ts";
 import type { PoolStub } from "../pool_messages.ts";
 import { TextOut, type TextPort, type TextTaken } from "../text_out.ts";
 import { DenoClock } from "./deno_clock.ts";
+import { seeDisks } from "./disk_state.ts";
+import { requireOk } from "./file_errors.ts";
 import { answerOf } from "./outside.ts";
 import { openLibc } from "./libc.ts";
 import { guardedLog } from "./log_sink.ts";
@@ -77,16 +79,11 @@ export class PoolProcess {
       PoolFiles.open(directory, { readOnly, libc: openLibc() }),
       (files) => files.close(),
     );
+    // A process before us may have left a superblock that only the host's memory has. Whatever we build on it (a compacted
+    // catalogue, blocks used again that it has freed) would be lost with it in a power cut, and the superblock before it
+    // does not know of that. So what we read is what the disk has, and durable, before anything is changed.
+    for (const note of await seeDisks(files, readOnly)) log(note);
     const { engine, writeRefusal } = await openEngine(files, options);
-    // A process that was killed in the midst of a commit may have left a superblock that only the host's memory holds.
-    // Whatever we build on it (a compacted catalogue, blocks used again that it has freed) would be lost with it in a
-    // power cut, and the superblock before it does not know of that. So it becomes durable before anything is changed.
-    if (!readOnly) {
-      await requireOk(
-        `Cannot flush the metadata "${files.metadata.path}"`,
-        (done) => files.metadata.flush(done),
-      );
-    }
     const { catalogue, notes } = files.settle(engine.transactionId);
     for (const note of notes) log(note);
     const clock = opening.adopt(new DenoClock(), (clock) => clock.close());
@@ -141,6 +138,9 @@ export class PoolProcess {
       if (this.kernel.stopped) return;
       const stopped = await this.ask("stop", this.pool.stop());
       if (stopped.kind === "refused") throw new UserError(stopped.reason);
+      await this.files.idle();
+      // The last commit has flushed all that was written.
+      if (!this.files.readOnly) this.files.data.noteFlushed();
     } finally {
       this.kernel.stop();
       this.#clock.close();
@@ -283,17 +283,4 @@ async function formatMetadata(device: DevicePort, dataBytes: number, blockSizeBy
     await requireOk(what, (done) => device.write(bytes, block * metadataBlockSizeBytes, done));
   }
   await requireOk(what, (done) => device.flush(done));
-}
-
-/** Runs one device operation outside any pool. Throws {@linkcode UserError} with `what` before the reason. */
-export async function requireOk(
-  what: string,
-  operation: (done: (result: IoResult) => void) => IoResult | "pending",
-): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<IoResult>();
-  const result = operation(resolve);
-  const ended = result === "pending" ? await promise : result;
-  if (ended.kind === "ok") return;
-  const reason = ended.kind === "noSpace" ? "no space is left on the host" : ended.reason;
-  throw new UserError(`${what}: ${reason}.`);
 }

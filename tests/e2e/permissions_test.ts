@@ -93,6 +93,10 @@ Deno.test({
     assertEquals(await run(pool, ask, ["list"]), done);
     await server.stop();
     assert(!server.stderr.includes("NotCapable"), server.stderr);
+    assert(
+      server.stderr.includes("it is not verified that the disk has what the host's memory shows"),
+      server.stderr,
+    );
   },
 });
 

@@ -1,0 +1,145 @@
+/**
+ * What the host keeps of a file in its page cache: having it let go of that, and reading past it.
+ *
+ * After a flush that failed the page cache may hold what the disk does not: Linux takes the pages that it could not write
+ * for written (Documentation/filesystems/vfs.rst, "Handling errors during writeback"), goes on to show them, and tells each
+ * open handle once. A process that opens the file later is told nothing, and reads what a power cut would take away. What
+ * is read after the host has let go of its pages is what the disk has.
+ */
+import fs from "node:fs";
+import { codeOf } from "./file_errors.ts";
+import { fromLibc, libraryName } from "./libc_symbols.ts";
+
+interface Calls {
+  posix_fadvise(fd: number, offset: bigint, length: bigint, advice: number): Promise<number>;
+  cachestat(number: bigint, fd: number, range: BigUint64Array, found: BigUint64Array, flags: number): bigint;
+  mmap(at: bigint, length: bigint, protect: number, flags: number, fd: number, offset: bigint): bigint;
+  munmap(at: bigint, length: bigint): number;
+  mincore(at: bigint, length: bigint, pages: Uint8Array): number;
+  pread(fd: number, buffer: Uint8Array, length: bigint, offset: bigint): bigint;
+  fsetxattr(fd: number, name: Uint8Array, value: Uint8Array, length: bigint, flags: number): number;
+  fgetxattr(fd: number, name: Uint8Array, value: Uint8Array, length: bigint): bigint;
+}
+
+// From linux/fadvise.h, linux/mman.h and asm-generic/unistd.h (the same on x86-64 and arm64).
+const adviceDontNeed = 4;
+const protectRead = 1;
+const mapShared = 1;
+const cachestatNumber = 451n;
+
+const calls = fromLibc<Calls>(() =>
+  Deno.dlopen(libraryName, {
+    // On another thread: going over the pages of a large file takes seconds.
+    posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32", nonblocking: true },
+    // glibc has no function of that name.
+    cachestat: { name: "syscall", parameters: ["i64", "i32", "buffer", "buffer", "u32"], result: "i64" },
+    mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "i64" },
+    munmap: { parameters: ["usize", "usize"], result: "i32" },
+    mincore: { parameters: ["u64", "u64", "buffer"], result: "i32" },
+    pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i64" },
+    fsetxattr: { parameters: ["i32", "buffer", "buffer", "usize", "i32"], result: "i32" },
+    fgetxattr: { parameters: ["i32", "buffer", "buffer", "usize"], result: "i64" },
+  }).symbols as unknown as Calls
+);
+
+const pageBytes = 4096;
+/** Bytes whose pages the host is asked about at once, where it has no cachestat (before Linux 6.5). */
+const sliceBytes = 1 << 30;
+/** Bytes of a file above which it is not asked then: it goes over every page, also of holes, at some 10 ns each. */
+const askedBytesMax = 2 ** 36;
+
+/** Whether the host can be asked to let go of its pages: not without the C library. */
+export function canLetGo(): boolean {
+  return calls !== undefined;
+}
+
+/**
+ * Has the host let go of the pages of a whole file that it has written, or takes for written. Not of those that it still has
+ * to write: flush before. Answers how many stay (another program may have them mapped, or locked), undefined where that is
+ * not known.
+ */
+export async function letGo(fd: number, sizeBytes: number): Promise<number | undefined> {
+  if (calls === undefined) return undefined;
+  if (await calls.posix_fadvise(fd, 0n, 0n, adviceDontNeed) !== 0) return undefined;
+  return cachedPages(fd, sizeBytes);
+}
+
+/** Pages of a file that the host has in memory; undefined where it does not say. */
+export function cachedPages(fd: number, sizeBytes: number): number | undefined {
+  if (calls === undefined || sizeBytes === 0) return undefined;
+  // struct cachestat: cached, dirty, under write-back, evicted, evicted lately.
+  const found = new BigUint64Array(5);
+  const range = BigUint64Array.of(0n, BigInt(sizeBytes));
+  if (calls.cachestat(cachestatNumber, fd, range, found, 0) === 0n) return Number(found[0]);
+  return cachedPagesByMapping(fd, sizeBytes);
+}
+
+/** The same for hosts without cachestat. Exported for its test. */
+export function cachedPagesByMapping(fd: number, sizeBytes: number): number | undefined {
+  if (calls === undefined || sizeBytes > askedBytesMax) return undefined;
+  const base = calls.mmap(0n, BigInt(sizeBytes), protectRead, mapShared, fd, 0n);
+  if (base <= 0n) return undefined;
+  let count = 0;
+  let isKnown = true;
+  const pages = new Uint8Array(Math.ceil(Math.min(sliceBytes, sizeBytes) / pageBytes));
+  for (let at = 0; at < sizeBytes && isKnown; at += sliceBytes) {
+    const lengthBytes = Math.min(sliceBytes, sizeBytes - at);
+    isKnown = calls.mincore(base + BigInt(at), BigInt(lengthBytes), pages) === 0;
+    const slice = pages.subarray(0, Math.ceil(lengthBytes / pageBytes));
+    for (const page of slice) count += page & 1;
+  }
+  calls.munmap(base, BigInt(sizeBytes));
+  return isKnown ? count : undefined;
+}
+
+/**
+ * The first bytes of a file or block device as its disk has them, past the page cache. Undefined where that cannot be had: a
+ * file system without O_DIRECT, a disk that fails the read, no C library. `lengthBytes` is a multiple of 4096.
+ */
+export function readPastCache(path: string, lengthBytes: number): Uint8Array | undefined {
+  if (calls === undefined) return undefined;
+  let fd: number;
+  try {
+    fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECT);
+  } catch (error) {
+    if (codeOf(error) === undefined) throw error;
+    return undefined;
+  }
+  try {
+    // O_DIRECT wants the address to be that of a page.
+    const room = new Uint8Array(lengthBytes + pageBytes);
+    const address = Deno.UnsafePointer.value(Deno.UnsafePointer.of(room));
+    const buffer = room.subarray((pageBytes - Number(BigInt(address) % BigInt(pageBytes))) % pageBytes)
+      .subarray(0, lengthBytes);
+    return Number(calls.pread(fd, buffer, BigInt(lengthBytes), 0n)) === lengthBytes ? buffer : undefined;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+const flushedName = new TextEncoder().encode("user.gossamer.flushed\0");
+
+/**
+ * Notes in an extended attribute of a file that all of it has been flushed, and no flush of it has failed: until the time of
+ * its last change is another one, its disk has what the page cache shows. Writes no byte of it. Where that cannot be noted
+ * (a full host, a file system without attributes, a block device) nothing is, which costs only a cold start.
+ */
+export function noteFlushed(fd: number): void {
+  const value = changeOf(fd);
+  if (value !== undefined) calls?.fsetxattr(fd, flushedName, value, BigInt(value.length), 0);
+}
+
+/** Whether the file is as it was when that was noted: no program has written it since, whichever it was. */
+export function isNotedFlushed(fd: number): boolean {
+  const value = changeOf(fd);
+  if (calls === undefined || value === undefined) return false;
+  const found = new Uint8Array(value.length + 1);
+  const lengthBytes = Number(calls.fgetxattr(fd, flushedName, found, BigInt(found.length)));
+  return lengthBytes === value.length && value.every((byte, at) => byte === found[at]);
+}
+
+/** Which file it is, and when it was changed last; undefined for a block device, whose time does not tell. */
+function changeOf(fd: number): Uint8Array | undefined {
+  const { ino, mtimeMs, size } = fs.fstatSync(fd);
+  return size === 0 ? undefined : new TextEncoder().encode(`${ino} ${mtimeMs} ${size}`);
+}
