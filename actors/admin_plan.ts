@@ -78,6 +78,22 @@ export function planStep(context: PlanContext, step: PlanStep): PlanDraft | Plan
   }
 }
 
+/**
+ * Whether a step gives space back, and so may use what is kept for that in the catalogue. What the start of a pool finds in
+ * the metadata may too: a pool on a full host opens.
+ */
+export function removesSomething(step: PlanStep, draft: PlanDraft): boolean {
+  switch (step.verb) {
+    case "rm":
+    case "forget":
+    case "trimmed":
+    case "reconcile":
+      return true;
+    default:
+      return draft.trims.length > 0;
+  }
+}
+
 function draft(
   changes: readonly CatalogueChange[],
   more: Partial<Omit<PlanDraft, "kind" | "changes">> = {},

@@ -10,6 +10,8 @@ import { type ThinId, vblock } from "../storage/ids.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import { adoptedSizeBytes } from "./admin_plan.ts";
+import { rewriteCatalogue } from "./catalogue_rewrite.ts";
+import type { Appended } from "./catalogue_journal.ts";
 import { checkPool, dumpPool, freedBy, listVolumes, poolStatus } from "./admin_reports.ts";
 import { join, rest, type Steps } from "./kernel/task.ts";
 import type { MetadataFailure } from "./metadata_messages.ts";
@@ -86,14 +88,14 @@ function* applyPlan(
   unchanged: string,
   isResize: boolean,
 ): Steps<AdminResult> {
-  const { pool, journal } = peers;
+  const { pool } = peers;
   const { metadata } = peers.thin;
   const { create, snapshots, tick, transactionId } = plan;
-  const appended = yield* journal.append(plan.line);
+  const { result: appended, isLong } = yield* appendLine(peers, plan);
   if (appended.kind !== "ok") {
     // The line is not in the file, or the file takes no more: the last line there is that of an earlier change.
     yield* pool.settle(false);
-    return refused(`${unchanged}: writing the catalogue failed: ${reasonOf(appended)}.`);
+    return refused(`${unchanged}: ${reasonOfAppend(appended)}`);
   }
   // What is flushed now need not be flushed while writers wait. It is a commit and not a bare flush, because a flush
   // that fails must fail the pool: the next one would say ok about data that the host has dropped.
@@ -109,11 +111,29 @@ function* applyPlan(
   // before the commit, the old size would hold, and a later growth would show those bytes where nothing was written.
   if (!isResize) yield* pool.settle(true);
   const committed = yield* metadata.commit();
+  if (isLong && committed.kind === "done") peers.kernel.tell(pool.address, { type: "journalLong" });
   const zeroed = committed.kind === "done" ? yield* zeroTails(peers, plan.trims) : done;
   if (isResize) yield* pool.settle(true);
   return committed.kind === "done"
     ? zeroed
     : refused(`The change is not durable: ${reasonOfFailure(committed)}.`);
+}
+
+/**
+ * Appends the line of a plan. Where there is no room for it, the journal is written anew and it is tried again: the lines
+ * before it are durable in the superblock, as it is the next.
+ */
+function* appendLine(peers: AdminPeers, plan: AdminPlan): Steps<Appended> {
+  const appended = yield* peers.journal.append(plan.line, plan.room);
+  if (appended.result.kind !== "noSpace") return appended;
+  const rewritten = yield* rewriteCatalogue(peers);
+  return rewritten.kind === "ok" ? yield* peers.journal.append(plan.line, plan.room) : appended;
+}
+
+function reasonOfAppend(result: Exclude<IoResult, { kind: "ok" }>): string {
+  if (result.kind !== "noSpace") return `writing the catalogue failed: ${reasonOf(result)}.`;
+  return "the host is full, and what room there is in the catalogue is kept for removing. " +
+    "Remove volumes or snapshots, or make room on the host.";
 }
 
 /**

@@ -62,7 +62,8 @@ export function assemblePool(kernel: Kernel, parts: PoolParts): PoolStub {
   const address = kernel.spawn("pool", mailboxMax, (self) => {
     const log = (sentence: string) => parts.log(sentence);
     peers = { kernel, pool: new PoolStub(kernel, self), journal, metadataDevice, thin, readOnly, log };
-    return new Pool(kernel, self, peers, parts);
+    const isJournalLong = !readOnly && parts.journal.isLong(parts.catalogue.contentBytes);
+    return new Pool(kernel, self, peers, { ...parts, isJournalLong });
   });
   kernel.tell(metadata.address, { type: "connect", allocator: allocator.address, pool: address });
   kernel.tell(allocator.address, { type: "connect", pool: address });

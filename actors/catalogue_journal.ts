@@ -1,35 +1,65 @@
 /**
  * CatalogueJournal: the journal of the catalogue on the host's file system.
  *
- * Owns: the port to the file. A line is durable when it is answered. The lines themselves, and what they mean, are
- * the pool's (storage/catalog.ts).
+ * Owns: the port to the files. A line is durable when it is answered. The lines themselves, and what they mean, are
+ * the pool's (storage/catalog.ts). A journal that has become long is written anew as one line, in pieces.
  *
  * Failure policy: an I/O error is an answer; a line that could not be appended is not there to be taken back.
  */
 import { assert, present, unreachable } from "../storage/assert.ts";
 import type { IoDone, IoResult } from "../storage/device/port.ts";
+import type { LineRoom } from "./catalogue_room.ts";
 import type { Actor, Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
 
-/** Appending and taking back; `done` is called once, later, never from inside the call. */
+/** Changing the journal; `done` is called once, later, never from inside the call. One operation at a time. */
 export interface JournalPort {
-  /** Appends a line; it is durable when the answer is ok, and not in the file if it is anything else. */
-  append(line: string, done: IoDone): void;
+  /**
+   * Appends a line; it is durable when the answer is ok, and not in the file if it is anything else. Answers noSpace if
+   * the line does not leave the room that it must.
+   */
+  append(line: string, room: LineRoom, done: IoDone): void;
   /** Takes the last appended line back, durably, for a change that will not be committed. */
   retract(done: IoDone): void;
+  /** Whether the journal has so many lines that it is to be written anew, for a catalogue of so many bytes. */
+  isLong(contentBytes: number): boolean;
+  /** Writes a piece of another journal beside this one; `isFirst`: it begins there, whatever was written before. */
+  rewrite(piece: string, isFirst: boolean, done: IoDone): void;
+  /** Puts what was written in the place of the journal, durably; the journal stays as it was if the answer is not ok. */
+  finishRewrite(contentBytes: number, done: IoDone): void;
 }
 
 /** Append a line, durably. */
-export interface AppendLine extends Request<IoResult> {
+export interface AppendLine extends Request<Appended> {
   readonly type: "appendLine";
   readonly line: string;
+  readonly room: LineRoom;
+}
+
+/** How appending ended, and whether the journal is to be written anew. */
+export interface Appended {
+  readonly result: IoResult;
+  readonly isLong: boolean;
 }
 
 /** Take back the last line appended, durably. */
 export interface RetractLine extends Request<IoResult> {
   readonly type: "retractLine";
+}
+
+/** Write a piece of the journal that is to replace this one. */
+export interface RewritePiece extends Request<IoResult> {
+  readonly type: "rewritePiece";
+  readonly piece: string;
+  readonly isFirst: boolean;
+}
+
+/** Replace the journal by what was written. */
+export interface FinishRewrite extends Request<IoResult> {
+  readonly type: "finishRewrite";
+  readonly contentBytes: number;
 }
 
 /** From the edge: the operation has ended. */
@@ -38,19 +68,31 @@ export interface JournalCompleted extends Message {
   readonly result: IoResult;
 }
 
-export type CatalogueJournalMessage = AppendLine | RetractLine | JournalCompleted;
+type JournalRequest = AppendLine | RetractLine | RewritePiece | FinishRewrite;
+
+export type CatalogueJournalMessage = JournalRequest | JournalCompleted;
 
 /** The stubs of the catalogue's journal. */
 export class JournalStub {
   constructor(readonly address: Address<CatalogueJournalMessage>) {}
 
-  append(line: string): Steps<IoResult> {
-    const request: AppendLine = { type: "appendLine", replyTo: unasked, line };
+  append(line: string, room: LineRoom): Steps<Appended> {
+    const request: AppendLine = { type: "appendLine", replyTo: unasked, line, room };
     return ask(this.address, request);
   }
 
   retract(): Steps<IoResult> {
     const request: RetractLine = { type: "retractLine", replyTo: unasked };
+    return ask(this.address, request);
+  }
+
+  rewrite(piece: string, isFirst: boolean): Steps<IoResult> {
+    const request: RewritePiece = { type: "rewritePiece", replyTo: unasked, piece, isFirst };
+    return ask(this.address, request);
+  }
+
+  finishRewrite(contentBytes: number): Steps<IoResult> {
+    const request: FinishRewrite = { type: "finishRewrite", replyTo: unasked, contentBytes };
     return ask(this.address, request);
   }
 }
@@ -60,7 +102,7 @@ export class CatalogueJournal implements Actor<CatalogueJournalMessage> {
   readonly #self: Address<CatalogueJournalMessage>;
   readonly #port: JournalPort;
   /** One at a time: only the one admin task in progress asks. */
-  #pending: AppendLine | RetractLine | undefined;
+  #pending: JournalRequest | undefined;
 
   constructor(kernel: Kernel, self: Address<CatalogueJournalMessage>, port: JournalPort) {
     this.#kernel = kernel;
@@ -69,29 +111,29 @@ export class CatalogueJournal implements Actor<CatalogueJournalMessage> {
   }
 
   receive(message: CatalogueJournalMessage): void {
+    if (message.type === "completed") return this.#answer(message.result);
+    assert(this.#pending === undefined, "one change of the catalogue at a time");
+    this.#pending = message;
+    const done: IoDone = (result) => this.#kernel.post(this.#self, { type: "completed", result });
     switch (message.type) {
       case "appendLine":
-        this.#begin(message);
-        return this.#port.append(message.line, (result) => this.#completed(result));
+        return this.#port.append(message.line, message.room, done);
       case "retractLine":
-        this.#begin(message);
-        return this.#port.retract((result) => this.#completed(result));
-      case "completed": {
-        const pending = present(this.#pending, "the journal completed what nobody asked");
-        this.#pending = undefined;
-        return this.#kernel.reply(pending, message.result);
-      }
+        return this.#port.retract(done);
+      case "rewritePiece":
+        return this.#port.rewrite(message.piece, message.isFirst, done);
+      case "finishRewrite":
+        return this.#port.finishRewrite(message.contentBytes, done);
       default:
         return unreachable(message);
     }
   }
 
-  #begin(request: AppendLine | RetractLine): void {
-    assert(this.#pending === undefined, "one change of the catalogue at a time");
-    this.#pending = request;
-  }
-
-  #completed(result: IoResult): void {
-    this.#kernel.post(this.#self, { type: "completed", result });
+  #answer(result: IoResult): void {
+    const pending = present(this.#pending, "the journal completed what nothing asked");
+    this.#pending = undefined;
+    if (pending.type !== "appendLine") return this.#kernel.reply(pending, result);
+    const isLong = result.kind === "ok" && this.#port.isLong(pending.room.contentBytes);
+    this.#kernel.reply(pending, { result, isLong });
   }
 }

@@ -91,6 +91,16 @@ export const missesBeforeAlone = 64;
 
 /** Volumes and snapshots in a pool. */
 export const volumesMax = 2 ** 16;
+/** Bytes of changes that the catalogue's journal holds at least before it is written anew as one line. */
+export const catalogueChangesBytesMin = 256 * KiB;
+/** Bytes at the end of the journal that are kept for removals, besides one and a half times the catalogue as one line. */
+export const catalogueReserveBytesMin = 64 * KiB;
+/** Bytes in whose multiples the files of the catalogue grow. */
+export const catalogueFileUnitBytes = 64 * KiB;
+/** Bytes of zeroes written at once to set such room aside. */
+export const catalogueZeroBytesMax = MiB;
+/** Bytes of a new journal that are written before the host is asked to make them durable: more could hold up other writes. */
+export const catalogueUnflushedBytesMax = 4 * MiB;
 /**
  * Flushes of the data at once where there is nothing to commit. With eight writes and flushes under way two of them made
  * 1.3 times as many a second as one, and three, four and sixteen fewer than two (measured on 2 cores): each further one has

@@ -14,10 +14,12 @@ import { assert, present, unreachable } from "../storage/assert.ts";
 import type { Catalogue, VolumeRecord } from "../storage/catalog.ts";
 import { transactionIdMax } from "../storage/catalog_journal.ts";
 import { type AdminResult, isLook } from "./admin_command.ts";
-import { planStep } from "./admin_plan.ts";
+import { planStep, removesSomething } from "./admin_plan.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import { adminTask, lookTask, startTask, stopTask } from "./admin_task.ts";
 import type { BioStatus } from "./bio.ts";
+import { rewriteTask } from "./catalogue_rewrite.ts";
+import { descriptionOf, isSnapshot, listExports } from "./export_list.ts";
 import { contextsOf } from "./export_contexts.ts";
 import type { Actor, Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
@@ -27,7 +29,9 @@ import type { MetadataTrouble } from "./metadata_messages.ts";
 import type {
   Admin,
   AdminPlan,
+  AskPiece,
   Attach,
+  CataloguePiece,
   Describe,
   DescribeContexts,
   Detach,
@@ -51,6 +55,8 @@ import { ThinVolume, VolumeStub } from "./thin_volume.ts";
 export interface PoolOptions {
   readonly catalogue: Catalogue;
   readonly readOnly: boolean;
+  /** The catalogue's journal is to be written anew once the pool has started. */
+  readonly isJournalLong?: boolean;
   newUid(): string;
   /** One sentence for the operator. */
   log(sentence: string): void;
@@ -78,6 +84,9 @@ export class Pool implements Actor<PoolMessage> {
   /** Commands that only look: a reader who takes his time with a dump may not hold up a snapshot. */
   #looks: Admin[] = [];
   #looksRunning = 0;
+  /** The last change made the catalogue's journal long; and the rest of it while it is written anew. */
+  #isJournalLong = false;
+  #pieces: Iterator<string> | undefined;
   /** Uids of the volumes that the staged change keeps quiet. */
   #quiet: readonly string[] = [];
   #mode: PoolMode;
@@ -90,6 +99,7 @@ export class Pool implements Actor<PoolMessage> {
     this.#peers = peers;
     this.#options = options;
     this.#catalogue = options.catalogue;
+    this.#isJournalLong = options.isJournalLong ?? false;
     this.#mode = options.readOnly ? "read-only" : "write";
   }
 
@@ -113,6 +123,14 @@ export class Pool implements Actor<PoolMessage> {
         return this.#kernel.reply(message, this.#plan(message));
       case "settle":
         return this.#settle(message);
+      case "journalLong":
+        this.#isJournalLong = true;
+        return;
+      case "askPiece":
+        return this.#kernel.reply(message, this.#piece(message));
+      case "rewriteEnded":
+        this.#commandRunning = false;
+        return this.#startCommand();
       case "adopt":
         this.#applyInMemory(message.step);
         return this.#kernel.reply(message, "settled");
@@ -200,22 +218,8 @@ export class Pool implements Actor<PoolMessage> {
   }
 
   #listExports(message: ListExports): void {
-    const records: VolumeRecord[] = [];
-    for (const record of this.#catalogue.volumes()) {
-      if (!record.deleting && !this.#leaving.has(record.uid)) records.push(record);
-    }
-    records.sort((a, b) => a.name < b.name ? -1 : 1);
-    this.#kernel.tell(message.client, {
-      type: "exports",
-      names: records.map(({ name }) => name),
-      descriptions: records.map((record) => this.#descriptionOf(record)),
-    });
-  }
-
-  #descriptionOf(record: VolumeRecord): string {
-    if (isSnapshot(record)) return "thin snapshot";
-    const origin = this.#catalogue.nameOf(record.origin);
-    return origin === null ? "thin volume" : `thin clone of ${origin}`;
+    const list = listExports(this.#catalogue, this.#leaving);
+    this.#kernel.tell(message.client, { type: "exports", ...list });
   }
 
   #infoOf(record: VolumeRecord): ExportInfo {
@@ -224,7 +228,7 @@ export class Pool implements Actor<PoolMessage> {
       uid: record.uid,
       sizeBytes: record.sizeBytes,
       readOnly: record.readOnly || this.#options.readOnly,
-      description: this.#descriptionOf(record),
+      description: descriptionOf(this.#catalogue, record),
     };
   }
 
@@ -304,7 +308,25 @@ export class Pool implements Actor<PoolMessage> {
     this.#commandRunning = false;
     if (command.type === "startPool" && result.kind === "done" && !this.#options.readOnly) this.#armTick();
     this.#kernel.reply(command, result);
+    if (this.#isJournalLong && !this.#stopping && result.kind !== "refused") return this.#startRewrite();
     this.#startCommand();
+  }
+
+  /** Between two commands: the journal's last line is durable in the superblock, and no other can come behind it. */
+  #startRewrite(): void {
+    this.#isJournalLong = false;
+    this.#commandRunning = true;
+    this.#kernel.start("rewrite catalogue", rewriteTask(this.#peers));
+  }
+
+  /** A pool whose last commit failed may be ahead of its superblock, and what it has in memory is not written down then. */
+  #piece(message: AskPiece): CataloguePiece {
+    if (this.#mode !== "write") return { kind: "refused", reason: "the pool takes no changes any more" };
+    if (message.isFirst) this.#pieces = this.#catalogue.snapshotPieces();
+    const step = present(this.#pieces, "a piece was asked for before the first").next();
+    if (!step.done) return { kind: "piece", text: step.value };
+    this.#pieces = undefined;
+    return { kind: "end", contentBytes: this.#catalogue.contentBytes };
   }
 
   #plan(message: MakePlan): AdminPlan | PlanRefused {
@@ -329,6 +351,10 @@ export class Pool implements Actor<PoolMessage> {
       ...draft,
       kind: "plan",
       line,
+      room: {
+        contentBytes: this.#catalogue.stagedContentBytes,
+        usesReserve: removesSomething(message.step, draft),
+      },
       transactionId: this.#catalogue.transactionId + 1n,
       // Volumes that nobody has opened are opened too: somebody may attach and write while the change is made.
       quiesce: draft.quiesceUids.map((uid) => this.#openVolume(this.#recordOf(uid)).stub),
@@ -460,10 +486,6 @@ export class Pool implements Actor<PoolMessage> {
   #recordOf(uid: string): VolumeRecord {
     return present(this.#catalogue.byUid(uid), "a volume without a record");
   }
-}
-
-function isSnapshot(record: VolumeRecord): boolean {
-  return record.name.includes("@");
 }
 
 function* closeTask(kernel: Kernel, volumes: readonly VolumeStub[], eviction: Evict): Steps<void> {

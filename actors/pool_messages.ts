@@ -3,6 +3,7 @@ import type { CatalogueChange, VolumeRecord } from "../storage/catalog.ts";
 import type { ThinId } from "../storage/ids.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
 import type { StatusSource } from "./block_status.ts";
+import type { LineRoom } from "./catalogue_room.ts";
 import type { Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
@@ -131,8 +132,9 @@ export interface AdminPlan {
   readonly kind: "plan";
   readonly transactionId: bigint;
   readonly changes: readonly CatalogueChange[];
-  /** The line to append to the catalogue's journal. */
+  /** The line to append to the catalogue's journal, and what it may use of it. */
   readonly line: string;
+  readonly room: LineRoom;
   readonly create: readonly ThinId[];
   readonly snapshots: readonly { readonly thin: ThinId; readonly origin: ThinId }[];
   readonly tick: boolean;
@@ -170,6 +172,28 @@ export interface PlanRefused {
 export interface Settle extends Request<"settled"> {
   readonly type: "settle";
   readonly held: boolean;
+}
+
+/** From the admin task: a change is durable, and the catalogue's journal has become long. */
+export interface JournalLong extends Message {
+  readonly type: "journalLong";
+}
+
+/** From the task that writes the journal anew: the next piece of the catalogue as one line. */
+export interface AskPiece extends Request<CataloguePiece> {
+  readonly type: "askPiece";
+  readonly isFirst: boolean;
+}
+
+/** A piece, or that there is no more, with the bytes that the whole line takes at most. */
+export type CataloguePiece =
+  | { readonly kind: "piece"; readonly text: string }
+  | { readonly kind: "end"; readonly contentBytes: number }
+  | { readonly kind: "refused"; readonly reason: string };
+
+/** From the task that writes the journal anew: it has ended. */
+export interface RewriteEnded extends Message {
+  readonly type: "rewriteEnded";
 }
 
 /** From the start of a read-only pool: reconcile in memory only. */
@@ -240,6 +264,9 @@ export type PoolMessage =
   | Admin
   | MakePlan
   | Settle
+  | JournalLong
+  | AskPiece
+  | RewriteEnded
   | Adopt
   | Evict
   | AskRegistry
@@ -267,6 +294,11 @@ export class PoolStub {
 
   settle(held: boolean): Steps<"settled"> {
     const request: Settle = { type: "settle", replyTo: unasked, held };
+    return ask(this.address, request);
+  }
+
+  piece(isFirst: boolean): Steps<CataloguePiece> {
+    const request: AskPiece = { type: "askPiece", replyTo: unasked, isFirst };
     return ask(this.address, request);
   }
 

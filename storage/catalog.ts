@@ -8,7 +8,14 @@
  * the metadata's id at the next start says that the line does not hold; after the commit, that it does.
  */
 import { assert } from "./assert.ts";
-import { damaged, type Journal, lineOfChanges, lineOfSnapshot, transactionIdMax } from "./catalog_journal.ts";
+import {
+  damaged,
+  type Journal,
+  lineOfChanges,
+  piecesOfSnapshot,
+  recordCharsMax,
+  transactionIdMax,
+} from "./catalog_journal.ts";
 import {
   type CatalogueChange,
   type CatalogueContent,
@@ -34,6 +41,8 @@ export class Catalogue {
   /** Uids of what was made from each origin, present or gone. */
   readonly #madeFrom = new Map<string, Set<string>>();
   #staged: readonly CatalogueChange[] | undefined;
+  #recordBytes = 0;
+  #stagedContentBytes = 0;
 
   /** @param content without volumes; see {@linkcode catalogueFrom} */
   constructor(content: Omit<CatalogueContent, "volumes">) {
@@ -50,6 +59,17 @@ export class Catalogue {
   /** How many records there are, those that are being deleted included. */
   get count(): number {
     return this.#byUid.size;
+  }
+
+  /** Bytes that {@linkcode snapshotLine} takes at most: what a journal's bounds are tied to. */
+  get contentBytes(): number {
+    return headBytesMax(this.settings) + this.#recordBytes;
+  }
+
+  /** The same with the staged change, or without it if that is more. */
+  get stagedContentBytes(): number {
+    assert(this.#staged !== undefined, "a change was staged");
+    return Math.max(this.contentBytes, this.#stagedContentBytes);
   }
 
   /** All records, those that are being deleted included, in no order that means anything. */
@@ -131,6 +151,7 @@ export class Catalogue {
     const nextThinId = this.#nextThinId;
     const undo: Undo[] = [];
     const problem = this.#applyAll(changes, undo);
+    this.#stagedContentBytes = this.contentBytes;
     for (const { uid, before } of undo.reverse()) this.#set(uid, before);
     this.#nextThinId = nextThinId;
     assert(problem === undefined, "a change keeps the rules of the catalogue");
@@ -154,12 +175,16 @@ export class Catalogue {
 
   /** The whole catalogue as the first line of a journal. */
   snapshotLine(): string {
-    return lineOfSnapshot({
-      transactionId: this.#transactionId,
-      settings: this.settings,
-      nextThinId: this.#nextThinId,
-      volumes: [...this.#byUid.values()],
-    });
+    return [...this.snapshotPieces()].join("");
+  }
+
+  /** The same line in pieces, of which each may be taken in a later turn. Nothing may be made true meanwhile. */
+  *snapshotPieces(): Generator<string> {
+    const [transactionId, settings, nextThinId] = [this.#transactionId, this.settings, this.#nextThinId];
+    for (const piece of piecesOfSnapshot({ transactionId, settings, nextThinId }, this.volumes())) {
+      assert(this.#transactionId === transactionId, "the catalogue is one state while it is written down");
+      yield piece;
+    }
   }
 
   /**
@@ -234,6 +259,7 @@ export class Catalogue {
   #set(uid: string, after: VolumeRecord | undefined): void {
     const before = this.#byUid.get(uid);
     if (before !== undefined) {
+      this.#recordBytes -= recordCharsMax(before);
       this.#byThinId.delete(before.thinId);
       if (!before.deleting) this.#byName.delete(before.name);
       if (before.owner !== null) untie(this.#ownedBy, before.owner, uid);
@@ -243,6 +269,7 @@ export class Catalogue {
       this.#byUid.delete(uid);
       return;
     }
+    this.#recordBytes += recordCharsMax(after);
     this.#byUid.set(uid, after);
     this.#byThinId.set(after.thinId, after);
     if (!after.deleting) this.#byName.set(after.name, after);
@@ -267,10 +294,10 @@ export function catalogueFrom(content: CatalogueContent): Catalogue {
 /** A catalogue as the metadata says that it is, and what was in the journal besides. */
 export interface SettledCatalogue {
   readonly catalogue: Catalogue;
-  /** The line of a change that was never committed, or its torn beginning; undefined if there is none. */
-  readonly dropped: string | undefined;
-  /** True if the journal is one line that holds, so that writing it anew would change nothing. */
-  readonly isCompact: boolean;
+  /** What was dropped at the end: a change that was never committed, or the torn beginning of one. */
+  readonly dropped: "change" | "torn" | undefined;
+  /** Where the lines that hold end in the file. */
+  readonly heldBytes: number;
 }
 
 /**
@@ -282,21 +309,27 @@ export function settleCatalogue(journal: Journal, transactionId: bigint): Settle
   const catalogue = new Catalogue(journal.content);
   const problem = catalogue.load(journal.content.volumes);
   if (problem !== undefined) throw damaged(1, problem);
-  let dropped = journal.torn;
-  for (const [index, line] of journal.lines.entries()) {
-    const lineNumber = index + 2;
+  let dropped: SettledCatalogue["dropped"];
+  let heldBytes = journal.contentEndBytes;
+  for (let line = journal.next(); line !== undefined;) {
+    if (line.kind === "torn") {
+      dropped = "torn";
+      break;
+    }
+    const { lineNumber } = line;
     if (line.transactionId !== catalogue.transactionId + 1n) {
       throw damaged(lineNumber, "transactions are missing before it");
     }
+    const next = journal.next();
     // Only the last line can be the one that was begun and never committed.
-    if (
-      catalogue.transactionId === transactionId && index === journal.lines.length - 1 && dropped === undefined
-    ) {
-      dropped = line.text;
+    if (catalogue.transactionId === transactionId && next === undefined) {
+      dropped = "change";
       break;
     }
     const problem = catalogue.apply(line.changes);
     if (problem !== undefined) throw damaged(lineNumber, problem);
+    heldBytes = line.endBytes;
+    line = next;
   }
   if (catalogue.transactionId !== transactionId) {
     throw new UserError(
@@ -305,7 +338,12 @@ export function settleCatalogue(journal: Journal, transactionId: bigint): Settle
         "belong together, or make a new pool directory around the metadata and the data with `import`.",
     );
   }
-  return { catalogue, dropped, isCompact: journal.lines.length === 0 && journal.torn === undefined };
+  return { catalogue, dropped, heldBytes };
+}
+
+/** Bytes of a first line without its volumes, at most; a path may be escaped to six times its length. */
+function headBytesMax(settings: PoolSettings): number {
+  return 256 + 6 * (settings.metadataPath.length + settings.dataPath.length);
 }
 
 function tie(ties: Map<string, Set<string>>, to: string, uid: string): void {

@@ -1,6 +1,6 @@
 /**
- * The catalogue as text: an append-only journal of JSON lines. The first line is the whole catalogue, each following
- * line one change with the next transaction id. At start the journal is written anew as one line.
+ * The catalogue as text: a journal of JSON lines. The first line is the whole catalogue, each following line one change
+ * with the next transaction id. Zero bytes follow the last line: room for lines to come, which is set aside.
  *
  * ```
  * {"format":"gossamer catalog 1","transaction_id":"7","block_size_bytes":65536,"metadata_path":"metadata.img",
@@ -14,24 +14,59 @@
  * - one more line, of T + 1: it was never committed, it is dropped;
  * - one more line, torn: it was never durable, so never committed; it is dropped if the one before it is of T.
  * Everything else was not done by us.
+ *
+ * A journal that has become long is replaced by another one, of a single line that says what all lines of T and less say
+ * (actors/edge/catalog_rewrite.ts). That is done only while the last line is of T and T is durable in the superblock. So
+ * the one journal and the other mean the same, and it does not matter which of them is found.
+ *
+ * A journal is read as a stream: of its text only one line is in memory at a time.
  */
 import type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord } from "./catalog_records.ts";
 import { UserError } from "./errors.ts";
 import { thinId, thinIdMax } from "./ids.ts";
 
+/** Characters of a piece of the first line, about. */
+const pieceChars = 1 << 16;
+
+/** Bytes of the longest line that is read: the first line of 65,536 volumes with the longest names takes 45 MB. */
+export const lineBytesMax = 64 << 20;
+
 /** The first line of a journal, ended by a newline. */
 export function lineOfSnapshot(content: CatalogueContent): string {
-  return `${
-    JSON.stringify({
-      format: formatName,
-      transaction_id: content.transactionId.toString(),
-      block_size_bytes: content.settings.blockSizeBytes,
-      metadata_path: content.settings.metadataPath,
-      data_path: content.settings.dataPath,
-      next_thin_id: content.nextThinId,
-      volumes: content.volumes.map(jsonOfVolume),
-    })
-  }\n`;
+  return [...piecesOfSnapshot(content, content.volumes)].join("");
+}
+
+/** The same line in pieces of some 64 KiB: with 65,536 volumes it has 16 MB, and other work goes on between the pieces. */
+export function* piecesOfSnapshot(
+  content: Omit<CatalogueContent, "volumes">,
+  volumes: Iterable<VolumeRecord>,
+): Generator<string> {
+  const head = JSON.stringify({
+    format: formatName,
+    transaction_id: content.transactionId.toString(),
+    block_size_bytes: content.settings.blockSizeBytes,
+    metadata_path: content.settings.metadataPath,
+    data_path: content.settings.dataPath,
+    next_thin_id: content.nextThinId,
+    volumes: [],
+  });
+  let piece = head.slice(0, -"]}".length);
+  let separator = "";
+  for (const volume of volumes) {
+    piece += separator + JSON.stringify(jsonOfVolume(volume));
+    separator = ",";
+    if (piece.length < pieceChars) continue;
+    yield piece;
+    piece = "";
+  }
+  yield `${piece}]}\n`;
+}
+
+/** Characters that a record takes in a line at most, and what stands between two of them. */
+export function recordCharsMax(record: VolumeRecord): number {
+  // The words of all fields, the numbers at their longest, and the time.
+  return 260 + record.uid.length + record.name.length + (record.origin?.length ?? 0) +
+    (record.owner?.length ?? 0);
 }
 
 /** A following line, ended by a newline. */
@@ -44,38 +79,105 @@ export function lineOfChanges(transactionId: bigint, changes: readonly Catalogue
   }\n`;
 }
 
-/** A journal taken apart. Whether its lines hold is not decided yet. */
-export interface Journal {
-  /** The first line. Its settings never change, so they may be used before the metadata is read. */
-  readonly content: CatalogueContent;
-  /** The following lines. */
-  readonly lines: readonly JournalLine[];
-  /** The text of a last line that is not whole. */
-  readonly torn: string | undefined;
+/** A line of a journal, not taken apart yet. */
+export interface LineText {
+  readonly text: string;
+  /** Where the line ends in the file, its newline included. */
+  readonly endBytes: number;
 }
 
-/** One change with its transaction id. */
+/** A change of a journal with its transaction id. */
 export interface JournalLine {
+  readonly kind: "change";
   readonly transactionId: bigint;
   readonly changes: readonly CatalogueChange[];
-  readonly text: string;
+  readonly endBytes: number;
+  readonly lineNumber: number;
 }
 
-/** Takes a journal apart. Throws {@linkcode UserError} if anything but its last line is malformed. */
-export function readJournal(text: string): Journal {
-  const texts = text.split("\n");
-  // Every line ends in a newline, so the last piece is empty, or a line whose end is missing.
-  if (texts.at(-1) === "") texts.pop();
-  const [firstText = "", ...restTexts] = texts;
-  const content = contentOfJson(jsonOf(firstText), 1);
-  const lines: JournalLine[] = [];
-  for (const [index, lineText] of restTexts.entries()) {
-    const json = jsonOf(lineText);
-    // A sector that did not reach the disk reads as zero bytes, which no JSON text holds: such a line is torn as well.
-    if (json === undefined && index === restTexts.length - 1) return { content, lines, torn: lineText };
-    lines.push({ ...changesOfJson(json, index + 2), text: lineText });
+/** A last line that is not whole. */
+export interface TornLine {
+  readonly kind: "torn";
+}
+
+/** A journal that is read line by line. Whether its lines hold is not decided here. */
+export class Journal {
+  /** The first line. Its settings never change, so they may be used before the metadata is read. */
+  readonly content: CatalogueContent;
+  /** Where the first line ends. */
+  readonly contentEndBytes: number;
+  readonly #texts: Iterator<LineText>;
+  #lineNumber = 1;
+
+  /** Reads the first line. Throws {@linkcode UserError} if it is malformed. */
+  constructor(texts: Iterator<LineText>) {
+    this.#texts = texts;
+    const first = texts.next();
+    const { text, endBytes } = first.done ? { text: "", endBytes: 0 } : first.value;
+    this.content = contentOfJson(jsonOf(text), 1);
+    this.contentEndBytes = endBytes;
   }
-  return { content, lines, torn: undefined };
+
+  /** The next line; undefined after the last one. Throws {@linkcode UserError} if anything but the last line is malformed. */
+  next(): JournalLine | TornLine | undefined {
+    const step = this.#texts.next();
+    if (step.done) return undefined;
+    this.#lineNumber += 1;
+    const { text, endBytes } = step.value;
+    const json = jsonOf(text);
+    // A sector that did not reach the disk reads as zero bytes, which no JSON text holds: such a line is torn as well.
+    if (json === undefined && this.#texts.next().done) return { kind: "torn" };
+    const lineNumber = this.#lineNumber;
+    return { kind: "change", ...changesOfJson(json, lineNumber), endBytes, lineNumber };
+  }
+}
+
+/** A journal that is in memory as text. Throws {@linkcode UserError} if its first line is malformed. */
+export function readJournal(text: string): Journal {
+  return new Journal(linesOf([new TextEncoder().encode(text)]));
+}
+
+/**
+ * Takes the bytes of a journal apart into lines. What follows the last newline is a line too, unless it is all zeroes.
+ * Throws {@linkcode UserError} if a line is longer than any that we write.
+ */
+export function* linesOf(pieces: Iterable<Uint8Array>): Generator<LineText> {
+  const newline = "\n".charCodeAt(0);
+  let pending: Uint8Array[] = [];
+  let pendingBytes = 0;
+  let offsetBytes = 0;
+  let lineNumber = 1;
+  for (const piece of pieces) {
+    let begin = 0;
+    for (let end = piece.indexOf(newline); end >= 0; end = piece.indexOf(newline, begin)) {
+      pending.push(piece.subarray(begin, end));
+      begin = end + 1;
+      yield { text: textOf(pending), endBytes: offsetBytes + begin };
+      pending = [];
+      pendingBytes = 0;
+      lineNumber += 1;
+    }
+    offsetBytes += piece.length;
+    const rest = piece.subarray(begin);
+    // Zeroes at the beginning of a line are room that is set aside, or make it a torn one, however many they are.
+    if (pendingBytes === 0 && isZeroes(rest)) continue;
+    pendingBytes += rest.length;
+    if (pendingBytes > lineBytesMax) throw damaged(lineNumber, "it is longer than any line of a catalogue");
+    pending.push(rest.slice());
+  }
+  if (pendingBytes > 0) yield { text: textOf(pending), endBytes: offsetBytes };
+}
+
+function isZeroes(bytes: Uint8Array): boolean {
+  for (let at = 0; at < bytes.length; at += 1) if (bytes[at] !== 0) return false;
+  return true;
+}
+
+function textOf(pieces: readonly Uint8Array[]): string {
+  const decoder = new TextDecoder();
+  let text = "";
+  for (const piece of pieces) text += decoder.decode(piece, { stream: true });
+  return text + decoder.decode();
 }
 
 /** The error for a journal that we did not write like this. */
@@ -127,7 +229,10 @@ function settingsOfFields(fields: Fields): PoolSettings {
   };
 }
 
-function changesOfJson(json: unknown, lineNumber: number): Omit<JournalLine, "text"> {
+function changesOfJson(
+  json: unknown,
+  lineNumber: number,
+): Pick<JournalLine, "transactionId" | "changes"> {
   const fields = new Fields(json, lineNumber);
   const transactionId = fields.transactionId();
   const changes = fields.list("changes").map((change) => changeOfJson(change, lineNumber));

@@ -4,6 +4,7 @@ import type { AdminCommand, AdminResult } from "../actors/admin_command.ts";
 import type { BioKind, RequestDone, VolumeRequest } from "../actors/bio.ts";
 import type { StatusDone, StatusRequest, StatusSource } from "../actors/block_status.ts";
 import type { JournalPort } from "../actors/catalogue_journal.ts";
+import type { LineRoom } from "../actors/catalogue_room.ts";
 import type { Actor, Address } from "../actors/kernel/address.ts";
 import { Kernel } from "../actors/kernel/kernel.ts";
 import type { SchedulerPolicy } from "../actors/kernel/ports.ts";
@@ -24,6 +25,10 @@ export type ClientMessage = RequestDone | StatusDone | PoolNotice;
 /** A journal in memory, whose operations end when the drain that asked for them is over. */
 export class MemoryJournal implements JournalPort {
   text: string;
+  /** What is to take the place of `text`. */
+  rewritten = "";
+  /** Characters of changes with which it is long. */
+  changesCharsMax = Infinity;
   #lineLengthLast = 0;
   readonly pending: (() => void)[] = [];
 
@@ -31,9 +36,24 @@ export class MemoryJournal implements JournalPort {
     this.text = text;
   }
 
-  append(line: string, done: IoDone): void {
+  append(line: string, _room: LineRoom, done: IoDone): void {
     this.text += line;
     this.#lineLengthLast = line.length;
+    this.pending.push(() => done(ioOk));
+  }
+
+  isLong(contentBytes: number): boolean {
+    return this.text.length > contentBytes + this.changesCharsMax;
+  }
+
+  rewrite(piece: string, isFirst: boolean, done: IoDone): void {
+    this.rewritten = isFirst ? piece : this.rewritten + piece;
+    this.pending.push(() => done(ioOk));
+  }
+
+  finishRewrite(_contentBytes: number, done: IoDone): void {
+    this.text = this.rewritten;
+    this.#lineLengthLast = 0;
     this.pending.push(() => done(ioOk));
   }
 

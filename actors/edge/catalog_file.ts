@@ -1,151 +1,349 @@
 /**
- * The file of the catalogue's journal (storage/catalog_journal.ts): read once at start, written anew as one line, then
- * appended to, one line at a time.
+ * The files of the catalogue's journal (storage/catalog_journal.ts): `catalog.json`, read once at start and appended to, one
+ * line at a time, and `catalog.spare`, into which the journal is written anew when it has become long. Why both have
+ * room that is set aside is in ../catalogue_room.ts.
+ *
+ * A line is written where zeroes were, and a line that is taken back becomes zeroes again; each is flushed before it is
+ * answered. So at most the last line is in doubt after a power cut, and no part of an earlier one is ever behind it.
+ *
+ * Writing anew goes as follows. T is the last transaction, durable in the superblock; J is the journal, S the spare.
+ * 1. S is overwritten with one line of T and zeroes behind it, and flushed. If we stop here, J holds.
+ * 2. `catalog.moved` becomes a second name of J. If we stop here, J holds; the next start removes the second name.
+ * 3. S is renamed to `catalog.json`. If we stop here, J or S is found under that name, and both say T.
+ * 4. `catalog.moved` is renamed to `catalog.spare`: J keeps its space, and is the spare from now on. If we stop between 3 and
+ *    4, the next start removes the second name and makes another spare.
+ * 5. The directory is flushed. Only then is a line appended to S, and only then may J be overwritten: if we stopped
+ *    before, J could be what is found, without that line.
+ * A failure up to 3 leaves J as it was. After a failed flush of the directory it is not known which of the two
+ * will be found, so nothing more is written to either.
  */
 import fs from "node:fs";
 import { dirname } from "node:path";
-import { assert } from "../../storage/assert.ts";
+import { assert, present } from "../../storage/assert.ts";
+import { linesOf, type LineText } from "../../storage/catalog_journal.ts";
 import { type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { UserError } from "../../storage/errors.ts";
 import type { JournalPort } from "../catalogue_journal.ts";
-import { codeOf, failureOf } from "./file_errors.ts";
-import type { Libc } from "./libc.ts";
+import { changesBytesMax, fileBytesFor, type LineRoom, reserveBytes, roundUp } from "../catalogue_room.ts";
+import { catalogueUnflushedBytesMax } from "../limits.ts";
+import { failureOf } from "./file_errors.ts";
+import { flushed, StoredFile } from "./stored_file.ts";
 
-/** Set aside past the end, so that volumes can be removed when the host is full: some 500 changes until the next start. */
-const reservedBytes = 128 << 10;
+const newline = "\n".charCodeAt(0);
+
+/** Names in the pool directory beside the journal's own. */
+export interface CataloguePaths {
+  readonly catalogue: string;
+  readonly catalogueSpare: string;
+  readonly catalogueMoved: string;
+}
 
 /** See the head of this file. */
 export class CatalogueFile implements JournalPort {
-  readonly #path: string;
-  readonly #libc: Libc | undefined;
-  #fd: number;
-  #lengthBytes: number;
+  readonly #paths: CataloguePaths;
+  #journal: StoredFile;
+  /** Undefined if the host had no room for it. */
+  #spare: StoredFile | undefined;
+  /** Where the next line goes. */
+  #endBytes: number;
   #lastLineBytes = 0;
+  /** Where the line that is being written into the spare goes on, and how much of it the host was not asked to flush. */
+  #rewrittenBytes = 0;
+  #unflushedBytes = 0;
+  /** Lengths of the journal below which it is not called long again: writing it anew has failed. */
+  #longFromBytes = 0;
   #isBusy = false;
   #isClosed = false;
   /** Set when the disk did not take what it was told to keep: what it holds is not known, and nothing more is written. */
   #failure: IoResult | undefined;
 
-  /** Opens the journal for appending. */
-  constructor(path: string, libc: Libc | undefined) {
-    this.#path = path;
-    this.#libc = libc;
-    this.#fd = fs.openSync(path, "r+");
-    this.#lengthBytes = fs.fstatSync(this.#fd).size;
+  /** Opens the files for writing. Throws what the system says. */
+  constructor(paths: CataloguePaths) {
+    this.#paths = paths;
+    // The file of a version before this one, and the second name of step 2.
+    fs.rmSync(`${paths.catalogue}.new`, { force: true });
+    fs.rmSync(paths.catalogueMoved, { force: true });
+    this.#journal = StoredFile.open(paths.catalogue);
+    this.#endBytes = this.#journal.sizeBytes;
+    if (fs.existsSync(paths.catalogueSpare)) this.#spare = StoredFile.open(paths.catalogueSpare);
+    if (this.#spare?.isSameAs(this.#journal)) this.#dropSpare();
   }
 
   /**
-   * Removes the last line, whole or torn, which never held. If we stop before the truncation is durable, the line is
-   * found again and dropped again.
+   * Begins to append after the lines that hold; what follows them becomes zeroes. If we stop before that is durable, what
+   * did not hold is found again and dropped again. Throws {@linkcode UserError}.
    */
-  dropLastLine(): void {
-    const bytes = fs.readFileSync(this.#path);
-    // The newline that ends the line, if it is there, is the last byte; the one before ends the line that stays.
-    const keptBytes = bytes.lastIndexOf("\n".charCodeAt(0), bytes.length - 2) + 1;
-    fs.ftruncateSync(this.#fd, keptBytes);
-    fs.fdatasyncSync(this.#fd);
-    this.#lengthBytes = keptBytes;
+  startAt(heldBytes: number, isDropping: boolean): void {
+    let endBytes = heldBytes;
+    let result: IoResult = ioOk;
+    if (isDropping) result = inOneGo(this.#journal.zero(heldBytes, this.#journal.sizeBytes));
+    const last = new Uint8Array(1);
+    fs.readSync(this.#journal.fd, last, 0, 1, heldBytes - 1);
+    if (result.kind === "ok" && last[0] !== newline) {
+      // Another program has taken the end of the last line away.
+      result = this.#journal.write(Uint8Array.of(newline), heldBytes);
+      endBytes += 1;
+    }
+    if (result.kind !== "ok") {
+      throw new UserError(`Cannot write the catalogue: ${reasonOf(result)}. Make room.`);
+    }
+    if (isDropping) fs.fdatasyncSync(this.#journal.fd);
+    this.#endBytes = endBytes;
   }
 
-  /**
-   * Makes the journal one line. If we stop before the rename, the old journal holds; after it, the new one, which says
-   * the same. A full host is no reason not to start: the old journal then stays, and the answer is false.
-   */
-  compact(line: string): boolean {
+  /** Sets aside what is missing of the room for lines to come. False if the host has not so much. */
+  reserve(contentBytes: number): boolean {
+    const journalBytes = Math.max(
+      fileBytesFor(contentBytes),
+      roundUp(this.#endBytes + reserveBytes(contentBytes)),
+    );
+    // A copy of the file may have holes where zeroes were.
+    const from = this.#journal.isWhole() ? this.#journal.sizeBytes : this.#endBytes;
+    const grown = inOneGo(this.#journal.zero(from, Math.max(journalBytes, this.#journal.sizeBytes)));
+    if (grown.kind !== "ok") return false;
     try {
-      writeDurably(this.#path, line);
+      this.#spare ??= StoredFile.create(this.#paths.catalogueSpare);
     } catch (error) {
-      if (failureOf(error, "write").kind === "noSpace") return false;
-      throw error;
+      return failureOf(error, "make the spare catalogue").kind === "ok";
     }
-    fs.closeSync(this.#fd);
-    this.#fd = fs.openSync(this.#path, "r+");
-    this.#lengthBytes = fs.fstatSync(this.#fd).size;
-    return true;
+    const whole = this.#spare.isWhole() ? this.#spare.sizeBytes : 0;
+    return inOneGo(this.#spare.zero(whole, Math.max(fileBytesFor(contentBytes), this.#spare.sizeBytes)))
+      .kind === "ok";
   }
 
-  /** Sets space aside for the lines to come, if the host can; not having it changes nothing but what fits on a full host. */
-  reserve(): void {
-    this.#libc?.reserve(this.#fd, this.#lengthBytes, reservedBytes);
+  isLong(contentBytes: number): boolean {
+    const { sizeBytes } = this.#journal;
+    const longBytes = contentBytes + changesBytesMax(contentBytes);
+    assert(this.#endBytes <= sizeBytes, "lines are within the file");
+    return this.#endBytes > Math.max(longBytes, this.#longFromBytes);
   }
 
-  append(line: string, done: IoDone): void {
-    if (this.#failure !== undefined) return answerLater(done, this.#failure);
-    this.#begin();
+  append(line: string, room: LineRoom, done: IoDone): void {
     const bytes = new TextEncoder().encode(line);
-    const written = this.#writeAtEnd(bytes);
-    if (written.kind !== "ok") {
-      this.#isBusy = false;
-      return answerLater(done, written);
-    }
-    this.#lengthBytes += bytes.length;
-    this.#lastLineBytes = bytes.length;
-    this.#sync(done);
+    this.#run(done, () => this.#append(bytes, room));
   }
 
   retract(done: IoDone): void {
-    if (this.#failure !== undefined) return answerLater(done, this.#failure);
-    this.#begin();
-    assert(this.#lastLineBytes > 0, "there is a line to take back");
-    const problem = this.#truncate(this.#lengthBytes - this.#lastLineBytes);
-    if (problem !== undefined) {
-      this.#isBusy = false;
-      return answerLater(done, problem);
-    }
-    this.#lengthBytes -= this.#lastLineBytes;
-    this.#lastLineBytes = 0;
-    this.#sync(done);
+    const lineBytes = this.#lastLineBytes;
+    assert(lineBytes > 0, "there is a line to take back");
+    this.#run(done, async () => {
+      const zeroed = await this.#zeroFrom(this.#endBytes - lineBytes, lineBytes);
+      if (zeroed.kind !== "ok") return zeroed;
+      this.#endBytes -= lineBytes;
+      this.#lastLineBytes = 0;
+      return ioOk;
+    });
   }
 
-  /** Closes the file once what is pending has answered. */
+  rewrite(piece: string, isFirst: boolean, done: IoDone): void {
+    const bytes = new TextEncoder().encode(piece);
+    this.#run(done, () => this.#rewrite(bytes, isFirst));
+  }
+
+  finishRewrite(contentBytes: number, done: IoDone): void {
+    this.#run(done, () => this.#finishRewrite(contentBytes));
+  }
+
+  /** Closes the files once what is pending has answered. */
   close(): void {
     this.#isClosed = true;
-    if (!this.#isBusy) fs.closeSync(this.#fd);
+    if (!this.#isBusy) this.#closeFiles();
   }
 
-  #begin(): void {
+  #closeFiles(): void {
+    this.#journal.close();
+    this.#spare?.close();
+  }
+
+  #run(done: IoDone, operation: () => Promise<IoResult>): void {
     assert(!this.#isBusy, "one change of the catalogue at a time");
     assert(!this.#isClosed, "a closed catalogue is not changed");
     this.#isBusy = true;
+    const failure = this.#failure;
+    const ended = failure === undefined ? operation() : aTurn().then(() => failure);
+    ended.catch((error) => failureOf(error, "write of the catalogue")).then((result) => {
+      this.#isBusy = false;
+      if (this.#isClosed) this.#closeFiles();
+      done(result);
+    });
   }
 
-  #writeAtEnd(bytes: Uint8Array): IoResult {
-    let doneBytes = 0;
-    while (doneBytes < bytes.length) {
-      try {
-        const at = this.#lengthBytes + doneBytes;
-        doneBytes += fs.writeSync(this.#fd, bytes, doneBytes, bytes.length - doneBytes, at);
-      } catch (error) {
-        // A refusal of the host is an answer; an interrupted call is made again.
-        if (codeOf(error) === "EINTR") continue;
-        const failed = failureOf(error, "write of the catalogue");
-        // The next line may not follow half of this one.
-        return this.#truncate(this.#lengthBytes) ?? failed;
-      }
+  async #append(bytes: Uint8Array, room: LineRoom): Promise<IoResult> {
+    const endBytes = this.#endBytes + bytes.length;
+    const roomy = room.usesReserve
+      ? await this.#grow(this.#journal, endBytes)
+      : await this.#roomBeside(endBytes, room.contentBytes);
+    if (roomy.kind !== "ok") return roomy;
+    let written = this.#journal.write(bytes, this.#endBytes);
+    if (written.kind === "noSpace" && room.usesReserve && this.#spare !== undefined) {
+      // The host copies what is overwritten (btrfs, zfs), so it needs space all the same: the spare's.
+      this.#dropSpare();
+      written = this.#journal.write(bytes, this.#endBytes);
     }
+    if (written.kind !== "ok") {
+      // The next line may not follow half of this one, nor have half of this one behind it.
+      const zeroed = await this.#zeroFrom(this.#endBytes, bytes.length);
+      return zeroed.kind === "ok" ? written : zeroed;
+    }
+    const durable = await this.#journal.flush();
+    if (durable.kind !== "ok") return this.#failed(durable);
+    this.#endBytes = endBytes;
+    this.#lastLineBytes = bytes.length;
     return ioOk;
   }
 
-  #truncate(lengthBytes: number): IoResult | undefined {
-    try {
-      fs.ftruncateSync(this.#fd, lengthBytes);
-      return undefined;
-    } catch (error) {
-      // Remembered: every later append is refused with it.
-      this.#failure = failureOf(error, "truncation of the catalogue");
-      return this.#failure;
-    }
+  /** A change that adds something leaves what removing and writing anew need, in both files. */
+  async #roomBeside(endBytes: number, contentBytes: number): Promise<IoResult> {
+    const journalBytes = endBytes + reserveBytes(contentBytes);
+    const grown = await this.#grow(this.#journal, journalBytes, fileBytesFor(contentBytes));
+    if (grown.kind !== "ok") return grown;
+    this.#spare ??= StoredFile.create(this.#paths.catalogueSpare);
+    return await this.#grow(
+      this.#spare,
+      contentBytes + reserveBytes(contentBytes),
+      fileBytesFor(contentBytes),
+    );
   }
 
-  #sync(done: IoDone): void {
-    fs.fdatasync(this.#fd, (error) => {
-      this.#isBusy = false;
-      if (this.#isClosed) fs.closeSync(this.#fd);
-      if (error === null || error === undefined) return done(ioOk);
-      this.#failure = failureOf(error, "flush of the catalogue");
-      done(this.#failure);
-    });
+  /** Has a file store so much, and if it must grow for that, so much more that it need not grow soon again. */
+  async #grow(file: StoredFile, neededBytes: number, wantedBytes = 0): Promise<IoResult> {
+    if (file.sizeBytes >= neededBytes) return ioOk;
+    return await inTurns(file.zero(file.sizeBytes, Math.max(roundUp(neededBytes), wantedBytes)));
   }
+
+  async #zeroFrom(beginBytes: number, lengthBytes: number): Promise<IoResult> {
+    // Of a line that could not be written the file may not have all.
+    const endBytes = Math.min(beginBytes + lengthBytes, this.#journal.sizeBytes);
+    let zeroed = await inTurns(this.#journal.zero(beginBytes, endBytes));
+    if (zeroed.kind === "noSpace") zeroed = this.#journal.truncate(beginBytes);
+    if (zeroed.kind === "ok") zeroed = await this.#journal.flush();
+    return zeroed.kind === "ok" ? ioOk : this.#failed(zeroed);
+  }
+
+  #failed(result: IoResult): IoResult {
+    // Remembered: every later change is refused with it.
+    this.#failure = result;
+    return result;
+  }
+
+  async #rewrite(bytes: Uint8Array, isFirst: boolean): Promise<IoResult> {
+    this.#longFromBytes = this.#endBytes + changesBytesMax(0);
+    if (isFirst) [this.#rewrittenBytes, this.#unflushedBytes] = [0, 0];
+    this.#spare ??= StoredFile.create(this.#paths.catalogueSpare);
+    const written = this.#spare.write(bytes, this.#rewrittenBytes);
+    this.#rewrittenBytes += bytes.length;
+    this.#unflushedBytes += bytes.length;
+    if (written.kind !== "ok") return written;
+    if (this.#unflushedBytes >= catalogueUnflushedBytesMax) {
+      this.#unflushedBytes = 0;
+      return await this.#flushSpare(this.#spare);
+    }
+    await aTurn();
+    return ioOk;
+  }
+
+  async #finishRewrite(contentBytes: number): Promise<IoResult> {
+    const spare = present(this.#spare, "the spare was written");
+    const endBytes = this.#rewrittenBytes;
+    const cleared = await inTurns(spare.zero(endBytes, spare.sizeBytes));
+    if (cleared.kind !== "ok") return cleared;
+    const wantedBytes = fileBytesFor(contentBytes);
+    const grown = await this.#grow(spare, wantedBytes);
+    // With less room than before nothing would be won.
+    if (grown.kind !== "ok" && spare.sizeBytes - endBytes <= this.#journal.sizeBytes - this.#endBytes) {
+      return grown;
+    }
+    if (spare.sizeBytes > wantedBytes) spare.truncate(wantedBytes);
+    const durable = await this.#flushSpare(spare);
+    if (durable.kind !== "ok") return durable;
+    const swapped = await this.#swap(spare, endBytes);
+    if (swapped.kind !== "ok") return swapped;
+    this.#longFromBytes = 0;
+    // Content that has gone needs no room any more.
+    if (this.#spare !== undefined && this.#spare.sizeBytes > wantedBytes) this.#spare.truncate(wantedBytes);
+    return ioOk;
+  }
+
+  /** Steps 2 to 5. */
+  async #swap(spare: StoredFile, endBytes: number): Promise<IoResult> {
+    const { catalogue, catalogueSpare, catalogueMoved } = this.#paths;
+    const old = this.#journal;
+    const isKept = isDone(() => fs.linkSync(catalogue, catalogueMoved));
+    try {
+      fs.renameSync(catalogueSpare, catalogue);
+    } catch (error) {
+      fs.rmSync(catalogueMoved, { force: true });
+      return failureOf(error, "rename of the catalogue");
+    }
+    [this.#journal, this.#endBytes, this.#lastLineBytes] = [spare, endBytes, 0];
+    if (isKept && isDone(() => fs.renameSync(catalogueMoved, catalogueSpare))) this.#spare = old;
+    else {
+      // A file system without second names: its space goes back, and is asked for again.
+      fs.rmSync(catalogueMoved, { force: true });
+      this.#spare = undefined;
+      old.close();
+    }
+    const durable = await flushedDirectory(dirname(catalogue));
+    return durable.kind === "ok" ? ioOk : this.#failed(durable);
+  }
+
+  async #flushSpare(spare: StoredFile): Promise<IoResult> {
+    const durable = await spare.flush();
+    // The host may have dropped what it could not write, so this file is used no more.
+    if (durable.kind !== "ok") this.#dropSpare();
+    return durable;
+  }
+
+  #dropSpare(): void {
+    this.#spare?.close();
+    this.#spare = undefined;
+    fs.rmSync(this.#paths.catalogueSpare, { force: true });
+  }
+}
+
+/** Whether the host did it. */
+function isDone(call: () => void): boolean {
+  try {
+    call();
+    return true;
+  } catch (error) {
+    // Any refusal of the host means that it is not done; what is not one is a defect.
+    return failureOf(error, "link of the catalogue").kind === "ok";
+  }
+}
+
+async function flushedDirectory(path: string): Promise<IoResult> {
+  const fd = fs.openSync(path, "r");
+  try {
+    return await flushed(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Does all of it now: nothing is served yet. */
+function inOneGo(steps: Generator<void, IoResult>): IoResult {
+  let step = steps.next();
+  while (!step.done) step = steps.next();
+  return step.value;
+}
+
+/** Gives the event loop a turn after each step. */
+async function inTurns(steps: Generator<void, IoResult>): Promise<IoResult> {
+  let step = steps.next();
+  while (!step.done) {
+    await aTurn();
+    step = steps.next();
+  }
+  return step.value;
+}
+
+function aTurn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+function reasonOf(result: Exclude<IoResult, { kind: "ok" }>): string {
+  return result.kind === "noSpace" ? "no space is left on the host" : result.reason;
 }
 
 /** Replaces a file by one with this text, so that after a crash it is the old or the new one, never a part. */
@@ -177,19 +375,51 @@ export function syncDirectory(path: string): void {
   directory.syncSync();
 }
 
-/** The journal's text. Throws {@linkcode UserError}. */
-export function readCatalogueText(path: string): string {
-  try {
-    return fs.readFileSync(path, "utf8");
-  } catch (error) {
-    throw new UserError(
-      `Cannot read the catalogue "${path}": ${
-        error instanceof Error ? error.message : ""
-      }. Check the file and the disk.`,
+/** Bytes read from the journal at once. */
+const readBytes = 1 << 20;
+
+/** The lines of a journal's file, read as they are asked for. */
+export class CatalogueLines implements Disposable {
+  readonly texts: Generator<LineText>;
+  readonly #file: Deno.FsFile;
+  readonly #path: string;
+
+  /** Throws {@linkcode UserError}, as reading does. */
+  constructor(path: string) {
+    this.#path = path;
+    try {
+      this.#file = Deno.openSync(path);
+    } catch (error) {
+      throw this.#unreadable(error);
+    }
+    this.texts = linesOf(this.#pieces());
+  }
+
+  *#pieces(): Generator<Uint8Array> {
+    const buffer = new Uint8Array(readBytes);
+    for (;;) {
+      const length = this.#read(buffer);
+      if (length === null) return;
+      yield buffer.subarray(0, length);
+    }
+  }
+
+  #read(buffer: Uint8Array): number | null {
+    try {
+      return this.#file.readSync(buffer);
+    } catch (error) {
+      throw this.#unreadable(error);
+    }
+  }
+
+  #unreadable(error: unknown): UserError {
+    const reason = error instanceof Error ? error.message : "";
+    return new UserError(
+      `Cannot read the catalogue "${this.#path}": ${reason}. Check the file and the disk.`,
     );
   }
-}
 
-function answerLater(done: IoDone, result: IoResult): void {
-  setTimeout(() => done(result), 0);
+  [Symbol.dispose](): void {
+    this.#file.close();
+  }
 }

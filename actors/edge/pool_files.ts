@@ -5,13 +5,13 @@
  * makes it a pool: it appears last, by a rename, so a half-made pool is never taken for one.
  */
 import fs from "node:fs";
-import { assert } from "../../storage/assert.ts";
+import { assert, present } from "../../storage/assert.ts";
 import { type Catalogue, type PoolSettings, settleCatalogue } from "../../storage/catalog.ts";
-import { type Journal, readJournal } from "../../storage/catalog_journal.ts";
+import { Journal } from "../../storage/catalog_journal.ts";
 import { UserError } from "../../storage/errors.ts";
 import { metadataBlockSizeBytes } from "../../storage/ids.ts";
 import { formatSize } from "../../storage/sizes.ts";
-import { CatalogueFile, readCatalogueText } from "./catalog_file.ts";
+import { CatalogueFile, CatalogueLines } from "./catalog_file.ts";
 import { FileDevice } from "./file_device.ts";
 import { openFailure } from "./file_errors.ts";
 import { openLocked } from "./file_lock.ts";
@@ -22,6 +22,9 @@ export interface PoolPaths {
   /** As the user named it. */
   readonly directory: string;
   readonly catalogue: string;
+  /** Stored room into which the catalogue is written anew, and the old one's name while the two are swapped. */
+  readonly catalogueSpare: string;
+  readonly catalogueMoved: string;
   /** There while the pool is being made, and after a crash in between. */
   readonly unfinished: string;
   readonly controlSocket: string;
@@ -37,6 +40,8 @@ export function poolPaths(directory: string): PoolPaths {
   return {
     directory,
     catalogue: pathIn(directory, "catalog.json"),
+    catalogueSpare: pathIn(directory, "catalog.spare"),
+    catalogueMoved: pathIn(directory, "catalog.moved"),
     unfinished: pathIn(directory, "unfinished.json"),
     controlSocket: pathIn(directory, "control.sock"),
     nbdSocket: pathIn(directory, "nbd.sock"),
@@ -78,7 +83,8 @@ export class PoolFiles {
   readonly readOnly: boolean;
   /** Undefined if the pool is open read-only. */
   readonly catalogueFile: CatalogueFile | undefined;
-  readonly #journal: Journal;
+  /** Undefined once it is settled: it is read once, and not kept. */
+  #journal: Journal | undefined;
   readonly #held: DisposableStack;
 
   private constructor(parts: PoolParts) {
@@ -105,12 +111,13 @@ export class PoolFiles {
     using held = new DisposableStack();
     held.use(openLocked(directory, !readOnly, inUse(directory)));
     // Read under the lock, or another process could be about to change it.
-    const journal = readJournal(readCatalogueText(paths.catalogue));
+    const lines = held.use(new CatalogueLines(paths.catalogue));
+    const journal = new Journal(lines.texts);
     const metadataPath = pathIn(directory, journal.content.settings.metadataPath);
     const dataPath = pathIn(directory, journal.content.settings.dataPath);
     lockDevices(held, metadataPath, dataPath, !readOnly);
     const { metadata, data } = openDevices(held, metadataPath, dataPath, options);
-    const catalogueFile = readOnly ? undefined : openCatalogueFile(held, paths, options.libc);
+    const catalogueFile = readOnly ? undefined : openCatalogueFile(held, paths);
     return new PoolFiles({ paths, journal, metadata, data, catalogueFile, held: held.move() });
   }
 
@@ -119,19 +126,21 @@ export class PoolFiles {
    * Throws {@linkcode UserError} if the two do not belong together; nothing is written then.
    */
   settle(transactionId: bigint): SettledPool {
-    const { catalogue, dropped, isCompact } = settleCatalogue(this.#journal, transactionId);
+    const journal = present(this.#journal, "the catalogue is settled once");
+    this.#journal = undefined;
+    const { catalogue, dropped, heldBytes } = settleCatalogue(journal, transactionId);
     const notes: string[] = [];
     if (dropped !== undefined) {
       notes.push("A change of the pool was interrupted before it was committed, so it did not happen.");
     }
     const file = this.catalogueFile;
     if (file === undefined) return { catalogue, notes };
-    // Two steps, as the second needs space: a line that does not hold must go before another is appended.
-    if (dropped !== undefined) file.dropLastLine();
-    if (!isCompact && !file.compact(catalogue.snapshotLine())) {
-      notes.push("The host is full, so the catalogue was not compacted.");
+    file.startAt(heldBytes, dropped !== undefined);
+    if (!file.reserve(catalogue.contentBytes)) {
+      notes.push(
+        "The host is full: the room that removing needs could not be set aside. Until there is some, nothing is created.",
+      );
     }
-    file.reserve();
     return { catalogue, notes };
   }
 
@@ -202,9 +211,9 @@ export function openDevices(
 }
 
 /** Opens the catalogue for appending; `held` closes it. */
-function openCatalogueFile(held: DisposableStack, paths: PoolPaths, libc: Libc | undefined): CatalogueFile {
+function openCatalogueFile(held: DisposableStack, paths: PoolPaths): CatalogueFile {
   try {
-    return held.adopt(new CatalogueFile(paths.catalogue, libc), (file) => file.close());
+    return held.adopt(new CatalogueFile(paths), (file) => file.close());
   } catch (error) {
     throw openFailure(paths.catalogue, error);
   }

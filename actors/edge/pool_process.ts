@@ -194,6 +194,9 @@ class Defects {
 const noJournal = {
   append: () => assert(false, "a read-only pool appended to the catalogue"),
   retract: () => assert(false, "a read-only pool changed the catalogue"),
+  isLong: () => false,
+  rewrite: () => assert(false, "a read-only pool changed the catalogue"),
+  finishRewrite: () => assert(false, "a read-only pool changed the catalogue"),
 };
 
 interface OpenedEngine {

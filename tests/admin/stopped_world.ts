@@ -4,6 +4,7 @@
  */
 import { assert } from "@std/assert";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
+import type { LineRoom } from "../../actors/catalogue_room.ts";
 import { MemoryJournal, type TestingFiles } from "../testing_pool.ts";
 import type { Random } from "../testing_world.ts";
 
@@ -121,9 +122,17 @@ class StoppableJournal extends MemoryJournal {
     this.#fuse = fuse;
   }
 
-  override append(line: string, done: IoDone): void {
-    if (this.#fuse.admit()) super.append(line, done);
+  override append(line: string, room: LineRoom, done: IoDone): void {
+    if (this.#fuse.admit()) super.append(line, room, done);
     else if (this.torn === "") this.torn = line;
+  }
+
+  override rewrite(piece: string, isFirst: boolean, done: IoDone): void {
+    if (this.#fuse.admit()) super.rewrite(piece, isFirst, done);
+  }
+
+  override finishRewrite(contentBytes: number, done: IoDone): void {
+    if (this.#fuse.admit()) super.finishRewrite(contentBytes, done);
   }
 
   override retract(done: IoDone): void {

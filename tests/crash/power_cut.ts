@@ -93,6 +93,7 @@ export class DeviceReplay {
         for (const pending of this.#pending) pending.isDropped = true;
         return;
       case "truncate":
+      case "replace":
         assert(false, "a device is not truncated");
     }
   }
@@ -119,6 +120,8 @@ export class JournalReplay {
   #durable: Uint8Array;
   #memory: Uint8Array;
   #isDropped = false;
+  /** What came last is another file under the same name. */
+  #isReplaced = false;
   #next = 0;
 
   constructor(bytes: Uint8Array) {
@@ -140,6 +143,13 @@ export class JournalReplay {
       const record = log.records[this.#next]!;
       if (record.device !== "journal") continue;
       if (record.kind === "write") this.#append(record.offsetBytes, record.bytes);
+      if (record.kind === "replace") {
+        this.#isDropped = false;
+        this.#memory = record.bytes;
+      }
+      if (record.kind !== "flush" && record.kind !== "flushFailed") {
+        this.#isReplaced = record.kind === "replace";
+      }
       if (record.kind === "truncate") this.#memory = this.#memory.slice(0, record.lengthBytes);
       if (record.kind === "flushFailed") this.#isDropped = true;
       if (record.kind === "flush" && !this.#isDropped) this.#durable = this.#memory;
@@ -161,6 +171,8 @@ export class JournalReplay {
   cut(how: JournalCut): Uint8Array {
     if (how === "lost") return this.#durable;
     if (how === "kept" || !this.canLose) return this.#memory;
+    // The name means one file or the other; the new one was flushed before it got the name.
+    if (this.#isReplaced) return how(2) === 0 ? this.#durable : this.#memory;
     const [short, long] = this.#memory.length < this.#durable.length
       ? [this.#memory, this.#durable]
       : [this.#durable, this.#memory];

@@ -4,6 +4,7 @@
  */
 import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
 import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
+import type { LineRoom } from "../../actors/catalogue_room.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import type { ThinVolumeMessage } from "../../actors/thin_volume.ts";
@@ -42,15 +43,28 @@ class JournalOfRun extends SimulatedJournal {
 
   constructor(images: Images, log: RunLog, faults: FaultPlan | undefined) {
     super(new TextDecoder().decode(images.journal), faults);
+    // So that it is written anew after a few commands.
+    this.changesCharsMax = 0;
     const port = {
-      append: (line: string, done: IoDone) => super.append(line, done),
+      append: (line: string, room: LineRoom, done: IoDone) => super.append(line, room, done),
+      isLong: (contentBytes: number) => super.isLong(contentBytes),
+      rewrite: (piece: string, isFirst: boolean, done: IoDone) => super.rewrite(piece, isFirst, done),
+      finishRewrite: (contentBytes: number, done: IoDone) => super.finishRewrite(contentBytes, done),
       retract: (done: IoDone) => super.retract(done),
     };
     this.#recording = new RecordingJournal(port, log, images.journal.length);
   }
 
-  override append(line: string, done: IoDone): void {
-    this.#recording.append(line, done);
+  override rewrite(piece: string, isFirst: boolean, done: IoDone): void {
+    this.#recording.rewrite(piece, isFirst, done);
+  }
+
+  override finishRewrite(contentBytes: number, done: IoDone): void {
+    this.#recording.finishRewrite(contentBytes, done);
+  }
+
+  override append(line: string, room: LineRoom, done: IoDone): void {
+    this.#recording.append(line, room, done);
   }
 
   override retract(done: IoDone): void {

@@ -81,7 +81,8 @@ export class RecordedServer {
     const images: Images = {
       metadata,
       data: await Deno.readFile(`${directory}/data.img`),
-      journal: await Deno.readFile(`${directory}/catalog.json`),
+      // Without the zeroes behind the lines.
+      journal: new TextEncoder().encode(catalogue.snapshotLine()),
     };
     const log = new RunLog();
     const clock = new DenoClock();

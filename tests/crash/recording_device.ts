@@ -3,6 +3,7 @@
  * at the same instant. They wrap real ones, so a whole server can run on them.
  */
 import type { JournalPort } from "../../actors/catalogue_journal.ts";
+import type { LineRoom } from "../../actors/catalogue_room.ts";
 import type { DevicePort, DeviceView, IoDone, IoResult } from "../../storage/device/port.ts";
 
 export type DeviceName = "metadata" | "data" | "journal";
@@ -18,7 +19,9 @@ export type Change =
     readonly lengthBytes: number;
   }
   /** The journal's file becomes this short. */
-  | { readonly kind: "truncate"; readonly lengthBytes: number };
+  | { readonly kind: "truncate"; readonly lengthBytes: number }
+  /** The journal's name comes to mean a file with these bytes. */
+  | { readonly kind: "replace"; readonly bytes: Uint8Array };
 
 /** One entry of the log, in the order in which the devices were asked. */
 export type Recorded =
@@ -150,6 +153,7 @@ export class RecordingJournal implements JournalPort {
   readonly #unanswered: Unanswered;
   #lengthBytes: number;
   #lastLineBytes = 0;
+  #rewritten = "";
 
   /** @param lengthBytes of the journal's file as it is now */
   constructor(journal: JournalPort, log: RunLog, lengthBytes: number) {
@@ -158,10 +162,10 @@ export class RecordingJournal implements JournalPort {
     this.#lengthBytes = lengthBytes;
   }
 
-  append(line: string, done: IoDone): void {
+  append(line: string, room: LineRoom, done: IoDone): void {
     const bytes = new TextEncoder().encode(line);
     const change: Change = { kind: "write", offsetBytes: this.#lengthBytes, bytes };
-    this.#record(change, (done) => this.#journal.append(line, done), (result) => {
+    this.#record(change, (done) => this.#journal.append(line, room, done), (result) => {
       if (result.kind === "ok") this.#lastLineBytes = bytes.length;
       if (result.kind === "ok") this.#lengthBytes += bytes.length;
       done(result);
@@ -172,6 +176,25 @@ export class RecordingJournal implements JournalPort {
     const lengthBytes = this.#lengthBytes - this.#lastLineBytes;
     this.#record({ kind: "truncate", lengthBytes }, (done) => this.#journal.retract(done), (result) => {
       if (result.kind === "ok") this.#lengthBytes = lengthBytes;
+      done(result);
+    });
+  }
+
+  isLong(contentBytes: number): boolean {
+    return this.#journal.isLong(contentBytes);
+  }
+
+  /** What is beside the journal is not looked at by a recovery, so only its taking the journal's place is recorded. */
+  rewrite(piece: string, isFirst: boolean, done: IoDone): void {
+    this.#rewritten = isFirst ? piece : this.#rewritten + piece;
+    this.#journal.rewrite(piece, isFirst, done);
+  }
+
+  finishRewrite(contentBytes: number, done: IoDone): void {
+    const bytes = new TextEncoder().encode(this.#rewritten);
+    const operation = (done: IoDone) => this.#journal.finishRewrite(contentBytes, done);
+    this.#record({ kind: "replace", bytes }, operation, (result) => {
+      if (result.kind === "ok") [this.#lengthBytes, this.#lastLineBytes] = [bytes.length, 0];
       done(result);
     });
   }

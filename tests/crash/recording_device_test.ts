@@ -80,10 +80,11 @@ Deno.test("what a failed flush was about is never durable, and what comes after 
 Deno.test("a power cut tears an append that was not flushed at any byte, and keeps what was flushed", () => {
   const log = new RunLog();
   const inner = new MemoryJournal("first\n");
+  const room = { contentBytes: 0, usesReserve: false };
   const journal = new RecordingJournal(inner, log, 6);
-  journal.append("second\n", ignore);
+  journal.append("second\n", room, ignore);
   inner.pending.shift()!();
-  journal.append("third\n", ignore);
+  journal.append("third\n", room, ignore);
   const replay = new JournalReplay(new TextEncoder().encode("first\n"));
   replay.advance(log, log.records.length);
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);

@@ -1,8 +1,10 @@
 /**
- * Records what the program does to one file by name, as the host's file system sees it: writes, truncations and flushes of
- * each inode, renames, flushes of the directory. A power cut then leaves any part of what was not flushed.
+ * Records what the program does to the files of one directory, as the host's file system sees it: writes, truncations and
+ * flushes of each inode, names that come and go, flushes of the directory. A power cut then leaves any part of what was
+ * not flushed.
  */
 import fs from "node:fs";
+import { basename, dirname } from "node:path";
 import { present } from "../../storage/assert.ts";
 import type { Random } from "../testing_world.ts";
 
@@ -10,11 +12,11 @@ import type { Random } from "../testing_world.ts";
 const watched = [
   "openSync",
   "writeSync",
-  "writeFileSync",
   "ftruncateSync",
   "fdatasyncSync",
-  "fsyncSync",
+  "linkSync",
   "renameSync",
+  "rmSync",
 ] as const;
 
 /** What is known of one inode. */
@@ -24,32 +26,52 @@ interface Inode {
   readonly since: Uint8Array[];
 }
 
-/** See the head of this file. Between construction and disposal it sees all that happens to `path`. */
+/** See the head of this file. Between construction and disposal it sees all that happens in `directory`. */
 export class RecordingFiles implements Disposable {
-  readonly #path: string;
+  readonly #directory: string;
   readonly #inodes = new Map<number, Inode>();
-  #durableName: number;
-  /** Inodes that the name came to mean since the directory was flushed. */
-  readonly #renamed: number[] = [];
+  /** The inodes that each name meant since the directory was flushed, one after another; undefined: no file. */
+  readonly #names = new Map<string, (number | undefined)[]>();
   readonly #restore: (() => void)[] = [];
 
   /** @param onEvent called after every change or flush */
-  constructor(path: string, onEvent: (event: string) => void) {
-    this.#path = path;
-    this.#durableName = fs.statSync(path).ino;
-    this.#inodes.set(this.#durableName, { durable: new Uint8Array(fs.readFileSync(path)), since: [] });
+  constructor(directory: string, onEvent: (event: string) => void) {
+    this.#directory = directory;
+    for (const name of fs.readdirSync(directory)) {
+      const inode = fs.statSync(`${directory}/${name}`).ino;
+      this.#names.set(name, [inode]);
+      this.#inodes.set(inode, {
+        durable: new Uint8Array(fs.readFileSync(`${directory}/${name}`)),
+        since: [],
+      });
+    }
     this.#watch(onEvent);
   }
 
-  /** What the name may mean after a power cut now: its inode old or new, its content flushed or any part of what came since. */
-  cut(random: Random): string {
-    const inodes = [this.#durableName, ...this.#renamed];
-    const inode = present(this.#inodes.get(inodes[random.below(inodes.length)]!), "an inode that was seen");
+  /**
+   * What each name may mean after a power cut now: any of its inodes since the directory was flushed, whatever the other
+   * names mean, with the content that was flushed or any part of what came since.
+   */
+  cut(random: Random): Map<string, { readonly inode: number; readonly bytes: Uint8Array }> {
+    const contents = new Map<number, Uint8Array>();
+    const left = new Map<string, { readonly inode: number; readonly bytes: Uint8Array }>();
+    for (const [name, inodes] of this.#names) {
+      const inode = inodes[random.below(inodes.length)];
+      if (inode === undefined) continue;
+      const bytes = contents.get(inode) ?? this.#cutInode(inode, random);
+      contents.set(inode, bytes);
+      left.set(name, { inode, bytes });
+    }
+    return left;
+  }
+
+  #cutInode(number: number, random: Random): Uint8Array {
+    const inode = present(this.#inodes.get(number), "an inode that was seen");
     const contents = [inode.durable, ...inode.since];
     const at = random.below(contents.length);
     const before = contents[at]!;
     const after = contents[at + 1];
-    return new TextDecoder().decode(after === undefined ? before : torn(before, after, random));
+    return after === undefined ? before : torn(before, after, random);
   }
 
   [Symbol.dispose](): void {
@@ -59,68 +81,68 @@ export class RecordingFiles implements Disposable {
   #watch(onEvent: (event: string) => void): void {
     for (const name of watched) {
       const original = fs[name] as (...args: unknown[]) => unknown;
-      const seen = (...args: unknown[]) => {
+      this.#replace(name, (...args: unknown[]) => {
         const result = original(...args);
         if (this.#note(name, args)) onEvent(name);
         return result;
-      };
-      this.#replace(fs, name, seen);
+      });
     }
     const fdatasync = fs.fdatasync;
-    this.#replace(fs, "fdatasync", (fd: number, done: (error: Error | null) => void) => {
+    this.#replace("fdatasync", (fd: number, done: (error: Error | null) => void) => {
       fdatasync(fd, (error) => {
         if (error === null && this.#note("fdatasyncSync", [fd])) onEvent("fdatasync");
         done(error);
       });
     });
-    const openSync = Deno.openSync;
-    this.#replace(Deno, "openSync", (path: string, options?: Deno.OpenOptions) => {
-      const file = openSync(path, options);
-      const syncSync = file.syncSync.bind(file);
-      file.syncSync = () => {
-        syncSync();
-        if (path !== this.#path.slice(0, this.#path.lastIndexOf("/"))) return;
-        this.#durableName = this.#renamed.at(-1) ?? this.#durableName;
-        this.#renamed.length = 0;
-        onEvent("flush of the directory");
-      };
-      return file;
-    });
   }
 
-  #replace(object: object, name: string, by: unknown): void {
-    const original: unknown = Reflect.get(object, name);
-    Reflect.set(object, name, by);
-    this.#restore.push(() => Reflect.set(object, name, original));
+  #replace(name: string, by: unknown): void {
+    const original: unknown = Reflect.get(fs, name);
+    Reflect.set(fs, name, by);
+    this.#restore.push(() => Reflect.set(fs, name, original));
   }
 
-  /** True if it was about a file that is watched. */
+  /** True if it was about a file that is watched, or the directory. */
   #note(name: (typeof watched)[number], args: readonly unknown[]): boolean {
-    if (name === "openSync") {
-      if (args[0] !== `${this.#path}.new`) return false;
-      this.#inodes.set(fs.statSync(args[0] as string).ino, { durable: new Uint8Array(0), since: [] });
+    const paths = args.filter((path) =>
+      typeof path === "string" && dirname(path) === this.#directory
+    ) as string[];
+    if (name === "openSync" || name === "linkSync" || name === "renameSync" || name === "rmSync") {
+      for (const path of paths) this.#rename(path);
+      return paths.length > 0 && !(name === "openSync" && args[1] !== "w+");
+    }
+    const fd = args[0] as number;
+    const stat = fs.fstatSync(fd);
+    if (stat.isDirectory()) {
+      for (const inodes of this.#names.values()) inodes.splice(0, inodes.length - 1);
       return true;
     }
-    if (name === "renameSync") {
-      if (args[1] !== this.#path) return false;
-      this.#renamed.push(fs.statSync(this.#path).ino);
-      return true;
-    }
-    const inode = this.#inodes.get(fs.fstatSync(args[0] as number).ino);
+    const inode = this.#inodes.get(stat.ino);
     if (inode === undefined) return false;
-    if (name === "fdatasyncSync" || name === "fsyncSync") {
+    if (name === "fdatasyncSync") {
       inode.durable = inode.since.at(-1) ?? inode.durable;
       inode.since.length = 0;
-    } else inode.since.push(this.#contentOf(inode));
+    } else inode.since.push(contentOf(fd, stat.size));
     return true;
   }
 
-  /** The handle that wrote may not be able to read. */
-  #contentOf(inode: Inode): Uint8Array {
-    const newPath = `${this.#path}.new`;
-    const isNew = fs.existsSync(newPath) && this.#inodes.get(fs.statSync(newPath).ino) === inode;
-    return new Uint8Array(fs.readFileSync(isNew ? newPath : this.#path));
+  /** A name means another file now, or none. */
+  #rename(path: string): void {
+    const name = basename(path);
+    const inode = fs.statSync(path, { throwIfNoEntry: false })?.ino;
+    const inodes = this.#names.get(name) ?? [undefined];
+    this.#names.set(name, inodes);
+    if (inodes.at(-1) !== inode) inodes.push(inode);
+    if (inode !== undefined && !this.#inodes.has(inode)) {
+      this.#inodes.set(inode, { durable: new Uint8Array(0), since: [] });
+    }
   }
+}
+
+function contentOf(fd: number, sizeBytes: number): Uint8Array {
+  const bytes = new Uint8Array(sizeBytes);
+  for (let at = 0; at < sizeBytes;) at += fs.readSync(fd, bytes, at, sizeBytes - at, at);
+  return bytes;
 }
 
 /** Some of the way from one content to the next: any length in between, and what is new sector by sector. */

@@ -11,6 +11,7 @@ import {
 } from "../../storage/device/port.ts";
 import { flushesMax } from "../../actors/limits.ts";
 import { assert } from "../../storage/assert.ts";
+import type { LineRoom } from "../../actors/catalogue_room.ts";
 import { MemoryJournal } from "../testing_pool.ts";
 import type { DeviceName } from "./recording_device.ts";
 
@@ -181,7 +182,7 @@ export class SimulatedJournal extends MemoryJournal {
     this.#faults = faults;
   }
 
-  override append(line: string, done: IoDone): void {
+  override append(line: string, _room: LineRoom, done: IoDone): void {
     if (this.#failure !== undefined) return this.#answer(done, this.#failure);
     const failed = this.#faults?.next("journal");
     if (failed !== undefined) return this.#answer(done, failed);
@@ -196,6 +197,21 @@ export class SimulatedJournal extends MemoryJournal {
     this.#failure = this.#faults?.next("journal");
     if (this.#failure !== undefined) return this.#answer(done, this.#failure);
     this.text = this.text.slice(0, this.text.length - this.#lastLineLength);
+    this.#lastLineLength = 0;
+    this.#sync(done);
+  }
+
+  override rewrite(piece: string, isFirst: boolean, done: IoDone): void {
+    const failed = this.#failure ?? this.#faults?.next("journal");
+    if (failed !== undefined) return this.#answer(done, failed);
+    super.rewrite(piece, isFirst, done);
+  }
+
+  /** The flush of the new file may fail, which leaves the old one, and that of the directory, after which none is known. */
+  override finishRewrite(_contentBytes: number, done: IoDone): void {
+    const failed = this.#failure ?? this.#faults?.next("journal");
+    if (failed !== undefined) return this.#answer(done, failed);
+    this.text = this.rewritten;
     this.#lastLineLength = 0;
     this.#sync(done);
   }

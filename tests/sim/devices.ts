@@ -12,6 +12,7 @@ import type { DeviceName } from "../crash/recording_device.ts";
 import { FaultPlan, type Later, SimulatedJournal } from "../crash/simulated_device.ts";
 import type { Random } from "../testing_world.ts";
 import { MemoryJournal } from "../testing_pool.ts";
+import type { LineRoom } from "../../actors/catalogue_room.ts";
 import type { OperationKind, Swarm } from "./swarm.ts";
 
 /** Stops all devices after so many operations, as the crash does. */
@@ -206,9 +207,20 @@ export class LifeJournal extends MemoryJournal {
     this.#world = world;
     this.bytes = new TextEncoder().encode(text);
     const inner = new SimulatedJournal(text, world.faults);
+    // So that it is written anew after every few commands.
+    inner.changesCharsMax = 0;
     const port = {
-      append: (line: string, done: IoDone) => {
-        inner.append(line, done);
+      append: (line: string, room: LineRoom, done: IoDone) => {
+        inner.append(line, room, done);
+        this.#takeOver(inner);
+      },
+      isLong: (contentBytes: number) => inner.isLong(contentBytes),
+      rewrite: (piece: string, isFirst: boolean, done: IoDone) => {
+        inner.rewrite(piece, isFirst, done);
+        this.#takeOver(inner);
+      },
+      finishRewrite: (contentBytes: number, done: IoDone) => {
+        inner.finishRewrite(contentBytes, done);
         this.#takeOver(inner);
       },
       retract: (done: IoDone) => {
@@ -224,11 +236,29 @@ export class LifeJournal extends MemoryJournal {
     this.#world.later.push(...inner.pending.splice(0));
   }
 
-  override append(line: string, done: IoDone): void {
+  override append(line: string, room: LineRoom, done: IoDone): void {
     if (!this.#world.fuse.admit()) return;
     this.#world.faults.kind = "write";
     this.#world.note("journal", "write");
-    this.#recording.append(line, done);
+    this.#recording.append(line, room, done);
+  }
+
+  override isLong(contentBytes: number): boolean {
+    return this.#recording.isLong(contentBytes);
+  }
+
+  override rewrite(piece: string, isFirst: boolean, done: IoDone): void {
+    if (!this.#world.fuse.admit()) return;
+    this.#world.faults.kind = "write";
+    this.#world.note("journal", "write");
+    this.#recording.rewrite(piece, isFirst, done);
+  }
+
+  override finishRewrite(contentBytes: number, done: IoDone): void {
+    if (!this.#world.fuse.admit()) return;
+    this.#world.faults.kind = "flush";
+    this.#world.note("journal", "flush");
+    this.#recording.finishRewrite(contentBytes, done);
   }
 
   override retract(done: IoDone): void {

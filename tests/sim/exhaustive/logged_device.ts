@@ -5,6 +5,7 @@
  * and what follows from the answer is another.
  */
 import type { JournalPort } from "../../../actors/catalogue_journal.ts";
+import type { LineRoom } from "../../../actors/catalogue_room.ts";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../../storage/device/port.ts";
 import { lineOfSnapshot } from "../../../storage/catalog_journal.ts";
 
@@ -128,13 +129,26 @@ export class LoggedJournal implements JournalPort {
     this.#later = later;
   }
 
-  append(line: string, done: IoDone): void {
+  append(line: string, _room: LineRoom, done: IoDone): void {
     this.#lineLengthLast = line.length;
     this.#change(this.text + line, done);
   }
 
   retract(done: IoDone): void {
     this.#change(this.text.slice(0, this.text.length - this.#lineLengthLast), done);
+  }
+
+  /** The scenarios are too short for that. */
+  isLong(): boolean {
+    return false;
+  }
+
+  rewrite(): void {
+    throw new Error("this journal never becomes long");
+  }
+
+  finishRewrite(): void {
+    throw new Error("this journal never becomes long");
   }
 
   #change(text: string, done: IoDone): void {
