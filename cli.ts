@@ -65,7 +65,7 @@ usage: deno run -A cli.ts [--pool DIR] COMMAND
                             make a pool around existing dm-thin metadata and data, in place
 
 ADDR is tcp:HOST:PORT or unix:PATH. Without any, serve takes the listening sockets that it was started with
-(LISTEN_FDS, as systemd sets it), else tcp:127.0.0.1:10809 and nbd.sock in the pool; at most 64 clients at once.
+(LISTEN_FDS, as systemd sets it), else tcp:127.0.0.1:10809; nbd.sock in the pool always; at most 64 clients.
 Sizes are like 512, 10G, 1.5GiB (binary) or 10GB (decimal).
 The pool is --pool, else $GOSSAMER_POOL, else ./pool.
 `;
@@ -301,6 +301,8 @@ async function serve(invocation: Invocation): Promise<number> {
     server = await pool.serve(options);
     try {
       await createMissing(pool, volumes);
+      // First what was to be said of them, if that can be said soon.
+      await log.drained(logDrainMs);
       for (const address of server.addresses) addresses.line(`listening ${address}`);
       const failure = await Promise.race([stopped, pool.defect]);
       if (failure !== "stop") throw failure;

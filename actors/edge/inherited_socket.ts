@@ -16,6 +16,7 @@ import type { TlsKeys } from "./tls_keys.ts";
 /** One of them. Its path or port stays bound after `stop`, and a path stays in the file system: neither is ours. */
 export class InheritedSocket implements Listening {
   readonly url: string;
+  readonly address: ListenAddress | undefined;
   readonly #server: Server;
   readonly #keys: TlsKeys | undefined;
   readonly #local: Peer;
@@ -29,6 +30,7 @@ export class InheritedSocket implements Listening {
   private constructor(server: Server, address: ListenAddress | undefined, keys: TlsKeys | undefined) {
     this.#server = server;
     this.#keys = keys;
+    this.address = address;
     // Without the path there is still a URL that says as much as is known.
     this.url = nbdUrl(address ?? { transport: "unix", path: "" }, keys?.policy);
     this.#local = localPeer(address?.transport === "unix" ? address.path : undefined);

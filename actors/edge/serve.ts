@@ -6,6 +6,7 @@ import { formatSize } from "../../storage/sizes.ts";
 import { NbdListener, NbdListenerStub } from "../nbd_listener.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import { ControlServer } from "./control_server.ts";
+import { exposureOf } from "./exposure.ts";
 import type { PoolProcess } from "./pool_process.ts";
 import { listenPrivately } from "./private_socket.ts";
 import { type ListenAddress, type Listening, ListeningSocket, parseListenAddress } from "./sockets.ts";
@@ -15,9 +16,9 @@ import { readTlsKeys, ReloadableTlsKeys, type TlsKeys, type TlsOptions } from ".
 
 /** How a pool is served. */
 export interface ServeOptions {
-  /** `tcp:HOST:PORT` (port 0: any) or `unix:PATH`; by default `tcp:127.0.0.1:10809` and `nbd.sock` in the pool. */
+  /** `tcp:HOST:PORT` (port 0: any) or `unix:PATH`; by default `tcp:127.0.0.1:10809`. `nbd.sock` in the pool comes last, always. */
   readonly listen?: readonly string[] | undefined;
-  /** Descriptors of listening sockets that the process was started with. They too replace what is there by default. */
+  /** Descriptors of listening sockets that the process was started with. They too replace the default address. */
   readonly inherited?: readonly number[];
   /** TLS on every address; by default, none. */
   readonly tls?: TlsOptions | undefined;
@@ -69,14 +70,20 @@ export async function requireServable(options: ServeOptions): Promise<void> {
 export async function servePool(process: PoolProcess, options: ServeOptions = {}): Promise<PoolServer> {
   const { kernel, pool, files, log } = process;
   const keys = options.tls === undefined ? undefined : new ReloadableTlsKeys(options.tls);
+  const clientsMax = clientsMaxOf(process, options);
   const sockets: Listening[] = [];
   try {
     for (const fd of options.inherited ?? []) sockets.push(await inherit(fd, keys));
-    for (const address of addressesOf(process, options)) {
+    for (const address of namedAddresses(options) ?? [defaultAddress]) {
       sockets.push(await ListeningSocket.open(address, keys));
     }
     const control = (options.control ?? !files.readOnly) ? openControl(process) : undefined;
-    const clientsMax = clientsMaxOf(process, options);
+    const own = await openOwnSocket(process, sockets, keys);
+    if (own !== undefined) sockets.push(own);
+    for (const { address } of sockets) {
+      const warning = exposureOf(address, keys?.policy, files.readOnly);
+      if (warning !== undefined) log(warning);
+    }
     const peers = { pool: pool.address, accepts: sockets, log, clientsMax };
     const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
     for (const socket of sockets) socket.start(kernel, address);
@@ -129,17 +136,28 @@ function namedAddresses({ listen, inherited = [] }: ServeOptions): ListenAddress
   return listen?.map(parseListenAddress) ?? (inherited.length > 0 ? [] : undefined);
 }
 
-function addressesOf(process: PoolProcess, options: ServeOptions): ListenAddress[] {
-  const named = namedAddresses(options);
-  if (named !== undefined) return named;
+/**
+ * Binds `nbd.sock` in the pool, which is there whatever else is listened on; undefined if one of `sockets` is it already, or
+ * if it cannot be bound, which the log says.
+ */
+async function openOwnSocket(
+  process: PoolProcess,
+  sockets: readonly Listening[],
+  keys: TlsKeys | undefined,
+): Promise<ListeningSocket | undefined> {
   const path = resolve(process.files.paths.nbdSocket);
-  if (new TextEncoder().encode(path).length <= socketPathBytesMax) {
-    return [defaultAddress, { transport: "unix", path }];
-  }
-  process.log(
-    `Not listening on ${path}: the path of a socket has at most ${socketPathBytesMax} bytes. Name a shorter one with --listen.`,
+  const isBound = sockets.some(({ address }) =>
+    address?.transport === "unix" && resolve(address.path) === path
   );
-  return [defaultAddress];
+  if (isBound) return undefined;
+  try {
+    return await ListeningSocket.open({ transport: "unix", path }, keys);
+  } catch (error) {
+    // Nobody asked for it by name, so the others are served without it.
+    if (!(error instanceof UserError)) throw error;
+    process.log(`${error.message} This one is left out.`);
+    return undefined;
+  }
 }
 
 /** The control socket. A stale one can be removed: the pool is locked, so nobody else serves it. */

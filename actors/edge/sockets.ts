@@ -57,6 +57,8 @@ export function nbdUrl(address: ListenAddress, tls: TlsPolicy = "off"): string {
 export interface Listening extends AcceptPort {
   /** For clients. */
   readonly url: string;
+  /** Where it is bound, if that is known: the port is the real one. */
+  readonly address: ListenAddress | undefined;
   /** Tells `listener` about each client from now on. */
   start(kernel: Kernel, listener: Address<Connected>): void;
   /** After `stop`, resolves when the address is free. */

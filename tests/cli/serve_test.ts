@@ -27,10 +27,10 @@ class Serving {
     this.stderr = new Lines(this.child.stderr);
   }
 
-  /** Waits for so many lines on stdout, or the end. */
+  /** Waits for so many lines on stdout, or the end, and gives the first so many. */
   async printed(lines: number): Promise<string[]> {
     await this.stdout.met((text) => text.split("\n").length > lines);
-    return this.stdout.text.trimEnd().split("\n");
+    return this.stdout.text.trimEnd().split("\n").slice(0, lines);
   }
 
   async end(signal?: Deno.Signal): Promise<number> {
@@ -73,29 +73,35 @@ Deno.test("serve makes what is missing, prints a line for each address, drains a
       ["serve", ...small, "--create", "a=1M", "--create", "b=1000", ...addresses],
       folder,
     );
-    const lines = await serving.printed(3);
+    const lines = await serving.printed(4);
     const [, port] = /^listening nbd:\/\/127\.0\.0\.1:(\d+)$/.exec(lines[0]!) ?? [];
     assert(Number(port) > 0, lines[0]);
     assertEquals(lines.slice(1), [
       `listening nbd+unix:///?socket=${folder}/n.sock`,
       "listening nbd+unix:///?socket=m.sock",
+      `listening nbd+unix:///?socket=${folder}/pool/nbd.sock`,
     ]);
     assertEquals([
       modeOf(`${folder}/pool`),
       modeOf(`${folder}/n.sock`),
       modeOf(`${folder}/pool/control.sock`),
+      modeOf(`${folder}/pool/nbd.sock`),
     ], [
       0o700,
       0o600,
       0o600,
+      0o600,
     ]);
     for (const name of poolFiles) assertEquals(modeOf(`${folder}/pool/${name}`), 0o600);
-    assertEquals(namesIn(`${folder}/pool`), [...poolFiles, "control.sock"].sort());
+    assertEquals(namesIn(`${folder}/pool`), [...poolFiles, "control.sock", "nbd.sock"].sort());
     const client = await RawClient.attach({ hostname: "127.0.0.1", port: Number(port) }, "a");
     await client.write(0, new Uint8Array(10).fill(1));
     assertEquals(await serving.end("SIGTERM"), 0);
     client.close();
-    assertMatch(serving.stderr.text, /^[^\n]* attached to "a"\nstopping; [^\n]*\n[^\n]* left "a"\n$/);
+    assertMatch(
+      serving.stderr.text,
+      /^[^\n]*every user of this host[^\n]*\n[^\n]* attached to "a"\nstopping; [^\n]*\n[^\n]* left "a"\n$/,
+    );
     assertEquals([namesIn(folder), namesIn(`${folder}/pool`)], [["pool"], poolFiles]);
 
     const again = new Serving(
@@ -103,6 +109,7 @@ Deno.test("serve makes what is missing, prints a line for each address, drains a
       folder,
     );
     await again.printed(1);
+    await again.printed(2);
     assertEquals(
       again.stderr.text,
       'The pool is there already: --data-size has no effect.\n"a" is there already, with 1 MiB; it stays as it is.\n',
@@ -147,7 +154,10 @@ Deno.test("a pool under a long path is served without its socket, with a warning
     // Port 10809 may be somebody else's here; then there is nothing to see but that.
     if (lines[0] !== "") {
       assertEquals(lines, ["listening nbd://127.0.0.1:10809"]);
-      assertMatch(serving.stderr.text, /^Not listening on [^\n]*107 bytes\. [^\n]*\n$/);
+      assertMatch(
+        serving.stderr.text,
+        /^Can not listen on [^\n]*107 bytes\. [^\n]*\n[^\n]*127\.0\.0\.1:10809 has no TLS[^\n]*\n$/,
+      );
       assertEquals((await commandLine(["create", "a", "1M"], long)).status, 0);
       assertEquals(namesIn(`${long}/pool`), [...poolFiles, "control.sock"].sort());
       assertEquals(await serving.end("SIGTERM"), 0);
@@ -327,3 +337,47 @@ Deno.test("snapshots of one command are one instant for a client that writes two
   await b.disconnect();
   await server.stop();
 });
+
+/** What `serve` prints and complains about until it listens at these addresses, beside `nbd.sock` in the pool. */
+async function servedAt(folder: string, ...args: string[]): Promise<{ stdout: string[]; stderr: string }> {
+  const listens = args.filter((arg) => arg === "--listen").length;
+  const serving = new Serving(["serve", ...small, ...args], folder);
+  await serving.printed(listens);
+  assertEquals(await serving.end("SIGTERM"), 0);
+  return { stdout: serving.stdout.text.trimEnd().split("\n"), stderr: serving.stderr.text };
+}
+
+Deno.test("serve says of each TCP address without TLS which programs can read and write there", () =>
+  inFolder(async (folder) => {
+    const anyUser =
+      /^nbd:\/\/\S+ has no TLS: every user of this host can read and write every volume there\. /m;
+    const anyHost =
+      /^Warning: nbd:\/\/0\.0\.0\.0:\d+ has no TLS: whatever reaches it over the network can read and write /m;
+    const socket = await servedAt(folder, "--listen", "unix:n.sock");
+    assertEquals(socket.stderr, "stopping; a second signal ends the server at once\n");
+    const loopback = await servedAt(folder, "--listen", "tcp:127.0.0.1:0", "--listen", "tcp:localhost:0");
+    assertEquals(loopback.stderr.match(new RegExp(anyUser, "gm"))?.length, 2, loopback.stderr);
+    const network = await servedAt(folder, "--listen", "tcp:0.0.0.0:0");
+    assertMatch(network.stderr, anyHost);
+    const reading = await servedAt(folder, "--read-only", "--listen", "tcp:127.0.0.1:0");
+    assertMatch(reading.stderr, /every user of this host can read every volume there/);
+  }));
+
+Deno.test("--listen removes the TCP address that is there by default, and nbd.sock in the pool stays, once", () =>
+  inFolder(async (folder) => {
+    const own = `listening nbd+unix:///?socket=${folder}/pool/nbd.sock`;
+    const named = await servedAt(folder, "--listen", "unix:n.sock");
+    assertEquals(named.stdout, ["listening nbd+unix:///?socket=n.sock", own]);
+    assertEquals((await servedAt(folder, "--listen", "unix:pool/nbd.sock")).stdout, [
+      "listening nbd+unix:///?socket=pool/nbd.sock",
+    ]);
+    // A file in its place is not ours to remove.
+    await Deno.writeTextFile(`${folder}/pool/nbd.sock`, "precious");
+    const without = await servedAt(folder, "--listen", "unix:n.sock");
+    assertEquals(without.stdout, ["listening nbd+unix:///?socket=n.sock"]);
+    assertMatch(
+      without.stderr,
+      /^Can not listen on the socket \S+nbd\.sock: a file of that name exists[^\n]*left out\.$/m,
+    );
+    assertEquals(await Deno.readTextFile(`${folder}/pool/nbd.sock`), "precious");
+  }));

@@ -39,11 +39,11 @@ class Started implements AsyncDisposable {
     return new Started(python, [script, whose, ...sockets, "--", Deno.execPath(), ...program]);
   }
 
-  /** The lines that it printed once it listens at so many addresses. */
+  /** The lines of so many addresses, once it listens there; those of its own come behind. */
   async listening(addresses: number): Promise<string[]> {
     const isThere = await this.stdout.met((text) => text.split("\n").length > addresses);
     assert(isThere, this.stderr.text);
-    return this.stdout.text.trimEnd().split("\n");
+    return this.stdout.text.split("\n").slice(0, addresses);
   }
 
   async stop(): Promise<void> {
