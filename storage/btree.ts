@@ -6,7 +6,6 @@
  * second parent, so their counts rise (dm-thin.md 2.1). Counts of the children of a node that merely moved do
  * not change.
  */
-import { assert } from "./assert.ts";
 import type { CacheEntry, CacheKind } from "./block_cache.ts";
 import { closeGap, copyEntries, openGap } from "./btree_entries.ts";
 import {
@@ -47,6 +46,15 @@ export function nodeMinEntries(node: CacheEntry): number {
   return nodeMaxEntries(node.view) / 3;
 }
 
+/** Faults if a node holds keys that its parent leads elsewhere for: a look-up would miss them, and a change misplace others. */
+function requireKeysBetween({ view, block }: CacheEntry, begin: number, end: number): void {
+  const entries = nodeEntries(view);
+  if (entries === 0) return;
+  if (nodeKey(view, 0) < begin || nodeKey(view, entries - 1) >= end) {
+    damaged(block, "it holds keys that its parent has elsewhere");
+  }
+}
+
 /** One kind of tree. It keeps the result of its last search; its trees are told apart by their roots. */
 export class Btree {
   readonly transaction: Transaction;
@@ -85,15 +93,17 @@ export class Btree {
   find(root: MetadataBlock, key: number): boolean {
     const space = this.transaction.space;
     let node = this.node(root);
-    let isShared = space.count(root) > 1;
+    let isShared = space.countInUse(root) > 1;
     this.leafBegin = 0;
     this.leafEnd = Infinity;
     for (let height = 0; !nodeIsLeaf(node.view); height++) {
       if (height > treeHeightMax) damaged(root, "the path below it never ends");
       const slot = this.#narrow(node, key);
       const child = nodeChild(node.view, slot);
+      const parent = node;
       node = this.node(child);
-      if (space.count(child) > 1) isShared = true;
+      requireKeysBetween(node, nodeKey(parent.view, slot), this.leafEnd);
+      if (space.countInUse(child) > 1) isShared = true;
     }
     this.#leaf = node;
     this.index = nodeFindAtOrBelow(node.view, key);
@@ -112,6 +122,7 @@ export class Btree {
       this.index++;
       if (this.index < nodeEntries(this.leaf.view)) return true;
       if (this.leafEnd === Infinity) return false;
+      if (nodeEntries(this.leaf.view) === 0) damaged(this.leaf.block, "it is a leaf without entries");
       from = this.leafEnd; // rises with every turn
     }
   }
@@ -162,7 +173,9 @@ export class Btree {
    */
   prepareOverwrite(root: MetadataBlock, key: number): void {
     const isThere = this.find(root, key);
-    assert(isThere, "the entry whose path was owned is there");
+    if (!isThere || this.leaf.state !== "dirty") {
+      damaged(this.leaf.block, `key ${key} is not where an insertion put it`);
+    }
     this.transaction.edit(this.leaf);
   }
 
@@ -177,6 +190,9 @@ export class Btree {
   /** The child at `slot` of an owned node, owned; the node points to where it is now. */
   shadowChild(parent: CacheEntry, slot: number): CacheEntry {
     const child = this.node(nodeChild(parent.view, slot));
+    const endSlot = slot + 1;
+    const end = endSlot < nodeEntries(parent.view) ? nodeKey(parent.view, endSlot) : Infinity;
+    requireKeysBetween(child, nodeKey(parent.view, slot), end);
     const owned = this.shadowNode(child);
     if (owned !== child) {
       this.transaction.edit(parent);

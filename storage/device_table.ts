@@ -160,6 +160,10 @@ export class DeviceTable {
         damaged(this.#mappingRoot, `the mapping tree and the details tree disagree about device ${key}`);
       }
       const root = nodeChild(mappings.leaf.view, mappings.index);
+      if (!(root > 0 && root < this.#transaction.space.blocks)) {
+        damaged(mappings.leaf.block, `the root of device ${key} lies outside the metadata`);
+      }
+      this.#transaction.space.countInUse(root);
       const thin = thinId(key);
       this.#records.set(
         thin,

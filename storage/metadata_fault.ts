@@ -43,6 +43,9 @@ export function damaged(block: MetadataBlock, reason: string): never {
   throw new MetadataFault({ kind: "damaged", block, reason });
 }
 
+/** The reason for a block that is used though it counts as free: it would be given away and overwritten. */
+export const countedFree = "it is in use but its reference count is 0";
+
 /** The metadata cannot be opened at all (or not for writing); the message is the sentence to show. */
 export class OpenRefused extends Error {
   override readonly name = "OpenRefused";

@@ -8,7 +8,7 @@ import { metadataIndexEntry } from "./format/metadata_index.ts";
 import type { SpaceMapRoot } from "./format/space_map_root.ts";
 import { superblockLocation } from "./format/superblock.ts";
 import { type MetadataBlock, metadataBlock } from "./ids.ts";
-import { damaged } from "./metadata_fault.ts";
+import { countedFree, damaged } from "./metadata_fault.ts";
 import { type OverflowLeaf, overflowValueSizeBytes } from "./overflow_layout.ts";
 import type { MetadataSpaceLayout } from "./space_map_layout.ts";
 import { overflowCountMin } from "./space_map_metadata.ts";
@@ -56,6 +56,7 @@ export class MetadataSpaceLoad {
       leaves: this.#leavesInOrder(),
       inner: this.#overflowInner,
     });
+    this.#transaction.space.isLoaded = true;
     this.#isDone = true;
   }
 
@@ -67,6 +68,7 @@ export class MetadataSpaceLoad {
     const leaves = this.#overflowLeaves.map(({ block }) => block);
     for (const block of [this.#root.bitmapRoot, ...this.#bitmaps, ...leaves, ...this.#overflowInner]) {
       const count = this.#transaction.space.count(block);
+      if (count === 0) damaged(block, countedFree);
       if (count >= overflowCountMin) {
         damaged(block, `it is the metadata space map's own, which counts ${count} references to it`);
       }

@@ -22,12 +22,14 @@ import { readU32, writeU32 } from "./format/fields.ts";
 import { indexEntrySizeBytes, packIndexEntry, unpackIndexEntry } from "./format/index_entry.ts";
 import type { SpaceMapRoot } from "./format/space_map_root.ts";
 import { type DBlock, dblock, type MetadataBlock } from "./ids.ts";
-import { damaged } from "./metadata_fault.ts";
+import { countedFree, damaged } from "./metadata_fault.ts";
 import { overflowValueSizeBytes } from "./overflow_layout.ts";
 import type { Transaction } from "./transaction.ts";
 
 /** Wrong hints put right at once. thin_restore 0.9 leaves one, of the last bitmap. */
 const misstatedMax = 16;
+/** The largest count that an overflow tree holds. */
+const overflowCountMax = 0xffff_ffff;
 /** Bitmaps that one search for free blocks looks at. */
 const bitmapsPerSearch = 16;
 
@@ -117,6 +119,7 @@ export class DataSpaceMap {
       const { leaf, index } = this.#index;
       const entry = unpackIndexEntry(leaf.view, nodeValueOffset(leaf.view, index));
       const bitmap = this.#transaction.read(entry.bitmap, kindBitmap);
+      if (this.#transaction.space.count(entry.bitmap) === 0) damaged(entry.bitmap, countedFree);
       const used = bitmapUsed(bitmap.bytes, this.#entriesOf(ordinal));
       if (entry.free !== bitmapEntries - used) {
         this.wrongHints++;
@@ -145,15 +148,22 @@ export class DataSpaceMap {
     return bitmap?.kind === kindBitmap && bitmapCount(bitmap.bytes, block - ordinal * bitmapEntries) === 1;
   }
 
-  increment(block: DBlock): void {
+  /** Answers the new count. */
+  increment(block: DBlock): number {
     const ordinal = this.#ordinalOf(block);
     const index = block - ordinal * bitmapEntries;
     const bitmap = this.#transaction.read(this.#homes[ordinal]!, kindBitmap);
     const count = bitmapCount(bitmap.bytes, index);
-    if (count === countOverflows) return this.#writeOverflow(block, this.#overflowCount(block) + 1);
+    if (count === countOverflows) {
+      const exact = this.#overflowCount(block);
+      if (exact === overflowCountMax) this.damagedCount(block, "cannot rise any more");
+      this.#writeOverflow(block, exact + 1);
+      return exact + 1;
+    }
     setBitmapCount(this.#owned(ordinal, bitmap).bytes, index, count + 1);
     if (count + 1 === countOverflows) this.#writeOverflow(block, countOverflows);
     if (count === 0) this.#addUsed(ordinal, 1);
+    return count + 1;
   }
 
   /** Answers 0 if that was the last reference, more if another is left. */
@@ -304,8 +314,18 @@ export class DataSpaceMap {
   }
 
   #ordinalOf(block: DBlock): number {
-    if (!(block < this.#blocks)) damaged(this.#indexRoot, `data block ${block} lies outside the data device`);
+    this.requireInside(block);
     return Math.floor(block / bitmapEntries);
+  }
+
+  /** Faults if a mapping leads to no block of the data device. */
+  requireInside(block: DBlock): void {
+    if (!(block < this.#blocks)) damaged(this.#indexRoot, `data block ${block} lies outside the data device`);
+  }
+
+  /** Throws the fault for a count that cannot be right; names the bitmap that holds it. */
+  damagedCount(block: DBlock, reason: string): never {
+    damaged(this.#homes[this.#ordinalOf(block)]!, `the reference count of data block ${block} ${reason}`);
   }
 
   /** The bitmap, ready to be changed. */
@@ -349,7 +369,11 @@ export class DataSpaceMap {
       damaged(this.#overflowRoot, `data block ${block} has three or more references but no exact count`);
     }
     const { leaf, index } = this.#overflow;
-    return readU32(leaf.view, nodeValueOffset(leaf.view, index));
+    const count = readU32(leaf.view, nodeValueOffset(leaf.view, index));
+    if (count < countOverflows) {
+      damaged(leaf.block, `its count of data block ${block} contradicts the bitmap`);
+    }
+    return count;
   }
 
   #writeOverflow(block: DBlock, count: number): void {

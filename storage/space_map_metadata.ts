@@ -10,7 +10,7 @@
 import { assert } from "./assert.ts";
 import { bitmapEntries } from "./format/bitmap.ts";
 import { type MetadataBlock, metadataBlock } from "./ids.ts";
-import { damaged, MetadataFault } from "./metadata_fault.ts";
+import { countedFree, damaged, MetadataFault } from "./metadata_fault.ts";
 
 /** Allocated in the current transaction. */
 const flagBorn = 1;
@@ -50,6 +50,8 @@ export class MetadataSpaceMap {
   #committingFreed: MetadataBlock[] = [];
   #viewHeld: MetadataBlock[] = [];
   readonly #views = new Set<HeldBlocks>();
+  /** All counts have been read. A pool opened read-only reads none. */
+  isLoaded = false;
 
   /** Undo of the operation under way: block, count and flags before each change, newest last. */
   readonly #undoBlocks: MetadataBlock[] = [];
@@ -112,6 +114,16 @@ export class MetadataSpaceMap {
   }
 
   /**
+   * The count of a block that something points to. Faults where it is 0: the block would be given away and overwritten. Where
+   * no counts were read it is 0 of every block, and nothing is changed.
+   */
+  countInUse(block: MetadataBlock): number {
+    const count = this.#counts[block]!;
+    if (count === 0 && this.isLoaded) damaged(block, countedFree);
+    return count;
+  }
+
+  /**
    * Whether the block was allocated in this transaction, so that it may be changed in place (if its count is
    * 1).
    */
@@ -166,7 +178,8 @@ export class MetadataSpaceMap {
   increment(block: MetadataBlock): void {
     const count = this.#counts[block];
     if (count === undefined) damaged(block, "it lies outside the metadata");
-    if (count === 0) damaged(block, "it is in use but its reference count is 0");
+    if (count === 0) damaged(block, countedFree);
+    if (count === 0xffff_ffff) damaged(block, "its reference count cannot rise any more");
     this.#record(block);
     this.#counts[block] = count + 1;
     if (count + 1 >= overflowCountMin) this.#noteRecounted(block);

@@ -1,7 +1,6 @@
 /**
  * The mapping tree of each device: vblock to data block and time, and the answer to "is this block shared?".
  */
-import { assert } from "./assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
 import { Btree, type TreeValues } from "./btree.ts";
 import { BtreeRemover } from "./btree_remove.ts";
@@ -16,6 +15,7 @@ import {
   nodeValueOffset,
 } from "./format/btree_node.ts";
 import { type DBlock, type VBlock, vblock } from "./ids.ts";
+import { damaged } from "./metadata_fault.ts";
 import { Partings } from "./partings.ts";
 import type { DataSpaceMap } from "./space_map_data.ts";
 import type { Transaction } from "./transaction.ts";
@@ -145,7 +145,10 @@ export class ThinMappings {
     const offset = nodeValueOffset(leaf.view, index);
     const before = tree.isFound ? blockTimeDblock(leaf.view, offset) : undefined;
     if (before !== mapped) {
-      assert(this.#data.count(mapped) === 0, "a data block is given to one mapping only");
+      // The allocator saw 0, and no operation raises a count from 0 but this one: then the bitmap was read anew and differs.
+      if (this.#data.count(mapped) !== 0) {
+        damaged(leaf.block, `free data block ${mapped} has a reference by now`);
+      }
       this.#data.increment(mapped);
       if (before !== undefined && this.#data.decrement(before) > 0) this.partings.note(before);
     }
@@ -237,9 +240,14 @@ export class ThinMappings {
    * if we stopped, who is gone would be back, and must find its bytes.
    */
   #isShared(mapped: DBlock, isOld: boolean, isPathShared: boolean): boolean {
-    if (!this.#areCountsKnown) return isOld;
-    if (isPathShared || isOld && (this.#isHeld || this.partings.has(mapped))) return true;
-    return this.#data.count(mapped) !== 1;
+    if (!this.#areCountsKnown) {
+      this.#data.requireInside(mapped);
+      return isOld;
+    }
+    const count = this.#data.count(mapped);
+    // It would be given to another mapping as a free block. Found here, it is found before this one is written.
+    if (count === 0) this.#data.damagedCount(mapped, "is 0 though it is mapped");
+    return isPathShared || count !== 1 || isOld && (this.#isHeld || this.partings.has(mapped));
   }
 
   /** Adds the entry to the runs. Returns false if that needs a run too many. */
@@ -282,7 +290,10 @@ class DataReferences implements TreeValues {
   }
 
   adopt(leaf: CacheEntry, index: number): void {
-    this.#data.increment(blockTimeDblock(leaf.view, nodeValueOffset(leaf.view, index)));
+    const mapped = blockTimeDblock(leaf.view, nodeValueOffset(leaf.view, index));
+    if (this.#data.increment(mapped) === 1) {
+      this.#data.damagedCount(mapped, "is 0 though it is mapped");
+    }
   }
 
   drop(leaf: CacheEntry, index: number): void {

@@ -2,6 +2,7 @@
  * The superblock at the two ends of its life: what a new pool begins with, and what decides whether one is
  * opened.
  */
+import { timeMax } from "./format/block_time.ts";
 import { metadataBlocksMax } from "./format/metadata_index.ts";
 import {
   dataBlockSizeSectorsMax,
@@ -72,6 +73,9 @@ function refusalOf(superblock: Superblock, options: OpenOptions): string | undef
   }
   if (blocks > options.deviceBlocks) {
     return `it has ${blocks} blocks, but only ${options.deviceBlocks} are there. Restore the rest from a backup.`;
+  }
+  if (superblock.time > timeMax) {
+    return `its snapshot clock is at ${superblock.time}, beyond the 24 bits of a mapping. Repair it with thin_repair.`;
   }
   if (dataSpaceMap.blocks > dataBlocksMax) {
     return `its space map claims ${dataSpaceMap.blocks} data blocks. Repair it with thin_repair.`;

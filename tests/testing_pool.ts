@@ -86,6 +86,9 @@ export function makeTestingFiles(dataBlocks = 64, metadataBlocks = 512): Testing
   return { data: new MemoryDevice(dataBlocks * testingBlockSizeBytes), metadata, journal };
 }
 
+/** The pool was not opened, and says why. */
+export class StartRefused extends Error {}
+
 /** An open pool in memory. */
 export class TestingPool {
   readonly clock = new ManualClock();
@@ -125,7 +128,7 @@ export class TestingPool {
     const received = this.#received;
     this.#client = this.kernel.spawn("client", 65536, () => new Client(received));
     const started = this.ask(this.pool.start());
-    if (started.kind === "refused") throw new Error(started.reason);
+    if (started.kind === "refused") throw new StartRefused(started.reason);
   }
 
   /** Runs until nothing happens any more. */

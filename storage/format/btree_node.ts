@@ -112,6 +112,7 @@ export function verifyNode(view: DataView, leafValueSizeBytes: number): string |
   }
   const entries = nodeEntries(view);
   if (entries > capacity) return `it claims ${entries} entries of at most ${capacity}`;
+  if (flags === flagInternal && entries === 0) return "it is an inner node without children";
   let previous = -1;
   for (let index = 0; index < entries; index++) {
     const key = nodeKey(view, index);
