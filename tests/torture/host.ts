@@ -45,9 +45,16 @@ export class SmallHost implements AsyncDisposable {
     });
   }
 
+  /** It is full from now on, as often as something gives it room: call it again. */
+  fill(): void {
+    fill(`${this.path}/ballast`);
+  }
+
   /** It has room from now on. */
   async leaveRoom(): Promise<void> {
     await this.#ballast?.stop();
+    const path = `${this.path}/ballast`;
+    if (isThere(path)) await Deno.remove(path);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
