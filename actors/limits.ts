@@ -23,8 +23,10 @@ export const requestsPerConnectionMax = 128;
 export const connectionBytesMax = 2 * MiB;
 /** Payload bytes in flight that one connection may borrow above its own: one request of the largest kind. */
 export const connectionBorrowMax = requestBytesMax;
-/** Payload bytes in flight that all connections together may borrow above their own. */
+/** Payload bytes in flight that all connections together may borrow above their own; how they share it is in nbd_loans.ts. */
 export const borrowedBytesMax = 128 * MiB;
+/** Payload bytes in flight that the connections of one origin may borrow together, so that there is always some for others. */
+export const originBorrowMax = borrowedBytesMax * 3 / 4;
 /** Milliseconds in which nobody has borrowed after which the memory that was lent goes. */
 export const spareMs = 1_000;
 /** Bytes of large READs that one connection may have read and not sent, where they are sent from where they lie. */
@@ -124,12 +126,8 @@ export const handshakeExportMs = 500;
 export const crowdedHandshakeMs = 1_000;
 /** Milliseconds from STARTTLS to the end of the TLS handshake, within those of the whole handshake. */
 export const tlsHandshakeMs = 5_000;
-/** Milliseconds after which a client that takes no byte of its replies is given up (nbd.md 4.2). */
+/** Milliseconds after which a client that takes no byte of its replies is given up, when its export or the server goes. */
 export const stalledSendMs = 60_000;
-/** Milliseconds in which a client that holds borrowed bytes for a WRITE has to send some of it, and how many bytes. */
-export const stalledPayloadMs = 60_000;
-/** 35 kbit/s, which every usable line has. So what is lent for one WRITE is back after two hours at the latest. */
-export const stalledPayloadBytesMin = 256 * KiB;
 /** Lines of the log that wait to be written, and their bytes; what comes beyond is dropped and counted. */
 export const logLinesMax = 4096;
 export const logBytesMax = 512 * KiB;
@@ -137,6 +135,14 @@ export const logBytesMax = 512 * KiB;
 export const logAgainMs = 100;
 /** Milliseconds that a command which ends waits until its log is written. */
 export const logDrainMs = 1_000;
+/** Milliseconds in which a client has to move `loanPaceBytesMin` while it holds borrowed bytes that another one waits for. */
+export const loanPaceMs = 10_000;
+/** 0.8 Mbit/s. So what is lent for one request of the largest kind is back 320 s after it is waited for, and a part of it sooner. */
+export const loanPaceBytesMin = MiB;
+/** Milliseconds between two looks at that, at each of which what has been sent is given back. */
+export const loanCheckMs = 1_000;
+/** Bytes that are given back before the whole reply is sent, at least; and of the pieces that its rest is then kept in. */
+export const loanPieceBytes = MiB;
 /** Milliseconds that a stopping server waits for its clients. */
 export const drainMs = 5_000;
 
@@ -197,6 +203,15 @@ export const residentBytesMax = residentBytesOf(connectionsMax);
 
 assert(borrowedBytesMax >= 2 * requestBytesMax, "two of the largest requests can be in flight at once");
 assert(connectionBorrowMax >= requestBytesMax, "a request of the largest kind can be borrowed whole");
+assert(
+  borrowedBytesMax - originBorrowMax >= requestBytesMax,
+  "another host always finds bytes for a request of the largest kind",
+);
+assert(originBorrowMax >= connectionBorrowMax, "one connection of a host may borrow what it may");
+assert(
+  loanPieceBytes <= connectionBytesMax,
+  "what is given back last is no more than a connection has of its own",
+);
 assert(borrowedBytesMax >= connectionBorrowMax, "what one connection may borrow is there");
 assert(statusExtentsMax * extentBytes <= connectionBytesMax, "a block status never needs to borrow");
 assert(statusExtentsMax >= metaContextQueriesMax, "every context gets an extent");

@@ -20,9 +20,10 @@ import { quoted } from "../storage/nbd/option.ts";
 import type { Actor, Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import type { Timer } from "./kernel/timers.ts";
-import { stalledPayloadBytesMin, stalledPayloadMs, stalledSendMs, tlsHandshakeMs } from "./limits.ts";
+import { stalledSendMs, tlsHandshakeMs } from "./limits.ts";
 import { type Attached, type HandshakeStep, NbdHandshake, type PoolAnswer } from "./nbd_handshake.ts";
 import { HandshakeTime } from "./nbd_handshake_time.ts";
+import { LoanWatch } from "./nbd_loan_watch.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
 import { ReceiveBuffers } from "./nbd_receive.ts";
 import { ClientRequest } from "./nbd_request.ts";
@@ -62,9 +63,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   #drainAsked = false;
   #stallTimer: Timer | undefined;
   #sentBytesBefore = 0;
-  #payloadTimer: Timer | undefined;
-  /** Received since the timer was set. */
-  #payloadBytes = 0;
+  readonly #loanWatch: LoanWatch;
 
   readonly #handshake: NbdHandshake;
   #handshakeTime: HandshakeTime | undefined;
@@ -84,6 +83,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#kernel = kernel;
     this.#self = self;
     this.#peers = peers;
+    this.#loanWatch = new LoanWatch(kernel, self, peers.socket);
     this.#originBefore = peers.socket.origin;
     this.#handshake = new NbdHandshake(this.#output, peers.socket.tls);
   }
@@ -148,8 +148,10 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         return;
       case "stallCheck":
         return this.#checkStall();
-      case "payloadCheck":
-        return this.#checkPayload();
+      case "wanted":
+        return this.#loanWatch.setWanted(message.isWanted);
+      case "loanCheck":
+        return this.#checkLoan();
       case "left":
         return this.#kernel.retire(this.#self);
       default:
@@ -172,27 +174,19 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     else this.#transmission.read();
   }
 
-  /** Who holds what all borrow from, for a WRITE of which nothing more comes, would hold up the others for ever. */
-  #watchPayload(): void {
-    if (this.#payloadTimer !== undefined) {
-      if (this.#transmission?.holdsBorrowed) return;
-      this.#kernel.cancelTimer(this.#payloadTimer);
-      this.#payloadTimer = undefined;
-    } else if (this.#transmission?.holdsBorrowed) {
-      this.#payloadBytes = 0;
-      this.#payloadTimer = this.#kernel.tellLater(stalledPayloadMs, this.#self, { type: "payloadCheck" });
+  /** Other clients wait for what this one has borrowed. */
+  #checkLoan(): void {
+    if (this.#transmission === undefined || this.#phase === "closing" || this.#phase === "left") return;
+    this.#transmission.shrinkLoan();
+    const slow = this.#loanWatch.check(this.#transmission);
+    if (slow === "takes") {
+      this.#giveUp("it takes its replies too slowly, and other clients wait for the memory");
     }
-  }
-
-  #checkPayload(): void {
-    this.#payloadTimer = undefined;
-    if (this.#isReadingOver() || this.#transmission?.holdsBorrowed !== true) return;
-    if (this.#payloadBytes < stalledPayloadBytesMin) this.#giveUp("it does not send the rest of a WRITE");
-    else this.#watchPayload();
+    if (slow === "sends") this.#giveUp("it sends a WRITE too slowly, and other clients wait for the memory");
   }
 
   #takeReceived(bytes: Uint8Array): void {
-    this.#payloadBytes += bytes.length;
+    this.#loanWatch.received(bytes.length);
     if (this.#phase === "handshake") this.#handshake.push(bytes);
     else if (this.#transmission !== undefined && !this.#isReadingOver()) this.#transmission.push(bytes);
     else return;
@@ -277,7 +271,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   }
 
   #parsed(end: ParseEnd): void {
-    this.#watchPayload();
+    this.#loanWatch.setPayloadArriving(this.#transmission?.holdsBorrowed ?? false);
     if (this.#output.pendingBytes > 0) this.#sendWhenIdle();
     switch (end) {
       case "needBytes":
@@ -297,6 +291,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   #lent(loan: Lent): void {
     // A connection that is leaving gives back all it was lent by leaving.
     if (this.#transmission === undefined || this.#isReadingOver()) return;
+    this.#loanWatch.watch();
     const isBlocked = this.#unparsed;
     const end = this.#transmission.lent(loan, isBlocked);
     if (isBlocked) this.#parsed(end);
@@ -325,6 +320,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     const pieces = this.#output.take();
     if (pieces.length === 0) return;
     this.#sending = true;
+    this.#loanWatch.sends();
     this.#transmission?.batchTaken();
     if (this.#stallTimer === undefined) this.#watchStall();
     this.#peers.socket.send(pieces, this.#transmission);
@@ -369,6 +365,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   #checkStall(): void {
     this.#stallTimer = undefined;
     if (!this.#sending || this.#phase === "closing" || this.#phase === "left") return;
+    // A paused guest takes nothing for hours. What it has borrowed is another matter (nbd_loan_watch.ts).
+    if (this.#phase === "transmission") return this.#watchStall();
     if (this.#peers.socket.sentBytes === this.#sentBytesBefore) this.#giveUp("it does not read its replies");
     else this.#watchStall();
   }
@@ -440,11 +438,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#handshakeTime?.end();
     if (this.#stallTimer !== undefined) this.#kernel.cancelTimer(this.#stallTimer);
     if (this.#tlsTimer !== undefined) this.#kernel.cancelTimer(this.#tlsTimer);
-    if (this.#payloadTimer !== undefined) this.#kernel.cancelTimer(this.#payloadTimer);
-    this.#stallTimer =
-      this.#tlsTimer =
-      this.#payloadTimer =
-        undefined;
+    this.#loanWatch.end();
+    this.#stallTimer = this.#tlsTimer = undefined;
   }
 
   #logClosing(reason: string): void {

@@ -23,7 +23,7 @@ import {
 } from "../storage/nbd/constants.ts";
 import { join, request, u32 } from "../tests/nbd/wire_bytes.ts";
 import type { BioStatus } from "./bio.ts";
-import { stalledSendMs } from "./limits.ts";
+import { requestBytesMax, stalledSendMs } from "./limits.ts";
 import {
   command,
   go,
@@ -324,23 +324,25 @@ Deno.test("requests are checked against the size of the moment", () => {
   assertEquals(errorsOf(client), [[1, NBD_EINVAL], [2, 0], [3, 0], [4, NBD_EINVAL]]);
 });
 
-Deno.test("a client that takes no byte of its replies for a minute is closed", () => {
+Deno.test("a paused client takes no byte of its replies for days and is not closed, until its export goes", () => {
   const server = new TestServer();
   const client = server.attach();
-  server.clock.advance(stalledSendMs);
   client.reads = false;
-  client.say(read(1, 0, 512));
-  server.clock.advance(stalledSendMs - 1);
+  client.say(read(1, 0, requestBytesMax));
+  server.clock.advance(7 * 24 * 3600 * 1000);
   assertEquals(client.closed, false);
-  server.clock.advance(1);
-  assertEquals([client.closed, server.disk.clients.size], [true, 0]);
+  server.pool.tellClients(server.disk, { type: "exportGone", uid: server.disk.info.uid });
+  assertEquals([client.closed, server.disk.clients.size], [false, 0]);
+  server.clock.advance(2 * stalledSendMs);
+  assertEquals(client.closed, true);
 });
 
-Deno.test("a client that reads slowly is not closed", () => {
+Deno.test("a client that reads slowly is not closed when its export goes", () => {
   const server = new TestServer();
   const client = server.attach();
   client.reads = false;
   client.say(read(1, 0, 512));
+  server.pool.tellClients(server.disk, { type: "exportGone", uid: server.disk.info.uid });
   for (let i = 0; i < 5; i++) {
     server.clock.advance(stalledSendMs - 1);
     client.sentBytes += 1;

@@ -25,6 +25,11 @@ export class Credits {
     return this.#requests;
   }
 
+  /** Borrowed bytes that pay for requests. */
+  get lentBytes(): number {
+    return this.#lentBytes;
+  }
+
   /** Bytes of its own that pay for nothing. */
   get unpaidBytes(): number {
     return connectionBytesMax - this.#ownBytes;

@@ -1,31 +1,24 @@
 /**
  * NbdListener: all clients of all addresses.
  *
- * Owns: who is connected, the caps on that, and the payload bytes that connections may borrow above their own. It
- * lends first come, first served, so that a large request gets its turn; small ones are not behind it, as they
- * need no more than a connection's own bytes.
+ * Owns: who is connected, the caps on that, and the payload bytes that connections may borrow above their own, by
+ * the rules of nbd_places.ts and nbd_loans.ts. Small requests wait for no loan, as they need no more than a connection's
+ * own bytes.
  *
  * Failure policy: a client above a cap takes the place of the oldest one that has had `crowdedHandshakeMs`, is not
  * attached, and whose leaving helps; without such a one it is closed at once. A client that is attached never makes
  * room. When the server stops, clients have `drainMs` to take their replies; then their sockets are closed.
  */
 import { assert, present, unreachable } from "../storage/assert.ts";
-import { BufferPool } from "./buffers.ts";
 import type { Actor, Address } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
 import type { Timer } from "./kernel/timers.ts";
-import {
-  borrowedBytesMax,
-  connectionsMax,
-  crowdedHandshakeMs,
-  drainMs,
-  mailboxMax,
-  spareMs,
-} from "./limits.ts";
+import { connectionsMax, crowdedHandshakeMs, drainMs, mailboxMax, spareMs } from "./limits.ts";
 import { NbdConnection } from "./nbd_connection.ts";
-import type { Borrow, NbdConnectionMessage, NbdListenerMessage, StopListening } from "./nbd_messages.ts";
+import { Loans } from "./nbd_loans.ts";
+import type { NbdConnectionMessage, NbdListenerMessage, StopListening } from "./nbd_messages.ts";
 import { type Bound, Places } from "./nbd_places.ts";
 import type { PoolMessage } from "./pool_messages.ts";
 import type { AcceptPort, LogPort, SocketPort } from "./socket_port.ts";
@@ -60,6 +53,7 @@ interface Client {
   /** The one that waits for its place. */
   roomFor: SocketPort | undefined;
   lentBytes: number;
+  isWanted: boolean;
 }
 
 export class NbdListener implements Actor<NbdListenerMessage> {
@@ -75,10 +69,10 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   /** Each is logged once until there is room again. */
   readonly #refusals = new Set<Bound>();
   #hasMadeRoom = false;
-  #lentBytes = 0;
-  #borrowers: Borrow[] = [];
-  /** Memory given back, for whoever borrows next; it goes when nobody has for a while. */
-  readonly #spare = new BufferPool();
+  readonly #loans = new Loans(this.#clients);
+  /** Some clients were told that others wait for what they have. */
+  #isAnyWanted = false;
+  /** Memory that was given back goes when nobody has borrowed for a while. */
   #spareTimer: Timer | undefined;
   #hasLent = false;
   #stopping: StopListening | undefined;
@@ -99,12 +93,12 @@ export class NbdListener implements Actor<NbdListenerMessage> {
 
   /** Payload bytes that connections have borrowed. */
   get lentBytes(): number {
-    return this.#lentBytes;
+    return this.#loans.lentBytes;
   }
 
   /** Bytes of memory kept for whoever borrows next. */
   get spareBytes(): number {
-    return this.#spare.spareBytes;
+    return this.#loans.spareBytes;
   }
 
   receive(message: NbdListenerMessage): void {
@@ -116,12 +110,11 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       case "identified":
         return this.#identified(message.connection, message.origin);
       case "borrow":
-        this.#borrowers.push(message);
+        this.#loans.ask(message);
         return this.#lend();
       case "giveBack":
-        this.#takeBack(this.#client(message.connection), message.bytes);
-        for (const buffer of message.buffers) this.#spare.give(buffer, borrowedBytesMax - this.#lentBytes);
-        if (this.#spare.spareBytes > 0 && this.#spareTimer === undefined) this.#watchSpare();
+        this.#loans.giveBack(this.#client(message.connection), message.bytes, message.buffers);
+        if (this.#loans.spareBytes > 0 && this.#spareTimer === undefined) this.#watchSpare();
         return this.#lend();
       case "leave":
         return this.#leave(message.connection);
@@ -130,7 +123,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       case "spareCheck":
         if (this.#hasLent) return this.#watchSpare();
         this.#spareTimer = undefined;
-        return this.#spare.clear();
+        return this.#loans.clearSpare();
       case "drainDeadline":
         this.#drainTimer = undefined;
         for (const connection of this.#clients.keys()) this.#kernel.tell(connection, { type: "abort" });
@@ -242,14 +235,15 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       state: "handshake",
       roomFor: undefined,
       lentBytes: 0,
+      isWanted: false,
     });
     this.#kernel.tell(connection, { type: "begin" });
   }
 
   #leave(connection: Address<NbdConnectionMessage>): void {
     const client = this.#client(connection);
-    this.#borrowers = this.#borrowers.filter((borrow) => borrow.connection !== connection);
-    this.#takeBack(client, client.lentBytes);
+    this.#loans.forget(connection);
+    this.#loans.giveBack(client, client.lentBytes, []);
     this.#clients.delete(connection);
     this.#kernel.tell(connection, { type: "left" });
     const isPlaceFree = this.#waiting.length === 0;
@@ -265,27 +259,28 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   }
 
   #lend(): void {
-    for (let next = this.#borrowers[0]; next !== undefined; next = this.#borrowers[0]) {
-      if (this.#lentBytes + next.bytes > borrowedBytesMax) return;
-      this.#borrowers.shift();
+    for (let loan = this.#loans.next(); loan !== undefined; loan = this.#loans.next()) {
       this.#hasLent = true;
-      this.#lentBytes += next.bytes;
-      this.#client(next.connection).lentBytes += next.bytes;
-      // What is lent and what is spare stay within the bound together.
-      const buffer = this.#spare.takeSpare(next.bytes, borrowedBytesMax - this.#lentBytes);
-      this.#kernel.tell(next.connection, { type: "lent", bytes: next.bytes, buffer });
+      const { borrow: { connection, bytes }, buffer } = loan;
+      this.#kernel.tell(connection, { type: "lent", bytes, buffer });
+    }
+    if (this.#loans.isAnyWaiting || this.#isAnyWanted) this.#tellWanted();
+  }
+
+  /** Clients that hold what others wait for are told, and when that is over. */
+  #tellWanted(): void {
+    this.#isAnyWanted = false;
+    for (const [connection, client] of this.#clients) {
+      const isWanted = this.#loans.isWanted(connection, client);
+      if (isWanted !== client.isWanted) this.#kernel.tell(connection, { type: "wanted", isWanted });
+      client.isWanted = isWanted;
+      this.#isAnyWanted ||= isWanted;
     }
   }
 
   #watchSpare(): void {
     this.#hasLent = false;
     this.#spareTimer = this.#kernel.tellLater(spareMs, this.#self, { type: "spareCheck" });
-  }
-
-  #takeBack(client: Client, bytes: number): void {
-    client.lentBytes -= bytes;
-    this.#lentBytes -= bytes;
-    assert(client.lentBytes >= 0 && this.#lentBytes >= 0, "more was given back than lent");
   }
 
   #stop(message: StopListening): void {

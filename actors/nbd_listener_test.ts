@@ -15,8 +15,6 @@ import {
   requestBytesMax,
   requestsPerConnectionMax,
   spareMs,
-  stalledPayloadBytesMin,
-  stalledPayloadMs,
 } from "./limits.ts";
 import { Places } from "./nbd_places.ts";
 import { command, go, read, type SimulatedClient, TestServer, write } from "../tests/nbd/simulated_client.ts";
@@ -107,40 +105,6 @@ Deno.test("memory that was lent is lent again, and goes when nobody has borrowed
   assertEquals(spare(), 0);
   client.say(write(4, 0, new Uint8Array(requestBytesMax)));
   assertEquals([spare(), cookiesOf(client).at(-1)], [1, 4]);
-});
-
-Deno.test("who borrows for a WRITE and sends next to nothing of it for a minute is closed, and others have their turn", () => {
-  const server = new TestServer();
-  const hogs = Array.from({ length: borrowedBytesMax / requestBytesMax }, () => server.attach());
-  const half = write(1, 0, new Uint8Array(requestBytesMax)).subarray(0, requestBytesMax / 2);
-  for (const hog of hogs) hog.say(half);
-  const client = server.attach();
-  client.say(read(7, 0, requestBytesMax));
-  // They are looked at once a minute, and have sent something in the first.
-  server.clock.advance(2 * stalledPayloadMs - 1);
-  assertEquals([hogs.map((hog) => hog.closed), cookiesOf(client)], [[false, false, false, false], []]);
-  hogs[0]?.say(new Uint8Array(stalledPayloadBytesMin));
-  hogs[1]?.say(new Uint8Array(stalledPayloadBytesMin - 1));
-  server.clock.advance(1);
-  assertEquals([hogs.map((hog) => hog.closed), cookiesOf(client)], [[false, true, true, true], [7]]);
-  hogs[0]?.say(new Uint8Array(requestBytesMax / 2 + 28 - stalledPayloadBytesMin));
-  server.clock.advance(2 * stalledPayloadMs);
-  assertEquals([hogs[0]?.closed, cookiesOf(hogs[0]!)], [false, [1]]);
-});
-
-Deno.test("a WRITE that begins just before the minute of an earlier one is over has a minute of its own", () => {
-  const server = new TestServer();
-  const client = server.attach();
-  const whole = write(1, 0, new Uint8Array(requestBytesMax));
-  client.say(whole.subarray(0, whole.length - 1));
-  server.clock.advance(stalledPayloadMs);
-  client.say(whole.subarray(whole.length - 1));
-  server.clock.advance(stalledPayloadMs - 1);
-  client.say(write(2, 0, new Uint8Array(requestBytesMax)).subarray(0, 1000));
-  server.clock.advance(stalledPayloadMs - 1);
-  assertEquals([client.closed, cookiesOf(client)], [false, [1]]);
-  server.clock.advance(1);
-  assertEquals(client.closed, true);
 });
 
 Deno.test("who leaves gives back what it was lent and loses its turn", () => {

@@ -123,9 +123,15 @@ export interface StallCheck extends Message {
   readonly type: "stallCheck";
 }
 
-/** From the connection to itself: see whether the rest of a payload comes that borrowed bytes are held for. */
-export interface PayloadCheck extends Message {
-  readonly type: "payloadCheck";
+/** From the listener: other clients wait for what this one has borrowed, or do not any more. */
+export interface Wanted extends Message {
+  readonly type: "wanted";
+  readonly isWanted: boolean;
+}
+
+/** From the connection to itself: give back what was lent and has been sent, and see whether the client is too slow. */
+export interface LoanCheck extends Message {
+  readonly type: "loanCheck";
 }
 
 export type NbdConnectionMessage =
@@ -143,4 +149,5 @@ export type NbdConnectionMessage =
   | HandshakeDeadline
   | TlsDeadline
   | StallCheck
-  | PayloadCheck;
+  | Wanted
+  | LoanCheck;

@@ -24,7 +24,7 @@ import { type Refusal, statusScope, validateRequest } from "../storage/nbd/valid
 import { bufferBytes, BufferPool } from "./buffers.ts";
 import type { Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
-import { unsentReadBytesMax } from "./limits.ts";
+import { loanPieceBytes, unsentReadBytesMax } from "./limits.ts";
 import { Credits, type Purse } from "./nbd_credits.ts";
 import type { Attached } from "./nbd_handshake.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./nbd_messages.ts";
@@ -145,6 +145,34 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     const buffer = this.take(lengthBytes);
     this.#underWay.ownBuffers.push(buffer);
     return buffer;
+  }
+
+  /** Whether anything is borrowed. */
+  get holdsLent(): boolean {
+    return this.#credits.lentBytes > 0;
+  }
+
+  /** Whether borrowed bytes wait for the client to take its replies. */
+  get holdsLentForReplies(): boolean {
+    return this.#isSending &&
+      (this.#underWay.lentBytes > 0 || this.#queued.lentBytes > 0 ||
+        this.#waiting.some(({ purse }) => purse === "lent"));
+  }
+
+  /** Other clients wait for what is lent: gives back what has been sent of the replies under way. */
+  shrinkLoan(): void {
+    const { socket } = this.#peers;
+    const batch = this.#underWay;
+    // A piece that has been sent in part is kept whole, and a part of one is with the system.
+    const keptBytes = Math.min(batch.lentBytes, socket.sendingBytes + 2 * loanPieceBytes);
+    const freeBytes = batch.lentBytes - keptBytes;
+    if (!this.#isSending || freeBytes < loanPieceBytes || !socket.shrink()) return;
+    this.#credits.releaseBytes("lent", freeBytes);
+    batch.lentBytes = keptBytes;
+    this.#giveBack(freeBytes, batch.lentBuffers);
+    batch.lentBuffers = [];
+    // Within what is unpaid; what they held is the socket's now, and paid for by what is left.
+    this.#freeOwnBuffers(batch);
   }
 
   /** True while borrowed bytes wait for the payload of a request. */
@@ -291,15 +319,19 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
       this.#giveBack(batch.lentBytes, batch.lentBuffers);
       batch.lentBuffers = [];
     }
-    for (let buffer = batch.ownBuffers.pop(); buffer !== undefined; buffer = batch.ownBuffers.pop()) {
-      this.#buffers.give(buffer, this.#credits.unpaidBytes);
-    }
+    this.#freeOwnBuffers(batch);
     this.#readBytes -= batch.readBytes;
     batch.requests = 0;
     batch.readBytes = 0;
     batch.ownBytes = 0;
     batch.lentBytes = 0;
     while (this.#waiting.length > 0 && this.#mayRead(this.#waiting[0]!)) this.#submit(this.#waiting.shift()!);
+  }
+
+  #freeOwnBuffers(batch: Batch): void {
+    for (let buffer = batch.ownBuffers.pop(); buffer !== undefined; buffer = batch.ownBuffers.pop()) {
+      this.#buffers.give(buffer, this.#credits.unpaidBytes);
+    }
   }
 
   /** True if the offered request has been taken in, be it to refuse it. */

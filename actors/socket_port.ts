@@ -18,6 +18,13 @@ export interface SocketPort {
   readonly tls: TlsPolicy;
   /** Bytes sent since the beginning, also of a send that is under way: whether the client takes any. */
   readonly sentBytes: number;
+  /** Bytes of the send that is under way, 0 if none is. */
+  readonly sendingBytes: number;
+  /**
+   * Keeps what has not been sent in pieces of its own of `loanPieceBytes`, and each of them for as long as it is unsent:
+   * what was given to `send` is free. False if that cannot be yet; it is tried again then. Costs a copy the first time.
+   */
+  shrink(): boolean;
   /** Begins: everything the socket has to tell goes to `owner`. */
   open(owner: Address<SocketNotice>): void;
   /**

@@ -4,8 +4,9 @@ import { quoted } from "../../storage/nbd/option.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { copied, type CopyMemory, lengthOf, type Piece } from "../../storage/nbd/pieces.ts";
+import { loanPieceBytes } from "../limits.ts";
 import type { SocketNotice, SocketPort, TlsPolicy } from "../socket_port.ts";
-import { type ByteStream, ClosedOnce } from "./byte_stream.ts";
+import { type ByteStream, ClosedOnce, NodeStream } from "./byte_stream.ts";
 import { type DirectSocket, wouldBlock } from "./direct_socket.ts";
 import { HeardLately } from "./heard_lately.ts";
 import { SendShare } from "./send_share.ts";
@@ -23,6 +24,9 @@ const sendSpinMs = navigator.hardwareConcurrency > 1 ? 0.05 : 0;
  * of each by a turn of the event loop takes as long as to receive it.
  */
 const restPauseMs = 0.2;
+
+/** Bytes that are copied for the system to send when there is room. */
+const copiedWriteBytes = 128 * 1024;
 
 /** Who is at the other end: for the log, and by what its places are counted (see nbd_places.ts). */
 export interface Peer {
@@ -71,6 +75,13 @@ export class ClientSocket implements SocketPort, Polled {
   #owner: Address<SocketNotice> | undefined;
   #reading = false;
   #sending = false;
+  /** What has not been sent, of a send that did not go out at once. */
+  #rest: readonly Uint8Array[] = [];
+  /** Its memory is asked for; and it has been copied. */
+  #isShrinking = false;
+  #isShrunk = false;
+  /** The system has been given a part of what `send` was given, not a copy. */
+  #isPinned = false;
   #securing = false;
   #closing = false;
   /** Streams that say their last words: one, or TLS and what carried it. */
@@ -204,6 +215,22 @@ export class ClientSocket implements SocketPort, Polled {
     else this.#sendLater(rest);
   }
 
+  get sendingBytes(): number {
+    let bytes = 0;
+    for (const piece of this.#rest) bytes += piece.length;
+    return bytes;
+  }
+
+  /** Where the system was given no copy, it has the memory until it has sent some; from then on it gets copies. */
+  shrink(): boolean {
+    if (!this.#sending) return false;
+    this.#isShrinking = true;
+    if (this.#isPinned) return false;
+    if (!this.#isShrunk) this.#rest = this.#rest.flatMap(inPiecesOfItsOwn);
+    this.#isShrunk = true;
+    return true;
+  }
+
   startTls(): void {
     if (this.#closing) return;
     this.#securing = true;
@@ -253,7 +280,9 @@ export class ClientSocket implements SocketPort, Polled {
 
   #sendLater(pieces: readonly Uint8Array[]): void {
     this.#sending = true;
-    this.#send(pieces);
+    this.#rest = pieces;
+    this.#isShrinking = this.#isShrunk = false;
+    this.#sendRest();
   }
 
   async #startTls(keys: TlsKeys): Promise<void> {
@@ -305,22 +334,37 @@ export class ClientSocket implements SocketPort, Polled {
     this.#tell(count === null ? { type: "ended" } : { type: "received", bytes: buffer.subarray(0, count) });
   }
 
-  async #send(pieces: readonly Uint8Array[]): Promise<void> {
+  /** Nothing is held here but `#rest`, so that what `shrink` takes out of it is free. */
+  async #sendRest(): Promise<void> {
     try {
-      for (let rest = pieces; rest.length > 0;) {
-        const count = await this.#stream.write(rest[0]!);
+      while (this.#rest.length > 0) {
+        const count = await this.#stream.write(this.#nextPiece());
         this.sentBytes += count;
-        rest = copied(rest, count);
+        this.#rest = copied(this.#rest, count);
         // Where there is room again, there usually is for more than Deno's call takes at once.
-        if (this.#direct !== undefined) rest = copied(rest, this.#sendNow(this.#direct, rest));
+        if (this.#direct !== undefined) {
+          this.#rest = copied(this.#rest, this.#sendNow(this.#direct, this.#rest));
+        }
       }
       this.#sending = false;
     } catch (error) {
       this.#sending = false;
+      this.#rest = [];
       return this.#broken(error);
     }
     if (this.#closing) return this.#tellClosed();
     this.#tell({ type: "sent" });
+  }
+
+  /**
+   * What the system is given next. A copy costs little where most is sent by the calls that do not wait, or where streams of
+   * Node's take no more at once; else it is made when memory is short, or all of a large reply would go out in small parts.
+   */
+  #nextPiece(): Uint8Array {
+    const piece = present(this.#rest[0], "nothing is left to send");
+    this.#isPinned = !this.#isShrinking && this.#direct === undefined &&
+      !(this.#stream instanceof NodeStream);
+    return this.#isPinned ? piece : piece.slice(0, copiedWriteBytes);
   }
 
   /** The client is gone, or `close` interrupted what was under way. */
@@ -339,6 +383,13 @@ export class ClientSocket implements SocketPort, Polled {
     // A client that was refused has no owner.
     if (this.#owner !== undefined) this.#kernel.post(this.#owner, notice);
   }
+}
+
+/** The same bytes in buffers of `loanPieceBytes`. */
+function inPiecesOfItsOwn(bytes: Uint8Array): Uint8Array[] {
+  const pieces: Uint8Array[] = [];
+  for (let at = 0; at < bytes.length; at += loanPieceBytes) pieces.push(bytes.slice(at, at + loanPieceBytes));
+  return pieces;
 }
 
 /** Bytes of the buffer that came without a pause until then. */

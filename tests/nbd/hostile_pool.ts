@@ -95,7 +95,10 @@ export class HostilePool implements AsyncDisposable {
   }
 
   /** A client in transmission. */
-  attach(name = "disk", options: { readonly structured?: boolean } = {}): Promise<RawClient> {
+  attach(
+    name = "disk",
+    options: { readonly structured?: boolean; readonly timeoutMs?: number } = {},
+  ): Promise<RawClient> {
     return RawClient.attach(this, name, options);
   }
 

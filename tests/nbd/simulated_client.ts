@@ -251,6 +251,10 @@ export class SimulatedClient implements SocketPort {
   #readInto: Uint8Array | undefined;
   #ended = false;
   #sending = false;
+  #sendingBytes = 0;
+  /** How often the server asked for its memory, and whether it gets none of it. */
+  shrinks = 0;
+  isPinned = false;
   #unread: Uint8Array = new Uint8Array(0);
 
   constructor(server: TestServer, options: ClientOptions) {
@@ -281,9 +285,19 @@ export class SimulatedClient implements SocketPort {
     this.read(buffer, false);
   }
 
+  get sendingBytes(): number {
+    return this.#sendingBytes;
+  }
+
+  shrink(): boolean {
+    this.shrinks += 1;
+    return !this.isPinned;
+  }
+
   send(pieces: readonly Piece[]): void {
     assert(!this.#sending, "a second send while one is under way");
     const sent = join(...copied(pieces, 0));
+    this.#sendingBytes = sent.length;
     this.sends.push(sent);
     this.#unread = join(this.#unread, sent);
     this.#sending = true;
@@ -392,9 +406,17 @@ export class SimulatedClient implements SocketPort {
   takeSend(): void {
     assert(this.#sending, "nothing is being sent");
     this.#sending = false;
-    this.sentBytes += this.sends.at(-1)?.length ?? 0;
+    this.sentBytes += this.#sendingBytes;
+    this.#sendingBytes = 0;
     this.#server.kernel.post(present(this.#owner, "a socket that was not opened"), { type: "sent" });
     this.#server.clock.runYielded();
+  }
+
+  /** Takes so many bytes of what the server is sending, and not the last of them. */
+  takePart(bytes: number): void {
+    assert(bytes < this.#sendingBytes, "that is all of it");
+    this.sentBytes += bytes;
+    this.#sendingBytes -= bytes;
   }
 
   get isSending(): boolean {

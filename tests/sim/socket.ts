@@ -57,6 +57,14 @@ export class SimSocket implements SocketPort {
     this.read(buffer);
   }
 
+  get sendingBytes(): number {
+    return this.#sending?.length ?? 0;
+  }
+
+  shrink(): boolean {
+    return this.#sending !== undefined;
+  }
+
   send(pieces: readonly Piece[], memory?: CopyMemory): void {
     assert(this.#sending === undefined, "a second send while one is under way");
     this.#sending = join(...copied(pieces, 0, memory));
