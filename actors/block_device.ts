@@ -4,7 +4,7 @@
  * Owns: the device port and the operations it has not answered yet. A device that answers at once (a page-cached
  * file) is answered for in the same turn; one that answers later posts the completion.
  *
- * Failure policy: an I/O error is an answer, never a defect. After a flush that failed none is well any more: the host
+ * Failure policy: an I/O error is an answer, never a defect; so is what the port throws. After a flush that failed none is well any more: the host
  * may have dropped what it was to write, and does not say so again.
  */
 import { present, unreachable } from "../storage/assert.ts";
@@ -12,6 +12,7 @@ import type { DevicePort, DeviceView, IoDone, IoResult } from "../storage/device
 import { ioOk } from "../storage/device/port.ts";
 import type { Actor, Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
+import { reasonOutside } from "./kernel/boundary.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
 import { copyBytesMax, discardBytesMax, zeroBytesMax } from "./limits.ts";
@@ -192,12 +193,26 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
   }
 
   #view(request: DeviceViewRequest): void {
-    const view = this.#port.view?.(request.offsetBytes, request.lengthBytes);
+    let view: DeviceView | undefined;
+    try {
+      view = this.#port.view?.(request.offsetBytes, request.lengthBytes);
+    } catch (error) {
+      // It is read instead, and why not is told there.
+      reasonOutside(error);
+    }
     if (view !== undefined) view.run = this.#kernel.runs;
     this.#kernel.reply(request, view);
   }
 
   #start(request: DeviceRequest, done: IoDone): IoResult | "pending" {
+    try {
+      return this.#call(request, done);
+    } catch (error) {
+      return { kind: "ioError", reason: `${request.type}: ${reasonOutside(error)}` };
+    }
+  }
+
+  #call(request: DeviceRequest, done: IoDone): IoResult | "pending" {
     switch (request.type) {
       case "read":
         return this.#port.read(request.buffer, request.offsetBytes, done);

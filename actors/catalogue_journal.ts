@@ -11,6 +11,7 @@ import type { IoDone, IoResult } from "../storage/device/port.ts";
 import type { LineRoom } from "./catalogue_room.ts";
 import type { Actor, Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
+import { reasonOutside } from "./kernel/boundary.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
 
@@ -115,6 +116,15 @@ export class CatalogueJournal implements Actor<CatalogueJournalMessage> {
     assert(this.#pending === undefined, "one change of the catalogue at a time");
     this.#pending = message;
     const done: IoDone = (result) => this.#kernel.post(this.#self, { type: "completed", result });
+    try {
+      this.#call(message, done);
+    } catch (error) {
+      // Nothing else answers then.
+      done({ kind: "ioError", reason: `the catalogue: ${reasonOutside(error)}` });
+    }
+  }
+
+  #call(message: JournalRequest, done: IoDone): void {
     switch (message.type) {
       case "appendLine":
         return this.#port.append(message.line, message.room, done);

@@ -9,6 +9,7 @@
 import { assert, present, unreachable } from "../storage/assert.ts";
 import type { Actor, Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
+import { reasonOutside } from "./kernel/boundary.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
 
@@ -62,10 +63,7 @@ export class TextOut implements Actor<TextOutMessage> {
       case "writeText":
         assert(this.#pending === undefined, "two pieces of a text at once");
         this.#pending = message;
-        return this.#port.write(
-          message.text,
-          (taken) => this.#kernel.post(this.#self, { type: "completed", taken }),
-        );
+        return this.#write(message.text);
       case "completed": {
         const pending = present(this.#pending, "a piece was completed that nobody wrote");
         this.#pending = undefined;
@@ -75,6 +73,17 @@ export class TextOut implements Actor<TextOutMessage> {
         return this.#kernel.retire(this.#self);
       default:
         return unreachable(message);
+    }
+  }
+
+  #write(text: string): void {
+    const done = (taken: TextTaken) => this.#kernel.post(this.#self, { type: "completed", taken });
+    try {
+      this.#port.write(text, done);
+    } catch (error) {
+      // Why it has gone changes nothing for what writes the text.
+      reasonOutside(error);
+      done("gone");
     }
   }
 }

@@ -5,6 +5,7 @@
  * write-back of a commit took 185 ms): on the thread that serves everybody nobody would be served meanwhile.
  */
 import fs from "node:fs";
+import { callOutside } from "./outside.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 
 interface Calls {
@@ -53,7 +54,10 @@ export class CachedReads {
 
   /** Fills the buffer on another thread; `done` hears, later, whether it did: if not, whoever reads it himself is told why. */
   readLater(buffer: Uint8Array, offsetBytes: number, done: (isFilled: boolean) => void): void {
-    calls!.pread(this.#fd, buffer, BigInt(buffer.length), BigInt(offsetBytes))
-      .then((count) => done(Number(count) === buffer.length));
+    callOutside(
+      () => calls!.pread(this.#fd, buffer, BigInt(buffer.length), BigInt(offsetBytes)),
+      (count) => done(Number(count) === buffer.length),
+      () => done(false),
+    );
   }
 }

@@ -160,7 +160,7 @@ export class CatalogueFile implements JournalPort {
     assert(!this.#isClosed, "a closed catalogue is not changed");
     this.#isBusy = true;
     const failure = this.#failure;
-    const ended = failure === undefined ? operation() : aTurn().then(() => failure);
+    const ended = failure === undefined ? operation() : later(failure);
     ended.catch((error) => failureOf(error, "write of the catalogue")).then((result) => {
       this.#isBusy = false;
       if (this.#isClosed) this.#closeFiles();
@@ -336,6 +336,11 @@ async function inTurns(steps: Generator<void, IoResult>): Promise<IoResult> {
     step = steps.next();
   }
   return step.value;
+}
+
+async function later(result: IoResult): Promise<IoResult> {
+  await aTurn();
+  return result;
 }
 
 function aTurn(): Promise<void> {

@@ -2,6 +2,7 @@
 import { present } from "../../storage/assert.ts";
 import { quoted } from "../../storage/nbd/option.ts";
 import type { Address } from "../kernel/address.ts";
+import { reasonOutside } from "../kernel/boundary.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { copied, type CopyMemory, lengthOf, type Piece } from "../../storage/nbd/pieces.ts";
 import { loanPieceBytes } from "../limits.ts";
@@ -9,6 +10,7 @@ import type { SocketNotice, SocketPort, TlsPolicy } from "../socket_port.ts";
 import { type ByteStream, ClosedOnce, NodeStream } from "./byte_stream.ts";
 import { type DirectSocket, wouldBlock } from "./direct_socket.ts";
 import { HeardLately } from "./heard_lately.ts";
+import { callOutside } from "./outside.ts";
 import { SendShare } from "./send_share.ts";
 import { type Polled, SocketPoll } from "./socket_poll.ts";
 import type { TlsKeys } from "./tls_keys.ts";
@@ -309,13 +311,14 @@ export class ClientSocket implements SocketPort, Polled {
   }
 
   #closeStream(): void {
-    const ended = this.#stream.close();
+    const ended = tryToClose(this.#stream);
     if (ended === undefined) return this.#tellClosed();
     this.#ending += 1;
-    ended.then(() => {
+    const over = () => {
       this.#ending -= 1;
       this.#tellClosed();
-    });
+    };
+    callOutside(() => ended, over, over);
   }
 
   async #read(buffer: Uint8Array, heard: () => void = () => {}): Promise<void> {
@@ -369,8 +372,9 @@ export class ClientSocket implements SocketPort, Polled {
 
   /** The client is gone, or `close` interrupted what was under way. */
   #broken(error: unknown): void {
+    const reason = reasonOutside(error);
     if (this.#closing) return this.#tellClosed();
-    this.#reason = error instanceof Error ? error.message : String(error);
+    this.#reason = reason;
     this.close();
   }
 
@@ -390,6 +394,15 @@ function inPiecesOfItsOwn(bytes: Uint8Array): Uint8Array[] {
   const pieces: Uint8Array[] = [];
   for (let at = 0; at < bytes.length; at += loanPieceBytes) pieces.push(bytes.slice(at, at + loanPieceBytes));
   return pieces;
+}
+
+function tryToClose(stream: ByteStream): void | Promise<void> {
+  try {
+    return stream.close();
+  } catch (error) {
+    // It was closed already, or cannot be: there is nothing left to do with it.
+    reasonOutside(error);
+  }
 }
 
 /** Bytes of the buffer that came without a pause until then. */

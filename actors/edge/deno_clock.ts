@@ -1,5 +1,6 @@
 /** The clock of a real process: monotonic milliseconds, one timer, and the event loop's next turn. */
 import type { ClockPort } from "../kernel/ports.ts";
+import { callOutside } from "./outside.ts";
 
 /**
  * As long as anything is ready (a message port always is) Deno looks at its sockets only every 61st turn: seconds without a
@@ -42,9 +43,13 @@ export class DenoClock implements ClockPort {
       this.#busySinceMs = undefined;
       this.#waitingTimer = setTimeout(() => this.#runWaiting(), 0);
     } else {
-      crypto.subtle.digest("SHA-1", nothingMuch).then(() => {
+      const run = () => {
         this.#runWaiting();
         if (this.#waiting.length === 0) this.#busySinceMs = undefined;
+      };
+      // Without a thread there was no turn of the event loop, so a timer has to bring it.
+      callOutside(() => crypto.subtle.digest("SHA-1", nothingMuch), run, () => {
+        this.#waitingTimer = setTimeout(run, 0);
       });
     }
   }

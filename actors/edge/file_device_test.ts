@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { Defect } from "../../storage/assert.ts";
 import { UserError } from "../../storage/errors.ts";
 import { type DevicePort, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { flushesMax } from "../limits.ts";
@@ -325,7 +326,7 @@ Deno.test("an error of the system that Deno does not name is an answer, not a de
   const unnamed = (number: number) => new Error(`Something (os error ${number})`);
   assertEquals(failureOf(unnamed(122), "write"), { kind: "noSpace" });
   assertEquals(failureOf(unnamed(121), "write").kind, "ioError");
-  assertThrows(() => failureOf(new TypeError("a slip"), "write"), TypeError);
+  assertThrows(() => failureOf(new Defect("ours"), "write"), Defect);
 });
 
 Deno.test("a block device has its own size, discards, and is refused while mounted", async (t) => {

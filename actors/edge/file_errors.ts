@@ -1,6 +1,7 @@
 /** What the system says of a file that it can not open, read or write, as sentences and results. */
 import { UserError } from "../../storage/errors.ts";
 import type { IoResult } from "../../storage/device/port.ts";
+import { reasonOutside } from "../kernel/boundary.ts";
 import { errno } from "./libc.ts";
 
 /** A sentence for a file that cannot be opened. */
@@ -44,12 +45,12 @@ function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** What a failed system call means to a client. An exception that is not one is a defect and goes on as such. */
+/** What a failed call of the host means to a client. Throws a broken invariant of our own, which is none. */
 export function failureOf(error: unknown, doing: string): IoResult {
+  const reason = reasonOutside(error);
   const code = codeOf(error);
-  if (code === undefined) throw error;
   if (code === "ENOSPC" || code === "EDQUOT") return { kind: "noSpace" };
-  return { kind: "ioError", reason: `${doing}: ${reasonOf(error)}` };
+  return { kind: "ioError", reason: `${doing}: ${reason}` };
 }
 
 /** Runs one device operation outside any pool. Throws {@linkcode UserError} with `what` before the reason. */

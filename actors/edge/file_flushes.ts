@@ -9,6 +9,7 @@ import { assert } from "../../storage/assert.ts";
 import { type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { failureOf } from "./file_errors.ts";
 import type { Flush, ShortFlushes } from "./short_flushes.ts";
+import { syncLater } from "./sync_later.ts";
 
 export class FileFlushes {
   readonly #handles: number;
@@ -60,9 +61,8 @@ export class FileFlushes {
   }
 
   #flushLater(flush: Flush, fd: number, waiting: readonly IoDone[]): void {
-    fs.fdatasync(fd, (error) => {
+    syncLater(fd, "flush", (result) => {
       this.#short.ended(flush, performance.now());
-      const result = error === null || error === undefined ? ioOk : failureOf(error, "flush");
       this.hasFailed ||= result.kind !== "ok";
       this.#goOn(fd);
       for (const done of waiting) done(result);

@@ -18,6 +18,7 @@
  * The interface types 64-bit arguments as BigInt; the two conversions are lost in the 0.7 us of the system call.
  */
 
+import { callOutside } from "./outside.ts";
 import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
 
 /** Offsets and lengths are bytes; `fd` must stay open until the call, or its `done`, has come back. */
@@ -113,16 +114,14 @@ class GlibcCalls implements Libc {
   }
 
   punchHoleLater(fd: number, offsetBytes: number, lengthBytes: number, done: (errno: number) => void): void {
-    const result = this.#symbols.fallocate_later(
-      fd,
-      keepSizeAndPunchHole,
-      BigInt(offsetBytes),
-      BigInt(lengthBytes),
+    const [offset, length] = [BigInt(offsetBytes), BigInt(lengthBytes)];
+    // Punching twice is punching once, so a failure is repeated on this thread, where errno says what it was.
+    const again = () => done(this.punchHole(fd, offsetBytes, lengthBytes));
+    callOutside(
+      () => this.#symbols.fallocate_later(fd, keepSizeAndPunchHole, offset, length),
+      (status) => status === 0 ? done(0) : again(),
+      again,
     );
-    result.then((status) => {
-      // Punching twice is punching once, so a failure is repeated on this thread, where errno says what it was.
-      done(status === 0 ? 0 : this.punchHole(fd, offsetBytes, lengthBytes));
-    });
   }
 
   allocate(fd: number, offsetBytes: number, lengthBytes: number): number {

@@ -15,7 +15,8 @@ import { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
 import { mailboxMax, metadataCacheBlocks } from "../limits.ts";
 import type { PoolStub } from "../pool_messages.ts";
-import { TextOut, type TextPort, type TextTaken } from "../text_out.ts";
+import { TextOut, type TextTaken } from "../text_out.ts";
+import { TextWriter } from "./text_writer.ts";
 import { DenoClock } from "./deno_clock.ts";
 import { seeDisks } from "./disk_state.ts";
 import { requireOk } from "./file_errors.ts";
@@ -118,11 +119,15 @@ export class PoolProcess {
     return this.ask(command.verb, this.pool.admin(command));
   }
 
-  /** Dumps the metadata, a piece of text at a time, each when `write` has taken the one before. */
-  dump(write: (text: string) => Promise<TextTaken>): Promise<AdminResult> {
-    const port: TextPort = { write: (text, done) => void write(text).then(done) };
+  /** Dumps the metadata, a piece of text at a time, each when `write` has taken the one before. Throws what `write` throws. */
+  async dump(write: (text: string) => Promise<TextTaken>): Promise<AdminResult> {
+    const port = new TextWriter(write);
     const out = this.kernel.spawn("dump out", mailboxMax, (self) => new TextOut(this.kernel, self, port));
-    return this.command({ verb: "dump", out }).finally(() => this.kernel.post(out, { type: "endText" }));
+    const result = await this.command({ verb: "dump", out }).finally(() =>
+      this.kernel.post(out, { type: "endText" })
+    );
+    port.throwFailure();
+    return result;
   }
 
   /** Runs steps inside and promises their answer; rejects if the pool's process fails first. */
@@ -185,7 +190,7 @@ class Defects {
     answer.then((value) => {
       this.#waiting.delete(reject);
       resolve(value);
-    });
+    }, reject);
     return promise;
   }
 }

@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer";
 import { Duplex } from "node:stream";
 import { createServer, type TLSSocket } from "node:tls";
 import { type ByteStream, NodeStream } from "./byte_stream.ts";
+import { callOutside } from "./outside.ts";
 import type { TlsKeys } from "./tls_keys.ts";
 
 /** An encrypted stream. */
@@ -102,24 +103,24 @@ class ClearStream extends Duplex {
       return;
     }
     const buffer = new Uint8Array(readBytes);
-    this.#stream.read(buffer).then((count) => {
+    callOutside(() => this.#stream.read(buffer), (count) => {
       this.hasEnded ||= count === null;
       // Before there is TLS nobody else would notice that nothing more comes.
       if (count === null && this.#decrypted === undefined) return void this.destroy();
       this.push(count === null ? null : Buffer.from(buffer.buffer, 0, count));
-    }, (error: Error) => {
+    }, (reason) => {
       this.hasEnded = true;
-      this.destroy(error);
+      this.destroy(new Error(reason));
     });
   }
 
   override _write(chunk: Uint8Array, _encoding: string, done: (error?: Error | null) => void): void {
-    this.#writeAll(chunk).then(() => done(), done);
+    callOutside(() => this.#writeAll(chunk), () => done(), (reason) => done(new Error(reason)));
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     // Whoever asked for TLS is told of the end by this stream, which is why its own close comes first.
-    Promise.resolve(this.#stream.close()).then(() => done(error));
+    callOutside(() => this.#stream.close(), () => done(error), () => done(error));
   }
 
   async #writeAll(chunk: Uint8Array): Promise<void> {

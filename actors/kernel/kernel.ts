@@ -55,6 +55,8 @@ export class Kernel {
   readonly clock: ClockPort;
   /** Every message goes here while it is set. */
   trace: TraceSink | undefined;
+  /** Messages from outside that came after their actor had ended. */
+  postsDropped = 0;
   readonly #policy: SchedulerPolicy;
   readonly #onDefect: ((defect: unknown) => void) | undefined;
   readonly #cells: (Cell | undefined)[] = [undefined];
@@ -185,8 +187,11 @@ export class Kernel {
   /**
    * Sends a message from outside (an edge adapter) and delivers everything that follows from it. While the event loop has
    * its turn that is left to the next run: else each of its completions would bring a whole run with it.
+   * What is outside may be late: a message for an actor that has ended is dropped.
    */
   post<M extends Message>(to: Address<M>, message: M): void {
+    const isOld = this.#cellGenerations[to % slotsMax] !== Math.floor(to / slotsMax);
+    if (isOld || this.#cells[to % slotsMax] === undefined) return void (this.postsDropped += 1);
     if (this.#running) return this.tell(to, message);
     try {
       this.tell(to, message);

@@ -166,6 +166,17 @@ export function ruleCatch(source: Source): string[] {
   return found;
 }
 
+/** What an edge waits for may fail: `then` says what follows from that too, or follows a `catch` that has done so. */
+export function ruleThen(source: Source): string[] {
+  if (!source.path.startsWith("actors/edge/") || !isCode(source) || source.isTest) return [];
+  return [...source.code.matchAll(/\.then\(/g)].filter((match) => {
+    const open = match.index + match[0].length - 1;
+    const lineBegin = source.code.lastIndexOf("\n", match.index) + 1;
+    if (source.code.slice(lineBegin, match.index).includes(".catch(")) return false;
+    return lastArgument(source, open) === source.text.slice(open + 1, closingOf(source.code, open)).trim();
+  }).map((match) => source.finding(match.index, "then: say in a second argument what a failure leads to"));
+}
+
 /** Whether the block throws, or returns something made of the error. */
 function passesOn(block: string, error: string | undefined): boolean {
   if (/\bthrow\b/.test(block)) return true;
@@ -182,4 +193,5 @@ export const fileRules: readonly (readonly [name: string, rule: FileRule])[] = [
   ["every exported symbol has a doc comment", ruleDocComments],
   ["messages of assertions are constant strings", ruleAssertMessages],
   ["what is caught is thrown on, or a comment says why not", ruleCatch],
+  ["an edge says what follows when what it waits for fails", ruleThen],
 ];

@@ -12,6 +12,7 @@ import {
   ruleFunctionLength,
   ruleInlineGenerators,
   ruleLeftovers,
+  ruleThen,
 } from "./rules.ts";
 import { Source } from "./source.ts";
 import { ruleStepsAreTaken } from "./steps.ts";
@@ -165,6 +166,14 @@ Deno.test("an error that is caught is thrown on, becomes the answer, or is spoke
   finds(rule, "storage/a.ts", "\ntry { a(); } catch (error) {\n  return;\n}\n", [2]);
   finds(rule, "cli.ts", "f().catch(() => {});\n", [1]);
   finds(rule, "cli.ts", "f().catch((error) => g(error));\n\n// It may fail.\nf().catch(() => {});\n", []);
+});
+
+Deno.test("an edge says what follows when what it waits for fails", () => {
+  const path = "actors/edge/a.ts";
+  finds(ruleThen, path, "f().then((a) => g(a, 1));\n", [1]);
+  finds(ruleThen, path, "f().then(\n  (a) => g(a, 1),\n  (error) => h(error),\n);\n", []);
+  finds(ruleThen, path, "f().then(g, h);\nf().catch(h).then(g);\n", []);
+  finds(ruleThen, "cli.ts", "f().then(g);\n", []);
 });
 
 function tree(files: Readonly<Record<string, string>>): Source[] {

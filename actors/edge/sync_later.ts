@@ -1,0 +1,16 @@
+/** A flush of one file on another thread. */
+import fs from "node:fs";
+import { type IoDone, ioOk } from "../../storage/device/port.ts";
+import { failureOf } from "./file_errors.ts";
+
+/** What was written to the file becomes durable; `done` hears of it once, later, also where the call itself fails. */
+export function syncLater(fd: number, doing: string, done: IoDone): void {
+  const ended = (error: unknown) =>
+    done(error === null || error === undefined ? ioOk : failureOf(error, doing));
+  try {
+    fs.fdatasync(fd, ended);
+  } catch (error) {
+    // Nothing was begun, so nothing else answers.
+    setTimeout(() => ended(error), 0);
+  }
+}
