@@ -113,6 +113,8 @@ export const flushesMax = 2;
 export const adminQueueMax = 1024;
 /** Admin commands that look at once, each with a view of a commit and a walk's memory. */
 export const looksMax = 4;
+/** Those of them that are dumps, which last as long as their readers like. */
+export const dumpsMax = looksMax - 1;
 /** Milliseconds after which a reader who takes nothing more of a dump is given up: the commit it shows holds space. */
 export const stalledDumpMs = 10 * 60_000;
 
@@ -148,8 +150,10 @@ export const drainMs = 5_000;
 
 /** Connections to the control socket at once. One more closes the oldest of those that have given no command yet. */
 export const controlConnectionsMax = 64;
-/** Commands from the control socket at once, each until its answer is taken; further ones are refused. */
+/** Commands from the control socket at once, also of clients that have gone; further ones are refused. */
 export const controlCommandsMax = 32;
+/** The dumps among them, which may last as long as their readers like. */
+export const controlDumpsMax = 8;
 /** Milliseconds in which a control client has to send its whole request, counted from its connection. */
 export const controlRequestMs = 10_000;
 /** Milliseconds in which it has to take its answer; a dump has `stalledDumpMs` for each piece. */
@@ -221,5 +225,7 @@ assert(crowdedHandshakeMs < handshakeMs, "who makes room loses time");
 assert(handshakeMs < handshakeSumMs, "there is time for several options");
 assert(tlsHandshakeMs < handshakeMs, "TLS leaves time to attach");
 assert(connectionsMax <= maxClientsMost, "the default number of clients is allowed");
+assert(dumpsMax < looksMax, "a command that looks need not wait for the reader of a dump");
+assert(controlDumpsMax < controlCommandsMax, "dumps leave room for other commands");
 assert(controlCommandsMax < controlConnectionsMax, "a control connection without a command can make room");
 assert(residentBytesMax <= 650 * MiB, "the bound is what the README states");

@@ -24,7 +24,8 @@ import { contextsOf } from "./export_contexts.ts";
 import type { Actor, Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { join, type Steps } from "./kernel/task.ts";
-import { adminQueueMax, commitPeriodMs, looksMax, mailboxMax } from "./limits.ts";
+import { adminQueueMax, commitPeriodMs, mailboxMax } from "./limits.ts";
+import { LookQueue } from "./look_queue.ts";
 import type { MetadataTrouble } from "./metadata_messages.ts";
 import type {
   Admin,
@@ -82,8 +83,7 @@ export class Pool implements Actor<PoolMessage> {
   #commands: Command[] = [];
   #commandRunning = false;
   /** Commands that only look: a reader who takes his time with a dump may not hold up a snapshot. */
-  #looks: Admin[] = [];
-  #looksRunning = 0;
+  readonly #looks = new LookQueue();
   /** The last change made the catalogue's journal long; and the rest of it while it is written anew. */
   #isJournalLong = false;
   #pieces: Iterator<string> | undefined;
@@ -253,7 +253,7 @@ export class Pool implements Actor<PoolMessage> {
   #command(command: Command): void {
     if (command.type === "stopPool") this.#stopping = true;
     const look = command.type === "admin" && isLook(command.command) ? command : undefined;
-    const waiting = look === undefined ? this.#commands.length : this.#looks.length;
+    const waiting = look === undefined ? this.#commands.length : this.#looks.waiting;
     // Whoever stops the pool can not try again.
     if (waiting >= adminQueueMax && command.type !== "stopPool") {
       return this.#kernel.reply(command, {
@@ -270,16 +270,13 @@ export class Pool implements Actor<PoolMessage> {
   }
 
   #startLooks(): void {
-    while (this.#looksRunning < looksMax) {
-      const look = this.#looks.shift();
-      if (look === undefined) return;
-      this.#looksRunning += 1;
+    for (let look = this.#looks.next(); look !== undefined; look = this.#looks.next()) {
       this.#kernel.start(`admin ${look.command.verb}`, lookTask(this.#peers, look));
     }
   }
 
   #lookEnded({ look, result }: LookEnded): void {
-    this.#looksRunning -= 1;
+    this.#looks.ended(look);
     this.#kernel.reply(look, result);
     this.#startLooks();
     if (!this.#commandRunning) this.#startCommand();
@@ -289,7 +286,7 @@ export class Pool implements Actor<PoolMessage> {
     const command = this.#commands[0];
     if (command === undefined) return;
     // The stop comes last, and lets those who look finish.
-    if (command.type === "stopPool" && this.#looksRunning > 0) return;
+    if (command.type === "stopPool" && this.#looks.running > 0) return;
     this.#commandRunning = true;
     switch (command.type) {
       case "admin":

@@ -1,12 +1,13 @@
 /**
  * The clients of the control socket: how many, and how long each may take for what.
  *
- *   asking    its request is on its way                             controlRequestMs
- *   running   its command is carried out, its answer is taken       no limit, then controlAnswerMs
- *   leaving   its answer was sent, it may close its end             controlFarewellMs
+ *   asking     its request is on its way                     controlRequestMs
+ *   running    its command is carried out                    no limit; a dump's next piece is taken in stalledDumpMs
+ *   answered   its answer is on its way                      controlAnswerMs
+ *   leaving    its answer was sent, it may close its end     controlFarewellMs
  *
  * So a client that does nothing holds its place for a moment only, and one that comes when all places are taken gets that of
- * the oldest which has no command running: there always is one (limits.ts).
+ * another one, whose command is not running: there always is one (limits.ts).
  */
 import type { Duplex } from "node:stream";
 import { STATUS_CODES } from "node:http";
@@ -39,7 +40,7 @@ export const controlTimes: ControlTimes = {
 /** One connection. */
 export class ControlClient {
   readonly stream: ConnStream;
-  #state: "asking" | "running" | "leaving" = "asking";
+  #state: "asking" | "running" | "answered" | "leaving" = "asking";
   #hasAsked = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -54,8 +55,14 @@ export class ControlClient {
     this.#limit(this.times.requestMs, () => this.#late());
   }
 
+  /** Its command is carried out. */
   get isRunning(): boolean {
     return this.#state === "running";
+  }
+
+  /** It has given a command, and not taken the answer yet. */
+  get isServed(): boolean {
+    return this.#state === "running" || this.#state === "answered";
   }
 
   /** It has no command yet. */
@@ -79,6 +86,7 @@ export class ControlClient {
 
   /** Its whole answer is on the way. */
   answered(): void {
+    if (this.#state === "running") this.#state = "answered";
     this.#limit(this.times.answerMs, () => this.close());
   }
 
@@ -135,13 +143,6 @@ export class ControlClients {
     this.#times = times;
   }
 
-  /** Commands that are carried out, or whose answers are not taken yet. */
-  get commandsRunning(): number {
-    let count = 0;
-    for (const client of this.#clients.values()) if (client.isRunning) count += 1;
-    return count;
-  }
-
   /** The client of a stream; undefined if it has gone. */
   of(stream: Duplex): ControlClient | undefined {
     return this.#clients.get(stream);
@@ -170,13 +171,13 @@ export class ControlClients {
     clearTimeout(timer);
   }
 
+  /** Of the oldest without a command; else of the oldest that has not taken its answer. */
   #makeRoom(): void {
-    for (const client of this.#clients.values()) {
-      if (client.isRunning) continue;
-      // It leaves the list in a later turn, but its descriptor is free now.
-      client.close();
-      this.#clients.delete(client.stream);
-      return;
-    }
+    const clients = [...this.#clients.values()];
+    const client = clients.find((each) => !each.isServed) ?? clients.find((each) => !each.isRunning);
+    if (client === undefined) return;
+    // It leaves the list in a later turn, but its descriptor is free now.
+    client.close();
+    this.#clients.delete(client.stream);
   }
 }

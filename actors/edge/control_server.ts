@@ -16,7 +16,7 @@ import type { Duplex } from "node:stream";
 import { UserError } from "../../storage/errors.ts";
 import { type AdminCommand, type AdminResult, commandOfJson } from "../admin_command.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
-import { controlBodyBytesMax, controlCommandsMax, drainMs } from "../limits.ts";
+import { controlBodyBytesMax, controlCommandsMax, controlDumpsMax, drainMs } from "../limits.ts";
 import type { TextTaken } from "../text_out.ts";
 import { type AcceptListener, AcceptLoop } from "./accept_loop.ts";
 import type { StreamConn } from "./conn_stream.ts";
@@ -48,6 +48,9 @@ export class ControlServer {
   readonly #handler: CommandHandler;
   readonly #accepts: AcceptLoop<StreamConn>;
   readonly #clients: ControlClients;
+  /** Commands that the pool has, also of clients that have gone; and the dumps among them. */
+  #commandsRunning = 0;
+  #dumpsRunning = 0;
 
   /** Serves the clients of a listening socket from now on. */
   constructor(
@@ -99,9 +102,21 @@ export class ControlServer {
     // Its client has gone, or was too late.
     if (asked === undefined || client.stream.writableEnded || client.stream.destroyed) return;
     if (asked instanceof Problem) return answer(client, response, asked.status, refusal(asked.message));
-    if (this.#clients.commandsRunning >= controlCommandsMax) return answer(client, response, 503, tooMany);
+    const isDump = asked.command.verb === "dump";
+    if (this.#commandsRunning >= controlCommandsMax) return answer(client, response, 503, tooMany);
+    if (isDump && this.#dumpsRunning >= controlDumpsMax) return answer(client, response, 503, tooManyDumps);
     client.run();
-    if (asked.command.verb === "dump") return await this.#dump(client, response);
+    this.#commandsRunning += 1;
+    if (isDump) this.#dumpsRunning += 1;
+    try {
+      await (isDump ? this.#dump(client, response) : this.#command(client, response, asked));
+    } finally {
+      this.#commandsRunning -= 1;
+      if (isDump) this.#dumpsRunning -= 1;
+    }
+  }
+
+  async #command(client: ControlClient, response: ServerResponse, asked: Asked): Promise<void> {
     // A pool that fails says why where that was met, and the process ends: here is only no result.
     const result = await this.#handler.command(asked.command).catch(() => undefined);
     if (result === undefined) return answer(client, response, 500, hasFailed);
@@ -249,6 +264,7 @@ class DumpAnswer {
 }
 
 const tooMany = refusal(`The server carries out ${controlCommandsMax} commands already. Try again.`);
+const tooManyDumps = refusal(`The server makes ${controlDumpsMax} dumps already. Try again.`);
 const hasFailed = refusal("The pool has failed. See the server's log.");
 
 function refusal(reason: string): AdminResult {

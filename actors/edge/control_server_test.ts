@@ -1,6 +1,6 @@
 /** The control server against clients that do nothing, too much, or go away: none of them keeps another one out. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { controlCommandsMax, controlConnectionsMax } from "../limits.ts";
+import { controlCommandsMax, controlConnectionsMax, controlDumpsMax } from "../limits.ts";
 import type { AdminResult } from "../admin_command.ts";
 import { type CommandHandler, ControlServer } from "./control_server.ts";
 import { type ControlTimes, controlTimes } from "./control_clients.ts";
@@ -83,6 +83,8 @@ function requestOf(method: string, path: string, body = "", host = "pool"): stri
   return `${method} ${path} HTTP/1.1\r\nHost: ${host}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
 }
 
+const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
 const done = '200 {"kind":"done"}';
 
 Deno.test("a connection that sends nothing is closed when its time is up, and one that sent half a request is told", async () => {
@@ -118,7 +120,7 @@ Deno.test("more commands at once than are carried out are refused with a sentenc
     await client.send(requestOf("POST", "/v1/commands", '{"verb":"status"}'));
     clients.push(client);
   }
-  while (running.length < controlCommandsMax) await new Promise((resolve) => setTimeout(resolve, 5));
+  while (running.length < controlCommandsMax) await pause(5);
   assertMatch(
     await bench.ask(),
     /^503 \{"kind":"refused","reason":"The server carries out 32 commands already\./,
@@ -126,9 +128,32 @@ Deno.test("more commands at once than are carried out are refused with a sentenc
   running[0]!({ kind: "done" });
   assertEquals(await clients[0]!.answer(), done);
   const next = bench.ask();
-  while (running.length <= controlCommandsMax) await new Promise((resolve) => setTimeout(resolve, 5));
+  while (running.length <= controlCommandsMax) await pause(5);
   for (const end of running) end({ kind: "done" });
   assertEquals(await next, done);
+});
+
+Deno.test("dumps leave room for other commands, also those whose readers have gone", async () => {
+  const ends: (() => void)[] = [];
+  const dump = () => new Promise<AdminResult>((resolve) => ends.push(() => resolve({ kind: "done" })));
+  await using bench = new Bench({ dump });
+  const request = requestOf("POST", "/v1/commands", '{"verb":"dump"}');
+  for (let count = 0; count < controlDumpsMax; count += 1) {
+    const client = await bench.connect();
+    await client.send(request);
+    while (ends.length <= count) await pause(2);
+    if (count % 2 === 0) client.close();
+  }
+  assertMatch(
+    await bench.ask(request),
+    /^503 \{"kind":"refused","reason":"The server makes 8 dumps already\./,
+  );
+  assertEquals(await bench.ask(), done);
+  for (const end of ends) end();
+  const last = bench.ask(request);
+  while (ends.length <= controlDumpsMax) await pause(2);
+  ends.at(-1)!();
+  assertMatch(await last, /^200 [^]*\{"kind":"done"\}/);
 });
 
 Deno.test("a client that takes nothing of its answer is closed when its time is up", async () => {
@@ -142,7 +167,7 @@ Deno.test("a client that takes nothing of its answer is closed when its time is 
   );
   const client = await bench.connect();
   await client.send(requestOf("POST", "/v1/commands", '{"verb":"check"}'));
-  await new Promise((resolve) => setTimeout(resolve, 300));
+  await pause(300);
   assert((await client.answer()).length < 1_000_000);
 });
 
@@ -209,7 +234,7 @@ Deno.test("a connection carries one request: a second one is not served, and wit
   await using bench = new Bench({
     command: async () => {
       count += 1;
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await pause(20);
       return { kind: "done" };
     },
   });

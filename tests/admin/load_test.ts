@@ -109,6 +109,22 @@ Deno.test("a reader who takes no more of a dump holds up no other command", () =
   assertSound(pool);
 });
 
+Deno.test("readers who take no more of their dumps hold up no command that looks, however many they are", () => {
+  const pool = new TestingPool(makeTestingFiles());
+  create(pool, "a", 4);
+  const results: AdminResult[] = [];
+  for (let index = 0; index < 10; index += 1) {
+    const name = `stuck reader ${index}`;
+    const out = pool.kernel.spawn(name, 16, (self) => new TextOut(pool.kernel, self, stuckReader));
+    begin(pool, { verb: "dump", out }, results);
+  }
+  pool.drain();
+  assertEquals(results, []);
+  assertEquals(namesIn(pool), ["a"]);
+  assertEquals(pool.admin({ verb: "check" }).kind, "checked");
+  assertEquals(pool.admin({ verb: "status" }).kind, "status");
+});
+
 Deno.test("a snapshot taken while large requests are half admitted waits for none that waits for it", () => {
   for (let seed = 1; seed <= 3; seed += 1) {
     const pool = new TestingPool(makeTestingFiles(2200, 512), { policy: new RandomPolicy(seed) });

@@ -26,9 +26,11 @@ Deno.test("readers of dumps that go away, one of them before its turn, end nothi
   const server = await pool.serve(["--create", "a=64M"]);
   await makeLargeDump(pool, server.socket);
   const readers: Deno.UnixConn[] = [];
-  // As many as are made at once, which nothing reads, and one that waits for its turn and leaves.
+  // More than are made at once, which nothing reads; one that waits for its turn leaves.
   for (let count = 0; count < 5; count += 1) readers.push(await controlClient(pool, dumpRequest));
   await new Promise((resolve) => setTimeout(resolve, 500));
+  // Nor do they hold up what is no dump.
+  assertEquals((await pool.list()).length, 21);
   readers.pop()!.close();
   await new Promise((resolve) => setTimeout(resolve, 200));
   for (const reader of readers) reader.close();
