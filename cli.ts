@@ -13,6 +13,7 @@ import {
   initPool,
   isPool,
   listenToSignals,
+  lockWaitMs,
   logDrainMs,
   LogSink,
   openPool,
@@ -24,16 +25,16 @@ import {
   parseVolumeName,
   type Pool,
   type PoolServer,
-  type PoolStatus,
   ReaderGone,
   refuseInspector,
   requireServable,
   runCommand,
   type ServeOptions,
+  statusText,
+  tableOf,
   type TlsOptions,
   UsageError,
   UserError,
-  type VolumeListing,
   writeResult,
 } from "./mod.ts";
 
@@ -66,6 +67,8 @@ usage: deno run -A cli.ts [--pool DIR] COMMAND
 
 ADDR is tcp:HOST:PORT or unix:PATH. Without any, serve takes the listening sockets that it was started with
 (LISTEN_FDS, as systemd sets it), else tcp:127.0.0.1:10809; nbd.sock in the pool always; at most 64 clients.
+--timeout S: a server that says nothing for S seconds is given up (30; 0: never), one that works is waited for.
+--lock-wait S: how long to wait for a pool that another process has open (10), for serve too.
 Sizes are like 512, 10G, 1.5GiB (binary) or 10GB (decimal).
 The pool is --pool, else $GOSSAMER_POOL, else ./pool.
 `;
@@ -88,6 +91,8 @@ const parseArgs = untypedParseArgs as (
 ) => Arguments;
 
 const servingOptions = ["tls", "tls-certificates", "max-clients"] as const;
+/** What each command takes that may have to wait. */
+const waitOptions = ["timeout", "lock-wait"] as const;
 const initOptions = ["data-size", "metadata-size", "block-size", "data", "metadata"] as const;
 
 /** What a command takes. */
@@ -99,21 +104,29 @@ interface Rules {
 
 const grammar: Readonly<Record<string, Rules>> = {
   serve: {
-    options: ["listen", "create", "read-only", "tls-verify-peer", ...servingOptions, ...initOptions],
+    options: [
+      "listen",
+      "create",
+      "read-only",
+      "tls-verify-peer",
+      "lock-wait",
+      ...servingOptions,
+      ...initOptions,
+    ],
     words: "",
   },
   init: { options: initOptions, words: "" },
-  create: { options: [], words: "NAME SIZE" },
-  snapshot: { options: [], words: "VOL@SNAP..." },
-  clone: { options: [], words: "VOL[@SNAP] NEW" },
-  rollback: { options: [], words: "VOL@SNAP" },
-  rename: { options: [], words: "OLD NEW" },
-  resize: { options: [], words: "VOL SIZE" },
-  rm: { options: ["dry-run", "force"], words: "NAME..." },
-  list: { options: ["json"], words: "" },
-  status: { options: ["json"], words: "" },
-  check: { options: [], words: "" },
-  dump: { options: [], words: "" },
+  create: { options: waitOptions, words: "NAME SIZE" },
+  snapshot: { options: waitOptions, words: "VOL@SNAP..." },
+  clone: { options: waitOptions, words: "VOL[@SNAP] NEW" },
+  rollback: { options: waitOptions, words: "VOL@SNAP" },
+  rename: { options: waitOptions, words: "OLD NEW" },
+  resize: { options: waitOptions, words: "VOL SIZE" },
+  rm: { options: ["dry-run", "force", ...waitOptions], words: "NAME..." },
+  list: { options: ["json", ...waitOptions], words: "" },
+  status: { options: ["json", ...waitOptions], words: "" },
+  check: { options: waitOptions, words: "" },
+  dump: { options: waitOptions, words: "" },
   import: { options: ["metadata", "data"], words: "" },
   help: { options: [], words: "" },
 };
@@ -132,7 +145,7 @@ interface Invocation {
 function parseInvocation(args: readonly string[]): Invocation {
   const flags = parseArgs(args, {
     // "_" keeps the names as they are: 007 is a name, not 7.
-    string: ["_", "pool", "listen", "create", ...servingOptions, ...initOptions],
+    string: ["_", "pool", "listen", "create", ...servingOptions, ...waitOptions, ...initOptions],
     boolean: ["json", "read-only", "dry-run", "force", "tls-verify-peer", "help"],
     collect: ["listen", "create"],
     alias: { n: "dry-run", h: "help" },
@@ -157,7 +170,7 @@ function parseInvocation(args: readonly string[]): Invocation {
 /** Only the command's own options, each with a value. */
 function requireOptions(verb: string, rules: Rules, flags: Arguments): void {
   const ownOptions = ["listen", "create", "read-only", "dry-run", "force", "json", "tls-verify-peer"];
-  for (const option of [...ownOptions, ...servingOptions, ...initOptions]) {
+  for (const option of [...ownOptions, ...servingOptions, ...waitOptions, ...initOptions]) {
     const value = flags[option];
     const given = Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false;
     if (given && !rules.options.includes(option)) {
@@ -248,7 +261,13 @@ async function main(args: readonly string[]): Promise<number> {
     case "serve":
       return await serve(invocation);
     default:
-      return await show(invocation, await runCommand(invocation.pool, commandOf(invocation), writeText));
+      return await show(
+        invocation,
+        await runCommand(invocation.pool, commandOf(invocation), writeText, {
+          silenceMs: millisecondsOf(invocation.flags, "timeout"),
+          lockWaitMs: millisecondsOf(invocation.flags, "lock-wait"),
+        }),
+      );
   }
 }
 
@@ -269,6 +288,16 @@ function sizeOf(flags: Arguments, option: string): number | undefined {
   return typeof value === "string" ? parseSize(value) : undefined;
 }
 
+/** An option in seconds, as milliseconds. Throws {@linkcode UsageError}. */
+function millisecondsOf(flags: Arguments, option: "timeout" | "lock-wait"): number | undefined {
+  const value = flags[option];
+  if (typeof value !== "string") return undefined;
+  const seconds = /^[0-9]+(\.[0-9]+)?$/.test(value) ? Number(value) : NaN;
+  // A timer of more than 24 days would ring at once.
+  if (seconds <= 1_000_000) return seconds * 1000;
+  throw new UsageError(`--${option} takes seconds, such as 30 or 0.5, not "${value}".`);
+}
+
 function pathOf(flags: Arguments, option: string): string | undefined {
   const value = flags[option];
   return typeof value === "string" ? value : undefined;
@@ -281,6 +310,7 @@ async function serve(invocation: Invocation): Promise<number> {
   const volumes = (flags.create as string[]).map(volumeToCreate);
   const options = serveOptionsOf(flags);
   const blockSizeBytes = sizeOf(flags, "block-size");
+  const waitMs = millisecondsOf(flags, "lock-wait") ?? lockWaitMs;
   requireNoChange(flags, readOnly);
   if (!readOnly && !isPool(directory)) {
     await requireServable(options);
@@ -295,7 +325,7 @@ async function serve(invocation: Invocation): Promise<number> {
     stopAtOnce: () => Deno.exit(1),
     reload: options.tls === undefined ? undefined : () => server?.reloadCertificates(),
   });
-  const pool = await openPool(directory, { readOnly, blockSizeBytes, log: complain });
+  const pool = await openPool(directory, { readOnly, blockSizeBytes, lockWaitMs: waitMs, log: complain });
   try {
     // Bound first: where that fails, no volume is left behind.
     server = await pool.serve(options);
@@ -419,39 +449,6 @@ async function show({ verb, flags }: Invocation, result: AdminResult): Promise<n
       complain(result.reason);
       return 1;
   }
-}
-
-function tableOf(volumes: readonly VolumeListing[]): string {
-  const rows = [["NAME", "SIZE", "MAPPED", "EXCLUSIVE", "ORIGIN", "CREATED"]];
-  for (const volume of volumes) {
-    rows.push([
-      volume.name,
-      formatSize(volume.size_bytes),
-      formatSize(volume.mapped_bytes),
-      formatSize(volume.exclusive_bytes),
-      volume.origin ?? "-",
-      volume.created?.replace(/\.\d+Z$/, "Z") ?? "-",
-    ]);
-  }
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join(
-    "\n",
-  );
-}
-
-function statusText(status: PoolStatus): string {
-  const used = (part: number, whole: number) => `${formatSize(part)} of ${formatSize(whole)} used`;
-  const lines = [
-    `mode         ${status.mode}`,
-    `data         ${used(status.data_used_bytes, status.data_total_bytes)}, blocks of ${
-      formatSize(status.block_size_bytes)
-    }`,
-    `metadata     ${used(status.metadata_used_bytes, status.metadata_total_bytes)}`,
-    `volumes      ${status.volumes}, snapshots among them; ${status.attached} clients attached`,
-    `transaction  ${status.transaction_id}`,
-  ];
-  if (status.trouble !== null) lines.push(`trouble      ${status.trouble}`);
-  return lines.join("\n");
 }
 
 /** Everything that is not a result goes here, at once and without a wait. */

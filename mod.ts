@@ -44,10 +44,12 @@ import {
 import { ReaderGone, writeResult } from "./actors/edge/result_output.ts";
 import { listenToSignals, refuseInspector } from "./actors/edge/signals.ts";
 import { LogSink } from "./actors/edge/log_sink.ts";
-import { logDrainMs } from "./actors/limits.ts";
+import { whenUnlocked } from "./actors/edge/file_lock.ts";
+import { lockWaitMs, logDrainMs } from "./actors/limits.ts";
 import { parseListenAddress } from "./actors/edge/sockets.ts";
 import type { TlsOptions } from "./actors/edge/tls_keys.ts";
 import { shortSocketPath } from "./actors/edge/socket_path.ts";
+import { statusText, tableOf } from "./actors/result_text.ts";
 import { assert } from "./storage/assert.ts";
 import { UsageError, UserError } from "./storage/errors.ts";
 import { parseName, parseSnapshotName, parseVolumeName } from "./storage/names.ts";
@@ -59,6 +61,7 @@ export {
   inheritedDescriptors,
   isPool,
   listenToSignals,
+  lockWaitMs,
   logDrainMs,
   LogSink,
   parseListenAddress,
@@ -70,6 +73,8 @@ export {
   ReaderGone,
   refuseInspector,
   requireServable,
+  statusText,
+  tableOf,
   writeResult,
 };
 export { UsageError, UserError };
@@ -219,19 +224,35 @@ export class Pool implements AsyncDisposable {
   }
 }
 
+/** How long {@linkcode runCommand} waits for others. */
+export interface WaitOptions {
+  /** Milliseconds for which a server may say nothing; 0: any time. By default 30 s. */
+  readonly silenceMs?: number | undefined;
+  /** Milliseconds to wait for a pool that another process has open and does not serve; by default 10 s. */
+  readonly lockWaitMs?: number | undefined;
+}
+
 /**
  * Carries out one command on a pool, wherever it is: by the server that has it open, else by opening it here for that
  * long. The text of `dump` goes to `write`. Throws {@linkcode UserError}.
  */
-export async function runCommand(
+export function runCommand(
   directory: string,
   command: AdminCommand,
   write: DumpWriter,
+  options: WaitOptions = {},
 ): Promise<AdminResult> {
-  const socket = shortSocketPath(poolPaths(directory).controlSocket);
-  const isAsked = socket !== undefined && mayAskControl(socket);
-  const answered = isAsked ? await askControl(socket, command, write) : undefined;
-  if (answered !== undefined) return answered;
+  // What has the pool open may be a server that begins, so that is asked again too.
+  return whenUnlocked(options.lockWaitMs ?? lockWaitMs, async () => {
+    const socket = shortSocketPath(poolPaths(directory).controlSocket);
+    const isAsked = socket !== undefined && mayAskControl(socket);
+    const answered = isAsked ? await askControl(socket, command, write, options.silenceMs) : undefined;
+    return answered ?? await runHere(directory, command, write);
+  });
+}
+
+/** Throws {@linkcode LockedElsewhere} with nothing done. */
+async function runHere(directory: string, command: AdminCommand, write: DumpWriter): Promise<AdminResult> {
   if (command.verb === "check") return await checkOffline(directory);
   if (command.verb === "dump") return await dumpOffline(directory, write);
   const readOnly = command.verb === "list" || command.verb === "status" ||

@@ -160,6 +160,12 @@ export const controlRequestMs = 10_000;
 export const controlAnswerMs = 30_000;
 /** Milliseconds that it has to close its end, once its answer was sent. */
 export const controlFarewellMs = 1_000;
+/** Milliseconds for which a server may say nothing to a command, by default. One that carries out a long command is asked. */
+export const controlSilenceMs = 30_000;
+/** Milliseconds that a command waits for a pool that another process has open, by default. */
+export const lockWaitMs = 10_000;
+/** Milliseconds until it tries again, on average. */
+export const lockAgainMs = 50;
 /** Bytes of a control request's body: a command with many names. */
 export const controlBodyBytesMax = MiB;
 /** Milliseconds until accepting is tried again when the host had no descriptor to spare. */

@@ -1,20 +1,27 @@
 /** The client of the control API: asks the server behind a control socket. The API is in control_server.ts. */
 import http from "node:http";
 import { UserError } from "../../storage/errors.ts";
+import { controlSilenceMs } from "../limits.ts";
+import { ownerOf } from "./file_owner.ts";
 import type { DumpWriter } from "./pool_offline.ts";
 import { type AdminCommand, type AdminResult, jsonOfCommand } from "../admin_command.ts";
+import { SilenceWatch } from "./silence_watch.ts";
 
+/** How it shows that we may not ask. */
+const forbidden: readonly (string | undefined)[] = ["EACCES", "EPERM"];
 /** How it shows that there is no server; whatever else is wrong with the pool is found when it is opened. */
 const nobodyThere: readonly (string | undefined)[] = ["ENOENT", "ECONNREFUSED", "ENOTDIR"];
 
 /**
- * Asks the server behind a control socket; undefined if nobody answers there. Pieces of text go to `write` as they come.
- * Throws {@linkcode UserError} on a broken conversation.
+ * Asks the server behind a control socket; undefined if there is none. Pieces of text go to `write` as they come. A server
+ * that says nothing for `silenceMs` (0: for ever) is given up; while it carries out a long command it is asked for another
+ * sign of life. Throws {@linkcode UserError} on a broken conversation.
  */
-export function askControl(
+export async function askControl(
   path: string,
   command: AdminCommand,
   write: DumpWriter,
+  silenceMs: number = controlSilenceMs,
 ): Promise<AdminResult | undefined> {
   const { promise, resolve, reject } = Promise.withResolvers<AdminResult | undefined>();
   const body = JSON.stringify(jsonOfCommand(command));
@@ -28,10 +35,18 @@ export function askControl(
   });
   request.on("error", (error: Error & { code?: string }) => {
     if (nobodyThere.includes(error.code)) resolve(undefined);
-    else reject(broken(path, error.message));
+    else reject(forbidden.includes(error.code) ? mayNotAsk(path) : broken(path, error.message));
   });
   request.end(body);
-  return promise;
+  const silence = new SilenceWatch(path, silenceMs, () => {
+    reject(silent(path, silenceMs));
+    request.destroy();
+  });
+  try {
+    return await promise;
+  } finally {
+    silence.end();
+  }
 }
 
 async function readLines(
@@ -71,6 +86,25 @@ function valueOf(path: string, line: string): Partial<AdminResult> & { readonly 
     // Not ours, as below.
   }
   throw broken(path, `it answered ${JSON.stringify(line.slice(0, 100))}`);
+}
+
+function silent(path: string, silenceMs: number): UserError {
+  return new UserError(
+    `The server at ${path} has said nothing for ${
+      silenceMs / 1000
+    } s. It may be stopped, or its host overloaded; it may still ` +
+      "carry out the command. Look at the server, or wait longer with --timeout.",
+  );
+}
+
+/** Says whose the socket is, or the directory on the way to it that lets us in no further. */
+function mayNotAsk(path: string): UserError {
+  const owned = ownerOf(path);
+  const whose = owned === undefined ? "it is another user's" : `"${owned.path}" belongs to ${owned.name}`;
+  const asWhom = owned === undefined ? "that user" : owned.name;
+  return new UserError(
+    `Cannot ask the server at ${path}: it is not permitted, as ${whose}. Run the command as ${asWhom}, for instance with sudo -u.`,
+  );
 }
 
 function broken(path: string, reason: string): UserError {

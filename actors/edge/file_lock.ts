@@ -3,15 +3,35 @@
  * two opens of one process too. Other programs that do not ask for the lock are not kept out.
  */
 import { UserError } from "../../storage/errors.ts";
+import { lockAgainMs } from "../limits.ts";
 import { openFailure } from "./file_errors.ts";
 
 /** Times that a block device is tried, and the milliseconds between. */
 const tries = 10;
 const pauseMs = 50;
 
+/** Another process has a lock that excludes ours. */
+export class LockedElsewhere extends UserError {}
+
 /**
- * Opens and locks a file, directory or block device; closing the handle unlocks it. Throws {@linkcode UserError}, with
- * `inUse` as its message if somebody else has a lock that excludes this one.
+ * Carries out `attempt`, and again for up to `waitMs` while it throws {@linkcode LockedElsewhere}: commands that are given
+ * at once take turns. Attempts come at random times, so that none waits much longer than the others.
+ */
+export async function whenUnlocked<T>(waitMs: number, attempt: () => T | Promise<T>): Promise<T> {
+  const endMs = performance.now() + waitMs;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!(error instanceof LockedElsewhere) || performance.now() >= endMs) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, lockAgainMs * (0.5 + Math.random())));
+  }
+}
+
+/**
+ * Opens and locks a file, directory or block device; closing the handle unlocks it. Throws {@linkcode UserError}:
+ * {@linkcode LockedElsewhere}, with `inUse` as its message, if there is a lock that excludes this one.
  */
 export function openLocked(path: string, isExclusive: boolean, inUse: string): Deno.FsFile {
   let file: Deno.FsFile;
@@ -22,7 +42,7 @@ export function openLocked(path: string, isExclusive: boolean, inUse: string): D
   }
   if (tryLock(file, isExclusive)) return file;
   file.close();
-  throw new UserError(inUse);
+  throw new LockedElsewhere(inUse);
 }
 
 function tryLock(file: Deno.FsFile, isExclusive: boolean): boolean {

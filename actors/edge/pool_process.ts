@@ -21,6 +21,7 @@ import { DenoClock } from "./deno_clock.ts";
 import { seeDisks } from "./disk_state.ts";
 import { requireOk } from "./file_errors.ts";
 import { answerOf } from "./outside.ts";
+import { whenUnlocked } from "./file_lock.ts";
 import { openLibc } from "./libc.ts";
 import { guardedLog } from "./log_sink.ts";
 import { PoolFiles } from "./pool_files.ts";
@@ -32,6 +33,8 @@ export interface OpenOptions {
   readonly readOnly?: boolean;
   /** Refuse a pool whose blocks have another size. */
   readonly blockSizeBytes?: number | undefined;
+  /** Milliseconds to wait for another process that has the pool open; by default none. */
+  readonly lockWaitMs?: number | undefined;
   /**
    * Hears what an operator should know, a sentence at a time. It is called while the pool works, so it should return soon.
    * What it throws is dropped, and a promise that it returns is not waited for.
@@ -77,7 +80,10 @@ export class PoolProcess {
     const log = guardedLog(options.log ?? (() => {}));
     using opening = new DisposableStack();
     const files = opening.adopt(
-      PoolFiles.open(directory, { readOnly, libc: openLibc() }),
+      await whenUnlocked(
+        options.lockWaitMs ?? 0,
+        () => PoolFiles.open(directory, { readOnly, libc: openLibc() }),
+      ),
       (files) => files.close(),
     );
     // A process before us may have left a superblock that only the host's memory has. Whatever we build on it (a compacted

@@ -28,6 +28,9 @@ function ask(pool: PoolOnDisk, method: string, path: string, body = ""): Promise
 
 const small = ["--data-size", "64M", "--metadata-size", "2M"];
 
+const socketsIn = (path: string) =>
+  [...Deno.readDirSync(path)].map((entry) => entry.name).filter((name) => name.endsWith(".sock"));
+
 const malformed: readonly string[] = [
   "",
   "garbage",
@@ -133,7 +136,7 @@ Deno.test("clients that never end their request, or never take their answer, do 
   await server.stop();
   assert(Date.now() - startMs < 15_000);
   for (const conn of conns) conn.close();
-  assertEquals([...Deno.readDirSync(pool.directory)].length, 3);
+  assertEquals(socketsIn(pool.directory), []);
 });
 
 Deno.test("a server that is gone or failing is told in a sentence", async () => {

@@ -173,11 +173,18 @@ Deno.test("one process has a pool: a second server and offline changes are refus
   const server = await pool.serve();
   const inUse = /^Cannot open the pool "[^"]+": another process has it open\. Stop that one first\.\n$/;
   for (const more of [[], ["--read-only"]]) {
-    const { status, stderr } = await pool.cli(["serve", "--listen", "tcp:127.0.0.1:0", ...more]);
+    const { status, stderr } = await pool.cli([
+      "serve",
+      "--lock-wait",
+      "0",
+      "--listen",
+      "tcp:127.0.0.1:0",
+      ...more,
+    ]);
     assertEquals(status, 1);
     assertMatch(stderr, inUse);
   }
-  assertEquals((await pool.cli(["serve", "--block-size", "128K"])).status, 1);
+  assertEquals((await pool.cli(["serve", "--lock-wait", "0", "--block-size", "128K"])).status, 1);
   await server.stop();
   const wrong = await pool.cli(["serve", "--block-size", "128K", "--listen", "tcp:127.0.0.1:0"]);
   assertEquals(wrong.status, 1);
@@ -189,7 +196,7 @@ Deno.test("one process has a pool: a second server and offline changes are refus
     [["list"], ["status"], ["check"], ["rm", "-n", "a"]].map((args) => pool.cli(args)),
   );
   assertEquals(second.map((result) => result.status), [0, 0, 0, 0]);
-  const change = await pool.cli(["create", "b", "1M"]);
+  const change = await pool.cli(["create", "b", "1M", "--lock-wait", "0"]);
   assertEquals(change.status, 1);
   assertMatch(change.stderr, inUse);
   const client = await RawClient.attach({ path: reading.socket }, "a");

@@ -69,7 +69,7 @@ Deno.test("serve --read-only lets another reader in, and refuses a writer with a
   const first = await pool.serve(["--read-only"]);
   const second = await pool.serve(["--read-only"], {}, pool.path("second.sock"));
   for (const args of [["create", "other", "1M"], ["serve", "--listen", `unix:${pool.path("third.sock")}`]]) {
-    const result = await pool.cli(args);
+    const result = await pool.cli([...args, "--lock-wait", "0"]);
     assertEquals(result.status, 1, result.stdout);
     assertMatch(result.stderr, /another process has it open/);
     assertEquals(result.stderr.trim().split("\n").length, 1, result.stderr);
@@ -83,7 +83,14 @@ Deno.test("serve --read-only lets another reader in, and refuses a writer with a
 Deno.test("while a server writes, serve --read-only is refused", async () => {
   await using pool = await PoolOnDisk.make("--data-size=64M", "--metadata-size=8M");
   const server = await pool.serve();
-  const result = await pool.cli(["serve", "--read-only", "--listen", `unix:${pool.path("second.sock")}`]);
+  const result = await pool.cli([
+    "serve",
+    "--lock-wait",
+    "0",
+    "--read-only",
+    "--listen",
+    `unix:${pool.path("second.sock")}`,
+  ]);
   assertEquals(result.status, 1);
   assertMatch(result.stderr, /another process has it open/);
   await server.stop();
