@@ -1,8 +1,10 @@
 /** What admin tasks work with. */
 import type { DeviceStub } from "./block_device.ts";
 import type { JournalStub } from "./catalogue_journal.ts";
+import type { Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import type { PoolStub } from "./pool_messages.ts";
+import type { RefusalsMessage } from "./refusals.ts";
 import type { Thin } from "./remap.ts";
 
 /** Whom admin tasks ask. */
@@ -14,6 +16,8 @@ export interface AdminPeers {
   /** A thin device as its bios see it; the id differs. */
   readonly thin: Omit<Thin, "id">;
   readonly readOnly: boolean;
+  /** Hears of what is refused for now. */
+  readonly refusals: Address<RefusalsMessage>;
   /** One sentence for the operator. */
   log(sentence: string): void;
 }

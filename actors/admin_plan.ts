@@ -172,7 +172,15 @@ function planSnapshot(context: PlanContext, names: readonly string[]): PlanDraft
   return draft(changes, { snapshots, tick: true, quiesceUids: [...quiesceUids] });
 }
 
-/** What a read-only snapshot maps is older than the snapshot and never grows younger: its clones need no tick. */
+/**
+ * What a snapshot of ours maps is older than the tick at which it was taken, and as it is never written it never grows
+ * younger: the time rule calls all of it shared, and its clones need no tick. That a volume takes no writes from its clients
+ * does not tell: one of another program's may hold mappings of the present time, which would count as unshared.
+ */
+function isOlderThanItsSnapshots(record: VolumeRecord): boolean {
+  return record.readOnly && record.owner !== null;
+}
+
 function planClone(context: PlanContext, source: string, name: string): PlanDraft | PlanRefused {
   const what = `clone "${source}" as "${name}"`;
   const origin = context.catalogue.byName(source);
@@ -194,7 +202,7 @@ function planClone(context: PlanContext, source: string, name: string): PlanDraf
   };
   return draft([{ put: record }], {
     snapshots: [{ thin: thinId, origin: origin.thinId }],
-    tick: !origin.readOnly,
+    tick: !isOlderThanItsSnapshots(origin),
     quiesceUids: origin.readOnly ? [] : [origin.uid],
   });
 }

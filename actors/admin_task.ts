@@ -92,6 +92,7 @@ function* applyPlan(
   const { metadata } = peers.thin;
   const { create, snapshots, tick, transactionId } = plan;
   const { result: appended, isLong } = yield* appendLine(peers, plan);
+  tellOfCatalogue(peers, appended);
   if (appended.kind !== "ok") {
     // The line is not in the file, or the file takes no more: the last line there is that of an earlier change.
     yield* pool.settle(false);
@@ -128,6 +129,12 @@ function* appendLine(peers: AdminPeers, plan: AdminPlan): Steps<Appended> {
   if (appended.result.kind !== "noSpace") return appended;
   const rewritten = yield* rewriteCatalogue(peers);
   return rewritten.kind === "ok" ? yield* peers.journal.append(plan.line, plan.room) : appended;
+}
+
+/** A command hears the reason itself; the operator hears that it is so, once. */
+function tellOfCatalogue({ kernel, refusals }: AdminPeers, appended: IoResult): void {
+  if (appended.kind === "ok") return kernel.tell(refusals, { type: "served", what: "catalogue" });
+  kernel.tell(refusals, { type: "refused", what: "catalogue", detail: reasonOf(appended) });
 }
 
 function reasonOfAppend(result: Exclude<IoResult, { kind: "ok" }>): string {

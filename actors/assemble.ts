@@ -7,12 +7,14 @@ import { BlockDevice, DeviceStub } from "./block_device.ts";
 import { CatalogueJournal, type JournalPort, JournalStub } from "./catalogue_journal.ts";
 import { AllocatorStub, DataAllocator } from "./data_allocator.ts";
 import { spawnDataLocks } from "./data_locks.ts";
+import type { Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { mailboxMax } from "./limits.ts";
 import { Metadata } from "./metadata.ts";
 import { MetadataStub } from "./metadata_messages.ts";
 import { Pool, type PoolOptions } from "./pool.ts";
 import { PoolStub } from "./pool_messages.ts";
+import { Refusals, type RefusalsMessage } from "./refusals.ts";
 
 /** What a pool is made of. */
 export interface PoolParts extends PoolOptions {
@@ -26,7 +28,12 @@ export interface PoolParts extends PoolOptions {
 
 /** Makes the actors. The pool works once `start` has been answered. */
 export function assemblePool(kernel: Kernel, parts: PoolParts): PoolStub {
-  const data = spawnDevice(kernel, "data device", parts.data);
+  const refusals = kernel.spawn(
+    "refusals",
+    mailboxMax,
+    (self) => new Refusals(kernel, self, (sentence) => parts.log(sentence)),
+  );
+  const data = spawnDevice(kernel, "data device", parts.data, refusals);
   const metadataDevice = spawnDevice(kernel, "metadata device", parts.metadata);
   const { engine, readOnly } = parts;
   const metadata = new MetadataStub(
@@ -34,7 +41,8 @@ export function assemblePool(kernel: Kernel, parts: PoolParts): PoolStub {
     kernel.spawn(
       "metadata",
       mailboxMax,
-      (self) => new Metadata(kernel, self, engine, { data, metadata: metadataDevice }, { readOnly }),
+      (self) =>
+        new Metadata(kernel, self, engine, { data, metadata: metadataDevice }, { readOnly, refusals }),
     ),
   );
   const blockSizeBytes = engine.dataBlockSizeSectors * 512;
@@ -45,6 +53,7 @@ export function assemblePool(kernel: Kernel, parts: PoolParts): PoolStub {
     locks: dataLocks,
     blockSizeBytes,
     dataBlocks: engine.dataBlocks,
+    refusals,
   };
   const allocator = new AllocatorStub(
     kernel,
@@ -61,16 +70,29 @@ export function assemblePool(kernel: Kernel, parts: PoolParts): PoolStub {
   let peers: AdminPeers | undefined;
   const address = kernel.spawn("pool", mailboxMax, (self) => {
     const log = (sentence: string) => parts.log(sentence);
-    peers = { kernel, pool: new PoolStub(kernel, self), journal, metadataDevice, thin, readOnly, log };
+    peers = {
+      kernel,
+      pool: new PoolStub(kernel, self),
+      journal,
+      metadataDevice,
+      thin,
+      readOnly,
+      log,
+      refusals,
+    };
     const isJournalLong = !readOnly && parts.journal.isLong(parts.catalogue.contentBytes);
     return new Pool(kernel, self, peers, { ...parts, isJournalLong });
   });
   kernel.tell(metadata.address, { type: "connect", allocator: allocator.address, pool: address });
-  kernel.tell(allocator.address, { type: "connect", pool: address });
   return new PoolStub(kernel, address);
 }
 
-function spawnDevice(kernel: Kernel, name: string, port: DevicePort): DeviceStub {
-  const address = kernel.spawn(name, mailboxMax, (self) => new BlockDevice(kernel, self, port));
+function spawnDevice(
+  kernel: Kernel,
+  name: string,
+  port: DevicePort,
+  refusals?: Address<RefusalsMessage>,
+): DeviceStub {
+  const address = kernel.spawn(name, mailboxMax, (self) => new BlockDevice(kernel, self, port, refusals));
   return new DeviceStub(address, port.sizeBytes, port.canDiscard);
 }

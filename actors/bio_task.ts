@@ -12,6 +12,7 @@ export function* bioTask(kernel: Kernel, volume: Address<BioDone>, thin: Thin, b
     // Nothing is held here: a discard that would free space is not kept waiting by a bio that needs it.
     if (yield* makeSpace(thin, status)) status = yield* remap(thin, bio);
   }
+  if (status === "noMetadataSpace") kernel.tell(thin.metadata.address, { type: "spaceRefused" });
   kernel.tell(volume, { type: "bioDone", bio, status });
 }
 

@@ -16,6 +16,7 @@ import { reasonOutside } from "./kernel/boundary.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
 import { copyBytesMax, discardBytesMax, zeroBytesMax } from "./limits.ts";
+import type { Refusal, RefusalsMessage } from "./refusals.ts";
 
 /** Fill the buffer from the device. The buffer is the device's until the answer. */
 export interface DeviceRead extends Request<IoResult> {
@@ -163,11 +164,21 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
   #operationLast = 0;
   /** How the first flush that failed did. */
   #lost: IoResult | undefined;
+  readonly #refusals: Address<RefusalsMessage> | undefined;
+  /** What failed the last time that it was tried. */
+  readonly #failing = new Set<Refusal>();
 
-  constructor(kernel: Kernel, self: Address<BlockDeviceMessage>, port: DevicePort) {
+  /** @param refusals hears of errors and of a full host; undefined where another one says what they mean */
+  constructor(
+    kernel: Kernel,
+    self: Address<BlockDeviceMessage>,
+    port: DevicePort,
+    refusals?: Address<RefusalsMessage>,
+  ) {
     this.#kernel = kernel;
     this.#self = self;
     this.#port = port;
+    this.#refusals = refusals;
   }
 
   receive(message: BlockDeviceMessage): void {
@@ -187,9 +198,28 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
   }
 
   #answer(request: DeviceRequest, result: IoResult): void {
-    if (request.type !== "flush") return this.#kernel.reply(request, result);
+    if (request.type !== "flush") {
+      if (result.kind !== "ok" || this.#failing.size > 0) this.#note(request, result);
+      return this.#kernel.reply(request, result);
+    }
     if (result.kind !== "ok") this.#lost ??= result;
     this.#kernel.reply(request, this.#lost ?? result);
+  }
+
+  /** Tells how it went where it failed, and where it goes well after it has failed. A failed flush fails the pool. */
+  #note(request: Exclude<DeviceRequest, DeviceFlush>, result: IoResult): void {
+    if (this.#refusals === undefined) return;
+    const isRead = request.type === "read" || result.kind === "ioError" && result.isOfSource === true;
+    if (result.kind === "ok") {
+      for (const what of isRead ? readRefusals : writeRefusals) {
+        if (this.#failing.delete(what)) this.#kernel.tell(this.#refusals, { type: "served", what });
+      }
+      return;
+    }
+    const what = result.kind === "noSpace" ? "hostFull" : isRead ? "dataRead" : "dataWrite";
+    this.#failing.add(what);
+    const detail = result.kind === "noSpace" ? "" : `${actionOf(request, isRead)}: ${result.reason}`;
+    this.#kernel.tell(this.#refusals, { type: "refused", what, detail });
   }
 
   #view(request: DeviceViewRequest): void {
@@ -230,5 +260,27 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
       default:
         return unreachable(request);
     }
+  }
+}
+
+const readRefusals: readonly Refusal[] = ["dataRead"];
+const writeRefusals: readonly Refusal[] = ["dataWrite", "hostFull"];
+
+/** What was tried, and where. */
+function actionOf(request: Exclude<DeviceRequest, DeviceFlush>, isRead: boolean): string {
+  switch (request.type) {
+    case "read":
+      return `reading at byte ${request.offsetBytes}`;
+    case "copy":
+      return isRead
+        ? `reading at byte ${request.fromBytes}`
+        : `copying from byte ${request.fromBytes} to byte ${request.toBytes}`;
+    case "discard":
+      return `discarding at byte ${request.offsetBytes}`;
+    case "write":
+    case "zero":
+      return `writing at byte ${request.offsetBytes}`;
+    default:
+      return unreachable(request);
   }
 }

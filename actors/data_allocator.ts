@@ -21,10 +21,12 @@ import type { Actor, Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, rest, type Steps } from "./kernel/task.ts";
-import { freeBlocksFetched } from "./limits.ts";
+import { freeBlocksFetched, retiredBlocksMax } from "./limits.ts";
 import { lockRange } from "./lock_region.ts";
 import type { DataLocks } from "./data_locks.ts";
 import type { AllocatorNotice, MetadataStub } from "./metadata_messages.ts";
+import type { BioStatus } from "./bio.ts";
+import type { RefusalsMessage } from "./refusals.ts";
 
 /** A block, or none. */
 export type Allocation =
@@ -67,22 +69,17 @@ export interface PassedDown extends Message {
   readonly type: "passedDown";
 }
 
-/** From the pool: who hears that there is no space. */
-export interface ConnectAllocator extends Message {
-  readonly type: "connect";
-  readonly pool: Address<SpaceExhausted>;
-}
-
-/** To the pool, once until blocks come out of quarantine again: a bio found no space. */
-export interface SpaceExhausted extends Message {
-  readonly type: "spaceExhausted";
+/** The leased block could not be written: it is not leased again, unless too many are so. */
+export interface Retire extends Message {
+  readonly type: "retire";
+  readonly dblock: DBlock;
 }
 
 export type DataAllocatorMessage =
-  | ConnectAllocator
   | Allocate
   | Keep
   | GiveBack
+  | Retire
   | Reclaim
   | Found
   | PassedDown
@@ -106,18 +103,27 @@ export class AllocatorStub {
 
 /** A leased block: given back when disposed of, unless kept. */
 export class Lease implements Disposable {
-  #kept = false;
+  /** It is not ours to give back any more. */
+  #gone = false;
 
   constructor(readonly allocator: AllocatorStub, readonly dblock: DBlock) {}
 
   /** The block is mapped: it is metadata's from now on. */
   keep(): void {
-    this.#kept = true;
+    this.#gone = true;
     this.allocator.kernel.tell(this.allocator.address, { type: "keep", dblock: this.dblock });
   }
 
+  /** Filling the block ended so. One that takes no bytes must not be the next that is leased, and fail the next write too. */
+  unfilled(status: BioStatus): BioStatus {
+    if (status !== "ioError") return status;
+    this.#gone = true;
+    this.allocator.kernel.tell(this.allocator.address, { type: "retire", dblock: this.dblock });
+    return status;
+  }
+
   [Symbol.dispose](): void {
-    if (this.#kept) return;
+    if (this.#gone) return;
     this.allocator.kernel.tell(this.allocator.address, { type: "giveBack", dblock: this.dblock });
   }
 }
@@ -139,6 +145,8 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   /** Leased, or given back and waiting to be leased again: unreferenced, but not to be fetched a second time. */
   readonly #leased = new BlockSet();
   readonly #givenBack: DBlock[] = [];
+  /** How many of the leased will not be given back in this run, as they could not be written. */
+  #retired = 0;
 
   #cursor = dblock(0);
   #waiting: Allocate[] = [];
@@ -166,7 +174,8 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   #commitsDurable = 0;
   #commitsPassingDown = 0;
   #commitsPassedDown = 0;
-  #pool: Address<SpaceExhausted> | undefined;
+  readonly #refusals: Address<RefusalsMessage>;
+  /** A bio found no space, and none has been leased since. */
   #saidExhausted = false;
   #reclaims: { readonly request: Reclaim; readonly commits: number }[] = [];
   /** A commit failed or was refused, and so will every later one. */
@@ -181,6 +190,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
       readonly locks: DataLocks;
       readonly blockSizeBytes: number;
       readonly dataBlocks: number;
+      readonly refusals: Address<RefusalsMessage>;
     },
   ) {
     this.#kernel = kernel;
@@ -190,13 +200,11 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     this.#locks = pool.locks;
     this.#blockSizeBytes = pool.blockSizeBytes;
     this.#dataBlocks = pool.dataBlocks;
+    this.#refusals = pool.refusals;
   }
 
   receive(message: DataAllocatorMessage): void {
     switch (message.type) {
-      case "connect":
-        this.#pool = message.pool;
-        return;
       case "allocate":
         this.#waiting.push(message);
         return this.#serve();
@@ -204,9 +212,9 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
         if (this.#searching) this.#keptSinceSearch.add(message.dblock);
         return this.#leased.delete(message.dblock);
       case "giveBack":
-        this.#givenBack.push(message.dblock);
-        this.#releases += 1;
-        return this.#serve();
+        return this.#giveBack(message.dblock);
+      case "retire":
+        return this.#retire(message.dblock);
       case "reclaim":
         return this.#reclaim(message);
       case "freed":
@@ -225,6 +233,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
       case "passedDown":
         this.#passingDown = undefined;
         this.#releases += 1;
+        this.#sayThereIsSpace();
         this.#commitsPassedDown = this.#commitsPassingDown;
         this.#answerReclaims(this.#commitsPassedDown, true);
         return this.#passDown();
@@ -234,6 +243,26 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
       default:
         return unreachable(message);
     }
+  }
+
+  #giveBack(block: DBlock): void {
+    assert(this.#leased.has(block), "a block was given back that is not leased");
+    this.#givenBack.push(block);
+    this.#releases += 1;
+    this.#serve();
+  }
+
+  /** It stays leased: so no search takes it in hand again. Where too many are bad, it is the device, and any is tried. */
+  #retire(block: DBlock): void {
+    if (this.#retired === retiredBlocksMax) return this.#giveBack(block);
+    assert(this.#leased.has(block), "a block was retired that is not leased");
+    this.#retired += 1;
+    this.#kernel.tell(this.#metadata.address, { type: "dataRetired", blocks: this.#retired });
+    this.#kernel.tell(this.#refusals, {
+      type: "blockRetired",
+      offsetBytes: block * this.#blockSizeBytes,
+      blocks: this.#retired,
+    });
   }
 
   /** Leases blocks to whoever waits, as far as they are in hand; else searches the whole device once. */
@@ -249,6 +278,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     while (this.#waiting.length > 0) {
       const block = this.#takeFree();
       if (block === undefined) return false;
+      this.#sayThereIsSpace();
       this.#kernel.reply(this.#waiting.shift()!, { kind: "allocated", dblock: block });
     }
     return true;
@@ -317,9 +347,15 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
 
   /** Only if nothing is about to come out of quarantine, which the refused bios wait for. */
   #sayExhausted(): void {
-    if (this.#saidExhausted || this.#pool === undefined || this.#quarantinedCount() > 0) return;
+    if (this.#quarantinedCount() > 0) return;
     this.#saidExhausted = true;
-    this.#kernel.tell(this.#pool, { type: "spaceExhausted" });
+    this.#kernel.tell(this.#refusals, { type: "refused", what: "dataFull" });
+  }
+
+  #sayThereIsSpace(): void {
+    if (!this.#saidExhausted) return;
+    this.#saidExhausted = false;
+    this.#kernel.tell(this.#refusals, { type: "served", what: "dataFull" });
   }
 
   #refuseWaiting(kind: "noDataSpace" | "failed"): void {
@@ -355,7 +391,6 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
       this.#commitsPassedDown = this.#commitsDurable;
       return this.#answerReclaims(this.#commitsPassedDown, true);
     }
-    this.#saidExhausted = false;
     this.#passingDown = this.#freedDurable;
     this.#freedDurable = new BlockSet();
     const runs = this.#passingDown.runs(runBlocksMax);

@@ -6,7 +6,7 @@
  */
 import { assert } from "../storage/assert.ts";
 import { metadataBlockSizeBytes } from "../storage/ids.ts";
-import { metaContextQueriesMax } from "../storage/nbd/constants.ts";
+import { metaContextQueriesMax, payloadMaxBytes } from "../storage/nbd/constants.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -88,6 +88,14 @@ export const commitWritesMax = 16;
 export const commitPeriodMs = 1000;
 /** Free data blocks that the allocator fetches at once. */
 export const freeBlocksFetched = 1024;
+/** Free data blocks that could not be written and are not leased again. More are: then it is not the blocks that are bad. */
+export const retiredBlocksMax = 256;
+/** So many of them are named in the log. */
+export const retiredBlocksSaidMax = 8;
+/** Milliseconds without a refusal of a kind, after which it is over if it is served again. It bounds the log's lines. */
+export const refusalQuietMs = 10_000;
+/** Milliseconds after which the size of a file is looked at again before it is used: another program may cut it. */
+export const fileSizeCheckMs = 5;
 /** Times that an operation may miss blocks before it runs alone. */
 export const missesBeforeAlone = 64;
 
@@ -211,6 +219,14 @@ export function residentBytesOf(clientsMax: number): number {
 /** What the README states. */
 export const residentBytesMax = residentBytesOf(connectionsMax);
 
+// The codec admits a READ or WRITE of payloadMaxBytes. One that could never be borrowed whole would wait for ever.
+assert(payloadMaxBytes === requestBytesMax, "what the codec admits is what a connection can borrow");
+assert(payloadMaxBytes <= connectionBytesMax + connectionBorrowMax, "the largest payload can be paid for");
+assert(receiveBytesMax <= connectionBytesMax, "what one buffer received can be paid for without borrowing");
+assert(unsentReadBytesMax <= connectionBytesMax, "reads wait for unsent ones within what a connection has");
+assert(optionReplyBytesMax <= connectionBytesMax, "an option's replies are within what a connection has");
+assert(zeroBytesMax <= discardBytesMax, "a device that zeroes by punching may take the piece");
+assert(retiredBlocksSaidMax < retiredBlocksMax, "the last block set aside is not one that is named");
 assert(borrowedBytesMax >= 2 * requestBytesMax, "two of the largest requests can be in flight at once");
 assert(connectionBorrowMax >= requestBytesMax, "a request of the largest kind can be borrowed whole");
 assert(

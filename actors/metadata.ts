@@ -43,6 +43,7 @@ import {
   type Operation,
   type RemoveRange,
 } from "./metadata_messages.ts";
+import type { RefusalsMessage } from "./refusals.ts";
 
 const done: Done = { kind: "done" };
 
@@ -81,19 +82,25 @@ export class Metadata implements Actor<MetadataMessage> {
   /** The freeze of a commit that waits for those flushes to end. */
   #freezeHeld: Stalled | undefined;
   #refusal: MetadataFailure | undefined;
+  readonly #refusals: Address<RefusalsMessage>;
+  /** It was said that there is no space. */
+  #isFull = false;
+  /** Free data blocks that are not leased, as they are bad. */
+  #dataRetired = 0;
 
   constructor(
     kernel: Kernel,
     self: Address<MetadataMessage>,
     engine: ThinMetadata,
     devices: { readonly data: DeviceStub; readonly metadata: DeviceStub },
-    options: { readonly readOnly: boolean },
+    options: { readonly readOnly: boolean; readonly refusals: Address<RefusalsMessage> },
   ) {
     this.#kernel = kernel;
     this.#stub = new MetadataStub(kernel, self);
     this.#engine = engine;
     this.#dataDevice = devices.data;
     this.#metadataDevice = devices.metadata;
+    this.#refusals = options.refusals;
     if (options.readOnly) this.#refusal = { kind: "readOnly" };
   }
 
@@ -130,6 +137,16 @@ export class Metadata implements Actor<MetadataMessage> {
       case "tick":
         if (this.#engine.isDirty && this.#refusal === undefined) this.#startCommit();
         return;
+      case "spaceRefused":
+        return this.#sayFull();
+      case "dataRetired":
+        this.#dataRetired = message.blocks;
+        return;
+      case "reportMappedFree":
+        return this.#kernel.reply(
+          message,
+          this.#damaged(`the metadata counts data block ${message.dblock} as free, and it is mapped`),
+        );
       case "connect":
         this.#allocator = message.allocator;
         this.#pool = message.pool;
@@ -170,9 +187,26 @@ export class Metadata implements Actor<MetadataMessage> {
         return;
       }
       answer = this.#failureOf(error.fault);
+      if (answer.kind === "noMetadataSpace" && stalled.operation.type === "change") this.#sayFull();
     }
     this.#kernel.reply(stalled.operation as Request<unknown>, answer);
+    if (answer === done && this.#isFull) this.#sayNotFull(stalled.operation);
     this.#afterOperation(stalled);
+  }
+
+  /** A bio has tried again after a commit; a command does not. */
+  #sayFull(): void {
+    this.#isFull = true;
+    this.#kernel.tell(this.#refusals, { type: "refused", what: "metadataFull" });
+  }
+
+  /** What is admitted only above the reserve was: removals are admitted below it too. */
+  #sayNotFull(operation: Operation): void {
+    const isAboveReserve = operation.type === "insert" ||
+      operation.type === "change" && operation.create.length + operation.snapshots.length > 0;
+    if (!isAboveReserve) return;
+    this.#isFull = false;
+    this.#kernel.tell(this.#refusals, { type: "served", what: "metadataFull" });
   }
 
   /** Whether the commit that begins does: if it writes something, or nothing is to be under way any more after it. */
@@ -421,7 +455,7 @@ export class Metadata implements Actor<MetadataMessage> {
       transactionId: engine.transactionId,
       dataBlockSizeBytes: engine.dataBlockSizeSectors * 512,
       dataBlocks: engine.dataBlocks,
-      dataFree: engine.dataFree,
+      dataFree: Math.max(0, engine.dataFree - this.#dataRetired),
       metadataBlocks: engine.metadataBlocks,
       metadataFree: engine.metadataFree,
       dirtyBlocks: engine.dirtyBlocks,

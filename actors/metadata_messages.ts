@@ -216,6 +216,23 @@ export interface NotCommitted extends Message {
 /** What the allocator is told, by the metadata actor but for the end of reclaiming. */
 export type AllocatorNotice = Freed | FrozenNotice | DurableNotice | NotCommitted;
 
+/** From a bio that may be answered with nothing else: the metadata was full, and a commit did not help. */
+export interface SpaceRefused extends Message {
+  readonly type: "spaceRefused";
+}
+
+/** From the allocator: so many free data blocks are bad, and are not leased. */
+export interface DataRetired extends Message {
+  readonly type: "dataRetired";
+  readonly blocks: number;
+}
+
+/** A data block was leased as a free one, and is mapped. Answered with the damage that it is. */
+export interface ReportMappedFree extends Request<MetadataFailure> {
+  readonly type: "reportMappedFree";
+  readonly dblock: DBlock;
+}
+
 /** From the pool: who its peers are. */
 export interface ConnectMetadata extends Message {
   readonly type: "connect";
@@ -265,6 +282,9 @@ export type MetadataMessage =
   | Fetched
   | Tick
   | ConnectMetadata
+  | SpaceRefused
+  | DataRetired
+  | ReportMappedFree
   | StopWriting;
 
 /** The stubs of the metadata actor. */
@@ -312,6 +332,11 @@ export class MetadataStub {
     { readonly kind: "free"; readonly runs: readonly DBlockRun[]; readonly next: DBlock } | MetadataFailure
   > {
     const request: FindFree = { type: "findFree", replyTo: unasked, from, blocksWanted };
+    return ask(this.address, request);
+  }
+
+  reportMappedFree(dblock: DBlock): Steps<MetadataFailure> {
+    const request: ReportMappedFree = { type: "reportMappedFree", replyTo: unasked, dblock };
     return ask(this.address, request);
   }
 

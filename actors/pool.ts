@@ -144,10 +144,6 @@ export class Pool implements Actor<PoolMessage> {
         return this.#lookEnded(message);
       case "tick":
         return this.#tick();
-      case "spaceExhausted":
-        return this.#options.log(
-          "The pool is full: writes that need space fail until something is trimmed or removed.",
-        );
       case "metadataTrouble":
         return this.#metadataTrouble(message);
       default:

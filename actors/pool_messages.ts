@@ -8,7 +8,6 @@ import type { Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
-import type { SpaceExhausted } from "./data_allocator.ts";
 import type { MetadataTrouble } from "./metadata_messages.ts";
 import type { ThinVolumeMessage, VolumeStub } from "./thin_volume.ts";
 
@@ -275,7 +274,6 @@ export type PoolMessage =
   | StartPool
   | StopPool
   | PoolTick
-  | SpaceExhausted
   | MetadataTrouble;
 
 /** The stubs of the pool. */

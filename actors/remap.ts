@@ -98,6 +98,8 @@ function* breakSharing(thin: Thin, bio: Bio, lock: BlockLock, dblockOld: DBlock)
   const allocation = yield* thin.allocator.allocate();
   if (allocation.kind !== "allocated") return allocation.kind === "failed" ? "ioError" : "noDataSpace";
   using fresh = new Lease(thin.allocator, allocation.dblock);
+  // Metadata that counts fewer holders than there are says that a block is free which is still mapped here.
+  if (fresh.dblock === dblockOld) return statusOf(yield* thin.metadata.reportMappedFree(dblockOld));
   // We grab data locks to avoid races with passdown.
   using _old = yield* thin.dataLocks.source(dblockOld);
   using _new = yield* thin.dataLocks.fresh(fresh.dblock);
@@ -107,10 +109,10 @@ function* breakSharing(thin: Thin, bio: Bio, lock: BlockLock, dblockOld: DBlock)
       fresh.dblock * thin.blockSizeBytes,
       thin.blockSizeBytes,
     );
-    if (copied.kind !== "ok") return statusOfIo(copied);
+    if (copied.kind !== "ok") return isOfSource(copied) ? "ioError" : fresh.unfilled(statusOfIo(copied));
   }
   const written = yield* remapAndWait(thin, bio, fresh.dblock);
-  if (written !== "ok") return written;
+  if (written !== "ok") return fresh.unfilled(written);
   // Whoever still reads the old block is waited for: once unmapped it may be passed down and used again.
   yield* lock.promote();
   return yield* insert(thin, bio, fresh);
@@ -125,10 +127,10 @@ function* provision(thin: Thin, bio: Bio): Steps<BioStatus> {
   using _new = yield* thin.dataLocks.fresh(fresh.dblock);
   if (!coversBlock(thin, bio)) {
     const zeroed = yield* zeroRest(thin, bio, fresh.dblock);
-    if (zeroed.kind !== "ok") return statusOfIo(zeroed);
+    if (zeroed.kind !== "ok") return fresh.unfilled(statusOfIo(zeroed));
   }
   const written = yield* remapAndWait(thin, bio, fresh.dblock);
-  if (written !== "ok") return written;
+  if (written !== "ok") return fresh.unfilled(written);
   return yield* insert(thin, bio, fresh);
 }
 
@@ -253,6 +255,11 @@ export function statusOf(failure: MetadataFailure): BioStatus {
     default:
       return unreachable(failure);
   }
+}
+
+/** A copy that failed because of what was to be copied: the block that it was for is not to blame. */
+function isOfSource(copied: IoResult): boolean {
+  return copied.kind === "ioError" && copied.isOfSource === true;
 }
 
 function statusOfIo(result: IoResult): BioStatus {

@@ -10,6 +10,7 @@ import {
   missesBeforeAlone,
   regionsPerVolumeMax,
 } from "../actors/limits.ts";
+import { Refusals } from "../actors/refusals.ts";
 import { Metadata } from "../actors/metadata.ts";
 import { type MetadataMessage, MetadataStub } from "../actors/metadata_messages.ts";
 import { MemoryDevice } from "../storage/device/memory_device.ts";
@@ -231,10 +232,11 @@ function metadataActor(driver: MetadataDriver, cacheBlocks: number) {
       false,
     ),
   };
+  const refusals = kernel.spawn("refusals", 1000, (self) => new Refusals(kernel, self, () => {}));
   const address = kernel.spawn<MetadataMessage>(
     "metadata",
     100_000,
-    (self) => new Metadata(kernel, self, engine, devices, { readOnly: false }),
+    (self) => new Metadata(kernel, self, engine, devices, { readOnly: false, refusals }),
   );
   const metadata = new MetadataStub(kernel, address);
   world.run(metadata.load());

@@ -8,7 +8,7 @@ import { copied, type CopyMemory, lengthOf, type Piece } from "../../storage/nbd
 import { loanPieceBytes } from "../limits.ts";
 import type { SocketNotice, SocketPort, TlsPolicy } from "../socket_port.ts";
 import { type ByteStream, ClosedOnce, NodeStream } from "./byte_stream.ts";
-import { type DirectSocket, wouldBlock } from "./direct_socket.ts";
+import { type DirectSocket, unreadable, wouldBlock } from "./direct_socket.ts";
 import { HeardLately } from "./heard_lately.ts";
 import { callOutside } from "./outside.ts";
 import { SendShare } from "./send_share.ts";
@@ -267,6 +267,8 @@ export class ClientSocket implements SocketPort, Polled {
     let giveUpMs = 0;
     for (;;) {
       const count = direct.send(pieces, doneBytes);
+      // The rest is copied: a read says whether the bytes can be had, and if not, why.
+      if (count === unreadable) break;
       if (count !== wouldBlock) doneBytes += count;
       if (doneBytes === allBytes) break;
       const nowMs = performance.now();

@@ -11,6 +11,8 @@ import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
 
 /** Nothing is there to receive, or there is no room to send. */
 export const wouldBlock = -1;
+/** What was to be sent cannot be read where it lies: the file behind it was cut, or its disk fails. */
+export const unreadable = -2;
 
 // Constants of Linux, the same on x86-64 and arm64.
 const duplicateCloseOnExec = 1030;
@@ -22,6 +24,7 @@ const noSignal = 0x4000;
 const pollIn = 1;
 const errnoInterrupted = 4;
 const errnoAgain = 11;
+const errnoFault = 14;
 const familyUnix = 1;
 /** Not one of anybody's: the system refuses it. */
 const noDescriptor = -1;
@@ -94,7 +97,10 @@ export class DirectSocket {
     return symbols.ppoll(polled, 1n, time, null) > 0;
   }
 
-  /** Bytes sent of the pieces from `beginBytes` on, or {@linkcode wouldBlock}. Throws when the stream is broken. */
+  /**
+   * Bytes sent of the pieces from `beginBytes` on, {@linkcode wouldBlock} or {@linkcode unreadable}. Throws when the stream
+   * is broken.
+   */
   send(pieces: readonly Piece[], beginBytes: number): number {
     const { symbols, errno, vector } = this.#calls;
     vector.fill(pieces, beginBytes);
@@ -103,6 +109,7 @@ export class DirectSocket {
       if (count >= 0) return count;
       const failure = errno[0];
       if (failure === errnoAgain) return wouldBlock;
+      if (failure === errnoFault) return unreadable;
       if (failure !== errnoInterrupted) throw broken(failure);
     }
   }

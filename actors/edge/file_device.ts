@@ -16,7 +16,7 @@ import {
 import { assert } from "../../storage/assert.ts";
 import { UserError } from "../../storage/errors.ts";
 import { CachedReads } from "./cached_reads.ts";
-import { flushesMax } from "../limits.ts";
+import { fileSizeCheckMs, flushesMax } from "../limits.ts";
 import { codeOf, failureOf, openFailure } from "./file_errors.ts";
 import { FileFlushes } from "./file_flushes.ts";
 import { errno, type Libc } from "./libc.ts";
@@ -72,6 +72,12 @@ export class FileDevice implements DevicePort {
    */
   #holeBegin = 0;
   #holeEnd = 0;
+  /**
+   * Where the device ends by now: earlier than it should once another program has cut the file. It stays there until the file
+   * is opened anew. A write beyond it would make the file longer again, with zeroes in between that were never written.
+   */
+  #endBytes: number;
+  #sizeCheckedMs = -Infinity;
   #canDiscard: boolean;
   readonly #window: PageWindow | undefined;
   #piece: Uint8Array | undefined;
@@ -89,6 +95,7 @@ export class FileDevice implements DevicePort {
   ) {
     this.path = path;
     this.sizeBytes = handles.sizeBytes;
+    this.#endBytes = handles.sizeBytes;
     this.isBlockDevice = handles.isBlockDevice;
     this.#fd = handles.fd;
     this.#libc = options.libc;
@@ -114,7 +121,7 @@ export class FileDevice implements DevicePort {
   }
 
   read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
-    if (!this.#isInside(offsetBytes, buffer.length)) return pastEnd;
+    if (!this.#isInside(offsetBytes, buffer.length)) return this.#outside(offsetBytes, buffer.length);
     this.#shortFlushes.disturbed();
     if (this.#cachedReads === undefined) return this.readNow(buffer, offsetBytes);
     if (this.#cachedReads.readNow(buffer, offsetBytes)) return ioOk;
@@ -153,7 +160,10 @@ export class FileDevice implements DevicePort {
         return failureOf(error, "read");
       }
       // The file was as long as the device when it was opened.
-      if (count === 0) return shrunk;
+      if (count === 0) {
+        this.#checkSize();
+        return shrunk;
+      }
       doneBytes += count;
     }
     return ioOk;
@@ -167,7 +177,9 @@ export class FileDevice implements DevicePort {
   }
 
   write(buffer: Uint8Array, offsetBytes: number): IoResult {
-    return this.#isInside(offsetBytes, buffer.length) ? this.#writeNow(buffer, offsetBytes) : pastEnd;
+    return this.#isInside(offsetBytes, buffer.length)
+      ? this.#writeNow(buffer, offsetBytes)
+      : this.#outside(offsetBytes, buffer.length);
   }
 
   #writeNow(buffer: Uint8Array, offsetBytes: number): IoResult {
@@ -196,7 +208,7 @@ export class FileDevice implements DevicePort {
   }
 
   zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    if (!this.#isInside(offsetBytes, lengthBytes)) return pastEnd;
+    if (!this.#isInside(offsetBytes, lengthBytes)) return this.#outside(offsetBytes, lengthBytes);
     if (lengthBytes <= pieceBytes) return this.#writeZeroes(offsetBytes, lengthBytes);
     return this.discard(offsetBytes, lengthBytes, done);
   }
@@ -207,7 +219,8 @@ export class FileDevice implements DevicePort {
       fromBytes + lengthBytes <= toBytes || toBytes + lengthBytes <= fromBytes,
       "a copy's ranges do not overlap",
     );
-    if (!this.#isInside(fromBytes, lengthBytes) || !this.#isInside(toBytes, lengthBytes)) return pastEnd;
+    if (!this.#isInside(fromBytes, lengthBytes)) return ofSource(this.#outside(fromBytes, lengthBytes));
+    if (!this.#isInside(toBytes, lengthBytes)) return this.#outside(toBytes, lengthBytes);
     const reads = this.#cachedReads;
     if (reads === undefined || lengthBytes > pieceBytes) {
       return this.#copyNow(fromBytes, toBytes, lengthBytes);
@@ -221,7 +234,7 @@ export class FileDevice implements DevicePort {
       reads,
       own,
       fromBytes,
-      (read) => done(read.kind === "ok" ? this.#writeNow(own, toBytes) : read),
+      (read) => done(read.kind === "ok" ? this.#writeNow(own, toBytes) : ofSource(read)),
     );
   }
 
@@ -230,7 +243,7 @@ export class FileDevice implements DevicePort {
     for (let begin = 0; begin < lengthBytes; begin += pieceBytes) {
       const piece = this.#piece.subarray(0, Math.min(pieceBytes, lengthBytes - begin));
       const read = this.readNow(piece, fromBytes + begin);
-      if (read.kind !== "ok") return read;
+      if (read.kind !== "ok") return ofSource(read);
       const written = this.#writeNow(piece, toBytes + begin);
       if (written.kind !== "ok") return written;
     }
@@ -239,7 +252,7 @@ export class FileDevice implements DevicePort {
 
   /** The caller bounds the length (16 MiB), so that the threads are not kept from flushes. */
   discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    if (!this.#isInside(offsetBytes, lengthBytes)) return pastEnd;
+    if (!this.#isInside(offsetBytes, lengthBytes)) return this.#outside(offsetBytes, lengthBytes);
     if (lengthBytes === 0) return ioOk;
     const libc = this.#libc;
     if (libc === undefined || !this.#canDiscard) return this.#writeZeroes(offsetBytes, lengthBytes);
@@ -256,6 +269,8 @@ export class FileDevice implements DevicePort {
   isHole(offsetBytes: number, lengthBytes: number): boolean {
     // A block device has no holes that it tells of.
     if (this.#libc === undefined || this.isBlockDevice) return false;
+    // Beyond the end of a file that was cut there is nothing, and no hole either.
+    if (!this.#isInside(offsetBytes, lengthBytes)) return false;
     const endBytes = offsetBytes + lengthBytes;
     if (offsetBytes >= this.#holeBegin && endBytes <= this.#holeEnd) return true;
     const data = this.#libc.seekData(this.#fd, offsetBytes);
@@ -342,7 +357,18 @@ export class FileDevice implements DevicePort {
 
   #isInside(offsetBytes: number, lengthBytes: number): boolean {
     assert(!this.#closed, "a closed device is not used");
-    return offsetBytes >= 0 && offsetBytes + lengthBytes <= this.sizeBytes;
+    if (performance.now() - this.#sizeCheckedMs > fileSizeCheckMs) this.#checkSize();
+    return offsetBytes >= 0 && offsetBytes + lengthBytes <= this.#endBytes;
+  }
+
+  /** Looks whether the file was cut. A block device keeps its size while it is open. */
+  #checkSize(): void {
+    this.#sizeCheckedMs = performance.now();
+    if (!this.isBlockDevice) this.#endBytes = Math.min(this.#endBytes, fs.fstatSync(this.#fd).size);
+  }
+
+  #outside(offsetBytes: number, lengthBytes: number): IoResult {
+    return offsetBytes >= 0 && offsetBytes + lengthBytes <= this.sizeBytes ? shrunk : pastEnd;
   }
 
   #writeZeroes(offsetBytes: number, lengthBytes: number): IoResult {
@@ -451,4 +477,13 @@ function queueLimitOf(handles: Handles, limit: string): number {
 }
 
 const pastEnd: IoResult = { kind: "ioError", reason: "access past the end of the device" };
-const shrunk: IoResult = { kind: "ioError", reason: "the file became shorter than the device" };
+const shrunk: IoResult = {
+  kind: "ioError",
+  reason:
+    "another program has made the file shorter; stop, bring back what was beyond its end, and start again",
+};
+
+/** Why a copy failed that could not read what it was to copy. */
+function ofSource(read: IoResult): IoResult {
+  return read.kind === "ioError" ? { ...read, isOfSource: true } : read;
+}

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { Defect } from "../../storage/assert.ts";
 import { UserError } from "../../storage/errors.ts";
 import { type DevicePort, ioOk, type IoResult } from "../../storage/device/port.ts";
-import { flushesMax } from "../limits.ts";
+import { fileSizeCheckMs, flushesMax } from "../limits.ts";
 import { FileDevice } from "./file_device.ts";
 import { failureOf } from "./file_errors.ts";
 import { errno, type Libc, openLibc } from "./libc.ts";
@@ -89,10 +89,31 @@ Deno.test("a file that became shorter than the device is an error, not zeroes", 
   using scratch = scratchFile(mib);
   const device = FileDevice.open(scratch.path);
   Deno.truncateSync(scratch.path, 4096);
-  assertEquals(device.read(filled(512, 7), 4096, () => {}), {
-    kind: "ioError",
-    reason: "the file became shorter than the device",
-  });
+  assertEquals(device.read(filled(512, 7), 4096, () => {}), shorter);
+  device.close();
+});
+
+const shorter: IoResult = {
+  kind: "ioError",
+  reason:
+    "another program has made the file shorter; stop, bring back what was beyond its end, and start again",
+};
+
+Deno.test("beyond the end of a file that was cut nothing is written, though it was made as long again since", () => {
+  using scratch = scratchFile(mib);
+  const device = FileDevice.open(scratch.path, { libc });
+  device.write(filled(mib, 5), 0);
+  Deno.truncateSync(scratch.path, mib / 2);
+  const endMs = performance.now() + 2 * fileSizeCheckMs;
+  while (performance.now() < endMs) continue;
+  assertEquals(device.write(filled(512, 7), mib - 512), shorter);
+  assertEquals(Deno.statSync(scratch.path).size, mib / 2, "a write made the file longer");
+  assertEquals(device.isHole(mib / 2, 4096), false);
+  assertEquals(device.zero(mib / 2, 4096, () => {}), shorter);
+  assertEquals(device.copy(mib / 2, 0, 4096, () => {}), { ...shorter, isOfSource: true });
+  Deno.truncateSync(scratch.path, mib);
+  assertEquals(device.read(filled(512, 7), mib - 512, () => {}), shorter);
+  assertEquals(bytesAt(device, mib / 2 - 512, 512), filled(512, 5));
   device.close();
 });
 

@@ -11,7 +11,12 @@
 export type IoResult =
   | { readonly kind: "ok" }
   | { readonly kind: "noSpace" }
-  | { readonly kind: "ioError"; readonly reason: string };
+  | {
+    readonly kind: "ioError";
+    readonly reason: string;
+    /** Of a copy: reading what was to be copied failed. Left out where that is not known. */
+    readonly isOfSource?: boolean;
+  };
 
 /** The one "ok", so that nobody allocates it per operation. */
 export const ioOk: IoResult = { kind: "ok" };

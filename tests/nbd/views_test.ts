@@ -2,12 +2,19 @@
 import fs from "node:fs";
 import { assert, assertEquals } from "@std/assert";
 import { CachedReads } from "../../actors/edge/cached_reads.ts";
+import { fileSizeCheckMs } from "../../actors/limits.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
 import { fromLibc, libraryName } from "../../actors/edge/libc_symbols.ts";
-import { NBD_CMD_FLAG_DF, NBD_CMD_READ, NBD_CMD_TRIM } from "../../storage/nbd/constants.ts";
+import {
+  NBD_CMD_FLAG_DF,
+  NBD_CMD_READ,
+  NBD_CMD_TRIM,
+  NBD_CMD_WRITE,
+  NBD_EIO,
+} from "../../storage/nbd/constants.ts";
 import { PoolOnDisk } from "../server.ts";
 import { HostilePool, pattern, pause } from "./hostile_pool.ts";
-import { RawClient } from "./raw_client.ts";
+import { type Command, RawClient } from "./raw_client.ts";
 
 const ignore = openLibc() === undefined;
 const KiB = 1024;
@@ -261,3 +268,37 @@ Deno.test({
     await server.kill();
   },
 });
+
+for (const structured of [true, false]) {
+  const kind = structured ? "structured" : "simple";
+  viewTest(
+    `a data file cut below the server: errors for what is gone, and clients stay, ${kind}`,
+    64 * MiB,
+    async (pool) => {
+      using client = await pool.attach("disk", { structured });
+      const bytes = pattern(4 * MiB, 9);
+      for (let at = 0; at < bytes.length; at += MiB) await client.write(at, bytes.subarray(at, at + MiB));
+      await client.flush();
+      await warm(client, bytes.length);
+      Deno.truncateSync(pool.dataPath, 2 * MiB);
+      await pause(2 * fileSizeCheckMs);
+      const errorOf = async (command: Command) => (await client.perform(command)).error;
+      assertEquals(
+        await errorOf({ type: NBD_CMD_READ, offsetBytes: 3 * MiB, lengthBytes: 256 * KiB }),
+        NBD_EIO,
+      );
+      assertEquals(await errorOf({ type: NBD_CMD_READ, offsetBytes: 3 * MiB, lengthBytes: 512 }), NBD_EIO);
+      const payload = bytes.subarray(0, 4096);
+      assertEquals(await errorOf({ type: NBD_CMD_WRITE, offsetBytes: 3 * MiB, payload }), NBD_EIO);
+      assertEquals(await errorOf({ type: NBD_CMD_WRITE, offsetBytes: 8 * MiB, payload }), NBD_EIO);
+      assert(same(await client.read(0, MiB), bytes.subarray(0, MiB)), "what is left has other bytes");
+      assertEquals(Deno.statSync(pool.dataPath).size, 2 * MiB, "a write made the file longer again");
+      assert(
+        pool.log.some((line) =>
+          /^The data device fails, reading at byte \d+: another program has made/.test(line)
+        ),
+      );
+      await client.disconnect();
+    },
+  );
+}
