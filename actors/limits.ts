@@ -99,6 +99,11 @@ export const fileSizeCheckMs = 5;
 /** Times that an operation may miss blocks before it runs alone. */
 export const missesBeforeAlone = 64;
 
+/**
+ * Volumes that are open: those without a client are closed above that. One that 32 requests at once were served by keeps
+ * 8 KiB of memory (measured), so all that a pool can hold would be half a gigabyte.
+ */
+export const openVolumesMax = 1024;
 /** Volumes and snapshots in a pool. */
 export const volumesMax = 2 ** 16;
 /** Bytes of changes that the catalogue's journal holds at least before it is written anew as one line. */
@@ -242,6 +247,7 @@ assert(borrowedBytesMax >= connectionBorrowMax, "what one connection may borrow 
 assert(statusExtentsMax * extentBytes <= connectionBytesMax, "a block status never needs to borrow");
 assert(statusExtentsMax >= metaContextQueriesMax, "every context gets an extent");
 assert(receiveBuffersMax >= 2, "a connection can read while it holds a payload where it arrived");
+assert(openVolumesMax >= 2 * connectionsMax, "what clients use is open, and as much besides");
 assert(dirtyBlocksMax < metadataCacheBlocks, "an operation always finds room beside what is dirty");
 assert(crowdedHandshakeMs < handshakeMs, "who makes room loses time");
 assert(handshakeMs < handshakeSumMs, "there is time for several options");

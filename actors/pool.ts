@@ -4,8 +4,8 @@
  * Owns: the mode, the catalogue of volumes, the registry of open volumes and who is attached to them, the queues of
  * admin commands (one at a time that changes something, and a few that look beside it), the commit timer.
  *
- * A volume is opened when somebody attaches to it, or when it must be quiet for a change, and stays open until it is
- * removed. A volume that is about to be removed takes no new clients.
+ * A volume is opened when a client attaches to it, or when it must be quiet for a change. It stays open until it is removed,
+ * or until too many are open that have no clients (`openVolumesMax`). A volume that is about to be removed takes no new clients.
  *
  * Failure policy: damaged metadata makes the pool read-only, a failed commit makes it fail; both are said once and
  * end only with a restart. Every open volume is told to refuse what can not be done any more.
@@ -23,9 +23,9 @@ import { descriptionOf, isSnapshot, listExports } from "./export_list.ts";
 import { contextsOf } from "./export_contexts.ts";
 import type { Actor, Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
-import { join, type Steps } from "./kernel/task.ts";
-import { adminQueueMax, commitPeriodMs, mailboxMax } from "./limits.ts";
+import { adminQueueMax, commitPeriodMs, mailboxMax, openVolumesMax } from "./limits.ts";
 import { LookQueue } from "./look_queue.ts";
+import { closeTask, type OpenVolume, takeIdle } from "./open_volumes.ts";
 import type { MetadataTrouble } from "./metadata_messages.ts";
 import type {
   Admin,
@@ -58,14 +58,11 @@ export interface PoolOptions {
   readonly readOnly: boolean;
   /** The catalogue's journal is to be written anew once the pool has started. */
   readonly isJournalLong?: boolean;
+  /** Volumes that may be open without a client; by default as in limits.ts. */
+  readonly openVolumesMax?: number;
   newUid(): string;
   /** One sentence for the operator. */
   log(sentence: string): void;
-}
-
-interface OpenVolume {
-  readonly stub: VolumeStub;
-  readonly clients: Set<Address<PoolNotice>>;
 }
 
 type Command = Admin | StartPool | StopPool;
@@ -171,6 +168,14 @@ export class Pool implements Actor<PoolMessage> {
     assert(volume.clients.delete(message.client), "detached without being attached");
     this.#kernel.tell(message.client, { type: "detached", uid: message.uid });
     this.#continueEviction();
+    this.#closeIdle();
+  }
+
+  /** Not while a command may keep some of them quiet or wait for their clients to leave. */
+  #closeIdle(): void {
+    if (this.#commandRunning) return;
+    const idle = takeIdle(this.#open, this.#options.openVolumesMax ?? openVolumesMax);
+    if (idle.length > 0) this.#kernel.start("close volumes", closeTask(idle, () => {}));
   }
 
   #describe(message: Describe): void {
@@ -299,6 +304,7 @@ export class Pool implements Actor<PoolMessage> {
   #commandEnded(result: AdminResult): void {
     const command = present(this.#commands.shift(), "a command ended that nobody gave");
     this.#commandRunning = false;
+    this.#closeIdle();
     if (command.type === "startPool" && result.kind === "done" && !this.#options.readOnly) this.#armTick();
     this.#kernel.reply(command, result);
     if (this.#isJournalLong && !this.#stopping && result.kind !== "refused") return this.#startRewrite();
@@ -419,7 +425,8 @@ export class Pool implements Actor<PoolMessage> {
     }
     this.#eviction = undefined;
     for (const uid of eviction.uids) this.#open.delete(uid);
-    this.#kernel.start("close volumes", closeTask(this.#kernel, volumes, eviction));
+    const closed = () => this.#kernel.reply(eviction, "evicted");
+    this.#kernel.start("close volumes", closeTask(volumes, closed));
   }
 
   #registry(): Registry {
@@ -479,9 +486,4 @@ export class Pool implements Actor<PoolMessage> {
   #recordOf(uid: string): VolumeRecord {
     return present(this.#catalogue.byUid(uid), "a volume without a record");
   }
-}
-
-function* closeTask(kernel: Kernel, volumes: readonly VolumeStub[], eviction: Evict): Steps<void> {
-  yield* join("close", volumes.map((volume) => volume.close()));
-  kernel.reply(eviction, "evicted");
 }

@@ -132,6 +132,8 @@ export class Life {
       catalogue,
       engine,
       readOnly: false,
+      // As few as there can be, so that volumes are closed and opened again all the time.
+      openVolumesMax: 0,
       newUid: () => world.newUid(),
       log,
     });

@@ -1,8 +1,9 @@
 /** A short case of the long run, and what a run of 16 million volumes comes to. */
 import { assert, assertEquals } from "@std/assert";
-import { catalogueChangesBytesMin } from "../../actors/limits.ts";
+import { catalogueChangesBytesMin, openVolumesMax } from "../../actors/limits.ts";
 import { thinIdMax } from "../../storage/ids.ts";
 import { HistoryPool, runHistory } from "./history.ts";
+import { makeTestingFiles, testingBlockSizeBytes, TestingPool } from "../testing_pool.ts";
 import { tenthsTable } from "./tenths.ts";
 
 Deno.test("what the server keeps does not grow with the volumes that have come and gone", () => {
@@ -26,4 +27,26 @@ Deno.test("after the last of the 24-bit thin ids the first is used again, and th
   for (let cycle = 0; cycle < 5; cycle += 1) history.cycle();
   assertEquals(clone("after"), 3, "5 more have come and gone: two before the end, 0, 1 and 2");
   history.requireSound();
+});
+
+Deno.test("volumes that no client uses are closed when too many are open, and opened again", () => {
+  const pool = new TestingPool(makeTestingFiles(64, 4096));
+  const count = openVolumesMax + 50;
+  const open = () => [...pool.kernel.mailboxHighWater().keys()].filter((name) => name.startsWith("volume "));
+  for (let index = 0; index < count; index += 1) {
+    assertEquals(pool.admin({ verb: "create", name: `v${index}`, sizeBytes: testingBlockSizeBytes }), {
+      kind: "done",
+    });
+  }
+  const first = pool.attach("v0");
+  first.write(0, new Uint8Array(512).fill(7));
+  for (let index = 1; index < count; index += 1) pool.attach(`v${index}`).detach();
+  assertEquals(open().length, openVolumesMax);
+  assert(open().includes("volume v0"), "a volume with a client stays open");
+  assert(!open().includes("volume v1"), "the one opened first goes first");
+  first.detach();
+  pool.attach("v1").detach();
+  assert(!open().includes("volume v0"));
+  assertEquals(pool.attach("v0").read(0, 512), new Uint8Array(512).fill(7));
+  assertEquals(pool.kernel.tasksInFlight(), []);
 });
