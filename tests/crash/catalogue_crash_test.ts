@@ -102,8 +102,8 @@ function open(directory: string, transaction: number): { file: CatalogueFile; ca
 async function rewrite(file: CatalogueFile, catalogue: Catalogue): Promise<void> {
   const text = catalogue.snapshotLine();
   const half = text.length >> 1;
-  // The first piece is written twice, as after an attempt that failed.
-  await promised((done) => file.rewrite(text.slice(half), true, done));
+  // An attempt that failed left more than the one that succeeds writes.
+  await promised((done) => file.rewrite(text + text, true, done));
   await promised((done) => file.rewrite(text.slice(0, half), true, done));
   await promised((done) => file.rewrite(text.slice(half), false, done));
   await promised((done) => file.finishRewrite(room.contentBytes, done));
@@ -149,6 +149,8 @@ async function goOn(folder: string, { files, transaction }: Journaled["left"][nu
   }
   let { file, catalogue } = open(directory, transaction);
   assertEquals(namesOf(catalogue), namesAt(transaction));
+  const inodeOf = (name: string) => Deno.statSync(`${directory}/${name}`).ino;
+  assert(inodeOf("catalog.spare") !== inodeOf("catalog.json"), "the journal is never its own spare");
   await rewrite(file, catalogue);
   await promised((done) => file.append(lineTo(transaction + 1), room, done));
   await promised((done) => file.retract(done));
