@@ -10,7 +10,7 @@ import { childSizeBytes, nodeChild, nodeEntries, nodeKey, nodeValueOffset } from
 import { deviceDetailsSizeBytes, unpackDeviceDetails } from "./format/device_details.ts";
 import { viewOf } from "./format/fields.ts";
 import { indexEntrySizeBytes, unpackIndexEntry } from "./format/index_entry.ts";
-import { metadataIndexEntry } from "./format/metadata_index.ts";
+import { metadataBlocksMax, metadataIndexEntry } from "./format/metadata_index.ts";
 import { type Superblock, superblockLocation, unpackSuperblock } from "./format/superblock.ts";
 import { type MetadataBlock, type ThinId, thinId } from "./ids.ts";
 import { isDamaged, type MetadataDamaged, superblockDamaged, TreeCursor } from "./metadata_scan.ts";
@@ -174,7 +174,8 @@ function* loadMetadataIndex(superblock: Superblock): Scanning<CountReader | Meta
   }
   const view = viewOf(bytes);
   const bitmaps: MetadataBlock[] = [];
-  for (let ordinal = 0; ordinal * bitmapEntries < blocks; ordinal++) {
+  const governed = Math.min(blocks, metadataBlocksMax);
+  for (let ordinal = 0; ordinal * bitmapEntries < governed; ordinal++) {
     bitmaps.push(metadataIndexEntry(view, ordinal).bitmap);
   }
   return new CountReader(bitmaps);

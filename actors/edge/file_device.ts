@@ -364,7 +364,13 @@ export class FileDevice implements DevicePort {
   /** Looks whether the file was cut. A block device keeps its size while it is open. */
   #checkSize(): void {
     this.#sizeCheckedMs = performance.now();
-    if (!this.isBlockDevice) this.#endBytes = Math.min(this.#endBytes, fs.fstatSync(this.#fd).size);
+    if (this.isBlockDevice) return;
+    try {
+      this.#endBytes = Math.min(this.#endBytes, fs.fstatSync(this.#fd).size);
+    } catch (error) {
+      // A host that cannot tell, as of a file on another host: then the operation itself will say how it is.
+      if (codeOf(error) === undefined) throw error;
+    }
   }
 
   #outside(offsetBytes: number, lengthBytes: number): IoResult {
