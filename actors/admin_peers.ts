@@ -3,6 +3,7 @@ import type { DeviceStub } from "./block_device.ts";
 import type { JournalStub } from "./catalogue_journal.ts";
 import type { Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
+import type { SliceSizes } from "./limits.ts";
 import type { PoolStub } from "./pool_messages.ts";
 import type { RefusalsMessage } from "./refusals.ts";
 import type { Thin } from "./remap.ts";
@@ -18,6 +19,7 @@ export interface AdminPeers {
   readonly readOnly: boolean;
   /** Hears of what is refused for now. */
   readonly refusals: Address<RefusalsMessage>;
+  readonly slices: SliceSizes;
   /** One sentence for the operator. */
   log(sentence: string): void;
 }

@@ -5,6 +5,7 @@ import { unreachable } from "../storage/assert.ts";
 import type { Catalogue, CatalogueChange, VolumeRecord } from "../storage/catalog.ts";
 import { type ThinId } from "../storage/ids.ts";
 import { parseName, snapshotName } from "../storage/names.ts";
+import { SliceEnd, type Slices, wholeOf } from "../storage/slices.ts";
 import { volumesMax } from "./limits.ts";
 import type { Deletion, PlanRefused, PlanStep, Trim } from "./pool_messages.ts";
 
@@ -22,8 +23,13 @@ export interface PlanContext {
   /** RFC 3339, UTC. */
   readonly now: string;
   newUid(): string;
-  /** Clients attached to the volume of this uid. */
-  attached(uid: string): number;
+  /**
+   * Clients attached to the volume of this uid. From now on it takes no other, until the plan is settled or refused: so
+   * what this said is still true at the end of a plan that takes several turns.
+   */
+  claim(uid: string): number;
+  /** Names that are planned in one slice. */
+  readonly perSlice: number;
 }
 
 /** What a command changes, in names and uids; the pool makes the plan of it. */
@@ -33,7 +39,7 @@ export interface PlanDraft {
   readonly create: readonly ThinId[];
   readonly snapshots: readonly { readonly thin: ThinId; readonly origin: ThinId }[];
   readonly tick: boolean;
-  readonly quiesceUids: readonly string[];
+  readonly quiesceUids: ReadonlySet<string>;
   readonly evict: readonly string[];
   readonly deletions: readonly Deletion[];
   readonly trims: readonly Trim[];
@@ -45,23 +51,31 @@ const volumeSizeUnitBytes = 512;
 /** The largest whole number of sectors whose bytes a number counts exactly. */
 export const volumeBytesMax = 2 ** 53 - volumeSizeUnitBytes;
 
-/** Plans a step. Every name is well-formed; whether it exists is decided here. */
+/** {@linkcode planSlices} at once. */
 export function planStep(context: PlanContext, step: PlanStep): PlanDraft | PlanRefused {
+  return wholeOf(planSlices(context, step));
+}
+
+/**
+ * Plans a step, in slices: the catalogue must stay as it is until the last. Every name is well-formed; whether it exists
+ * is decided here.
+ */
+export function* planSlices(context: PlanContext, step: PlanStep): Slices<PlanDraft | PlanRefused> {
   switch (step.verb) {
     case "create":
       return planCreate(context, step.name, step.sizeBytes);
     case "snapshot":
-      return planSnapshot(context, step.names);
+      return yield* planSnapshot(context, step.names);
     case "clone":
       return planClone(context, step.source, step.name);
     case "rollback":
       return planRollback(context, step.snapshot);
     case "rename":
-      return planRename(context, step.from, step.to);
+      return yield* planRename(context, step.from, step.to);
     case "resize":
       return planResize(context, step.name, step.sizeBytes);
     case "rm":
-      return planRemove(context, step.names, step.force);
+      return yield* planRemove(context, step.names, step.force);
     case "forget":
       return draft(step.uids.map((uid) => ({ remove: uid })));
     case "trimmed":
@@ -104,7 +118,7 @@ function draft(
     create: [],
     snapshots: [],
     tick: false,
-    quiesceUids: [],
+    quiesceUids: new Set(),
     evict: [],
     deletions: [],
     trims: [],
@@ -134,17 +148,20 @@ function planCreate(context: PlanContext, name: string, sizeBytes: number): Plan
   return draft([{ put: record }], { create: [thinId] });
 }
 
-function planSnapshot(context: PlanContext, names: readonly string[]): PlanDraft | PlanRefused {
+function* planSnapshot(context: PlanContext, names: readonly string[]): Slices<PlanDraft | PlanRefused> {
   const what = `take ${names.length === 1 ? `the snapshot "${names[0]}"` : `${names.length} snapshots`}`;
-  if (new Set(names).size !== names.length) {
-    return refused(`Cannot ${what}: a name stands there twice. Give each once.`);
-  }
-  const thinIds = context.catalogue.freeThinIds(names.length);
-  if (thinIds === undefined) return refused(noThinIds(what));
   const changes: CatalogueChange[] = [];
   const snapshots: { thin: ThinId; origin: ThinId }[] = [];
   const quiesceUids = new Set<string>();
-  for (const [index, name] of names.entries()) {
+  const end = new SliceEnd(context.perSlice);
+  const met = new Set<string>();
+  const thinIds = context.catalogue.unusedThinIds();
+  for (const name of names) {
+    if (end.isDue()) yield;
+    if (met.has(name)) {
+      return refused(`Cannot ${what}: a name stands there twice. Give each once.`);
+    }
+    met.add(name);
     const origin = context.catalogue.byName(parseName(name).volume);
     if (origin === undefined) {
       return refused(`Cannot ${what}: there is no volume "${parseName(name).volume}". ${seeList}`);
@@ -153,7 +170,8 @@ function planSnapshot(context: PlanContext, names: readonly string[]): PlanDraft
     if (origin.trimFromBytes !== undefined) return refused(unfinishedTrim(what));
     const taken = problemOfNewName(context, name, names.length);
     if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
-    const thinId = thinIds[index]!;
+    const thinId = thinIds.next().value;
+    if (thinId === undefined) return refused(noThinIds(what));
     changes.push({
       put: {
         uid: context.newUid(),
@@ -169,7 +187,7 @@ function planSnapshot(context: PlanContext, names: readonly string[]): PlanDraft
     snapshots.push({ thin: thinId, origin: origin.thinId });
     quiesceUids.add(origin.uid);
   }
-  return draft(changes, { snapshots, tick: true, quiesceUids: [...quiesceUids] });
+  return draft(changes, { snapshots, tick: true, quiesceUids });
 }
 
 /**
@@ -203,7 +221,7 @@ function planClone(context: PlanContext, source: string, name: string): PlanDraf
   return draft([{ put: record }], {
     snapshots: [{ thin: thinId, origin: origin.thinId }],
     tick: !isOlderThanItsSnapshots(origin),
-    quiesceUids: origin.readOnly ? [] : [origin.uid],
+    quiesceUids: new Set(origin.readOnly ? [] : [origin.uid]),
   });
 }
 
@@ -232,12 +250,12 @@ function planRollback(context: PlanContext, snapshot: string): PlanDraft | PlanR
   const old: VolumeRecord = { ...volume, uid: context.newUid(), owner: null, deleting: true };
   return draft([{ put: { ...volume, thinId, sizeBytes: origin.sizeBytes } }, { put: old }], {
     snapshots: [{ thin: thinId, origin: origin.thinId }],
-    quiesceUids: [volume.uid],
+    quiesceUids: new Set([volume.uid]),
     deletions: [{ uid: old.uid, thinId: old.thinId }],
   });
 }
 
-function planRename(context: PlanContext, from: string, to: string): PlanDraft | PlanRefused {
+function* planRename(context: PlanContext, from: string, to: string): Slices<PlanDraft | PlanRefused> {
   const what = `rename "${from}" to "${to}"`;
   const record = context.catalogue.byName(from);
   if (record === undefined) return refused(`Cannot ${what}: there is no "${from}". ${seeList}`);
@@ -252,11 +270,14 @@ function planRename(context: PlanContext, from: string, to: string): PlanDraft |
   }
   if (from === to) return refused(`Cannot ${what}: that is its name already.`);
   const changes: CatalogueChange[] = [{ put: { ...record, name: to } }];
+  const end = new SliceEnd(context.perSlice);
   for (const snapshot of context.catalogue.snapshotsOf(record.uid)) {
+    if (end.isDue()) yield;
     const name = snapshotName(to, parseName(snapshot.name).snapshot ?? "");
     changes.push({ put: { ...snapshot, name } });
   }
   for (const change of changes) {
+    if (end.isDue()) yield;
     const taken = "put" in change ? problemOfNewName(context, change.put.name, 0) : undefined;
     if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
   }
@@ -274,10 +295,12 @@ function planResize(context: PlanContext, name: string, sizeBytes: number): Plan
   if (record.trimFromBytes !== undefined) return refused(unfinishedTrim(`resize "${name}"`));
   const newSizeBytes = roundUp(sizeBytes);
   if (newSizeBytes >= record.sizeBytes) {
-    return draft([{ put: { ...record, sizeBytes: newSizeBytes } }], { quiesceUids: [record.uid] });
+    return draft([{ put: { ...record, sizeBytes: newSizeBytes } }], {
+      quiesceUids: new Set([record.uid]),
+    });
   }
   return draft([{ put: { ...record, sizeBytes: newSizeBytes, trimFromBytes: newSizeBytes } }], {
-    quiesceUids: [record.uid],
+    quiesceUids: new Set([record.uid]),
     trims: [{
       uid: record.uid,
       thinId: record.thinId,
@@ -287,32 +310,38 @@ function planResize(context: PlanContext, name: string, sizeBytes: number): Plan
   });
 }
 
-function planRemove(
+function* planRemove(
   context: PlanContext,
   names: readonly string[],
   force: boolean,
-): PlanDraft | PlanRefused {
-  const records: VolumeRecord[] = [];
-  for (const name of new Set(names)) {
+): Slices<PlanDraft | PlanRefused> {
+  const changes: CatalogueChange[] = [];
+  const evict: string[] = [];
+  const deletions: Deletion[] = [];
+  const end = new SliceEnd(context.perSlice);
+  const met = new Set<string>();
+  for (const name of names) {
+    if (end.isDue()) yield;
+    if (met.has(name)) continue;
+    met.add(name);
     const record = context.catalogue.byName(name);
     if (record === undefined) {
       return refused(
         `Cannot remove "${name}": there is no such volume or snapshot. Nothing was removed. ${seeList}`,
       );
     }
-    const clients = context.attached(record.uid);
+    const clients = context.claim(record.uid);
     if (clients > 0 && !force) {
       const who = clients === 1 ? "a client is" : `${clients} clients are`;
       return refused(
         `Cannot remove "${name}": ${who} attached to it. Nothing was removed. Detach first, or use --force.`,
       );
     }
-    records.push(record);
+    changes.push({ put: { ...record, deleting: true } });
+    evict.push(record.uid);
+    deletions.push({ uid: record.uid, thinId: record.thinId });
   }
-  return draft(records.map((record) => ({ put: { ...record, deleting: true } })), {
-    evict: records.map((record) => record.uid),
-    deletions: records.map((record) => ({ uid: record.uid, thinId: record.thinId })),
-  });
+  return draft(changes, { evict, deletions });
 }
 
 function planTrimmed(context: PlanContext, uid: string): PlanDraft | PlanRefused {

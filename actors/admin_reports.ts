@@ -4,11 +4,12 @@ import { dumpMetadata } from "../storage/dump.ts";
 import type { MetadataBlock, ThinId } from "../storage/ids.ts";
 import { metadataBlockSizeBytes } from "../storage/ids.ts";
 import { blocksFreedByRemoval } from "../storage/removal.ts";
-import { deviceUsage } from "../storage/usage.ts";
+import { SliceEnd, type Slices, sortedSlices } from "../storage/slices.ts";
+import { type DeviceUsage, deviceUsage } from "../storage/usage.ts";
 import type { AdminCommand, AdminResult, VolumeListing } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import type { Address } from "./kernel/address.ts";
-import type { Steps } from "./kernel/task.ts";
+import { rest, type Steps } from "./kernel/task.ts";
 import { type TextOutMessage, writeText } from "./text_out.ts";
 import type { Registry } from "./pool_messages.ts";
 
@@ -61,23 +62,56 @@ export function* listVolumes(peers: AdminPeers): Steps<AdminResult> {
       reason: `Cannot list the volumes: the metadata is damaged. ${usage.sentence} ${seeCheck}`,
     };
   }
-  const byThin = new Map(usage.devices.map((device) => [device.thinId, device]));
-  const volumes = registry.volumes.map((volume): VolumeListing => {
-    const used = byThin.get(volume.record.thinId);
-    return {
-      name: volume.record.name,
-      thin_id: volume.record.thinId,
-      size_bytes: volume.record.sizeBytes,
-      mapped_bytes: (used?.mappedBlocks ?? 0) * peers.thin.blockSizeBytes,
-      exclusive_bytes: (used?.exclusiveBlocks ?? 0) * peers.thin.blockSizeBytes,
-      read_only: volume.record.readOnly,
-      origin: volume.origin,
-      created: volume.record.created,
-      attached: volume.attached,
-    };
-  });
-  volumes.sort((a, b) => a.name < b.name ? -1 : 1);
+  const volumes = yield* restingBetween(listingSlices(peers, registry, usage.devices));
   return { kind: "volumes", volumes };
+}
+
+/** Drives slices from a task: between two of them everybody else goes first. */
+function* restingBetween<Result>(slices: Slices<Result>): Steps<Result> {
+  let slice = slices.next();
+  while (!slice.done) {
+    yield* rest();
+    slice = slices.next();
+  }
+  return slice.value;
+}
+
+/** Sorted by name. */
+function* listingSlices(
+  { slices, thin }: AdminPeers,
+  { records, attached }: Registry,
+  devices: readonly DeviceUsage[],
+): Slices<VolumeListing[]> {
+  const end = new SliceEnd(slices.records);
+  const byThin = new Map<number, DeviceUsage>();
+  for (const device of devices) {
+    if (end.isDue()) yield;
+    byThin.set(device.thinId, device);
+  }
+  const nameOf = new Map<string, string>();
+  for (const { uid, name, deleting } of records) {
+    if (end.isDue()) yield;
+    if (!deleting) nameOf.set(uid, name);
+  }
+  const volumes: VolumeListing[] = [];
+  for (const record of records) {
+    if (end.isDue()) yield;
+    if (record.deleting) continue;
+    const used = byThin.get(record.thinId);
+    volumes.push({
+      name: record.name,
+      thin_id: record.thinId,
+      size_bytes: record.sizeBytes,
+      mapped_bytes: (used?.mappedBlocks ?? 0) * thin.blockSizeBytes,
+      exclusive_bytes: (used?.exclusiveBlocks ?? 0) * thin.blockSizeBytes,
+      read_only: record.readOnly,
+      // What it was made from may be gone.
+      origin: record.origin === null ? null : nameOf.get(record.origin) ?? null,
+      created: record.created,
+      attached: attached.get(record.uid) ?? 0,
+    });
+  }
+  return yield* sortedSlices(volumes, ({ name }) => name, slices.records);
 }
 
 /** `status`: the pool's mode and how full it is. */
@@ -94,8 +128,8 @@ export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
       data_used_bytes: (facts.dataBlocks - facts.dataFree) * facts.dataBlockSizeBytes,
       metadata_total_bytes: facts.metadataBlocks * metadataBlockSizeBytes,
       metadata_used_bytes: (facts.metadataBlocks - facts.metadataFree) * metadataBlockSizeBytes,
-      volumes: registry.volumes.length,
-      attached: registry.volumes.reduce((sum, volume) => sum + volume.attached, 0),
+      volumes: registry.records.reduce((count, { deleting }) => deleting ? count : count + 1, 0),
+      attached: [...registry.attached.values()].reduce((sum, clients) => sum + clients, 0),
       trouble: registry.trouble,
     },
   };
@@ -152,7 +186,7 @@ export function* freedBy(
   command: AdminCommand & { readonly verb: "rm" },
 ): Steps<AdminResult> {
   const registry = yield* peers.pool.registry();
-  const thins = thinsOf(registry, command.names);
+  const thins = yield* restingBetween(thinsOf(registry, command.names, peers.slices.records));
   if (typeof thins === "string") {
     return {
       kind: "refused",
@@ -170,13 +204,23 @@ export function* freedBy(
   return { kind: "wouldFree", bytes: removal.blocks * peers.thin.blockSizeBytes };
 }
 
-function thinsOf(registry: Registry, names: readonly string[]): ThinId[] | string {
-  const byName = new Map(registry.volumes.map((volume) => [volume.record.name, volume.record.thinId]));
-  const thins: ThinId[] = [];
-  for (const name of new Set(names)) {
+function* thinsOf(
+  registry: Registry,
+  names: readonly string[],
+  perSlice: number,
+): Slices<ThinId[] | string> {
+  const end = new SliceEnd(perSlice);
+  const byName = new Map<string, ThinId>();
+  for (const { name, deleting, thinId } of registry.records) {
+    if (end.isDue()) yield;
+    if (!deleting) byName.set(name, thinId);
+  }
+  const thins = new Set<ThinId>();
+  for (const name of names) {
+    if (end.isDue()) yield;
     const thin = byName.get(name);
     if (thin === undefined) return name;
-    thins.push(thin);
+    thins.add(thin);
   }
-  return thins;
+  return [...thins];
 }

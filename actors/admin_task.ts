@@ -7,6 +7,7 @@
  */
 import type { IoResult } from "../storage/device/port.ts";
 import { type ThinId, vblock } from "../storage/ids.ts";
+import { SliceEnd } from "../storage/slices.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import { adoptedSizeBytes } from "./admin_plan.ts";
@@ -14,8 +15,19 @@ import { rewriteCatalogue } from "./catalogue_rewrite.ts";
 import type { Appended } from "./catalogue_journal.ts";
 import { checkPool, dumpPool, freedBy, listVolumes, poolStatus } from "./admin_reports.ts";
 import { join, rest, type Steps } from "./kernel/task.ts";
-import type { MetadataFailure } from "./metadata_messages.ts";
-import type { Admin, AdminPlan, Deletion, FoundDevice, PlanStep, Reconcile, Trim } from "./pool_messages.ts";
+import { changeMsMax } from "./limits.ts";
+import type { Done, MetadataFailure } from "./metadata_messages.ts";
+import type {
+  Admin,
+  AdminPlan,
+  Deletion,
+  FoundDevice,
+  PlanRefused,
+  PlanStep,
+  Reconcile,
+  Registry,
+  Trim,
+} from "./pool_messages.ts";
 import { removeMappings } from "./remap.ts";
 import { zeroTail } from "./zero_tail.ts";
 
@@ -57,7 +69,7 @@ function* perform(peers: AdminPeers, command: AdminCommand): Steps<AdminResult> 
 
 /** A change: planned by the pool, made durable, and whatever is left to do after it. */
 export function* change(peers: AdminPeers, step: PlanStep): Steps<AdminResult> {
-  const plan = yield* peers.pool.plan(step);
+  const plan = yield* planned(peers, step);
   const unchanged = unchangedBy(step);
   if (plan.kind === "refused") {
     return refused(unchanged === notChanged ? plan.reason : `${unchanged}: ${plan.reason}`);
@@ -68,6 +80,19 @@ export function* change(peers: AdminPeers, step: PlanStep): Steps<AdminResult> {
   const trimmed = yield* finishTrims(peers, plan.trims);
   if (trimmed.kind !== "done") return trimmed;
   return yield* finishDeletions(peers, plan.deletions);
+}
+
+/** Between the slices of a plan, and of its settling, everybody else goes first. */
+function* planned({ pool }: AdminPeers, step: PlanStep): Steps<AdminPlan | PlanRefused> {
+  for (;;) {
+    const plan = yield* pool.plan(step);
+    if (plan.kind !== "more") return plan;
+    yield* rest();
+  }
+}
+
+function* settled({ pool }: AdminPeers, held: boolean): Steps<void> {
+  while ((yield* pool.settle(held)) === "more") yield* rest();
 }
 
 const notChanged = "The pool was not changed";
@@ -88,14 +113,12 @@ function* applyPlan(
   unchanged: string,
   isResize: boolean,
 ): Steps<AdminResult> {
-  const { pool } = peers;
   const { metadata } = peers.thin;
-  const { create, snapshots, tick, transactionId } = plan;
   const { result: appended, isLong } = yield* appendLine(peers, plan);
   tellOfCatalogue(peers, appended);
   if (appended.kind !== "ok") {
     // The line is not in the file, or the file takes no more: the last line there is that of an earlier change.
-    yield* pool.settle(false);
+    yield* settled(peers, false);
     return refused(`${unchanged}: ${reasonOfAppend(appended)}`);
   }
   // What is flushed now need not be flushed while writers wait. It is a commit and not a bare flush, because a flush
@@ -105,16 +128,16 @@ function* applyPlan(
     if (early.kind !== "done") return yield* takeBack(peers, unchanged, reasonOfFailure(early));
   }
   yield* join("suspend", plan.quiesce.map((volume) => volume.suspend()));
-  const changed = yield* metadata.change({ create, snapshots, tick, transactionId });
+  const changed = yield* changeDevices(peers, plan);
   if (changed.kind !== "done") return yield* takeBack(peers, unchanged, reasonOfFailure(changed));
   // From here on any commit makes it durable, whoever asks for it; if none succeeds, the pool fails.
   // A new size waits for that: what is written beyond the old end lies in a block that is mapped already, so if we stopped
   // before the commit, the old size would hold, and a later growth would show those bytes where nothing was written.
-  if (!isResize) yield* pool.settle(true);
+  if (!isResize) yield* settled(peers, true);
   const committed = yield* metadata.commit();
-  if (isLong && committed.kind === "done") peers.kernel.tell(pool.address, { type: "journalLong" });
+  if (isLong && committed.kind === "done") peers.kernel.tell(peers.pool.address, { type: "journalLong" });
   const zeroed = committed.kind === "done" ? yield* zeroTails(peers, plan.trims) : done;
-  if (isResize) yield* pool.settle(true);
+  if (isResize) yield* settled(peers, true);
   return committed.kind === "done"
     ? zeroed
     : refused(`The change is not durable: ${reasonOfFailure(committed)}.`);
@@ -144,6 +167,77 @@ function reasonOfAppend(result: Exclude<IoResult, { kind: "ok" }>): string {
 }
 
 /**
+ * Changes the devices, in slices where there are thousands. No commit begins between the first and the last, so if we stop
+ * there, all of the change is lost; and one that finds no space is taken back by as many slices.
+ */
+function* changeDevices(peers: AdminPeers, plan: AdminPlan): Steps<Done | MetadataFailure> {
+  const { metadata } = peers.thin;
+  const { create, snapshots, tick, transactionId } = plan;
+  const pace = new ChangePace(peers, snapshots.length);
+  let made = 0;
+  for (;;) {
+    const isFirst = made === 0;
+    const slice = snapshots.slice(made, made + pace.devices);
+    const hasMore = made + slice.length < snapshots.length;
+    const changed = yield* metadata.change({
+      create: isFirst ? create : [],
+      snapshots: slice,
+      // All are of one instant.
+      tick: isFirst && tick,
+      transactionId,
+      hasMore,
+    });
+    if (changed.kind !== "done") {
+      // Of anything else than missing space the pool writes no more, so that nothing of it becomes durable.
+      if (changed.kind !== "noMetadataSpace" || isFirst) return changed;
+      const revoked = yield* revokeDevices(peers, plan, made);
+      return revoked.kind === "done" ? changed : revoked;
+    }
+    made += slice.length;
+    if (!hasMore) return changed;
+    pace.made(made);
+  }
+}
+
+/** Takes back the first `made` snapshots of a plan, and what it created. */
+function* revokeDevices(peers: AdminPeers, plan: AdminPlan, made: number): Steps<Done | MetadataFailure> {
+  const thins = [...plan.snapshots.slice(0, made).map(({ thin }) => thin), ...plan.create];
+  const transactionId = plan.transactionId - 1n;
+  for (let at = 0;;) {
+    const slice = thins.slice(at, at + peers.slices.devices);
+    at += slice.length;
+    const hasMore = at < thins.length;
+    const revoked = yield* peers.thin.metadata.revoke({ thins: slice, transactionId, hasMore });
+    if (revoked.kind !== "done" || !hasMore) return revoked;
+  }
+}
+
+/** How many devices a slice of a change makes: more, as the time that all of them may take becomes short. */
+class ChangePace {
+  devices: number;
+  readonly #peers: AdminPeers;
+  readonly #total: number;
+  readonly #begunMs: number;
+
+  constructor(peers: AdminPeers, total: number) {
+    this.#peers = peers;
+    this.#total = total;
+    this.#begunMs = peers.kernel.clock.now();
+    this.devices = peers.slices.devices;
+  }
+
+  /** To be told after each slice how many devices are made. */
+  made(devices: number): void {
+    const { slices, kernel } = this.#peers;
+    const passedMs = kernel.clock.now() - this.#begunMs;
+    const leftMs = Math.max(0, changeMsMax - passedMs);
+    const isLate = (this.#total - devices) * passedMs > devices * leftMs;
+    const wanted = isLate ? this.devices * 2 : this.devices / 2;
+    this.devices = Math.min(slices.devicesMax, Math.max(slices.devices, wanted));
+  }
+}
+
+/**
  * Zeroes the rest of the last block of volumes that have become smaller. Not before that is durable: if we stopped
  * then, the volume would be as large as before and have lost its end. The volumes are quiet meanwhile.
  */
@@ -161,7 +255,7 @@ function* zeroTails(peers: AdminPeers, trims: readonly Trim[]): Steps<AdminResul
 
 function* takeBack(peers: AdminPeers, unchanged: string, reason: string): Steps<AdminResult> {
   const taken = yield* peers.journal.retract();
-  yield* peers.pool.settle(false);
+  yield* settled(peers, false);
   const more = taken.kind === "ok"
     ? ""
     : ` Taking back its line in the catalogue failed too: ${reasonOf(taken)}.`;
@@ -171,7 +265,9 @@ function* takeBack(peers: AdminPeers, unchanged: string, reason: string): Steps<
 /** Deletes devices slice by slice, each a legal transaction; a restart goes on where this stops. */
 export function* finishDeletions(peers: AdminPeers, deletions: readonly Deletion[]): Steps<AdminResult> {
   if (deletions.length === 0) return done;
+  const end = new SliceEnd(peers.slices.devices);
   for (const { thinId } of deletions) {
+    if (end.isDue()) yield* rest();
     const failure = yield* deleteDevice(peers, thinId);
     if (failure !== undefined) {
       return refused(`The change is made, but not all space came back: ${reasonOfFailure(failure)}.`);
@@ -232,7 +328,7 @@ function* startSteps(peers: AdminPeers): Steps<AdminResult> {
   if (loaded.kind !== "done") return refused(`Cannot open the pool: ${reasonOfFailure(loaded)}. ${seeCheck}`);
   const reconciled = yield* reconcile(peers);
   if (reconciled.kind !== "done" || peers.readOnly) return reconciled;
-  const { deletions, trims } = yield* peers.pool.registry();
+  const { deletions, trims } = interruptedIn(yield* peers.pool.registry());
   // What cannot be finished is said, and tried again at the next start: a full pool must open, or nobody could ever free
   // some space, and so must one where damage is met, for what can still be read.
   // Deletions come first, and may give the space that a tail in a shared block needs.
@@ -247,23 +343,37 @@ function* startSteps(peers: AdminPeers): Steps<AdminResult> {
   return done;
 }
 
+/** Work that a stop has interrupted. */
+function interruptedIn({ records }: Registry): {
+  readonly deletions: readonly Deletion[];
+  readonly trims: readonly Trim[];
+} {
+  const deletions: Deletion[] = [];
+  const trims: Trim[] = [];
+  for (const { uid, thinId, deleting, trimFromBytes: fromBytes, sizeBytes } of records) {
+    if (deleting) deletions.push({ uid, thinId });
+    else if (fromBytes !== undefined) trims.push({ uid, thinId, fromBytes, sizeBytes });
+  }
+  return { deletions, trims };
+}
+
 /** Devices that another program made or deleted, without touching the transaction id, get or lose their record. */
 function* reconcile(peers: AdminPeers): Steps<AdminResult> {
   const { metadata } = peers.thin;
-  const facts = yield* metadata.facts();
-  const { volumes, deletions } = yield* peers.pool.registry();
-  const thins = new Set(facts.thins);
-  const known = new Set<ThinId>(deletions.map((deletion) => deletion.thinId));
+  const listed = yield* metadata.thins();
+  const { records } = yield* peers.pool.registry();
+  const thins = new Set(listed);
+  const known = new Set<ThinId>();
   const lost: string[] = [];
   const lostNames: string[] = [];
-  for (const { record } of volumes) {
+  for (const record of records) {
     known.add(record.thinId);
-    if (thins.has(record.thinId)) continue;
+    if (record.deleting || thins.has(record.thinId)) continue;
     lost.push(record.uid);
     lostNames.push(record.name);
   }
   const found: FoundDevice[] = [];
-  for (const thinId of facts.thins) {
+  for (const thinId of listed) {
     if (known.has(thinId)) continue;
     const device = yield* metadata.device(thinId);
     if (device.kind === "noDevice") continue;

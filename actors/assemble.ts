@@ -9,7 +9,7 @@ import { AllocatorStub, DataAllocator } from "./data_allocator.ts";
 import { spawnDataLocks } from "./data_locks.ts";
 import type { Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
-import { mailboxMax } from "./limits.ts";
+import { mailboxMax, type SliceSizes, sliceSizes } from "./limits.ts";
 import { Metadata } from "./metadata.ts";
 import { MetadataStub } from "./metadata_messages.ts";
 import { Pool, type PoolOptions } from "./pool.ts";
@@ -24,6 +24,8 @@ export interface PoolParts extends PoolOptions {
   readonly metadata: DevicePort;
   /** Opened on the metadata device's superblock, not loaded yet. */
   readonly engine: ThinMetadata;
+  /** Other slices than those of limits.ts, for tests. */
+  readonly slices?: SliceSizes;
 }
 
 /** Makes the actors. The pool works once `start` has been answered. */
@@ -70,6 +72,7 @@ export function assemblePool(kernel: Kernel, parts: PoolParts): PoolStub {
   let peers: AdminPeers | undefined;
   const address = kernel.spawn("pool", mailboxMax, (self) => {
     const log = (sentence: string) => parts.log(sentence);
+    const { slices = sliceSizes } = parts;
     peers = {
       kernel,
       pool: new PoolStub(kernel, self),
@@ -77,6 +80,7 @@ export function assemblePool(kernel: Kernel, parts: PoolParts): PoolStub {
       metadataDevice,
       thin,
       readOnly,
+      slices,
       log,
       refusals,
     };

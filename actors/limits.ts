@@ -122,6 +122,24 @@ export const catalogueUnflushedBytesMax = 4 * MiB;
  * less to write, and asks the disk for as much.
  */
 export const flushesMax = 2;
+/**
+ * Long work goes in slices, between which others are served. The sizes are such that a slice takes a millisecond or two;
+ * the simulator tries others, down to 1.
+ */
+export interface SliceSizes {
+  /** Names planned, records tried, written down or listed in one turn. */
+  readonly records: number;
+  /** Devices that a snapshot of many makes in one turn, to begin with; see {@linkcode changeMsMax}. */
+  readonly devices: number;
+  /** Devices in one turn at most. */
+  readonly devicesMax: number;
+}
+export const sliceSizes: SliceSizes = { records: 512, devices: 256, devicesMax: 8192 };
+/**
+ * Milliseconds that all slices of one change of devices are to take together: no commit may begin between them, and the
+ * volumes that are snapshotted are quiet. Where others take so much of the time that this is in danger, slices grow.
+ */
+export const changeMsMax = 100;
 /** Admin commands that wait for their turn: so many that change something, and so many that only look. */
 export const adminQueueMax = 1024;
 /** Admin commands that look at once, each with a view of a commit and a walk's memory. */

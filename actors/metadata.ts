@@ -42,7 +42,9 @@ import {
   type OpenView,
   type Operation,
   type RemoveRange,
+  type Revoke,
 } from "./metadata_messages.ts";
+import { takeBack } from "./metadata_revoke.ts";
 import type { RefusalsMessage } from "./refusals.ts";
 
 const done: Done = { kind: "done" };
@@ -79,7 +81,9 @@ export class Metadata implements Actor<MetadataMessage> {
   /** Who waits for each flush of the data under way that found nothing to commit. */
   readonly #flushes = new Map<number, Commit[]>();
   #flushLast = 0;
-  /** The freeze of a commit that waits for those flushes to end. */
+  /** Some slices of a change are made, and others are to come. */
+  #isChanging = false;
+  /** The freeze of a commit that waits for those flushes to end, or for the last slice. */
   #freezeHeld: Stalled | undefined;
   #refusal: MetadataFailure | undefined;
   readonly #refusals: Address<RefusalsMessage>;
@@ -113,6 +117,7 @@ export class Metadata implements Actor<MetadataMessage> {
       case "removeRange":
       case "findFree":
       case "change":
+      case "revoke":
       case "deleteSlice":
       case "device":
       case "load":
@@ -122,6 +127,8 @@ export class Metadata implements Actor<MetadataMessage> {
         return this.#commit(message);
       case "facts":
         return this.#kernel.reply(message, this.#facts());
+      case "listThins":
+        return this.#kernel.reply(message, this.#engine.thinIds());
       case "openView":
         return this.#openView(message);
       case "closeView":
@@ -153,7 +160,7 @@ export class Metadata implements Actor<MetadataMessage> {
         return;
       case "stopWriting":
         this.#refusal ??= { kind: "readOnly" };
-        return;
+        return this.#goOnFreezing();
       default:
         return unreachable(message);
     }
@@ -171,7 +178,7 @@ export class Metadata implements Actor<MetadataMessage> {
       this.#slowedDown.push(stalled);
       return;
     }
-    if (stalled.operation.type === "freeze" && this.#flushes.size > 0 && this.#waitsForFlushes()) {
+    if (stalled.operation.type === "freeze" && this.#mustHoldFreeze()) {
       this.#freezeHeld = stalled;
       return;
     }
@@ -209,9 +216,21 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#kernel.tell(this.#refusals, { type: "served", what: "metadataFull" });
   }
 
-  /** Whether the commit that begins does: if it writes something, or nothing is to be under way any more after it. */
-  #waitsForFlushes(): boolean {
+  /**
+   * For the end of flushes, if the commit writes something or is the last. For the end of a change in slices: a commit of
+   * some of them would be a part of a command. Where the pool writes no more that has no end, and the freeze is refused.
+   */
+  #mustHoldFreeze(): boolean {
+    if (this.#isChanging && this.#refusal === undefined) return true;
+    if (this.#flushes.size === 0) return false;
     return this.#engine.isDirty || this.#commitNext.some(({ isLast }) => isLast);
+  }
+
+  #goOnFreezing(): void {
+    const held = this.#freezeHeld;
+    if (held === undefined || this.#mustHoldFreeze()) return;
+    this.#freezeHeld = undefined;
+    this.#perform(held);
   }
 
   #execute(operation: Operation): unknown {
@@ -246,7 +265,7 @@ export class Metadata implements Actor<MetadataMessage> {
     return runs === undefined ? { kind: "noDevice" } : { kind: "runs", runs };
   }
 
-  #executeChange(operation: Insert | RemoveRange | Change | DeleteSlice | Freeze): unknown {
+  #executeChange(operation: Insert | RemoveRange | Change | Revoke | DeleteSlice | Freeze): unknown {
     const engine = this.#engine;
     switch (operation.type) {
       case "insert":
@@ -259,7 +278,10 @@ export class Metadata implements Actor<MetadataMessage> {
         };
       case "change":
         engine.change(operation);
+        this.#isChanging = operation.hasMore;
         return done;
+      case "revoke":
+        return this.#revoke(operation);
       case "deleteSlice":
         return { kind: "deleted", gone: engine.deleteThin(operation.thin, leavesPerDeleteSlice) };
       case "freeze":
@@ -267,6 +289,15 @@ export class Metadata implements Actor<MetadataMessage> {
       default:
         return unreachable(operation);
     }
+  }
+
+  #revoke(operation: Revoke): Done | MetadataFailure {
+    // What is in memory is a part of a change otherwise: no commit may follow.
+    if (!takeBack(this.#engine, operation)) {
+      return this.#damaged("a change that found no space for itself found none to be undone either");
+    }
+    this.#isChanging = operation.hasMore;
+    return done;
   }
 
   #device(thin: ThinId): DeviceFacts {
@@ -285,6 +316,7 @@ export class Metadata implements Actor<MetadataMessage> {
       for (const next of heldUp) this.#perform(next);
     }
     this.#goOnSlowedDown();
+    this.#goOnFreezing();
   }
 
   /** What a commit writes can not be evicted: while it is on its way, at most as much again is changed beside it. */
@@ -388,11 +420,8 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#flushes.delete(message.flush);
     if (message.failure !== undefined) this.#commitFailed(message.failure, answered);
     else for (const request of answered) this.#kernel.reply(request, done);
-    const held = this.#freezeHeld;
-    if (held !== undefined && this.#flushes.size === 0) {
-      this.#freezeHeld = undefined;
-      this.#perform(held);
-    } else if (this.#commitNext.length > 0) this.#startCommit();
+    if (this.#freezeHeld !== undefined) this.#goOnFreezing();
+    else if (this.#commitNext.length > 0) this.#startCommit();
   }
 
   #commitEnded(message: CommitEnded): void {
@@ -430,6 +459,7 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#kernel.start("set needs_check", needsCheckTask(this.#metadataDevice, superblock));
     this.#trouble("commitFailed", reason);
     this.#goOnSlowedDown();
+    this.#goOnFreezing();
   }
 
   #tellFreed(): void {
@@ -460,7 +490,6 @@ export class Metadata implements Actor<MetadataMessage> {
       metadataFree: engine.metadataFree,
       dirtyBlocks: engine.dirtyBlocks,
       clock: engine.time,
-      thins: engine.thinIds(),
     };
   }
 }

@@ -92,7 +92,10 @@ export interface Commit extends Request<Done | MetadataFailure> {
   readonly isLast: boolean;
 }
 
-/** A change of the set of devices, or of nothing but the transaction id, in one turn. */
+/**
+ * A change of the set of devices, or of nothing but the transaction id; or a slice of one. No commit begins between the
+ * first slice and the last, which is either of these or of a {@linkcode Revoke}.
+ */
 export interface Change extends Request<Done | MetadataFailure> {
   readonly type: "change";
   /** Devices to make, empty. */
@@ -103,6 +106,19 @@ export interface Change extends Request<Done | MetadataFailure> {
   readonly tick: boolean;
   /** Becomes the transaction id together with the change. */
   readonly transactionId: bigint;
+  /** Whether slices of the same change follow. */
+  readonly hasMore: boolean;
+}
+
+/** Takes back a slice of a change of which a later slice failed. The clock stays where it is, which harms nothing. */
+export interface Revoke extends Request<Done | MetadataFailure> {
+  readonly type: "revoke";
+  /** Devices that the change has made. */
+  readonly thins: readonly ThinId[];
+  /** That before the change. */
+  readonly transactionId: bigint;
+  /** Whether slices of the same change follow. */
+  readonly hasMore: boolean;
 }
 
 /** Delete a bounded slice of a device, from its end; `gone` when the device itself is deleted. */
@@ -123,10 +139,14 @@ export interface Facts {
   readonly metadataFree: number;
   readonly dirtyBlocks: number;
   readonly clock: number;
-  readonly thins: readonly ThinId[];
 }
 export interface AskFacts extends Request<Facts> {
   readonly type: "facts";
+}
+
+/** Which devices are there? Ascending. For the start of a pool: it takes a turn as long as there are many. */
+export interface ListThins extends Request<readonly ThinId[]> {
+  readonly type: "listThins";
 }
 
 /** What the metadata says about one device. */
@@ -261,6 +281,7 @@ export type Operation =
   | RemoveRange
   | FindFree
   | Change
+  | Revoke
   | DeleteSlice
   | AskDevice
   | Load
@@ -275,6 +296,7 @@ export type MetadataMessage =
   | Operation
   | Commit
   | AskFacts
+  | ListThins
   | OpenView
   | CloseView
   | CommitEnded
@@ -350,6 +372,11 @@ export class MetadataStub {
     return ask(this.address, request);
   }
 
+  revoke(revoke: Omit<Revoke, "type" | "replyTo" | "reply">): Steps<Done | MetadataFailure> {
+    const request: Revoke = { type: "revoke", replyTo: unasked, ...revoke };
+    return ask(this.address, request);
+  }
+
   deleteSlice(thin: ThinId): Steps<{ readonly kind: "deleted"; readonly gone: boolean } | MetadataFailure> {
     const request: DeleteSlice = { type: "deleteSlice", replyTo: unasked, thin };
     return ask(this.address, request);
@@ -357,6 +384,11 @@ export class MetadataStub {
 
   facts(): Steps<Facts> {
     const request: AskFacts = { type: "facts", replyTo: unasked };
+    return ask(this.address, request);
+  }
+
+  thins(): Steps<readonly ThinId[]> {
+    const request: ListThins = { type: "listThins", replyTo: unasked };
     return ask(this.address, request);
   }
 

@@ -12,25 +12,25 @@
  */
 import { assert, present, unreachable } from "../storage/assert.ts";
 import type { Catalogue, VolumeRecord } from "../storage/catalog.ts";
-import { transactionIdMax } from "../storage/catalog_journal.ts";
+import type { Slices } from "../storage/slices.ts";
 import { type AdminResult, isLook } from "./admin_command.ts";
-import { planStep, removesSomething } from "./admin_plan.ts";
+import { planStep } from "./admin_plan.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import { adminTask, lookTask, startTask, stopTask } from "./admin_task.ts";
 import type { BioStatus } from "./bio.ts";
 import { rewriteTask } from "./catalogue_rewrite.ts";
-import { descriptionOf, isSnapshot, listExports } from "./export_list.ts";
-import { contextsOf } from "./export_contexts.ts";
+import { contextSlices, descriptionOf, exportListSlices, isSnapshot, longAnswer } from "./export_list.ts";
 import type { Actor, Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { adminQueueMax, commitPeriodMs, mailboxMax, openVolumesMax } from "./limits.ts";
 import { LookQueue } from "./look_queue.ts";
 import { closeTask, type OpenVolume, takeIdle } from "./open_volumes.ts";
 import type { MetadataTrouble } from "./metadata_messages.ts";
+import { PoolChange } from "./pool_change.ts";
 import type {
   Admin,
-  AdminPlan,
   AskPiece,
+  AskRegistry,
   Attach,
   CataloguePiece,
   Describe,
@@ -40,15 +40,14 @@ import type {
   ExportInfo,
   ListExports,
   LookEnded,
-  MakePlan,
-  PlanRefused,
   PoolMessage,
   PoolMode,
   PoolNotice,
+  Reconcile,
   Registry,
-  Settle,
   StartPool,
   StopPool,
+  WorkOn,
 } from "./pool_messages.ts";
 import { ThinVolume, VolumeStub } from "./thin_volume.ts";
 
@@ -67,6 +66,9 @@ export interface PoolOptions {
 
 type Command = Admin | StartPool | StopPool;
 
+/** What looks at the catalogue. */
+type Viewer = Attach | Describe | DescribeContexts | ListExports | AskRegistry | WorkOn;
+
 export class Pool implements Actor<PoolMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<PoolMessage>;
@@ -74,8 +76,7 @@ export class Pool implements Actor<PoolMessage> {
   readonly #options: PoolOptions;
   readonly #catalogue: Catalogue;
   readonly #open = new Map<string, OpenVolume>();
-  /** Uids of volumes that are about to be removed. */
-  readonly #leaving = new Set<string>();
+  readonly #change: PoolChange;
   #eviction: Evict | undefined;
   #commands: Command[] = [];
   #commandRunning = false;
@@ -84,8 +85,11 @@ export class Pool implements Actor<PoolMessage> {
   /** The last change made the catalogue's journal long; and the rest of it while it is written anew. */
   #isJournalLong = false;
   #pieces: Iterator<string> | undefined;
-  /** Uids of the volumes that the staged change keeps quiet. */
-  #quiet: readonly string[] = [];
+  /** What waits until the catalogue is whole, or until the volume that it wants is no longer to be quiet. */
+  #viewersWaiting: Viewer[] = [];
+  /** Long answers under way. */
+  readonly #works = new Map<number, Slices<void>>();
+  #workLast = 0;
   #mode: PoolMode;
   #trouble: string | null = null;
   #stopping = false;
@@ -98,28 +102,37 @@ export class Pool implements Actor<PoolMessage> {
     this.#catalogue = options.catalogue;
     this.#isJournalLong = options.isJournalLong ?? false;
     this.#mode = options.readOnly ? "read-only" : "write";
+    this.#change = new PoolChange({
+      kernel,
+      catalogue: options.catalogue,
+      open: this.#open,
+      perSlice: peers.slices.records,
+      newUid: () => options.newUid(),
+      refusal: () => this.#mode === "write" ? undefined : this.#whyReadOnly(),
+    });
   }
 
   receive(message: PoolMessage): void {
     switch (message.type) {
       case "attach":
-        return this.#attach(message);
+      case "describe":
+      case "describeContexts":
+      case "listExports":
+      case "registry":
+      case "workOn":
+        return this.#view(message);
       case "detach":
         return this.#detach(message);
-      case "describe":
-        return this.#describe(message);
-      case "describeContexts":
-        return this.#describeContexts(message);
-      case "listExports":
-        return this.#listExports(message);
       case "admin":
       case "startPool":
       case "stopPool":
         return this.#command(message);
       case "plan":
-        return this.#kernel.reply(message, this.#plan(message));
+        this.#kernel.reply(message, this.#change.planSlice(message.step));
+        return this.#viewAgain();
       case "settle":
-        return this.#settle(message);
+        this.#kernel.reply(message, this.#change.settleSlice(message.held));
+        return this.#viewAgain();
       case "journalLong":
         this.#isJournalLong = true;
         return;
@@ -133,8 +146,6 @@ export class Pool implements Actor<PoolMessage> {
         return this.#kernel.reply(message, "settled");
       case "evict":
         return this.#evict(message);
-      case "registry":
-        return this.#kernel.reply(message, this.#registry());
       case "adminEnded":
         return this.#commandEnded(message.result);
       case "lookEnded":
@@ -148,11 +159,62 @@ export class Pool implements Actor<PoolMessage> {
     }
   }
 
+  /** Answers what looks at the catalogue, or lets it wait. */
+  #view(message: Viewer): void {
+    if (this.#change.isTorn) {
+      this.#viewersWaiting.push(message);
+      return;
+    }
+    switch (message.type) {
+      case "attach":
+        return this.#attach(message);
+      case "describe":
+        return this.#describe(message);
+      case "describeContexts":
+        return this.#describeContexts(message);
+      case "listExports":
+        return this.#listExports(message);
+      case "registry":
+        return this.#kernel.reply(message, this.#registry());
+      case "workOn":
+        return this.#workOn(message);
+      default:
+        return unreachable(message);
+    }
+  }
+
+  #viewAgain(): void {
+    if (this.#viewersWaiting.length === 0 || this.#change.isTorn) return;
+    const waiting = this.#viewersWaiting;
+    this.#viewersWaiting = [];
+    for (const message of waiting) this.#view(message);
+  }
+
+  /** Begins a long answer. If a slice is not all of it, a task asks for the others. */
+  #work(slices: Slices<void>): void {
+    if (slices.next().done) return;
+    this.#workLast += 1;
+    this.#works.set(this.#workLast, slices);
+    this.#kernel.start("long answer", longAnswer(this.#peers.pool, this.#workLast));
+  }
+
+  #workOn(message: WorkOn): void {
+    const isDone =
+      present(this.#works.get(message.work), "a long answer was ended twice").next().done === true;
+    if (isDone) this.#works.delete(message.work);
+    this.#kernel.reply(message, isDone ? "done" : "more");
+  }
+
   // Clients.
 
   #attach(message: Attach): void {
     const record = this.#exported(message.name);
     if (typeof record === "string") return this.#tellUnknown(message, record);
+    // It may change, and a volume that is not suspended because no client has it must stay so.
+    if (this.#change.isQuiet(record.uid)) {
+      this.#viewersWaiting.push(message);
+      return;
+    }
     const volume = this.#openVolume(record);
     volume.clients.add(message.client);
     this.#kernel.tell(message.client, {
@@ -188,10 +250,13 @@ export class Pool implements Actor<PoolMessage> {
   #describeContexts(message: DescribeContexts): void {
     const record = this.#exported(message.name);
     if (typeof record === "string") return this.#tellUnknown(message, record);
-    const blockSizeBytes = this.#peers.thin.blockSizeBytes;
-    const info = this.#infoOf(record);
-    const contexts = contextsOf(this.#catalogue, record);
-    this.#kernel.tell(message.client, { type: "contexts", info, blockSizeBytes, contexts });
+    this.#work(this.#contextSlices(message, record));
+  }
+
+  *#contextSlices({ client }: DescribeContexts, record: VolumeRecord): Slices<void> {
+    const about = { info: this.#infoOf(record), blockSizeBytes: this.#peers.thin.blockSizeBytes };
+    const contexts = yield* contextSlices(this.#catalogue, record, this.#peers.slices.records);
+    this.#kernel.tell(client, { type: "contexts", ...about, contexts });
   }
 
   #tellUnknown(message: Attach | Describe | DescribeContexts, reason: string): void {
@@ -205,7 +270,7 @@ export class Pool implements Actor<PoolMessage> {
     if (record === undefined) {
       return name === "" ? "there is no default export; name one" : "there is no such volume";
     }
-    return this.#leaving.has(record.uid) ? "the volume is being removed" : record;
+    return this.#change.isLeaving(record.uid) ? "the volume is being removed" : record;
   }
 
   #onlyVolume(): VolumeRecord | undefined {
@@ -219,8 +284,13 @@ export class Pool implements Actor<PoolMessage> {
   }
 
   #listExports(message: ListExports): void {
-    const list = listExports(this.#catalogue, this.#leaving);
-    this.#kernel.tell(message.client, { type: "exports", ...list });
+    this.#work(this.#exportListSlices(message));
+  }
+
+  *#exportListSlices({ client }: ListExports): Slices<void> {
+    const isLeaving = (uid: string) => this.#change.isLeaving(uid);
+    const list = yield* exportListSlices(this.#catalogue, isLeaving, this.#peers.slices.records);
+    this.#kernel.tell(client, { type: "exports", ...list });
   }
 
   #infoOf(record: VolumeRecord): ExportInfo {
@@ -328,38 +398,6 @@ export class Pool implements Actor<PoolMessage> {
     return { kind: "end", contentBytes: this.#catalogue.contentBytes };
   }
 
-  #plan(message: MakePlan): AdminPlan | PlanRefused {
-    if (this.#mode !== "write") return { kind: "refused", reason: this.#whyReadOnly() };
-    if (this.#catalogue.transactionId === transactionIdMax) {
-      return {
-        kind: "refused",
-        reason: "The pool's transaction id has reached its end. Copy the volumes to a new pool.",
-      };
-    }
-    const draft = planStep({
-      catalogue: this.#catalogue,
-      now: this.#kernel.clock.wallTime(),
-      newUid: () => this.#options.newUid(),
-      attached: (uid) => this.#open.get(uid)?.clients.size ?? 0,
-    }, message.step);
-    if (draft.kind === "refused") return draft;
-    const line = this.#catalogue.stage(draft.changes);
-    for (const uid of draft.evict) this.#leaving.add(uid);
-    this.#quiet = draft.quiesceUids;
-    return {
-      ...draft,
-      kind: "plan",
-      line,
-      room: {
-        contentBytes: this.#catalogue.stagedContentBytes,
-        usesReserve: removesSomething(message.step, draft),
-      },
-      transactionId: this.#catalogue.transactionId + 1n,
-      // Volumes that nobody has opened are opened too: somebody may attach and write while the change is made.
-      quiesce: draft.quiesceUids.map((uid) => this.#openVolume(this.#recordOf(uid)).stub),
-    };
-  }
-
   #whyReadOnly(): string {
     if (this.#options.readOnly) {
       return "The pool is open read-only. Stop that server, or serve without --read-only.";
@@ -370,32 +408,13 @@ export class Pool implements Actor<PoolMessage> {
     return `The pool takes no changes (mode ${this.#mode}): ${this.#trouble}. ${next}`;
   }
 
-  #settle(message: Settle): void {
-    const sizes = this.#quiet.map((uid) => this.#recordOf(uid).sizeBytes);
-    if (message.held) this.#catalogue.commitStaged();
-    else this.#catalogue.abandonStaged();
-    for (const [index, uid] of this.#quiet.entries()) this.#resume(uid, sizes[index]!);
-    this.#quiet = [];
-    this.#leaving.clear();
-    this.#kernel.reply(message, "settled");
-  }
-
-  #resume(uid: string, sizeBytesBefore: number): void {
-    const record = this.#recordOf(uid);
-    const volume = present(this.#open.get(uid), "resumed a volume that is not open");
-    volume.stub.resume(record.thinId, record.sizeBytes);
-    if (record.sizeBytes === sizeBytesBefore) return;
-    for (const client of volume.clients) {
-      this.#kernel.tell(client, { type: "exportResized", uid, sizeBytes: record.sizeBytes });
-    }
-  }
-
-  #applyInMemory(step: MakePlan["step"]): void {
+  #applyInMemory(step: Reconcile): void {
     const draft = planStep({
       catalogue: this.#catalogue,
       now: this.#kernel.clock.wallTime(),
       newUid: () => this.#options.newUid(),
-      attached: () => 0,
+      claim: () => 0,
+      perSlice: Infinity,
     }, step);
     assert(draft.kind === "draft", "a reconciliation was refused");
     this.#catalogue.stage(draft.changes);
@@ -430,21 +449,10 @@ export class Pool implements Actor<PoolMessage> {
   }
 
   #registry(): Registry {
-    const volumes: Registry["volumes"][number][] = [];
-    const deletions: Registry["deletions"][number][] = [];
-    const trims: Registry["trims"][number][] = [];
-    for (const record of this.#catalogue.volumes()) {
-      if (record.deleting) {
-        deletions.push({ uid: record.uid, thinId: record.thinId });
-        continue;
-      }
-      const attached = this.#open.get(record.uid)?.clients.size ?? 0;
-      volumes.push({ record, origin: this.#catalogue.nameOf(record.origin), attached });
-      if (record.trimFromBytes === undefined) continue;
-      const { uid, thinId, trimFromBytes: fromBytes, sizeBytes } = record;
-      trims.push({ uid, thinId, fromBytes, sizeBytes });
-    }
-    return { kind: "registry", mode: this.#mode, trouble: this.#trouble, volumes, deletions, trims };
+    const attached = new Map<string, number>();
+    for (const [uid, { clients }] of this.#open) if (clients.size > 0) attached.set(uid, clients.size);
+    const records = [...this.#catalogue.volumes()];
+    return { kind: "registry", mode: this.#mode, trouble: this.#trouble, records, attached };
   }
 
   // The commit timer, and trouble.

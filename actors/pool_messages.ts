@@ -1,5 +1,5 @@
 /** The messages of the pool actor and the stubs that send them; the actor itself is in pool.ts. */
-import type { CatalogueChange, VolumeRecord } from "../storage/catalog.ts";
+import type { VolumeRecord } from "../storage/catalog.ts";
 import type { ThinId } from "../storage/ids.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
 import type { StatusSource } from "./block_status.ts";
@@ -69,6 +69,12 @@ export interface ExportContext {
   readonly source: StatusSource;
 }
 
+/** The names of all exports, sorted, and a description of each. */
+export interface ExportList {
+  readonly names: readonly string[];
+  readonly descriptions: readonly string[];
+}
+
 /** What the pool tells a connection. The handshake is lock-step, so an answer belongs to the one question open. */
 export type PoolNotice =
   | {
@@ -79,8 +85,7 @@ export type PoolNotice =
   }
   | { readonly type: "described"; readonly info: ExportInfo; readonly blockSizeBytes: number }
   | { readonly type: "unknownExport"; readonly name: string; readonly reason: string }
-  /** The names of all exports, sorted, and a description of each. */
-  | { readonly type: "exports"; readonly names: readonly string[]; readonly descriptions: readonly string[] }
+  | { readonly type: "exports" } & ExportList
   /** Every context of the export. */
   | {
     readonly type: "contexts";
@@ -100,8 +105,13 @@ export interface Admin extends Request<AdminResult> {
   readonly command: AdminCommand;
 }
 
-/** From the admin task: what the command means, as of now. */
-export interface MakePlan extends Request<AdminPlan | PlanRefused> {
+/** A slice of long work is done, and there are more: the same is to be asked again. */
+export interface More {
+  readonly kind: "more";
+}
+
+/** From the admin task: what the command means, as of now. Asked again until the answer is another than `more`. */
+export interface MakePlan extends Request<AdminPlan | PlanRefused | More> {
   readonly type: "plan";
   readonly step: PlanStep;
 }
@@ -130,7 +140,6 @@ export interface FoundDevice {
 export interface AdminPlan {
   readonly kind: "plan";
   readonly transactionId: bigint;
-  readonly changes: readonly CatalogueChange[];
   /** The line to append to the catalogue's journal, and what it may use of it. */
   readonly line: string;
   readonly room: LineRoom;
@@ -167,8 +176,8 @@ export interface PlanRefused {
   readonly reason: string;
 }
 
-/** From the admin task: the staged change is durable, or will not happen. */
-export interface Settle extends Request<"settled"> {
+/** From the admin task: the staged change is durable, or will not happen. Asked again until the answer is `settled`. */
+export interface Settle extends Request<"settled" | "more"> {
   readonly type: "settle";
   readonly held: boolean;
 }
@@ -207,6 +216,12 @@ export interface Evict extends Request<"evicted"> {
   readonly uids: readonly string[];
 }
 
+/** From a task of the pool: do a slice of this piece of work. */
+export interface WorkOn extends Request<"more" | "done"> {
+  readonly type: "workOn";
+  readonly work: number;
+}
+
 /** From the admin task: every record, and what is attached. */
 export interface AskRegistry extends Request<Registry> {
   readonly type: "registry";
@@ -215,15 +230,10 @@ export interface Registry {
   readonly kind: "registry";
   readonly mode: PoolMode;
   readonly trouble: string | null;
-  readonly volumes: readonly {
-    readonly record: VolumeRecord;
-    /** The name of what it was made from, if that is still there. */
-    readonly origin: string | null;
-    readonly attached: number;
-  }[];
-  /** Work that was interrupted. */
-  readonly deletions: readonly Deletion[];
-  readonly trims: readonly Trim[];
+  /** All of one instant, those that are being deleted included, in no order that means anything. */
+  readonly records: readonly VolumeRecord[];
+  /** Clients of each volume that has some, by uid. */
+  readonly attached: ReadonlyMap<string, number>;
 }
 
 /** From the admin task: the command is done. */
@@ -268,6 +278,7 @@ export type PoolMessage =
   | RewriteEnded
   | Adopt
   | Evict
+  | WorkOn
   | AskRegistry
   | AdminEnded
   | LookEnded
@@ -285,12 +296,12 @@ export class PoolStub {
     return ask(this.address, request);
   }
 
-  plan(step: PlanStep): Steps<AdminPlan | PlanRefused> {
+  plan(step: PlanStep): Steps<AdminPlan | PlanRefused | More> {
     const request: MakePlan = { type: "plan", replyTo: unasked, step };
     return ask(this.address, request);
   }
 
-  settle(held: boolean): Steps<"settled"> {
+  settle(held: boolean): Steps<"settled" | "more"> {
     const request: Settle = { type: "settle", replyTo: unasked, held };
     return ask(this.address, request);
   }
@@ -307,6 +318,11 @@ export class PoolStub {
 
   evict(uids: readonly string[]): Steps<"evicted"> {
     const request: Evict = { type: "evict", replyTo: unasked, uids };
+    return ask(this.address, request);
+  }
+
+  workOn(work: number): Steps<"more" | "done"> {
+    const request: WorkOn = { type: "workOn", replyTo: unasked, work };
     return ask(this.address, request);
   }
 

@@ -73,6 +73,9 @@ export class Btree {
   isPathShared = false;
   /** Whether the key was there before. */
   isFound = false;
+  /** The operation whose last use of this tree was an insertion, and the root that it returned. */
+  #insertedBy = 0;
+  #insertedRoot: MetadataBlock | undefined;
 
   constructor(transaction: Transaction, kind: CacheKind, values: TreeValues) {
     this.transaction = transaction;
@@ -91,6 +94,7 @@ export class Btree {
 
   /** Finds `key`: sets leaf, index and the rest. Returns whether it is there. */
   find(root: MetadataBlock, key: number): boolean {
+    this.#insertedBy = 0;
     const space = this.transaction.space;
     let node = this.node(root);
     let isShared = space.countInUse(root) > 1;
@@ -145,6 +149,11 @@ export class Btree {
    * Full nodes are split on the way down, so that a parent always has room for one child more.
    */
   prepareInsert(root: MetadataBlock, key: number): MetadataBlock {
+    const operation = this.transaction.cache.operation;
+    if (this.#insertedBy === operation && this.#insertedRoot === root && this.#isNext(key)) {
+      this.#openLeaf(this.leaf, key);
+      return root;
+    }
     let node = this.shadowNode(this.node(root));
     const newRoot = node.block;
     this.leafBegin = 0;
@@ -164,7 +173,16 @@ export class Btree {
       node = this.node(nodeChild(node.view, slot));
     }
     this.#openLeaf(node, key);
+    this.#insertedBy = operation;
+    this.#insertedRoot = newRoot;
     return newRoot;
+  }
+
+  /** Whether the key belongs behind the last one of the leaf that was inserted into, and there is room for it. */
+  #isNext(key: number): boolean {
+    const { view } = this.leaf;
+    const entries = nodeEntries(view);
+    return key < this.leafEnd && entries < nodeMaxEntries(view) && key > nodeKey(view, entries - 1);
   }
 
   /**

@@ -11,7 +11,7 @@ import { assert } from "./assert.ts";
 import {
   damaged,
   type Journal,
-  lineOfChanges,
+  lineOfChangesSlices,
   piecesOfSnapshot,
   recordCharsMax,
   transactionIdMax,
@@ -25,6 +25,7 @@ import {
 } from "./catalog_records.ts";
 import { UserError } from "./errors.ts";
 import { type ThinId, thinId, thinIdMax } from "./ids.ts";
+import { SliceEnd, type Slices, wholeOf } from "./slices.ts";
 
 export type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord };
 
@@ -111,11 +112,21 @@ export class Catalogue {
    * record is gone, those made from it still name it, and so each other; what it was made from itself is forgotten.
    */
   familyOf(uid: string): VolumeRecord[] {
+    return wholeOf(this.familySlices(uid, Infinity));
+  }
+
+  /** {@linkcode familyOf} in slices of `perSlice` records, each right for the time at which it was looked at. */
+  *familySlices(uid: string, perSlice: number): Slices<VolumeRecord[]> {
     const family: VolumeRecord[] = [];
+    const end = new SliceEnd(perSlice);
     // Grows while it is read.
     const met = new Set([uid]);
     for (const relative of met) {
-      for (const made of this.#madeFrom.get(relative) ?? []) met.add(made);
+      if (end.isDue()) yield;
+      for (const made of this.#madeFrom.get(relative) ?? []) {
+        met.add(made);
+        if (end.isDue()) yield;
+      }
       const record = this.#byUid.get(relative);
       if (record === undefined) continue;
       family.push(record);
@@ -126,15 +137,18 @@ export class Catalogue {
 
   /** Unused thin ids for new records, in the order in which they are to be put; undefined if there are not so many. */
   freeThinIds(count: number): ThinId[] | undefined {
-    const free: ThinId[] = [];
+    const free = [...this.unusedThinIds().take(count)];
+    return free.length < count ? undefined : free;
+  }
+
+  /** Every unused thin id, in the order in which new records are to get them. */
+  *unusedThinIds(): Generator<ThinId, void, undefined> {
     let candidate = this.#nextThinId;
-    for (let tried = 0; free.length < count; tried += 1) {
-      if (tried > thinIdMax) return undefined;
+    for (let tried = 0; tried <= thinIdMax; tried += 1) {
       // Ids are used again only after all others were (an id seen twice by a backup program would mean the same volume).
-      if (!this.#byThinId.has(thinId(candidate))) free.push(thinId(candidate));
+      if (!this.#byThinId.has(thinId(candidate))) yield thinId(candidate);
       candidate = following(candidate);
     }
-    return free;
   }
 
   /**
@@ -142,6 +156,14 @@ export class Catalogue {
    * Nothing is changed before {@linkcode commitStaged}. A change that breaks a rule is a defect of the caller.
    */
   stage(changes: readonly CatalogueChange[]): string {
+    return wholeOf(this.stageSlices(changes, Infinity));
+  }
+
+  /**
+   * {@linkcode stage} in slices of `perSlice` changes. They are tried out, so between two slices the catalogue shows a part
+   * of them: nothing may look at it before the last.
+   */
+  *stageSlices(changes: readonly CatalogueChange[], perSlice: number): Slices<string> {
     assert(this.#staged === undefined, "one change of the catalogue at a time");
     if (this.#transactionId === transactionIdMax) {
       throw new UserError(
@@ -150,20 +172,30 @@ export class Catalogue {
     }
     const nextThinId = this.#nextThinId;
     const undo: Undo[] = [];
-    const problem = this.#applyAll(changes, undo);
+    const problem = yield* this.#applyAll(changes, undo, perSlice);
     this.#stagedContentBytes = this.contentBytes;
-    for (const { uid, before } of undo.reverse()) this.#set(uid, before);
+    const end = new SliceEnd(perSlice);
+    for (const { uid, before } of undo.reverse()) {
+      this.#set(uid, before);
+      if (end.isDue()) yield;
+    }
     this.#nextThinId = nextThinId;
     assert(problem === undefined, "a change keeps the rules of the catalogue");
     this.#staged = changes;
-    return lineOfChanges(this.#transactionId + 1n, changes);
+    return yield* lineOfChangesSlices(this.#transactionId + 1n, changes, perSlice);
   }
 
   /** The metadata is committed with the next id: the staged change is true. */
   commitStaged(): void {
+    wholeOf(this.commitStagedSlices(Infinity));
+  }
+
+  /** {@linkcode commitStaged} in slices of `perSlice` changes. Nothing may look at the catalogue before the last. */
+  *commitStagedSlices(perSlice: number): Slices<void> {
     assert(this.#staged !== undefined, "a change was staged");
-    const problem = this.apply(this.#staged);
+    const problem = yield* this.#applyAll(this.#staged, [], perSlice);
     assert(problem === undefined, "a staged change was checked");
+    this.#transactionId += 1n;
     this.#staged = undefined;
   }
 
@@ -192,7 +224,7 @@ export class Catalogue {
    * follow a colon, and the catalogue is then of no use any more.
    */
   apply(changes: readonly CatalogueChange[]): string | undefined {
-    const problem = this.#applyAll(changes, []);
+    const problem = wholeOf(this.#applyAll(changes, [], Infinity));
     if (problem === undefined) this.#transactionId += 1n;
     return problem;
   }
@@ -200,14 +232,20 @@ export class Catalogue {
   /** Puts the records that a catalogue starts with. Answers what is wrong, as words to follow a colon. */
   load(volumes: readonly VolumeRecord[]): string | undefined {
     const nextThinId = this.#nextThinId;
-    const problem = this.#applyAll(volumes.map((volume) => ({ put: volume })), []);
+    const problem = wholeOf(this.#applyAll(volumes.map((volume) => ({ put: volume })), [], Infinity));
     this.#nextThinId = nextThinId;
     if (problem === undefined && this.#byUid.size !== volumes.length) return "a uid belongs to two volumes";
     return problem;
   }
 
-  #applyAll(changes: readonly CatalogueChange[], undo: Undo[]): string | undefined {
+  *#applyAll(
+    changes: readonly CatalogueChange[],
+    undo: Undo[],
+    perSlice: number,
+  ): Slices<string | undefined> {
+    const end = new SliceEnd(perSlice);
     for (const change of changes) {
+      if (end.isDue()) yield;
       const uid = "put" in change ? change.put.uid : change.remove;
       const before = this.#byUid.get(uid);
       const problem = "put" in change ? this.#problemOfPut(change.put) : problemOfRemove(before);
@@ -219,7 +257,7 @@ export class Catalogue {
       }
     }
     // Between the steps of a rename the names of a volume and its snapshots may differ, at its end not.
-    return this.#problemOfNames(changes);
+    return yield* this.#problemOfNames(changes, end);
   }
 
   #problemOfPut(record: VolumeRecord): string | undefined {
@@ -237,8 +275,9 @@ export class Catalogue {
     return undefined;
   }
 
-  #problemOfNames(changes: readonly CatalogueChange[]): string | undefined {
+  *#problemOfNames(changes: readonly CatalogueChange[], end: SliceEnd): Slices<string | undefined> {
     for (const change of changes) {
+      if (end.isDue()) yield;
       if (!("put" in change)) continue;
       // A later step may have replaced it.
       const record = this.#byUid.get(change.put.uid);
@@ -249,6 +288,7 @@ export class Catalogue {
       }
       if (!this.#ownedBy.has(record.uid)) continue;
       for (const snapshot of this.snapshotsOf(record.uid)) {
+        if (end.isDue()) yield;
         if (!snapshot.name.startsWith(`${record.name}@`)) return misnamed(snapshot.name, record.name);
       }
     }

@@ -24,6 +24,7 @@
 import type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord } from "./catalog_records.ts";
 import { UserError } from "./errors.ts";
 import { thinId, thinIdMax } from "./ids.ts";
+import { type Slices, wholeOf } from "./slices.ts";
 
 /** Characters of a piece of the first line, about. */
 const pieceChars = 1 << 16;
@@ -69,14 +70,26 @@ export function recordCharsMax(record: VolumeRecord): number {
     (record.owner?.length ?? 0);
 }
 
-/** A following line, ended by a newline. */
+/** A following line, ended by a newline; made in slices of `perSlice` changes. */
+export function* lineOfChangesSlices(
+  transactionId: bigint,
+  changes: readonly CatalogueChange[],
+  perSlice: number,
+): Slices<string> {
+  let line = `{"transaction_id":"${transactionId}","changes":[`;
+  for (let at = 0; at < changes.length; at += perSlice) {
+    if (at > 0) yield;
+    const slice = changes.slice(at, at + perSlice);
+    const json = slice.map((change) => "put" in change ? { put: jsonOfVolume(change.put) } : change);
+    // Without the brackets of the slice's own list.
+    line += (at > 0 ? "," : "") + JSON.stringify(json).slice(1, -1);
+  }
+  return `${line}]}\n`;
+}
+
+/** {@linkcode lineOfChangesSlices} at once. */
 export function lineOfChanges(transactionId: bigint, changes: readonly CatalogueChange[]): string {
-  return `${
-    JSON.stringify({
-      transaction_id: transactionId.toString(),
-      changes: changes.map((change) => "put" in change ? { put: jsonOfVolume(change.put) } : change),
-    })
-  }\n`;
+  return wholeOf(lineOfChangesSlices(transactionId, changes, Infinity));
 }
 
 /** A line of a journal, not taken apart yet. */

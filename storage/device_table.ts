@@ -50,6 +50,8 @@ export class DeviceRecord {
   snapshottedTime: number;
   /** The transaction in which its paths in both trees were owned. */
   ownedIn = 0;
+  /** The transaction in which its fields were changed, so that the commit has to write them into the trees. */
+  changedIn = 0;
   /** A slice of it may be gone. Never undone: who began to delete goes on. */
   isBeingDeleted = false;
 
@@ -67,6 +69,7 @@ export class DeviceRecord {
   savedMappedBlocks = 0;
   savedSnapshottedTime = 0;
   savedOwnedIn = 0;
+  savedChangedIn = 0;
 
   constructor(
     thin: ThinId,
@@ -95,7 +98,7 @@ export class DeviceTable {
   #mappingRoot: MetadataBlock;
   #detailsRoot: MetadataBlock;
   readonly #records = new Map<ThinId, DeviceRecord>();
-  /** Devices changed in this transaction; some may be gone again. */
+  /** Devices to write when this transaction is committed; some may be gone again. */
   #changed: DeviceRecord[] = [];
   /** Where loading goes on. */
   #loadNext = 0;
@@ -190,8 +193,13 @@ export class DeviceTable {
     this.#undoThins.push(record.thin);
     this.#undoRecords.push(undefined);
     this.#records.set(record.thin, record);
-    this.change(record);
-    this.#write(record);
+    const mappings = this.#mappingTree;
+    this.#mappingRoot = mappings.prepareInsert(this.#mappingRoot, record.thin);
+    setNodeChild(mappings.leaf.view, mappings.index, record.root);
+    const details = this.#detailsTree;
+    this.#detailsRoot = details.prepareInsert(this.#detailsRoot, record.thin);
+    packDeviceDetails(details.leaf.view, nodeValueOffset(details.leaf.view, details.index), record);
+    record.ownedIn = this.#transaction.number;
   }
 
   /** Takes a device out of both trees. Its mappings are the caller's business. */
@@ -205,9 +213,17 @@ export class DeviceTable {
 
   /**
    * To be called before the fields of a record change: remembers them for undo, and owns its place in both
-   * trees.
+   * trees. The commit writes them.
    */
   change(record: DeviceRecord): void {
+    this.own(record);
+    if (record.changedIn === this.#transaction.number) return;
+    record.changedIn = this.#transaction.number;
+    this.#changed.push(record);
+  }
+
+  /** Like {@linkcode change} for a caller that calls {@linkcode write} itself, or changes no field. */
+  own(record: DeviceRecord): void {
     record.leaf = undefined;
     if (record.savedBy !== this.#transaction.cache.operation) {
       record.savedBy = this.#transaction.cache.operation;
@@ -215,19 +231,19 @@ export class DeviceTable {
       record.savedMappedBlocks = record.mappedBlocks;
       record.savedSnapshottedTime = record.snapshottedTime;
       record.savedOwnedIn = record.ownedIn;
+      record.savedChangedIn = record.changedIn;
       this.#savedRecords.push(record);
     }
     if (record.ownedIn === this.#transaction.number) return;
     this.#mappingRoot = this.#mappingTree.prepareInsert(this.#mappingRoot, record.thin);
     this.#detailsRoot = this.#detailsTree.prepareInsert(this.#detailsRoot, record.thin);
     record.ownedIn = this.#transaction.number;
-    this.#changed.push(record);
   }
 
   /** Writes every changed record into the trees. Needs no new block. */
   flush(): void {
     for (const record of this.#changed) {
-      if (this.#records.get(record.thin) === record) this.#write(record);
+      if (this.#records.get(record.thin) === record) this.write(record);
     }
   }
 
@@ -251,6 +267,7 @@ export class DeviceTable {
       record.mappedBlocks = record.savedMappedBlocks;
       record.snapshottedTime = record.savedSnapshottedTime;
       record.ownedIn = record.savedOwnedIn;
+      record.changedIn = record.savedChangedIn;
       record.leaf = undefined;
     }
     for (let at = this.#undoThins.length - 1; at >= 0; at--) {
@@ -263,7 +280,9 @@ export class DeviceTable {
     this.#changed.length = this.#mark.changed;
   }
 
-  #write(record: DeviceRecord): void {
+  /** Writes the record's fields into the trees, where its place is owned; with another time of its last snapshot. */
+  write(record: DeviceRecord, snapshottedTime = record.snapshottedTime): void {
+    record.snapshottedTime = snapshottedTime;
     const mappings = this.#mappingTree;
     mappings.prepareOverwrite(this.#mappingRoot, record.thin);
     setNodeChild(mappings.leaf.view, mappings.index, record.root);

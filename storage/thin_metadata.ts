@@ -255,9 +255,10 @@ export class ThinMetadata {
 
   #createSnapshot(thin: ThinId, origin: ThinId): void {
     const from = this.#devices.expect(origin);
-    this.#devices.change(from);
+    this.#devices.own(from);
     this.#transaction.space.increment(from.root);
-    from.snapshottedTime = this.#time;
+    // Written now: the commit would have to do it for thousands in its one turn.
+    if (from.snapshottedTime !== this.#time) this.#devices.write(from, this.#time);
     this.#devices.insert(
       new DeviceRecord(thin, from.root, from.mappedBlocks, this.#transactionId, this.#time, this.#time),
     );

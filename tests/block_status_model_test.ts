@@ -1,4 +1,5 @@
 /** Block status of every export after every change that a pool knows, against the metadata and the bytes. */
+import type { VolumeRecord } from "../storage/catalog.ts";
 import { assert, assertEquals } from "@std/assert";
 import type { Extent } from "../actors/block_status.ts";
 import { present } from "../storage/assert.ts";
@@ -25,8 +26,7 @@ class Model {
   }
 
   #names(isSnapshot?: boolean): string[] {
-    const { volumes } = this.pool.ask(this.pool.pool.registry());
-    const names = volumes.map(({ record }) => record.name);
+    const names = recordsOf(this.pool).map(({ name }) => name);
     return names.filter((name) => isSnapshot === undefined || name.includes("@") === isSnapshot).sort();
   }
 
@@ -80,14 +80,14 @@ class Model {
 
   /** Every context of every export, against the metadata as it is on the device after a commit. */
   compare(): void {
-    const { volumes } = this.pool.ask(this.pool.pool.registry());
-    const someVolume = this.pool.attach(volumes[0]!.record.name);
+    const records = recordsOf(this.pool);
+    const someVolume = this.pool.attach(records[0]!.name);
     someVolume.perform("flush", 0, 0);
     someVolume.detach();
     const { devices } = new Recount((this.pool.files.metadata as MemoryDevice).bytes);
     const blocksOfThin = (id: number) =>
       new Map([...devices.get(id)!].map(([vblock, [dblock]]) => [vblock, dblock]));
-    for (const { record } of volumes) {
+    for (const record of records) {
       const own = blocksOfThin(record.thinId);
       const blocks = Math.ceil(record.sizeBytes / bs);
       const sources = this.pool.contexts(record.name).map(({ source }) => source);
@@ -110,11 +110,14 @@ class Model {
 
 const sizeBytesMax = 64 * bs;
 
+function recordsOf(pool: TestingPool): VolumeRecord[] {
+  return pool.ask(pool.pool.registry()).records.filter(({ deleting }) => !deleting);
+}
+
 /** What a volume or snapshot holds; what is beyond its end counts as zeroes. */
 function bytesOf(pool: TestingPool, name: string): Uint8Array {
   const volume = pool.attach(name);
-  const { volumes } = pool.ask(pool.pool.registry());
-  const { record } = volumes.find((each) => each.record.name === name)!;
+  const record = recordsOf(pool).find((each) => each.name === name)!;
   const bytes = new Uint8Array(sizeBytesMax);
   bytes.set(volume.read(0, record.sizeBytes));
   volume.detach();
@@ -123,10 +126,10 @@ function bytesOf(pool: TestingPool, name: string): Uint8Array {
 
 /** For every export, what is clean is what the snapshot held when it was taken, and what is a hole reads as zeroes. */
 function compareContent({ pool, taken }: Model): number {
-  const { volumes } = pool.ask(pool.pool.registry());
-  const takenOfThin = new Map(volumes.map(({ record }) => [record.thinId, taken.get(record.uid)]));
+  const records = recordsOf(pool);
+  const takenOfThin = new Map(records.map((record) => [record.thinId, taken.get(record.uid)]));
   let clean = 0;
-  for (const { record } of volumes) {
+  for (const record of records) {
     const own = bytesOf(pool, record.name);
     const volume = pool.attach(record.name);
     for (const { source } of pool.contexts(record.name)) {

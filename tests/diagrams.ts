@@ -68,6 +68,7 @@ const scenes: readonly Scene[] = [
     title: "Two snapshots at one point in time",
     prepare: (pool, volume) => {
       pool.admin({ verb: "create", name: "b", sizeBytes: testingBlockSizeBytes });
+      pool.attach("b");
       volume.write(0, block);
     },
     record: (pool) => pool.admin({ verb: "snapshot", names: ["a@s", "b@s"] }),

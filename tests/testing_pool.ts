@@ -9,6 +9,7 @@ import type { Actor, Address } from "../actors/kernel/address.ts";
 import { Kernel } from "../actors/kernel/kernel.ts";
 import type { SchedulerPolicy } from "../actors/kernel/ports.ts";
 import type { Steps } from "../actors/kernel/task.ts";
+import { type SliceSizes, sliceSizes } from "../actors/limits.ts";
 import type { ExportContext, PoolNotice, PoolStub } from "../actors/pool_messages.ts";
 import type { ThinVolumeMessage } from "../actors/thin_volume.ts";
 import { settleCatalogue } from "../storage/catalog.ts";
@@ -107,10 +108,11 @@ export class TestingPool {
       readonly readOnly?: boolean;
       /** To be given where a pool is opened again and then changed: uids may not be used twice. */
       readonly newUid?: () => string;
+      readonly slices?: SliceSizes;
     } = {},
   ) {
     this.files = files;
-    const { policy, readOnly = false } = options;
+    const { policy, readOnly = false, slices = sliceSizes } = options;
     this.kernel = new Kernel({ clock: this.clock, ...(policy === undefined ? {} : { policy }) });
     const superblock = new Uint8Array(metadataBlockSizeBytes);
     files.metadata.read(superblock, 0, () => {});
@@ -122,6 +124,7 @@ export class TestingPool {
       catalogue,
       engine,
       readOnly,
+      slices,
       newUid: options.newUid ?? (() => `uid${++this.#uidLast}-${this.kernel.deliveries}`),
       log: (sentence) => this.logged.push(sentence),
     });

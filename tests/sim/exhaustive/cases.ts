@@ -82,6 +82,37 @@ export function leavings(): Scenario[] {
   return scenarios;
 }
 
+/** A command whose changes go in slices of one, beside what makes a part of it durable if it can. */
+export function sliced(): Scenario[] {
+  const scenarios: Scenario[] = [];
+  const one = { layout: "one block", dataBlocks: 4, perSlice: 1 } as const;
+  const others: readonly Kind[] = [
+    "flush",
+    "FUA write",
+    "partial write",
+    "covering write",
+    "read",
+    "discard",
+    "snapshot",
+    "two snapshots",
+  ];
+  for (const state of states) {
+    for (const other of others) {
+      scenarios.push({ ...one, state, kinds: ["two snapshots", other] });
+      if (other === "flush" || other === "FUA write") {
+        for (const failingFlush of failingFlushes) {
+          scenarios.push({ ...one, state, kinds: ["two snapshots", other], failingFlush });
+        }
+      }
+    }
+  }
+  scenarios.push({ ...one, state: "shared", kinds: ["two snapshots", "rm"] });
+  scenarios.push({ ...one, state: "cloned", kinds: ["two snapshots", "other's FUA write"] });
+  scenarios.push({ ...one, state: "cloned", kinds: ["two snapshots", "other's discard"] });
+  scenarios.push({ ...one, state: "mapped", kinds: ["two snapshots", "partial write", "flush"] });
+  return scenarios;
+}
+
 /** A commit flushes the data once, and the metadata before and after its superblock. */
 const failingFlushes = [
   { device: "data", ordinal: 0 },

@@ -11,9 +11,9 @@
  */
 import { sectorSizeBytes } from "../../../storage/ids.ts";
 import type { DeviceName, Operation } from "./logged_device.ts";
-import { type Content, describe, type Found, writersOf } from "./oracle.ts";
+import { type Content, describe, type Found, problemOfTwins, writersOf } from "./oracle.ts";
 import { type Outcome, recover, type RecoveryRead } from "./recovery.ts";
-import { type HeldPool, isFua, type Op } from "./scenario.ts";
+import { type HeldPool, isFua, type Op, snapshotsOf } from "./scenario.ts";
 import { type Event, isIn } from "./search.ts";
 
 /** How much was tried. */
@@ -292,13 +292,15 @@ function problemOfOutcome(
     if (problem !== undefined) return `${name}: ${problem}`;
   }
   for (const op of pool.ops) {
-    if (op.kind !== "snapshot") continue;
-    const name = `a@s${op.number}`;
-    const snapshot = volumes.get(name);
-    if (snapshot === undefined && wasDone(op)) return `the snapshot of request ${op.number + 1} is gone`;
-    if (snapshot !== undefined && !wasSubmitted(op)) return "there is a snapshot that nobody took";
-    const changed = problemOfChange(name, snapshot, found?.get(name));
-    if (changed !== undefined) return changed;
+    for (const name of snapshotsOf(op)) {
+      const snapshot = volumes.get(name);
+      if (snapshot === undefined && wasDone(op)) return `the snapshot of request ${op.number + 1} is gone`;
+      if (snapshot !== undefined && !wasSubmitted(op)) return "there is a snapshot that nobody took";
+      const changed = problemOfChange(name, snapshot, found?.get(name));
+      if (changed !== undefined) return changed;
+    }
+    const torn = problemOfTwins(op, volumes);
+    if (torn !== undefined) return `the snapshots of request ${op.number + 1}: ${torn}`;
   }
   if (pool.scenario.state !== "shared") return undefined;
   const removal = pool.ops.find((op) => op.kind === "rm");

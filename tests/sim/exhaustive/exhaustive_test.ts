@@ -3,7 +3,7 @@
  * those that make nothing durable. `main.ts` does the rest.
  */
 import { assert, assertEquals } from "@std/assert";
-import { leavings, pairs, triples } from "./cases.ts";
+import { leavings, pairs, sliced, triples } from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { nameOf, type Scenario, states } from "./scenario.ts";
 
@@ -33,6 +33,15 @@ for (const state of ["left", "cloned"] as const) {
     standEveryCrash(leavings().filter((scenario) => scenario.state === state));
   });
 }
+
+Deno.test("a command in slices beside what could commit a part of it stands every schedule and a power cut", () => {
+  const beside = ["flush", "FUA write", "covering write"];
+  standEveryCrash(
+    sliced().filter(({ state, kinds, failingFlush }) =>
+      state === "mapped" && kinds.length === 2 && failingFlush === undefined && beside.includes(kinds[1]!)
+    ),
+  );
+});
 
 function commits({ kinds }: Scenario): boolean {
   return kinds.some((kind) => kind === "flush" || kind === "FUA write" || kind === "snapshot");

@@ -221,6 +221,16 @@ export const faults: readonly Fault[] = [
     withCrashes: true,
   },
   {
+    name: "a commit between slices",
+    edits: [{
+      file: "actors/metadata.ts",
+      from: "this.#isChanging && this.#refusal === undefined",
+      to: "this.#isChanging && this.#flushLast < 0",
+    }],
+    scenario: { ...scenario("mapped", ["two snapshots", "flush"]), perSlice: 1 },
+    withCrashes: true,
+  },
+  {
     name: "changes go on after a commit that failed",
     edits: [deviceForgets, {
       file: "actors/metadata.ts",

@@ -32,8 +32,9 @@ export class Independence {
 
   /** Told of everything that is sent; true if a rule that was used before does not hold from now on. */
   isSurprisedBy(actor: string, message: Message): boolean {
-    if (!bars(actor, message) || this.#barred.has(actor)) return false;
-    this.#barred.add(actor);
+    const barred = isSlice(message) ? slices : actor;
+    if (!bars(actor, message) && barred === actor || this.#barred.has(barred)) return false;
+    this.#barred.add(barred);
     return true;
   }
 
@@ -43,6 +44,11 @@ export class Independence {
     const { actor } = a;
     if (actor !== b.actor) return false;
     const hasBars = this.#barred.has(actor);
+    if (
+      actor === "metadata" && this.#barred.has(slices) && (mayRelease(a.message) || mayRelease(b.message))
+    ) {
+      return !(isLookUp(a.message) && isLookUp(b.message));
+    }
     if (actor === "metadata" && hasBars && (isAnswerToLookUp(a, b) || isAnswerToLookUp(b, a))) return true;
     if (actor === "metadata" || actor === "allocator") {
       if (!this.#barred.has("allocator") && isSearchBesideCommit(a.message, b.message)) return false;
@@ -53,6 +59,21 @@ export class Independence {
     if (actor.startsWith("volume ")) return volumeConflict(a, b, hasBars);
     return true;
   }
+}
+
+/** Stands for the changes in slices: the last of them lets a commit begin that waits for it. */
+const slices = "slices";
+
+function isSlice(message: Message): boolean {
+  return (message as { readonly hasMore?: boolean }).hasMore === true;
+}
+
+function mayRelease({ type }: Message): boolean {
+  return type === "change" || type === "revoke";
+}
+
+function isLookUp({ type }: Message): boolean {
+  return type === "lookup" || type === "lookupRange";
 }
 
 /**
@@ -194,6 +215,8 @@ function metadataConflict(a: Message, b: Message): boolean {
       return b.type === "commitEnded";
     case "facts":
       return b.type !== "lookup" && b.type !== "facts";
+    case "revoke":
+    case "listThins":
     case "fetched":
     case "stopWriting":
     case "connect":

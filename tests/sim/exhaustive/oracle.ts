@@ -4,7 +4,14 @@
  * One schedule stands for all that differ from it by the order of independent messages, and each of them is judged: in
  * each, other requests may have been answered before others were asked.
  */
-import { blockSectors, type HeldPool, initialSequence, type Op, volumeSectors } from "./scenario.ts";
+import {
+  blockSectors,
+  type HeldPool,
+  initialSequence,
+  type Op,
+  snapshotsOf,
+  volumeSectors,
+} from "./scenario.ts";
 import { isIn } from "./search.ts";
 import { present } from "../../../storage/assert.ts";
 import { checkMetadata } from "../../../storage/check.ts";
@@ -138,7 +145,7 @@ export function describe(value: number): string {
 /** A snapshot that has a request has every one that was answered before that was asked. */
 function problemOfInstant(pool: HeldPool, orders: readonly Order[], content: Content): string | undefined {
   for (const later of pool.ops) {
-    if (later.kind === "snapshot" || !content.includes(later.number + 1)) continue;
+    if (snapshotsOf(later).length > 0 || !content.includes(later.number + 1)) continue;
     for (const earlier of pool.ops) {
       if (earlier === later || earlier.kind === "read" || earlier.status !== "ok") continue;
       if (!orders.some((order) => precedes(order, earlier, later))) continue;
@@ -196,10 +203,7 @@ export function checkEnd(pool: HeldPool): string | Found {
   // A pool that has failed serves nothing: what it keeps is seen after a restart.
   if (pool.hasFailed) return problemOfRest(pool) ?? found;
   for (const op of pool.ops) {
-    if (op.kind !== "snapshot" || op.status !== "ok") continue;
-    const content = contentOf(pool.readVolume(`a@s${op.number}`));
-    found.set(`a@s${op.number}`, content);
-    const problem = problemOfContent(pool, orders, content, 0, op) ?? problemOfInstant(pool, orders, content);
+    const problem = problemOfSnapshots(pool, orders, op, found);
     if (problem !== undefined) return `the snapshot of request ${op.number + 1}: ${problem}`;
   }
   const isBaseThere = pool.scenario.state === "shared" && !pool.ops.some((op) => op.kind === "rm");
@@ -221,6 +225,32 @@ export function checkEnd(pool: HeldPool): string | Found {
     if (problem !== undefined) return `at the end of the other volume ${problem}`;
   }
   return problemOfRest(pool) ?? found;
+}
+
+function problemOfSnapshots(
+  pool: HeldPool,
+  orders: readonly Order[],
+  op: Op,
+  found: Map<string, Content>,
+): string | undefined {
+  if (op.status !== "ok") return undefined;
+  for (const name of snapshotsOf(op)) {
+    const content = contentOf(pool.readVolume(name));
+    found.set(name, content);
+    const problem = problemOfContent(pool, orders, content, 0, op) ?? problemOfInstant(pool, orders, content);
+    if (problem !== undefined) return problem;
+  }
+  return problemOfTwins(op, found);
+}
+
+/** Snapshots of one command are one point in time. */
+export function problemOfTwins(op: Op, found: ReadonlyMap<string, Content>): string | undefined {
+  const [first, ...others] = snapshotsOf(op).map((name) => found.get(name));
+  for (const other of others) {
+    if ((first === undefined) !== (other === undefined)) return "a part of the command is there";
+    if (first?.some((value, sector) => value !== other![sector])) return "two of one command differ";
+  }
+  return undefined;
 }
 
 /** The metadata is sound and counts what is mapped; nothing is leased, no lock is held, no mailbox was too full. */

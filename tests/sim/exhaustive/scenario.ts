@@ -34,8 +34,11 @@ export const kinds = [
   "FUA write",
   "snapshot",
 ] as const;
-/** `rm` removes the snapshot that the state "shared" begins with; the other is the volume that the state "cloned" has. */
-export type Kind = typeof kinds[number] | "rm" | "other's FUA write" | "other's discard";
+/**
+ * `rm` removes the snapshot that the state "shared" begins with; the other is the volume that the state "cloned" has. Two
+ * snapshots are those of one command.
+ */
+export type Kind = typeof kinds[number] | "rm" | "two snapshots" | "other's FUA write" | "other's discard";
 /** `apart`: the last request on the second block, the others on the first, which alone is mapped at the beginning. */
 export type Layout = "one block" | "two blocks" | "apart";
 export const states = ["unmapped", "mapped", "shared"] as const;
@@ -49,15 +52,24 @@ export interface Scenario {
   readonly dataBlocks: number;
   /** Which flush of the run fails: of this device, from 0. */
   readonly failingFlush?: { readonly device: DeviceName; readonly ordinal: number };
+  /** Records and devices in one slice of a command; as many as it has if absent. */
+  readonly perSlice?: number;
 }
 
 /** For a person. */
 export function nameOf(scenario: Scenario): string {
-  const { state, layout, dataBlocks, failingFlush } = scenario;
+  const { state, layout, dataBlocks, failingFlush, perSlice } = scenario;
   const failing = failingFlush === undefined
     ? ""
     : `, ${failingFlush.device} flush ${failingFlush.ordinal} fails`;
-  return `${scenario.kinds.join(" + ")} on ${layout}, ${state}, ${dataBlocks} data blocks${failing}`;
+  return `${scenario.kinds.join(" + ")} on ${layout}, ${state}, ${dataBlocks} data blocks${failing}` +
+    (perSlice === undefined ? "" : `, slices of ${perSlice}`);
+}
+
+/** The snapshots that a request takes, all of them or none. */
+export function snapshotsOf(op: Op): readonly string[] {
+  if (op.kind === "two snapshots") return [`a@s${op.number}`, `a@t${op.number}`];
+  return op.kind === "snapshot" ? [`a@s${op.number}`] : [];
 }
 
 /** A request of the scenario and how it went. Sectors are half open; a flush and a snapshot write none. */
@@ -107,6 +119,7 @@ export class HeldPool implements Run {
   constructor(scenario: Scenario) {
     this.scenario = scenario;
     this.kernel = new HeldKernel({ clock: this.#clock });
+    const { perSlice = Infinity } = scenario;
     const images = firstImages(scenario.dataBlocks);
     this.data = new LoggedDevice(images.data.slice(), this.log, "data", blockBytes);
     this.metadata = new LoggedDevice(images.metadata.slice(), this.log, "metadata", metadataBlockSizeBytes);
@@ -126,6 +139,7 @@ export class HeldPool implements Run {
       readOnly: false,
       newUid: () => `uid${++this.#uidLast}`,
       log: () => {},
+      slices: { records: perSlice, devices: perSlice, devicesMax: perSlice },
     });
     const receive = (message: RequestDone | PoolNotice) => this.#received(message);
     this.#client = this.kernel.spawn("client", 4096, () => new Client(receive));
@@ -219,7 +233,7 @@ export class HeldPool implements Run {
     for (const [index, kind] of this.scenario.kinds.entries()) {
       const op = opOf(kind, index, this.scenario);
       this.ops.push(op);
-      if (kind === "snapshot" || kind === "rm") this.#beginCommand(op);
+      if (kind === "snapshot" || kind === "two snapshots" || kind === "rm") this.#beginCommand(op);
       else {
         const sectors = op.sectorEnd - op.sectorBegin;
         const volume = op.volume === "a" ? this.#volume : this.#other;
@@ -232,7 +246,7 @@ export class HeldPool implements Run {
   #beginCommand(op: Op): void {
     const command = op.kind === "rm"
       ? { verb: "rm", names: ["a@base"], force: true, dryRun: false } as const
-      : { verb: "snapshot", names: [`a@s${op.number}`] } as const;
+      : { verb: "snapshot", names: snapshotsOf(op) } as const;
     const result = (answer: AdminResult) => {
       op.status = answer.kind === "done" ? "ok" : answer.kind === "refused" ? answer.reason : answer.kind;
       this.#answer(op);
@@ -332,7 +346,7 @@ export class HeldPool implements Run {
   }
 }
 
-const bioKinds: Readonly<Record<Exclude<Kind, "snapshot" | "rm">, BioKind>> = {
+const bioKinds: Readonly<Record<Exclude<Kind, "snapshot" | "two snapshots" | "rm">, BioKind>> = {
   read: "read",
   "partial write": "write",
   "covering write": "write",
@@ -355,7 +369,7 @@ function opOf(kind: Kind, number: number, { layout, kinds }: Scenario): Op {
   if (kind === "partial write" || isFua(kind) || kind === "write-zeroes") {
     const middle = layout === "two blocks" ? blockSectors : 8;
     [begin, end] = [middle - 4 + 2 * number, middle + 2 + 2 * number];
-  } else if (kind === "flush" || kind === "snapshot" || kind === "rm") [begin, end] = [0, 0];
+  } else if (kind === "flush" || kind.includes("snapshot") || kind === "rm") [begin, end] = [0, 0];
   if (layout === "apart" && number === kinds.length - 1 && end > 0) {
     [begin, end] = [begin + blockSectors, end + blockSectors];
   }
