@@ -176,6 +176,19 @@ export const loanPaceBytesMin = MiB;
 export const loanCheckMs = 1_000;
 /** Bytes that are given back before the whole reply is sent, at least; and of the pieces that its rest is then kept in. */
 export const loanPieceBytes = MiB;
+/** Seconds without a byte from a TCP client after which its host is asked whether it is there, and between two such questions. */
+export const keepAliveIdleS = 10;
+export const keepAliveIntervalS = 5;
+/** Questions without an answer after which it is gone: 25 s after its last byte. */
+export const keepAliveCount = 3;
+/**
+ * Milliseconds after which a TCP client is gone whose host acknowledges nothing while data for it is out, which is when the
+ * system asks no such questions; and between two looks at that.
+ */
+export const silentPeerMs = 20_000;
+export const linkCheckMs = 5_000;
+/** Milliseconds between two attempts of the system to send to a client that does not acknowledge, or has no room, at most. */
+export const resendMs = 5_000;
 /** Milliseconds that a stopping server waits for its clients. */
 export const drainMs = 5_000;
 
@@ -267,6 +280,9 @@ assert(statusExtentsMax >= metaContextQueriesMax, "every context gets an extent"
 assert(receiveBuffersMax >= 2, "a connection can read while it holds a payload where it arrived");
 assert(openVolumesMax >= 2 * connectionsMax, "what clients use is open, and as much besides");
 assert(dirtyBlocksMax < metadataCacheBlocks, "an operation always finds room beside what is dirty");
+assert(silentPeerMs >= 3 * resendMs, "a lost packet or two is no silence");
+assert(silentPeerMs + linkCheckMs <= 30_000, "a dead peer is gone within 30 s");
+assert(keepAliveIdleS + keepAliveCount * keepAliveIntervalS <= 30, "an idle one too");
 assert(crowdedHandshakeMs < handshakeMs, "who makes room loses time");
 assert(handshakeMs < handshakeSumMs, "there is time for several options");
 assert(tlsHandshakeMs < handshakeMs, "TLS leaves time to attach");

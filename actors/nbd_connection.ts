@@ -136,6 +136,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "makeRoom":
         // Nothing is lost on a client that is not attached; the listener has said why.
         return this.#transmission === undefined ? this.#close() : undefined;
+      case "silent":
+        return this.#giveUp("its host does not answer");
       case "abort":
         return this.#close();
       case "handshakeDeadline":

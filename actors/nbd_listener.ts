@@ -15,7 +15,15 @@ import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { ask, type Steps } from "./kernel/task.ts";
 import type { Timer } from "./kernel/timers.ts";
-import { connectionsMax, crowdedHandshakeMs, drainMs, mailboxMax, spareMs } from "./limits.ts";
+import {
+  connectionsMax,
+  crowdedHandshakeMs,
+  drainMs,
+  linkCheckMs,
+  mailboxMax,
+  silentPeerMs,
+  spareMs,
+} from "./limits.ts";
 import { NbdConnection } from "./nbd_connection.ts";
 import { Loans } from "./nbd_loans.ts";
 import type { NbdConnectionMessage, NbdListenerMessage, StopListening } from "./nbd_messages.ts";
@@ -44,7 +52,8 @@ export interface ListenerPeers {
 }
 
 interface Client {
-  readonly peer: string;
+  /** The connection's; read here to know who is there. */
+  readonly socket: Pick<SocketPort, "peer" | "silentMs">;
   /** See nbd_places.ts. */
   origin: string | undefined;
   readonly sinceMs: number;
@@ -78,6 +87,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   #stopping: StopListening | undefined;
   #stopped = false;
   #drainTimer: Timer | undefined;
+  #linkTimer: Timer | undefined;
 
   constructor(kernel: Kernel, self: Address<NbdListenerMessage>, peers: ListenerPeers) {
     this.#kernel = kernel;
@@ -124,6 +134,8 @@ export class NbdListener implements Actor<NbdListenerMessage> {
         if (this.#hasLent) return this.#watchSpare();
         this.#spareTimer = undefined;
         return this.#loans.clearSpare();
+      case "linkCheck":
+        return this.#checkLinks();
       case "drainDeadline":
         this.#drainTimer = undefined;
         for (const connection of this.#clients.keys()) this.#kernel.tell(connection, { type: "abort" });
@@ -163,7 +175,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     if (this.#hasMadeRoom) return;
     this.#hasMadeRoom = true;
     this.#peers.log(
-      `closing the connection from ${client.peer}, which has attached to no export, in favour of ${socket.peer}: ` +
+      `closing the connection from ${client.socket.peer}, which has attached to no export, in favour of ${socket.peer}: ` +
         this.#places.sentence(bound, socket.origin),
     );
   }
@@ -202,7 +214,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     const client = this.#client(connection);
     const bound = this.#places.keepsOut(origin, this.#clients.values(), client);
     if (bound === "origin") {
-      this.#logRefusal(client.peer, origin, bound);
+      this.#logRefusal(client.socket.peer, origin, bound);
       this.#kernel.tell(connection, { type: "makeRoom" });
     }
     client.origin = origin;
@@ -229,7 +241,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       (self) => new NbdConnection(this.#kernel, self, { socket, pool, listener: this.#self, log }),
     );
     this.#clients.set(connection, {
-      peer: socket.peer,
+      socket,
       origin: socket.origin,
       sinceMs: this.#kernel.clock.now(),
       state: "handshake",
@@ -238,6 +250,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       isWanted: false,
     });
     this.#kernel.tell(connection, { type: "begin" });
+    if (socket.origin !== undefined && this.#linkTimer === undefined) this.#watchLinks();
   }
 
   #leave(connection: Address<NbdConnectionMessage>): void {
@@ -278,6 +291,22 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     }
   }
 
+  #watchLinks(): void {
+    this.#linkTimer = this.#kernel.tellLater(linkCheckMs, this.#self, { type: "linkCheck" });
+  }
+
+  /** A client whose host is gone gives its place and its volume free, whatever state it is in. */
+  #checkLinks(): void {
+    this.#linkTimer = undefined;
+    let isAnyRemote = false;
+    for (const [connection, { origin, socket }] of this.#clients) {
+      if (origin === undefined) continue;
+      isAnyRemote = true;
+      if (socket.silentMs >= silentPeerMs) this.#kernel.tell(connection, { type: "silent" });
+    }
+    if (isAnyRemote && !this.#stopped) this.#watchLinks();
+  }
+
   #watchSpare(): void {
     this.#hasLent = false;
     this.#spareTimer = this.#kernel.tellLater(spareMs, this.#self, { type: "spareCheck" });
@@ -301,6 +330,8 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#spareTimer = undefined;
     if (this.#drainTimer !== undefined) this.#kernel.cancelTimer(this.#drainTimer);
     this.#drainTimer = undefined;
+    if (this.#linkTimer !== undefined) this.#kernel.cancelTimer(this.#linkTimer);
+    this.#linkTimer = undefined;
     this.#kernel.reply(this.#stopping, "stopped");
   }
 

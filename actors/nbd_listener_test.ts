@@ -11,9 +11,11 @@ import {
   handshakeExportMs,
   handshakeMs,
   handshakeSumMs,
+  linkCheckMs,
   receiveBuffersMax,
   requestBytesMax,
   requestsPerConnectionMax,
+  silentPeerMs,
   spareMs,
 } from "./limits.ts";
 import { Places } from "./nbd_places.ts";
@@ -431,4 +433,19 @@ Deno.test("a server has as many places as it was told", () => {
   const server = new TestServer(undefined, 3);
   const clients = Array.from({ length: 3 }, () => server.attach());
   assertEquals([server.connect().closed, clients.some(({ closed }) => closed)], [true, false]);
+});
+
+Deno.test("a client whose host does not answer gives its place and its volume free, and a local one is not asked", () => {
+  const server = new TestServer();
+  const dead = server.attach({ origin: "10.0.0.1" });
+  const paused = server.attach({ origin: "10.0.0.2" });
+  dead.silentMs = silentPeerMs - 1;
+  paused.reads = false;
+  paused.say(read(1, 0, 512));
+  server.clock.advance(linkCheckMs);
+  assertEquals(dead.closed, false);
+  dead.silentMs = silentPeerMs;
+  server.clock.advance(linkCheckMs);
+  assertEquals([dead.closed, paused.closed, server.disk.clients.size], [true, false, 1]);
+  assertEquals(server.log.at(-2), "closing the connection from a simulated client: its host does not answer");
 });

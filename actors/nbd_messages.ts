@@ -55,6 +55,11 @@ export interface SpareCheck extends Message {
   readonly type: "spareCheck";
 }
 
+/** From the listener to itself: see whether the hosts of TCP clients are there. */
+export interface LinkCheck extends Message {
+  readonly type: "linkCheck";
+}
+
 /** From the listener to itself: clients have had their time to finish. */
 export interface DrainDeadline extends Message {
   readonly type: "drainDeadline";
@@ -69,6 +74,7 @@ export type NbdListenerMessage =
   | Leave
   | StopListening
   | SpareCheck
+  | LinkCheck
   | DrainDeadline;
 
 /** From the listener, once: open the socket and greet the client. */
@@ -96,6 +102,11 @@ export interface Drain extends Message {
 /** From the listener: another client waits for this one's place; close the socket, unless it is attached. */
 export interface MakeRoom extends Message {
   readonly type: "makeRoom";
+}
+
+/** From the listener: the client's host has not answered for so long that it is gone. */
+export interface Silent extends Message {
+  readonly type: "silent";
 }
 
 /** From the listener: close the socket now. */
@@ -144,6 +155,7 @@ export type NbdConnectionMessage =
   | Left
   | Drain
   | MakeRoom
+  | Silent
   | Abort
   | Drained
   | HandshakeDeadline

@@ -25,6 +25,8 @@ export interface SocketPort {
    * what was given to `send` is free. False if that cannot be yet; it is tried again then. Costs a copy the first time.
    */
   shrink(): boolean;
+  /** Milliseconds for which the client's host should have acknowledged something and has not; 0 where that is not known. */
+  readonly silentMs: number;
   /** Begins: everything the socket has to tell goes to `owner`. */
   open(owner: Address<SocketNotice>): void;
   /**

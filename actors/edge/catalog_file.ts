@@ -18,6 +18,7 @@
  * will be found, so nothing more is written to either.
  */
 import fs from "node:fs";
+import { openWithReserve } from "./descriptors.ts";
 import { dirname } from "node:path";
 import { assert, present } from "../../storage/assert.ts";
 import { linesOf, type LineText } from "../../storage/catalog_journal.ts";
@@ -313,7 +314,7 @@ function isDone(call: () => void): boolean {
 }
 
 async function flushedDirectory(path: string): Promise<IoResult> {
-  const fd = fs.openSync(path, "r");
+  const fd = openWithReserve(() => fs.openSync(path, "r"));
   try {
     return await flushed(fd);
   } finally {
@@ -354,7 +355,7 @@ function reasonOf(result: Exclude<IoResult, { kind: "ok" }>): string {
 /** Replaces a file by one with this text, so that after a crash it is the old or the new one, never a part. */
 export function writeDurably(path: string, text: string): void {
   const newPath = `${path}.new`;
-  const fd = fs.openSync(newPath, "w", 0o600);
+  const fd = openWithReserve(() => fs.openSync(newPath, "w", 0o600));
   try {
     fs.writeFileSync(fd, text);
     // Before the rename, or the name could come to stand for an empty file.
@@ -376,7 +377,7 @@ export function syncDirectoryOf(path: string): void {
 
 /** Makes the names in a directory durable. */
 export function syncDirectory(path: string): void {
-  using directory = Deno.openSync(path);
+  using directory = openWithReserve(() => Deno.openSync(path));
   directory.syncSync();
 }
 
@@ -393,7 +394,7 @@ export class CatalogueLines implements Disposable {
   constructor(path: string) {
     this.#path = path;
     try {
-      this.#file = Deno.openSync(path);
+      this.#file = openWithReserve(() => Deno.openSync(path));
     } catch (error) {
       throw this.#unreadable(error);
     }

@@ -94,10 +94,16 @@ export class ClientSocket implements SocketPort, Polled {
   readonly #heard: HeardLately;
   /** The system's own calls, while the stream is in clear text and they can be had. */
   #direct: DirectSocket | undefined;
+  #link: DirectSocket | undefined;
   /** What the poll asks to receive into. */
   #polledInto: Uint8Array | undefined;
 
-  /** @param keys what TLS needs, where there is any; `forget` is called when the socket is closed */
+  /**
+   * @param keys what TLS needs, where there is any
+   * @param forget called when the socket is closed
+   * @param direct the system's own calls, for all of it
+   * @param link the same for a stream that is not to be read and sent by them, to see whether the other host is there
+   */
   constructor(
     kernel: Kernel,
     stream: ByteStream,
@@ -105,12 +111,15 @@ export class ClientSocket implements SocketPort, Polled {
     keys: TlsKeys | undefined,
     forget: () => void,
     direct?: DirectSocket,
+    link: DirectSocket | undefined = direct,
   ) {
     this.#kernel = kernel;
     this.#poll = SocketPoll.of(kernel);
     this.#share = SendShare.of(kernel);
     this.#heard = HeardLately.of(kernel);
     this.#direct = direct;
+    this.#link = link;
+    if (origin !== undefined) link?.keepAlive();
     this.#stream = stream;
     this.#peer = peer;
     this.#origin = origin;
@@ -125,6 +134,10 @@ export class ClientSocket implements SocketPort, Polled {
 
   get origin(): string | undefined {
     return this.#origin;
+  }
+
+  get silentMs(): number {
+    return this.#origin === undefined ? 0 : this.#link?.silentMs ?? 0;
   }
 
   open(owner: Address<SocketNotice>): void {
@@ -236,7 +249,7 @@ export class ClientSocket implements SocketPort, Polled {
   startTls(): void {
     if (this.#closing) return;
     this.#securing = true;
-    this.#closeDirect();
+    this.#direct = undefined;
     this.#startTls(present(this.#keys, "TLS where there is none"));
   }
 
@@ -254,8 +267,8 @@ export class ClientSocket implements SocketPort, Polled {
   }
 
   #closeDirect(): void {
-    this.#direct?.close();
-    this.#direct = undefined;
+    this.#link?.close();
+    this.#link = this.#direct = undefined;
   }
 
   /** Bytes that found room; the client makes more by reading. */

@@ -7,6 +7,7 @@
  * not seen before; if that is not so, or without the C library, Deno's calls do it all.
  */
 import type { Piece } from "../../storage/nbd/pieces.ts";
+import { keepAliveCount, keepAliveIdleS, keepAliveIntervalS, resendMs } from "../limits.ts";
 import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
 
 /** Nothing is there to receive, or there is no room to send. */
@@ -26,10 +27,23 @@ const errnoInterrupted = 4;
 const errnoAgain = 11;
 const errnoFault = 14;
 const familyUnix = 1;
+const tcpLevel = 6;
+const tcpKeepIdle = 4;
+const tcpKeepInterval = 5;
+const tcpKeepCount = 6;
+const tcpInfo = 11;
+/** Since Linux 6.15; before, the system waits up to `resendMsBefore`. */
+const tcpResendMaxMs = 44;
+const resendMsBefore = 120_000;
+/** Where they are in tcp_info, and how long it has to be for that. */
+const infoUnacknowledged = 24;
+const infoLastAcknowledgedMs = 56;
+const infoUnsentBytes = 144;
+const infoBytes = 148;
 /** Not one of anybody's: the system refuses it. */
 const noDescriptor = -1;
 
-/** Descriptors that are looked at: connections are far fewer. */
+/** Descriptors that are looked at above the highest socket that was seen: the system gives the lowest that is free. */
 const descriptorsMax = 512;
 /** Pieces of one call (IOV_MAX). */
 const piecesMax = 1024;
@@ -45,6 +59,7 @@ function load() {
     getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
     getpeername: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
     getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
+    setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
     // Both answer ssize_t, which fits for what is asked here.
     recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "i32" },
     sendmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
@@ -56,11 +71,16 @@ function load() {
 
 /** Cookies of the sockets that were found before and are still there: the system gives each socket another one. */
 let cookiesKnown: ReadonlySet<number> = new Set();
+let highestSeen = 0;
+
+/** What is known of a connection. */
+export type Addresses = Pick<Deno.Conn, "localAddr" | "remoteAddr">;
 
 export class DirectSocket {
   readonly #calls: Library;
   /** A duplicate of Deno's, so that it stays this socket's for as long as it is used here; none once it is closed. */
   #fd: number;
+  #resendMaxMs = resendMsBefore;
 
   private constructor(calls: Library, fd: number) {
     this.#calls = calls;
@@ -68,7 +88,7 @@ export class DirectSocket {
   }
 
   /** The connection that was accepted last. To be asked before the next one is. */
-  static of(conn: Deno.Conn): DirectSocket | undefined {
+  static of(conn: Addresses): DirectSocket | undefined {
     if (library === undefined) return undefined;
     const found = newDescriptors(library.symbols, conn);
     if (found.length !== 1) return undefined;
@@ -95,6 +115,38 @@ export class DirectSocket {
     time[0] = BigInt(Math.floor(ms / 1000));
     time[1] = BigInt(Math.round(ms % 1000 * 1e6));
     return symbols.ppoll(polled, 1n, time, null) > 0;
+  }
+
+  /**
+   * Has the system find out whether the other host is there: it asks while nothing is said, and tries again soon where
+   * nothing is acknowledged. For TCP. TCP_USER_TIMEOUT would do more than that: it also ends a client that is there and
+   * takes nothing, as a paused guest does.
+   */
+  keepAlive(): void {
+    this.#setTcp(tcpKeepIdle, keepAliveIdleS);
+    this.#setTcp(tcpKeepInterval, keepAliveIntervalS);
+    this.#setTcp(tcpKeepCount, keepAliveCount);
+    this.#resendMaxMs = this.#setTcp(tcpResendMaxMs, resendMs) ? resendMs : resendMsBefore;
+  }
+
+  /**
+   * Milliseconds for which the other host should have acknowledged something and has not; 0 where nothing is out. A host
+   * whose client has no room is asked each time that the system tries to send, and counts as silent from when it has not
+   * answered that.
+   */
+  get silentMs(): number {
+    infoLengthBytes[0] = infoBuffer.byteLength;
+    const { symbols } = this.#calls;
+    if (symbols.getsockopt(this.#fd, tcpLevel, tcpInfo, infoBuffer, infoLengthBytes) !== 0) return 0;
+    if (infoLengthBytes[0]! < infoBytes) return 0;
+    const ms = infoView.getUint32(infoLastAcknowledgedMs, true);
+    if (infoView.getUint32(infoUnacknowledged, true) > 0) return ms;
+    if (infoView.getUint32(infoUnsentBytes, true) === 0) return 0;
+    return Math.max(0, ms - (this.#resendMaxMs - resendMs));
+  }
+
+  #setTcp(name: number, value: number): boolean {
+    return this.#calls.symbols.setsockopt(this.#fd, tcpLevel, name, Uint32Array.of(value), 4) === 0;
   }
 
   /**
@@ -173,13 +225,16 @@ function addressOf(buffer: ArrayBufferLike): number {
 }
 
 /** The connected sockets with the addresses of this one that were not found before. */
-function newDescriptors(symbols: Symbols, conn: Deno.Conn): number[] {
+function newDescriptors(symbols: Symbols, conn: Addresses): number[] {
   const found: number[] = [];
   const cookies = new Set<number>();
-  for (let fd = 0; fd < descriptorsMax; fd += 1) {
+  const end = highestSeen + descriptorsMax;
+  highestSeen = 0;
+  for (let fd = 0; fd < end; fd += 1) {
     if (option(symbols, fd, optionAcceptsConnections) !== 0) continue;
     const cookie = option(symbols, fd, optionCookie);
     if (cookie === undefined) continue;
+    highestSeen = fd;
     const isKnown = cookiesKnown.has(cookie);
     if (!isKnown && !isOf(symbols, fd, conn)) continue;
     cookies.add(cookie);
@@ -188,6 +243,10 @@ function newDescriptors(symbols: Symbols, conn: Deno.Conn): number[] {
   cookiesKnown = cookies;
   return found;
 }
+
+const infoBuffer = new Uint8Array(256);
+const infoView = new DataView(infoBuffer.buffer);
+const infoLengthBytes = new Uint32Array(1);
 
 const optionValue = new Uint32Array(2);
 const optionBytes = new Uint32Array(1);
@@ -199,7 +258,7 @@ function option(symbols: Symbols, fd: number, name: number): number | undefined 
   return status === 0 ? optionValue[0]! + optionValue[1]! * 0x1_0000_0000 : undefined;
 }
 
-function isOf(symbols: Symbols, fd: number, { localAddr, remoteAddr }: Deno.Conn): boolean {
+function isOf(symbols: Symbols, fd: number, { localAddr, remoteAddr }: Addresses): boolean {
   const local = nameOf(symbols.getsockname, fd);
   if (localAddr.transport === "unix") return local.path === (localAddr as Deno.UnixAddr).path;
   const remote = nameOf(symbols.getpeername, fd);

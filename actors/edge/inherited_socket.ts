@@ -3,51 +3,75 @@
  * whoever started us. Deno's own `listen` takes none; node:net does, without a permission.
  */
 import { createServer, type Server, type Socket } from "node:net";
+import { present } from "../../storage/assert.ts";
 import { UserError } from "../../storage/errors.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Connected } from "../nbd_messages.ts";
 import { NodeStream } from "./byte_stream.ts";
 import { ClientSocket, localPeer, type Peer, remotePeer } from "./client_socket.ts";
+import type { LogPort } from "../socket_port.ts";
+import { closeDuplicate, duplicate, isReadable, isReserveFull } from "./descriptors.ts";
+import { DirectSocket } from "./direct_socket.ts";
 import { openLibc } from "./libc.ts";
 import { type ListenAddress, type Listening, nbdUrl } from "./sockets.ts";
 import type { TlsKeys } from "./tls_keys.ts";
+
+/** Milliseconds between two looks whether clients wait that are not accepted. */
+const acceptLookMs = 1000;
+
+function newServer(): Server {
+  return createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true, keepAlive: true });
+}
 
 /** One of them. Its path or port stays bound after `stop`, and a path stays in the file system: neither is ours. */
 export class InheritedSocket implements Listening {
   readonly url: string;
   readonly address: ListenAddress | undefined;
-  readonly #server: Server;
+  #server: Server;
+  /** Another descriptor of the socket, to see whether clients wait there, and to begin again; none without the C library. */
+  readonly #own: number | undefined;
   readonly #keys: TlsKeys | undefined;
   readonly #local: Peer;
   readonly #clients = new Set<ClientSocket>();
   readonly #released = Promise.withResolvers<void>();
   #isStopped = false;
+  #watch: ReturnType<typeof setInterval> | undefined;
+  #hasArrived = false;
+  #looksInVain = 0;
+  #hasBegunAgain = false;
   /** Clients that came before `start`. */
   #waiting: Socket[] = [];
   #arrived: (client: Socket) => void = (client) => this.#waiting.push(client);
 
-  private constructor(server: Server, address: ListenAddress | undefined, keys: TlsKeys | undefined) {
+  private constructor(
+    server: Server,
+    fd: number,
+    address: ListenAddress | undefined,
+    keys: TlsKeys | undefined,
+  ) {
     this.#server = server;
+    this.#own = duplicate(fd);
     this.#keys = keys;
     this.address = address;
     // Without the path there is still a URL that says as much as is known.
     this.url = nbdUrl(address ?? { transport: "unix", path: "" }, keys?.policy);
     this.#local = localPeer(address?.transport === "unix" ? address.path : undefined);
-    // Nothing that befalls one client ends the process. (In Deno 2.9.6, node:net takes nobody any more once the process had
-    // no descriptor to spare, and does not say so. The cap on connections stays far below any usual limit.)
+    this.#hear(server);
+  }
+
+  /** Nothing that befalls one client ends the process. */
+  #hear(server: Server): void {
     server.on("error", () => {});
-    server.on("connection", (client: Socket) => this.#arrived(client));
+    server.on("connection", (client: Socket) => {
+      this.#hasArrived = true;
+      this.#arrived(client);
+    });
   }
 
   /** Takes clients of the descriptor. Throws `UserError` if it is no listening stream socket. */
   static async open(fd: number, keys?: TlsKeys): Promise<InheritedSocket> {
-    const server = createServer({
-      pauseOnConnect: true,
-      allowHalfOpen: true,
-      noDelay: true,
-      keepAlive: true,
-    });
+    const server = newServer();
     try {
       await new Promise<void>((resolve, reject) => {
         server.once("error", reject);
@@ -63,33 +87,76 @@ export class InheritedSocket implements Listening {
     if (bound !== null && typeof bound === "object") {
       return new InheritedSocket(
         server,
+        fd,
         { transport: "tcp", hostname: bound.address, port: bound.port },
         keys,
       );
     }
     const path = openLibc()?.socketPath(fd);
-    return new InheritedSocket(server, path === undefined ? undefined : { transport: "unix", path }, keys);
+    return new InheritedSocket(
+      server,
+      fd,
+      path === undefined ? undefined : { transport: "unix", path },
+      keys,
+    );
   }
 
   get released(): Promise<void> {
     return this.#released.promise;
   }
 
-  start(kernel: Kernel, listener: Address<Connected>): void {
+  start(kernel: Kernel, listener: Address<Connected>, log: LogPort = () => {}): void {
+    if (this.#own !== undefined) this.#watch = setInterval(() => this.#look(log), acceptLookMs);
     this.#arrived = (client) => {
-      const { remoteAddress, remotePort } = client;
+      const { remoteAddress, remotePort, localAddress, localPort } = client;
       const peer = remoteAddress === undefined ? this.#local : remotePeer(remoteAddress, remotePort);
       const forget = () => this.#clients.delete(socket);
-      const socket = new ClientSocket(kernel, new NodeStream(client), peer, this.#keys, forget);
+      const tcp = (hostname = "", port = 0) => ({ transport: "tcp", hostname, port } as const);
+      const link = remoteAddress === undefined ? undefined : DirectSocket.of({
+        localAddr: tcp(localAddress, localPort),
+        remoteAddr: tcp(remoteAddress, remotePort),
+      });
+      const stream = new NodeStream(client);
+      const socket = new ClientSocket(kernel, stream, peer, this.#keys, forget, undefined, link);
       this.#clients.add(socket);
       kernel.post(listener, { type: "connected", socket });
     };
     for (const client of this.#waiting.splice(0)) this.#arrived(client);
   }
 
+  /**
+   * In Deno 2.9.6, node:net takes nobody any more once the process had no descriptor to spare, and does not say so. What
+   * tells is that a client waits from one look to the next and none arrives: then another server takes up the socket.
+   */
+  #look(log: LogPort): void {
+    const own = present(this.#own, "looked at a socket without a descriptor");
+    const waits = isReadable(own) && !this.#hasArrived;
+    this.#hasArrived = false;
+    if (!waits) this.#looksInVain = 0;
+    else this.#looksInVain += 1;
+    if (this.#looksInVain === 0) this.#hasBegunAgain = false;
+    if (this.#looksInVain < 2 || !isReserveFull()) return;
+    if (!this.#hasBegunAgain) {
+      log(
+        `Clients of ${this.url} were not accepted: the process or the host had no descriptor left. ` +
+          "Accepting begins again. If it lasts, raise the limit of open files (ulimit -n).",
+      );
+    }
+    this.#hasBegunAgain = true;
+    this.#looksInVain = 0;
+    this.#server.close();
+    const again = duplicate(own);
+    if (again === undefined) return;
+    this.#server = newServer();
+    this.#hear(this.#server);
+    this.#server.listen({ fd: again });
+  }
+
   stop(): void {
     if (this.#isStopped) return;
     this.#isStopped = true;
+    clearInterval(this.#watch);
+    if (this.#own !== undefined) closeDuplicate(this.#own);
     for (const client of this.#waiting.splice(0)) client.destroy();
     this.#server.close(() => this.#released.resolve());
   }

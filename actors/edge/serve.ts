@@ -1,11 +1,18 @@
 /** Serving an open pool: its listening sockets, the NBD listener behind them, and the control socket. */
 import { resolve } from "node:path";
 import { UsageError, UserError } from "../../storage/errors.ts";
-import { connectionsMax, mailboxMax, maxClientsMost, residentBytesOf } from "../limits.ts";
+import {
+  connectionsMax,
+  controlConnectionsMax,
+  mailboxMax,
+  maxClientsMost,
+  residentBytesOf,
+} from "../limits.ts";
 import { formatSize } from "../../storage/sizes.ts";
 import { NbdListener, NbdListenerStub } from "../nbd_listener.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import { ControlServer } from "./control_server.ts";
+import { DescriptorReserve, type DescriptorRoom, raisedDescriptorLimit } from "./descriptors.ts";
 import { exposureOf } from "./exposure.ts";
 import type { PoolProcess } from "./pool_process.ts";
 import { listenPrivately } from "./private_socket.ts";
@@ -71,7 +78,10 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
   const { kernel, pool, files, log } = process;
   const keys = options.tls === undefined ? undefined : new ReloadableTlsKeys(options.tls);
   const clientsMax = clientsMaxOf(process, options);
+  // Its code is there before clients have all descriptors.
+  if (keys !== undefined) await import("./tls.ts");
   const sockets: Listening[] = [];
+  const reserve = new DescriptorReserve(files.paths.directory, ownDescriptors);
   try {
     for (const fd of options.inherited ?? []) sockets.push(await inherit(fd, keys));
     for (const address of namedAddresses(options) ?? [defaultAddress]) {
@@ -86,7 +96,7 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
     }
     const peers = { pool: pool.address, accepts: sockets, log, clientsMax };
     const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
-    for (const socket of sockets) socket.start(kernel, address);
+    for (const socket of sockets) socket.start(kernel, address, log);
     const listener = new NbdListenerStub(address);
     return {
       addresses: sockets.map((socket) => socket.url),
@@ -95,23 +105,40 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
         await control?.close();
         await process.ask("stop listening", listener.stop());
         for (const socket of sockets) await socket.released;
+        reserve[Symbol.dispose]();
       },
     };
   } catch (error) {
     for (const socket of sockets) socket.closeAll();
+    reserve[Symbol.dispose]();
     throw error;
   }
 }
 
 /** How many clients there may be. Throws {@linkcode UserError} for a number that no server takes. */
 function clientsMaxOf({ log }: PoolProcess, options: ServeOptions): number {
-  const clientsMax = parseMaxClients(options.maxClients?.toString());
+  const wanted = parseMaxClients(options.maxClients?.toString());
+  const room = raisedDescriptorLimit();
+  const clientsMax = room === undefined ? wanted : Math.min(wanted, clientsWithin(room));
+  if (clientsMax < wanted) {
+    log(
+      `Up to ${clientsMax} clients at once, not ${wanted}: the process may have ${room?.limit} files and sockets open. ` +
+        "Raise the limit of open files (ulimit -n) for more.",
+    );
+  }
   if (clientsMax > connectionsMax) {
     log(
       `Up to ${clientsMax} clients at once: memory stays below ${formatSize(residentBytesOf(clientsMax))}.`,
     );
   }
   return clientsMax;
+}
+
+/** Clients for which there are descriptors beside what is open, the pool's own, and control connections. */
+function clientsWithin({ limit, used }: DescriptorRoom): number {
+  const free = Math.max(0, limit - used - 3 * ownDescriptors);
+  const control = Math.min(controlConnectionsMax, Math.floor(free / 4));
+  return Math.max(1, Math.floor((free - control) / descriptorsPerClient));
 }
 
 function reloadCertificates(keys: ReloadableTlsKeys | undefined, log: (sentence: string) => void): void {
@@ -124,6 +151,11 @@ function reloadCertificates(keys: ReloadableTlsKeys | undefined, log: (sentence:
     log(`${error.message} The certificates that were read before stay in use.`);
   }
 }
+
+/** Descriptors that are kept for the pool's own files; as many again for its addresses, and for Deno itself. */
+const ownDescriptors = 8;
+/** Deno's, and the one of the system's own calls. */
+const descriptorsPerClient = 2;
 
 /** Loaded where it is used: it brings all of node:net. */
 async function inherit(fd: number, keys: TlsKeys | undefined): Promise<Listening> {

@@ -8,7 +8,8 @@ import type { Connected } from "../nbd_messages.ts";
 import { socketPathBytesMax } from "./socket_path.ts";
 import { listenPrivately } from "./private_socket.ts";
 import { missingForPath, missingForPort, requireNoneMissing } from "./socket_permission.ts";
-import type { AcceptPort, TlsPolicy } from "../socket_port.ts";
+import type { AcceptPort, LogPort, TlsPolicy } from "../socket_port.ts";
+import { AcceptLoop } from "./accept_loop.ts";
 import { ClientSocket, localPeer, type Peer, remotePeer } from "./client_socket.ts";
 import { DirectSocket } from "./direct_socket.ts";
 import type { TlsKeys } from "./tls_keys.ts";
@@ -17,9 +18,6 @@ import type { TlsKeys } from "./tls_keys.ts";
 export type ListenAddress =
   | { readonly transport: "tcp"; readonly hostname: string; readonly port: number }
   | { readonly transport: "unix"; readonly path: string };
-
-/** Milliseconds until accepting is tried again when the system has no descriptor to spare. */
-const acceptAgainMs = 100;
 
 const usage = "use tcp:HOST:PORT or unix:PATH, as in tcp:127.0.0.1:10809";
 
@@ -60,7 +58,7 @@ export interface Listening extends AcceptPort {
   /** Where it is bound, if that is known: the port is the real one. */
   readonly address: ListenAddress | undefined;
   /** Tells `listener` about each client from now on. */
-  start(kernel: Kernel, listener: Address<Connected>): void;
+  start(kernel: Kernel, listener: Address<Connected>, log?: LogPort): void;
   /** After `stop`, resolves when the address is free. */
   readonly released: Promise<void>;
   /** For a kernel that has stopped and tells nobody to close: closes the clients' sockets too. */
@@ -74,8 +72,8 @@ export class ListeningSocket implements Listening {
   readonly #listener: Deno.Listener;
   readonly #keys: TlsKeys | undefined;
   readonly #clients = new Set<ClientSocket>();
-  #stopped = false;
-  #accepting: Promise<void> = Promise.resolve();
+  #isStopped = false;
+  #accepts: AcceptLoop<Deno.Conn> | undefined;
 
   private constructor(address: ListenAddress, listener: Deno.Listener, keys: TlsKeys | undefined) {
     this.address = address;
@@ -105,20 +103,26 @@ export class ListeningSocket implements Listening {
     return nbdUrl(this.address, this.#keys?.policy);
   }
 
-  start(kernel: Kernel, listener: Address<Connected>): void {
-    this.#accepting = this.#acceptAll(kernel, listener);
+  start(kernel: Kernel, listener: Address<Connected>, log: LogPort = () => {}): void {
+    if (this.#isStopped) return;
+    this.#accepts = new AcceptLoop(this.#listener, `clients of ${this.url}`, log, (conn) => {
+      const client = this.#clientOf(kernel, conn);
+      this.#clients.add(client);
+      kernel.post(listener, { type: "connected", socket: client });
+    });
   }
 
   stop(): void {
-    if (this.#stopped) return;
-    this.#stopped = true;
+    if (this.#isStopped) return;
+    this.#isStopped = true;
     // Deno removes the file of a Unix socket with it, though not before what accepts has ended.
-    this.#listener.close();
+    if (this.#accepts === undefined) this.#listener.close();
+    else this.#accepts.stop();
   }
 
   /** A socket bound to the same path before would lose its file. */
   get released(): Promise<void> {
-    return this.#accepting;
+    return this.#accepts?.ended ?? Promise.resolve();
   }
 
   closeAll(): void {
@@ -126,44 +130,34 @@ export class ListeningSocket implements Listening {
     for (const client of this.#clients) client.close();
   }
 
-  async #acceptAll(kernel: Kernel, listener: Address<Connected>): Promise<void> {
-    while (!this.#stopped) {
-      const conn = await this.#accept();
-      if (conn === undefined) continue;
-      const client = new ClientSocket(
-        kernel,
-        conn,
-        this.#peerOf(conn),
-        this.#keys,
-        () => this.#clients.delete(client),
-        DirectSocket.of(conn),
-      );
-      this.#clients.add(client);
-      kernel.post(listener, { type: "connected", socket: client });
-    }
-  }
-
-  /** The next client; undefined if it was gone before it was accepted, or there was no descriptor for it. */
-  async #accept(): Promise<Deno.Conn | undefined> {
-    try {
-      const conn = await this.#listener.accept();
-      if (this.address.transport === "tcp") {
-        const tcp = conn as Deno.TcpConn;
-        tcp.setNoDelay();
-        tcp.setKeepAlive();
-      }
-      return conn;
-    } catch {
-      // Closing the socket ends here too. For all else, the remedy is to try again, after a while.
-      if (!this.#stopped) await new Promise((resolve) => setTimeout(resolve, acceptAgainMs));
-      return undefined;
-    }
+  /** To be called before the next one is accepted, as the system's own calls find the last. */
+  #clientOf(kernel: Kernel, conn: Deno.Conn): ClientSocket {
+    const direct = DirectSocket.of(conn);
+    if (this.address.transport === "tcp") setOptions(conn as Deno.TcpConn);
+    const client: ClientSocket = new ClientSocket(
+      kernel,
+      conn,
+      this.#peerOf(conn),
+      this.#keys,
+      () => this.#clients.delete(client),
+      direct,
+    );
+    return client;
   }
 
   #peerOf(conn: Deno.Conn): Peer {
     if (this.address.transport === "unix") return localPeer(this.address.path);
     const { hostname, port } = conn.remoteAddr as Deno.NetAddr;
     return remotePeer(hostname, port);
+  }
+}
+
+function setOptions(conn: Deno.TcpConn): void {
+  try {
+    conn.setNoDelay();
+    conn.setKeepAlive();
+  } catch {
+    // The client is gone already, which whoever reads from it will hear.
   }
 }
 

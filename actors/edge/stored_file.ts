@@ -2,6 +2,7 @@
 import fs from "node:fs";
 import { ioOk, type IoResult } from "../../storage/device/port.ts";
 import { catalogueZeroBytesMax } from "../limits.ts";
+import { openWithReserve } from "./descriptors.ts";
 import { codeOf, failureOf } from "./file_errors.ts";
 
 /** See the head of this file. Results are those of the host; a result that is not ok leaves what is in a range open. */
@@ -17,13 +18,13 @@ export class StoredFile {
 
   /** Opens an existing file. Throws what the system says. */
   static open(path: string): StoredFile {
-    const fd = fs.openSync(path, "r+");
+    const fd = openWithReserve(() => fs.openSync(path, "r+"));
     return new StoredFile(fd, fs.fstatSync(fd).size);
   }
 
   /** Makes an empty file, for its owner only. Throws what the system says. */
   static create(path: string): StoredFile {
-    return new StoredFile(fs.openSync(path, "w+", 0o600), 0);
+    return new StoredFile(openWithReserve(() => fs.openSync(path, "w+", 0o600)), 0);
   }
 
   get sizeBytes(): number {

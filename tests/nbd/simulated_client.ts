@@ -228,6 +228,8 @@ export interface ClientOptions {
 export class SimulatedClient implements SocketPort {
   readonly peer = "a simulated client";
   origin: string | undefined;
+  /** For how long its host has acknowledged nothing. */
+  silentMs = 0;
   readonly tls: TlsPolicy;
   /** TLS was begun; the test says `secure` when its handshake is over. Nothing is really encrypted. */
   isSecuring = false;

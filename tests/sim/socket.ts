@@ -20,6 +20,7 @@ export interface SocketWorld {
 export class SimSocket implements SocketPort {
   readonly peer = "a simulated client";
   readonly origin = undefined;
+  readonly silentMs = 0;
   readonly tls = "off";
   sentBytes = 0;
   readonly takesViews = true;

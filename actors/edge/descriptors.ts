@@ -1,0 +1,128 @@
+/**
+ * The process's file descriptors: how many there may be, and some that are kept for the pool's own files. Clients may take
+ * all others; the catalogue's journal is compacted all the same.
+ */
+import { codeOf } from "./file_errors.ts";
+import { fromLibc, libraryName } from "./libc_symbols.ts";
+
+// Constants of Linux, the same on x86-64 and arm64.
+const limitOpenFiles = 7;
+const duplicateCloseOnExec = 1030;
+
+const library = fromLibc(() =>
+  Deno.dlopen(libraryName, {
+    getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
+    setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
+    fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
+    close: { parameters: ["i32"], result: "i32" },
+    poll: { parameters: ["buffer", "u64", "i32"], result: "i32" },
+  }).symbols
+);
+
+/** How many descriptors there may be, and how many there are, nearly. */
+export interface DescriptorRoom {
+  readonly limit: number;
+  readonly used: number;
+}
+
+/**
+ * Raises the limit of open files as far as the process may (Deno has done so at its start), and tells what it is; undefined
+ * where that is not known.
+ */
+export function raisedDescriptorLimit(): DescriptorRoom | undefined {
+  if (library === undefined) return undefined;
+  const limits = new BigUint64Array(2);
+  if (library.getrlimit(limitOpenFiles, limits) !== 0) return undefined;
+  if (limits[0]! < limits[1]!) {
+    library.setrlimit(limitOpenFiles, BigUint64Array.of(limits[1]!, limits[1]!));
+    library.getrlimit(limitOpenFiles, limits);
+  }
+  // The system gives the lowest number that is free.
+  const next = duplicate(0);
+  if (next === undefined) return undefined;
+  library.close(next);
+  return { limit: Number(limits[0]), used: next };
+}
+
+/** Another descriptor for the same; undefined if there is none to be had. */
+export function duplicate(fd: number): number | undefined {
+  const another = library?.fcntl(fd, duplicateCloseOnExec, 3) ?? -1;
+  return another < 0 ? undefined : another;
+}
+
+/** Closes what `duplicate` gave. */
+export function closeDuplicate(fd: number): void {
+  library?.close(fd);
+}
+
+/** Whether something can be received from a descriptor, or accepted; false where that is not known. */
+export function isReadable(fd: number): boolean {
+  if (library === undefined) return false;
+  const polled = new Int32Array([fd, 1]);
+  return library.poll(polled, 1n, 0) > 0;
+}
+
+const reserves = new Set<DescriptorReserve>();
+
+/** Descriptors that are held so that nothing else takes them. */
+export class DescriptorReserve implements Disposable {
+  readonly #path: string;
+  readonly #count: number;
+  readonly #held: Deno.FsFile[] = [];
+
+  /** @param path a file or directory that may be opened */
+  constructor(path: string, count: number) {
+    this.#path = path;
+    this.#count = count;
+    reserves.add(this);
+    this.fill();
+  }
+
+  /** Takes what is missing; false if it is not to be had. */
+  fill(): boolean {
+    try {
+      while (this.#held.length < this.#count) this.#held.push(Deno.openSync(this.#path));
+      return true;
+    } catch {
+      // Whatever the reason, there are fewer than there should be.
+      return false;
+    }
+  }
+
+  /** Lets go of two, as one is not enough for what opens a file in its directory; false if it holds none. */
+  release(): boolean {
+    const released = this.#held.splice(0, 2);
+    for (const file of released) file.close();
+    return released.length > 0;
+  }
+
+  [Symbol.dispose](): void {
+    reserves.delete(this);
+    while (this.release());
+  }
+}
+
+/** Whether the reserve is whole again: before that, nothing more is to be accepted. */
+export function isReserveFull(): boolean {
+  let isFull = true;
+  for (const reserve of reserves) isFull = reserve.fill() && isFull;
+  return isFull;
+}
+
+/** Opens one of the pool's own files, with a descriptor of the reserve if there is no other. Throws what `open` does. */
+export function openWithReserve<T>(open: () => T): T {
+  for (;;) {
+    try {
+      return open();
+    } catch (error) {
+      if (!isOutOfDescriptors(error) || ![...reserves].some((reserve) => reserve.release())) throw error;
+    }
+  }
+}
+
+/** Whether the process (EMFILE) or the host (ENFILE) has no descriptor left. */
+function isOutOfDescriptors(error: unknown): boolean {
+  const code = codeOf(error);
+  // Deno's own calls come with the number.
+  return code === "EMFILE" || code === "ENFILE" || code === "errno 24" || code === "errno 23";
+}

@@ -1,0 +1,69 @@
+/**
+ * A process that has used up its descriptors, as a test's child: the runner itself should not. `reserve DIR` tells whether
+ * the pool's own files can be opened then; `accept` serves descriptor 3, has none left from SIGUSR2 on, and some from SIGHUP.
+ */
+import {
+  DescriptorReserve,
+  isReserveFull,
+  openWithReserve,
+  raisedDescriptorLimit,
+} from "../../actors/edge/descriptors.ts";
+import { DenoClock } from "../../actors/edge/deno_clock.ts";
+import { InheritedSocket } from "../../actors/edge/inherited_socket.ts";
+import { Kernel } from "../../actors/kernel/kernel.ts";
+import type { Connected } from "../../actors/nbd_messages.ts";
+
+/** Takes what is left of the process's descriptors, of which there are 40 more at most from now on. */
+function starve(): Deno.FsFile[] {
+  const limit = BigInt((raisedDescriptorLimit()?.used ?? 0) + 40);
+  const library = Deno.dlopen("libc.so.6", { setrlimit: { parameters: ["i32", "buffer"], result: "i32" } });
+  library.symbols.setrlimit(7, BigUint64Array.of(limit, limit));
+  const files: Deno.FsFile[] = [];
+  for (;;) {
+    try {
+      files.push(Deno.openSync("/dev/null"));
+    } catch {
+      return files;
+    }
+  }
+}
+
+function canOpen(path: string): boolean {
+  try {
+    Deno.openSync(path).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const [mode, path = ""] = Deno.args;
+if (mode === "reserve") {
+  const reserve = new DescriptorReserve(path, 8);
+  const files = starve();
+  const found: unknown[] = [canOpen(path)];
+  using directory = openWithReserve(() => Deno.openSync(path));
+  found.push(directory.statSync().isDirectory, isReserveFull());
+  for (const file of files.splice(0, 3)) file.close();
+  found.push(isReserveFull(), canOpen(path));
+  reserve[Symbol.dispose]();
+  console.log(JSON.stringify(found));
+} else {
+  const kernel = new Kernel({ clock: new DenoClock() });
+  let count = 0;
+  const listener = kernel.spawn<Connected>("listener", 100, () => ({
+    receive: () => console.log(`client ${count += 1}`),
+  }));
+  let files: Deno.FsFile[] = [];
+  Deno.addSignalListener("SIGUSR2", () => {
+    files = starve();
+    console.log("full");
+  });
+  Deno.addSignalListener("SIGHUP", () => {
+    for (const file of files.splice(0, 20)) file.close();
+    console.log("free");
+  });
+  const socket = await InheritedSocket.open(3);
+  socket.start(kernel, listener, console.error);
+  console.log("ready");
+}
