@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { present } from "../../storage/assert.ts";
 import type { Piece } from "../../storage/nbd/pieces.ts";
-import { DirectSocket, wouldBlock } from "./direct_socket.ts";
+import { ioOk } from "../../storage/device/port.ts";
+import { DirectSocket, unreadable, wouldBlock } from "./direct_socket.ts";
 import { openLibc } from "./libc.ts";
 
 const ignore = openLibc() === undefined;
@@ -314,4 +315,20 @@ socketTest("a client hears of the end when the server's socket closes after the 
   const buffer = new Uint8Array(100);
   assertEquals(await pair.client.read(buffer), 10);
   assertEquals(await pair.client.read(buffer), null);
+});
+
+socketTest("what cannot be read where it lies is not sent, and the stream lives on", async (folder) => {
+  using unix = await Pair.at(`${folder}/s`);
+  using tcp = await Pair.tcp();
+  for (const pair of [unix, tcp]) {
+    // Where nothing is mapped, as behind the end of a file that was cut.
+    const gone: Piece = { run: 0, lengthBytes: 4096, address: 4096, copyTo: () => ioOk };
+    assertEquals(pair.direct.send([gone], 0), unreadable);
+    // What comes before it may be on its way already.
+    const sent = pair.direct.send([encoder.encode("head"), gone], 0);
+    assert(sent === unreadable || sent === 4, `${sent} bytes`);
+    if (sent === 4) assertEquals(pair.direct.send([encoder.encode("head"), gone], 4), unreadable);
+    if (sent === 4) await pair.client.read(new Uint8Array(4));
+    await pair.requireTalk();
+  }
 });

@@ -1,15 +1,16 @@
 /** Metadata with right checksums and wrong fields: damage in one sentence, never a defect, a hang or a foreign byte. */
 import { assertEquals, assertMatch } from "@std/assert";
-import { assert as require } from "../../storage/assert.ts";
+import { assert as require, present } from "../../storage/assert.ts";
 import { MemoryDevice } from "../../storage/device/memory_device.ts";
-import { present } from "../../storage/assert.ts";
 import { Anatomy } from "../compat/anatomy.ts";
 import { MemoryJournal, testingBlockSizeBytes as bs, TestingPool } from "../testing_pool.ts";
 import { base, runMutated } from "./mutated_pool.ts";
 
 Deno.test("ninety mutations of metadata end in a sentence or in right bytes, never in a defect or a hang", () => {
+  // The last has once found a defect: a block that counted 0 was given to a second mapping.
+  const seeds = [...Array.from({ length: 90 }, (_, index) => index + 1), 263];
   const ends = { refused: 0, damaged: 0, used: 0 };
-  for (let seed = 1; seed <= 90; seed += 1) ends[runMutated(seed).end] += 1;
+  for (const seed of seeds) ends[runMutated(seed).end] += 1;
   require(ends.refused >= 9 && ends.damaged >= 9 && ends.used >= 9, "all ends were met");
 });
 
