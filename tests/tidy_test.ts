@@ -4,6 +4,7 @@ import { ruleDependencies, ruleImportCycles, ruleImportDirection } from "./tidy/
 import { fileRules } from "./tidy/rules.ts";
 import { rulePaths } from "./tidy/paths.ts";
 import { readSources, type Source } from "./tidy/source.ts";
+import { ruleSkips } from "./tidy/skips.ts";
 import { ruleStepsAreTaken } from "./tidy/steps.ts";
 
 const root = new URL("../", import.meta.url);
@@ -19,6 +20,7 @@ Deno.test("the rules look at the whole repository", () => {
 });
 
 for (const [name, rule] of fileRules) holds(name, (all) => all.flatMap(rule));
+holds("a test with an outside program says when it is skipped", (all) => all.flatMap(ruleSkips));
 holds("imports go one way, and nothing imports tests", ruleImportDirection);
 holds("no modules need each other's values", ruleImportCycles);
 holds("there are three dependencies, and the core uses none", ruleDependencies);

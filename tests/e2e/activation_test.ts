@@ -3,11 +3,11 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { hasOpenssl, makeCertificates } from "../certificates.ts";
 import { cliArguments } from "../cli/command_line.ts";
 import { RawClient } from "../nbd/raw_client.ts";
-import { hasProgram, python, requiredProgram } from "../programs.ts";
+import { hasProgram, isProgram, isTestable, python, requiredProgram } from "../programs.ts";
 import { Lines, PoolOnDisk, runToEnd } from "../server.ts";
 
 const small = ["--data-size", "64M", "--metadata-size", "2M"];
-const ignore = !hasProgram("python3");
+const ignore = !isTestable(isProgram(python));
 
 /** A server that a parent has started. */
 class Started implements AsyncDisposable {

@@ -15,6 +15,7 @@ import {
   ruleThen,
 } from "./rules.ts";
 import { Source } from "./source.ts";
+import { ruleSkips } from "./skips.ts";
 import { ruleStepsAreTaken } from "./steps.ts";
 
 /** The lines that the findings name. */
@@ -166,6 +167,16 @@ Deno.test("an error that is caught is thrown on, becomes the answer, or is spoke
   finds(rule, "storage/a.ts", "\ntry { a(); } catch (error) {\n  return;\n}\n", [2]);
   finds(rule, "cli.ts", "f().catch(() => {});\n", [1]);
   finds(rule, "cli.ts", "f().catch((error) => g(error));\n\n// It may fail.\nf().catch(() => {});\n", []);
+});
+
+Deno.test("a test that calls for an outside program and is never skipped is found", () => {
+  const path = "tests/a_test.ts";
+  finds(ruleSkips, path, "\nDeno.test(name, async () => {\n  await runOnImage(a);\n});\n", [2]);
+  finds(ruleSkips, path, "\nDeno.test(name, () => PoolOnDisk.make().requireSound());\n", [2]);
+  finds(ruleSkips, path, "\nDeno.test(name, () => poolInMemory().requireSound());\n", []);
+  finds(ruleSkips, path, "Deno.test({ name, ignore: !hasIt, fn: () => pool.requireSound() });\n", []);
+  finds(ruleSkips, path, "Deno.test(name, () => f());\nfunction g() { return requiredProgram(a); }\n", []);
+  finds(ruleSkips, "tests/server.ts", "Deno.test(name, () => requiredProgram(a));\n", []);
 });
 
 Deno.test("an edge says what follows when what it waits for fails", () => {
