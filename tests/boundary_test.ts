@@ -151,13 +151,23 @@ async function serveOne(faults: Faults, request: string): Promise<void> {
       return Math.min(bytes.length, 50);
     },
     closeWrite: () => Promise.resolve(),
-    close: () => served.resolve(),
+    close: () => {},
+  };
+  const faulty = faults.of(conn);
+  const outside = {
+    read: (buffer: Uint8Array) => faulty.read(buffer),
+    write: (bytes: Uint8Array) => faulty.write(bytes),
+    closeWrite: () => faulty.closeWrite(),
+    close: () => {
+      served.resolve();
+      return faulty.close();
+    },
   };
   let accepts = 0;
   const listener = {
     accept: () => {
       accepts += 1;
-      return accepts === 1 ? Promise.resolve(faults.of(conn)) : closed.promise;
+      return accepts === 1 ? Promise.resolve(outside) : closed.promise;
     },
     close: () => closed.reject(new Error("closed")),
   };
@@ -172,12 +182,14 @@ async function serveOne(faults: Faults, request: string): Promise<void> {
     },
   };
   const server = new ControlServer(listener, handler, {
-    requestMs: 20,
-    answerMs: 20,
-    dumpPieceMs: 20,
+    requestMs: 2000,
+    answerMs: 2000,
+    dumpPieceMs: 2000,
     farewellMs: 20,
   });
-  await pause(2);
+  const beginMs = performance.now();
+  await served.promise;
+  assert(performance.now() < beginMs + 1000, "it is closed because of the fault, not because its time is up");
   await server.close();
 }
 

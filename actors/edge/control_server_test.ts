@@ -61,16 +61,22 @@ class RawHttp {
     for (let at = 0; at < bytes.length;) at += await this.#conn.write(bytes.subarray(at));
   }
 
-  /** All that comes until the server closes; the status and the body where that is HTTP. */
+  /** All that comes until the server closes, the status and the body where that is HTTP; "late" after five seconds. */
   async answer(): Promise<string> {
     let text = "";
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      this.close();
+    }, 5000);
     const buffer = new Uint8Array(65536);
     for (;;) {
       const count = await this.#conn.read(buffer).catch(() => null);
       if (count === null) break;
       text += new TextDecoder().decode(buffer.subarray(0, count));
     }
-    return text.replace(/^HTTP\/1\.1 (\d+)[^]*?\r\n\r\n/, "$1 ");
+    clearTimeout(timer);
+    return isLate ? "late" : text.replace(/^HTTP\/1\.1 (\d+)[^]*?\r\n\r\n/, "$1 ");
   }
 
   close(): void {
