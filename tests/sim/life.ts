@@ -125,7 +125,9 @@ export class Life {
     });
     const { catalogue } = settleCatalogue(readJournal(beginning.journal), engine.transactionId);
     const log = (sentence: string) => void this.logged.push(sentence);
+    const { perSlice } = world.swarm;
     this.pool = assemblePool(this.kernel, {
+      slices: { records: perSlice, devices: perSlice, devicesMax: perSlice },
       metadata: metadata.port,
       data: data.port,
       journal: this.journal,

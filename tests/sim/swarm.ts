@@ -44,6 +44,8 @@ export interface Swarm {
   readonly isChurning: boolean;
   /** The administrator clones volumes and removes them, so that blocks are left by one volume to another. */
   readonly isForking: boolean;
+  /** Records and devices in one slice of a command. */
+  readonly perSlice: number;
   /** How often each kind of action is chosen. */
   readonly weights: Readonly<Record<ActionKind, number>>;
 }
@@ -92,7 +94,10 @@ export function drawSwarm(seed: number): Swarm {
     const rate = () => hasErrors && random.below(3) === 0 ? any([30, 100, 500, 3000]) : 0;
     return { read: rate(), write: rate(), zero: rate(), copy: rate(), discard: rate(), flush: rate() };
   };
+  // Of a seed's own, so that the other choices stay what they were.
+  const perSlice = new Random(Math.imul(seed, 0x85ebca6b) ^ 0x511c).below(4);
   const swarm: Swarm = {
+    perSlice: perSlice === 0 ? 512 : perSlice,
     blockSectors: any([2, 2, 4, 8]),
     dataBlocks: any([10, 14, 20, 32]),
     volumeBlocksMax: any([1, 2, 6, 6]),
