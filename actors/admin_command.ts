@@ -2,6 +2,7 @@
 import type { Address } from "./kernel/address.ts";
 import type { TextOutMessage } from "./text_out.ts";
 import { UserError } from "../storage/errors.ts";
+import { SliceEnd, type Slices, wholeOf } from "../storage/slices.ts";
 import { parseName, parseSnapshotName, parseVolumeName } from "../storage/names.ts";
 
 /** A command. Names are parsed and well-formed; sizes are bytes. */
@@ -110,8 +111,13 @@ export function jsonOfCommand(command: AdminCommand): unknown {
   }
 }
 
-/** A command from JSON that nobody has checked. Throws {@linkcode UserError}, in the words of names.ts where it is a name. */
+/** {@linkcode commandSlices} at once. */
 export function commandOfJson(json: unknown): AdminCommand {
+  return wholeOf(commandSlices(json, Infinity));
+}
+
+/** A command from JSON that nothing has checked, in slices of `perSlice` names. Throws {@linkcode UserError}, in the words of names.ts where it is a name. */
+export function* commandSlices(json: unknown, perSlice: number): Slices<AdminCommand> {
   if (typeof json !== "object" || json === null) throw malformed("it is not an object");
   const fields = json as Readonly<Record<string, unknown>>;
   switch (fields.verb) {
@@ -122,7 +128,10 @@ export function commandOfJson(json: unknown): AdminCommand {
         sizeBytes: size(fields, "size_bytes"),
       };
     case "snapshot":
-      return { verb: "snapshot", names: texts(fields, "names").map((name) => parseSnapshotName(name).name) };
+      return {
+        verb: "snapshot",
+        names: yield* names(fields, (name) => parseSnapshotName(name).name, perSlice),
+      };
     case "clone":
       return {
         verb: "clone",
@@ -146,7 +155,7 @@ export function commandOfJson(json: unknown): AdminCommand {
     case "rm":
       return {
         verb: "rm",
-        names: texts(fields, "names").map((name) => parseName(name).name),
+        names: yield* names(fields, (name) => parseName(name).name, perSlice),
         dryRun: flag(fields, "dry_run"),
         force: flag(fields, "force"),
       };
@@ -164,6 +173,20 @@ function text(fields: Readonly<Record<string, unknown>>, name: string): string {
   const value = fields[name];
   if (typeof value !== "string") throw malformed(`"${name}" is not a string`);
   return value;
+}
+
+function* names(
+  fields: Readonly<Record<string, unknown>>,
+  parse: (text: string) => string,
+  perSlice: number,
+): Slices<string[]> {
+  const parsed: string[] = [];
+  const end = new SliceEnd(perSlice);
+  for (const name of texts(fields, "names")) {
+    if (end.isDue()) yield;
+    parsed.push(parse(name));
+  }
+  return parsed;
 }
 
 function texts(fields: Readonly<Record<string, unknown>>, name: string): string[] {

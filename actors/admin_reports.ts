@@ -31,8 +31,11 @@ function* openView(peers: AdminPeers): Steps<View> {
 }
 
 function* readBlock(peers: AdminPeers, view: View, block: MetadataBlock): Steps<Uint8Array | undefined> {
-  // The superblock on disk may be a later one by now.
-  if (block === 0) return view.superblock;
+  // The superblock on disk may be a later one by now. A walk that works long asks for it to let others go first.
+  if (block === 0) {
+    yield* rest();
+    return view.superblock;
+  }
   if ((block + 1) * metadataBlockSizeBytes > peers.metadataDevice.sizeBytes) return undefined;
   const result = yield* peers.metadataDevice.read(view.buffer, block * metadataBlockSizeBytes);
   return result.kind === "ok" ? view.buffer : undefined;

@@ -112,6 +112,8 @@ export const catalogueChangesBytesMin = 256 * KiB;
 export const catalogueReserveBytesMin = 64 * KiB;
 /** Bytes in whose multiples the files of the catalogue grow. */
 export const catalogueFileUnitBytes = 64 * KiB;
+/** Bytes of a line of the catalogue that are written in one turn. */
+export const cataloguePieceBytes = MiB;
 /** Bytes of zeroes written at once to set such room aside. */
 export const catalogueZeroBytesMax = MiB;
 /** Bytes of a new journal that are written before the host is asked to make them durable: more could hold up other writes. */
@@ -134,12 +136,12 @@ export interface SliceSizes {
   /** Devices in one turn at most. */
   readonly devicesMax: number;
 }
-export const sliceSizes: SliceSizes = { records: 512, devices: 256, devicesMax: 8192 };
+export const sliceSizes: SliceSizes = { records: 512, devices: 256, devicesMax: 4096 };
 /**
  * Milliseconds that all slices of one change of devices are to take together: no commit may begin between them, and the
  * volumes that are snapshotted are quiet. Where others take so much of the time that this is in danger, slices grow.
  */
-export const changeMsMax = 100;
+export const changeMsMax = 150;
 /** Admin commands that wait for their turn: so many that change something, and so many that only look. */
 export const adminQueueMax = 1024;
 /** Admin commands that look at once, each with a view of a commit and a walk's memory. */

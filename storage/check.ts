@@ -27,6 +27,8 @@ import {
   unpackSuperblock,
 } from "./format/superblock.ts";
 import { type MetadataBlock, type ThinId, thinId, thinIdMax } from "./ids.ts";
+import { devicesPerPause, pause } from "./metadata_scan.ts";
+import { SliceEnd } from "./slices.ts";
 
 export type { CheckedDevice, CheckReport } from "./check_report.ts";
 export type { MetadataReading } from "./check_tree.ts";
@@ -225,7 +227,9 @@ function* walkDevices(
   const devices: CheckedDevice[] = [];
   let sound = detailsTree.sound && topTree.sound;
   let rootsCounted = 0;
+  const end = new SliceEnd(devicesPerPause);
   for (const device of top.devices) {
+    if (end.isDue()) yield pause;
     const record = details.byDevice.get(device.thinId);
     if (record === undefined && detailsTree.sound) {
       context.findings.damage(`Thin device ${device.thinId}${where} has mappings, but no details.`);

@@ -4,7 +4,15 @@ import { childSizeBytes, nodeChild, nodeEntries, nodeKey, nodeValueOffset } from
 import { superblockLocation, unpackSuperblock } from "./format/superblock.ts";
 import { BlockSet } from "./block_set.ts";
 import { dblock, type MetadataBlock, type ThinId, thinId } from "./ids.ts";
-import { isDamaged, type MetadataDamaged, superblockDamaged, TreeCursor } from "./metadata_scan.ts";
+import {
+  devicesPerPause,
+  isDamaged,
+  type MetadataDamaged,
+  pause,
+  superblockDamaged,
+  TreeCursor,
+} from "./metadata_scan.ts";
+import { SliceEnd } from "./slices.ts";
 
 /** How many data blocks nobody would map any more. */
 export type RemovalResult = { readonly kind: "freed"; readonly blocks: number } | MetadataDamaged;
@@ -24,7 +32,13 @@ export function* blocksFreedByRemoval(removed: readonly ThinId[]): Scanning<Remo
   const leaving = new Set(removed);
   const nodes = new Set<MetadataBlock>();
   const blocks = new BlockSet();
-  const staying = [...roots].filter(([id]) => !leaving.has(id)).map(([, root]) => root);
+  const staying: MetadataBlock[] = [];
+  const leavingRoots: MetadataBlock[] = [];
+  const end = new SliceEnd(devicesPerPause);
+  for (const [id, root] of roots) {
+    if (end.isDue()) yield pause;
+    (leaving.has(id) ? leavingRoots : staying).push(root);
+  }
   if (superblock.heldRoot !== 0) {
     const held = yield* readHeldRoots(superblock.heldRoot);
     if (isDamaged(held)) return held;
@@ -33,7 +47,6 @@ export function* blocksFreedByRemoval(removed: readonly ThinId[]): Scanning<Remo
   const stayingMet = yield* meet(staying, nodes, blocks);
   if (isDamaged(stayingMet)) return stayingMet;
   const before = blocks.size;
-  const leavingRoots = [...roots].filter(([id]) => leaving.has(id)).map(([, root]) => root);
   const leavingMet = yield* meet(leavingRoots, nodes, blocks);
   if (isDamaged(leavingMet)) return leavingMet;
   return { kind: "freed", blocks: blocks.size - before };
@@ -66,7 +79,9 @@ function* meet(
   nodes: Set<MetadataBlock>,
   blocks: BlockSet,
 ): Scanning<MetadataDamaged | undefined> {
+  const end = new SliceEnd(devicesPerPause);
   for (const root of roots) {
+    if (end.isDue()) yield pause;
     const cursor = new TreeCursor(root, childSizeBytes, "a device's mapping tree");
     for (let block = cursor.wanted(); block !== undefined; block = cursor.wanted()) {
       if (nodes.has(block)) {

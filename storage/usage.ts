@@ -13,7 +13,15 @@ import { indexEntrySizeBytes, unpackIndexEntry } from "./format/index_entry.ts";
 import { metadataBlocksMax, metadataIndexEntry } from "./format/metadata_index.ts";
 import { type Superblock, superblockLocation, unpackSuperblock } from "./format/superblock.ts";
 import { type MetadataBlock, type ThinId, thinId } from "./ids.ts";
-import { isDamaged, type MetadataDamaged, superblockDamaged, TreeCursor } from "./metadata_scan.ts";
+import {
+  devicesPerPause,
+  isDamaged,
+  type MetadataDamaged,
+  pause,
+  superblockDamaged,
+  TreeCursor,
+} from "./metadata_scan.ts";
+import { SliceEnd } from "./slices.ts";
 
 /** How usage is counted. */
 export interface UsageOptions {
@@ -117,7 +125,9 @@ function* countBySpaceMaps(
   const dataCounts = yield* loadDataIndex(superblock);
   if (isDamaged(dataCounts)) return dataCounts;
   const exclusive = new Float64Array(devices.length);
+  const end = new SliceEnd(devicesPerPause);
   for (const [at, device] of devices.entries()) {
+    if (end.isDue()) yield pause;
     const cursor = mappingCursor(device);
     for (let block = cursor.wanted(); block !== undefined; block = cursor.wanted()) {
       const missing = metadataCounts.missing(block);

@@ -26,9 +26,10 @@ import { type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { UserError } from "../../storage/errors.ts";
 import type { JournalPort } from "../catalogue_journal.ts";
 import { changesBytesMax, fileBytesFor, type LineRoom, reserveBytes, roundUp } from "../catalogue_room.ts";
-import { catalogueUnflushedBytesMax } from "../limits.ts";
+import { cataloguePieceBytes, catalogueUnflushedBytesMax } from "../limits.ts";
 import { failureOf } from "./file_errors.ts";
 import { flushed, StoredFile } from "./stored_file.ts";
+import { aTurn, inTurns } from "./turns.ts";
 
 const newline = "\n".charCodeAt(0);
 
@@ -120,8 +121,7 @@ export class CatalogueFile implements JournalPort {
   }
 
   append(line: string, room: LineRoom, done: IoDone): void {
-    const bytes = new TextEncoder().encode(line);
-    this.#run(done, () => this.#append(bytes, room));
+    this.#run(done, async () => await this.#append(await inTurns(encoded(line)), room));
   }
 
   retract(done: IoDone): void {
@@ -175,11 +175,11 @@ export class CatalogueFile implements JournalPort {
       ? await this.#grow(this.#journal, endBytes)
       : await this.#roomBeside(endBytes, room.contentBytes);
     if (roomy.kind !== "ok") return roomy;
-    let written = this.#journal.write(bytes, this.#endBytes);
+    let written = await inTurns(this.#journal.writePieces(bytes, this.#endBytes));
     if (written.kind === "noSpace" && room.usesReserve && this.#spare !== undefined) {
       // The host copies what is overwritten (btrfs, zfs), so it needs space all the same: the spare's.
       this.#dropSpare();
-      written = this.#journal.write(bytes, this.#endBytes);
+      written = await inTurns(this.#journal.writePieces(bytes, this.#endBytes));
     }
     if (written.kind !== "ok") {
       // The next line may not follow half of this one, nor have half of this one behind it.
@@ -322,6 +322,26 @@ async function flushedDirectory(path: string): Promise<IoResult> {
   }
 }
 
+/** The bytes of a line. It is ASCII, as names are, so it can be cut anywhere. */
+function* encoded(line: string): Generator<void, Uint8Array> {
+  const encoder = new TextEncoder();
+  if (line.length <= cataloguePieceBytes) return encoder.encode(line);
+  let bytes = new Uint8Array(line.length);
+  let lengthBytes = 0;
+  for (let at = 0; at < line.length; at += cataloguePieceBytes) {
+    const piece = encoder.encode(line.slice(at, at + cataloguePieceBytes));
+    if (lengthBytes + piece.length > bytes.length) {
+      const larger = new Uint8Array(2 * bytes.length + piece.length);
+      larger.set(bytes);
+      bytes = larger;
+    }
+    bytes.set(piece, lengthBytes);
+    lengthBytes += piece.length;
+    yield;
+  }
+  return bytes.subarray(0, lengthBytes);
+}
+
 /** Does all of it now: nothing is served yet. */
 function inOneGo(steps: Generator<void, IoResult>): IoResult {
   let step = steps.next();
@@ -329,23 +349,9 @@ function inOneGo(steps: Generator<void, IoResult>): IoResult {
   return step.value;
 }
 
-/** Gives the event loop a turn after each step. */
-async function inTurns(steps: Generator<void, IoResult>): Promise<IoResult> {
-  let step = steps.next();
-  while (!step.done) {
-    await aTurn();
-    step = steps.next();
-  }
-  return step.value;
-}
-
 async function later(result: IoResult): Promise<IoResult> {
   await aTurn();
   return result;
-}
-
-function aTurn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
 }
 
 function reasonOf(result: Exclude<IoResult, { kind: "ok" }>): string {

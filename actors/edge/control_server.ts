@@ -14,14 +14,15 @@ import { Buffer } from "node:buffer";
 import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { UserError } from "../../storage/errors.ts";
-import { type AdminCommand, type AdminResult, commandOfJson } from "../admin_command.ts";
+import { type AdminCommand, type AdminResult, commandSlices } from "../admin_command.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
-import { controlBodyBytesMax, controlCommandsMax, controlDumpsMax, drainMs } from "../limits.ts";
+import { controlBodyBytesMax, controlCommandsMax, controlDumpsMax, drainMs, sliceSizes } from "../limits.ts";
 import type { TextTaken } from "../text_out.ts";
 import { type AcceptListener, AcceptLoop } from "./accept_loop.ts";
 import type { StreamConn } from "./conn_stream.ts";
 import { type ControlClient, ControlClients, type ControlTimes, controlTimes } from "./control_clients.ts";
 import type { DumpWriter } from "./pool_offline.ts";
+import { inTurns } from "./turns.ts";
 
 /** Carries out commands. */
 export interface CommandHandler {
@@ -120,7 +121,8 @@ export class ControlServer {
     // A pool that fails says why where that was met, and the process ends: here is only no result.
     const result = await this.#handler.command(asked.command).catch(() => undefined);
     if (result === undefined) return answer(client, response, 500, hasFailed);
-    answer(client, response, result.kind === "refused" ? 409 : 200, asked.answerOf(result));
+    const bytes = await inTurns(answerSlices(asked.answerOf(result)));
+    answerBytes(client, response, result.kind === "refused" ? 409 : 200, bytes);
   }
 
   async #dump(client: ControlClient, response: ServerResponse): Promise<void> {
@@ -136,7 +138,7 @@ export class ControlServer {
       requireHost(request);
       const text = await textOf(request);
       if (text === undefined) return undefined;
-      return askedFor(request, text);
+      return await askedFor(request, text);
     } catch (error) {
       if (error instanceof Problem) return error;
       if (error instanceof UserError) return new Problem(400, error.message);
@@ -146,7 +148,7 @@ export class ControlServer {
 }
 
 /** Throws {@linkcode Problem} or {@linkcode UserError}. */
-function askedFor({ url, method }: IncomingMessage, text: string): Asked {
+async function askedFor({ url, method }: IncomingMessage, text: string): Promise<Asked> {
   const pathname = pathOf(url ?? "");
   if (method === "GET" && pathname === "/v1/volumes") {
     const command = { verb: "list" } as const;
@@ -165,7 +167,8 @@ function askedFor({ url, method }: IncomingMessage, text: string): Asked {
   if (method !== "POST") {
     throw new Problem(405, "Commands are POSTed. Others are GET /v1/volumes and GET /v1/status.");
   }
-  return { command: commandOfJson(jsonOf(text)), answerOf: (result) => result };
+  const command = await inTurns(commandSlices(jsonOf(text), sliceSizes.records));
+  return { command, answerOf: (result) => result };
 }
 
 function jsonOf(text: string): unknown {
@@ -272,7 +275,25 @@ function refusal(reason: string): AdminResult {
 }
 
 function answer(client: ControlClient, response: ServerResponse, status: number, body: unknown): void {
-  const bytes = Buffer.from(JSON.stringify(body));
+  answerBytes(client, response, status, Buffer.from(JSON.stringify(body)));
+}
+
+/** The JSON of an answer, whose volumes may be as many as a pool holds; they come last. */
+function* answerSlices(body: unknown): Generator<void, Buffer> {
+  const { volumes } = body as { readonly volumes?: unknown };
+  if (!Array.isArray(volumes)) return Buffer.from(JSON.stringify(body));
+  // Without the end of the empty list and of the object.
+  const pieces = [Buffer.from(JSON.stringify({ ...body as object, volumes: [] }).slice(0, -2))];
+  for (let at = 0; at < volumes.length; at += sliceSizes.records) {
+    const slice = JSON.stringify(volumes.slice(at, at + sliceSizes.records)).slice(1, -1);
+    pieces.push(Buffer.from(at > 0 ? `,${slice}` : slice));
+    yield;
+  }
+  pieces.push(Buffer.from("]}"));
+  return Buffer.concat(pieces);
+}
+
+function answerBytes(client: ControlClient, response: ServerResponse, status: number, bytes: Buffer): void {
   response.writeHead(status, {
     "content-type": "application/json",
     "content-length": bytes.length,

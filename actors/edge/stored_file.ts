@@ -1,7 +1,7 @@
 /** A file whose bytes are stored by the host before they are needed, so that writing in it meets no full host. */
 import fs from "node:fs";
 import { ioOk, type IoResult } from "../../storage/device/port.ts";
-import { catalogueZeroBytesMax } from "../limits.ts";
+import { cataloguePieceBytes, catalogueZeroBytesMax } from "../limits.ts";
 import { openWithReserve } from "./descriptors.ts";
 import { codeOf, failureOf } from "./file_errors.ts";
 
@@ -58,6 +58,16 @@ export class StoredFile {
         // A refusal of the host is an answer; an interrupted call is made again.
         if (codeOf(error) !== "EINTR") return failureOf(error, "write of the catalogue");
       }
+    }
+    return ioOk;
+  }
+
+  /** Writes all of it, a piece at each step, which others may come between. */
+  *writePieces(bytes: Uint8Array, offsetBytes: number): Generator<void, IoResult> {
+    for (let at = 0; at < bytes.length; at += cataloguePieceBytes) {
+      if (at > 0) yield;
+      const written = this.write(bytes.subarray(at, at + cataloguePieceBytes), offsetBytes + at);
+      if (written.kind !== "ok") return written;
     }
     return ioOk;
   }
