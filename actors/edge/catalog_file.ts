@@ -28,6 +28,7 @@ import type { JournalPort } from "../catalogue_journal.ts";
 import { changesBytesMax, fileBytesFor, type LineRoom, reserveBytes, roundUp } from "../catalogue_room.ts";
 import { cataloguePieceBytes, catalogueUnflushedBytesMax } from "../limits.ts";
 import { failureOf } from "./file_errors.ts";
+import { openLibc } from "./libc.ts";
 import { flushed, StoredFile } from "./stored_file.ts";
 import { aTurn, inTurns } from "./turns.ts";
 
@@ -362,6 +363,7 @@ function reasonOf(result: Exclude<IoResult, { kind: "ok" }>): string {
 export function writeDurably(path: string, text: string): void {
   const newPath = `${path}.new`;
   const fd = openWithReserve(() => fs.openSync(newPath, "w", 0o600));
+  openLibc()?.overwriteInPlace(fd);
   try {
     fs.writeFileSync(fd, text);
     // Before the rename, or the name could come to stand for an empty file.

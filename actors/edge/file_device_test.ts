@@ -239,6 +239,7 @@ Deno.test({
       allocate: () => 0,
       reserve: () => 0,
       seekData: (_fd, offsetBytes) => offsetBytes,
+      overwriteInPlace: () => 95,
       startWriteBack: () => {},
       claim: () => -1,
       socketPath: () => undefined,

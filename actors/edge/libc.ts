@@ -31,6 +31,11 @@ export interface Libc {
   allocate(fd: number, offsetBytes: number, lengthBytes: number): number;
   /** Sets blocks aside for a range past the end, without growing the file. Answers 0 or the errno. */
   reserve(fd: number, offsetBytes: number, lengthBytes: number): number;
+  /**
+   * Has the file system overwrite the file's bytes in their place, for an empty file: btrfs copies what is overwritten, and
+   * needs free space for that. Answers 0, or the errno where that is not known; most file systems do so anyway.
+   */
+  overwriteInPlace(fd: number): number;
   /** Has the host begin to write a range of its page cache to the disk. Nothing is durable by that, nor is a failure told. */
   startWriteBack(fd: number, offsetBytes: number, lengthBytes: number): void;
   /**
@@ -66,6 +71,10 @@ const keepSizeAndPunchHole = keepSize | 0x02;
 const seekDataWhence = 3;
 const syncFileRangeWrite = 2;
 const unixFamily = 1;
+// From linux/fs.h: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS (for 64-bit machines) and FS_NOCOW_FL.
+const getFlags = 0x80086601n;
+const setFlags = 0x40086602n;
+const noCopyOnWrite = 0x800000;
 const openExclusiveCloseOnExec = 0o200 | 0o2000000;
 
 let opened: Libc | undefined;
@@ -92,6 +101,7 @@ function dlopenLibc() {
     },
     open: { parameters: ["buffer", "i32"], result: "i32" },
     close: { parameters: ["i32"], result: "i32" },
+    ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
     getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
     sync_file_range: { parameters: ["i32", "i64", "i64", "u32"], result: "i32" },
     lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
@@ -130,6 +140,15 @@ class GlibcCalls implements Libc {
 
   reserve(fd: number, offsetBytes: number, lengthBytes: number): number {
     return this.#fallocate(fd, keepSize, offsetBytes, lengthBytes);
+  }
+
+  overwriteInPlace(fd: number): number {
+    // The calls are named for a long, and read and write an int.
+    const flags = new Int32Array(2);
+    const bytes = new Uint8Array(flags.buffer);
+    if (this.#symbols.ioctl(fd, getFlags, bytes) !== 0) return this.#errno[0] ?? 0;
+    flags[0] = (flags[0] ?? 0) | noCopyOnWrite;
+    return this.#symbols.ioctl(fd, setFlags, bytes) === 0 ? 0 : this.#errno[0] ?? 0;
   }
 
   seekData(fd: number, offsetBytes: number): number {

@@ -116,7 +116,9 @@ export function initPoolFiles(options: InitOptions): UnfinishedPool {
     const sizes = sizesFor(options, site.settings);
     const metadataPath = pathIn(options.directory, site.settings.metadataPath);
     const dataPath = pathIn(options.directory, site.settings.dataPath);
-    for (const path of [metadataPath, dataPath]) makeIfMissing(site, path);
+    // A full host must not break a commit. The data are another matter: what is written there may be refused.
+    makeIfMissing(site, metadataPath, (fd) => void options.libc?.overwriteInPlace(fd));
+    makeIfMissing(site, dataPath);
     // Locked before anything in them changes: they may belong to another pool.
     lockDevices(held, metadataPath, dataPath, true);
     requireEmpty(metadataPath);
@@ -341,12 +343,14 @@ function freeBytes(options: InitOptions): number {
   return Math.max(0, hostBytes - metadataBytes);
 }
 
-function makeIfMissing(site: Site, path: string): void {
+function makeIfMissing(site: Site, path: string, prepare: (fd: number) => void = () => {}): void {
   requirePermission("write", path);
   if (fs.existsSync(path)) return;
   try {
-    fs.closeSync(fs.openSync(path, "wx", 0o600));
+    const fd = fs.openSync(path, "wx", 0o600);
     site.made.push(path);
+    prepare(fd);
+    fs.closeSync(fd);
     syncDirectoryOf(path);
   } catch (error) {
     throw writeFailure(path, error);

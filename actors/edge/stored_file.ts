@@ -4,6 +4,7 @@ import { ioOk, type IoResult } from "../../storage/device/port.ts";
 import { cataloguePieceBytes, catalogueZeroBytesMax } from "../limits.ts";
 import { openWithReserve } from "./descriptors.ts";
 import { codeOf, failureOf } from "./file_errors.ts";
+import { openLibc } from "./libc.ts";
 
 /** See the head of this file. Results are those of the host; a result that is not ok leaves what is in a range open. */
 export class StoredFile {
@@ -24,7 +25,9 @@ export class StoredFile {
 
   /** Makes an empty file, for its owner only. Throws what the system says. */
   static create(path: string): StoredFile {
-    return new StoredFile(openWithReserve(() => fs.openSync(path, "w+", 0o600)), 0);
+    const fd = openWithReserve(() => fs.openSync(path, "w+", 0o600));
+    openLibc()?.overwriteInPlace(fd);
+    return new StoredFile(fd, 0);
   }
 
   get sizeBytes(): number {

@@ -2,6 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { assert as require } from "../../storage/assert.ts";
 import { CatalogueFile, CatalogueLines } from "../../actors/edge/catalog_file.ts";
+import { openLibc } from "../../actors/edge/libc.ts";
 import { poolPaths } from "../../actors/edge/pool_files.ts";
 import {
   type Catalogue,
@@ -15,6 +16,9 @@ import type { IoDone } from "../../storage/device/port.ts";
 import { thinId } from "../../storage/ids.ts";
 import { Random } from "../testing_world.ts";
 import { RecordingFiles } from "./recording_files.ts";
+
+// Loaded once for the life of the process, so before the test and not in it.
+openLibc();
 
 const settings = { blockSizeBytes: 65536, metadataPath: "m", dataPath: "d" };
 const room = { contentBytes: 4096, usesReserve: false };
