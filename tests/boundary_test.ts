@@ -7,6 +7,7 @@ import fs from "node:fs";
 import { assert, assertEquals, assertInstanceOf } from "@std/assert";
 import { BlockDevice, type BlockDeviceMessage, DeviceStub } from "../actors/block_device.ts";
 import { CatalogueJournal, type CatalogueJournalMessage, JournalStub } from "../actors/catalogue_journal.ts";
+import { AcceptLoop } from "../actors/edge/accept_loop.ts";
 import type { ByteStream } from "../actors/edge/byte_stream.ts";
 import { ClientSocket } from "../actors/edge/client_socket.ts";
 import { type CommandHandler, ControlServer } from "../actors/edge/control_server.ts";
@@ -131,6 +132,29 @@ Deno.test("a TLS handshake ends with a reason, at whichever call what carries it
     );
     await pause(2);
   });
+});
+
+Deno.test("accepting goes on, and ends when it is stopped, at whichever call the listener or what takes a connection fails", async () => {
+  const runs = await atEveryCall(["throws"], async (faults) => {
+    const closed = Promise.withResolvers<never>();
+    closed.promise.catch(() => {});
+    let left = 3;
+    const listener = {
+      accept: () => left-- > 0 ? Promise.resolve("a connection") : closed.promise,
+      close: () => {},
+    };
+    const outside = faults.of(listener);
+    const loop = new AcceptLoop(
+      { accept: () => outside.accept(), close: () => (closed.reject(new Error("closed")), outside.close()) },
+      "clients",
+      () => {},
+      () => void faults.call(() => {}),
+    );
+    await pause(5);
+    loop.stop();
+    await loop.ended;
+  });
+  assert(runs > 8);
 });
 
 /** The control server's outside: one client, whose connection fails at one of its calls. */

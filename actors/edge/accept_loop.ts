@@ -41,7 +41,12 @@ export class AcceptLoop<Conn> {
     if (this.#isStopped) return;
     this.#isStopped = true;
     this.#stopping.resolve();
-    this.#listener.close();
+    try {
+      this.#listener.close();
+    } catch (error) {
+      // It is closed already, so nothing more is accepted either.
+      reasonOutside(error);
+    }
   }
 
   async #acceptAll(arrived: (conn: Conn) => void): Promise<void> {
@@ -61,7 +66,12 @@ export class AcceptLoop<Conn> {
         continue;
       }
       this.#accepted();
-      arrived(conn);
+      try {
+        arrived(conn);
+      } catch (error) {
+        // One that broke while it was looked at.
+        this.#log(`Of the ${this.#what}, one was lost: ${reasonOutside(error)}.`);
+      }
     }
   }
 
