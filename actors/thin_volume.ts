@@ -3,7 +3,7 @@
  *
  * Owns: the requests admitted and not done, the lock regions of its blocks, and whether it is suspended. It turns
  * requests into bios and starts a task for each, at most `biosPerVolumeMax` at once; the rest of a large request
- * waits here. A request is done when all its bios are; with FUA, when a flush after them is.
+ * waits here, and clients take turns. A request is done when all its bios are; with FUA, when a flush after them is.
  *
  * Suspending waits for bios, not for requests: a half-admitted request waits for the resumption, and can not keep
  * the snapshot waiting that it waits for. A snapshot cuts between the last bio before and the first after it.
@@ -30,6 +30,7 @@ import {
   type VolumeRequest,
 } from "./bio.ts";
 import { bioTask } from "./bio_task.ts";
+import { ClientTurns } from "./client_turns.ts";
 import type { Actor, Address, Message, Request } from "./kernel/address.ts";
 import { unasked } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
@@ -133,12 +134,12 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   /** Requests admitted and not done. */
   #requests = 0;
   /** Requests with bios that have not started, in order. */
-  #starting: Admitted[] = [];
+  readonly #starting = new ClientTurns<Admitted>();
   #biosInFlight = 0;
   /** Flushes change nothing that a snapshot could tear, so it does not wait for them. */
   #flushesInFlight = 0;
   /** Questions about block status: those that wait, and how many have a task. */
-  readonly #asked: StatusRequest[] = [];
+  readonly #asked = new ClientTurns<StatusRequest>();
   #statusInFlight = 0;
   #suspended = false;
   #suspends: Suspend[] = [];
@@ -202,7 +203,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     const admitted = this.#admit(request);
     if (admitted.biosTotal === 0 && !request.fua) return this.#finish(request, "ok");
     this.#requests += 1;
-    this.#starting.push(admitted);
+    this.#starting.push(request.client, admitted);
     this.#startBios();
   }
 
@@ -226,9 +227,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
    */
   #admitAgain(): void {
     assert(this.#biosInFlight === 0, "the size of a busy volume was changed");
-    const starting = this.#starting;
-    this.#starting = [];
-    for (const admitted of starting) {
+    for (const admitted of this.#starting.takeAll()) {
       const { request, biosStarted, biosTotal, planned } = admitted;
       // It stands here though all of it has been done.
       if (biosStarted === biosTotal && biosTotal > 0) continue;
@@ -238,7 +237,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
         continue;
       }
       const again = planned === undefined ? admitted : this.#admit(request);
-      this.#starting.push(again);
+      this.#starting.push(request.client, again);
     }
   }
 
@@ -257,16 +256,23 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   }
 
   #startBios(): void {
+    /** Clients in a row whose next bio must wait. */
+    let waiting = 0;
     while (!this.#suspended && this.#biosInFlight < biosPerVolumeMax) {
-      const admitted = this.#starting[0];
-      if (admitted === undefined) return;
+      const admitted = this.#starting.first;
+      if (admitted === undefined || waiting === this.#starting.clients) return;
       if (admitted.biosStarted === admitted.biosTotal) {
         this.#starting.shift();
         if (admitted.biosTotal === 0) this.#allBiosDone(admitted);
+        waiting = 0;
         continue;
       }
-      if (mustWait(admitted)) return;
-      this.#start(admitted, this.#nextBio(admitted));
+      if (mustWait(admitted)) waiting += 1;
+      else {
+        waiting = 0;
+        this.#start(admitted, this.#nextBio(admitted));
+      }
+      this.#starting.rotate();
     }
   }
 
@@ -306,7 +312,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
       if (request.status === "ok") request.status = status;
       // What has not started of a request that failed is left alone.
       if (admitted.biosStarted < admitted.biosTotal) {
-        this.#starting = this.#starting.filter((other) => other !== admitted);
+        this.#starting.remove(admitted);
         admitted.biosDone += admitted.biosTotal - admitted.biosStarted;
         admitted.biosStarted = admitted.biosTotal;
       }
@@ -359,13 +365,13 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   #askStatus(request: StatusRequest): void {
     assert(this.#closing === undefined, "asked a closing volume");
     assert(request.lengthBytes > 0 && request.extentsMax > 0, "something is asked");
-    this.#asked.push(request);
+    this.#asked.push(request.client, request);
     this.#startStatus();
   }
 
   #startStatus(): void {
     while (this.#statusInFlight < statusPerVolumeMax) {
-      const request = this.#asked.shift();
+      const request = this.#asked.take();
       if (request === undefined) return;
       const isInside = request.offsetBytes + request.lengthBytes <= this.#sizeBytes;
       const refusal = this.#refuseReads ?? (isInside ? undefined : "outOfRange");
@@ -382,7 +388,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   #statusEnded(message: StatusEnded): void {
     this.#statusInFlight -= 1;
     // A rollback gave the volume another device meanwhile, and the one that was looked at is being deleted.
-    if (message.thinId !== this.#thin.id) this.#asked.unshift(message.request);
+    if (message.thinId !== this.#thin.id) this.#asked.push(message.request.client, message.request);
     else this.#tellStatus(message.request, message.status, message.extents);
     this.#startStatus();
     this.#settle();
