@@ -13,7 +13,7 @@ import type { IoResult } from "../../storage/device/port.ts";
 import { MemoryDevice } from "../../storage/device/memory_device.ts";
 import { bitmapEntries, setBitmapCount } from "../../storage/format/bitmap.ts";
 import { sealBlock } from "../../storage/format/block_header.ts";
-import { nodeEntries, nodeIsLeaf, nodeValueOffset } from "../../storage/format/btree_node.ts";
+import { nodeCapacity, nodeEntries, nodeIsLeaf, nodeValueOffset } from "../../storage/format/btree_node.ts";
 import { viewOf } from "../../storage/format/fields.ts";
 import { metadataBlock, metadataBlockSizeBytes as blockBytes } from "../../storage/ids.ts";
 import { checkImage, dumpImage, usageOfImage } from "../metadata_reader.ts";
@@ -115,14 +115,16 @@ function mutate(metadata: Uint8Array, random: Random): string {
 }
 
 function mutateNode(view: DataView, valueSizeBytes: number, random: Random): string {
-  const entries = nodeEntries(view);
+  // The mutation before this one may have said anything.
+  const entries = Math.min(nodeEntries(view), nodeCapacity(valueSizeBytes));
   const choice = random.below(10);
   if (choice === 0 || entries === 0) return setField(view, [4, 16, 16, 20, 24, 28][random.below(6)]!, random);
   const index = random.below(entries);
   if (choice < 3) return setField(view, 32 + 8 * index, random);
   const offset = nodeValueOffset(view, index);
+  if (offset + valueSizeBytes > blockBytes) return "nothing";
   if (!nodeIsLeaf(view) || valueSizeBytes <= 8) {
-    const other = nodeValueOffset(view, random.below(entries));
+    const other = Math.min(blockBytes - 8, nodeValueOffset(view, random.below(entries)));
     if (choice < 6 && valueSizeBytes === 8) {
       view.setBigUint64(offset, view.getBigUint64(other, true), true);
       return `value at ${offset} = the one at ${other}`;
