@@ -247,7 +247,6 @@ const fakeLibc = {
     queueMicrotask(() => done(0));
   },
   allocate: () => 0,
-  reserve: () => 0,
   startWriteBack: () => {},
   seekData: (_fd: number, offsetBytes: number) => offsetBytes,
 } as unknown as Libc;

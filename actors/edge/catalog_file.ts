@@ -397,6 +397,7 @@ export class CatalogueLines implements Disposable {
   readonly texts: Generator<LineText>;
   readonly #file: Deno.FsFile;
   readonly #path: string;
+  #isClosed = false;
 
   /** Throws {@linkcode UserError}, as reading does. */
   constructor(path: string) {
@@ -433,7 +434,13 @@ export class CatalogueLines implements Disposable {
     );
   }
 
+  /** May be called again. */
+  close(): void {
+    if (!this.#isClosed) this.#file.close();
+    this.#isClosed = true;
+  }
+
   [Symbol.dispose](): void {
-    this.#file.close();
+    this.close();
   }
 }

@@ -237,7 +237,6 @@ Deno.test({
       punchHole: () => failure,
       punchHoleLater: (_fd, _offset, _length, done) => setTimeout(() => done(failure), 0),
       allocate: () => 0,
-      reserve: () => 0,
       seekData: (_fd, offsetBytes) => offsetBytes,
       overwriteInPlace: () => 95,
       startWriteBack: () => {},

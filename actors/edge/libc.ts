@@ -29,8 +29,6 @@ export interface Libc {
   punchHoleLater(fd: number, offsetBytes: number, lengthBytes: number, done: (errno: number) => void): void;
   /** Has the file system set blocks aside for the range, growing the file if needed. Answers 0 or the errno. */
   allocate(fd: number, offsetBytes: number, lengthBytes: number): number;
-  /** Sets blocks aside for a range past the end, without growing the file. Answers 0 or the errno. */
-  reserve(fd: number, offsetBytes: number, lengthBytes: number): number;
   /**
    * Has the file system overwrite the file's bytes in their place, for an empty file: btrfs copies what is overwritten, and
    * needs free space for that. Answers 0, or the errno where that is not known; most file systems do so anyway.
@@ -66,8 +64,7 @@ export const errno = {
 } as const;
 
 // From linux/falloc.h, unistd.h and fcntl.h (the same on x86-64 and arm64).
-const keepSize = 0x01;
-const keepSizeAndPunchHole = keepSize | 0x02;
+const keepSizeAndPunchHole = 0x01 | 0x02;
 const seekDataWhence = 3;
 const syncFileRangeWrite = 2;
 const unixFamily = 1;
@@ -136,10 +133,6 @@ class GlibcCalls implements Libc {
 
   allocate(fd: number, offsetBytes: number, lengthBytes: number): number {
     return this.#fallocate(fd, 0, offsetBytes, lengthBytes);
-  }
-
-  reserve(fd: number, offsetBytes: number, lengthBytes: number): number {
-    return this.#fallocate(fd, keepSize, offsetBytes, lengthBytes);
   }
 
   overwriteInPlace(fd: number): number {

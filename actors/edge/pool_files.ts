@@ -83,8 +83,9 @@ export class PoolFiles {
   readonly readOnly: boolean;
   /** Undefined if the pool is open read-only. */
   readonly catalogueFile: CatalogueFile | undefined;
-  /** Undefined once it is settled: it is read once, and not kept. */
+  /** Undefined once it is settled: it is read once, and neither kept nor kept open. */
   #journal: Journal | undefined;
+  readonly #lines: CatalogueLines;
   readonly #held: DisposableStack;
 
   private constructor(parts: PoolParts) {
@@ -95,6 +96,7 @@ export class PoolFiles {
     this.readOnly = parts.catalogueFile === undefined;
     this.catalogueFile = parts.catalogueFile;
     this.#journal = parts.journal;
+    this.#lines = parts.lines;
     this.#held = parts.held;
   }
 
@@ -118,7 +120,7 @@ export class PoolFiles {
     lockDevices(held, metadataPath, dataPath, !readOnly);
     const { metadata, data } = openDevices(held, metadataPath, dataPath, options);
     const catalogueFile = readOnly ? undefined : openCatalogueFile(held, paths);
-    return new PoolFiles({ paths, journal, metadata, data, catalogueFile, held: held.move() });
+    return new PoolFiles({ paths, lines, journal, metadata, data, catalogueFile, held: held.move() });
   }
 
   /**
@@ -129,6 +131,7 @@ export class PoolFiles {
     const journal = present(this.#journal, "the catalogue is settled once");
     this.#journal = undefined;
     const { catalogue, dropped, heldBytes } = settleCatalogue(journal, transactionId);
+    this.#lines.close();
     const notes: string[] = [];
     if (dropped !== undefined) {
       notes.push("A change of the pool was interrupted before it was committed, so it did not happen.");
@@ -163,6 +166,7 @@ export class PoolFiles {
 
 interface PoolParts {
   readonly paths: PoolPaths;
+  readonly lines: CatalogueLines;
   readonly journal: Journal;
   readonly metadata: FileDevice;
   readonly data: FileDevice;
