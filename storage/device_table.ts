@@ -186,6 +186,28 @@ export class DeviceTable {
     }
   }
 
+  /**
+   * Makes devices that share every block with their origins, which may be made by the same call before them. The new ones
+   * are written one behind the other, where the tree need not be searched for the place of each.
+   */
+  snapshot(pairs: readonly SnapshotPair[], transactionId: bigint, time: number): void {
+    let made: DeviceRecord[] = [];
+    const insertMade = () => {
+      for (const record of made) this.insert(record);
+      made = [];
+    };
+    for (const { thin, origin } of pairs) {
+      if (!this.#records.has(origin)) insertMade();
+      const from = this.expect(origin);
+      this.own(from);
+      this.#transaction.space.increment(from.root);
+      // Written now: the commit would have to do it for thousands in its one turn.
+      if (from.snapshottedTime !== time) this.write(from, time);
+      made.push(new DeviceRecord(thin, from.root, from.mappedBlocks, transactionId, time, time));
+    }
+    insertMade();
+  }
+
   /** Adds a device and writes it into both trees. */
   insert(record: DeviceRecord): void {
     assert(!this.#records.has(record.thin), "the thin device exists already");

@@ -223,7 +223,7 @@ export class ThinMetadata {
       this.#transactionId = transactionId;
       if (tick) this.#time++;
       for (const thin of create) this.#createThin(thin);
-      for (const { thin, origin } of snapshots) this.#createSnapshot(thin, origin);
+      this.#devices.snapshot(snapshots, this.#transactionId, this.#time);
       if (create.length + snapshots.length > 0) this.#reserve.admit();
       else this.#reserve.admitFromReserve();
     } catch (error) {
@@ -251,17 +251,6 @@ export class ThinMetadata {
   #createThin(thin: ThinId): void {
     const root = this.#mappings.makeTree().block;
     this.#devices.insert(new DeviceRecord(thin, root, 0, this.#transactionId, this.#time, this.#time));
-  }
-
-  #createSnapshot(thin: ThinId, origin: ThinId): void {
-    const from = this.#devices.expect(origin);
-    this.#devices.own(from);
-    this.#transaction.space.increment(from.root);
-    // Written now: the commit would have to do it for thousands in its one turn.
-    if (from.snapshottedTime !== this.#time) this.#devices.write(from, this.#time);
-    this.#devices.insert(
-      new DeviceRecord(thin, from.root, from.mappedBlocks, this.#transactionId, this.#time, this.#time),
-    );
   }
 
   /**

@@ -22,7 +22,7 @@ import { type AcceptListener, AcceptLoop } from "./accept_loop.ts";
 import type { StreamConn } from "./conn_stream.ts";
 import { type ControlClient, ControlClients, type ControlTimes, controlTimes } from "./control_clients.ts";
 import type { DumpWriter } from "./pool_offline.ts";
-import { inTurns } from "./turns.ts";
+import { aTurn, inTurns } from "./turns.ts";
 
 /** Carries out commands. */
 export interface CommandHandler {
@@ -121,8 +121,9 @@ export class ControlServer {
     // A pool that fails says why where that was met, and the process ends: here is only no result.
     const result = await this.#handler.command(asked.command).catch(() => undefined);
     if (result === undefined) return answer(client, response, 500, hasFailed);
-    const bytes = await inTurns(answerSlices(asked.answerOf(result)));
-    answerBytes(client, response, result.kind === "refused" ? 409 : 200, bytes);
+    const pieces = await inTurns(answerSlices(asked.answerOf(result)));
+    const status = result.kind === "refused" ? 409 : 200;
+    await answerPieces(client, response, status, pieces);
   }
 
   async #dump(client: ControlClient, response: ServerResponse): Promise<void> {
@@ -275,13 +276,16 @@ function refusal(reason: string): AdminResult {
 }
 
 function answer(client: ControlClient, response: ServerResponse, status: number, body: unknown): void {
-  answerBytes(client, response, status, Buffer.from(JSON.stringify(body)));
+  const bytes = Buffer.from(JSON.stringify(body));
+  writeHead(response, status, bytes.length);
+  response.end(bytes);
+  client.answered();
 }
 
 /** The JSON of an answer, whose volumes may be as many as a pool holds; they come last. */
-function* answerSlices(body: unknown): Generator<void, Buffer> {
+function* answerSlices(body: unknown): Generator<void, Buffer[]> {
   const { volumes } = body as { readonly volumes?: unknown };
-  if (!Array.isArray(volumes)) return Buffer.from(JSON.stringify(body));
+  if (!Array.isArray(volumes)) return [Buffer.from(JSON.stringify(body))];
   // Without the end of the empty list and of the object.
   const pieces = [Buffer.from(JSON.stringify({ ...body as object, volumes: [] }).slice(0, -2))];
   for (let at = 0; at < volumes.length; at += sliceSizes.records) {
@@ -290,15 +294,29 @@ function* answerSlices(body: unknown): Generator<void, Buffer> {
     yield;
   }
   pieces.push(Buffer.from("]}"));
-  return Buffer.concat(pieces);
+  return pieces;
 }
 
-function answerBytes(client: ControlClient, response: ServerResponse, status: number, bytes: Buffer): void {
+/** Every piece is copied on its way out, so the event loop has a turn between two. */
+async function answerPieces(
+  client: ControlClient,
+  response: ServerResponse,
+  status: number,
+  pieces: readonly Buffer[],
+): Promise<void> {
+  writeHead(response, status, pieces.reduce((sum, piece) => sum + piece.length, 0));
+  for (const piece of pieces.slice(0, -1)) {
+    response.write(piece);
+    await aTurn();
+  }
+  response.end(pieces.at(-1));
+  client.answered();
+}
+
+function writeHead(response: ServerResponse, status: number, lengthBytes: number): void {
   response.writeHead(status, {
     "content-type": "application/json",
-    "content-length": bytes.length,
+    "content-length": lengthBytes,
     "connection": "close",
   });
-  response.end(bytes);
-  client.answered();
 }
