@@ -8,7 +8,7 @@ import {
   type SettledCatalogue,
   type VolumeRecord,
 } from "./catalog.ts";
-import { Journal, lineBytesMax, linesOf, readJournal } from "./catalog_journal.ts";
+import { Journal, lineBytesMax, lineOfChanges, linesOf, readJournal } from "./catalog_journal.ts";
 import { UserError } from "./errors.ts";
 import { thinId, thinIdMax } from "./ids.ts";
 
@@ -169,6 +169,28 @@ Deno.test("a catalogue knows how many bytes it takes as one line, at most, and n
     for (const record of volumes) catalogue.apply([{ remove: record.uid }]);
     assertEquals(catalogue.contentBytes, catalogueOf([]).contentBytes);
   }
+});
+
+Deno.test("a journal is read as its lines are asked for, and no line is kept", () => {
+  const lines = 2000;
+  const change: CatalogueChange[] = [{ put: volume("b", 2) }];
+  let read = 0;
+  const pieces = function* () {
+    const encoder = new TextEncoder();
+    yield encoder.encode(catalogueOf([]).snapshotLine());
+    for (let line = 0; line < lines; line += 1) {
+      read += 1;
+      yield encoder.encode(lineOfChanges(BigInt(8 + line), change));
+    }
+  };
+  const journal = new Journal(linesOf(pieces()));
+  assertEquals(read, 0);
+  for (let line = 1; line <= 10; line += 1) {
+    assertEquals(journal.next()?.kind, "change");
+    assertEquals(read, line);
+  }
+  const settled = settleCatalogue(new Journal(linesOf(pieces())), BigInt(7 + lines));
+  assertEquals([settled.catalogue.count, settled.dropped], [1, undefined]);
 });
 
 Deno.test("a line longer than any of ours is refused before it is in memory", () => {

@@ -128,3 +128,42 @@ for (
     },
   });
 }
+
+Deno.test({
+  name:
+    "on a full host volumes are created until their removal would lack room, and then all removed by one command",
+  ignore,
+  fn: async () => {
+    await using pool = await PoolOnDisk.folder();
+    await using host = await SmallHost.mount(pool.folder, 24 * MiB);
+    await pool.verb("init", "--data-size=8M", "--metadata-size=8M");
+    const server = await pool.serve();
+    const full = new FullPool(pool, server);
+    assertEquals(await full.create("first"), { kind: "done" });
+    host.fill();
+    const names = ["first"];
+    let refusal = "";
+    for (; refusal === ""; assert(names.length < 3000, "nothing is ever refused")) {
+      // A name as long as it may be, so that fewer will do.
+      const name = `v${names.length}`.padEnd(127, "x");
+      const result = await full.create(name);
+      if (result.kind === "refused") refusal = result.reason;
+      else names.push(name);
+    }
+    assertMatch(refusal, /the host is full, and what room there is in the catalogue is kept for removing/);
+    assertMatch((await refusalOf(full, names[0]!)).reason, /the host is full/);
+    const removed = await full.command({ verb: "rm", names, dryRun: false, force: false });
+    assertEquals(removed, { kind: "done" }, `all ${names.length} are removed at once`);
+    assertEquals(await full.create("again"), { kind: "done" });
+    await host.leaveRoom();
+    await server.stop();
+    await pool.requireSound();
+  },
+});
+
+/** A snapshot is refused as a new volume is. */
+async function refusalOf(full: FullPool, name: string): Promise<{ readonly reason: string }> {
+  const result = await full.command({ verb: "snapshot", names: [`${name}@${"s".repeat(127)}`] });
+  if (result.kind !== "refused") throw new Error(`a snapshot was ${result.kind}`);
+  return result;
+}
