@@ -4,17 +4,19 @@
  * left to reject where nothing hears it (which would fail the test).
  */
 import fs from "node:fs";
-import { assert, assertEquals, assertInstanceOf } from "@std/assert";
+import { assert, assertEquals, assertInstanceOf, assertStringIncludes } from "@std/assert";
 import { BlockDevice, type BlockDeviceMessage, DeviceStub } from "../actors/block_device.ts";
 import { CatalogueJournal, type CatalogueJournalMessage, JournalStub } from "../actors/catalogue_journal.ts";
 import { AcceptLoop } from "../actors/edge/accept_loop.ts";
 import type { ByteStream } from "../actors/edge/byte_stream.ts";
+import { CatalogueFile } from "../actors/edge/catalog_file.ts";
 import { ClientSocket } from "../actors/edge/client_socket.ts";
 import { type CommandHandler, ControlServer } from "../actors/edge/control_server.ts";
 import { DenoClock } from "../actors/edge/deno_clock.ts";
 import type { DirectSocket } from "../actors/edge/direct_socket.ts";
 import { FileDevice } from "../actors/edge/file_device.ts";
-import type { Libc } from "../actors/edge/libc.ts";
+import { poolPaths } from "../actors/edge/pool_files.ts";
+import { type Libc, openLibc } from "../actors/edge/libc.ts";
 import { TextWriter } from "../actors/edge/text_writer.ts";
 import { secureStream } from "../actors/edge/tls.ts";
 import type { Address } from "../actors/kernel/address.ts";
@@ -33,6 +35,9 @@ import { type DevicePort, ioOk, type IoResult } from "../storage/device/port.ts"
 import { present } from "../storage/assert.ts";
 import { atEveryCall, faultReason, type Faults } from "./faults.ts";
 import { ManualClock } from "./testing_world.ts";
+
+// Once for the whole process, so that no test is the one that has loaded it.
+openLibc();
 
 const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
@@ -226,7 +231,19 @@ Deno.test("the control server ends with each client, at whichever call its conne
 });
 
 /** The functions of node:fs that a device and the catalogue call while they serve. */
-const fsCalls = ["readSync", "writeSync", "fdatasync", "fdatasyncSync", "ftruncateSync"] as const;
+const fsCalls = [
+  "readSync",
+  "writeSync",
+  "fdatasync",
+  "fdatasyncSync",
+  "ftruncateSync",
+  "fstatSync",
+  "openSync",
+  "closeSync",
+  "linkSync",
+  "renameSync",
+  "rmSync",
+] as const;
 
 /** Has the host fail for as long as `run` takes. */
 async function withFaultyHost(faults: Faults, run: () => Promise<void>): Promise<void> {
@@ -308,6 +325,42 @@ Deno.test("a file device answers everything, at whichever call the host fails", 
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
+});
+
+/** One operation of the catalogue's file. */
+function answered(operation: (done: (result: IoResult) => void) => void): Promise<IoResult> {
+  return new Promise((resolve) => operation(resolve));
+}
+
+Deno.test("the catalogue's file answers everything, and takes no line it could lose, at whichever call the host fails", async () => {
+  const room = { contentBytes: 100, usesReserve: false };
+  const runs = await atEveryCall(["throws"], async (faults, what) => {
+    const directory = await Deno.makeTempDir({ prefix: "gossamer-boundary-" });
+    const paths = poolPaths(directory);
+    await Deno.writeTextFile(paths.catalogue, "a line\n");
+    const file = new CatalogueFile(paths);
+    file.startAt(7, false);
+    assert(file.reserve(room.contentBytes));
+    const before = fs.statSync(paths.catalogue).ino;
+    let last: IoResult = ioOk;
+    let swapped: IoResult = ioOk;
+    await withFaultyHost(faults, async () => {
+      const appended = await answered((done) => file.append("one\n", room, done));
+      if (appended.kind === "ok") await answered((done) => file.retract(done));
+      const written = await answered((done) => file.rewrite("anew\n", true, done));
+      if (written.kind === "ok") {
+        swapped = await answered((done) => file.finishRewrite(room.contentBytes, done));
+      }
+      last = await answered((done) => file.append("two\n", room, done));
+    });
+    if (swapped.kind !== "ok" && fs.statSync(paths.catalogue).ino !== before) {
+      assert(last.kind !== "ok", `${what}: a line was taken by a file whose name may be lost`);
+    }
+    if (last.kind === "ok") assertStringIncludes(Deno.readTextFileSync(paths.catalogue), "two\n", what);
+    file.close();
+    await Deno.remove(directory, { recursive: true });
+  });
+  assert(runs > 20);
 });
 
 /** A port that answers at once where that is allowed. */

@@ -281,10 +281,11 @@ export class CatalogueFile implements JournalPort {
     if (isKept && isDone(() => fs.renameSync(catalogueMoved, catalogueSpare))) this.#spare = old;
     else {
       // A file system without second names: its space goes back, and is asked for again.
-      fs.rmSync(catalogueMoved, { force: true });
       this.#spare = undefined;
-      old.close();
+      isDone(() => fs.rmSync(catalogueMoved, { force: true }));
+      isDone(() => old.close());
     }
+    // From the rename on, lines go into the new file: where its name may not be durable, none may be answered for.
     const durable = await flushedDirectory(dirname(catalogue));
     return durable.kind === "ok" ? ioOk : this.#failed(durable);
   }
@@ -297,9 +298,10 @@ export class CatalogueFile implements JournalPort {
   }
 
   #dropSpare(): void {
-    this.#spare?.close();
+    const spare = this.#spare;
     this.#spare = undefined;
-    fs.rmSync(this.#paths.catalogueSpare, { force: true });
+    isDone(() => spare?.close());
+    isDone(() => fs.rmSync(this.#paths.catalogueSpare, { force: true }));
   }
 }
 
@@ -315,12 +317,15 @@ function isDone(call: () => void): boolean {
 }
 
 async function flushedDirectory(path: string): Promise<IoResult> {
-  const fd = openWithReserve(() => fs.openSync(path, "r"));
+  let fd: number;
   try {
-    return await flushed(fd);
-  } finally {
-    fs.closeSync(fd);
+    fd = openWithReserve(() => fs.openSync(path, "r"));
+  } catch (error) {
+    return failureOf(error, "flush of the catalogue's directory");
   }
+  const result = await flushed(fd);
+  isDone(() => fs.closeSync(fd));
+  return result;
 }
 
 /** The bytes of a line. It is ASCII, as names are, so it can be cut anywhere. */

@@ -5,6 +5,7 @@ import { cataloguePieceBytes, catalogueZeroBytesMax } from "../limits.ts";
 import { openWithReserve } from "./descriptors.ts";
 import { codeOf, failureOf } from "./file_errors.ts";
 import { openLibc } from "./libc.ts";
+import { syncLater } from "./sync_later.ts";
 
 /** See the head of this file. Results are those of the host; a result that is not ok leaves what is in a range open. */
 export class StoredFile {
@@ -110,15 +111,5 @@ const zeroes = new Uint8Array(catalogueZeroBytesMax);
 
 /** Has the host make a file or directory durable, on another thread. */
 export function flushed(fd: number): Promise<IoResult> {
-  return new Promise((resolve, reject) => {
-    fs.fdatasync(fd, (error) => {
-      if (error === null || error === undefined) return resolve(ioOk);
-      try {
-        resolve(failureOf(error, "flush of the catalogue"));
-      } catch (defect) {
-        // An exception that no system call made.
-        reject(defect);
-      }
-    });
-  });
+  return new Promise((resolve) => syncLater(fd, "flush of the catalogue", resolve));
 }
