@@ -385,10 +385,9 @@ Deno.test("--listen removes the TCP address that is there by default, and nbd.so
     const own = `listening nbd+unix:///?socket=${folder}/pool/nbd.sock`;
     const named = await servedAt(folder, "--listen", "unix:n.sock");
     assertEquals(named.stdout, ["listening nbd+unix:///?socket=n.sock", own]);
-    assertEquals(await servedAt(folder, "--listen", "unix:pool/nbd.sock"), {
-      stdout: ["listening nbd+unix:///?socket=pool/nbd.sock"],
-      stderr: "stopping; a second signal ends the server at once\n",
-    });
+    const itself = await servedAt(folder, "--listen", "unix:pool/nbd.sock");
+    assertEquals(itself.stdout, ["listening nbd+unix:///?socket=pool/nbd.sock"]);
+    assert(!itself.stderr.includes("nbd.sock"), itself.stderr);
     // A file in its place is not ours to remove.
     await Deno.writeTextFile(`${folder}/pool/nbd.sock`, "precious");
     const without = await servedAt(folder, "--listen", "unix:n.sock");
