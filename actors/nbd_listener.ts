@@ -27,7 +27,7 @@ import {
 import { NbdConnection } from "./nbd_connection.ts";
 import { Loans } from "./nbd_loans.ts";
 import type { NbdConnectionMessage, NbdListenerMessage, StopListening } from "./nbd_messages.ts";
-import { type Bound, Places } from "./nbd_places.ts";
+import { type Bound, countPlaces, countsWithout, Places } from "./nbd_places.ts";
 import type { PoolMessage } from "./pool_messages.ts";
 import type { AcceptPort, LogPort, SocketPort } from "./socket_port.ts";
 
@@ -155,9 +155,12 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   /** Whether a client leaves, or is told to, in whose place this one may come. */
   #waitsForRoom(socket: SocketPort, bound: Bound): boolean {
     const nowMs = this.#kernel.clock.now();
+    const counts = countPlaces(socket.origin, this.#clients.values());
     for (const [connection, client] of this.#clients) {
       if (client.state === "settled" || client.roomFor !== undefined) continue;
-      if (this.#places.keepsOut(socket.origin, this.#clients.values(), client) !== undefined) continue;
+      if (this.#places.boundOf(socket.origin, countsWithout(counts, socket.origin, client)) !== undefined) {
+        continue;
+      }
       if (client.state === "handshake") {
         if (nowMs - client.sinceMs < crowdedHandshakeMs) continue;
         client.state = "makingRoom";
@@ -282,12 +285,12 @@ export class NbdListener implements Actor<NbdListenerMessage> {
 
   /** Clients that hold what others wait for are told, and when that is over. */
   #tellWanted(): void {
-    this.#isAnyWanted = false;
+    const wanted = this.#loans.wanted();
+    this.#isAnyWanted = wanted.size > 0;
     for (const [connection, client] of this.#clients) {
-      const isWanted = this.#loans.isWanted(connection, client);
+      const isWanted = wanted.has(connection);
       if (isWanted !== client.isWanted) this.#kernel.tell(connection, { type: "wanted", isWanted });
       client.isWanted = isWanted;
-      this.#isAnyWanted ||= isWanted;
     }
   }
 

@@ -55,7 +55,8 @@ export class Loans {
 
   /** The next loan; undefined if nobody waits for one, or there is no room for it. */
   next(): Loan | undefined {
-    const borrow = this.#first();
+    if (this.#waiting.length === 0) return undefined;
+    const borrow = this.#first(this.#lentByOrigin());
     if (borrow === undefined || this.#lentBytes + borrow.bytes > borrowedBytesMax) return undefined;
     this.#waiting.splice(this.#waiting.indexOf(borrow), 1);
     this.#lentBytes += borrow.bytes;
@@ -80,12 +81,26 @@ export class Loans {
     this.#spare.clear();
   }
 
-  /** Whether another client waits for what this one has. */
-  isWanted(connection: Address<NbdConnectionMessage>, client: Borrower): boolean {
-    return client.lentBytes > 0 && this.#waiting.some((borrow) =>
-      borrow.connection !== connection &&
-      (this.#isAtItsBound(borrow) ? this.#borrowerOf(borrow).origin === client.origin : true)
-    );
+  /** The connections whose loans another client waits for. */
+  wanted(): Set<Address<NbdConnectionMessage>> {
+    const lent = this.#lentByOrigin();
+    /** Those that wait for anything, and those that wait for what their own origin has. */
+    const waiting: Borrow[] = [];
+    const waitingByOrigin = new Map<string, Borrow[]>();
+    for (const borrow of this.#waiting) {
+      const { origin } = this.#borrowerOf(borrow);
+      if (origin === undefined || !isAtItsBound(borrow, lent.get(origin) ?? 0)) waiting.push(borrow);
+      else waitingByOrigin.set(origin, [...waitingByOrigin.get(origin) ?? [], borrow].slice(0, 2));
+    }
+    const wanted = new Set<Address<NbdConnectionMessage>>();
+    for (const [connection, { origin, lentBytes }] of this.#clients) {
+      if (lentBytes === 0) continue;
+      const near = origin === undefined ? undefined : waitingByOrigin.get(origin);
+      if (isAnother(waiting, connection) || (near !== undefined && isAnother(near, connection))) {
+        wanted.add(connection);
+      }
+    }
+    return wanted;
   }
 
   /** Whether anybody waits. */
@@ -93,31 +108,26 @@ export class Loans {
     return this.#waiting.length > 0;
   }
 
-  #first(): Borrow | undefined {
+  #first(lent: ReadonlyMap<string, number>): Borrow | undefined {
     let first: Borrow | undefined;
     let leastBytes = Infinity;
     for (const borrow of this.#waiting) {
-      const bytes = this.#bytesOfOrigin(borrow);
-      if (bytes >= leastBytes || this.#isAtItsBound(borrow)) continue;
+      const { origin, lentBytes } = this.#borrowerOf(borrow);
+      const bytes = origin === undefined ? lentBytes : lent.get(origin) ?? 0;
+      if (bytes >= leastBytes || (origin !== undefined && isAtItsBound(borrow, bytes))) continue;
       first = borrow;
       leastBytes = bytes;
     }
     return first;
   }
 
-  #isAtItsBound(borrow: Borrow): boolean {
-    return this.#borrowerOf(borrow).origin !== undefined &&
-      this.#bytesOfOrigin(borrow) + borrow.bytes > originBorrowMax;
-  }
-
-  #bytesOfOrigin(borrow: Borrow): number {
-    const borrower = this.#borrowerOf(borrow);
-    if (borrower.origin === undefined) return borrower.lentBytes;
-    let bytes = 0;
+  /** What the clients of each origin have together. */
+  #lentByOrigin(): Map<string, number> {
+    const lent = new Map<string, number>();
     for (const { origin, lentBytes } of this.#clients.values()) {
-      if (origin === borrower.origin) bytes += lentBytes;
+      if (origin !== undefined && lentBytes > 0) lent.set(origin, (lent.get(origin) ?? 0) + lentBytes);
     }
-    return bytes;
+    return lent;
   }
 
   #borrowerOf({ connection }: Borrow): Borrower {
@@ -125,4 +135,13 @@ export class Loans {
     assert(borrower !== undefined, "a connection that has left waits for a loan");
     return borrower;
   }
+}
+
+function isAtItsBound(borrow: Borrow, lentBytes: number): boolean {
+  return lentBytes + borrow.bytes > originBorrowMax;
+}
+
+/** Whether one of them is of another connection; each waits once at most. */
+function isAnother(waiting: readonly Borrow[], connection: Address<NbdConnectionMessage>): boolean {
+  return waiting.length > 1 || (waiting.length === 1 && waiting[0]!.connection !== connection);
 }

@@ -14,6 +14,34 @@ export interface Place {
 /** Which rule one more client would break. */
 export type Bound = "all" | "remote" | "origin";
 
+/** How many clients there are, how many of them are remote, and how many of one origin. */
+export interface Counts {
+  readonly all: number;
+  readonly remote: number;
+  readonly same: number;
+}
+
+/** Counts the clients that are there, as they matter to one of this origin. */
+export function countPlaces(origin: string | undefined, there: Iterable<Place>): Counts {
+  let all = 0;
+  let remote = 0;
+  let same = 0;
+  for (const place of there) {
+    all += 1;
+    if (place.origin === undefined) continue;
+    remote += 1;
+    if (place.origin === origin) same += 1;
+  }
+  return { all, remote, same };
+}
+
+/** The same once this one has left. */
+export function countsWithout(counts: Counts, origin: string | undefined, leaving: Place): Counts {
+  const { all, remote, same } = counts;
+  if (leaving.origin === undefined) return { all: all - 1, remote, same };
+  return { all: all - 1, remote: remote - 1, same: leaving.origin === origin ? same - 1 : same };
+}
+
 /** How many clients there may be, and of which kind. */
 export class Places {
   /** Clients at once. */
@@ -31,16 +59,12 @@ export class Places {
 
   /** What keeps one more client of this origin out; undefined if it has a place. `leaving` counts as gone. */
   keepsOut(origin: string | undefined, there: Iterable<Place>, leaving?: Place): Bound | undefined {
-    let all = 0;
-    let remote = 0;
-    let same = 0;
-    for (const place of there) {
-      if (place === leaving) continue;
-      all += 1;
-      if (place.origin === undefined) continue;
-      remote += 1;
-      if (place.origin === origin) same += 1;
-    }
+    const counts = countPlaces(origin, there);
+    return this.boundOf(origin, leaving === undefined ? counts : countsWithout(counts, origin, leaving));
+  }
+
+  /** The same where so many are there. */
+  boundOf(origin: string | undefined, { all, remote, same }: Counts): Bound | undefined {
     if (origin !== undefined && same >= this.ofOneOrigin) return "origin";
     if (origin !== undefined && remote >= this.remote) return "remote";
     return all >= this.all ? "all" : undefined;
