@@ -3,20 +3,15 @@
  * fails at every one of its calls in turn. Each time the kernel goes on, what was asked gets its answer, and nothing is
  * left to reject where nothing hears it (which would fail the test).
  */
-import fs from "node:fs";
-import { assert, assertEquals, assertInstanceOf, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertInstanceOf } from "@std/assert";
 import { BlockDevice, type BlockDeviceMessage, DeviceStub } from "../actors/block_device.ts";
 import { CatalogueJournal, type CatalogueJournalMessage, JournalStub } from "../actors/catalogue_journal.ts";
 import { AcceptLoop } from "../actors/edge/accept_loop.ts";
 import type { ByteStream } from "../actors/edge/byte_stream.ts";
-import { CatalogueFile } from "../actors/edge/catalog_file.ts";
 import { ClientSocket } from "../actors/edge/client_socket.ts";
 import { type CommandHandler, ControlServer } from "../actors/edge/control_server.ts";
 import { DenoClock } from "../actors/edge/deno_clock.ts";
 import type { DirectSocket } from "../actors/edge/direct_socket.ts";
-import { FileDevice } from "../actors/edge/file_device.ts";
-import { poolPaths } from "../actors/edge/pool_files.ts";
-import { type Libc, openLibc } from "../actors/edge/libc.ts";
 import { TextWriter } from "../actors/edge/text_writer.ts";
 import { secureStream } from "../actors/edge/tls.ts";
 import type { Address } from "../actors/kernel/address.ts";
@@ -33,19 +28,10 @@ import {
 import { Defect } from "../storage/assert.ts";
 import { type DevicePort, ioOk, type IoResult } from "../storage/device/port.ts";
 import { present } from "../storage/assert.ts";
+import { kernelOf, useDevice } from "./boundary.ts";
 import { atEveryCall, faultReason, type Faults } from "./faults.ts";
-import { ManualClock } from "./testing_world.ts";
-
-// Once for the whole process, so that no test is the one that has loaded it.
-openLibc();
 
 const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
-
-/** A kernel whose defects are kept. */
-function kernelOf(clock = new ManualClock()): { kernel: Kernel; defects: unknown[] } {
-  const defects: unknown[] = [];
-  return { kernel: new Kernel({ clock, onDefect: (defect) => defects.push(defect) }), defects };
-}
 
 /** What the socket of these tests is: some bytes come, what is sent is taken a part at a time, then it is over. */
 class ShortStream implements ByteStream {
@@ -228,139 +214,6 @@ Deno.test("the control server ends with each client, at whichever call its conne
     const runs = await atEveryCall(["throws", "rejects"], (faults) => serveOne(faults, request));
     assert(runs > 12);
   }
-});
-
-/** The functions of node:fs that a device and the catalogue call while they serve. */
-const fsCalls = [
-  "readSync",
-  "writeSync",
-  "fdatasync",
-  "fdatasyncSync",
-  "ftruncateSync",
-  "fstatSync",
-  "openSync",
-  "closeSync",
-  "linkSync",
-  "renameSync",
-  "rmSync",
-] as const;
-
-/** Has the host fail for as long as `run` takes. */
-async function withFaultyHost(faults: Faults, run: () => Promise<void>): Promise<void> {
-  const calls = fs as unknown as Record<string, (...args: unknown[]) => unknown>;
-  const real = fsCalls.map((name) => [name, calls[name]!] as const);
-  for (const [name, call] of real) calls[name] = (...args) => faults.call(() => call(...args));
-  try {
-    await run();
-  } finally {
-    for (const [name, call] of real) calls[name] = call;
-  }
-}
-
-/** A C library whose every call may fail, as far as a device asks it. */
-const fakeLibc = {
-  punchHole: () => 0,
-  punchHoleLater: (_fd: number, _offset: number, _length: number, done: (errno: number) => void) => {
-    queueMicrotask(() => done(0));
-  },
-  allocate: () => 0,
-  startWriteBack: () => {},
-  seekData: (_fd: number, offsetBytes: number) => offsetBytes,
-} as unknown as Libc;
-
-/** Asks everything of a device, and gives the answers. */
-async function useDevice(port: DevicePort): Promise<readonly IoResult[]> {
-  const { kernel, defects } = kernelOf();
-  const address = kernel.spawn<BlockDeviceMessage>(
-    "device",
-    64,
-    (self) => new BlockDevice(kernel, self, port),
-  );
-  const stub = new DeviceStub(address, port.sizeBytes, true);
-  const answers: IoResult[] = [];
-  const ended = Promise.withResolvers<void>();
-  kernel.start(
-    "use",
-    (function* () {
-      const buffer = new Uint8Array(4096);
-      answers.push(yield* stub.write(buffer, 0));
-      answers.push(yield* stub.read(buffer, 0));
-      yield* stub.view(0, 4096);
-      answers.push(yield* stub.zero(0, 8192));
-      answers.push(yield* stub.copy(0, 65536, 4096));
-      answers.push(yield* stub.discard(0, 65536));
-      answers.push(yield* stub.flush());
-      answers.push(yield* stub.flush(true));
-      ended.resolve();
-    })(),
-  );
-  kernel.run();
-  const late = Promise.withResolvers<void>();
-  const timer = setTimeout(late.resolve, 2000);
-  await Promise.race([ended.promise, late.promise]);
-  clearTimeout(timer);
-  assertEquals(defects, []);
-  return answers;
-}
-
-Deno.test("a file device answers everything, at whichever call the host fails", async () => {
-  const folder = await Deno.makeTempDir({ prefix: "gossamer-boundary-" });
-  try {
-    const path = `${folder}/device`;
-    await Deno.writeFile(path, new Uint8Array(1 << 20));
-    for (const libc of [undefined, fakeLibc]) {
-      const runs = await atEveryCall(["throws"], async (faults, what) => {
-        const device = FileDevice.open(path, {
-          libc: libc && faults.of(libc, ["seekData", "startWriteBack"]),
-        });
-        await withFaultyHost(faults, async () => {
-          const answers = await useDevice(device);
-          assertEquals(answers.length, 7, what);
-        });
-        await device.idle();
-        device.close();
-      });
-      assert(runs > 8);
-    }
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-});
-
-/** One operation of the catalogue's file. */
-function answered(operation: (done: (result: IoResult) => void) => void): Promise<IoResult> {
-  return new Promise((resolve) => operation(resolve));
-}
-
-Deno.test("the catalogue's file answers everything, and takes no line it could lose, at whichever call the host fails", async () => {
-  const room = { contentBytes: 100, usesReserve: false };
-  const runs = await atEveryCall(["throws"], async (faults, what) => {
-    const directory = await Deno.makeTempDir({ prefix: "gossamer-boundary-" });
-    const paths = poolPaths(directory);
-    await Deno.writeTextFile(paths.catalogue, "a line\n");
-    const file = new CatalogueFile(paths);
-    file.startAt(7, false);
-    assert(file.reserve(room.contentBytes));
-    const before = fs.statSync(paths.catalogue).ino;
-    let last: IoResult = ioOk;
-    let swapped: IoResult = ioOk;
-    await withFaultyHost(faults, async () => {
-      const appended = await answered((done) => file.append("one\n", room, done));
-      if (appended.kind === "ok") await answered((done) => file.retract(done));
-      const written = await answered((done) => file.rewrite("anew\n", true, done));
-      if (written.kind === "ok") {
-        swapped = await answered((done) => file.finishRewrite(room.contentBytes, done));
-      }
-      last = await answered((done) => file.append("two\n", room, done));
-    });
-    if (swapped.kind !== "ok" && fs.statSync(paths.catalogue).ino !== before) {
-      assert(last.kind !== "ok", `${what}: a line was taken by a file whose name may be lost`);
-    }
-    if (last.kind === "ok") assertStringIncludes(Deno.readTextFileSync(paths.catalogue), "two\n", what);
-    file.close();
-    await Deno.remove(directory, { recursive: true });
-  });
-  assert(runs > 20);
 });
 
 /** A port that answers at once where that is allowed. */
