@@ -281,6 +281,11 @@ assert(statusExtentsMax * extentBytes <= connectionBytesMax, "a block status nev
 assert(statusExtentsMax >= metaContextQueriesMax, "every context gets an extent");
 assert(receiveBuffersMax >= 2, "a connection can read while it holds a payload where it arrived");
 assert(openVolumesMax >= 2 * connectionsMax, "what clients use is open, and as much besides");
+// The leaves of both device trees, a third full: of 252 roots and of 126 details.
+assert(
+  volumesMax / 84 + volumesMax / 42 < dirtyBlocksMax,
+  "a change of all devices that there can be, in which no commit may begin, does not fill the memory for what is dirty",
+);
 assert(dirtyBlocksMax < metadataCacheBlocks, "an operation always finds room beside what is dirty");
 assert(silentPeerMs >= 3 * resendMs, "a lost packet or two is no silence");
 assert(silentPeerMs + linkCheckMs <= 30_000, "a dead peer is gone within 30 s");

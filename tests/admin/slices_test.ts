@@ -4,7 +4,7 @@ import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
 import type { VolumeRequest } from "../../actors/bio.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
-import type { SliceSizes } from "../../actors/limits.ts";
+import { changeMsMax, type SliceSizes } from "../../actors/limits.ts";
 import type { ThinVolumeMessage } from "../../actors/thin_volume.ts";
 import { assert as require } from "../../storage/assert.ts";
 import {
@@ -111,6 +111,28 @@ Deno.test("a volume that a command does not name is read from between the slices
   assert(readsBeside(pool, "b", { verb: "snapshot", names }) > 200);
   assert(readsBeside(pool, "b", { verb: "rename", from: "a", to: "c" }) > 200);
   assert(readsBeside(pool, "b", removalOf(namesOf("c", 2000))) > 400);
+});
+
+Deno.test("slices of a change of devices grow where it takes too long, and not where it does not", () => {
+  const slicesFor = (msPerSlice: number): number => {
+    const slices: SliceSizes = { records: 100, devices: 10, devicesMax: 640 };
+    const pool = new TestingPool(makeTestingFiles(64, 1024), { slices });
+    assertEquals(pool.admin({ verb: "create", name: "a", sizeBytes: bs }), done);
+    let changes = 0;
+    pool.kernel.trace = {
+      record: ({ kind, text }) => {
+        if (kind !== "ask" || !text.startsWith("change ")) return;
+        changes += 1;
+        pool.clock.nowMs += msPerSlice;
+      },
+    };
+    assertEquals(pool.admin({ verb: "snapshot", names: namesOf("a", 2000) }), done);
+    return changes;
+  };
+  assertEquals(slicesFor(0), 200);
+  assertEquals(slicesFor(changeMsMax / 400), 200);
+  const slices = slicesFor(changeMsMax / 10);
+  assert(slices >= 8 && slices <= 20, `${slices} slices`);
 });
 
 for (const perSlice of [1, 7, 100]) {

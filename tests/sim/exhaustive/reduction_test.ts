@@ -31,6 +31,7 @@ const scenarios: readonly Scenario[] = [
   { ...one, state: "shared", kinds: ["partial write", "partial write"] },
   { ...one, state: "shared", kinds: ["partial write", "snapshot"] },
   { ...one, state: "shared", kinds: ["read", "discard", "covering write"] },
+  { ...one, state: "mapped", kinds: ["two snapshots", "FUA write"], perSlice: 1 },
   { ...one, state: "mapped", kinds: ["read", "discard", "covering write"], layout: "apart", dataBlocks: 1 },
   { ...one, state: "unmapped", kinds: ["read", "write-zeroes", "partial write"] },
   {
