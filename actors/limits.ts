@@ -153,6 +153,13 @@ export const stalledDumpMs = 10 * 60_000;
 
 /** Milliseconds that a client may take for its first option, and from one to the next; in qemu, for all (nbd.md 4.2). */
 export const handshakeMs = 10_000;
+/** Milliseconds for which the thread of the actors may wait for a write or flush that another thread makes. */
+export const heldUpMsMax = 1;
+/** Milliseconds after which a flush under way tells that its disk is busy, or has stopped. */
+export const longFlushMs = 2;
+/** Writes in a row on another thread that have to be short after a long one, before one is made on the actors' own again. */
+export const shortWritesWanted = 3;
+
 /** Milliseconds from connect to transmission. */
 export const handshakeSumMs = 60_000;
 /** Milliseconds more for each export that the client was told of: libnbd takes 200 to ask about one over TCP. */

@@ -30,22 +30,31 @@ export class CachedReads {
   readonly #vector = new BigUint64Array(2);
   readonly #vectorBytes = new Uint8Array(this.#vector.buffer);
 
+  /** Whether the file system offers reads that do not wait. */
+  #canRefuse = true;
+
   private constructor(fd: number) {
     this.#fd = fd;
   }
 
-  /** Undefined where the library or the file system does not offer it (tmpfs, which needs it least). */
-  static of(fd: number): CachedReads | undefined {
+  /**
+   * Undefined where the library does not offer it, or a local file system (tmpfs, which needs it least). On one that is not
+   * (disk_calm.ts) everything is then read on another thread.
+   */
+  static of(fd: number, isLocal = true): CachedReads | undefined {
     if (calls === undefined) return undefined;
     const reads = new CachedReads(fd);
     const byte = new Uint8Array(1);
     // Now it is in the page cache: whoever says that it is not can not tell.
     fs.readSync(fd, byte, 0, 1, 0);
-    return reads.readNow(byte, 0) ? reads : undefined;
+    if (reads.readNow(byte, 0)) return reads;
+    reads.#canRefuse = false;
+    return isLocal ? undefined : reads;
   }
 
   /** Whether all of it was there, and the buffer is filled. */
   readNow(buffer: Uint8Array, offsetBytes: number): boolean {
+    if (!this.#canRefuse) return false;
     this.#vector[0] = Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer as Uint8Array<ArrayBuffer>));
     this.#vector[1] = BigInt(buffer.length);
     const count = calls!.preadv2(this.#fd, this.#vectorBytes, 1, BigInt(offsetBytes), noWait);

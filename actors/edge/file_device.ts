@@ -1,9 +1,10 @@
 /**
  * A device in a file or on a block device of the host.
  *
- * Reads, writes and copies are synchronous positional calls, answered at once: on page-cached data they cost less
- * than the way through a thread. What waits for the disk (a flush that may be long, a large hole) goes to a thread and
- * answers later.
+ * Reads, writes and copies of what is in the page cache are synchronous calls, answered at once: they cost less than the way
+ * through a thread. What may wait for the disk (a read of something else, a write to a busy disk, a flush, a hole) goes to a
+ * thread and answers later, so that a disk that stops holds up those alone that need it (disk_calm.ts). Without the C library
+ * reads and writes are made here, however long they take.
  */
 import fs from "node:fs";
 import {
@@ -14,11 +15,13 @@ import {
   type IoResult,
 } from "../../storage/device/port.ts";
 import { assert } from "../../storage/assert.ts";
-import { UserError } from "../../storage/errors.ts";
 import { CachedReads } from "./cached_reads.ts";
-import { fileSizeCheckMs, flushesMax } from "../limits.ts";
-import { codeOf, failureOf, openFailure } from "./file_errors.ts";
+import { fileSizeCheckMs } from "../limits.ts";
+import { diskCalm, isOnLocalFiles } from "./disk_calm.ts";
+import { codeOf, failureOf } from "./file_errors.ts";
 import { FileFlushes } from "./file_flushes.ts";
+import { canPunch, claim, type Handles, openHandles } from "./file_handles.ts";
+import { FileWrites } from "./file_writes.ts";
 import { errno, type Libc } from "./libc.ts";
 import { ShortFlushes } from "./short_flushes.ts";
 import { isNotedFlushed, letGo, noteFlushed, readPastCache } from "./page_cache.ts";
@@ -37,6 +40,8 @@ export interface FileDeviceOptions {
   readonly waitsForShortFlushes?: boolean;
   /** Whether what the host has not in its page cache is read on another thread. Default false. */
   readonly readsColdBeside?: boolean;
+  /** Whether a write that may wait for the disk is made on another thread, and answers later. Default false. */
+  readonly writesBeside?: boolean;
   /** Whether what is in the host's memory can be sent from there. Default false. */
   readonly givesViews?: boolean;
 }
@@ -46,13 +51,6 @@ export interface FileDeviceOptions {
  * 64 KiB): a punch on this thread may first wait for the disk to take the dirty pages of the range.
  */
 const pieceBytes = 1 << 20;
-
-/**
- * Bytes written with one call, at most. The host may keep what one call has written as one folio of its page cache, and ext4
- * goes over all 4 KiB buffers of a folio at each small write to it: after calls of 1 MiB (Linux 6.18) an overwrite of 4 KiB
- * took 33 us of CPU, after calls of 64 KiB 13. The larger calls saved a fifteenth of a large write.
- */
-const writePieceBytes = 64 * 1024;
 
 /** See the head of this file. Offsets and lengths are bytes; no range may pass the end of the device. */
 export class FileDevice implements DevicePort {
@@ -66,6 +64,11 @@ export class FileDevice implements DevicePort {
   readonly #cachedReads: CachedReads | undefined;
   readonly #shortFlushes: ShortFlushes;
   readonly #flushes: FileFlushes;
+  readonly #writes: FileWrites;
+  /** Not on a network, nor made up by a program, which may take its time for anything. */
+  readonly #isLocal: boolean;
+  /** Holes that are being punched. */
+  #punches = 0;
   /**
    * A range known to be a hole, so that a run of fresh blocks costs one question. It stays one until we write there: nobody
    * else writes the file, which the pool's lock sees to, and all that we write goes through write().
@@ -101,9 +104,16 @@ export class FileDevice implements DevicePort {
     this.#libc = options.libc;
     this.#canDiscard = canDiscard;
     this.#claimed = claimed;
-    this.#cachedReads = options.readsColdBeside ? CachedReads.of(handles.fd) : undefined;
+    this.#isLocal = handles.isBlockDevice || isOnLocalFiles(handles.fd);
+    this.#cachedReads = options.readsColdBeside ? CachedReads.of(handles.fd, this.#isLocal) : undefined;
     this.#shortFlushes = new ShortFlushes(options.waitsForShortFlushes ?? false);
-    this.#flushes = new FileFlushes(handles.flushFds, this.#shortFlushes);
+    this.#flushes = new FileFlushes(handles.flushFds, this.#shortFlushes, diskCalm);
+    this.#writes = new FileWrites(handles.fd, {
+      isHereAlways: !(options.writesBeside ?? false),
+      isLocal: this.#isLocal,
+      calm: diskCalm,
+      cachedReads: this.#cachedReads,
+    });
     this.#window = options.givesViews ? PageWindow.map(handles.fd, handles.sizeBytes) : undefined;
   }
 
@@ -134,8 +144,16 @@ export class FileDevice implements DevicePort {
 
   /** Whether nothing is stored there, but something is after it: a hole, and not the end of a file that was cut. */
   #isBeforeData(offsetBytes: number, lengthBytes: number): boolean {
-    if (this.isBlockDevice || this.#libc === undefined) return false;
+    if (this.#libc === undefined || !this.#tellsHoles()) return false;
     return this.#libc.seekData(this.#fd, offsetBytes) >= offsetBytes + lengthBytes;
+  }
+
+  /**
+   * Whether the host can be asked where holes are, without waiting: not while a write or a punch on another thread has the
+   * file locked. A block device has none that it tells of.
+   */
+  #tellsHoles(): boolean {
+    return this.#isLocal && !this.isBlockDevice && this.#writes.isIdle && this.#punches === 0;
   }
 
   #readLater(reads: CachedReads, buffer: Uint8Array, offsetBytes: number, done: IoDone): "pending" {
@@ -176,40 +194,52 @@ export class FileDevice implements DevicePort {
     return address === undefined ? undefined : new FileView(this, offsetBytes, lengthBytes, address);
   }
 
-  write(buffer: Uint8Array, offsetBytes: number): IoResult {
+  write(buffer: Uint8Array, offsetBytes: number, done: IoDone = unheard): IoResult | "pending" {
     return this.#isInside(offsetBytes, buffer.length)
-      ? this.#writeNow(buffer, offsetBytes)
+      ? this.#write(buffer, offsetBytes, done)
       : this.#outside(offsetBytes, buffer.length);
   }
 
-  #writeNow(buffer: Uint8Array, offsetBytes: number): IoResult {
+  /** `isBorrowed`: see {@linkcode FileWrites.write}. */
+  #write(buffer: Uint8Array, offsetBytes: number, done: IoDone, isBorrowed = false): IoResult | "pending" {
     this.#shortFlushes.wrote(buffer.length);
-    // What lies below is forgotten: blocks are used in ascending order.
-    const endBytes = offsetBytes + buffer.length;
-    if (offsetBytes < this.#holeEnd && endBytes > this.#holeBegin) this.#holeBegin = endBytes;
-    let doneBytes = 0;
-    while (doneBytes < buffer.length) {
-      try {
-        // A full host writes what still fits, and refuses the rest at the next call.
-        doneBytes += fs.writeSync(
-          this.#fd,
-          buffer,
-          doneBytes,
-          Math.min(buffer.length - doneBytes, writePieceBytes),
-          offsetBytes + doneBytes,
-        );
-      } catch (error) {
-        if (codeOf(error) === "EINTR") continue;
-        return failureOf(error, "write");
-      }
+    this.#forgetHole(offsetBytes, buffer.length);
+    const result = this.#writes.write(buffer, offsetBytes, (result) => {
+      // Again: where a hole was asked for meanwhile, this write was not seen.
+      this.#forgetHole(offsetBytes, buffer.length);
+      done(result);
+      this.#end();
+    }, isBorrowed);
+    if (result === "pending") this.#begin();
+    else if (this.#shortFlushes.isFlushNear && diskCalm.isCalm(performance.now())) {
+      this.#libc?.startWriteBack(this.#fd, offsetBytes, buffer.length);
     }
-    if (this.#shortFlushes.isFlushNear) this.#libc?.startWriteBack(this.#fd, offsetBytes, buffer.length);
+    return result;
+  }
+
+  /** What lies below is forgotten: blocks are used in ascending order. */
+  #forgetHole(offsetBytes: number, lengthBytes: number): void {
+    const endBytes = offsetBytes + lengthBytes;
+    if (offsetBytes < this.#holeEnd && endBytes > this.#holeBegin) this.#holeBegin = endBytes;
+  }
+
+  /** Does pieces of a range, one after the other until one fails; `done` hears of it if one of them ends later. */
+  #inPieces(lengthBytes: number, done: IoDone, operate: OperatePiece, firstBytes = 0): IoResult | "pending" {
+    for (let begin = firstBytes; begin < lengthBytes; begin += pieceBytes) {
+      const result = operate(begin, Math.min(pieceBytes, lengthBytes - begin), (result) => {
+        const rest = result.kind === "ok"
+          ? this.#inPieces(lengthBytes, done, operate, begin + pieceBytes)
+          : result;
+        if (rest !== "pending") done(rest);
+      });
+      if (result === "pending" || result.kind !== "ok") return result;
+    }
     return ioOk;
   }
 
   zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
     if (!this.#isInside(offsetBytes, lengthBytes)) return this.#outside(offsetBytes, lengthBytes);
-    if (lengthBytes <= pieceBytes) return this.#writeZeroes(offsetBytes, lengthBytes);
+    if (lengthBytes <= pieceBytes) return this.#writeZeroes(offsetBytes, lengthBytes, done);
     return this.discard(offsetBytes, lengthBytes, done);
   }
 
@@ -221,33 +251,28 @@ export class FileDevice implements DevicePort {
     );
     if (!this.#isInside(fromBytes, lengthBytes)) return ofSource(this.#outside(fromBytes, lengthBytes));
     if (!this.#isInside(toBytes, lengthBytes)) return this.#outside(toBytes, lengthBytes);
-    const reads = this.#cachedReads;
-    if (reads === undefined || lengthBytes > pieceBytes) {
-      return this.#copyNow(fromBytes, toBytes, lengthBytes);
-    }
-    this.#piece ??= new Uint8Array(pieceBytes);
-    const piece = this.#piece.subarray(0, lengthBytes);
-    if (reads.readNow(piece, fromBytes)) return this.#writeNow(piece, toBytes);
-    // The piece is everybody's: what waits for the disk has one of its own.
-    const own = new Uint8Array(lengthBytes);
-    return this.#readLater(
-      reads,
-      own,
-      fromBytes,
-      (read) => done(read.kind === "ok" ? this.#writeNow(own, toBytes) : ofSource(read)),
+    return this.#inPieces(
+      lengthBytes,
+      done,
+      (begin, length, done) => this.#copyPiece(fromBytes + begin, toBytes + begin, length, done),
     );
   }
 
-  #copyNow(fromBytes: number, toBytes: number, lengthBytes: number): IoResult {
+  #copyPiece(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
     this.#piece ??= new Uint8Array(pieceBytes);
-    for (let begin = 0; begin < lengthBytes; begin += pieceBytes) {
-      const piece = this.#piece.subarray(0, Math.min(pieceBytes, lengthBytes - begin));
-      const read = this.readNow(piece, fromBytes + begin);
-      if (read.kind !== "ok") return ofSource(read);
-      const written = this.#writeNow(piece, toBytes + begin);
-      if (written.kind !== "ok") return written;
+    const piece = this.#piece.subarray(0, lengthBytes);
+    const reads = this.#cachedReads;
+    if (reads === undefined) {
+      const read = this.readNow(piece, fromBytes);
+      return read.kind === "ok" ? this.#write(piece, toBytes, done, true) : ofSource(read);
     }
-    return ioOk;
+    if (reads.readNow(piece, fromBytes)) return this.#write(piece, toBytes, done, true);
+    // The piece is everybody's: what waits for the disk has one of its own.
+    const own = new Uint8Array(lengthBytes);
+    return this.#readLater(reads, own, fromBytes, (read) => {
+      const written = read.kind === "ok" ? this.#write(own, toBytes, done) : ofSource(read);
+      if (written !== "pending") done(written);
+    });
   }
 
   /** The caller bounds the length (16 MiB), so that the threads are not kept from flushes. */
@@ -255,24 +280,27 @@ export class FileDevice implements DevicePort {
     if (!this.#isInside(offsetBytes, lengthBytes)) return this.#outside(offsetBytes, lengthBytes);
     if (lengthBytes === 0) return ioOk;
     const libc = this.#libc;
-    if (libc === undefined || !this.#canDiscard) return this.#writeZeroes(offsetBytes, lengthBytes);
+    if (libc === undefined || !this.#canDiscard) return this.#writeZeroes(offsetBytes, lengthBytes, done);
     this.#begin();
+    this.#punches += 1;
     this.#shortFlushes.disturbed();
     libc.punchHoleLater(this.#fd, offsetBytes, lengthBytes, (failure) => {
-      const result = failure === 0 ? ioOk : this.#writeZeroesInstead(failure, offsetBytes, lengthBytes);
+      this.#punches -= 1;
+      if (failure === errno.notSupported) this.#canDiscard = false;
+      // The range was to read as zeroes, so it shall, whatever kept the host from punching it.
+      const result = failure === 0 ? ioOk : this.#writeZeroes(offsetBytes, lengthBytes, done);
+      if (result !== "pending") done(result);
       this.#end();
-      done(result);
     });
     return "pending";
   }
 
   isHole(offsetBytes: number, lengthBytes: number): boolean {
-    // A block device has no holes that it tells of.
-    if (this.#libc === undefined || this.isBlockDevice) return false;
     // Beyond the end of a file that was cut there is nothing, and no hole either.
     if (!this.#isInside(offsetBytes, lengthBytes)) return false;
     const endBytes = offsetBytes + lengthBytes;
     if (offsetBytes >= this.#holeBegin && endBytes <= this.#holeEnd) return true;
+    if (this.#libc === undefined || !this.#tellsHoles()) return false;
     const data = this.#libc.seekData(this.#fd, offsetBytes);
     this.#holeBegin = offsetBytes;
     this.#holeEnd = data === -1 ? this.sizeBytes : data;
@@ -335,7 +363,6 @@ export class FileDevice implements DevicePort {
   }
 
   #begin(): void {
-    assert(!this.#closed, "a closed device is not used");
     this.#pendingCount += 1;
   }
 
@@ -361,10 +388,10 @@ export class FileDevice implements DevicePort {
     return offsetBytes >= 0 && offsetBytes + lengthBytes <= this.#endBytes;
   }
 
-  /** Looks whether the file was cut. A block device keeps its size while it is open. */
+  /** Looks whether the file was cut, where that cannot wait. A block device keeps its size while it is open. */
   #checkSize(): void {
     this.#sizeCheckedMs = performance.now();
-    if (this.isBlockDevice) return;
+    if (this.isBlockDevice || !this.#isLocal) return;
     try {
       this.#endBytes = Math.min(this.#endBytes, fs.fstatSync(this.#fd).size);
     } catch (error) {
@@ -377,22 +404,20 @@ export class FileDevice implements DevicePort {
     return offsetBytes >= 0 && offsetBytes + lengthBytes <= this.sizeBytes ? shrunk : pastEnd;
   }
 
-  #writeZeroes(offsetBytes: number, lengthBytes: number): IoResult {
-    this.#zeroes ??= new Uint8Array(pieceBytes);
-    for (let begin = 0; begin < lengthBytes; begin += pieceBytes) {
-      const piece = this.#zeroes.subarray(0, Math.min(pieceBytes, lengthBytes - begin));
-      const written = this.write(piece, offsetBytes + begin);
-      if (written.kind !== "ok") return written;
-    }
-    return ioOk;
-  }
-
-  /** The range was to read as zeroes, so it shall, whatever kept the host from punching it. */
-  #writeZeroesInstead(failure: number, offsetBytes: number, lengthBytes: number): IoResult {
-    if (failure === errno.notSupported) this.#canDiscard = false;
-    return this.#writeZeroes(offsetBytes, lengthBytes);
+  #writeZeroes(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    const zeroes = this.#zeroes ??= new Uint8Array(pieceBytes);
+    return this.#inPieces(
+      lengthBytes,
+      done,
+      (begin, length, done) => this.#write(zeroes.subarray(0, length), offsetBytes + begin, done),
+    );
   }
 }
+
+/** For devices that answer writes at once: see {@linkcode FileDeviceOptions.writesBeside}. */
+const unheard: IoDone = () => assert(false, "this write was to be answered at once");
+
+type OperatePiece = (beginBytes: number, lengthBytes: number, done: IoDone) => IoResult | "pending";
 
 /** A range of a file that the host has in memory. */
 class FileView implements DeviceView {
@@ -408,78 +433,6 @@ class FileView implements DeviceView {
   copyTo(buffer: Uint8Array, beginBytes: number): IoResult {
     return this.device.readNow(buffer, this.offsetBytes + beginBytes);
   }
-}
-
-interface Handles {
-  readonly fd: number;
-  readonly flushFds: number[];
-  readonly sizeBytes: number;
-  readonly isBlockDevice: boolean;
-}
-
-function openHandles(path: string, readOnly: boolean): Handles {
-  const access = readOnly ? fs.constants.O_RDONLY : fs.constants.O_RDWR;
-  let fd: number | undefined;
-  const flushFds: number[] = [];
-  try {
-    const { sizeBytes, isBlockDevice } = measure(path);
-    fd = fs.openSync(path, access);
-    while (flushFds.length < flushesMax) flushFds.push(fs.openSync(path, access));
-    return { fd, flushFds, sizeBytes, isBlockDevice };
-  } catch (error) {
-    if (fd !== undefined) fs.closeSync(fd);
-    for (const flushFd of flushFds) fs.closeSync(flushFd);
-    throw openFailure(path, error);
-  }
-}
-
-/** Makes sure that the kernel has a block device neither mounted nor mapped, and keeps it so. Needs libc. */
-function claim(path: string, handles: Handles, libc: Libc | undefined): number | undefined {
-  const claimed = libc?.claim(path);
-  if (claimed === undefined || claimed >= 0) return claimed;
-  fs.closeSync(handles.fd);
-  for (const fd of handles.flushFds) fs.closeSync(fd);
-  const reason = claimed === -errno.busy ? "it is mounted, or mapped by another device" : `errno ${-claimed}`;
-  throw new UserError(`Cannot open "${path}" for writing: ${reason}. Unmount or deactivate it first.`);
-}
-
-/** Seeking to the end tells the size of a block device too, which stat does not. */
-function measure(path: string): { sizeBytes: number; isBlockDevice: boolean } {
-  using file = Deno.openSync(path);
-  const info = file.statSync();
-  const isBlockDevice = info.isBlockDevice ?? false;
-  if (!info.isFile && !isBlockDevice) {
-    throw new UserError(
-      `Cannot open "${path}" as a device: it is neither a file nor a block device. Name one that is.`,
-    );
-  }
-  return { sizeBytes: file.seekSync(0, Deno.SeekMode.End), isBlockDevice };
-}
-
-/**
- * Whether holes can be punched. A file system is asked by trying past the end of the file, where there is nothing to lose;
- * a block device is not, so what the kernel publishes about it counts: it can discard, and zero without writing.
- */
-function canPunch(libc: Libc, handles: Handles): boolean {
-  if (handles.isBlockDevice) {
-    return queueLimitOf(handles, "discard_max_bytes") > 0 &&
-      queueLimitOf(handles, "write_zeroes_max_bytes") > 0;
-  }
-  const pastEndBytes = Math.ceil(handles.sizeBytes / pieceBytes) * pieceBytes;
-  return libc.punchHole(handles.fd, pastEndBytes, 4096) === 0;
-}
-
-/** A limit of a block device's queue; 0 if it is not known, or Deno may not read it. */
-function queueLimitOf(handles: Handles, limit: string): number {
-  if (Deno.permissions.querySync({ name: "read", path: "/sys" }).state !== "granted") return 0;
-  // The layout of dev_t in glibc, as far as 32 bits go.
-  const { rdev } = fs.fstatSync(handles.fd);
-  const device = `/sys/dev/block/${(rdev >>> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >>> 12) & 0xfff00)}`;
-  // A partition has no queue of its own, its disk has.
-  for (const path of [`${device}/queue/${limit}`, `${device}/../queue/${limit}`]) {
-    if (fs.existsSync(path)) return Number(fs.readFileSync(path, "utf8"));
-  }
-  return 0;
 }
 
 const pastEnd: IoResult = { kind: "ioError", reason: "access past the end of the device" };

@@ -53,6 +53,13 @@ export function failureOf(error: unknown, doing: string): IoResult {
   return { kind: "ioError", reason: `${doing}: ${reason}` };
 }
 
+/** The same of an errno, which is not 0. */
+export function failureOfErrno(failure: number, doing: string): IoResult {
+  if (failure === errno.noSpace || failure === errno.overQuota) return { kind: "noSpace" };
+  const reason = failure === errno.io ? "Input/output error (os error 5)" : `errno ${failure}`;
+  return { kind: "ioError", reason: `${doing}: ${reason}` };
+}
+
 /** Runs one device operation outside any pool. Throws {@linkcode UserError} with `what` before the reason. */
 export async function requireOk(
   what: string,

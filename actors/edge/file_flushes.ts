@@ -7,7 +7,10 @@
 import fs from "node:fs";
 import { assert } from "../../storage/assert.ts";
 import { type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
-import { failureOf } from "./file_errors.ts";
+import { heldUpMsMax } from "../limits.ts";
+import { BoundedCalls } from "./bounded_calls.ts";
+import type { DiskCalm } from "./disk_calm.ts";
+import { failureOfErrno } from "./file_errors.ts";
 import type { Flush, ShortFlushes } from "./short_flushes.ts";
 import { syncLater } from "./sync_later.ts";
 
@@ -18,14 +21,22 @@ export class FileFlushes {
   /** Who came while all were in use. */
   #waiting: IoDone[] = [];
   readonly #short: ShortFlushes;
+  readonly #calm: DiskCalm;
+  /** By handle. Empty without the C library: then no flush is waited for. */
+  readonly #bounded = new Map<number, BoundedCalls>();
   /** Whether any of them failed: the host may then show what the disk does not have. */
   hasFailed = false;
 
   /** @param handles of the file, for nothing else */
-  constructor(handles: readonly number[], short: ShortFlushes) {
+  constructor(handles: readonly number[], short: ShortFlushes, calm: DiskCalm) {
     this.#handles = handles.length;
     this.#free = [...handles];
     this.#short = short;
+    this.#calm = calm;
+    for (const fd of handles) {
+      const calls = BoundedCalls.of(fd);
+      if (calls !== undefined) this.#bounded.set(fd, calls);
+    }
   }
 
   /** See DevicePort.flush. */
@@ -36,7 +47,8 @@ export class FileFlushes {
       return "pending";
     }
     const flush = this.#short.begin(performance.now(), isAlone);
-    if (flush.isAtOnce) return this.#flushNow(flush, fd);
+    const calls = this.#bounded.get(fd);
+    if (flush.isAtOnce && calls !== undefined) return this.#flushSoon(flush, fd, calls, done);
     this.#flushLater(flush, fd, [done]);
     return "pending";
   }
@@ -47,26 +59,35 @@ export class FileFlushes {
     for (const fd of this.#free) fs.closeSync(fd);
   }
 
-  #flushNow(flush: Flush, fd: number): IoResult {
-    try {
-      fs.fdatasyncSync(fd);
-      return ioOk;
-    } catch (error) {
-      this.hasFailed = true;
-      return failureOf(error, "flush");
-    } finally {
-      this.#free.push(fd);
-      this.#short.ended(flush, performance.now());
-    }
+  /** On another thread, for which this one waits a little: others wait with it. */
+  #flushSoon(flush: Flush, fd: number, calls: BoundedCalls, done: IoDone): IoResult | "pending" {
+    const end = this.#begin();
+    const finish = (status: number) => {
+      end();
+      return this.#ended(flush, fd, status === 0 ? ioOk : failureOfErrno(-status, "flush"));
+    };
+    const status = calls.flush(heldUpMsMax, (status) => done(finish(status)));
+    return status === "pending" ? status : finish(status);
   }
 
   #flushLater(flush: Flush, fd: number, waiting: readonly IoDone[]): void {
+    const end = this.#begin();
     syncLater(fd, "flush", (result) => {
-      this.#short.ended(flush, performance.now());
-      this.hasFailed ||= result.kind !== "ok";
-      this.#goOn(fd);
+      end();
+      this.#ended(flush, fd, result);
       for (const done of waiting) done(result);
     });
+  }
+
+  #begin(): () => void {
+    return this.#calm.flushBegins(performance.now());
+  }
+
+  #ended(flush: Flush, fd: number, result: IoResult): IoResult {
+    this.#short.ended(flush, performance.now());
+    this.hasFailed ||= result.kind !== "ok";
+    this.#goOn(fd);
+    return result;
   }
 
   /** Whoever waits shares the next flush. */

@@ -25,7 +25,7 @@ import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
 export interface Libc {
   /** Punches a hole into a file, keeping its size. Answers 0 or the errno. */
   punchHole(fd: number, offsetBytes: number, lengthBytes: number): number;
-  /** The same on another thread; `done` gets 0 or the errno, later. */
+  /** The same on another thread; `done` gets 0 or the errno, later; errno.io where only that thread was told. */
   punchHoleLater(fd: number, offsetBytes: number, lengthBytes: number, done: (errno: number) => void): void;
   /** Has the file system set blocks aside for the range, growing the file if needed. Answers 0 or the errno. */
   allocate(fd: number, offsetBytes: number, lengthBytes: number): number;
@@ -55,11 +55,13 @@ export interface Libc {
 /** The errno values that callers tell apart (the same on all Linux architectures that Deno runs on). */
 export const errno = {
   interrupted: 4,
+  io: 5,
   noSuchAddress: 6,
   busy: 16,
   tooLarge: 27,
   noSpace: 28,
   notSupported: 95,
+  inProgress: 115,
   overQuota: 122,
 } as const;
 
@@ -122,12 +124,12 @@ class GlibcCalls implements Libc {
 
   punchHoleLater(fd: number, offsetBytes: number, lengthBytes: number, done: (errno: number) => void): void {
     const [offset, length] = [BigInt(offsetBytes), BigInt(lengthBytes)];
-    // Punching twice is punching once, so a failure is repeated on this thread, where errno says what it was.
-    const again = () => done(this.punchHole(fd, offsetBytes, lengthBytes));
+    // Asked again on this thread, errno would say what it was; but a punch may wait for the disk.
+    const failed = () => done(errno.io);
     callOutside(
       () => this.#symbols.fallocate_later(fd, keepSizeAndPunchHole, offset, length),
-      (status) => status === 0 ? done(0) : again(),
-      again,
+      (status) => status === 0 ? done(0) : failed(),
+      failed,
     );
   }
 

@@ -195,14 +195,15 @@ export function openDevices(
   held: DisposableStack,
   metadataPath: string,
   dataPath: string,
-  options: OpenPoolOptions,
+  options: OpenPoolOptions & { readonly writesBeside?: boolean },
 ): { metadata: FileDevice; data: FileDevice } {
   const metadata = held.adopt(
-    FileDevice.open(metadataPath, { ...options, readsColdBeside: true }),
+    FileDevice.open(metadataPath, { writesBeside: true, ...options, readsColdBeside: true }),
     (device) => device.close(),
   );
   const data = held.adopt(
     FileDevice.open(dataPath, {
+      writesBeside: true,
       ...options,
       readsColdBeside: true,
       waitsForShortFlushes: true,

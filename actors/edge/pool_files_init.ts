@@ -129,7 +129,7 @@ export function initPoolFiles(options: InitOptions): UnfinishedPool {
     }
     lengthen(metadataPath, sizes.metadataBytes);
     lengthen(dataPath, sizes.dataBytes);
-    const devices = openDevices(held, metadataPath, dataPath, { libc: options.libc });
+    const devices = openDevices(held, metadataPath, dataPath, { libc: options.libc, writesBeside: false });
     if (!devices.metadata.isBlockDevice) allocateWhole(devices.metadata, options.libc);
     return new UnfinishedPool(site, devices, sizes.dataBytes, held);
   });
@@ -141,7 +141,7 @@ export function adoptPoolFiles(options: AdoptOptions): UnfinishedPool {
   return prepare(options, (site, held) => {
     const { metadataPath, dataPath } = site.settings;
     lockDevices(held, metadataPath, dataPath, true);
-    const devices = openDevices(held, metadataPath, dataPath, { libc: options.libc });
+    const devices = openDevices(held, metadataPath, dataPath, { libc: options.libc, writesBeside: false });
     return new UnfinishedPool(site, devices, devices.data.sizeBytes, held);
   });
 }
@@ -402,6 +402,7 @@ function allocateWhole(metadata: FileDevice, libc: Libc | undefined): void {
   for (let begin = 0; begin < metadata.sizeBytes; begin += zeroes.length) {
     const piece = zeroes.subarray(0, Math.min(zeroes.length, metadata.sizeBytes - begin));
     const written = metadata.write(piece, begin);
+    assert(written !== "pending", "what makes a pool waits for its disks");
     if (written.kind !== "ok") throw allocationFailure(metadata, written.kind === "noSpace");
   }
 }

@@ -25,6 +25,14 @@ function catalogueOf(unfinished: UnfinishedPool, transactionId = 0n): Catalogue 
   return catalogueFrom({ transactionId, settings: unfinished.settings, nextThinId: 0, volumes: [] });
 }
 
+/** The result of an operation, whenever it comes. */
+function resultOf(start: (done: (result: IoResult) => void) => IoResult | "pending"): Promise<IoResult> {
+  const { promise, resolve } = Promise.withResolvers<IoResult>();
+  const result = start(resolve);
+  if (result !== "pending") resolve(result);
+  return promise;
+}
+
 function makePool(options: InitOptions): void {
   const unfinished = initPoolFiles(options);
   // Stands in for a superblock.
@@ -313,7 +321,9 @@ Deno.test("a full host refuses to add, lets removals go on for ever, and lets th
       const pool = PoolFiles.open(scratch.pool);
       const { catalogue, notes } = pool.settle(0n);
       assertEquals(notes, []);
-      assertEquals(pool.data.write(new Uint8Array(2 * mib), 0), { kind: "noSpace" });
+      assertEquals(await resultOf((done) => pool.data.write(new Uint8Array(2 * mib), 0, done)), {
+        kind: "noSpace",
+      });
       assertEquals(await appendUntilRefused(pool, catalogue, false), { kind: "noSpace" });
       // Each time that the reserve is used up, the journal is written anew.
       for (let times = 0; times < 3; times += 1) {

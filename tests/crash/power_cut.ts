@@ -71,6 +71,15 @@ export class DeviceReplay {
     return image;
   }
 
+  /**
+   * What a restart on the same host leaves in `image`, where it goes on from what the disk has: all that the host has still to
+   * write, and of what it took for written after a flush that failed each sector or not.
+   */
+  reread(image: Uint8Array, keeps: Keeps): Uint8Array {
+    for (const pending of this.#pending) pending.isDurable ||= !pending.isDropped;
+    return this.cut(image, keeps);
+  }
+
   #apply(record: Recorded, index: number): void {
     switch (record.kind) {
       case "write":

@@ -1,5 +1,6 @@
 /** A flush fails, the host takes its memory for written, and a process that was told nothing opens the pool. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { requireOk } from "../../actors/edge/file_errors.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
 import { FileDevice } from "../../actors/edge/file_device.ts";
 import { PoolProcess } from "../../actors/edge/pool_process.ts";
@@ -31,7 +32,8 @@ async function failSuperblock(pool: PoolOnDisk, disk: FaultyDisk): Promise<void>
       done(result);
     }, isAlone);
   // The host may refuse a write too; were it taken, the memory would show needs_check.
-  metadata.write = (buffer, at) => hasFailed ? { kind: "ioError", reason: "refused" } : write(buffer, at);
+  metadata.write = (buffer, at, done) =>
+    hasFailed ? { kind: "ioError", reason: "refused" } : write(buffer, at, done);
   await disk.tell(`fail write metadata.img 0 ${metadataBlockSizeBytes}`);
   const made = await process.command({ verb: "create", name: "lost", sizeBytes: 1 << 20 });
   assertEquals(made.kind, "refused");
@@ -87,7 +89,8 @@ Deno.test("data is noted as flushed where a pool is closed well, and only there"
   // Where the file system takes no attributes, nothing is ever noted.
   if (!isNoted()) return;
   const process = await PoolProcess.open(pool.directory);
-  process.files.data.write(new Uint8Array(512), 0);
+  const { data } = process.files;
+  await requireOk("writing", (done) => data.write(new Uint8Array(512), 0, done));
   process.kernel.stop();
   await process.close();
   assert(!isNoted());

@@ -41,6 +41,20 @@ export class Platters {
     this.#dataReplay = new DeviceReplay("data", this.data);
   }
 
+  /**
+   * What opening a pool does on the host on which a process ended: it flushes, has the host let go of what it has in memory,
+   * and reads. What a failed flush has lost, each sector of it or not, is seen to be lost, and what is seen is durable.
+   */
+  seeDisks(swarm: Swarm, random: Random): void {
+    this.#advance();
+    const keeps = (percent: number) => () => random.below(100) >= percent;
+    const { lossPercent } = swarm;
+    const sizes = { metadata: this.metadata.length, data: this.data.length };
+    this.metadata = this.#metadataReplay.reread(new Uint8Array(sizes.metadata), keeps(lossPercent.metadata));
+    this.data = this.#dataReplay.reread(new Uint8Array(sizes.data), keeps(lossPercent.data));
+    this.#beginAnew();
+  }
+
   /** The power fails: of what is not durable each sector is there or not. */
   cutPower(life: Life, swarm: Swarm, random: Random): void {
     this.#advance();
@@ -56,6 +70,11 @@ export class Platters {
     const style = random.below(3);
     const bytes = journal.cut(style === 0 ? "lost" : style === 1 ? "kept" : (end) => random.below(end));
     this.journal = new TextDecoder().decode(bytes);
+    this.#beginAnew();
+  }
+
+  /** All that there is is durable. */
+  #beginAnew(): void {
     this.log = new RunLog();
     this.#metadataReplay = new DeviceReplay("metadata", this.metadata);
     this.#dataReplay = new DeviceReplay("data", this.data);

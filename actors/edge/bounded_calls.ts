@@ -1,0 +1,196 @@
+/**
+ * Writes and flushes of a file on another thread, for which this one may wait a bounded time.
+ *
+ * What Deno does on other threads tells this one in the event loop's next turn. The C library's asynchronous I/O (aio(7):
+ * threads of its own, one for each file) can be waited for up to a time: most calls end within it, and cost the way to the
+ * thread and back (15 us, measured) and no turn; one that does not is heard of later, and holds nothing up meanwhile.
+ *
+ * Calls of one descriptor are carried out in the order in which they were made.
+ */
+import { assert, present } from "../../storage/assert.ts";
+import { errno } from "./libc.ts";
+import { callOutside } from "./outside.ts";
+import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
+
+interface Calls {
+  aio_write(control: Uint8Array): number;
+  aio_fsync(how: number, control: Uint8Array): number;
+  aio_error(control: Uint8Array): number;
+  aio_return(control: Uint8Array): bigint;
+  aio_suspend(list: BigUint64Array, count: number, time: BigInt64Array | null): number;
+  suspendLater(list: BigUint64Array, count: number, time: null): Promise<number>;
+}
+
+// struct aiocb of glibc on 64-bit machines: where things are in it.
+const controlBytes = 168;
+const bufferAt = 16;
+const lengthAt = 24;
+const notifyAt = 44;
+const offsetAt = 128;
+const notifyNone = 1;
+const dataSync = 0o10000;
+
+let errnoOfThread: Int32Array = new Int32Array(1);
+
+const calls = fromLibc<Calls>(() => {
+  const { symbols } = Deno.dlopen(libraryName, {
+    __errno_location: { parameters: [], result: "pointer" },
+    aio_write: { parameters: ["buffer"], result: "i32" },
+    aio_fsync: { parameters: ["i32", "buffer"], result: "i32" },
+    aio_error: { parameters: ["buffer"], result: "i32" },
+    aio_return: { parameters: ["buffer"], result: "i64" },
+    aio_suspend: { parameters: ["buffer", "i32", "buffer"], result: "i32" },
+    suspendLater: {
+      name: "aio_suspend",
+      parameters: ["buffer", "i32", "buffer"],
+      result: "i32",
+      nonblocking: true,
+    },
+  });
+  errnoOfThread = errnoAt(symbols.__errno_location());
+  return symbols as unknown as Calls;
+});
+
+/** Hears how a call ended: what it returned, or its errno negated. */
+export type CallDone = (status: number) => void;
+
+interface Call {
+  /** One struct aiocb, and its address for aio_suspend. */
+  readonly control: DataView<ArrayBuffer>;
+  readonly list: BigUint64Array<ArrayBuffer>;
+  /** Kept for as long as the other thread reads it. */
+  buffer: Uint8Array | undefined;
+  done: CallDone;
+}
+
+/** See the head of this file. One descriptor, which stays open until all calls have ended. */
+export class BoundedCalls {
+  readonly #fd: number;
+  /** Those that have not ended, in order. The first alone has begun: the library is not known to keep to an order. */
+  readonly #queue: Call[] = [];
+  readonly #spare: Call[] = [];
+
+  private constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  /** Undefined where the C library cannot be called. */
+  static of(fd: number): BoundedCalls | undefined {
+    return calls === undefined ? undefined : new BoundedCalls(fd);
+  }
+
+  /** Whether no call is under way. */
+  get isIdle(): boolean {
+    return this.#queue.length === 0;
+  }
+
+  /** Writes at an offset. Answers the bytes written, or the errno negated; "pending" if it takes longer than `waitMs`. */
+  write(buffer: Uint8Array, offsetBytes: number, waitMs: number, done: CallDone): number | "pending" {
+    const call = this.#take(done);
+    // The bytes of a short array may lie in the heap, from where they can be moved; asked for its buffer it lets go of that.
+    assert(buffer.buffer.byteLength >= buffer.length, "a view lies in its buffer");
+    call.buffer = buffer;
+    call.control.setBigUint64(bufferAt, addressOf(buffer), true);
+    call.control.setBigUint64(lengthAt, BigInt(buffer.length), true);
+    call.control.setBigInt64(offsetAt, BigInt(offsetBytes), true);
+    return this.#add(call, waitMs);
+  }
+
+  /** As fdatasync. Answers 0 or the errno negated; "pending" if it takes longer than `waitMs`. */
+  flush(waitMs: number, done: CallDone): number | "pending" {
+    return this.#add(this.#take(done), waitMs);
+  }
+
+  #take(done: CallDone): Call {
+    const call = this.#spare.pop() ?? newCall();
+    call.done = done;
+    call.control.setInt32(0, this.#fd, true);
+    call.control.setInt32(notifyAt, notifyNone, true);
+    return call;
+  }
+
+  #add(call: Call, waitMs: number): number | "pending" {
+    this.#queue.push(call);
+    if (this.#queue.length > 1) return "pending";
+    const status = this.#begin(call, waitMs);
+    if (status === undefined) {
+      this.#listen(call);
+      return "pending";
+    }
+    this.#queue.pop();
+    this.#giveBack(call);
+    return status;
+  }
+
+  /** Answers what it has come to, undefined if it has not ended within the time. */
+  #begin(call: Call, waitMs: number): number | undefined {
+    const control = bytesOf(call);
+    const begun = call.buffer === undefined ? calls!.aio_fsync(dataSync, control) : calls!.aio_write(control);
+    if (begun !== 0) return -(errnoOfThread[0] ?? 0);
+    if (waitMs > 0) calls!.aio_suspend(call.list, 1, timeOf(waitMs));
+    return statusOf(call);
+  }
+
+  /** Has a thread wait for it: the oldest, which alone has begun. */
+  #listen(call: Call): void {
+    callOutside(
+      () => calls!.suspendLater(call.list, 1, null),
+      () => this.#settle(),
+      () => setTimeout(() => this.#settle(), 1),
+    );
+  }
+
+  #settle(): void {
+    // Those that have ended are taken out first: what hears of them may make new calls.
+    const ended: { done: CallDone; status: number }[] = [];
+    let status = statusOf(present(this.#queue[0], "a call has begun"));
+    while (status !== undefined) {
+      const call = present(this.#queue.shift(), "it is the oldest");
+      ended.push({ done: call.done, status });
+      this.#giveBack(call);
+      const next = this.#queue[0];
+      if (next === undefined) break;
+      status = this.#begin(next, 0);
+    }
+    const oldest = this.#queue[0];
+    if (oldest !== undefined) this.#listen(oldest);
+    for (const { done, status } of ended) done(status);
+  }
+
+  #giveBack(call: Call): void {
+    call.buffer = undefined;
+    this.#spare.push(call);
+  }
+}
+
+/** One struct timespec: seconds and nanoseconds, of which the C library asserts that they are less than a second. */
+function timeOf(ms: number): BigInt64Array {
+  return BigInt64Array.of(BigInt(Math.floor(ms / 1000)), BigInt(Math.floor((ms % 1000) * 1e6)));
+}
+
+function newCall(): Call {
+  const control = new Uint8Array(controlBytes);
+  return {
+    control: new DataView(control.buffer),
+    list: BigUint64Array.of(addressOf(control)),
+    buffer: undefined,
+    done: () => {},
+  };
+}
+
+/** What it has come to; undefined if it has not ended. */
+function statusOf(call: Call): number | undefined {
+  const bytes = bytesOf(call);
+  const failure = calls!.aio_error(bytes);
+  if (failure === errno.inProgress) return undefined;
+  const returned = Number(calls!.aio_return(bytes));
+  return failure === 0 ? returned : -failure;
+}
+
+function bytesOf(call: Call): Uint8Array {
+  return new Uint8Array(call.control.buffer);
+}
+
+function addressOf(bytes: Uint8Array): bigint {
+  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes as Uint8Array<ArrayBuffer>));
+}

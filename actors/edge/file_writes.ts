@@ -1,0 +1,188 @@
+/** The writes of one file: on this thread where they wait for nothing, else on another (disk_calm.ts says which). */
+import fs from "node:fs";
+import { type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
+import { present } from "../../storage/assert.ts";
+import { BoundedCalls } from "./bounded_calls.ts";
+import type { CachedReads } from "./cached_reads.ts";
+import type { DiskCalm } from "./disk_calm.ts";
+import { codeOf, failureOf, failureOfErrno } from "./file_errors.ts";
+import { heldUpMsMax } from "../limits.ts";
+import { errno } from "./libc.ts";
+import { UnwaitingWrites } from "./unwaiting_writes.ts";
+
+/**
+ * Bytes written with one call, at most. The host may keep what one call has written as one folio of its page cache, and ext4
+ * goes over all 4 KiB buffers of a folio at each small write to it: after calls of 1 MiB (Linux 6.18) an overwrite of 4 KiB
+ * took 33 us of CPU, after calls of 64 KiB 13. The larger calls saved a fifteenth of a large write.
+ */
+const writePieceBytes = 64 * 1024;
+const pageBytes = 4096;
+
+/** One write on its way. */
+interface Write {
+  buffer: Uint8Array;
+  readonly offsetBytes: number;
+  doneBytes: number;
+  /** The caller goes on to use the buffer for something else. */
+  isBorrowed: boolean;
+  readonly done: IoDone;
+}
+
+/** What there is to know of a file before it is written. */
+export interface FileWritesOptions {
+  /** Every write is made on this thread, however long it takes. */
+  readonly isHereAlways: boolean;
+  /** Whether a write is a copy into the page cache, as a rule. */
+  readonly isLocal: boolean;
+  readonly calm: DiskCalm;
+  readonly cachedReads: CachedReads | undefined;
+}
+
+/** See the head of this file. */
+export class FileWrites {
+  readonly #fd: number;
+  readonly #calm: DiskCalm;
+  readonly #cachedReads: CachedReads | undefined;
+  /** Undefined without the C library: then every write is made here, as long as it takes. */
+  readonly #elsewhere?: BoundedCalls | undefined;
+  /** Undefined once the file system has refused one. */
+  #unwaiting?: UnwaitingWrites | undefined;
+  readonly #isLocal: boolean;
+  /**
+   * Those that wait for another thread, in order. The first alone is carried out: of two that overlap the later would be lost
+   * if the pieces of one could come before those of the other.
+   */
+  readonly #queue: Write[] = [];
+  /** Until when this thread may wait in the present turn. */
+  #waitEndMs = -Infinity;
+
+  constructor(fd: number, options: FileWritesOptions) {
+    this.#fd = fd;
+    this.#calm = options.calm;
+    this.#cachedReads = options.cachedReads;
+    this.#isLocal = options.isLocal;
+    if (options.isHereAlways) return;
+    this.#elsewhere = BoundedCalls.of(fd);
+    this.#unwaiting = UnwaitingWrites.of(fd);
+  }
+
+  /**
+   * Whether none is under way on another thread. One that is holds the lock of the file while it waits for the disk, so that
+   * other calls wait with it.
+   */
+  get isIdle(): boolean {
+    return this.#queue.length === 0;
+  }
+
+  /** See DevicePort.write. `isBorrowed`: the buffer is used for something else after the call, whatever it answers. */
+  write(buffer: Uint8Array, offsetBytes: number, done: IoDone, isBorrowed = false): IoResult | "pending" {
+    const write = { buffer, offsetBytes, doneBytes: 0, isBorrowed, done };
+    if (this.isIdle) {
+      this.#waitEndMs = performance.now() + heldUpMsMax;
+      const result = this.#goOn(write);
+      if (result !== "pending") return result;
+    } else this.#keep(write);
+    this.#queue.push(write);
+    return "pending";
+  }
+
+  /** It waits: the buffer has to be its own. */
+  #keep(write: Write): void {
+    if (write.isBorrowed) write.buffer = write.buffer.slice();
+    write.isBorrowed = false;
+  }
+
+  #goOn(write: Write): IoResult | "pending" {
+    while (write.doneBytes < write.buffer.length) {
+      const failure = this.#writeHere(write) ?? this.#writeElsewhere(write);
+      if (failure === "pending") return "pending";
+      if (failure.kind !== "ok") return failure;
+    }
+    return ioOk;
+  }
+
+  /** A piece, on this thread; undefined if that might wait. */
+  #writeHere(write: Write): IoResult | undefined {
+    // None overtakes another one: on one block the later would be lost.
+    if (!this.isIdle) return undefined;
+    const piece = pieceOf(write);
+    const offsetBytes = write.offsetBytes + write.doneBytes;
+    if (this.#unwaiting !== undefined) {
+      const status = this.#unwaiting.write(piece, offsetBytes);
+      if (status >= 0) return took(write, status);
+      // What it is that failed, the other thread is told, if it does there.
+      if (status !== -errno.notSupported) return undefined;
+      this.#unwaiting = undefined;
+    }
+    const beginMs = performance.now();
+    if (this.#elsewhere !== undefined && !this.#isCopyOnly(piece, offsetBytes, beginMs)) return undefined;
+    try {
+      return took(write, fs.writeSync(this.#fd, piece, 0, piece.length, offsetBytes));
+    } catch (error) {
+      return codeOf(error) === "EINTR" ? ioOk : failureOf(error, "write");
+    } finally {
+      this.#calm.wrote(performance.now() - beginMs);
+    }
+  }
+
+  #isCopyOnly(piece: Uint8Array, offsetBytes: number, nowMs: number): boolean {
+    return this.#isLocal && this.#isPageThere(offsetBytes) && this.#isPageThere(offsetBytes + piece.length) &&
+      this.#calm.isCalm(nowMs);
+  }
+
+  /** A page of which only a part is written is read first, unless the host has it. */
+  #isPageThere(edgeBytes: number): boolean {
+    if (edgeBytes % pageBytes === 0 || this.#cachedReads === undefined) return true;
+    return this.#cachedReads.readNow(oneByte, edgeBytes - edgeBytes % pageBytes);
+  }
+
+  #writeElsewhere(write: Write): IoResult | "pending" {
+    const elsewhere = present(this.#elsewhere, "a write that is not made here is made elsewhere");
+    this.#keep(write);
+    const beginMs = performance.now();
+    const waitMs = Math.min(this.#calm.waitMs(beginMs), this.#waitEndMs - beginMs);
+    const status = elsewhere.write(
+      pieceOf(write),
+      write.offsetBytes + write.doneBytes,
+      waitMs,
+      (status) => this.#ended(status, beginMs),
+    );
+    const nowMs = performance.now();
+    if (waitMs > 0) this.#calm.waited(nowMs - beginMs, nowMs);
+    if (status === "pending") return status;
+    this.#calm.wrote(nowMs - beginMs);
+    return took(write, status);
+  }
+
+  /** A piece of the oldest has ended on another thread. */
+  #ended(status: number, beginMs: number): void {
+    const nowMs = performance.now();
+    this.#calm.wrote(nowMs - beginMs);
+    this.#waitEndMs = nowMs + heldUpMsMax;
+    const oldest = present(this.#queue[0], "a write is under way");
+    const taken = took(oldest, status);
+    let result = taken.kind === "ok" ? this.#goOn(oldest) : taken;
+    const ended: { readonly done: IoDone; readonly result: IoResult }[] = [];
+    while (result !== "pending") {
+      ended.push({ done: present(this.#queue.shift(), "it is the oldest").done, result });
+      const next = this.#queue[0];
+      if (next === undefined) break;
+      result = this.#goOn(next);
+    }
+    // Not before: what hears of it may ask for other writes, which come after all of these.
+    for (const { done, result } of ended) done(result);
+  }
+}
+
+const oneByte = new Uint8Array(1);
+
+function pieceOf({ buffer, doneBytes }: Write): Uint8Array {
+  return buffer.subarray(doneBytes, Math.min(buffer.length, doneBytes + writePieceBytes));
+}
+
+/** So many bytes were written, or it failed. A full host writes what still fits, and refuses the rest at the next call. */
+function took(write: Write, status: number): IoResult {
+  if (status > 0) write.doneBytes += status;
+  if (status > 0 || status === -errno.interrupted) return ioOk;
+  return failureOfErrno(-status, "write");
+}

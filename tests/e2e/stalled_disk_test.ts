@@ -1,0 +1,76 @@
+/** A disk stops for seconds: the clients that need it wait, and no other does. */
+import { assert, assertEquals } from "@std/assert";
+import { FileDevice } from "../../actors/edge/file_device.ts";
+import { openLibc } from "../../actors/edge/libc.ts";
+import { ioOk, type IoResult } from "../../storage/device/port.ts";
+import { FaultyDisk, hasFaultyDisk } from "../faulty_disk.ts";
+import { hasPythonNbd, python } from "../programs.ts";
+import { PoolOnDisk, runToEnd } from "../server.ts";
+
+interface Measured {
+  readonly slowMs: number;
+  readonly reads: number;
+  readonly p999Ms: number;
+  readonly maxMs: number;
+}
+
+// Once for the process, and never closed.
+openLibc();
+
+const stallMs = 1500;
+const program = new URL("stalled_client.py", import.meta.url).pathname;
+
+/** Makes two volumes with a block each on a disk, has the disk stop for a write, and measures reads beside it. */
+async function measureReads(): Promise<Measured> {
+  await using disk = await FaultyDisk.mount("written-through", `data.img=${64 << 20}`);
+  await using pool = await PoolOnDisk.make("--metadata-size=4M", `--data=${disk.folder}/data.img`);
+  for (const name of ["slow", "quick"]) await pool.verb("create", name, "1M");
+  const server = await pool.serve();
+  const client = async (what: "write" | "warm") =>
+    JSON.parse(await runToEnd(python, [program, server.socket, "slow", "quick", what])) as Measured;
+  // Both have their blocks then.
+  await client("warm");
+  await disk.tell(`delay write ${stallMs}`);
+  const measured = await client("write");
+  await disk.tell("heal");
+  await server.stop();
+  console.log(`beside a write of ${stallMs} ms: ${JSON.stringify(measured)}`);
+  return measured;
+}
+
+const ignore = !hasFaultyDisk() || !hasPythonNbd();
+
+Deno.test({
+  name: "a write that the disk takes a second and a half for holds up no reads of another client",
+  ignore,
+  fn: async () => {
+    const { slowMs, maxMs } = await measureReads();
+    assert(slowMs >= stallMs && maxMs < stallMs / 3, `reads took up to ${maxMs} ms`);
+  },
+});
+
+Deno.test({
+  name: "a flush that was expected to be short and is not is not waited for",
+  ignore: !hasFaultyDisk(),
+  fn: async () => {
+    await using disk = await FaultyDisk.mount(`data.img=${1 << 20}`);
+    const device = FileDevice.open(`${disk.folder}/data.img`, {
+      libc: openLibc(),
+      waitsForShortFlushes: true,
+    });
+    const flush = async () => {
+      device.write(new Uint8Array(4096), 0);
+      const beginMs = performance.now();
+      const { promise, resolve } = Promise.withResolvers<IoResult>();
+      const result = device.flush(resolve, true);
+      const heldUpMs = performance.now() - beginMs;
+      assertEquals(result === "pending" ? await promise : result, ioOk);
+      return heldUpMs;
+    };
+    for (let round = 0; round < 30; round += 1) await flush();
+    await disk.tell("delay fsync 500");
+    const heldUpMs = await flush();
+    device.close();
+    assert(heldUpMs < 250, `this thread was held up for ${heldUpMs} ms`);
+  },
+});
