@@ -221,6 +221,8 @@ export const lockWaitMs = 10_000;
 export const lockAgainMs = 50;
 /** Bytes of a control request's body: a command with many names. */
 export const controlBodyBytesMax = MiB;
+/** Descriptors that accepting leaves free, for Deno itself: more than the clients that may come before it is looked again. */
+export const spareDescriptors = 8;
 /** Milliseconds until accepting is tried again when the host had no descriptor to spare. */
 export const acceptAgainMs = 100;
 /** Milliseconds without another such failure after which it is over. */

@@ -1,6 +1,6 @@
 /** Accepting for as long as a socket listens, whatever the host has to spare. */
 import { reasonOutside } from "../kernel/boundary.ts";
-import { isReserveFull } from "./descriptors.ts";
+import { hasSpareDescriptors, isReserveFull } from "./descriptors.ts";
 import { acceptAgainMs, acceptQuietMs } from "../limits.ts";
 
 /** What is needed of a `Deno.Listener`. */
@@ -52,8 +52,8 @@ export class AcceptLoop<Conn> {
   async #acceptAll(arrived: (conn: Conn) => void): Promise<void> {
     while (!this.#isStopped) {
       let conn: Conn;
-      if (this.#failedMs !== undefined && !isReserveFull()) {
-        // What is free now is for the pool's own files.
+      if (!hasSpareDescriptors() || this.#failedMs !== undefined && !isReserveFull()) {
+        // What is free now is for the pool's own files, and for Deno.
         await this.#pause("the last free descriptors are kept for the pool's own files");
         continue;
       }

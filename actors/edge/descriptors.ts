@@ -2,18 +2,21 @@
  * The process's file descriptors: how many there may be, and some that are kept for the pool's own files. Clients may take
  * all others; the catalogue's journal is compacted all the same.
  */
+import { spareDescriptors } from "../limits.ts";
 import { codeOf } from "./file_errors.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 
 // Constants of Linux, the same on x86-64 and arm64.
 const limitOpenFiles = 7;
 const duplicateCloseOnExec = 1030;
+const eventCloseOnExec = 0o2000000;
 
 const library = fromLibc(() =>
   Deno.dlopen(libraryName, {
     getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
     setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
     fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
+    eventfd: { parameters: ["u32", "i32"], result: "i32" },
     close: { parameters: ["i32"], result: "i32" },
     poll: { parameters: ["buffer", "u64", "i32"], result: "i32" },
   }).symbols
@@ -100,6 +103,23 @@ export class DescriptorReserve implements Disposable {
     reserves.delete(this);
     while (this.release());
   }
+}
+
+/**
+ * Whether as many descriptors are free as Deno may need for itself. It opens files where no error can be told: when it looks
+ * up where an error comes from, the C library opens /proc/self/maps, and without a descriptor Deno 2.9.6 panics (in `stacker`),
+ * which ends the process. So clients get none of the last ones. True where that is not known, without FFI.
+ */
+export function hasSpareDescriptors(): boolean {
+  if (library === undefined) return true;
+  const taken: number[] = [];
+  while (taken.length < spareDescriptors) {
+    const fd = library.eventfd(0, eventCloseOnExec);
+    if (fd < 0) break;
+    taken.push(fd);
+  }
+  for (const fd of taken) library.close(fd);
+  return taken.length === spareDescriptors;
 }
 
 /** Whether the reserve is whole again: before that, nothing more is to be accepted. */

@@ -1,8 +1,10 @@
 /** A process that has few descriptors, or none left. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { spareDescriptors } from "../../actors/limits.ts";
 import { RawClient } from "../nbd/raw_client.ts";
 import { hasProgram, python } from "../programs.ts";
 import { Lines, PoolOnDisk, runToEnd } from "../server.ts";
+import { PoorServer, usageOf } from "../torture/poor_server.ts";
 
 const starved = new URL("starved.ts", import.meta.url).pathname;
 const cli = new URL("../../cli.ts", import.meta.url).pathname;
@@ -82,5 +84,27 @@ Deno.test("a server that may have 130 descriptors says how many clients that is,
       // It has ended, as it should.
     }
     await Promise.all([stdout.ended, stderr.ended]);
+  }
+});
+
+Deno.test("clients leave Deno the last descriptors, without which it panics where it looks up an error's place", async () => {
+  await using pool = await PoolOnDisk.make("--data-size", "64M", "--metadata-size", "4M");
+  const [descriptors, socket] = [100, pool.path("s")];
+  const options = { pool: pool.directory, socket, descriptors, stderr: "no reader", arguments: [] } as const;
+  await using server = await PoorServer.start(options);
+  const path = `${pool.directory}/control.sock`;
+  const clients: Deno.Conn[] = [];
+  try {
+    while (clients.length < 80) clients.push(await Deno.connect({ transport: "unix", path }));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const { descriptors: used } = usageOf(server.pid);
+    // Each of the listening sockets may take one more before it looks.
+    assert(used <= descriptors - spareDescriptors + 3, `${used} of ${descriptors} descriptors are in use`);
+    assert(
+      used > descriptors - 2 * spareDescriptors,
+      `only ${used} of ${descriptors} descriptors are in use`,
+    );
+  } finally {
+    for (const client of clients) client.close();
   }
 });

@@ -28,6 +28,14 @@ Deno.test("one late outlier counts for what is bounded, and not for what is usua
   assertEquals(areFlat((cycle) => cycle === 990 ? 5000 : 1000), [false, true]);
 });
 
+Deno.test("the quickest tenth grows only where all grow", () => {
+  const quickest: Quantity = { ...latency, by: "quickest tenth" };
+  const isFlat = (value: (cycle: number) => number) =>
+    compareTenths(samplesOf(value), 1000, [quickest])[0]!.isFlat;
+  assertEquals(isFlat((cycle) => cycle > 500 && cycle % 50 > 0 ? 9000 : 1000), true);
+  assertEquals(isFlat((cycle) => cycle > 500 ? 9000 : 1000), false);
+});
+
 Deno.test("nothing measured is not flat", () => {
   const unknown: Quantity = { ...bytes, key: "other" };
   assertEquals(compareTenths(samplesOf(() => 1), 1000, [unknown])[0]!.isFlat, false);

@@ -10,8 +10,8 @@ export interface PoorServerOptions {
   readonly socket: string;
   /** Descriptors that it may have, both as soft and as hard limit. */
   readonly descriptors: number;
-  /** Hears what it says on stderr; without it stderr is a pipe without a reader once it listens. */
-  readonly stderrReader?: ((text: string) => void) | undefined;
+  /** Where stderr goes: to a device that has no room, to a pipe that loses its reader once the server listens, or to be heard. */
+  readonly stderr: "full" | "no reader" | ((text: string) => void);
   readonly arguments: readonly string[];
 }
 
@@ -42,7 +42,13 @@ export class PoorServer implements AsyncDisposable {
       ...options.arguments,
     ];
     const child = new Deno.Command("sh", {
-      args: ["-c", `ulimit -n ${options.descriptors} && exec "$@"`, "sh", Deno.execPath(), ...serve],
+      args: [
+        "-c",
+        `ulimit -n ${options.descriptors} && exec "$@"${options.stderr === "full" ? " 2>/dev/full" : ""}`,
+        "sh",
+        Deno.execPath(),
+        ...serve,
+      ],
       env: { NO_COLOR: "1" },
       stdin: "null",
       stdout: "piped",
@@ -54,9 +60,8 @@ export class PoorServer implements AsyncDisposable {
       const said = await new Response(child.stderr).text();
       throw new Error(`The server ended before it listened: ${said}`);
     }
-    // From now on each line that it logs meets a pipe without a reader.
-    if (options.stderrReader === undefined) await child.stderr.cancel();
-    else server.#pass(child.stderr, options.stderrReader);
+    if (typeof options.stderr === "function") server.#pass(child.stderr, options.stderr);
+    else await child.stderr.cancel();
     return server;
   }
 

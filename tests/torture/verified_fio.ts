@@ -4,9 +4,14 @@ import { requiredProgram } from "../programs.ts";
 /** Bytes of the volume that it needs. */
 export const fioBytes = 8 << 20;
 
+/** Characters of its complaints that are kept. */
+const saidMax = 2_000;
+/** After so much more than its time it is killed. */
+const lateSeconds = 60;
+
 /**
  * Writes the whole volume first, so that no later write needs space, then writes and verifies at random. Resolves with what was
- * wrong; undefined if nothing was. `stopped` ends it early.
+ * wrong; undefined if nothing was.
  */
 export async function runVerifiedFio(
   uri: string,
@@ -20,8 +25,10 @@ export async function runVerifiedFio(
     "--bs=4k",
     "--verify=crc32c",
     "--verify_fatal=1",
+    // One process, so that it can be killed.
+    "--thread",
   ];
-  const fill = await fio(["--name=fill", "--rw=write", "--do_verify=0", ...common], folder);
+  const fill = await fio(["--name=fill", "--rw=write", "--do_verify=0", ...common], lateSeconds, folder);
   if (fill !== undefined) return fill;
   const random = [
     "--name=random",
@@ -31,21 +38,27 @@ export async function runVerifiedFio(
     "--rate_iops=200",
     "--fsync=64",
   ];
-  return await fio([...random, "--time_based", `--runtime=${seconds}`, ...common], folder);
+  return await fio(
+    [...random, "--time_based", `--runtime=${seconds}`, ...common],
+    seconds + lateSeconds,
+    folder,
+  );
 }
 
-async function fio(args: readonly string[], folder: string): Promise<string | undefined> {
-  const output = await new Deno.Command(requiredProgram("fio"), {
-    args: [...args],
+/** fio as a child that ends in time, with what it says bounded: without its server it complains for ever. */
+async function fio(args: readonly string[], seconds: number, folder: string): Promise<string | undefined> {
+  const child = new Deno.Command("timeout", {
+    args: ["--signal=KILL", String(seconds), requiredProgram("fio"), ...args],
     // It leaves files beside it where it fails.
     cwd: folder,
     stdin: "null",
-    stdout: "piped",
+    stdout: "null",
     stderr: "piped",
-  }).output();
-  if (output.code === 0) return undefined;
-  const decoder = new TextDecoder();
-  return `fio ended with status ${output.code}: ${decoder.decode(output.stderr)}${
-    decoder.decode(output.stdout)
-  }`;
+  }).spawn();
+  let said = "";
+  for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
+    if (said.length < saidMax) said += text;
+  }
+  const { code } = await child.status;
+  return code === 0 ? undefined : `fio ended with status ${code}: ${said}`;
 }

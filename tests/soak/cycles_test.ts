@@ -1,0 +1,13 @@
+/** A short run of what `deno task soak` does 200,000 times. */
+import { assert } from "@std/assert";
+import { hasThinTools } from "../thin_tools.ts";
+import { runCycles } from "./cycles.ts";
+
+Deno.test({
+  name: "1,000 short lives of a volume leave memory, descriptors and the catalogue as they were",
+  ignore: !hasThinTools("0.9") || !hasThinTools("1.x"),
+  fn: async () => {
+    const report = await runCycles(1000, () => {});
+    assert(report.isFlat, `\n${report.table}`);
+  },
+});
