@@ -79,6 +79,21 @@ export class CrashReplay {
   }
 }
 
+/** What opening the pool on the same host finds: see {@linkcode DeviceReplay.reread}. */
+export function rereadAfter(run: Recording, count: number, style: CutStyle, random: Random): Images {
+  const replays = {
+    metadata: new DeviceReplay("metadata", run.images.metadata),
+    data: new DeviceReplay("data", run.images.data),
+  };
+  const journal = new JournalReplay(run.images.journal);
+  for (const replay of [replays.metadata, replays.data, journal]) replay.advance(run.log, count);
+  return {
+    metadata: replays.metadata.reread(run.images.metadata.slice(), keepsBy(style.metadata, random)),
+    data: replays.data.reread(run.images.data.slice(), keepsBy(style.data, random)),
+    journal: journal.memory,
+  };
+}
+
 function keepsBy(choice: CutStyle["metadata"], random: Random): Keeps {
   if (choice === "lost") return () => false;
   if (choice === "kept") return () => true;
