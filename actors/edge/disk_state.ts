@@ -56,9 +56,10 @@ export async function seeDisks(
   return notes;
 }
 
+/** The other sentence of a start without the C library names the permission. */
 const notVerified =
-  "Deno has no --allow-ffi, or no C library to call, so it is not verified that the disk has what the host's memory shows of " +
-  "the pool: after a flush that failed, restart the host before the server.";
+  "Without the C library it is not verified that the disk has what the host's memory shows of the pool: after a flush that " +
+  "failed, restart the host before the server.";
 
 async function seeDisk(
   device: CachedDevice,
