@@ -56,10 +56,10 @@ const none = { unreadDumps: 0, idleControls: 0, halfOpen: 0, unreadReads: 0 };
 const waitMax: Readonly<Record<string, { readonly ms: number; readonly isStalled: boolean }>> = {
   // Reads what was never written: no fault concerns it.
   untouched: { ms: 2_000, isStalled: false },
-  // Needs a descriptor, which idle control connections may hold for their 10 s.
-  status: { ms: 20_000, isStalled: false },
-  connect: { ms: 20_000, isStalled: true },
-  command: { ms: 20_000, isStalled: true },
+  // These need a descriptor or a place, which others hold for 10 s, and for which all that wait come in turn.
+  status: { ms: 30_000, isStalled: false },
+  connect: { ms: 40_000, isStalled: true },
+  command: { ms: 40_000, isStalled: true },
   load: { ms: 5_000, isStalled: true },
   // Needs a loan, which others hold without taking what they asked for: they are closed after a while.
   "large reads": { ms: 30_000, isStalled: true },
