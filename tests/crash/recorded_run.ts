@@ -3,15 +3,16 @@
  * the history of what they asked and were answered.
  */
 import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
-import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
+import type { VolumeRequest } from "../../actors/bio.ts";
 import type { LineRoom } from "../../actors/catalogue_room.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
+import type { PoolNotice } from "../../actors/pool_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/thin_volume.ts";
 import { present } from "../../storage/assert.ts";
 import type { IoDone } from "../../storage/device/port.ts";
 import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/ids.ts";
-import { makeTestingFiles, testingBlockSizeBytes, TestingPool } from "../testing_pool.ts";
+import { type ClientMessage, makeTestingFiles, testingBlockSizeBytes, TestingPool } from "../testing_pool.ts";
 import { Random, RandomPolicy } from "../testing_world.ts";
 import { type Command, History, type Lineage, type Submitted, WritableContent } from "./history.ts";
 import { type DeviceName, RecordingDevice, RecordingJournal, RunLog } from "./recording_device.ts";
@@ -72,10 +73,21 @@ class JournalOfRun extends SimulatedJournal {
   }
 }
 
+/** A volume that the run is attached to. */
 interface OpenVolume {
   readonly address: Address<ThinVolumeMessage>;
+  readonly uid: string;
   readonly lineage: Lineage;
   readonly number: number;
+  /** Requests without an answer. */
+  unanswered: number;
+  /** The pool wants the client to leave, which it does when all is answered. */
+  isLeaving: boolean;
+}
+
+interface Asked {
+  readonly volume: OpenVolume;
+  readonly submitted: Submitted;
 }
 
 /** See the head of this file. */
@@ -94,8 +106,9 @@ export class RecordedRun {
   #begun: Command | undefined;
   readonly #journal: JournalOfRun;
   readonly #volumes = new Map<string, OpenVolume>();
-  readonly #client: Address<RequestDone>;
-  readonly #submitted = new Map<VolumeRequest, Submitted>();
+  readonly #client: Address<ClientMessage>;
+  readonly #asked = new Map<VolumeRequest, Asked>();
+  #attached: Extract<PoolNotice, { readonly type: "attached" }> | undefined;
   readonly #slow = new SlowAnswers();
   #isDataSlow = false;
   #sequence = 0;
@@ -130,7 +143,7 @@ export class RecordedRun {
     this.#client = this.pool.kernel.spawn(
       "clients",
       65536,
-      () => new Clients((request) => this.#done(request)),
+      () => new Clients((message) => this.#received(message)),
     );
   }
 
@@ -174,7 +187,8 @@ export class RecordedRun {
       status: "ok",
       holes: new Uint8Array(0),
     };
-    this.#submitted.set(request, this.history.submit(volume.lineage, request));
+    this.#asked.set(request, { volume, submitted: this.history.submit(volume.lineage, request) });
+    volume.unanswered += 1;
     this.unanswered += 1;
     this.pool.kernel.tell(volume.address, { type: "submit", request });
   }
@@ -239,14 +253,47 @@ export class RecordedRun {
   #open(name: string): OpenVolume {
     const open = this.#volumes.get(name);
     if (open !== undefined) return open;
-    const attached = this.pool.attach(name);
-    attached.detach();
+    this.pool.kernel.tell(this.pool.pool.address, { type: "attach", name, client: this.#client });
+    this.pool.drain();
+    const attached = present(this.#attached, "a volume of the test is attached to");
+    this.#attached = undefined;
     const content = this.history.current.volumes.get(name);
     const lineage = content instanceof WritableContent ? content.lineage : { unflushed: [] };
     this.#volumesMade += 1;
-    const volume = { address: attached.address, lineage, number: this.#volumesMade };
+    const volume: OpenVolume = {
+      address: attached.volume,
+      uid: attached.info.uid,
+      lineage,
+      number: this.#volumesMade,
+      unanswered: 0,
+      isLeaving: false,
+    };
     this.#volumes.set(name, volume);
     return volume;
+  }
+
+  #received(message: ClientMessage): void {
+    if (message.type === "requestDone") return this.#done(message.request);
+    if (message.type === "attached") this.#attached = message;
+    if (message.type === "exportGone") this.#leave(message.uid);
+  }
+
+  #leave(uid: string): void {
+    for (const [name, volume] of [...this.#volumes]) {
+      if (volume.uid !== uid) continue;
+      this.#volumes.delete(name);
+      volume.isLeaving = true;
+      this.#detachIfDone(volume);
+    }
+  }
+
+  #detachIfDone(volume: OpenVolume): void {
+    if (!volume.isLeaving || volume.unanswered > 0) return;
+    this.pool.kernel.tell(this.pool.pool.address, {
+      type: "detach",
+      uid: volume.uid,
+      client: this.#client,
+    });
   }
 
   #renamed(from: string, to: string): void {
@@ -258,11 +305,13 @@ export class RecordedRun {
   }
 
   #done(request: VolumeRequest): void {
-    const submitted = present(this.#submitted.get(request), "a request is answered once");
-    this.#submitted.delete(request);
+    const { volume, submitted } = present(this.#asked.get(request), "a request is answered once");
+    this.#asked.delete(request);
     this.unanswered -= 1;
+    volume.unanswered -= 1;
     this.#count(`${request.kind} ${request.status}`);
     this.history.answer(submitted, request.status === "ok");
+    this.#detachIfDone(volume);
   }
 
   #count(what: string): void {
@@ -282,15 +331,15 @@ export function outcomeOf(result: AdminResult): "done" | "refused" | "unknown" {
     : "unknown";
 }
 
-class Clients implements Actor<RequestDone> {
-  readonly #done: (request: VolumeRequest) => void;
+class Clients implements Actor<ClientMessage> {
+  readonly #received: (message: ClientMessage) => void;
 
-  constructor(done: (request: VolumeRequest) => void) {
-    this.#done = done;
+  constructor(received: (message: ClientMessage) => void) {
+    this.#received = received;
   }
 
-  receive(message: RequestDone): void {
-    this.#done(message.request);
+  receive(message: ClientMessage): void {
+    this.#received(message);
   }
 }
 

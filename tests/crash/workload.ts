@@ -134,5 +134,5 @@ function removal(
     ? any(names.filter((name) => !writables.includes(name)))
     : undefined;
   const chosen = second === undefined || second === first ? [first] : [first, second];
-  return { verb: "rm", names: chosen, dryRun: false, force: false };
+  return { verb: "rm", names: chosen, dryRun: false, force: true };
 }
