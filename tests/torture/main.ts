@@ -19,6 +19,8 @@ const { values } = parseArgs({
 const seed = Number(values.seed);
 console.log(`torture for ${values.minutes} minutes, seed ${seed}`);
 const interrupt = Promise.withResolvers<never>();
+// It may come before anything waits for it.
+interrupt.promise.catch(() => {});
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   Deno.addSignalListener(signal, () => interrupt.reject(new Error(`interrupted by ${signal}`)));
 }

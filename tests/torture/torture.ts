@@ -80,8 +80,15 @@ export async function torture(options: TortureOptions): Promise<TortureReport> {
   const socket = `${folder}/nbd.sock`;
   const server = stack.use(await startServer(options, pool, socket));
   const before = usageOf(server.pid);
-  const fio = runVerifiedFio(`nbd+unix:///fio?socket=${socket}`, options.seconds, folder);
-  stack.defer(() => fio.then(() => {}));
+  const ending = new AbortController();
+  const fio = runVerifiedFio(`nbd+unix:///fio?socket=${socket}`, options.seconds, {
+    folder,
+    stopped: ending.signal,
+  });
+  stack.defer(async () => {
+    ending.abort();
+    await fio;
+  });
   const { seed, seconds } = options;
   const control = `${pool}/control.sock`;
   const load = stack.use(

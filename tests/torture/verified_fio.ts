@@ -9,6 +9,12 @@ const saidMax = 2_000;
 /** After so much more than its time it is killed. */
 const lateSeconds = 60;
 
+/** Where fio runs, and what ends it early. */
+export interface FioRun {
+  readonly folder: string;
+  readonly stopped: AbortSignal;
+}
+
 /**
  * Writes the whole volume first, so that no later write needs space, then writes and verifies at random. Resolves with what was
  * wrong; undefined if nothing was.
@@ -16,7 +22,7 @@ const lateSeconds = 60;
 export async function runVerifiedFio(
   uri: string,
   seconds: number,
-  folder: string,
+  run: FioRun,
 ): Promise<string | undefined> {
   const common = [
     "--ioengine=nbd",
@@ -28,7 +34,7 @@ export async function runVerifiedFio(
     // One process, so that it can be killed.
     "--thread",
   ];
-  const fill = await fio(["--name=fill", "--rw=write", "--do_verify=0", ...common], lateSeconds, folder);
+  const fill = await fio(["--name=fill", "--rw=write", "--do_verify=0", ...common], lateSeconds, run);
   if (fill !== undefined) return fill;
   const random = [
     "--name=random",
@@ -41,24 +47,31 @@ export async function runVerifiedFio(
   return await fio(
     [...random, "--time_based", `--runtime=${seconds}`, ...common],
     seconds + lateSeconds,
-    folder,
+    run,
   );
 }
 
 /** fio as a child that ends in time, with what it says bounded: without its server it complains for ever. */
-async function fio(args: readonly string[], seconds: number, folder: string): Promise<string | undefined> {
-  const child = new Deno.Command("timeout", {
-    args: ["--signal=KILL", String(seconds), requiredProgram("fio"), ...args],
+async function fio(args: readonly string[], seconds: number, run: FioRun): Promise<string | undefined> {
+  const child = new Deno.Command(requiredProgram("fio"), {
+    args: [...args],
     // It leaves files beside it where it fails.
-    cwd: folder,
+    cwd: run.folder,
     stdin: "null",
     stdout: "null",
     stderr: "piped",
   }).spawn();
+  // It takes no notice of SIGTERM then.
+  const kill = () => child.kill("SIGKILL");
+  const late = setTimeout(kill, seconds * 1000);
+  run.stopped.addEventListener("abort", kill);
+  if (run.stopped.aborted) kill();
   let said = "";
   for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
     if (said.length < saidMax) said += text;
   }
   const { code } = await child.status;
+  clearTimeout(late);
+  run.stopped.removeEventListener("abort", kill);
   return code === 0 ? undefined : `fio ended with status ${code}: ${said}`;
 }
