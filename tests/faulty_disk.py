@@ -6,7 +6,7 @@ Mounts FOLDER through FUSE with these files, whose bytes are in memory here: the
 front of it, as for any disk. Commands come as lines on stdin, and each is answered with a line:
 
   delay OPERATION MS      each read, write or fsync takes so long from now on
-  fail write NAME BEGIN END   writes that touch the range are not done and fail with EIO
+  fail OPERATION NAME BEGIN END   each read or write that touches the range is not done and fails with EIO
   heal                    nothing fails or is slow any more
   peek NAME BEGIN END     the bytes on the disk, in hexadecimal
   count                   reads, writes and fsyncs so far
@@ -96,6 +96,8 @@ class Disk:
             return struct.pack("<QIi", 0, KEEP_CACHE, 0)
         if opcode == READ:
             offset, size = struct.unpack_from("<QI", body, 8)
+            if self.fails("read", node, offset, size):
+                return errno.EIO
             return bytes(self.bytes[node - 2][offset:offset + size])
         if opcode == WRITE:
             return self.write(node, body)
@@ -109,14 +111,17 @@ class Disk:
 
     def write(self, node, body):
         offset, size = struct.unpack_from("<QI", body, 8)
-        for failing, begin, end in self.failing:
-            if failing == node and offset < end and begin < offset + size:
-                return errno.EIO
+        if self.fails("write", node, offset, size):
+            return errno.EIO
         disk = self.bytes[node - 2]
         if len(disk) < offset + size:
             self.resize(disk, offset + size)
         disk[offset:offset + size] = body[40:40 + size]
         return struct.pack("<II", size, 0)
+
+    def fails(self, operation, node, offset, size):
+        return any((operation, node) == failing[:2] and offset < failing[3] and failing[2] < offset + size
+                   for failing in self.failing)
 
     def resize(self, disk, size):
         del disk[size:]
@@ -134,7 +139,8 @@ class Disk:
             if words[0] == "delay":
                 self.delays[words[1]] = int(words[2]) / 1000
             elif words[0] == "fail":
-                self.failing.append((self.names.index(words[2]) + 2, int(words[3]), int(words[4])))
+                node = self.names.index(words[2]) + 2
+                self.failing.append((words[1], node, int(words[3]), int(words[4])))
             elif words[0] == "heal":
                 self.failing = []
                 self.delays = {}

@@ -23,6 +23,12 @@ const calls = fromLibc<Calls>(() =>
   }).symbols as Calls
 );
 
+/**
+ * How a read on another thread ended: all is there, the file ends before, or it failed. Why it failed was told to that thread
+ * alone. It is not asked again on this one: a disk that fails a read may take seconds for it.
+ */
+export type ReadEnd = "filled" | "past end" | "failed";
+
 /** Reads one file, whose descriptor stays open until the last of them has come back. */
 export class CachedReads {
   readonly #fd: number;
@@ -61,12 +67,20 @@ export class CachedReads {
     return Number(count) === buffer.length;
   }
 
-  /** Fills the buffer on another thread; `done` hears, later, whether it did: if not, whoever reads it himself is told why. */
-  readLater(buffer: Uint8Array, offsetBytes: number, done: (isFilled: boolean) => void): void {
+  /** Fills the buffer on another thread; `done` hears, later, how that ended. */
+  readLater(buffer: Uint8Array, offsetBytes: number, done: (end: ReadEnd) => void, isAgain = false): void {
+    const ended = (count: number) => {
+      if (count === buffer.length) done("filled");
+      else if (count === 0) done("past end");
+      else if (count > 0) this.readLater(buffer.subarray(count), offsetBytes + count, done);
+      // Once more: it may have been interrupted by a signal.
+      else if (!isAgain) this.readLater(buffer, offsetBytes, done, true);
+      else done("failed");
+    };
     callOutside(
       () => calls!.pread(this.#fd, buffer, BigInt(buffer.length), BigInt(offsetBytes)),
-      (count) => done(Number(count) === buffer.length),
-      () => done(false),
+      (count) => ended(Number(count)),
+      () => ended(-1),
     );
   }
 }

@@ -18,7 +18,7 @@ import { assert } from "../../storage/assert.ts";
 import { CachedReads } from "./cached_reads.ts";
 import { fileSizeCheckMs } from "../limits.ts";
 import { diskCalm, isOnLocalFiles } from "./disk_calm.ts";
-import { codeOf, failureOf } from "./file_errors.ts";
+import { codeOf, failureOf, failureOfErrno } from "./file_errors.ts";
 import { FileFlushes } from "./file_flushes.ts";
 import { canPunch, claim, type Handles, openHandles } from "./file_handles.ts";
 import { FileWrites } from "./file_writes.ts";
@@ -158,8 +158,9 @@ export class FileDevice implements DevicePort {
 
   #readLater(reads: CachedReads, buffer: Uint8Array, offsetBytes: number, done: IoDone): "pending" {
     this.#begin();
-    reads.readLater(buffer, offsetBytes, (isFilled) => {
-      done(isFilled ? ioOk : this.readNow(buffer, offsetBytes));
+    reads.readLater(buffer, offsetBytes, (end) => {
+      if (end === "past end") this.#checkSize();
+      done(end === "filled" ? ioOk : end === "past end" ? shrunk : failureOfErrno(errno.io, "read"));
       // Not before: a copy writes what it has read.
       this.#end();
     });

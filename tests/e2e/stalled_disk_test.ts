@@ -74,3 +74,29 @@ Deno.test({
     assert(heldUpMs < 250, `this thread was held up for ${heldUpMs} ms`);
   },
 });
+
+Deno.test({
+  name: "a read that the disk fails after a second is not waited for, and its reason is told",
+  ignore: !hasFaultyDisk(),
+  fn: async () => {
+    await using disk = await FaultyDisk.mount(`data.img=${1 << 20}`);
+    const device = FileDevice.open(`${disk.folder}/data.img`, { libc: openLibc(), readsColdBeside: true });
+    await disk.tell(`fail read data.img ${1 << 19} ${1 << 20}`);
+    await disk.tell("delay read 1000");
+    const { promise, resolve } = Promise.withResolvers<IoResult>();
+    const begunMs = performance.now();
+    assertEquals(device.read(new Uint8Array(4096), 3 << 18, resolve), "pending");
+    let longestMs = performance.now() - begunMs;
+    let turnMs = performance.now();
+    const turns = setInterval(() => {
+      longestMs = Math.max(longestMs, performance.now() - turnMs);
+      turnMs = performance.now();
+    }, 10);
+    const result = await promise;
+    longestMs = Math.max(longestMs, performance.now() - turnMs);
+    clearInterval(turns);
+    device.close();
+    assert(longestMs < 500, `this thread was held up for ${longestMs} ms`);
+    assertEquals(result, { kind: "ioError", reason: "read: Input/output error (os error 5)" });
+  },
+});
