@@ -131,7 +131,7 @@ Deno.test("accepting goes on, and ends when it is stopped, at whichever call the
     closed.promise.catch(() => {});
     let left = 3;
     const listener = {
-      accept: () => left-- > 0 ? Promise.resolve("a connection") : closed.promise,
+      accept: () => left-- > 0 ? Promise.resolve(faults.of({ close: () => {} })) : closed.promise,
       close: () => {},
     };
     const outside = faults.of(listener);

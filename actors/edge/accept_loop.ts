@@ -3,8 +3,13 @@ import { reasonOutside } from "../kernel/boundary.ts";
 import { hasSpareDescriptors, isReserveFull } from "./descriptors.ts";
 import { acceptAgainMs, acceptQuietMs } from "../limits.ts";
 
+/** What is needed of a `Deno.Conn`. */
+export interface AcceptedConn {
+  close(): void;
+}
+
 /** What is needed of a `Deno.Listener`. */
-export interface AcceptListener<Conn> {
+export interface AcceptListener<Conn extends AcceptedConn> {
   accept(): Promise<Conn>;
   close(): void;
 }
@@ -13,7 +18,7 @@ export interface AcceptListener<Conn> {
  * Takes connections until `stop`. A failed accept (usually: the process or the host has no descriptor left) ends nothing:
  * accepting pauses for {@linkcode acceptAgainMs} and goes on. That is said once when it begins, and once when it is over.
  */
-export class AcceptLoop<Conn> {
+export class AcceptLoop<Conn extends AcceptedConn> {
   /** Resolves when nothing is accepted any more and the address is free. */
   readonly ended: Promise<void>;
   readonly #listener: AcceptListener<Conn>;
@@ -41,12 +46,7 @@ export class AcceptLoop<Conn> {
     if (this.#isStopped) return;
     this.#isStopped = true;
     this.#stopping.resolve();
-    try {
-      this.#listener.close();
-    } catch (error) {
-      // It is closed already, so nothing more is accepted either.
-      reasonOutside(error);
-    }
+    closed(this.#listener);
   }
 
   async #acceptAll(arrived: (conn: Conn) => void): Promise<void> {
@@ -65,11 +65,14 @@ export class AcceptLoop<Conn> {
         if (!this.#isStopped) await this.#pause(reason);
         continue;
       }
+      // It came while the listener was being closed, and what it would be served by may be gone.
+      if (this.#isStopped) return closed(conn);
       this.#accepted();
       try {
         arrived(conn);
       } catch (error) {
-        // One that broke while it was looked at.
+        // One that broke while it was looked at: nothing else has it, so nothing else closes it.
+        closed(conn);
         this.#log(`Of the ${this.#what}, one was lost: ${reasonOutside(error)}.`);
       }
     }
@@ -94,5 +97,15 @@ export class AcceptLoop<Conn> {
     if (this.#failedMs === undefined || performance.now() < this.#failedMs + acceptQuietMs) return;
     this.#failedMs = undefined;
     this.#log(`Accepting ${this.#what} again.`);
+  }
+}
+
+/** Closes it, whatever the host says to that. */
+function closed(resource: { close(): void }): void {
+  try {
+    resource.close();
+  } catch (error) {
+    // Then it is closed, or cannot be.
+    reasonOutside(error);
   }
 }

@@ -1,5 +1,14 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { AcceptLoop } from "./accept_loop.ts";
+
+/** A connection that knows whether it was closed. */
+class ScriptedConn {
+  isClosed = false;
+
+  close(): void {
+    this.isClosed = true;
+  }
+}
 
 /** A listener that answers each accept with what the test has prepared; then nothing more comes until it is closed. */
 class ScriptedListener {
@@ -10,11 +19,15 @@ class ScriptedListener {
     this.#script = [...script];
   }
 
-  accept(): Promise<string> {
+  readonly accepted: ScriptedConn[] = [];
+
+  accept(): Promise<ScriptedConn> {
     const next = this.#script.shift();
     if (next === undefined) return this.#closed.promise;
+    const conn = new ScriptedConn();
+    if (next === "conn") this.accepted.push(conn);
     return next === "conn"
-      ? Promise.resolve(next)
+      ? Promise.resolve(conn)
       : Promise.reject(new Error("Too many open files (os error 24)"));
   }
 
@@ -51,4 +64,18 @@ Deno.test("accepting ends at once when it is stopped, also while it pauses after
     loop.stop();
     await loop.ended;
   }
+});
+
+Deno.test("a connection that breaks as it arrives is closed, and one that comes as the listener is closed too", async () => {
+  const listener = new ScriptedListener(["conn", "conn"]);
+  let isStopped = false;
+  const loop = new AcceptLoop(listener, "clients", () => {}, () => {
+    assert(!isStopped, "nothing arrives after the stop");
+    // The second is there by the time that this one is known to be lost.
+    isStopped = true;
+    queueMicrotask(() => loop.stop());
+    throw new Error("reset by peer");
+  });
+  await loop.ended;
+  assertEquals(listener.accepted.map(({ isClosed }) => isClosed), [true, true]);
 });

@@ -81,14 +81,16 @@ export class DescriptorReserve implements Disposable {
     this.fill();
   }
 
-  /** Takes what is missing; false if it is not to be had. */
+  /**
+   * Takes what is missing; false if there is no descriptor to be had. Where the path cannot be opened for another reason (the
+   * directory was moved), waiting for descriptors would not help, and the reserve goes on with what it has.
+   */
   fill(): boolean {
     try {
       while (this.#held.length < this.#count) this.#held.push(Deno.openSync(this.#path));
       return true;
-    } catch {
-      // Whatever the reason, there are fewer than there should be.
-      return false;
+    } catch (error) {
+      return !isOutOfDescriptors(error);
     }
   }
 
