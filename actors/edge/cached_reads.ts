@@ -5,6 +5,7 @@
  * write-back of a commit took 185 ms): on the thread that serves everybody nobody would be served meanwhile.
  */
 import fs from "node:fs";
+import { codeOf } from "./file_errors.ts";
 import { callOutside } from "./outside.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 
@@ -51,8 +52,15 @@ export class CachedReads {
     if (calls === undefined) return undefined;
     const reads = new CachedReads(fd);
     const byte = new Uint8Array(1);
-    // Now it is in the page cache: whoever says that it is not can not tell.
-    fs.readSync(fd, byte, 0, 1, 0);
+    try {
+      // Now it is in the page cache: whoever says that it is not can not tell.
+      fs.readSync(fd, byte, 0, 1, 0);
+    } catch (error) {
+      if (codeOf(error) === undefined) throw error;
+      // A bad sector there. The rest of the file can be read, on another thread, since nothing is known of the file system.
+      reads.#canRefuse = false;
+      return reads;
+    }
     if (reads.readNow(byte, 0)) return reads;
     reads.#canRefuse = false;
     return isLocal ? undefined : reads;

@@ -1,4 +1,4 @@
-/** A disk stops for seconds: the clients that need it wait, and no other does. */
+/** A disk stops for seconds, or fails: the clients that need it wait or are told, and no other is. */
 import { assert, assertEquals } from "@std/assert";
 import { FileDevice } from "../../actors/edge/file_device.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
@@ -98,5 +98,23 @@ Deno.test({
     device.close();
     assert(longestMs < 500, `this thread was held up for ${longestMs} ms`);
     assertEquals(result, { kind: "ioError", reason: "read: Input/output error (os error 5)" });
+  },
+});
+
+Deno.test({
+  name: "a device that begins with a bad sector opens, and fails only what lies there",
+  ignore: !hasFaultyDisk(),
+  fn: async () => {
+    await using disk = await FaultyDisk.mount(`data.img=${4 << 20}`);
+    const path = `${disk.folder}/data.img`;
+    await disk.tell("fail read data.img 0 4096");
+    const device = FileDevice.open(path, { libc: openLibc(), readsColdBeside: true });
+    const read = async (offsetBytes: number) => {
+      const { promise, resolve } = Promise.withResolvers<IoResult>();
+      const result = device.read(new Uint8Array(4096), offsetBytes, resolve);
+      return (result === "pending" ? await promise : result).kind;
+    };
+    assertEquals([await read(0), await read(1 << 20)], ["ioError", "ok"]);
+    device.close();
   },
 });
