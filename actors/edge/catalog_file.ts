@@ -13,7 +13,8 @@
  * 4. `catalog.moved` is renamed to `catalog.spare`: J keeps its space, and is the spare from now on. If we stop between 3 and
  *    4, the next start removes the second name and makes another spare.
  * 5. The directory is flushed. Only then is a line appended to S, and only then may J be overwritten: if we stopped
- *    before, J could be what is found, without that line.
+ *    before, J could be what is found, without that line. If only the process stops before, the host's memory has S under
+ *    the name and its disk may have J: so each start flushes the directory too before it writes anything.
  * A failure up to 3 leaves J as it was. After a failed flush of the directory it is not known which of the two
  * will be found, so nothing more is written to either.
  */
@@ -66,6 +67,8 @@ export class CatalogueFile implements JournalPort {
     // The file of a version before this one, and the second name of step 2.
     fs.rmSync(`${paths.catalogue}.new`, { force: true });
     fs.rmSync(paths.catalogueMoved, { force: true });
+    // A process that stopped between steps 3 and 5 has left names that the disk may not have.
+    syncDirectoryOf(paths.catalogue);
     this.#journal = StoredFile.open(paths.catalogue);
     this.#endBytes = this.#journal.sizeBytes;
     if (fs.existsSync(paths.catalogueSpare)) this.#spare = StoredFile.open(paths.catalogueSpare);
@@ -388,10 +391,14 @@ export function syncDirectoryOf(path: string): void {
   syncDirectory(dirname(path));
 }
 
-/** Makes the names in a directory durable. */
+/** Makes the names in a directory durable, on this thread. Throws what the system says. */
 export function syncDirectory(path: string): void {
-  using directory = openWithReserve(() => Deno.openSync(path));
-  directory.syncSync();
+  const fd = openWithReserve(() => fs.openSync(path, "r"));
+  try {
+    fs.fdatasyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
 }
 
 /** Bytes read from the journal at once. */

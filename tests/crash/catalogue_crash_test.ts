@@ -1,4 +1,5 @@
 /** Power cuts between any two calls that the catalogue's files make of the host. */
+import fs from "node:fs";
 import { assert, assertEquals } from "@std/assert";
 import { assert as require } from "../../storage/assert.ts";
 import { CatalogueFile, CatalogueLines } from "../../actors/edge/catalog_file.ts";
@@ -191,6 +192,47 @@ Deno.test("a power cut between any two calls of the host leaves a catalogue that
     await Deno.remove(folder, { recursive: true });
   }
 });
+
+Deno.test("a restart in the midst of a swap writes no line into a file whose name a power cut may take back", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "gossamer-catalogue-" });
+  try {
+    const first = catalogueFrom({ transactionId: 0n, settings, nextThinId: 8, volumes: [] });
+    await Deno.writeTextFile(`${folder}/catalog.json`, first.snapshotLine());
+    open(folder, 0).file.close();
+    using files = new RecordingFiles(folder, () => {});
+    const killed = open(folder, 0);
+    await promised((done) => killed.file.rewrite(first.snapshotLine(), true, done));
+    const held = holdDirectoryFlush();
+    const swapped = promised((done) => killed.file.finishRewrite(room.contentBytes, done));
+    await held.asked;
+    // The process is killed here: the host's memory has the new name, its disk perhaps not.
+    const { file } = open(folder, 0);
+    await promised((done) => file.append(lineTo(1), room, done));
+    const journaled = new Journaled(folder);
+    journaled.transactions = [1];
+    journaled.cutAll(files);
+    file.close();
+    held.letGo();
+    await swapped;
+    killed.file.close();
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+/** Holds the next flush of a directory on another thread until `letGo`; `asked` resolves when it has come. */
+function holdDirectoryFlush(): { readonly asked: Promise<void>; letGo(): void } {
+  const asked = Promise.withResolvers<void>();
+  const fdatasync = fs.fdatasync;
+  let held: () => void = () => {};
+  Reflect.set(fs, "fdatasync", (fd: number, done: (error: Error | null) => void) => {
+    if (!fs.fstatSync(fd).isDirectory()) return fdatasync(fd, done);
+    Reflect.set(fs, "fdatasync", fdatasync);
+    held = () => fdatasync(fd, done);
+    asked.resolve();
+  });
+  return { asked: asked.promise, letGo: () => held() };
+}
 
 /** Writes where the zeroes begin. */
 async function appendText(path: string, text: string): Promise<void> {
