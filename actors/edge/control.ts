@@ -67,7 +67,9 @@ async function* linesOf(path: string, response: AsyncIterable<Uint8Array>): Asyn
   let rest = "";
   try {
     for await (const piece of response) {
-      const lines = (rest + decoder.decode(piece, { stream: true })).split("\n");
+      // Only what is new is looked through: a line of megabytes comes in hundreds of pieces.
+      const lines = decoder.decode(piece, { stream: true }).split("\n");
+      lines[0] = rest + lines[0];
       rest = lines.pop()!;
       yield* lines;
     }

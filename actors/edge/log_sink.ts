@@ -24,13 +24,22 @@ export function droppedSentence(lines: number): string {
   return lines === 1 ? "1 line of the log was dropped." : `${lines} lines of the log were dropped.`;
 }
 
+/** A line that waits. */
+interface QueuedLine {
+  readonly bytes: Uint8Array;
+  /** Lines between this one and the one before it for which there was no room. */
+  readonly droppedBefore: number;
+}
+
 /** A queue of lines before one writer. */
 export class LogSink {
   readonly #writer: LogWriter;
   readonly #saysDropped: boolean;
-  readonly #queue: Uint8Array[] = [];
+  readonly #queue: QueuedLine[] = [];
   #queuedBytes = 0;
+  /** Lines that were dropped and not told yet; and those of them that came after the last that is queued. */
   #dropped = 0;
+  #droppedLast = 0;
   #isWriting = false;
   /** The last line that was written ends in its midst. */
   #isMidLine = false;
@@ -52,9 +61,11 @@ export class LogSink {
     const bytes = encoder.encode(`${text}\n`);
     if (this.#queue.length >= logLinesMax || this.#queuedBytes + bytes.length > logBytesMax) {
       this.#dropped += 1;
+      this.#droppedLast += 1;
       return;
     }
-    this.#queue.push(bytes);
+    this.#queue.push({ bytes, droppedBefore: this.#droppedLast });
+    this.#droppedLast = 0;
     this.#queuedBytes += bytes.length;
     if (!this.#isWriting) void this.#writeAll();
   }
@@ -70,16 +81,34 @@ export class LogSink {
 
   async #writeAll(): Promise<void> {
     this.#isWriting = true;
-    for (let bytes = this.#queue.shift(); bytes !== undefined; bytes = this.#queue.shift()) {
-      // Told first, since these lines came before: a queue drops its newest.
-      const told = this.#saysDropped ? this.#dropped : 0;
-      if (told > 0 && await this.#wrote(encoder.encode(`${droppedSentence(told)}\n`))) this.#dropped -= told;
-      if (!(await this.#wrote(bytes))) this.#dropped += 1;
-      this.#queuedBytes -= bytes.length;
-    }
+    let untold = 0;
+    do {
+      for (let line = this.#queue.shift(); line !== undefined; line = this.#queue.shift()) {
+        // Each gap is told where it is.
+        untold = await this.#tell(untold + line.droppedBefore);
+        if (!(await this.#wrote(line.bytes))) {
+          this.#dropped += 1;
+          untold += 1;
+        }
+        this.#queuedBytes -= line.bytes.length;
+      }
+      const droppedLast = this.#droppedLast;
+      this.#droppedLast = 0;
+      if (droppedLast > 0) untold = await this.#tell(untold + droppedLast);
+    } while (this.#queue.length > 0);
+    // What could not be told is told before the next line, whenever that comes.
+    this.#droppedLast += untold;
     this.#isWriting = false;
     this.#idle.resolve();
     this.#idle = Promise.withResolvers<void>();
+  }
+
+  /** Tells of so many dropped lines; answers how many of them are still untold. */
+  async #tell(dropped: number): Promise<number> {
+    if (dropped === 0 || !this.#saysDropped) return dropped;
+    if (!(await this.#wrote(encoder.encode(`${droppedSentence(dropped)}\n`)))) return dropped;
+    this.#dropped -= dropped;
+    return 0;
   }
 
   /**

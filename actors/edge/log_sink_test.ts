@@ -89,7 +89,12 @@ Deno.test("behind a write that never ends, so many lines and bytes are kept, and
     stuck.resolve(text.length + 1);
     await sink.drained(5000);
     assertEquals(output.text.split("\n").filter((line) => line === text).length, kept);
-    assert(output.text.includes(`\n${lines - kept} lines of the log were dropped.\n`));
+    // Where they are missing: behind all that were kept.
+    const end = `${text}\n${lines - kept} lines of the log were dropped.\n`;
+    assert(output.text.endsWith(end));
+    sink.line("next");
+    await sink.drained(5000);
+    assert(output.text.endsWith(`${end}next\n`));
   }
 });
 
