@@ -14,6 +14,8 @@ export interface CliOptions {
   /** Permissions for Deno; all by default. */
   readonly permissions?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** A command that runs the one behind it, as `ip netns exec NAME` does. */
+  readonly under?: readonly string[];
 }
 
 function cliCommand(
@@ -21,8 +23,9 @@ function cliCommand(
   options: CliOptions,
 ): Deno.Command {
   const permissions = options.permissions ?? ["-A"];
-  return new Deno.Command(Deno.execPath(), {
-    args: ["run", "--no-prompt", ...permissions, `${root}cli.ts`, ...args],
+  const [program, ...before] = [...options.under ?? [], Deno.execPath()];
+  return new Deno.Command(program!, {
+    args: [...before, "run", "--no-prompt", ...permissions, `${root}cli.ts`, ...args],
     env: { NO_COLOR: "1", ...options.env },
     stdin: "null",
     stdout: "piped",

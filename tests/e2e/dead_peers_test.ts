@@ -1,6 +1,6 @@
 /**
- * Clients behind a real link that goes down, in a network namespace of their own: they are gone within half a minute, and
- * one that only takes nothing is not.
+ * Clients behind a real link that goes down: they are gone within half a minute, and one that only takes nothing is not.
+ * Server and clients are in network namespaces of their own, so that nothing of it reaches any other network.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { isTestable, programPath, python, requiredProgram } from "../programs.ts";
@@ -21,29 +21,49 @@ function mayMakeLinks(): boolean {
   return isMade;
 }
 
-/** Two namespaces: clients in one, their link to this host can be cut. */
+/** A network namespace for the server, that only this test has. */
+class Namespace implements AsyncDisposable {
+  private constructor(readonly name: string) {}
+
+  static async make(): Promise<Namespace> {
+    const namespace = new Namespace(`gossamer-${Deno.pid}-server`);
+    await ipRun("netns", "add", namespace.name);
+    return namespace;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await ipRun("netns", "del", this.name).catch(() => {});
+  }
+}
+
+async function ipRun(...args: string[]): Promise<void> {
+  await runToEnd(requiredProgram("ip"), args);
+}
+
+/** A namespace for clients, and a link from there to the server's, which can be cut. */
 class Link implements AsyncDisposable {
   readonly #name: string;
-  readonly #ours: string;
   readonly #net: string;
 
   private constructor(number: number) {
     this.#name = `gossamer-${Deno.pid}-${number}`;
-    this.#ours = `gs${Deno.pid}-${number}`;
-    this.#net = `10.${213 + number}.${Deno.pid & 0xff}`;
+    this.#net = `10.213.${number}`;
   }
 
-  static async make(number: number): Promise<Link> {
+  static async make(server: Namespace, number: number): Promise<Link> {
     const link = new Link(number);
-    await link.#run("netns", "add", link.#name);
-    await link.#run("link", "add", link.#ours, "type", "veth", "peer", "name", "theirs", "netns", link.#name);
-    await link.#run("addr", "add", `${link.ourAddress}/24`, "dev", link.#ours);
-    await link.#run("link", "set", link.#ours, "up");
-    await link.#run("-n", link.#name, "addr", "add", `${link.#net}.2/24`, "dev", "theirs");
-    await link.#run("-n", link.#name, "link", "set", "theirs", "up");
+    const ours = `clients${number}`;
+    const atServer = (...args: string[]) => ipRun("-n", server.name, ...args);
+    await ipRun("netns", "add", link.#name);
+    await atServer("link", "add", ours, "type", "veth", "peer", "name", "theirs", "netns", link.#name);
+    await atServer("addr", "add", `${link.ourAddress}/24`, "dev", ours);
+    await atServer("link", "set", ours, "up");
+    await ipRun("-n", link.#name, "addr", "add", `${link.#net}.2/24`, "dev", "theirs");
+    await ipRun("-n", link.#name, "link", "set", "theirs", "up");
     return link;
   }
 
+  /** The server's address on this link. */
   get ourAddress(): string {
     return `${this.#net}.1`;
   }
@@ -56,16 +76,11 @@ class Link implements AsyncDisposable {
 
   /** Nothing passes any more, and no end is told. */
   async cut(): Promise<void> {
-    await this.#run("-n", this.#name, "link", "set", "theirs", "down");
-  }
-
-  async #run(...args: string[]): Promise<void> {
-    await runToEnd(requiredProgram("ip"), args);
+    await ipRun("-n", this.#name, "link", "set", "theirs", "down");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#run("netns", "del", this.#name).catch(() => {});
-    await this.#run("link", "del", this.#ours).catch(() => {});
+    await ipRun("netns", "del", this.#name).catch(() => {});
   }
 }
 
@@ -121,10 +136,12 @@ Deno.test({
   ignore: !mayMakeLinks(),
   fn: async () => {
     await using pool = await PoolOnDisk.make("--data-size", "64M", "--metadata-size", "4M");
-    await using link = await Link.make(0);
-    await using other = await Link.make(1);
+    await using namespace = await Namespace.make();
+    await using link = await Link.make(namespace, 0);
+    await using other = await Link.make(namespace, 1);
     const listen = [link, other].flatMap(({ ourAddress }) => ["--listen", `tcp:${ourAddress}:0`]);
-    const server = await pool.serve([...listen, "--create", "d=32M"]);
+    const under = [requiredProgram("ip"), "netns", "exec", namespace.name];
+    const server = await pool.serve([...listen, "--create", "d=32M"], { under });
     const on = ({ ourAddress }: Link, count: number, then: string) => {
       const port = Number(server.stdout.split(`nbd://${ourAddress}:`)[1]?.split("\n")[0]);
       return clientsScript(ourAddress, port, count, then);
