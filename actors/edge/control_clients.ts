@@ -12,13 +12,7 @@
 import type { Duplex } from "node:stream";
 import { STATUS_CODES } from "node:http";
 import { assert } from "../../storage/assert.ts";
-import {
-  controlAnswerMs,
-  controlConnectionsMax,
-  controlFarewellMs,
-  controlRequestMs,
-  stalledDumpMs,
-} from "../limits.ts";
+import { controlAnswerMs, controlFarewellMs, controlRequestMs, stalledDumpMs } from "../limits.ts";
 import { ConnStream, type StreamConn } from "./conn_stream.ts";
 
 /** How long a client may take, in milliseconds: see limits.ts. */
@@ -137,10 +131,13 @@ export class ControlClient {
 export class ControlClients {
   readonly #clients = new Map<Duplex, ControlClient>();
   readonly #times: ControlTimes;
+  readonly #connectionsMax: number;
   #emptied: (() => void) | undefined;
 
-  constructor(times: ControlTimes) {
+  /** @param connectionsMax how many there may be; one more closes one without a command */
+  constructor(times: ControlTimes, connectionsMax: number) {
     this.#times = times;
+    this.#connectionsMax = connectionsMax;
   }
 
   /** The client of a stream; undefined if it has gone. */
@@ -150,7 +147,7 @@ export class ControlClients {
 
   /** Takes a connection in, in the place of another one if there is no other. */
   add(conn: StreamConn): ControlClient {
-    if (this.#clients.size >= controlConnectionsMax) this.#makeRoom();
+    if (this.#clients.size >= this.#connectionsMax) this.#makeRoom();
     const client = new ControlClient(conn, this.#times, () => {
       this.#clients.delete(client.stream);
       if (this.#clients.size === 0) this.#emptied?.();

@@ -16,7 +16,14 @@ import type { Duplex } from "node:stream";
 import { UserError } from "../../storage/errors.ts";
 import { type AdminCommand, type AdminResult, commandSlices } from "../admin_command.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
-import { controlBodyBytesMax, controlCommandsMax, controlDumpsMax, drainMs, sliceSizes } from "../limits.ts";
+import {
+  controlBodyBytesMax,
+  controlCommandsMax,
+  controlConnectionsMax,
+  controlDumpsMax,
+  drainMs,
+  sliceSizes,
+} from "../limits.ts";
 import type { TextTaken } from "../text_out.ts";
 import { type AcceptListener, AcceptLoop } from "./accept_loop.ts";
 import type { StreamConn } from "./conn_stream.ts";
@@ -58,9 +65,10 @@ export class ControlServer {
     listener: AcceptListener<StreamConn>,
     handler: CommandHandler,
     times: ControlTimes = controlTimes,
+    connectionsMax: number = controlConnectionsMax,
   ) {
     this.#handler = handler;
-    this.#clients = new ControlClients(times);
+    this.#clients = new ControlClients(times, connectionsMax);
     const server = http.createServer({ requireHostHeader: false }, (request, response) => {
       this.#asked(request, response);
     });

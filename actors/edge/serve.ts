@@ -77,7 +77,7 @@ export async function requireServable(options: ServeOptions): Promise<void> {
 export async function servePool(process: PoolProcess, options: ServeOptions = {}): Promise<PoolServer> {
   const { kernel, pool, files, log } = process;
   const keys = options.tls === undefined ? undefined : new ReloadableTlsKeys(options.tls);
-  const clientsMax = clientsMaxOf(process, options);
+  const { clientsMax, controlMax } = mostOf(process, options);
   // Its code is there before clients have all descriptors.
   if (keys !== undefined) await import("./tls.ts");
   const sockets: Listening[] = [];
@@ -87,7 +87,7 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
     for (const address of namedAddresses(options) ?? [defaultAddress]) {
       sockets.push(await ListeningSocket.open(address, keys));
     }
-    const control = (options.control ?? !files.readOnly) ? openControl(process) : undefined;
+    const control = (options.control ?? !files.readOnly) ? openControl(process, controlMax) : undefined;
     const own = await openOwnSocket(process, sockets, keys);
     if (own !== undefined) sockets.push(own);
     for (const { address } of sockets) {
@@ -115,11 +115,20 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
   }
 }
 
-/** How many clients there may be. Throws {@linkcode UserError} for a number that no server takes. */
-function clientsMaxOf({ log }: PoolProcess, options: ServeOptions): number {
+/** Connections at once: of clients, and to the control socket. */
+interface Most {
+  readonly clientsMax: number;
+  readonly controlMax: number;
+}
+
+/** How many there may be of each. Throws {@linkcode UsageError} for a number of clients that no server takes. */
+function mostOf({ log }: PoolProcess, options: ServeOptions): Most {
   const wanted = parseMaxClients(options.maxClients?.toString());
   const room = raisedDescriptorLimit();
-  const clientsMax = room === undefined ? wanted : Math.min(wanted, clientsWithin(room));
+  const within = room === undefined
+    ? { clientsMax: wanted, controlMax: controlConnectionsMax }
+    : mostWithin(room);
+  const clientsMax = Math.min(wanted, within.clientsMax);
   if (clientsMax < wanted) {
     log(
       `Up to ${clientsMax} clients at once, not ${wanted}: the process may have ${room?.limit} files and sockets open. ` +
@@ -131,14 +140,17 @@ function clientsMaxOf({ log }: PoolProcess, options: ServeOptions): number {
       `Up to ${clientsMax} clients at once: memory stays below ${formatSize(residentBytesOf(clientsMax))}.`,
     );
   }
-  return clientsMax;
+  return { clientsMax, controlMax: within.controlMax };
 }
 
-/** Clients for which there are descriptors beside what is open, the pool's own, and control connections. */
-function clientsWithin({ limit, used }: DescriptorRoom): number {
+/**
+ * Those for which there are descriptors beside what is open and the pool's own. Both are bounds that hold: control
+ * connections, of which a new one closes an idle one, would else take every descriptor before a client came to one.
+ */
+function mostWithin({ limit, used }: DescriptorRoom): Most {
   const free = Math.max(0, limit - used - 3 * ownDescriptors);
-  const control = Math.min(controlConnectionsMax, Math.floor(free / 4));
-  return Math.max(1, Math.floor((free - control) / descriptorsPerClient));
+  const controlMax = Math.max(2, Math.min(controlConnectionsMax, Math.floor(free / 4)));
+  return { clientsMax: Math.max(1, Math.floor((free - controlMax) / descriptorsPerClient)), controlMax };
 }
 
 function reloadCertificates(keys: ReloadableTlsKeys | undefined, log: (sentence: string) => void): void {
@@ -193,7 +205,7 @@ async function openOwnSocket(
 }
 
 /** The control socket. A stale one can be removed: the pool is locked, so nobody else serves it. */
-function openControl(process: PoolProcess) {
+function openControl(process: PoolProcess, connectionsMax: number) {
   const path = shortSocketPath(process.files.paths.controlSocket);
   if (path === undefined) {
     process.log(
@@ -205,7 +217,7 @@ function openControl(process: PoolProcess) {
   requireNoneMissing(`Cannot open the control socket ${path}`, missingForPath(path));
   try {
     removeStaleSocket(path);
-    return new ControlServer(listenPrivately(path) as Deno.UnixListener, process);
+    return new ControlServer(listenPrivately(path) as Deno.UnixListener, process, undefined, connectionsMax);
   } catch (error) {
     throw cannotControl(path, error);
   }

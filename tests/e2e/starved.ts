@@ -1,13 +1,15 @@
 /**
  * A process that has used up its descriptors, as a test's child: the runner itself should not. `reserve DIR` tells whether
- * the pool's own files can be opened then; `accept` serves descriptor 3, has none left from SIGUSR2 on, and some from SIGHUP.
+ * the pool's own files can be opened then, `spare` whether that is known; `accept` serves descriptor 3, has none left from SIGUSR2 on, and some from SIGHUP.
  */
 import {
   DescriptorReserve,
+  hasSpareDescriptors,
   isReserveFull,
   openWithReserve,
   raisedDescriptorLimit,
 } from "../../actors/edge/descriptors.ts";
+import { spareDescriptors } from "../../actors/limits.ts";
 import { DenoClock } from "../../actors/edge/deno_clock.ts";
 import { InheritedSocket } from "../../actors/edge/inherited_socket.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
@@ -47,6 +49,14 @@ if (mode === "reserve") {
   for (const file of files.splice(0, 3)) file.close();
   found.push(isReserveFull(), canOpen(path));
   reserve[Symbol.dispose]();
+  console.log(JSON.stringify(found));
+} else if (mode === "spare") {
+  const files = starve();
+  const found = [hasSpareDescriptors()];
+  for (const file of files.splice(0, spareDescriptors - 1)) file.close();
+  found.push(hasSpareDescriptors());
+  files.pop()!.close();
+  found.push(hasSpareDescriptors());
   console.log(JSON.stringify(found));
 } else {
   const kernel = new Kernel({ clock: new DenoClock() });

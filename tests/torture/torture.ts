@@ -56,10 +56,10 @@ const none = { unreadDumps: 0, idleControls: 0, halfOpen: 0, unreadReads: 0 };
 const waitMax: Readonly<Record<string, { readonly ms: number; readonly isStalled: boolean }>> = {
   // Reads what was never written: no fault concerns it.
   untouched: { ms: 2_000, isStalled: false },
-  // These need a descriptor or a place, which others hold for 10 s, and for which all that wait come in turn.
-  status: { ms: 30_000, isStalled: false },
-  connect: { ms: 40_000, isStalled: true },
-  command: { ms: 40_000, isStalled: true },
+  // These need a descriptor and a place, which idle connections may not keep from them.
+  status: { ms: 5_000, isStalled: false },
+  connect: { ms: 5_000, isStalled: true },
+  command: { ms: 10_000, isStalled: true },
   load: { ms: 5_000, isStalled: true },
   // Needs a loan, which others hold without taking what they asked for: they are closed after a while.
   "large reads": { ms: 30_000, isStalled: true },
