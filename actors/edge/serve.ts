@@ -51,7 +51,7 @@ export interface PoolServer {
    * cannot be used change nothing. The log tells which it was. Does nothing without TLS.
    */
   reloadCertificates(): void;
-  /** Takes no new clients, lets those that are there finish what is in flight, and closes. */
+  /** Takes no new clients, lets those that are there finish what is in flight, and closes. May be repeated. */
   stop(): Promise<void>;
 }
 
@@ -87,9 +87,10 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
     for (const address of namedAddresses(options) ?? [defaultAddress]) {
       sockets.push(await ListeningSocket.open(address, keys));
     }
-    const control = (options.control ?? !files.readOnly) ? openControl(process, controlMax) : undefined;
     const own = await openOwnSocket(process, sockets, keys);
     if (own !== undefined) sockets.push(own);
+    // The last that can fail: it serves commands at once.
+    const control = (options.control ?? !files.readOnly) ? openControl(process, controlMax) : undefined;
     for (const { address } of sockets) {
       const warning = exposureOf(address, keys?.policy, files.readOnly);
       if (warning !== undefined) log(warning);
@@ -97,16 +98,17 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
     const peers = { pool: pool.address, accepts: sockets, log, clientsMax };
     const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
     for (const socket of sockets) socket.start(kernel, address, log);
-    const listener = new NbdListenerStub(address);
+    const stopAll = async () => {
+      await control?.close();
+      await process.ask("stop listening", new NbdListenerStub(address).stop());
+      for (const socket of sockets) await socket.released;
+      reserve[Symbol.dispose]();
+    };
+    let stopped: Promise<void> | undefined;
     return {
       addresses: sockets.map((socket) => socket.url),
       reloadCertificates: () => reloadCertificates(keys, log),
-      stop: async () => {
-        await control?.close();
-        await process.ask("stop listening", listener.stop());
-        for (const socket of sockets) await socket.released;
-        reserve[Symbol.dispose]();
-      },
+      stop: () => stopped ??= stopAll(),
     };
   } catch (error) {
     for (const socket of sockets) socket.closeAll();

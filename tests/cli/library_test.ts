@@ -59,6 +59,14 @@ Deno.test("a pool that was served can be served again at once, on the same socke
     assertEquals((await pool.status()).transaction_id, 1);
   }));
 
+Deno.test("a server that is stopped twice is stopped once, and its pool goes on", () =>
+  inPool(async (pool, folder) => {
+    const server = await pool.serve({ listen: [`unix:${folder}/n.sock`] });
+    await Promise.all([server.stop(), server.stop()]);
+    await server.stop();
+    assertEquals((await pool.status()).attached, 0);
+  }));
+
 Deno.test("an address that can not be bound leaves none of the others bound", () =>
   inPool(async (pool, folder) => {
     const path = `${folder}/nbd.sock`;
