@@ -2,6 +2,7 @@
 import { reasonOutside } from "../kernel/boundary.ts";
 import { hasSpareDescriptors, isReserveFull } from "./descriptors.ts";
 import { acceptAgainMs, acceptQuietMs } from "../limits.ts";
+import { atMost } from "./turns.ts";
 
 /** What is needed of a `Deno.Conn`. */
 export interface AcceptedConn {
@@ -86,10 +87,7 @@ export class AcceptLoop<Conn extends AcceptedConn> {
       );
     }
     this.#failedMs = performance.now();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const again = new Promise<void>((resolve) => timer = setTimeout(resolve, acceptAgainMs));
-    await Promise.race([again, this.#stopping.promise]);
-    clearTimeout(timer);
+    await atMost(acceptAgainMs, this.#stopping.promise);
   }
 
   /** Over is what has been over for a while: at the limit, accepting fails and succeeds in turn. */

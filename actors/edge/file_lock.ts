@@ -5,6 +5,7 @@
 import { UserError } from "../../storage/errors.ts";
 import { lockAgainMs } from "../limits.ts";
 import { openFailure } from "./file_errors.ts";
+import { pause } from "./turns.ts";
 
 /** Times that a block device is tried, and the milliseconds between. */
 const tries = 10;
@@ -25,7 +26,7 @@ export async function whenUnlocked<T>(waitMs: number, attempt: () => T | Promise
     } catch (error) {
       if (!(error instanceof LockedElsewhere) || performance.now() >= endMs) throw error;
     }
-    await new Promise((resolve) => setTimeout(resolve, lockAgainMs * (0.5 + Math.random())));
+    await pause(lockAgainMs * (0.5 + Math.random()));
   }
 }
 

@@ -7,6 +7,7 @@
  * is shared with the processes that gave it to us, such as a terminal's shell.
  */
 import { logAgainMs, logBytesMax, logLinesMax } from "../limits.ts";
+import { atMost, pause } from "./turns.ts";
 
 /** What takes the bytes: `Deno.stderr`, for instance. Resolves with how many it took, or rejects. */
 export interface LogWriter {
@@ -72,11 +73,7 @@ export class LogSink {
 
   /** Resolves when nothing is left to write, and after `limitMs` in any case. Never rejects. */
   async drained(limitMs: number): Promise<void> {
-    if (!this.#isWriting) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, limitMs);
-    await Promise.race([this.#idle.promise, promise]);
-    clearTimeout(timer);
+    if (this.#isWriting) await atMost(limitMs, this.#idle.promise);
   }
 
   async #writeAll(): Promise<void> {
@@ -126,14 +123,15 @@ export class LogSink {
       } catch (error) {
         // A full disk, a reader that is gone, a terminal that hung up: the log has no other place to say it.
         if (!isWorthWaiting(error)) return false;
-        await new Promise((resolve) => setTimeout(resolve, logAgainMs));
+        await pause(logAgainMs);
       }
     }
     return true;
   }
 }
 
-function isWorthWaiting(error: unknown): boolean {
+/** Whether writing to a descriptor failed for now only: a full pipe that another process has made non-blocking. */
+export function isWorthWaiting(error: unknown): boolean {
   return error instanceof Deno.errors.WouldBlock || error instanceof Deno.errors.Interrupted;
 }
 

@@ -1,7 +1,8 @@
 /** Standard output of a command whose output is its result. */
 import { UserError } from "../../storage/errors.ts";
 import { logAgainMs } from "../limits.ts";
-import type { LogWriter } from "./log_sink.ts";
+import { isWorthWaiting, type LogWriter } from "./log_sink.ts";
+import { pause } from "./turns.ts";
 
 /** The reader of the result has closed it, as in `dump | head`: it has what it wanted, so this is no failure. */
 export class ReaderGone extends Error {
@@ -19,9 +20,9 @@ export async function writeResult(text: string, output: LogWriter = Deno.stdout)
       at += await output.write(bytes.subarray(at));
     } catch (error) {
       if (error instanceof Deno.errors.BrokenPipe) throw new ReaderGone();
-      // A full pipe that another process has made non-blocking: its reader takes more in a while.
-      if (error instanceof Deno.errors.WouldBlock || error instanceof Deno.errors.Interrupted) {
-        await new Promise((resolve) => setTimeout(resolve, logAgainMs));
+      // Its reader takes more in a while.
+      if (isWorthWaiting(error)) {
+        await pause(logAgainMs);
         continue;
       }
       const reason = error instanceof Error ? error.message : String(error);

@@ -1,8 +1,21 @@
-/** Long work outside the kernel, in turns of the event loop. */
+/** Waiting outside the kernel: for a time, for the event loop's next turn, and for long work in such turns. */
+
+/** Resolves after so many milliseconds. */
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Resolves with the promise, which never rejects, or after so many milliseconds. Leaves no timer behind. */
+export async function atMost(ms: number, promise: Promise<void>): Promise<void> {
+  const { promise: late, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  await Promise.race([promise, late]);
+  clearTimeout(timer);
+}
 
 /** Lets the event loop have its turn. */
 export function aTurn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
+  return pause(0);
 }
 
 /** Gives the event loop a turn after each step. */
