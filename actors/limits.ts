@@ -203,6 +203,8 @@ export const drainMs = 5_000;
 
 /** Connections to the control socket at once. One more closes the oldest of those that have given no command yet. */
 export const controlConnectionsMax = 64;
+/** Where few descriptors are allowed, there may be fewer, but so many: a dump, another command, and one that is refused. */
+export const controlConnectionsMin = 3;
 /** Commands from the control socket at once, also of clients that have gone; further ones are refused. */
 export const controlCommandsMax = 32;
 /** The dumps among them, which may last as long as their readers like. */

@@ -7,7 +7,7 @@
  *   leaving    its answer was sent, it may close its end     controlFarewellMs
  *
  * So a client that does nothing holds its place for a moment only, and one that comes when all places are taken gets that of
- * another one, whose command is not running: there always is one (limits.ts).
+ * another one, whose command is not running: there always is one, as fewer commands run at once than there are places.
  */
 import type { Duplex } from "node:stream";
 import { STATUS_CODES } from "node:http";

@@ -13,6 +13,7 @@
 import { Buffer } from "node:buffer";
 import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
+import { assert } from "../../storage/assert.ts";
 import { UserError } from "../../storage/errors.ts";
 import { type AdminCommand, type AdminResult, commandSlices } from "../admin_command.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
@@ -20,6 +21,7 @@ import {
   controlBodyBytesMax,
   controlCommandsMax,
   controlConnectionsMax,
+  controlConnectionsMin,
   controlDumpsMax,
   drainMs,
   sliceSizes,
@@ -56,6 +58,9 @@ export class ControlServer {
   readonly #handler: CommandHandler;
   readonly #accepts: AcceptLoop<StreamConn>;
   readonly #clients: ControlClients;
+  /** Commands at once, and the dumps among them: never all connections, as one without a command is to make room. */
+  readonly #commandsMax: number;
+  readonly #dumpsMax: number;
   /** Commands that the pool has, also of clients that have gone; and the dumps among them. */
   #commandsRunning = 0;
   #dumpsRunning = 0;
@@ -68,7 +73,13 @@ export class ControlServer {
     connectionsMax: number = controlConnectionsMax,
   ) {
     this.#handler = handler;
+    assert(
+      connectionsMax >= controlConnectionsMin,
+      "there is room for a dump, another command, and a refusal",
+    );
     this.#clients = new ControlClients(times, connectionsMax);
+    this.#commandsMax = Math.min(controlCommandsMax, connectionsMax - 1);
+    this.#dumpsMax = Math.min(controlDumpsMax, this.#commandsMax - 1);
     const server = http.createServer({ requireHostHeader: false }, (request, response) => {
       this.#asked(request, response);
     });
@@ -112,8 +123,12 @@ export class ControlServer {
     if (asked === undefined || client.stream.writableEnded || client.stream.destroyed) return;
     if (asked instanceof Problem) return answer(client, response, asked.status, refusal(asked.message));
     const isDump = asked.command.verb === "dump";
-    if (this.#commandsRunning >= controlCommandsMax) return answer(client, response, 503, tooMany);
-    if (isDump && this.#dumpsRunning >= controlDumpsMax) return answer(client, response, 503, tooManyDumps);
+    if (this.#commandsRunning >= this.#commandsMax) {
+      return answer(client, response, 503, tooMany(`carries out ${this.#commandsMax} commands`));
+    }
+    if (isDump && this.#dumpsRunning >= this.#dumpsMax) {
+      return answer(client, response, 503, tooMany(`makes ${this.#dumpsMax} dumps`));
+    }
     client.run();
     this.#commandsRunning += 1;
     if (isDump) this.#dumpsRunning += 1;
@@ -275,8 +290,10 @@ class DumpAnswer {
   }
 }
 
-const tooMany = refusal(`The server carries out ${controlCommandsMax} commands already. Try again.`);
-const tooManyDumps = refusal(`The server makes ${controlDumpsMax} dumps already. Try again.`);
+function tooMany(does: string): AdminResult {
+  return refusal(`The server ${does} already. Try again.`);
+}
+
 const hasFailed = refusal("The pool has failed. See the server's log.");
 
 function refusal(reason: string): AdminResult {

@@ -13,7 +13,11 @@ class Bench implements AsyncDisposable {
   readonly #server: ControlServer;
   readonly #clients: RawHttp[] = [];
 
-  constructor(handler: Partial<CommandHandler> = {}, times: Partial<ControlTimes> = {}) {
+  constructor(
+    handler: Partial<CommandHandler> = {},
+    times: Partial<ControlTimes> = {},
+    connectionsMax?: number,
+  ) {
     this.path = `${this.#folder}/c.sock`;
     const all: CommandHandler = {
       log: (sentence) => this.log.push(sentence),
@@ -21,10 +25,12 @@ class Bench implements AsyncDisposable {
       dump: () => Promise.resolve({ kind: "done" }),
       ...handler,
     };
-    this.#server = new ControlServer(Deno.listen({ transport: "unix", path: this.path }), all, {
-      ...controlTimes,
-      ...times,
-    });
+    this.#server = new ControlServer(
+      Deno.listen({ transport: "unix", path: this.path }),
+      all,
+      { ...controlTimes, ...times },
+      connectionsMax,
+    );
   }
 
   async connect(): Promise<RawHttp> {
@@ -137,6 +143,23 @@ Deno.test("more commands at once than are carried out are refused with a sentenc
   while (running.length <= controlCommandsMax) await pause(5);
   for (const end of running) end({ kind: "done" });
   assertEquals(await next, done);
+});
+
+Deno.test("where few connections are allowed, running commands leave one of them to be told so", async () => {
+  const running: ((result: AdminResult) => void)[] = [];
+  const command = () => new Promise<AdminResult>((resolve) => running.push(resolve));
+  const connectionsMax = 4;
+  await using bench = new Bench({ command }, {}, connectionsMax);
+  for (let count = 0; count < connectionsMax - 1; count += 1) {
+    const client = await bench.connect();
+    await client.send(requestOf("GET", "/v1/status"));
+    while (running.length <= count) await pause(2);
+  }
+  const last = await bench.connect();
+  await last.send(requestOf("GET", "/v1/status"));
+  assertMatch(await last.answer(), /^503 .*The server carries out 3 commands already\./);
+  for (const end of running) end({ kind: "done" });
+  assertEquals(running.length, connectionsMax - 1);
 });
 
 Deno.test("dumps leave room for other commands, also those whose readers have gone", async () => {

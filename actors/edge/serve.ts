@@ -4,6 +4,7 @@ import { UsageError, UserError } from "../../storage/errors.ts";
 import {
   connectionsMax,
   controlConnectionsMax,
+  controlConnectionsMin,
   mailboxMax,
   maxClientsMost,
   residentBytesOf,
@@ -151,7 +152,7 @@ function mostOf({ log }: PoolProcess, options: ServeOptions): Most {
  */
 function mostWithin({ limit, used }: DescriptorRoom): Most {
   const free = Math.max(0, limit - used - 3 * ownDescriptors);
-  const controlMax = Math.max(2, Math.min(controlConnectionsMax, Math.floor(free / 4)));
+  const controlMax = Math.max(controlConnectionsMin, Math.min(controlConnectionsMax, Math.floor(free / 4)));
   return { clientsMax: Math.max(1, Math.floor((free - controlMax) / descriptorsPerClient)), controlMax };
 }
 
