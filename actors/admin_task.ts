@@ -5,7 +5,7 @@
  * turn -> commit. If we stop before the commit is durable, the superblock's id says that the line does not hold, and
  * the next start drops it; after, that it does. So catalogue and metadata never disagree.
  */
-import type { IoResult } from "../storage/device/port.ts";
+import { type IoResult, reasonOfIo } from "../storage/device/port.ts";
 import { type ThinId, vblock } from "../storage/ids.ts";
 import { SliceEnd } from "../storage/slices.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
@@ -157,11 +157,11 @@ function* appendLine(peers: AdminPeers, plan: AdminPlan): Steps<Appended> {
 /** A command hears the reason itself; the operator hears that it is so, once. */
 function tellOfCatalogue({ kernel, refusals }: AdminPeers, appended: IoResult): void {
   if (appended.kind === "ok") return kernel.tell(refusals, { type: "served", what: "catalogue" });
-  kernel.tell(refusals, { type: "refused", what: "catalogue", detail: reasonOf(appended) });
+  kernel.tell(refusals, { type: "refused", what: "catalogue", detail: reasonOfIo(appended) });
 }
 
 function reasonOfAppend(result: Exclude<IoResult, { kind: "ok" }>): string {
-  if (result.kind !== "noSpace") return `writing the catalogue failed: ${reasonOf(result)}.`;
+  if (result.kind !== "noSpace") return `writing the catalogue failed: ${reasonOfIo(result)}.`;
   return "the host is full, and what room there is in the catalogue is kept for removing. " +
     "Remove volumes or snapshots, or make room on the host.";
 }
@@ -258,7 +258,7 @@ function* takeBack(peers: AdminPeers, unchanged: string, reason: string): Steps<
   yield* settled(peers, false);
   const more = taken.kind === "ok"
     ? ""
-    : ` Taking back its line in the catalogue failed too: ${reasonOf(taken)}.`;
+    : ` Taking back its line in the catalogue failed too: ${reasonOfIo(taken)}.`;
   return refused(`${unchanged}: ${reason}.${more}`);
 }
 
@@ -410,10 +410,6 @@ function some(names: readonly string[]): string {
 }
 
 const seeCheck = "`check` names all damage; `thin_repair` can rebuild the metadata into another file.";
-
-function reasonOf(result: Exclude<IoResult, { kind: "ok" }>): string {
-  return result.kind === "noSpace" ? "no space is left on the host" : result.reason;
-}
 
 /** Words to follow a colon. */
 export function reasonOfFailure(failure: MetadataFailure): string {

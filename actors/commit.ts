@@ -20,7 +20,7 @@
  */
 import type { MetadataBlock } from "../storage/ids.ts";
 import { metadataBlockSizeBytes } from "../storage/ids.ts";
-import { ioOk, type IoResult } from "../storage/device/port.ts";
+import { ioOk, type IoResult, reasonOfIo } from "../storage/device/port.ts";
 import type { DeviceStub } from "./block_device.ts";
 import { join, rest, type Steps } from "./kernel/task.ts";
 import { commitWritesMax } from "./limits.ts";
@@ -92,7 +92,7 @@ function* writeBlocks(
 
 function failureOf(result: IoResult, action: string): string | undefined {
   if (result.kind === "ok") return undefined;
-  return `${action}: ${result.kind === "noSpace" ? "no space on the host" : result.reason}`;
+  return `${action}: ${reasonOfIo(result)}`;
 }
 
 /** Reads one metadata block into `bytes` for the operations that miss it. */

@@ -13,6 +13,7 @@
  * fails the pool: the host may have dropped the pages of a failed flush, so it is never tried again.
  */
 import { assert, present, unreachable } from "../storage/assert.ts";
+import { reasonOfIo } from "../storage/device/port.ts";
 import type { MetadataBlock, ThinId } from "../storage/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../storage/thin_metadata.ts";
 import type { DeviceStub } from "./block_device.ts";
@@ -356,8 +357,7 @@ export class Metadata implements Actor<MetadataMessage> {
       for (const stalled of waiting) this.#perform(stalled);
       return;
     }
-    const reason = message.result.kind === "ioError" ? message.result.reason : message.result.kind;
-    const failure = this.#damaged(`reading metadata block ${message.block} failed: ${reason}`);
+    const failure = this.#damaged(`reading metadata block ${message.block}: ${reasonOfIo(message.result)}`);
     for (const stalled of waiting) {
       this.#kernel.reply(stalled.operation as Request<unknown>, failure);
       this.#afterOperation(stalled);

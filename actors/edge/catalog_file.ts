@@ -23,7 +23,7 @@ import { openWithReserve } from "./descriptors.ts";
 import { dirname } from "node:path";
 import { assert, present } from "../../storage/assert.ts";
 import { linesOf, type LineText } from "../../storage/catalog_journal.ts";
-import { type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
+import { type IoDone, ioOk, type IoResult, reasonOfIo } from "../../storage/device/port.ts";
 import { UserError } from "../../storage/errors.ts";
 import type { JournalPort } from "../catalogue_journal.ts";
 import { changesBytesMax, fileBytesFor, type LineRoom, reserveBytes, roundUp } from "../catalogue_room.ts";
@@ -91,7 +91,7 @@ export class CatalogueFile implements JournalPort {
       endBytes += 1;
     }
     if (result.kind !== "ok") {
-      throw new UserError(`Cannot write the catalogue: ${reasonOf(result)}. Make room.`);
+      throw new UserError(`Cannot write the catalogue: ${reasonOfIo(result)}. Make room.`);
     }
     if (isDropping) fs.fdatasyncSync(this.#journal.fd);
     this.#endBytes = endBytes;
@@ -361,10 +361,6 @@ function inOneGo(steps: Generator<void, IoResult>): IoResult {
 async function later(result: IoResult): Promise<IoResult> {
   await aTurn();
   return result;
-}
-
-function reasonOf(result: Exclude<IoResult, { kind: "ok" }>): string {
-  return result.kind === "noSpace" ? "no space is left on the host" : result.reason;
 }
 
 /** Replaces a file by one with this text, so that after a crash it is the old or the new one, never a part. */

@@ -1,6 +1,6 @@
 /** What the system says of a file that it can not open, read or write, as sentences and results. */
 import { UserError } from "../../storage/errors.ts";
-import type { IoResult } from "../../storage/device/port.ts";
+import { type IoResult, reasonOfIo } from "../../storage/device/port.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import { errno } from "./libc.ts";
 
@@ -69,6 +69,5 @@ export async function requireOk(
   const result = operation(resolve);
   const ended = result === "pending" ? await promise : result;
   if (ended.kind === "ok") return;
-  const reason = ended.kind === "noSpace" ? "no space is left on the host" : ended.reason;
-  throw new UserError(`${what}: ${reason}.`);
+  throw new UserError(`${what}: ${reasonOfIo(ended)}.`);
 }

@@ -21,6 +21,11 @@ export type IoResult =
 /** The one "ok", so that nobody allocates it per operation. */
 export const ioOk: IoResult = { kind: "ok" };
 
+/** Why an operation did not end well, as words to follow a colon. */
+export function reasonOfIo(result: Exclude<IoResult, { readonly kind: "ok" }>): string {
+  return result.kind === "noSpace" ? "no space is left on the host" : result.reason;
+}
+
 /**
  * Bytes of a device where they lie in the memory of the host, to be sent without being copied first.
  *
