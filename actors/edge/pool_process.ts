@@ -136,9 +136,16 @@ export class PoolProcess {
     return result;
   }
 
-  /** Runs steps inside and promises their answer; rejects if the pool's process fails first. */
-  ask<T>(name: string, steps: Steps<T>): Promise<T> {
-    return this.#defects.unlessMet(answerOf(this.kernel, name, steps));
+  /** Throws {@linkcode UserError} once the pool is closed: nothing would answer any more. */
+  requireOpen(): void {
+    if (!this.kernel.stopped || this.#defects.isMet) return;
+    throw new UserError(`The pool "${this.files.paths.directory}" is closed. Open it again.`);
+  }
+
+  /** Runs steps inside and promises their answer; rejects if the pool is closed, or its process fails first. */
+  async ask<T>(name: string, steps: Steps<T>): Promise<T> {
+    this.requireOpen();
+    return await this.#defects.unlessMet(answerOf(this.kernel, name, steps));
   }
 
   /** Commits and closes, when the devices are done with what they were asked. Throws {@linkcode UserError} if the last commit fails; it is closed all the same. */
@@ -179,6 +186,10 @@ class Defects {
     const { promise, resolve } = Promise.withResolvers<unknown>();
     this.first = promise;
     this.#met = resolve;
+  }
+
+  get isMet(): boolean {
+    return this.#defect !== undefined;
   }
 
   met(error: unknown): void {

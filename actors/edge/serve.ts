@@ -77,6 +77,7 @@ export async function requireServable(options: ServeOptions): Promise<void> {
 /** Binds every address, then serves. Throws {@linkcode UserError} with nothing bound. */
 export async function servePool(process: PoolProcess, options: ServeOptions = {}): Promise<PoolServer> {
   const { kernel, pool, files, log } = process;
+  process.requireOpen();
   const keys = options.tls === undefined ? undefined : new ReloadableTlsKeys(options.tls);
   const { clientsMax, controlMax } = mostOf(process, options);
   // Its code is there before clients have all descriptors.

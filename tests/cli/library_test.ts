@@ -67,6 +67,13 @@ Deno.test("a server that is stopped twice is stopped once, and its pool goes on"
     assertEquals((await pool.status()).attached, 0);
   }));
 
+Deno.test("what is asked of a pool that was closed is refused with a sentence, and not left without an answer", () =>
+  inPool(async (pool) => {
+    await pool.close();
+    await assertRejects(() => pool.list(), UserError, "is closed. Open it again");
+    await assertRejects(() => pool.serve(), UserError, "is closed. Open it again");
+  }));
+
 Deno.test("an address that can not be bound leaves none of the others bound", () =>
   inPool(async (pool, folder) => {
     const path = `${folder}/nbd.sock`;
