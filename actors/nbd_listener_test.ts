@@ -397,6 +397,10 @@ Deno.test("clients of one host, and those of all hosts, leave places to others",
   assertEquals(server.attach({ origin: "10.0.0.3" }).closed, false);
 });
 
+Deno.test("a local client has a place however few there are, unless there is only one", () => {
+  assertEquals([1, 2, 3, 7, 8, 16].map((clients) => new Places(clients).remote), [1, 1, 2, 6, 7, 14]);
+});
+
 Deno.test("room is made by a client whose place helps: of the same host, or local, or any", () => {
   const server = new TestServer();
   const places = new Places(connectionsMax);

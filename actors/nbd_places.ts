@@ -42,6 +42,11 @@ export function countsWithout(counts: Counts, origin: string | undefined, leavin
   return { all: all - 1, remote: remote - 1, same: leaving.origin === origin ? same - 1 : same };
 }
 
+/** An eighth of the places, and one at least, unless there is only one for all. */
+function keptForLocal(clientsMax: number): number {
+  return clientsMax === 1 ? 0 : Math.max(1, Math.floor(clientsMax / 8));
+}
+
 /** How many clients there may be, and of which kind. */
 export class Places {
   /** Clients at once. */
@@ -53,7 +58,7 @@ export class Places {
 
   constructor(clientsMax: number) {
     this.all = clientsMax;
-    this.remote = clientsMax - Math.floor(clientsMax / 8);
+    this.remote = clientsMax - keptForLocal(clientsMax);
     this.ofOneOrigin = Math.ceil(this.remote * 3 / 4);
   }
 
@@ -76,9 +81,9 @@ export class Places {
       return `${this.ofOneOrigin} clients of ${origin} are connected, and no more of one origin are served at once`;
     }
     if (bound === "remote") {
-      return `${this.remote} clients are connected over TCP, and the other ${
-        this.all - this.remote
-      } places are for Unix sockets`;
+      const kept = this.all - this.remote;
+      const places = kept === 1 ? "the other place is" : `the other ${kept} places are`;
+      return `${this.remote} clients are connected over TCP, and ${places} for Unix sockets`;
     }
     return `${this.all} clients are connected, and no more are served at once`;
   }

@@ -24,3 +24,17 @@ Deno.test("with --max-clients 16 one host over TCP has 11 places, and the Unix s
   assertEquals(server.stderr.split(said).length, 2, server.stderr);
   assertStringIncludes(server.stderr, "refused 127.0.0.1:");
 });
+
+Deno.test("with --max-clients 3 the Unix socket gets in beside as many TCP clients as there may be", async () => {
+  await using pool = await PoolOnDisk.make("--data-size", "64M", "--metadata-size", "4M");
+  const server = await pool.serve(["--max-clients", "3", "--listen", "tcp:127.0.0.1:0", "--create", "d=1M"]);
+  const address = {
+    hostname: "127.0.0.1",
+    port: Number(/nbd:\/\/127\.0\.0\.1:(\d+)/.exec(server.stdout)?.[1]),
+  };
+  const clients = [await RawClient.attach(address, "d"), await RawClient.attach(address, "d")];
+  assertEquals(await isServed(address), false);
+  assert(await isServed({ path: server.socket }));
+  for (const client of clients) client.close();
+  await server.stop();
+});
