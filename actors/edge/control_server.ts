@@ -185,6 +185,9 @@ async function askedFor({ url, method }: IncomingMessage, text: string): Promise
     const command = { verb: "status" } as const;
     return { command, answerOf: (result) => result.kind === "status" ? result.status : result };
   }
+  if (pathname === "/v1/volumes" || pathname === "/v1/status") {
+    throw new Problem(405, `Read ${pathname} with GET. Commands are POSTed to /v1/commands.`);
+  }
   if (pathname !== "/v1/commands") {
     throw new Problem(404, `There is no ${pathname}. See /v1/commands, /v1/volumes, /v1/status.`);
   }

@@ -91,6 +91,11 @@ Deno.test("a request that is no command is answered with a sentence, and changes
   }
   expectRefused(await ask(pool, "GET", "/v1/commands"), 405, "GET");
   expectRefused(await ask(pool, "DELETE", "/v1/commands"), 405, "DELETE");
+  for (const path of ["/v1/volumes", "/v1/status"]) {
+    for (const method of ["POST", "DELETE"]) {
+      expectRefused(await ask(pool, method, path, "{}"), 405, `${method} ${path}`);
+    }
+  }
   assertEquals(await ask(pool, "GET", "/v1/volumes"), before);
   await server.stop();
   assertMatch(server.stderr, /^stopping;[^\n]*\n$/);
