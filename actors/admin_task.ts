@@ -157,7 +157,10 @@ function* appendLine(peers: AdminPeers, plan: AdminPlan): Steps<Appended> {
 /** A command hears the reason itself; the operator hears that it is so, once. */
 function tellOfCatalogue({ kernel, refusals }: AdminPeers, appended: IoResult): void {
   if (appended.kind === "ok") return kernel.tell(refusals, { type: "served", what: "catalogue" });
-  kernel.tell(refusals, { type: "refused", what: "catalogue", detail: reasonOfIo(appended) });
+  const detail = appended.kind === "noSpace"
+    ? "the host has no space but what is kept for removing"
+    : reasonOfIo(appended);
+  kernel.tell(refusals, { type: "refused", what: "catalogue", detail });
 }
 
 function reasonOfAppend(result: Exclude<IoResult, { kind: "ok" }>): string {

@@ -146,7 +146,7 @@ function beginOf(what: Refusal, detail: string): string {
     case "dataFull":
       return "The pool is full: writes that need space fail until something is trimmed or removed.";
     case "metadataFull":
-      return "The metadata is full: writes that need new mappings fail, and so do new volumes and snapshots, until " +
+      return "The metadata is full: writes that need new mappings fail, and new volumes and snapshots may be refused, until " +
         "something is trimmed or removed.";
     case "hostFull":
       return "The host has no space for the data device: writes that need some fail until there is room on the host.";

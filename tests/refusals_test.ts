@@ -91,7 +91,7 @@ Deno.test("full metadata is said once, and once that it is no longer full", () =
   assertEquals(pool.logged.length, 1);
   assertMatch(
     pool.logged[0]!,
-    /^The metadata is full: writes that need new mappings fail, and so do new volumes/,
+    /^The metadata is full: writes that need new mappings fail, and new volumes and snapshots may be refused, /,
   );
   assertEquals(pool.admin({ verb: "rm", names: made, force: false, dryRun: false }), done);
   assert(snapshot());
@@ -195,5 +195,17 @@ Deno.test("a catalogue that cannot be written is said once, and once that it can
   assertEquals(pool.logged, [
     "The catalogue cannot be written: a fault of the test. Changes of volumes are refused until it can.",
     "The catalogue can be written again.",
+  ]);
+});
+
+Deno.test("a catalogue that has room for removing alone says that this is kept", () => {
+  const { pool } = makePool();
+  const { journal } = pool.files;
+  journal.append = (_line, _room, done) => {
+    journal.pending.push(() => done({ kind: "noSpace" }));
+  };
+  assertEquals(pool.admin({ verb: "create", name: "w", sizeBytes: bs }).kind, "refused");
+  assertEquals(pool.logged, [
+    "The catalogue cannot be written: the host has no space but what is kept for removing. Changes of volumes are refused until it can.",
   ]);
 });

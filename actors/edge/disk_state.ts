@@ -74,7 +74,8 @@ async function seeDisk(
   if (readOnly || stayed === undefined || stayed === 0) return;
   notes.push(
     `The host keeps ${stayed} pages of the ${what} "${device.path}" in memory, which another program may have mapped, so it ` +
-      "is not verified that the disk has the same.",
+      "is not verified that the disk has the same. It is always so on tmpfs; elsewhere, after a flush that failed, restart the " +
+      "host before the server.",
   );
 }
 
