@@ -83,16 +83,16 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
   // Its code is there before clients have all descriptors.
   if (keys !== undefined) await import("./tls.ts");
   const sockets: Listening[] = [];
+  let control: ControlServer | undefined;
   const reserve = new DescriptorReserve(files.paths.directory, ownDescriptors);
   try {
     for (const fd of options.inherited ?? []) sockets.push(await inherit(fd, keys));
     for (const address of namedAddresses(options) ?? [defaultAddress]) {
       sockets.push(await ListeningSocket.open(address, keys));
     }
+    if (options.control ?? !files.readOnly) control = openControl(process, controlMax);
     const own = await openOwnSocket(process, sockets, keys);
     if (own !== undefined) sockets.push(own);
-    // The last that can fail: it serves commands at once.
-    const control = (options.control ?? !files.readOnly) ? openControl(process, controlMax) : undefined;
     for (const { address } of sockets) {
       const warning = exposureOf(address, keys?.policy, files.readOnly);
       if (warning !== undefined) log(warning);
@@ -114,6 +114,7 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
     };
   } catch (error) {
     for (const socket of sockets) socket.closeAll();
+    await control?.close();
     reserve[Symbol.dispose]();
     throw error;
   }
