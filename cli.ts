@@ -151,7 +151,9 @@ function parseInvocation(args: readonly string[]): Invocation {
     alias: { n: "dry-run", h: "help" },
     unknown: (name, key) => {
       if (key === undefined) return true;
-      if (/^-[\d.]/.test(name)) throw new UsageError(`${name} is less than nothing. Give a positive size.`);
+      if (/^-[\d.]/.test(name)) {
+        throw new UsageError(`${name} is less than nothing. Give a positive number or size.`);
+      }
       throw new UsageError(`There is no option ${name}. ${seeHelp}`);
     },
   });

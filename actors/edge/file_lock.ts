@@ -24,7 +24,10 @@ export async function whenUnlocked<T>(waitMs: number, attempt: () => T | Promise
     try {
       return await attempt();
     } catch (error) {
-      if (!(error instanceof LockedElsewhere) || performance.now() >= endMs) throw error;
+      if (!(error instanceof LockedElsewhere) || waitMs === 0) throw error;
+      if (performance.now() >= endMs) {
+        throw new LockedElsewhere(`${error.message} This command waited ${waitMs / 1000} s (--lock-wait).`);
+      }
     }
     await pause(lockAgainMs * (0.5 + Math.random()));
   }

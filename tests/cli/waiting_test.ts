@@ -109,7 +109,10 @@ Deno.test("a server waits for the pool that another one has, and a command no lo
   const beginMs = Date.now();
   const { status, stderr } = await pool.cli(["create", "a", "1M", "--lock-wait", "0.5"]);
   assertEquals(status, 1);
-  assertMatch(stderr, /another process has it open\. Stop that one first\.\n$/);
+  assertMatch(
+    stderr,
+    /another process has it open\. Stop that one first\. This command waited 0\.5 s \(--lock-wait\)\.\n$/,
+  );
   assert(Date.now() - beginMs >= 500);
   const second = pool.serve(["--create", "a=1M"]);
   await sleep(300);

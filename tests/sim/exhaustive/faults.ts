@@ -16,7 +16,7 @@ export interface Fault {
 }
 
 const provisionEnd = `  const written = yield* remapAndWait(thin, bio, fresh.dblock);
-  if (written !== "ok") return written;
+  if (written !== "ok") return fresh.unfilled(written);
   return yield* insert(thin, bio, fresh);
 `;
 
@@ -168,8 +168,8 @@ export const faults: readonly Fault[] = [
     name: "a block written in place whose path another volume has too",
     edits: [{
       file: "storage/thin_mappings.ts",
-      from: "if (isPathShared || isOld && (",
-      to: "if (isPathShared && !isOld || isOld && (",
+      from: "return isPathShared || count !== 1 || isOld && (",
+      to: "return isPathShared && !isOld || count !== 1 || isOld && (",
     }],
     scenario: scenario("cloned", ["partial write", "read"]),
     withCrashes: false,
@@ -178,10 +178,10 @@ export const faults: readonly Fault[] = [
     name: "a flush answered before its commit",
     edits: [{
       file: "actors/thin_volume.ts",
-      from: "    this.#requests += 1;\n    this.#starting.push(admitted);",
+      from: "    this.#requests += 1;\n    this.#starting.push(request.client, admitted);",
       to: `    if (request.kind === "flush") this.#tellDone(request);
     this.#requests += 1;
-    this.#starting.push(admitted);`,
+    this.#starting.push(request.client, admitted);`,
     }, {
       file: "actors/thin_volume.ts",
       from: "    this.#requests -= 1;\n    this.#tellDone(request);",
@@ -211,8 +211,8 @@ export const faults: readonly Fault[] = [
     name: "a commit beside a flush that fails",
     edits: [{
       file: "actors/metadata.ts",
-      from: "this.#flushes.size > 0 && this.#waitsForFlushes()",
-      to: "this.#flushes.size > 9 && this.#waitsForFlushes()",
+      from: "if (this.#flushes.size === 0) return false;",
+      to: "if (this.#flushes.size <= 9) return false;",
     }],
     scenario: {
       ...scenario("unmapped", ["flush", "FUA write"]),
