@@ -21,7 +21,7 @@
  *
  * @module
  */
-import type { AdminCommand, AdminResult, PoolStatus, VolumeListing } from "./actors/admin_command.ts";
+import type { AdminCommand, AdminResult, PoolStatus, VolumeListing } from "./actors/control/admin_command.ts";
 import { askControl } from "./actors/edge/control.ts";
 import { mayAskControl } from "./actors/edge/socket_permission.ts";
 import { isPool, poolPaths } from "./actors/edge/pool_files.ts";
@@ -49,11 +49,11 @@ import { lockWaitMs, logDrainMs } from "./actors/limits.ts";
 import { parseListenAddress } from "./actors/edge/sockets.ts";
 import type { TlsOptions } from "./actors/edge/tls_keys.ts";
 import { shortSocketPath } from "./actors/edge/socket_path.ts";
-import { statusText, tableOf } from "./actors/result_text.ts";
-import { assert } from "./storage/assert.ts";
-import { UsageError, UserError } from "./storage/errors.ts";
-import { parseName, parseSnapshotName, parseVolumeName } from "./storage/names.ts";
-import { formatSize, parseSize } from "./storage/sizes.ts";
+import { statusText, tableOf } from "./actors/control/result_text.ts";
+import { assert } from "./storage/base/assert.ts";
+import { UsageError, UserError } from "./storage/base/errors.ts";
+import { parseName, parseSnapshotName, parseVolumeName } from "./storage/base/names.ts";
+import { formatSize, parseSize } from "./storage/base/sizes.ts";
 
 export {
   formatSize,
@@ -121,7 +121,7 @@ export async function openPool(directory: string, options: OpenOptions = {}): Pr
   return new Pool(await PoolProcess.open(directory, options));
 }
 
-/** An open pool. Names are `VOLUME` or `VOLUME@SNAPSHOT`; what can not be done is thrown as a {@linkcode UserError}. */
+/** An open pool. Names are `VOLUME` or `VOLUME@SNAPSHOT`; what cannot be done is thrown as a {@linkcode UserError}. */
 export class Pool implements AsyncDisposable {
   readonly #process: PoolProcess;
 
@@ -203,7 +203,7 @@ export class Pool implements AsyncDisposable {
     if (result.kind === "refused") throw new UserError(result.reason);
   }
 
-  /** Serves every volume and snapshot over NBD, and the control socket. Throws {@linkcode UserError} if an address can not be bound or its certificates not be used. */
+  /** Serves every volume and snapshot over NBD, and the control socket. Throws {@linkcode UserError} if an address cannot be bound or its certificates not be used. */
   serve(options: ServeOptions = {}): Promise<PoolServer> {
     return servePool(this.#process, options);
   }

@@ -2,19 +2,19 @@
 import type { Catalogue } from "../storage/catalog.ts";
 import type { DevicePort } from "../storage/device/port.ts";
 import type { ThinMetadata } from "../storage/thin_metadata.ts";
-import type { AdminPeers } from "./admin_peers.ts";
-import { BlockDevice, DeviceStub } from "./block_device.ts";
-import { CatalogueJournal, type JournalPort, JournalStub } from "./catalogue_journal.ts";
-import { AllocatorStub, DataAllocator } from "./data_allocator.ts";
-import { spawnDataLocks } from "./data_locks.ts";
+import type { AdminPeers } from "./control/admin_peers.ts";
+import { BlockDevice, DeviceStub } from "./pool/block_device.ts";
+import { CatalogueJournal, type JournalPort, JournalStub } from "./control/catalogue_journal.ts";
+import { AllocatorStub, DataAllocator } from "./pool/data_allocator.ts";
+import { spawnDataLocks } from "./pool/data_locks.ts";
 import type { Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { mailboxMax, type SliceSizes, sliceSizes } from "./limits.ts";
-import { Metadata } from "./metadata.ts";
-import { MetadataStub } from "./metadata_messages.ts";
-import { Pool, type PoolOptions } from "./pool.ts";
-import { PoolStub } from "./pool_messages.ts";
-import { Refusals, type RefusalsMessage } from "./refusals.ts";
+import { Metadata } from "./pool/metadata.ts";
+import { MetadataStub } from "./pool/metadata_messages.ts";
+import { Pool, type PoolOptions } from "./control/pool.ts";
+import { PoolStub } from "./control/pool_messages.ts";
+import { Refusals, type RefusalsMessage } from "./pool/refusals.ts";
 
 /** What a pool is made of. */
 export interface PoolParts extends PoolOptions {

@@ -4,14 +4,14 @@
  * Pressure starts at the socket: a connection out of credits is not read. Everything inside is caused by
  * requests that were admitted, so the bounds of mailboxes are sums over those.
  */
-import { assert } from "../storage/assert.ts";
-import { metadataBlockSizeBytes } from "../storage/ids.ts";
-import { metaContextQueriesMax, payloadMaxBytes } from "../storage/nbd/constants.ts";
+import { assert } from "../storage/base/assert.ts";
+import { metadataBlockSizeBytes } from "../storage/base/ids.ts";
+import { metaContextQueriesMax, payloadMaxBytes } from "./nbd/wire/constants.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
-/** Bytes of the largest READ or WRITE served, the maximum payload told to clients (nbd.md 1.9). */
+/** Bytes of the largest READ or WRITE served, the maximum payload told to clients (NBD specification, "Block size constraints"). */
 export const requestBytesMax = 32 * MiB;
 /** Connections at once, attached or still in the handshake, unless the server is told otherwise (`--max-clients`). */
 export const connectionsMax = 64;
@@ -23,7 +23,7 @@ export const requestsPerConnectionMax = 128;
 export const connectionBytesMax = 2 * MiB;
 /** Payload bytes in flight that one connection may borrow above its own: one request of the largest kind. */
 export const connectionBorrowMax = requestBytesMax;
-/** Payload bytes in flight that all connections together may borrow above their own; how they share it is in nbd_loans.ts. */
+/** Payload bytes in flight that all connections together may borrow above their own; how they share it is in nbd/loans.ts. */
 export const borrowedBytesMax = 128 * MiB;
 /** Payload bytes in flight that the connections of one origin may borrow together, so that there is always some for others. */
 export const originBorrowMax = borrowedBytesMax * 3 / 4;
@@ -84,7 +84,7 @@ export const metadataCacheBlocks = 8192;
 export const dirtyBlocksMax = metadataCacheBlocks / 2;
 /** Metadata blocks written at the same time during a commit. */
 export const commitWritesMax = 16;
-/** Milliseconds between commits while something is dirty, as in the kernel (dm-thin.md 2.2). */
+/** Milliseconds between commits while something is dirty, as the kernel's `COMMIT_PERIOD` (drivers/md/dm-thin.c). */
 export const commitPeriodMs = 1000;
 /** Free data blocks that the allocator fetches at once. */
 export const freeBlocksFetched = 1024;
@@ -151,7 +151,7 @@ export const dumpsMax = looksMax - 1;
 /** Milliseconds after which a reader who takes nothing more of a dump is given up: the commit it shows holds space. */
 export const stalledDumpMs = 10 * 60_000;
 
-/** Milliseconds that a client may take for its first option, and from one to the next; in qemu, for all (nbd.md 4.2). */
+/** Milliseconds that a client may take for its first option, and from one to the next; in qemu, for all. */
 export const handshakeMs = 10_000;
 /** Milliseconds for which the thread of the actors may wait for a write or flush that another thread makes. */
 export const heldUpMsMax = 1;

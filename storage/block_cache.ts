@@ -6,12 +6,12 @@
  * They are pinned when it faults and let go when an operation that uses them succeeds, or after many other
  * operations.
  */
-import { assert } from "./assert.ts";
+import { assert } from "./base/assert.ts";
 import type { BlockKind } from "./format/block_header.ts";
 import { verifyBlock } from "./format/block_header.ts";
 import { verifyNode } from "./format/btree_node.ts";
 import { viewOf } from "./format/fields.ts";
-import { type MetadataBlock, metadataBlockSizeBytes } from "./ids.ts";
+import { type MetadataBlock, metadataBlockSizeBytes } from "./base/ids.ts";
 import { damaged, MetadataFault } from "./metadata_fault.ts";
 
 /**

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { BlockCache, kindBitmap } from "./block_cache.ts";
 import { sealBlock } from "./format/block_header.ts";
-import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "./ids.ts";
+import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "./base/ids.ts";
 import { MetadataFault } from "./metadata_fault.ts";
 
 /** A sealed bitmap whose first byte of counts is `mark`. */

@@ -1,6 +1,6 @@
 /** A set of data blocks: a bitmap in chunks that exist only where something is set. */
-import { assert } from "./assert.ts";
-import { type DBlock, dblock } from "./ids.ts";
+import { assert } from "./base/assert.ts";
+import { type DBlock, dblock } from "./base/ids.ts";
 
 /** A run of data blocks: `length` blocks from `begin`. */
 export interface DBlockRun {

@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { BlockSet } from "./block_set.ts";
-import { Defect } from "./assert.ts";
-import { dblock } from "./ids.ts";
+import { Defect } from "./base/assert.ts";
+import { dblock } from "./base/ids.ts";
 
 function setOf(...blocks: number[]): BlockSet {
   const set = new BlockSet();

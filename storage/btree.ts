@@ -3,7 +3,7 @@
  *
  * A tree is its root's block number; whoever holds the root stores the new one that a change returns. Every
  * node on the way to a change is shadowed first. A shadowed node that was shared has given its children a
- * second parent, so their counts rise (dm-thin.md 2.1). Counts of the children of a node that merely moved do
+ * second parent, so their counts rise (`inc_children`, drivers/md/persistent-data/dm-btree.c). Counts of the children of a node that merely moved do
  * not change.
  */
 import type { CacheEntry, CacheKind } from "./block_cache.ts";
@@ -20,7 +20,7 @@ import {
   setNodeChild,
   setNodeKey,
 } from "./format/btree_node.ts";
-import type { MetadataBlock } from "./ids.ts";
+import type { MetadataBlock } from "./base/ids.ts";
 import { damaged } from "./metadata_fault.ts";
 import type { Transaction } from "./transaction.ts";
 

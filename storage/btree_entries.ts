@@ -1,5 +1,5 @@
 /** Moving entries inside and between nodes of equal capacity. The caller has prepared both for change. */
-import { assert } from "./assert.ts";
+import { assert } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
 import {
   nodeEntries,

@@ -4,7 +4,7 @@
  * one child gives way to that child, whose count stays (one parent pointer goes, one comes; forgetting that
  * was CVE-2026-46107).
  */
-import { assert } from "./assert.ts";
+import { assert } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
 import { type Btree, nodeMinEntries, treeHeightMax } from "./btree.ts";
 import { closeGap, copyEntries, openGap } from "./btree_entries.ts";
@@ -18,7 +18,7 @@ import {
   nodeMaxEntries,
   setNodeKey,
 } from "./format/btree_node.ts";
-import type { MetadataBlock } from "./ids.ts";
+import type { MetadataBlock } from "./base/ids.ts";
 import { damaged } from "./metadata_fault.ts";
 
 /** Removal from one kind of tree. */

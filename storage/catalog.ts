@@ -7,7 +7,7 @@
  * {@linkcode Catalogue.commitStaged} makes it true here. If we stop after the line is durable but before the commit,
  * the metadata's id at the next start says that the line does not hold; after the commit, that it does.
  */
-import { assert } from "./assert.ts";
+import { assert } from "./base/assert.ts";
 import {
   damaged,
   type Journal,
@@ -23,8 +23,8 @@ import {
   problemOfRecord,
   type VolumeRecord,
 } from "./catalog_records.ts";
-import { UserError } from "./errors.ts";
-import { type ThinId, thinId, thinIdMax } from "./ids.ts";
+import { UserError } from "./base/errors.ts";
+import { type ThinId, thinId, thinIdMax } from "./base/ids.ts";
 import { SliceEnd, type Slices, wholeOf } from "./slices.ts";
 
 export type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord };

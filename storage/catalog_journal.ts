@@ -22,8 +22,8 @@
  * A journal is read as a stream: of its text only one line is in memory at a time.
  */
 import type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord } from "./catalog_records.ts";
-import { UserError } from "./errors.ts";
-import { thinId, thinIdMax } from "./ids.ts";
+import { UserError } from "./base/errors.ts";
+import { thinId, thinIdMax } from "./base/ids.ts";
 import { type Slices, wholeOf } from "./slices.ts";
 
 /** Characters of a piece of the first line, about. */

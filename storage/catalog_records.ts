@@ -1,6 +1,6 @@
 /** The records of the catalogue, and what makes a single one well-formed. */
-import { type ThinId, thinIdMax } from "./ids.ts";
-import { problemOfName } from "./names.ts";
+import { type ThinId, thinIdMax } from "./base/ids.ts";
+import { problemOfName } from "./base/names.ts";
 
 /** A volume or snapshot. Records are never changed in place. */
 export interface VolumeRecord {

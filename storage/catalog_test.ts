@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { Defect } from "./assert.ts";
+import { Defect } from "./base/assert.ts";
 import {
   type Catalogue,
   type CatalogueChange,
@@ -9,8 +9,8 @@ import {
   type VolumeRecord,
 } from "./catalog.ts";
 import { Journal, lineBytesMax, lineOfChanges, linesOf, readJournal } from "./catalog_journal.ts";
-import { UserError } from "./errors.ts";
-import { thinId, thinIdMax } from "./ids.ts";
+import { UserError } from "./base/errors.ts";
+import { thinId, thinIdMax } from "./base/ids.ts";
 
 const settings = { blockSizeBytes: 65536, metadataPath: "metadata.img", dataPath: "data.img" };
 

@@ -1,7 +1,7 @@
 /**
  * An independent checker of pool metadata: walks every tree from the superblock, counts references anew and compares
  * them with both space maps. It shares no code with the side that changes metadata, only the packing of blocks, and it
- * fails whenever thin_check 0.9, thin_check 1.x or the kernel would refuse (dm-thin.md 1.13).
+ * fails whenever thin_check 0.9, thin_check 1.x or the kernel would refuse (tests/compat/mutations.ts has the list).
  */
 import { BlockUse, DataCounts, MetadataCounts, SharedSubtrees, type Subtree } from "./check_counts.ts";
 import { type CheckedDevice, type CheckReport, Findings } from "./check_report.ts";
@@ -26,7 +26,7 @@ import {
   superblockLocation,
   unpackSuperblock,
 } from "./format/superblock.ts";
-import { type MetadataBlock, type ThinId, thinId, thinIdMax } from "./ids.ts";
+import { type MetadataBlock, type ThinId, thinId, thinIdMax } from "./base/ids.ts";
 import { devicesPerPause, pause } from "./metadata_scan.ts";
 import { SliceEnd } from "./slices.ts";
 

@@ -2,7 +2,7 @@
  * The reference counts the checker finds by walking, and those the space maps record. Typed arrays only, so that the
  * memory needed is known from the sizes of the two devices.
  */
-import { assert } from "./assert.ts";
+import { assert } from "./base/assert.ts";
 import { bitmapEntries } from "./format/bitmap.ts";
 
 /** What a metadata block was first met as. A second meeting as something else is damage. */

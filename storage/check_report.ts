@@ -1,5 +1,5 @@
 /** What the checker found, and the bounded lists it collects findings in. */
-import type { DBlock, MetadataBlock, ThinId } from "./ids.ts";
+import type { DBlock, MetadataBlock, ThinId } from "./base/ids.ts";
 
 /** One thin device as its mapping tree shows it. */
 export interface CheckedDevice {

@@ -1,13 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
-import { leavesOf, makeImage, run, withBlock } from "../tests/metadata_image.ts";
-import { checkImage } from "../tests/metadata_reader.ts";
+import { leavesOf, makeImage, run, withBlock } from "../tests/support/metadata_image.ts";
+import { checkImage } from "../tests/support/metadata_reader.ts";
 import { findingsListedMax } from "./check_report.ts";
 import { bitmapEntries, setBitmapCount } from "./format/bitmap.ts";
 import { nodeChild } from "./format/btree_node.ts";
 import { viewOf } from "./format/fields.ts";
 import { metadataIndexEntry } from "./format/metadata_index.ts";
 import { type Superblock, superblockLocation, unpackSuperblock } from "./format/superblock.ts";
-import { type MetadataBlock, metadataBlockSizeBytes } from "./ids.ts";
+import { type MetadataBlock, metadataBlockSizeBytes } from "./base/ids.ts";
 
 const base = leavesOf([...run(0, 100, 300, 1), ...run(400, 600, 300, 2)]);
 const fork = base.map((leaf, index) => index === 1 ? run(leaf[0]![0], 5000, leaf.length, 3) : leaf);

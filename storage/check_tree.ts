@@ -1,6 +1,6 @@
 /**
  * Walks one B-tree for the checker: counts a reference per parent, reads each node once, and checks what no node shows
- * alone: keys against the parent's, leaves at equal depth, nodes filled to a third (dm-thin.md 1.5).
+ * alone: keys against the parent's, leaves at equal depth, nodes filled to a third (as thin_check asks).
  */
 import {
   type BlockUse,
@@ -21,7 +21,7 @@ import {
   verifyNode,
 } from "./format/btree_node.ts";
 import { viewOf } from "./format/fields.ts";
-import { type MetadataBlock, metadataBlock } from "./ids.ts";
+import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 
 /**
  * A computation that asks for metadata blocks: yields the one it needs and is resumed with its bytes, or with undefined

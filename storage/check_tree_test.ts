@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Anatomy } from "../tests/compat/anatomy.ts";
-import { leavesOf, makeImage, run } from "../tests/metadata_image.ts";
-import { checkImage, dumpImage } from "../tests/metadata_reader.ts";
+import { leavesOf, makeImage, run } from "../tests/support/metadata_image.ts";
+import { checkImage, dumpImage } from "../tests/support/metadata_reader.ts";
 import { nodeValueOffset } from "./format/btree_node.ts";
 import { superblockLocation } from "./format/superblock.ts";
 

@@ -7,13 +7,13 @@
  * transaction: only then do the reference counts of mapping roots speak of the current state, and only then
  * can the commit neither fault nor lack space.
  */
-import { assert, present } from "./assert.ts";
+import { assert, present } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
 import { Btree, plainValues, type TreeValues } from "./btree.ts";
 import { BtreeRemover } from "./btree_remove.ts";
 import { childSizeBytes, nodeChild, nodeKey, nodeValueOffset, setNodeChild } from "./format/btree_node.ts";
 import { deviceDetailsSizeBytes, packDeviceDetails, unpackDeviceDetails } from "./format/device_details.ts";
-import { type MetadataBlock, metadataBlock, type ThinId, thinId, thinIdMax } from "./ids.ts";
+import { type MetadataBlock, metadataBlock, type ThinId, thinId, thinIdMax } from "./base/ids.ts";
 import { damaged } from "./metadata_fault.ts";
 import type { Transaction } from "./transaction.ts";
 

@@ -1,10 +1,10 @@
-/** Writes a pool's mappings as XML, byte for byte as thin_dump 0.9 does, the always empty uuid included (dm-thin.md 5.3, 8). */
+/** Writes a pool's mappings as XML, byte for byte as thin_dump 0.9 does, the always empty uuid included. */
 import { blockTimeDblock, blockTimeTime } from "./format/block_time.ts";
 import { childSizeBytes, nodeChild, nodeEntries, nodeKey, nodeValueOffset } from "./format/btree_node.ts";
 import { type DeviceDetails, deviceDetailsSizeBytes, unpackDeviceDetails } from "./format/device_details.ts";
 import { readOpaqueU64 } from "./format/fields.ts";
 import { type Superblock, superblockLocation, unpackSuperblock } from "./format/superblock.ts";
-import type { MetadataBlock } from "./ids.ts";
+import type { MetadataBlock } from "./base/ids.ts";
 import { isDamaged, type MetadataDamaged, superblockDamaged, TreeCursor } from "./metadata_scan.ts";
 
 /** What {@linkcode dumpMetadata} yields: a block it needs, answered with its bytes, or text, answered with nothing. */

@@ -1,8 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
-import { leavesOf, makeImage, type Mapping, run } from "../tests/metadata_image.ts";
-import { dumpImage } from "../tests/metadata_reader.ts";
+import { leavesOf, makeImage, type Mapping, run } from "../tests/support/metadata_image.ts";
+import { dumpImage } from "../tests/support/metadata_reader.ts";
 import { dumpMetadata } from "./dump.ts";
-import { metadataBlockSizeBytes } from "./ids.ts";
+import { metadataBlockSizeBytes } from "./base/ids.ts";
 
 const description = { metadataBlocks: 64, dataBlocks: 2000 };
 

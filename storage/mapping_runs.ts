@@ -19,7 +19,7 @@
  * A turn touches at most so many nodes; where it stops, the next goes on by vblock. Every turn is right for the
  * state that it finds, whatever happened in between.
  */
-import { assert } from "./assert.ts";
+import { assert } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
 import { treeHeightMax } from "./btree.ts";
 import type { DeviceRecord, DeviceTable } from "./device_table.ts";
@@ -33,7 +33,7 @@ import {
   nodeKey,
   nodeValueOffset,
 } from "./format/btree_node.ts";
-import type { DBlock, MetadataBlock, ThinId, VBlock } from "./ids.ts";
+import type { DBlock, MetadataBlock, ThinId, VBlock } from "./base/ids.ts";
 import { damaged } from "./metadata_fault.ts";
 import type { Transaction } from "./transaction.ts";
 

@@ -3,9 +3,9 @@ import { assert, assertEquals } from "@std/assert";
 import type { MetadataDriver } from "../tests/engine/metadata_driver.ts";
 import { type Random, seededRandom } from "../tests/engine/seeded_random.ts";
 import { makePool, one, two } from "../tests/engine/small_pools.ts";
-import { hasThinTools, runOnImage, type ThinToolsVersion } from "../tests/thin_tools.ts";
-import { present } from "./assert.ts";
-import { dblock, metadataBlockSizeBytes, type ThinId, thinId, vblock } from "./ids.ts";
+import { hasThinTools, runOnImage, type ThinToolsVersion } from "../tests/support/thin_tools.ts";
+import { present } from "./base/assert.ts";
+import { dblock, metadataBlockSizeBytes, type ThinId, thinId, vblock } from "./base/ids.ts";
 import { type MarkedRun, MetadataFault, type ThinMetadata } from "./thin_metadata.ts";
 
 type Mappings = Map<number, number>;

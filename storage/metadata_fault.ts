@@ -1,5 +1,5 @@
 /** Why a metadata operation did not happen. Whoever catches one knows that nothing was changed. */
-import { type MetadataBlock, metadataBlock } from "./ids.ts";
+import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 
 /** What kept an operation from happening. */
 export type MetadataFaultKind =
@@ -9,7 +9,7 @@ export type MetadataFaultKind =
   | { readonly kind: "damaged"; readonly block: MetadataBlock; readonly reason: string }
   /** Too few free metadata blocks. A commit may release some; growing the metadata device helps always. */
   | { readonly kind: "noMetadataSpace" }
-  /** The 24-bit snapshot clock is at its end (dm-thin.md 1.7.1). */
+  /** The 24-bit snapshot clock is at its end. */
   | { readonly kind: "clockExhausted" };
 
 /** Thrown by every operation of the engine after it has undone whatever it did. */

@@ -1,7 +1,7 @@
 /**
  * Admission by free metadata blocks. Every operation must leave enough for the commit that makes it durable;
  * ordinary ones also leave a reserve, so that deletion and discard go on when everything else is refused
- * (dm-thin.md 2.7).
+ * (as the kernel's `metadata_reserve`, drivers/md/dm-thin-metadata.c).
  */
 import { MetadataFault } from "./metadata_fault.ts";
 import type { MetadataSpaceLayout } from "./space_map_layout.ts";

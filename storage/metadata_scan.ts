@@ -5,7 +5,7 @@
 import { verifyBlock } from "./format/block_header.ts";
 import { nodeChild, nodeEntries, nodeIsLeaf, nodeKey, verifyNode } from "./format/btree_node.ts";
 import { viewOf } from "./format/fields.ts";
-import { type MetadataBlock, metadataBlock } from "./ids.ts";
+import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 
 /** Metadata that cannot be read to the end, and why, as a sentence. */
 export interface MetadataDamaged {

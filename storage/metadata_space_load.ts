@@ -7,7 +7,7 @@ import { readU32 } from "./format/fields.ts";
 import { metadataIndexEntry } from "./format/metadata_index.ts";
 import type { SpaceMapRoot } from "./format/space_map_root.ts";
 import { superblockLocation } from "./format/superblock.ts";
-import { type MetadataBlock, metadataBlock } from "./ids.ts";
+import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 import { countedFree, damaged } from "./metadata_fault.ts";
 import { type OverflowLeaf, overflowValueSizeBytes } from "./overflow_layout.ts";
 import type { MetadataSpaceLayout } from "./space_map_layout.ts";

@@ -6,7 +6,7 @@
  * a new home, and its old one loses its only reference, which is a matter of the same transaction as all else. The
  * blocks of the tree have count 1, so moving them changes no count that the tree holds.
  */
-import { assert } from "./assert.ts";
+import { assert } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
 import {
   childSizeBytes,
@@ -18,7 +18,7 @@ import {
   setNodeKey,
 } from "./format/btree_node.ts";
 import { writeU32 } from "./format/fields.ts";
-import { type MetadataBlock, metadataBlock } from "./ids.ts";
+import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 import { type MetadataSpaceMap, overflowCountMin } from "./space_map_metadata.ts";
 import type { Transaction } from "./transaction.ts";
 

@@ -13,7 +13,7 @@
  *
  * What an operation noted that was undone later stays noted, which costs a copy and nothing else.
  */
-import type { DBlock } from "./ids.ts";
+import type { DBlock } from "./base/ids.ts";
 
 /** So many blocks are remembered for one transaction, in some 2 MiB; more count as all. */
 export const partingsMax = 2 ** 16;

@@ -3,7 +3,7 @@ import { blockTimeDblock } from "./format/block_time.ts";
 import { childSizeBytes, nodeChild, nodeEntries, nodeKey, nodeValueOffset } from "./format/btree_node.ts";
 import { superblockLocation, unpackSuperblock } from "./format/superblock.ts";
 import { BlockSet } from "./block_set.ts";
-import { dblock, type MetadataBlock, type ThinId, thinId } from "./ids.ts";
+import { dblock, type MetadataBlock, type ThinId, thinId } from "./base/ids.ts";
 import {
   devicesPerPause,
   isDamaged,

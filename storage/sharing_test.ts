@@ -2,8 +2,8 @@
 import { assertEquals } from "@std/assert";
 import { MetadataDriver } from "../tests/engine/metadata_driver.ts";
 import { committed, makeMapped, one, two } from "../tests/engine/small_pools.ts";
-import { makeImage, run } from "../tests/metadata_image.ts";
-import { dblock, type ThinId, thinId, vblock } from "./ids.ts";
+import { makeImage, run } from "../tests/support/metadata_image.ts";
+import { dblock, type ThinId, thinId, vblock } from "./base/ids.ts";
 import { Partings, partingsMax } from "./partings.ts";
 
 const three = thinId(3);

@@ -1,9 +1,9 @@
 /**
  * Reference counts of data blocks: bitmaps that are ordinary copy-on-write metadata blocks, an index tree
- * that says where they are, and an overflow tree for counts of three and more (dm-thin.md 1.9). What the
+ * that says where they are, and an overflow tree for counts of three and more (drivers/md/persistent-data/dm-space-map-common.c). What the
  * index entries say is kept in memory and written into the tree at the commit.
  */
-import { assert } from "./assert.ts";
+import { assert } from "./base/assert.ts";
 import type { DBlockRun } from "./block_set.ts";
 import { type CacheEntry, kindBitmap } from "./block_cache.ts";
 import { Btree, plainValues } from "./btree.ts";
@@ -21,7 +21,7 @@ import { nodeValueOffset } from "./format/btree_node.ts";
 import { readU32, writeU32 } from "./format/fields.ts";
 import { indexEntrySizeBytes, packIndexEntry, unpackIndexEntry } from "./format/index_entry.ts";
 import type { SpaceMapRoot } from "./format/space_map_root.ts";
-import { type DBlock, dblock, type MetadataBlock } from "./ids.ts";
+import { type DBlock, dblock, type MetadataBlock } from "./base/ids.ts";
 import { countedFree, damaged } from "./metadata_fault.ts";
 import { overflowValueSizeBytes } from "./overflow_layout.ts";
 import type { Transaction } from "./transaction.ts";

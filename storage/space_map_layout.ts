@@ -2,7 +2,7 @@
  * Where the metadata space map itself lies, and how it moves at a commit.
  *
  * The map counts its own blocks, so writing it changes it. As all counts are in memory, the circle closes
- * like this (dm-thin.md 2.3): every bitmap with a changed count gets a new home; that changes counts in
+ * like this: every bitmap with a changed count gets a new home; that changes counts in
  * perhaps other bitmaps, which then move too; each bitmap moves at most once, so this ends. Only then is
  * anything encoded.
  */
@@ -11,7 +11,7 @@ import { bitmapEntries, packBitmap } from "./format/bitmap.ts";
 import type { IndexEntry } from "./format/index_entry.ts";
 import { packMetadataIndexEntry } from "./format/metadata_index.ts";
 import type { SpaceMapRoot } from "./format/space_map_root.ts";
-import { type MetadataBlock, metadataBlock } from "./ids.ts";
+import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 import { OverflowLayout, type OverflowLeaf } from "./overflow_layout.ts";
 import type { MetadataSpaceMap } from "./space_map_metadata.ts";
 import type { Transaction } from "./transaction.ts";
@@ -122,6 +122,6 @@ export class MetadataSpaceLayout {
 
 function indexEntry(bitmap: MetadataBlock, counts: Uint32Array, used: number): IndexEntry {
   const firstFree = counts.indexOf(0);
-  // As if the bitmap were whole, the last one too: dm-thin.md 1.9.2.
+  // As if the bitmap were whole, the last one too, as the kernel does (`sm_ll_find_free_block`).
   return { bitmap, free: bitmapEntries - used, noneFreeBefore: firstFree < 0 ? counts.length : firstFree };
 }

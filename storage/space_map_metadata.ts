@@ -1,15 +1,15 @@
 /**
  * Reference counts of metadata blocks, all in memory (four bytes a block), so that changing them needs no
- * blocks itself: the recursion of dm-thin.md 2.3 is solved at commit time (space_map_layout.ts).
+ * blocks itself: the recursion that dm-space-map-metadata.c of the kernel solves with a queue is solved at commit time (space_map_layout.ts).
  *
  * A block may be allocated when its count is zero in the durable, in the committing and in the current state,
  * and no view holds it. A block freed in the transaction that allocated it is free at once. Any other freed
  * block is quarantined until the commit that freed it is durable, and then as long as a view of an older
  * commit holds it.
  */
-import { assert } from "./assert.ts";
+import { assert } from "./base/assert.ts";
 import { bitmapEntries } from "./format/bitmap.ts";
-import { type MetadataBlock, metadataBlock } from "./ids.ts";
+import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 import { countedFree, damaged, MetadataFault } from "./metadata_fault.ts";
 
 /** Allocated in the current transaction. */

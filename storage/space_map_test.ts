@@ -1,7 +1,7 @@
 /** The metadata space map by itself: allocation rules, and its own move at a commit. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { BlockCache } from "./block_cache.ts";
-import { type MetadataBlock, metadataBlock } from "./ids.ts";
+import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 import { MetadataFault } from "./metadata_fault.ts";
 import { MetadataSpaceLayout } from "./space_map_layout.ts";
 import { MetadataSpaceMap } from "./space_map_metadata.ts";

@@ -14,7 +14,7 @@ import {
   nodeKey,
   nodeValueOffset,
 } from "./format/btree_node.ts";
-import { type DBlock, type VBlock, vblock } from "./ids.ts";
+import { type DBlock, type VBlock, vblock } from "./base/ids.ts";
 import { damaged } from "./metadata_fault.ts";
 import { Partings } from "./partings.ts";
 import type { DataSpaceMap } from "./space_map_data.ts";
@@ -231,7 +231,7 @@ export class ThinMappings {
 
   /**
    * A block may be written in place if nobody else has the path to its mapping, and its data count is 1. For metadata
-   * of our own the time rule (dm-thin.md 2.6) implies both; foreign metadata can map one block twice at equal times, or
+   * of our own the time rule (`__snapshotted_since`, drivers/md/dm-thin-metadata.c) implies both; foreign metadata can map one block twice at equal times, or
    * share a tree whose times are wrong. While a metadata snapshot is held, counts of paths it shares rise, and blocks
    * are copied that the kernel would overwrite: legal, and safe for the snapshot.
    *

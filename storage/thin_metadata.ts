@@ -7,7 +7,7 @@
  * commit is planned in one call; operations go on while its blocks are being written, because none of them is
  * changed in place any more.
  */
-import { assert } from "./assert.ts";
+import { assert } from "./base/assert.ts";
 import type { DBlockRun } from "./block_set.ts";
 import { BlockCache } from "./block_cache.ts";
 import { type DeviceChange, DeviceRecord, DeviceTable, type SnapshotPair } from "./device_table.ts";
@@ -22,7 +22,7 @@ import {
   metadataBlockSizeBytes,
   type ThinId,
   type VBlock,
-} from "./ids.ts";
+} from "./base/ids.ts";
 import { MetadataFault } from "./metadata_fault.ts";
 import { MappingRuns } from "./mapping_runs.ts";
 import { MetadataReserve } from "./metadata_reserve.ts";

@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { MetadataDriver } from "../tests/engine/metadata_driver.ts";
 import { committed, makeMapped, makePool, one, two } from "../tests/engine/small_pools.ts";
 import { seededRandom } from "../tests/engine/seeded_random.ts";
-import { dblock, thinId, vblock } from "./ids.ts";
+import { dblock, thinId, vblock } from "./base/ids.ts";
 import { bitmapEntries } from "./format/bitmap.ts";
 import { MetadataSpaceMap } from "./space_map_metadata.ts";
 import { MetadataFault } from "./thin_metadata.ts";

@@ -14,7 +14,7 @@ import { seededRandom } from "../tests/engine/seeded_random.ts";
 import { sealBlock } from "./format/block_header.ts";
 import { viewOf } from "./format/fields.ts";
 import { packSuperblock, type Superblock } from "./format/superblock.ts";
-import { dblock, metadataBlock, metadataBlockSizeBytes, thinId, vblock } from "./ids.ts";
+import { dblock, metadataBlock, metadataBlockSizeBytes, thinId, vblock } from "./base/ids.ts";
 import { MetadataFault, OpenRefused, ThinMetadata } from "./thin_metadata.ts";
 
 Deno.test("a new pool is empty, counts right, and keeps its uuid", () => {

@@ -12,7 +12,7 @@ import {
   superblockVersion,
   unpackSuperblock,
 } from "./format/superblock.ts";
-import { metadataBlock } from "./ids.ts";
+import { metadataBlock } from "./base/ids.ts";
 import { OpenRefused } from "./metadata_fault.ts";
 
 /** What a new pool is made of. */
@@ -55,7 +55,7 @@ export function openSuperblock(bytes: Uint8Array, options: OpenOptions): Superbl
   return superblock;
 }
 
-/** Why it can not be opened at all, and what to do next. */
+/** Why it cannot be opened at all, and what to do next. */
 function refusalOf(superblock: Superblock, options: OpenOptions): string | undefined {
   const { incompatFlags, dataBlockSizeSectors: sectors, metadataSpaceMap, dataSpaceMap } = superblock;
   if (incompatFlags !== 0) {

@@ -1,15 +1,15 @@
 /**
  * All metadata changes since the last commit, and the undo of the operation under way.
  *
- * Copy-on-write (dm-thin.md 2.1): a block of an older transaction is never changed in place. It is shadowed:
+ * Copy-on-write (`dm_tm_shadow_block`, drivers/md/persistent-data/dm-transaction-manager.c): a block of an older transaction is never changed in place. It is shadowed:
  * copied to a new block, which its parent then points to. So everything the last superblock leads to stays
  * whole.
  */
-import { assert } from "./assert.ts";
+import { assert } from "./base/assert.ts";
 import { BlockCache, blockKindOf, type CacheEntry, type CacheKind } from "./block_cache.ts";
 import { initNode } from "./format/btree_node.ts";
 import { sealBlock } from "./format/block_header.ts";
-import { type MetadataBlock, metadataBlockSizeBytes } from "./ids.ts";
+import { type MetadataBlock, metadataBlockSizeBytes } from "./base/ids.ts";
 import { damaged } from "./metadata_fault.ts";
 import type { MetadataSpaceMap } from "./space_map_metadata.ts";
 

@@ -12,7 +12,7 @@ import { viewOf } from "./format/fields.ts";
 import { indexEntrySizeBytes, unpackIndexEntry } from "./format/index_entry.ts";
 import { metadataBlocksMax, metadataIndexEntry } from "./format/metadata_index.ts";
 import { type Superblock, superblockLocation, unpackSuperblock } from "./format/superblock.ts";
-import { type MetadataBlock, type ThinId, thinId } from "./ids.ts";
+import { type MetadataBlock, type ThinId, thinId } from "./base/ids.ts";
 import {
   devicesPerPause,
   isDamaged,

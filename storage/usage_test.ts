@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { leavesOf, makeImage, run } from "../tests/metadata_image.ts";
-import { usageLines, usageOfImage } from "../tests/metadata_reader.ts";
+import { leavesOf, makeImage, run } from "../tests/support/metadata_image.ts";
+import { usageLines, usageOfImage } from "../tests/support/metadata_reader.ts";
 
 const description = { metadataBlocks: 64, dataBlocks: 20_000 };
 const base = leavesOf(run(0, 100, 600, 1));

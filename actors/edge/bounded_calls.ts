@@ -7,7 +7,7 @@
  *
  * Calls of one descriptor are carried out in the order in which they were made.
  */
-import { assert, present } from "../../storage/assert.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 import { errno } from "./libc.ts";
 import { callOutside } from "./outside.ts";
 import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";

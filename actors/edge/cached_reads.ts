@@ -53,7 +53,7 @@ export class CachedReads {
     const reads = new CachedReads(fd);
     const byte = new Uint8Array(1);
     try {
-      // Now it is in the page cache: whoever says that it is not can not tell.
+      // Now it is in the page cache: whoever says that it is not cannot tell.
       fs.readSync(fd, byte, 0, 1, 0);
     } catch (error) {
       if (codeOf(error) === undefined) throw error;

@@ -1,10 +1,10 @@
 import { assertEquals } from "@std/assert";
 import fs from "node:fs";
-import { programPath, requiredProgram } from "../../tests/programs.ts";
+import { programPath, requiredProgram } from "../../tests/support/programs.ts";
 import { CachedReads } from "./cached_reads.ts";
 import { FileDevice } from "./file_device.ts";
 
-/** A file whose content the host has on its disk only; undefined where that can not be had, or told. */
+/** A file whose content the host has on its disk only; undefined where that cannot be had, or told. */
 function coldFile(): { readonly directory: string; readonly path: string } | undefined {
   const directory = Deno.makeTempDirSync({ prefix: "gossamer-test-" });
   const path = `${directory}/data.img`;

@@ -1,7 +1,7 @@
 /**
  * The files of the catalogue's journal (storage/catalog_journal.ts): `catalog.json`, read once at start and appended to, one
  * line at a time, and `catalog.spare`, into which the journal is written anew when it has become long. Why both have
- * room that is set aside is in ../catalogue_room.ts.
+ * room that is set aside is in control/catalogue_room.ts.
  *
  * A line is written where zeroes were, and a line that is taken back becomes zeroes again; each is flushed before it is
  * answered. So at most the last line is in doubt after a power cut, and no part of an earlier one is ever behind it.
@@ -21,12 +21,18 @@
 import fs from "node:fs";
 import { openWithReserve } from "./descriptors.ts";
 import { dirname } from "node:path";
-import { assert, present } from "../../storage/assert.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 import { linesOf, type LineText } from "../../storage/catalog_journal.ts";
 import { type IoDone, ioOk, type IoResult, reasonOfIo } from "../../storage/device/port.ts";
-import { UserError } from "../../storage/errors.ts";
-import type { JournalPort } from "../catalogue_journal.ts";
-import { changesBytesMax, fileBytesFor, type LineRoom, reserveBytes, roundUp } from "../catalogue_room.ts";
+import { UserError } from "../../storage/base/errors.ts";
+import type { JournalPort } from "../control/catalogue_journal.ts";
+import {
+  changesBytesMax,
+  fileBytesFor,
+  type LineRoom,
+  reserveBytes,
+  roundUp,
+} from "../control/catalogue_room.ts";
 import { cataloguePieceBytes, catalogueUnflushedBytesMax } from "../limits.ts";
 import { failureOf } from "./file_errors.ts";
 import { openLibc } from "./libc.ts";

@@ -1,12 +1,12 @@
 /** One client's socket as its connection sees it: completions become messages here, and clear text becomes TLS. */
-import { present } from "../../storage/assert.ts";
-import { quoted } from "../../storage/nbd/option.ts";
+import { present } from "../../storage/base/assert.ts";
+import { quoted } from "../nbd/wire/option.ts";
 import type { Address } from "../kernel/address.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { copied, type CopyMemory, lengthOf, type Piece } from "../../storage/nbd/pieces.ts";
+import { copied, type CopyMemory, lengthOf, type Piece } from "../nbd/wire/pieces.ts";
 import { loanPieceBytes } from "../limits.ts";
-import type { SocketNotice, SocketPort, TlsPolicy } from "../socket_port.ts";
+import type { SocketNotice, SocketPort, TlsPolicy } from "../nbd/socket_port.ts";
 import { type ByteStream, ClosedOnce, NodeStream } from "./byte_stream.ts";
 import { type DirectSocket, unreadable, wouldBlock } from "./direct_socket.ts";
 import { HeardLately } from "./heard_lately.ts";
@@ -17,7 +17,7 @@ import type { TlsKeys } from "./tls_keys.ts";
 
 /**
  * Milliseconds for which a send that found no room is tried again at once while the client takes what is there: a large
- * reply goes out whole, from where it lies, while the client reads it (which it can not on the only processor).
+ * reply goes out whole, from where it lies, while the client reads it (which it cannot on the only processor).
  */
 const sendSpinMs = navigator.hardwareConcurrency > 1 ? 0.05 : 0;
 
@@ -30,7 +30,7 @@ const restPauseMs = 0.2;
 /** Bytes that are copied for the system to send when there is room. */
 const copiedWriteBytes = 128 * 1024;
 
-/** Who is at the other end: for the log, and by what its places are counted (see nbd_places.ts). */
+/** Who is at the other end: for the log, and by what its places are counted (see nbd/places.ts). */
 export interface Peer {
   readonly peer: string;
   readonly origin: string | undefined;

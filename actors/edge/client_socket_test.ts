@@ -1,8 +1,8 @@
 import { assertEquals } from "@std/assert";
-import { present } from "../../storage/assert.ts";
+import { present } from "../../storage/base/assert.ts";
 import { Kernel } from "../kernel/kernel.ts";
 import { loanPieceBytes } from "../limits.ts";
-import type { SocketNotice } from "../socket_port.ts";
+import type { SocketNotice } from "../nbd/socket_port.ts";
 import type { ByteStream } from "./byte_stream.ts";
 import { ClientSocket } from "./client_socket.ts";
 import { DenoClock } from "./deno_clock.ts";

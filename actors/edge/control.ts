@@ -1,10 +1,10 @@
 /** The client of the control API: asks the server behind a control socket. The API is in control_server.ts. */
 import http from "node:http";
-import { UserError } from "../../storage/errors.ts";
+import { UserError } from "../../storage/base/errors.ts";
 import { controlSilenceMs } from "../limits.ts";
 import { ownerOf } from "./file_owner.ts";
 import type { DumpWriter } from "./pool_offline.ts";
-import { type AdminCommand, type AdminResult, jsonOfCommand } from "../admin_command.ts";
+import { type AdminCommand, type AdminResult, jsonOfCommand } from "../control/admin_command.ts";
 import { SilenceWatch } from "./silence_watch.ts";
 
 /** How it shows that we may not ask. */

@@ -11,7 +11,7 @@
  */
 import type { Duplex } from "node:stream";
 import { STATUS_CODES } from "node:http";
-import { assert } from "../../storage/assert.ts";
+import { assert } from "../../storage/base/assert.ts";
 import { controlAnswerMs, controlFarewellMs, controlRequestMs, stalledDumpMs } from "../limits.ts";
 import { ConnStream, type StreamConn } from "./conn_stream.ts";
 

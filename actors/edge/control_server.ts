@@ -13,9 +13,9 @@
 import { Buffer } from "node:buffer";
 import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
-import { assert } from "../../storage/assert.ts";
-import { UserError } from "../../storage/errors.ts";
-import { type AdminCommand, type AdminResult, commandSlices } from "../admin_command.ts";
+import { assert } from "../../storage/base/assert.ts";
+import { UserError } from "../../storage/base/errors.ts";
+import { type AdminCommand, type AdminResult, commandSlices } from "../control/admin_command.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import {
   controlBodyBytesMax,
@@ -26,7 +26,7 @@ import {
   drainMs,
   sliceSizes,
 } from "../limits.ts";
-import type { TextTaken } from "../text_out.ts";
+import type { TextTaken } from "../control/text_out.ts";
 import { type AcceptListener, AcceptLoop } from "./accept_loop.ts";
 import type { StreamConn } from "./conn_stream.ts";
 import { type ControlClient, ControlClients, type ControlTimes, controlTimes } from "./control_clients.ts";

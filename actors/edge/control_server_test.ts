@@ -1,7 +1,7 @@
 /** The control server against clients that do nothing, too much, or go away: none of them keeps another one out. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { controlCommandsMax, controlConnectionsMax, controlDumpsMax } from "../limits.ts";
-import type { AdminResult } from "../admin_command.ts";
+import type { AdminResult } from "../control/admin_command.ts";
 import { type CommandHandler, ControlServer } from "./control_server.ts";
 import { type ControlTimes, controlTimes } from "./control_clients.ts";
 

@@ -6,7 +6,7 @@
  * Deno does not tell a socket's descriptor. The one that was just accepted is the only one with this address that was
  * not seen before; if that is not so, or without the C library, Deno's calls do it all.
  */
-import type { Piece } from "../../storage/nbd/pieces.ts";
+import type { Piece } from "../nbd/wire/pieces.ts";
 import { keepAliveCount, keepAliveIdleS, keepAliveIntervalS, resendMs } from "../limits.ts";
 import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
 

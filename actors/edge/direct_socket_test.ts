@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { present } from "../../storage/assert.ts";
-import type { Piece } from "../../storage/nbd/pieces.ts";
+import { present } from "../../storage/base/assert.ts";
+import type { Piece } from "../nbd/wire/pieces.ts";
 import { ioOk } from "../../storage/device/port.ts";
 import { DirectSocket, unreadable, wouldBlock } from "./direct_socket.ts";
 import { openLibc } from "./libc.ts";

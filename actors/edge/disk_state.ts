@@ -21,8 +21,8 @@
  * may come too late or fail itself, so it is not what this decision hangs on.
  */
 import { unpackSuperblock } from "../../storage/format/superblock.ts";
-import { UserError } from "../../storage/errors.ts";
-import { metadataBlockSizeBytes } from "../../storage/ids.ts";
+import { UserError } from "../../storage/base/errors.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import type { IoResult } from "../../storage/device/port.ts";
 import type { FileDevice } from "./file_device.ts";
 import { requireOk } from "./file_errors.ts";

@@ -1,8 +1,8 @@
 /** What a pool goes on from, where the host's memory and its disks differ. */
 import { assertEquals, assertRejects } from "@std/assert";
-import { UserError } from "../../storage/errors.ts";
+import { UserError } from "../../storage/base/errors.ts";
 import { unpackSuperblock } from "../../storage/format/superblock.ts";
-import { metadataBlockSizeBytes } from "../../storage/ids.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { ioOk, type IoResult } from "../../storage/device/port.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";
 import { type CachedDevice, seeDisks } from "./disk_state.ts";

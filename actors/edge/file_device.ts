@@ -14,7 +14,7 @@ import {
   ioOk,
   type IoResult,
 } from "../../storage/device/port.ts";
-import { assert } from "../../storage/assert.ts";
+import { assert } from "../../storage/base/assert.ts";
 import { CachedReads } from "./cached_reads.ts";
 import { fileSizeCheckMs } from "../limits.ts";
 import { diskCalm, isOnLocalFiles } from "./disk_calm.ts";

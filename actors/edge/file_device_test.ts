@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { Defect } from "../../storage/assert.ts";
-import { UserError } from "../../storage/errors.ts";
+import { Defect } from "../../storage/base/assert.ts";
+import { UserError } from "../../storage/base/errors.ts";
 import { type DevicePort, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { fileSizeCheckMs, flushesMax } from "../limits.ts";
 import { FileDevice } from "./file_device.ts";

@@ -1,5 +1,5 @@
-/** What the system says of a file that it can not open, read or write, as sentences and results. */
-import { UserError } from "../../storage/errors.ts";
+/** What the system says of a file that it cannot open, read or write, as sentences and results. */
+import { UserError } from "../../storage/base/errors.ts";
 import { type IoResult, reasonOfIo } from "../../storage/device/port.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import { errno } from "./libc.ts";

@@ -5,7 +5,7 @@
  * only one of them would hear of what all may have lost. (Calls on one handle queue behind each other besides.)
  */
 import fs from "node:fs";
-import { assert } from "../../storage/assert.ts";
+import { assert } from "../../storage/base/assert.ts";
 import { type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { heldUpMsMax } from "../limits.ts";
 import { BoundedCalls } from "./bounded_calls.ts";

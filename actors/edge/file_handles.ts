@@ -1,6 +1,6 @@
 /** The descriptors of a device in a file or on a block device, and what the host says that can be done with it. */
 import fs from "node:fs";
-import { UserError } from "../../storage/errors.ts";
+import { UserError } from "../../storage/base/errors.ts";
 import { flushesMax } from "../limits.ts";
 import { openFailure } from "./file_errors.ts";
 import { errno, type Libc } from "./libc.ts";

@@ -2,7 +2,7 @@
  * Locks on the files of a pool (flock), so that one process owns it. They end with the process, however it ends, and hold between
  * two opens of one process too. Other programs that do not ask for the lock are not kept out.
  */
-import { UserError } from "../../storage/errors.ts";
+import { UserError } from "../../storage/base/errors.ts";
 import { lockAgainMs } from "../limits.ts";
 import { openFailure } from "./file_errors.ts";
 import { pause } from "./turns.ts";

@@ -1,7 +1,7 @@
 /** The writes of one file: on this thread where they wait for nothing, else on another (disk_calm.ts says which). */
 import fs from "node:fs";
 import { type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
-import { present } from "../../storage/assert.ts";
+import { present } from "../../storage/base/assert.ts";
 import { BoundedCalls } from "./bounded_calls.ts";
 import type { CachedReads } from "./cached_reads.ts";
 import type { DiskCalm } from "./disk_calm.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { Kernel } from "../kernel/kernel.ts";
-import { ManualClock } from "../../tests/testing_world.ts";
+import { ManualClock } from "../../tests/support/world.ts";
 import { HeardLately } from "./heard_lately.ts";
 
 const kernel = () => new Kernel({ clock: new ManualClock() });

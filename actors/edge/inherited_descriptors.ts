@@ -1,5 +1,5 @@
 /** Which sockets the process was started with; what serves them is in inherited_socket.ts. */
-import { UserError } from "../../storage/errors.ts";
+import { UserError } from "../../storage/base/errors.ts";
 
 /**
  * The descriptors that systemd, or whoever speaks as it does, has passed to this very process; none without the permission to

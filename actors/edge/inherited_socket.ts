@@ -3,14 +3,14 @@
  * whoever started us. Deno's own `listen` takes none; node:net does, without a permission.
  */
 import { createServer, type Server, type Socket } from "node:net";
-import { present } from "../../storage/assert.ts";
-import { UserError } from "../../storage/errors.ts";
+import { present } from "../../storage/base/assert.ts";
+import { UserError } from "../../storage/base/errors.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import type { Connected } from "../nbd_messages.ts";
+import type { Connected } from "../nbd/messages.ts";
 import { NodeStream } from "./byte_stream.ts";
 import { ClientSocket, localPeer, type Peer, remotePeer } from "./client_socket.ts";
-import type { LogPort } from "../socket_port.ts";
+import type { LogPort } from "../nbd/socket_port.ts";
 import { closeDuplicate, duplicate, isReadable, isReserveFull } from "./descriptors.ts";
 import { DirectSocket } from "./direct_socket.ts";
 import { openLibc } from "./libc.ts";
@@ -80,7 +80,7 @@ export class InheritedSocket implements Listening {
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       throw new UserError(
-        `Can not take clients from descriptor ${fd}, which LISTEN_FDS promises: ${reason}. Pass listening TCP or Unix sockets.`,
+        `Cannot take clients from descriptor ${fd}, which LISTEN_FDS promises: ${reason}. Pass listening TCP or Unix sockets.`,
       );
     }
     const bound = server.address();

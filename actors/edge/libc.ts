@@ -78,7 +78,7 @@ const openExclusiveCloseOnExec = 0o200 | 0o2000000;
 
 let opened: Libc | undefined;
 
-/** The library, or undefined where it can not be had. Never prompts. */
+/** The library, or undefined where it cannot be had. Never prompts. */
 export function openLibc(): Libc | undefined {
   // One for the life of the process: the calls stay valid for as long as the library is loaded.
   opened ??= fromLibc(() => {

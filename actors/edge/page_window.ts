@@ -1,7 +1,7 @@
 /**
  * A file mapped into memory, so that what the host has of it in its page cache can be sent from there: no copy into a buffer
  * of ours and out again. Nothing here or in JavaScript touches the mapping: only the system's calls do, for which a page
- * that can not be read is an error and no signal.
+ * that cannot be read is an error and no signal.
  *
  * A page counts as the process's memory once it was sent from. So only slices that are used again are kept, and no more
  * than `residentBytesMax` of them; else reading a large volume would make the process look as large.
@@ -67,7 +67,7 @@ export class PageWindow {
   }
 
   /**
-   * The file, whose descriptor may be closed after. Undefined where it can not be mapped; then it is read.
+   * The file, whose descriptor may be closed after. Undefined where it cannot be mapped; then it is read.
    *
    * @param residentMax bytes of the slices in use, at most
    */

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { assert, assertEquals } from "@std/assert";
-import { present } from "../../storage/assert.ts";
+import { present } from "../../storage/base/assert.ts";
 import { openLibc } from "./libc.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 import { PageWindow } from "./page_window.ts";
@@ -30,7 +30,7 @@ class Mapped implements Disposable {
 
   constructor(readonly sizeBytes: number, residentMax?: number) {
     fs.ftruncateSync(this.fd, sizeBytes);
-    this.window = present(PageWindow.map(this.fd, sizeBytes, residentMax), "it can not be mapped");
+    this.window = present(PageWindow.map(this.fd, sizeBytes, residentMax), "it cannot be mapped");
   }
 
   write(offsetBytes: number, lengthBytes: number, value: number): void {

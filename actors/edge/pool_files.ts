@@ -5,12 +5,12 @@
  * makes it a pool: it appears last, by a rename, so a half-made pool is never taken for one.
  */
 import fs from "node:fs";
-import { assert, present } from "../../storage/assert.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 import { type Catalogue, type PoolSettings, settleCatalogue } from "../../storage/catalog.ts";
 import { Journal } from "../../storage/catalog_journal.ts";
-import { UserError } from "../../storage/errors.ts";
-import { metadataBlockSizeBytes } from "../../storage/ids.ts";
-import { formatSize } from "../../storage/sizes.ts";
+import { UserError } from "../../storage/base/errors.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { formatSize } from "../../storage/base/sizes.ts";
 import { CatalogueFile, CatalogueLines } from "./catalog_file.ts";
 import { FileDevice } from "./file_device.ts";
 import { openFailure } from "./file_errors.ts";

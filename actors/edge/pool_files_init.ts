@@ -9,10 +9,10 @@
  */
 import fs from "node:fs";
 import { dirname, resolve } from "node:path";
-import { assert } from "../../storage/assert.ts";
+import { assert } from "../../storage/base/assert.ts";
 import type { Catalogue, PoolSettings } from "../../storage/catalog.ts";
-import { UserError } from "../../storage/errors.ts";
-import { metadataBlockSizeBytes } from "../../storage/ids.ts";
+import { UserError } from "../../storage/base/errors.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import {
   defaultMetadataBytes,
   formatSize,
@@ -20,7 +20,7 @@ import {
   metadataBytesMin,
   roundDown,
   roundUp,
-} from "../../storage/sizes.ts";
+} from "../../storage/base/sizes.ts";
 import { syncDirectory, syncDirectoryOf, writeDurably } from "./catalog_file.ts";
 import type { FileDevice } from "./file_device.ts";
 import { codeOf, openFailure } from "./file_errors.ts";
@@ -38,7 +38,7 @@ import {
   requirePermission,
 } from "./pool_files.ts";
 
-/** What to make. Sizes are bytes; what is left out is derived from the host (design, section 12). */
+/** What to make. Sizes are bytes; what is left out is derived from the host. */
 export interface InitOptions {
   readonly directory: string;
   readonly blockSizeBytes: number;
@@ -256,7 +256,7 @@ function absolute(path: string): string {
   return resolve(path);
 }
 
-/** Block sizes of dm-thin: any multiple of 64 KiB up to 1 GiB (dm-thin.md 1.1). */
+/** Block sizes of dm-thin: any multiple of 64 KiB up to 1 GiB (the kernel's `DATA_DEV_BLOCK_SIZE_*`, drivers/md/dm-thin.c). */
 function requireBlockSize(blockSizeBytes: number): void {
   const unit = 64 << 10;
   if (blockSizeBytes % unit === 0 && blockSizeBytes >= unit && blockSizeBytes <= 1 << 30) return;

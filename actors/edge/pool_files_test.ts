@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { type Catalogue, catalogueFrom, type VolumeRecord } from "../../storage/catalog.ts";
 import { ioOk, type IoResult } from "../../storage/device/port.ts";
-import { UserError } from "../../storage/errors.ts";
-import { thinId } from "../../storage/ids.ts";
+import { UserError } from "../../storage/base/errors.ts";
+import { thinId } from "../../storage/base/ids.ts";
 import { openLibc } from "./libc.ts";
 import { isPool, PoolFiles } from "./pool_files.ts";
 import { adoptPoolFiles, type InitOptions, initPoolFiles, type UnfinishedPool } from "./pool_files_init.ts";

@@ -4,7 +4,7 @@ import { catalogueFrom, type VolumeRecord } from "../../storage/catalog.ts";
 import { checkMetadata } from "../../storage/check.ts";
 import type { DevicePort } from "../../storage/device/port.ts";
 import { dumpMetadata } from "../../storage/dump.ts";
-import { UserError } from "../../storage/errors.ts";
+import { UserError } from "../../storage/base/errors.ts";
 import { unpackSuperblock } from "../../storage/format/superblock.ts";
 import {
   type MetadataBlock,
@@ -12,11 +12,11 @@ import {
   sectorSizeBytes,
   type ThinId,
   thinIdMax,
-} from "../../storage/ids.ts";
+} from "../../storage/base/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
-import type { AdminResult } from "../admin_command.ts";
-import type { TextTaken } from "../text_out.ts";
-import { adoptedSizeBytes } from "../admin_plan.ts";
+import type { AdminResult } from "../control/admin_command.ts";
+import type { TextTaken } from "../control/text_out.ts";
+import { adoptedSizeBytes } from "../control/admin_plan.ts";
 import { seeDisks } from "./disk_state.ts";
 import { FileDevice } from "./file_device.ts";
 import { requireOk } from "./file_errors.ts";

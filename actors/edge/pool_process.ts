@@ -2,20 +2,20 @@
  * A pool in this process: its files, its kernel, its actors, and promises for who is outside.
  */
 import { OpenRefused, ThinMetadata } from "../../storage/thin_metadata.ts";
-import { assert } from "../../storage/assert.ts";
+import { assert } from "../../storage/base/assert.ts";
 import { catalogueFrom } from "../../storage/catalog.ts";
 import type { DevicePort } from "../../storage/device/port.ts";
-import { UserError } from "../../storage/errors.ts";
-import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/ids.ts";
-import { formatSize } from "../../storage/sizes.ts";
+import { UserError } from "../../storage/base/errors.ts";
+import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/base/ids.ts";
+import { formatSize } from "../../storage/base/sizes.ts";
 import { nanoid } from "nanoid";
-import type { AdminCommand, AdminResult } from "../admin_command.ts";
+import type { AdminCommand, AdminResult } from "../control/admin_command.ts";
 import { assemblePool } from "../assemble.ts";
 import { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
 import { mailboxMax, metadataCacheBlocks } from "../limits.ts";
-import type { PoolStub } from "../pool_messages.ts";
-import { TextOut, type TextTaken } from "../text_out.ts";
+import type { PoolStub } from "../control/pool_messages.ts";
+import { TextOut, type TextTaken } from "../control/text_out.ts";
 import { TextWriter } from "./text_writer.ts";
 import { DenoClock } from "./deno_clock.ts";
 import { seeDisks } from "./disk_state.ts";

@@ -7,7 +7,7 @@
  */
 import fs from "node:fs";
 import { dirname } from "node:path";
-import { UserError } from "../../storage/errors.ts";
+import { UserError } from "../../storage/base/errors.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 
 /** Leaves reading and writing for the owner, which is what connecting needs. */

@@ -1,5 +1,5 @@
 /** Standard output of a command whose output is its result. */
-import { UserError } from "../../storage/errors.ts";
+import { UserError } from "../../storage/base/errors.ts";
 import { logAgainMs } from "../limits.ts";
 import { isWorthWaiting, type LogWriter } from "./log_sink.ts";
 import { pause } from "./turns.ts";

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { World } from "../../tests/testing_world.ts";
+import { World } from "../../tests/support/world.ts";
 import { SendShare } from "./send_share.ts";
 
 Deno.test("one who sends alone has the whole round, and several have equal shares of it", () => {

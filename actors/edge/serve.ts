@@ -1,6 +1,6 @@
 /** Serving an open pool: its listening sockets, the NBD listener behind them, and the control socket. */
 import { resolve } from "node:path";
-import { UsageError, UserError } from "../../storage/errors.ts";
+import { UsageError, UserError } from "../../storage/base/errors.ts";
 import {
   connectionsMax,
   controlConnectionsMax,
@@ -9,8 +9,8 @@ import {
   maxClientsMost,
   residentBytesOf,
 } from "../limits.ts";
-import { formatSize } from "../../storage/sizes.ts";
-import { NbdListener, NbdListenerStub } from "../nbd_listener.ts";
+import { formatSize } from "../../storage/base/sizes.ts";
+import { NbdListener, NbdListenerStub } from "../nbd/listener.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import { ControlServer } from "./control_server.ts";
 import { DescriptorReserve, type DescriptorRoom, raisedDescriptorLimit } from "./descriptors.ts";
@@ -60,7 +60,7 @@ export interface PoolServer {
 const defaultAddress: ListenAddress = { transport: "tcp", hostname: "127.0.0.1", port: 10809 };
 
 /**
- * Throws {@linkcode UserError} if an address can not be bound or the certificates can not be used: asked before a pool is
+ * Throws {@linkcode UserError} if an address cannot be bound or the certificates cannot be used: asked before a pool is
  * made, so that nothing is left behind. The default socket in the pool is not tried, as it needs the directory.
  */
 export async function requireServable(options: ServeOptions): Promise<void> {
@@ -214,7 +214,7 @@ function openControl(process: PoolProcess, connectionsMax: number) {
   const path = shortSocketPath(process.files.paths.controlSocket);
   if (path === undefined) {
     process.log(
-      `No control socket, so other commands can not reach this server: the path ${process.files.paths.controlSocket} has ` +
+      `No control socket, so other commands cannot reach this server: the path ${process.files.paths.controlSocket} has ` +
         `more than ${socketPathBytesMax} bytes. Start the server from a directory nearer to the pool.`,
     );
     return undefined;

@@ -1,7 +1,7 @@
 /** What Deno has to be allowed for a socket: looked up beforehand, so that what is missing is named and never asked for. */
 import fs from "node:fs";
 import { resolve } from "node:path";
-import { UserError } from "../../storage/errors.ts";
+import { UserError } from "../../storage/base/errors.ts";
 
 /** The options that are missing for listening on a port. */
 export function missingForPort(hostname: string, port: number): string[] {

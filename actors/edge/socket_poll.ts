@@ -45,7 +45,7 @@ export class SocketPoll {
   /** Sockets from here that wait in the event loop, and when the last of them began. */
   #asleep = 0;
   #sleptMs = -Infinity;
-  /** Where another thread can not run meanwhile, nobody would send what is waited for. */
+  /** Where another thread cannot run meanwhile, nobody would send what is waited for. */
   readonly #spinUsMax = navigator.hardwareConcurrency > 1 ? spinUsMax : 0;
 
   private constructor(kernel: Kernel) {

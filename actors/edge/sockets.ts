@@ -1,14 +1,14 @@
 /**
  * Listening sockets of Deno's, and addresses as people write and read them.
  */
-import { UsageError, UserError } from "../../storage/errors.ts";
+import { UsageError, UserError } from "../../storage/base/errors.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import type { Connected } from "../nbd_messages.ts";
+import type { Connected } from "../nbd/messages.ts";
 import { socketPathBytesMax } from "./socket_path.ts";
 import { listenPrivately } from "./private_socket.ts";
 import { missingForPath, missingForPort, requireNoneMissing } from "./socket_permission.ts";
-import type { AcceptPort, LogPort, TlsPolicy } from "../socket_port.ts";
+import type { AcceptPort, LogPort, TlsPolicy } from "../nbd/socket_port.ts";
 import { AcceptLoop } from "./accept_loop.ts";
 import { ClientSocket, localPeer, type Peer, remotePeer } from "./client_socket.ts";
 import { DirectSocket } from "./direct_socket.ts";
@@ -38,7 +38,7 @@ export function parseListenAddress(text: string): ListenAddress {
 }
 
 function badAddress(text: string, reason: string): UsageError {
-  return new UsageError(`Can not listen on ${JSON.stringify(text)}: ${reason}; ${usage}`);
+  return new UsageError(`Cannot listen on ${JSON.stringify(text)}: ${reason}; ${usage}`);
 }
 
 /** The URL under which clients reach the socket's default export. */
@@ -81,14 +81,14 @@ export class ListeningSocket implements Listening {
     this.#listener = listener;
   }
 
-  /** Binds. A Unix socket that nobody answers on any more is replaced. Throws `UserError` if it can not be. */
+  /** Binds. A Unix socket that nobody answers on any more is replaced. Throws `UserError` if it cannot be. */
   static async open(address: ListenAddress, keys?: TlsKeys): Promise<ListeningSocket> {
     if (address.transport === "unix") {
       return new ListeningSocket(address, await listenOnPath(address.path), keys);
     }
     try {
       requireNoneMissing(
-        `Can not listen on ${nbdUrl(address)}`,
+        `Cannot listen on ${nbdUrl(address)}`,
         missingForPort(address.hostname, address.port),
       );
       const listener = Deno.listen({ hostname: address.hostname, port: address.port });
@@ -164,10 +164,10 @@ function setOptions(conn: Deno.TcpConn): void {
 async function listenOnPath(path: string): Promise<Deno.Listener> {
   if (new TextEncoder().encode(path).length > socketPathBytesMax) {
     throw new UserError(
-      `Can not listen on the socket ${path}: its path is longer than ${socketPathBytesMax} bytes. Choose a shorter one.`,
+      `Cannot listen on the socket ${path}: its path is longer than ${socketPathBytesMax} bytes. Choose a shorter one.`,
     );
   }
-  requireNoneMissing(`Can not listen on the socket ${path}`, missingForPath(path));
+  requireNoneMissing(`Cannot listen on the socket ${path}`, missingForPath(path));
   try {
     return listenPrivately(path);
   } catch (error) {
@@ -175,12 +175,12 @@ async function listenOnPath(path: string): Promise<Deno.Listener> {
   }
   if (!Deno.lstatSync(path).isSocket) {
     throw new UserError(
-      `Can not listen on the socket ${path}: a file of that name exists. Choose another path.`,
+      `Cannot listen on the socket ${path}: a file of that name exists. Choose another path.`,
     );
   }
   if (await answers(path)) {
     throw new UserError(
-      `Can not listen on the socket ${path}: another server answers on it. Stop that one first.`,
+      `Cannot listen on the socket ${path}: another server answers on it. Stop that one first.`,
     );
   }
   try {
@@ -204,5 +204,5 @@ async function answers(path: string): Promise<boolean> {
 function cannotListen(where: string, error: unknown): UserError {
   if (error instanceof UserError) return error;
   const reason = error instanceof Error ? error.message : String(error);
-  return new UserError(`Can not listen on ${where}: ${reason}. Choose another address with --listen.`);
+  return new UserError(`Cannot listen on ${where}: ${reason}. Choose another address with --listen.`);
 }

@@ -1,10 +1,10 @@
 import { cpuUsage } from "node:process";
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { UsageError, UserError } from "../../storage/errors.ts";
+import { UsageError, UserError } from "../../storage/base/errors.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import { Kernel } from "../kernel/kernel.ts";
-import type { Connected } from "../nbd_messages.ts";
-import type { SocketNotice, SocketPort } from "../socket_port.ts";
+import type { Connected } from "../nbd/messages.ts";
+import type { SocketNotice, SocketPort } from "../nbd/socket_port.ts";
 import { DenoClock } from "./deno_clock.ts";
 import { ListeningSocket, nbdUrl, parseListenAddress } from "./sockets.ts";
 
@@ -34,7 +34,7 @@ for (
   ]
 ) {
   Deno.test(`"${bad}" is no address`, () => {
-    assertThrows(() => parseListenAddress(bad), UsageError, "Can not listen on");
+    assertThrows(() => parseListenAddress(bad), UsageError, "Cannot listen on");
   });
 }
 
@@ -51,7 +51,7 @@ Deno.test("port 0 is printed as the port that was bound", async () => {
   const socket = await ListeningSocket.open(parseListenAddress("tcp:127.0.0.1:0"));
   const { address } = socket;
   assertEquals(address.transport === "tcp" && address.port > 0, true);
-  await assertRejects(() => ListeningSocket.open(address), UserError, "Can not listen on nbd://127.0.0.1:");
+  await assertRejects(() => ListeningSocket.open(address), UserError, "Cannot listen on nbd://127.0.0.1:");
   socket.stop();
 });
 

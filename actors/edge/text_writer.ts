@@ -1,5 +1,5 @@
 /** A text's way out to a function that takes it a piece at a time (text_out.ts): whatever it does is an answer. */
-import type { TextPort, TextTaken } from "../text_out.ts";
+import type { TextPort, TextTaken } from "../control/text_out.ts";
 import { callOutside } from "./outside.ts";
 
 /** See the head of this file. */

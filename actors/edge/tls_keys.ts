@@ -1,6 +1,6 @@
 /** The certificates of a server that speaks TLS, in files named as nbdkit names them. */
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { UsageError, UserError } from "../../storage/errors.ts";
+import { UsageError, UserError } from "../../storage/base/errors.ts";
 
 /** How a pool is served with TLS. */
 export interface TlsOptions {
@@ -58,7 +58,7 @@ export class ReloadableTlsKeys implements TlsKeys {
 export function readTlsKeys({ policy, certificates, verifyPeer = false }: TlsOptions): TlsKeys {
   if (verifyPeer && policy !== "require") {
     throw new UsageError(
-      "Can not verify clients where TLS is only allowed: those without TLS show no certificate. Require TLS.",
+      "Cannot verify clients where TLS is only allowed: those without TLS show no certificate. Require TLS.",
     );
   }
   const texts = fileNames.map((name) => readText(certificates, name));
@@ -122,14 +122,14 @@ function readText(directory: string, name: string): string | undefined {
     if (error instanceof Deno.errors.NotFound) return undefined;
     if (error instanceof Deno.errors.NotCapable) {
       throw new UserError(
-        `Can not use the TLS certificates in ${directory}: no permission to read them. Add --allow-read=${directory}.`,
+        `Cannot use the TLS certificates in ${directory}: no permission to read them. Add --allow-read=${directory}.`,
       );
     }
     const reason = error instanceof Error ? error.message : error;
-    throw cannotUse(directory, `${name} can not be read (${reason})`, "Let the server's user read it.");
+    throw cannotUse(directory, `${name} cannot be read (${reason})`, "Let the server's user read it.");
   }
 }
 
 function cannotUse(directory: string, reason: string, remedy: string): UserError {
-  return new UserError(`Can not use the TLS certificates in ${directory}: ${reason}. ${remedy}`);
+  return new UserError(`Cannot use the TLS certificates in ${directory}: ${reason}. ${remedy}`);
 }

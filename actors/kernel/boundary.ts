@@ -5,7 +5,7 @@
  * word of a socket. So every `catch` around such a call, in an actor or an adapter, asks `reasonOutside` for the reason,
  * which lets one thing pass: a broken invariant of our own, which stops the pool wherever it is found.
  */
-import { Defect } from "../../storage/assert.ts";
+import { Defect } from "../../storage/base/assert.ts";
 
 /** Why a call to the outside failed, for a sentence. Throws what was thrown if that is a {@linkcode Defect}. */
 export function reasonOutside(thrown: unknown): string {

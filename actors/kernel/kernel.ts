@@ -5,11 +5,11 @@
  * it is not re-entrant: called from inside, or from a port while it runs, it only notes that there is work.
  * Per sender and receiver the order of messages is kept; nothing else about order is promised.
  *
- * Supervision (design I10): an uncaught error in an actor or task is a defect. Delivery stops before another
+ * Supervision (invariant I10 of actors/ARCHITECTURE.md): an uncaught error in an actor or task is a defect. Delivery stops before another
  * message is processed, every task gets `return()` so that its `using` declarations run (their messages go
  * nowhere), and `onDefect` hears of it once. Nothing is restarted; restart is crash recovery.
  */
-import { assert, Defect, present } from "../../storage/assert.ts";
+import { assert, Defect, present } from "../../storage/base/assert.ts";
 import { type Actor, type Address, type Message, type ReplyTo, type Request, unasked } from "./address.ts";
 import { Mailbox } from "./mailbox.ts";
 import { type ClockPort, fifo, type SchedulerPolicy } from "./ports.ts";
@@ -470,7 +470,7 @@ export class Kernel {
       const steps = task.steps;
       task.steps = undefined;
       task.waitsIn = undefined;
-      // The task whose turn it is can not be cancelled: one that failed runs its own `using` declarations as its
+      // The task whose turn it is cannot be cancelled: one that failed runs its own `using` declarations as its
       // error passes through them, one that called stop() is cancelled at the end of its turn.
       if (steps === undefined || task === this.#currentTask) continue;
       try {

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { Defect } from "../../storage/assert.ts";
-import { World } from "../../tests/testing_world.ts";
+import { Defect } from "../../storage/base/assert.ts";
+import { World } from "../../tests/support/world.ts";
 import type { Actor, Address, Message } from "./address.ts";
 import type { Kernel } from "./kernel.ts";
 

@@ -1,5 +1,5 @@
 /** A bounded ring of messages. It grows by doubling up to its bound and never shrinks. */
-import { assert, present } from "../../storage/assert.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 import type { Message } from "./address.ts";
 
 const capacityFirst = 8;

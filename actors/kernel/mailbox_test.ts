@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { Defect } from "../../storage/assert.ts";
+import { Defect } from "../../storage/base/assert.ts";
 import { Mailbox } from "./mailbox.ts";
 
 const letter = (count: number) => ({ type: `letter ${count}` });

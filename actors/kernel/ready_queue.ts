@@ -1,5 +1,5 @@
 /** The actors and tasks that have something to do, oldest first. Each stands in it at most once. */
-import { assert } from "../../storage/assert.ts";
+import { assert } from "../../storage/base/assert.ts";
 
 export class ReadyQueue {
   #ring = new Int32Array(1024);

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { Defect } from "../../storage/assert.ts";
-import { Random } from "../../tests/testing_world.ts";
+import { Defect } from "../../storage/base/assert.ts";
+import { Random } from "../../tests/support/world.ts";
 import { ReadyQueue } from "./ready_queue.ts";
 
 Deno.test("whichever is taken, the others keep their order, as in a plain list", () => {

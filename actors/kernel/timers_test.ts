@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { Random } from "../../tests/testing_world.ts";
+import { Random } from "../../tests/support/world.ts";
 import { Timers } from "./timers.ts";
 
 function takeAll(timers: Timers, nowMs: number): void {

@@ -1,5 +1,5 @@
 import { assertEquals, assertNotEquals } from "@std/assert";
-import { World } from "../../tests/testing_world.ts";
+import { World } from "../../tests/support/world.ts";
 import type { Actor, Address, Request } from "./address.ts";
 import { unasked } from "./address.ts";
 import type { Kernel } from "./kernel.ts";

@@ -30,7 +30,7 @@ export function reasonOfIo(result: Exclude<IoResult, { readonly kind: "ok" }>): 
  * Bytes of a device where they lie in the memory of the host, to be sent without being copied first.
  *
  * A view is good until the event loop's next turn. Until then a later write to the same block may show in it, which is
- * concurrent with the read as that has not been answered; but the block can not become another one's: it is used again
+ * concurrent with the read as that has not been answered; but the block cannot become another one's: it is used again
  * only after a commit that became durable, and the metadata device answers a flush in a later turn.
  */
 export interface DeviceView {

@@ -1,6 +1,6 @@
 /**
  * A space map bitmap: 16,320 counts of two bits each, 3 meaning "three or more, see the overflow tree"
- * (dm-thin.md 1.9.1). The lower-numbered bit of a field holds the HIGH bit of the count, so the field read
+ * (`sm_lookup_bitmap`, drivers/md/persistent-data/dm-space-map-common.c). The lower-numbered bit of a field holds the HIGH bit of the count, so the field read
  * the natural way is bit-swapped.
  */
 

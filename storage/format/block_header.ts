@@ -1,10 +1,10 @@
 /**
  * What every metadata block has in common: a salted checksum first, and its own block number at byte 8
- * (dm-thin.md 1.2). The salt doubles as a type tag: a node read where a bitmap is expected fails its
+ * (`dm_bm_checksum`, drivers/md/persistent-data/dm-block-manager.c). The salt doubles as a type tag: a node read where a bitmap is expected fails its
  * checksum.
  */
-import { type MetadataBlock, metadataBlockSizeBytes } from "../ids.ts";
-import { assert } from "../assert.ts";
+import { type MetadataBlock, metadataBlockSizeBytes } from "../base/ids.ts";
+import { assert } from "../base/assert.ts";
 import { checksumOf } from "./crc32c.ts";
 import { readU32, readU64, viewOf, writeU32, writeU64 } from "./fields.ts";
 

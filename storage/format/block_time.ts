@@ -1,13 +1,13 @@
 /**
- * A mapping as it lies in a leaf: data block << 24 | snapshot time, in a u64 (dm-thin.md 1.7). Handled as two
+ * A mapping as it lies in a leaf: data block << 24 | snapshot time, in a u64 (`pack_block_time`, drivers/md/dm-thin-metadata.c). Handled as two
  * words, because the whole does not fit a double and BigInt is too slow for every look-up.
  */
-import { type DBlock, dblock } from "../ids.ts";
+import { type DBlock, dblock } from "../base/ids.ts";
 import { readU32, writeU32 } from "./fields.ts";
 
 /**
  * Largest snapshot time a mapping can hold. A clock beyond it would spill into the data block number
- * (dm-thin.md 1.7.1).
+ * (`pack_block_time`, drivers/md/dm-thin-metadata.c, shifts the block by 24 bits).
  */
 export const timeMax = 0xff_ffff;
 

@@ -1,8 +1,8 @@
 /**
- * A B-tree node (dm-thin.md 1.5). Values begin after room for `maxEntries` keys, not after the keys in use.
+ * A B-tree node (`struct btree_node`, drivers/md/persistent-data/dm-btree-internal.h). Values begin after room for `maxEntries` keys, not after the keys in use.
  * All functions work on a DataView of the whole block; keys are numbers below 2^53.
  */
-import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../ids.ts";
+import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../base/ids.ts";
 import { exactNumberEnd, readU32, readU64, writeU32, writeU64 } from "./fields.ts";
 
 const flagsOffset = 4;

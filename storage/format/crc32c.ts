@@ -1,10 +1,10 @@
 /**
- * CRC-32C as dm-thin uses it: Castagnoli, reflected, start value all ones, and no final inversion (dm-thin.md
- * 1.2). Slicing-by-8: eight table look-ups per eight bytes, because a table per byte costs nearly three times
+ * CRC-32C as dm-thin uses it: Castagnoli, reflected, start value all ones, and no final inversion
+ * (`dm_bm_checksum`, drivers/md/persistent-data/dm-block-manager.c). Slicing-by-8: eight table look-ups per eight bytes, because a table per byte costs nearly three times
  * as much.
  */
-import { metadataBlockSizeBytes } from "../ids.ts";
-import { assert } from "../assert.ts";
+import { metadataBlockSizeBytes } from "../base/ids.ts";
+import { assert } from "../base/assert.ts";
 
 const polynomialReflected = 0x82f6_3b78;
 

@@ -1,4 +1,4 @@
-/** The details record of a thin device, 24 bytes, the value of the details tree (dm-thin.md 1.8). */
+/** The details record of a thin device, 24 bytes, the value of the details tree (`struct disk_device_details`, drivers/md/dm-thin-metadata.c). */
 import { readOpaqueU64, readU32, readU64, writeOpaqueU64, writeU32, writeU64 } from "./fields.ts";
 
 /** Bytes of a packed {@linkcode DeviceDetails}. */

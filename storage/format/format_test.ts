@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { dblock, metadataBlock, metadataBlockSizeBytes } from "../ids.ts";
+import { dblock, metadataBlock, metadataBlockSizeBytes } from "../base/ids.ts";
 import { bitmapCount, bitmapNextFree, bitmapNextUsed, bitmapUsed, setBitmapCount } from "./bitmap.ts";
 import { blockTimeDblock, blockTimeTime, packBlockTime } from "./block_time.ts";
 import { type BlockKind, sealBlock, verifyBlock } from "./block_header.ts";
@@ -22,7 +22,7 @@ import { indexEntrySizeBytes, packIndexEntry, unpackIndexEntry } from "./index_e
 import { metadataIndexEntry, packMetadataIndexEntry } from "./metadata_index.ts";
 import { packSuperblock, type Superblock, unpackSuperblock } from "./superblock.ts";
 
-/** The golden vector of dm-thin.md 1.11: what thin_restore 0.9 writes for two small devices. */
+/** A golden vector: what thin_restore 0.9 writes for two small devices. */
 const goldenSuperblock: Superblock = {
   flags: 0,
   uuid: new TextEncoder().encode("0123456789abcdef"),

@@ -1,5 +1,5 @@
-/** The index entry of one space map bitmap, 16 bytes, the same for both space maps (dm-thin.md 1.9.2). */
-import { type MetadataBlock, metadataBlock } from "../ids.ts";
+/** The index entry of one space map bitmap, 16 bytes, the same for both space maps (`struct disk_index_entry`, drivers/md/persistent-data/dm-space-map-common.h). */
+import { type MetadataBlock, metadataBlock } from "../base/ids.ts";
 import { readU32, readU64, writeU32, writeU64 } from "./fields.ts";
 
 /** Bytes of a packed {@linkcode IndexEntry}. */

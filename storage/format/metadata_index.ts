@@ -1,6 +1,6 @@
 /**
- * The metadata space map's index block: up to 255 index entries in bitmap order, unused ones zero (dm-thin.md
- * 1.9.3).
+ * The metadata space map's index block: up to 255 index entries in bitmap order, unused ones zero
+ * (`struct disk_metadata_index`, drivers/md/persistent-data/dm-space-map-common.h).
  */
 import { bitmapEntries } from "./bitmap.ts";
 import { type IndexEntry, indexEntrySizeBytes, packIndexEntry, unpackIndexEntry } from "./index_entry.ts";

@@ -1,5 +1,5 @@
-/** The root of a space map, 32 bytes inside the superblock (dm-thin.md 1.4). */
-import { type MetadataBlock, metadataBlock } from "../ids.ts";
+/** The root of a space map, 32 bytes inside the superblock (`struct disk_sm_root`, drivers/md/persistent-data/dm-space-map-common.h). */
+import { type MetadataBlock, metadataBlock } from "../base/ids.ts";
 import { readU64, writeU64 } from "./fields.ts";
 
 /** Where a space map is and how much it governs. */

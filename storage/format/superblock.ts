@@ -1,8 +1,8 @@
 /**
- * The superblock, metadata block 0 (dm-thin.md 1.3): everything a commit switches lies in its first sector.
+ * The superblock, metadata block 0 (`struct thin_disk_superblock`, drivers/md/dm-thin-metadata.c): everything a commit switches lies in its first sector.
  */
-import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../ids.ts";
-import { assert } from "../assert.ts";
+import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../base/ids.ts";
+import { assert } from "../base/assert.ts";
 import { sealBlock, verifyBlock } from "./block_header.ts";
 import { readOpaqueU64, readU32, readU64, viewOf, writeOpaqueU64, writeU32, writeU64 } from "./fields.ts";
 import { packSpaceMapRoot, type SpaceMapRoot, unpackSpaceMapRoot } from "./space_map_root.ts";

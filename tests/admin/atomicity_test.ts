@@ -3,15 +3,15 @@
  * the catalogue's journal that a command makes, and the pool is opened from what is left.
  */
 import { assert, assertEquals } from "@std/assert";
-import { assert as require, present } from "../../storage/assert.ts";
-import type { AdminCommand } from "../../actors/admin_command.ts";
+import { assert as require, present } from "../../storage/base/assert.ts";
+import type { AdminCommand } from "../../actors/control/admin_command.ts";
 import type { SchedulerPolicy } from "../../actors/kernel/ports.ts";
 import { settleCatalogue } from "../../storage/catalog.ts";
 import { readJournal } from "../../storage/catalog_journal.ts";
 import { unpackSuperblock } from "../../storage/format/superblock.ts";
-import { metadataBlockSizeBytes } from "../../storage/ids.ts";
-import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "../testing_pool.ts";
-import { Random, RandomPolicy } from "../testing_world.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "../support/pool.ts";
+import { Random, RandomPolicy } from "../support/world.ts";
 import { type Image, StoppableFiles } from "./stopped_world.ts";
 
 let uidLast = 0;

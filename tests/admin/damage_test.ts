@@ -1,19 +1,19 @@
 /** A flipped bit in any metadata block: met when the pool is opened, by `check`, or while it is served. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
-import { assert as require, Defect } from "../../storage/assert.ts";
+import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
+import { assert as require, Defect } from "../../storage/base/assert.ts";
 import { MemoryDevice } from "../../storage/device/memory_device.ts";
-import { metadataBlockSizeBytes as blockBytes } from "../../storage/ids.ts";
-import { checkImage } from "../metadata_reader.ts";
+import { metadataBlockSizeBytes as blockBytes } from "../../storage/base/ids.ts";
+import { checkImage } from "../support/metadata_reader.ts";
 import {
   makeTestingFiles,
   MemoryJournal,
   testingBlockSizeBytes as bs,
   TestingPool,
   type TestingVolume,
-} from "../testing_pool.ts";
-import { Random } from "../testing_world.ts";
-import { hasThinTools, mapAtOnce, runOnImage, type ThinToolsVersion } from "../thin_tools.ts";
+} from "../support/pool.ts";
+import { Random } from "../support/world.ts";
+import { hasThinTools, mapAtOnce, runOnImage, type ThinToolsVersion } from "../support/thin_tools.ts";
 
 const done: AdminResult = { kind: "done" };
 

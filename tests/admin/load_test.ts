@@ -1,27 +1,27 @@
 /** Admin commands while others are at work: many at once, beside writers, in a pool with many volumes, at the end of the clock. */
 import { assert, assertEquals } from "@std/assert";
-import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
-import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
+import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
+import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
 import type { Actor } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
-import type { LineRoom } from "../../actors/catalogue_room.ts";
-import { assert as require } from "../../storage/assert.ts";
+import type { LineRoom } from "../../actors/control/catalogue_room.ts";
+import { assert as require } from "../../storage/base/assert.ts";
 import { settleCatalogue } from "../../storage/catalog.ts";
 import { readJournal } from "../../storage/catalog_journal.ts";
 import { MemoryDevice } from "../../storage/device/memory_device.ts";
 import type { IoDone, IoResult } from "../../storage/device/port.ts";
 import { timeMax } from "../../storage/format/block_time.ts";
 import { packSuperblock, unpackSuperblock } from "../../storage/format/superblock.ts";
-import { metadataBlockSizeBytes } from "../../storage/ids.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import {
   makeTestingFiles,
   MemoryJournal,
   testingBlockSizeBytes as bs,
   TestingPool,
   type TestingVolume,
-} from "../testing_pool.ts";
-import { TextOut, type TextPort } from "../../actors/text_out.ts";
-import { RandomPolicy } from "../testing_world.ts";
+} from "../support/pool.ts";
+import { TextOut, type TextPort } from "../../actors/control/text_out.ts";
+import { RandomPolicy } from "../support/world.ts";
 
 const done: AdminResult = { kind: "done" };
 

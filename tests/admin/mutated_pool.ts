@@ -5,9 +5,9 @@
  *
  * By hand, for as long as one likes: `deno run -A tests/admin/mutated_pool.ts 1 10000` (first seed, how many).
  */
-import type { AdminCommand } from "../../actors/admin_command.ts";
-import { assert } from "../../storage/assert.ts";
-import { UserError } from "../../storage/errors.ts";
+import type { AdminCommand } from "../../actors/control/admin_command.ts";
+import { assert } from "../../storage/base/assert.ts";
+import { UserError } from "../../storage/base/errors.ts";
 import { OpenRefused } from "../../storage/thin_metadata.ts";
 import type { IoResult } from "../../storage/device/port.ts";
 import { MemoryDevice } from "../../storage/device/memory_device.ts";
@@ -15,8 +15,8 @@ import { bitmapEntries, setBitmapCount } from "../../storage/format/bitmap.ts";
 import { sealBlock } from "../../storage/format/block_header.ts";
 import { nodeCapacity, nodeEntries, nodeIsLeaf, nodeValueOffset } from "../../storage/format/btree_node.ts";
 import { viewOf } from "../../storage/format/fields.ts";
-import { metadataBlock, metadataBlockSizeBytes as blockBytes } from "../../storage/ids.ts";
-import { checkImage, dumpImage, usageOfImage } from "../metadata_reader.ts";
+import { metadataBlock, metadataBlockSizeBytes as blockBytes } from "../../storage/base/ids.ts";
+import { checkImage, dumpImage, usageOfImage } from "../support/metadata_reader.ts";
 import {
   makeTestingFiles,
   MemoryJournal,
@@ -24,8 +24,8 @@ import {
   testingBlockSizeBytes as bs,
   TestingPool,
   type TestingVolume,
-} from "../testing_pool.ts";
-import { Random } from "../testing_world.ts";
+} from "../support/pool.ts";
+import { Random } from "../support/world.ts";
 import { walk, type Walked } from "./mutated_walk.ts";
 
 const dataBlocks = 512;

@@ -1,9 +1,9 @@
 /** Metadata with right checksums and wrong fields: damage in one sentence, never a defect, a hang or a foreign byte. */
 import { assertEquals, assertMatch } from "@std/assert";
-import { assert as require, present } from "../../storage/assert.ts";
+import { assert as require, present } from "../../storage/base/assert.ts";
 import { MemoryDevice } from "../../storage/device/memory_device.ts";
 import { Anatomy } from "../compat/anatomy.ts";
-import { MemoryJournal, testingBlockSizeBytes as bs, TestingPool } from "../testing_pool.ts";
+import { MemoryJournal, testingBlockSizeBytes as bs, TestingPool } from "../support/pool.ts";
 import { base, runMutated } from "./mutated_pool.ts";
 
 Deno.test("ninety mutations of metadata end in a sentence or in right bytes, never in a defect or a hang", () => {

@@ -19,7 +19,7 @@ import { readU32, viewOf } from "../../storage/format/fields.ts";
 import { indexEntrySizeBytes, unpackIndexEntry } from "../../storage/format/index_entry.ts";
 import { metadataIndexEntry } from "../../storage/format/metadata_index.ts";
 import { type Superblock, unpackSuperblock } from "../../storage/format/superblock.ts";
-import { metadataBlockSizeBytes as blockBytes } from "../../storage/ids.ts";
+import { metadataBlockSizeBytes as blockBytes } from "../../storage/base/ids.ts";
 
 /** Thrown where the walk cannot go on: nothing is known then. */
 class Broken extends Error {}

@@ -1,19 +1,19 @@
 /** Commands of thousands of names go in slices: others are served between them, and nothing ever shows or keeps a part. */
 import { assert, assertEquals } from "@std/assert";
-import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
-import type { VolumeRequest } from "../../actors/bio.ts";
+import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
+import type { VolumeRequest } from "../../actors/volume/bio.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { changeMsMax, type SliceSizes } from "../../actors/limits.ts";
-import type { ThinVolumeMessage } from "../../actors/thin_volume.ts";
-import { assert as require } from "../../storage/assert.ts";
+import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
+import { assert as require } from "../../storage/base/assert.ts";
 import {
   type ClientMessage,
   makeTestingFiles,
   testingBlockSizeBytes as bs,
   TestingPool,
-} from "../testing_pool.ts";
-import { RandomPolicy } from "../testing_world.ts";
+} from "../support/pool.ts";
+import { RandomPolicy } from "../support/world.ts";
 
 const done: AdminResult = { kind: "done" };
 

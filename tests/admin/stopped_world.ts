@@ -4,9 +4,9 @@
  */
 import { assert } from "@std/assert";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
-import type { LineRoom } from "../../actors/catalogue_room.ts";
-import { MemoryJournal, type TestingFiles } from "../testing_pool.ts";
-import type { Random } from "../testing_world.ts";
+import type { LineRoom } from "../../actors/control/catalogue_room.ts";
+import { MemoryJournal, type TestingFiles } from "../support/pool.ts";
+import type { Random } from "../support/world.ts";
 
 const sectorBytes = 512;
 

@@ -12,14 +12,14 @@ import {
   NBD_FLAG_HAS_FLAGS,
   NBD_FLAG_SEND_FLUSH,
   NBD_REP_ERR_UNSUP,
-} from "../../storage/nbd/constants.ts";
-import { HandshakeDecoder } from "../../storage/nbd/handshake.ts";
-import { decodeOption } from "../../storage/nbd/option.ts";
-import { OptionReplyWriter } from "../../storage/nbd/option_reply.ts";
-import { OutputQueue } from "../../storage/nbd/output_queue.ts";
-import { type NbdRequest, RequestDecoder } from "../../storage/nbd/request.ts";
-import { copied } from "../../storage/nbd/pieces.ts";
-import { ReplyWriter } from "../../storage/nbd/reply.ts";
+} from "../../actors/nbd/wire/constants.ts";
+import { HandshakeDecoder } from "../../actors/nbd/wire/handshake_codec.ts";
+import { decodeOption } from "../../actors/nbd/wire/option.ts";
+import { OptionReplyWriter } from "../../actors/nbd/wire/option_reply.ts";
+import { OutputQueue } from "../../actors/nbd/wire/output_queue.ts";
+import { type NbdRequest, RequestDecoder } from "../../actors/nbd/wire/request.ts";
+import { copied } from "../../actors/nbd/wire/pieces.ts";
+import { ReplyWriter } from "../../actors/nbd/wire/reply.ts";
 import { PositionalFile } from "./positional_file.ts";
 
 const receiveBytes = 256 * 1024;

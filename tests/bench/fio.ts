@@ -1,6 +1,6 @@
 /** fio as the client of every server. */
-import { UserError } from "../../storage/errors.ts";
-import { programPath, requiredProgram } from "../programs.ts";
+import { UserError } from "../../storage/base/errors.ts";
+import { programPath, requiredProgram } from "../support/programs.ts";
 
 /** Throws a UserError where there is no fio: nothing can be measured then. */
 export function requireFio(): void {

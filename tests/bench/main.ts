@@ -1,7 +1,7 @@
 /** `deno task bench`: ours and every installed peer under the same fio jobs, in turns. See README.md beside this file. */
 import fs from "node:fs";
-import { UsageError, UserError } from "../../storage/errors.ts";
-import { type Grammar, type Options as Words, runProgram } from "../command_options.ts";
+import { UsageError, UserError } from "../../storage/base/errors.ts";
+import { type Grammar, type Options as Words, runProgram } from "../support/command_options.ts";
 import { formatSize, parseSize } from "../../mod.ts";
 import { requireFio } from "./fio.ts";
 import { type HoldResult, holdTable, measureHold } from "./hold.ts";

@@ -2,7 +2,7 @@
 import type { AdminCommand } from "../../mod.ts";
 import { askControl } from "../../actors/edge/control.ts";
 import { RawClient } from "../nbd/raw_client.ts";
-import { PoolOnDisk, type ServerProcess } from "../server.ts";
+import { PoolOnDisk, type ServerProcess } from "../support/server.ts";
 import { Child } from "./place.ts";
 import { fill, type Setup, type Subject, type SubjectKind } from "./subject.ts";
 

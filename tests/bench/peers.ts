@@ -1,6 +1,6 @@
 /** The programs that we are compared with, each as its users run it. */
-import { programPath, requiredProgram } from "../programs.ts";
-import { runToEnd } from "../server.ts";
+import { programPath, requiredProgram } from "../support/programs.ts";
+import { runToEnd } from "../support/server.ts";
 import { Child } from "./place.ts";
 import { fill, type Setup, type Subject, type SubjectKind } from "./subject.ts";
 import type { ImageState } from "./workloads.ts";

@@ -1,7 +1,7 @@
 /** Where a benchmark works: one folder for all files, all processes known, and nothing left of either, whatever ends it. */
-import { UserError } from "../../storage/errors.ts";
+import { UserError } from "../../storage/base/errors.ts";
 import { isRunning } from "./proc.ts";
-import { Lines } from "../server.ts";
+import { Lines } from "../support/server.ts";
 
 /** The folder and what must be ended with it. `await using` it. */
 export class Place implements AsyncDisposable {

@@ -2,17 +2,17 @@
  * A plain file through our listener, connections and kernel, without a pool: what the thin volumes themselves cost is the
  * difference to this. `deno run -A tests/bench/plain_server.ts SOCKET FILE`.
  */
-import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
+import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
 import { DenoClock } from "../../actors/edge/deno_clock.ts";
 import { FileDevice } from "../../actors/edge/file_device.ts";
 import { ListeningSocket } from "../../actors/edge/sockets.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import { mailboxMax } from "../../actors/limits.ts";
-import { NbdListener } from "../../actors/nbd_listener.ts";
-import type { ExportInfo, PoolMessage } from "../../actors/pool_messages.ts";
-import type { ThinVolumeMessage } from "../../actors/thin_volume.ts";
-import { assert } from "../../storage/assert.ts";
+import { NbdListener } from "../../actors/nbd/listener.ts";
+import type { ExportInfo, PoolMessage } from "../../actors/control/pool_messages.ts";
+import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
+import { assert } from "../../storage/base/assert.ts";
 import type { DeviceView, IoResult } from "../../storage/device/port.ts";
 
 const blockSizeBytes = 64 * 1024;

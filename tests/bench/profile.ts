@@ -2,8 +2,8 @@
  * `deno task profile [WORKLOAD]`: our server under V8's CPU profiler while fio runs one workload, and where the time of
  * one request goes.
  */
-import { UsageError, UserError } from "../../storage/errors.ts";
-import { type Grammar, type Options, runProgram } from "../command_options.ts";
+import { UsageError, UserError } from "../../storage/base/errors.ts";
+import { type Grammar, type Options, runProgram } from "../support/command_options.ts";
 import { parseSize } from "../../mod.ts";
 import { type CpuProfile, type ProfileSums, type SelfTime, sumProfile } from "./cpu_profile.ts";
 import { type FioResult, requireFio, runFio } from "./fio.ts";

@@ -1,7 +1,7 @@
 /** `deno task bench:scale`: how costs grow with mappings and with volumes. See README.md beside this file. */
 import { volumesMax } from "../../actors/limits.ts";
-import { UsageError } from "../../storage/errors.ts";
-import { type Grammar, type Options, runProgram } from "../command_options.ts";
+import { UsageError } from "../../storage/base/errors.ts";
+import { type Grammar, type Options, runProgram } from "../support/command_options.ts";
 import { requireFio } from "./fio.ts";
 import { versions } from "./peers.ts";
 import { Place } from "./place.ts";

@@ -1,7 +1,7 @@
 /** Metadata with many mappings, made by thin_restore once and kept in the cache folder. */
-import { unpackedFolder } from "../programs.ts";
-import { runToEnd } from "../server.ts";
-import { thinToolPath } from "../thin_tools.ts";
+import { unpackedFolder } from "../support/programs.ts";
+import { runToEnd } from "../support/server.ts";
+import { thinToolPath } from "../support/thin_tools.ts";
 
 /** Bytes of a pool block. */
 export const blockBytes = 65536;

@@ -1,8 +1,8 @@
 /** What operations cost on a pool with many mappings or many volumes. */
-import { NBD_CMD_TRIM } from "../../storage/nbd/constants.ts";
+import { NBD_CMD_TRIM } from "../../actors/nbd/wire/constants.ts";
 import type { AdminCommand } from "../../mod.ts";
 import { RawClient } from "../nbd/raw_client.ts";
-import { PoolOnDisk, runToEnd, type ServerProcess } from "../server.ts";
+import { PoolOnDisk, runToEnd, type ServerProcess } from "../support/server.ts";
 import { runFio } from "./fio.ts";
 import { command } from "./ours.ts";
 import type { Place } from "./place.ts";

@@ -1,5 +1,5 @@
 /** Runs `cli.ts` as a person would in some folder: words in, status and both outputs out. */
-import type { ToolResult } from "../thin_tools.ts";
+import type { ToolResult } from "../support/thin_tools.ts";
 
 const cli = new URL("../../cli.ts", import.meta.url).pathname;
 const decoder = new TextDecoder();

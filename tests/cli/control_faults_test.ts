@@ -1,8 +1,8 @@
 /** Nothing that a client of the control socket does, or leaves undone, ends the server or keeps others from it. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { hasProgram, programPath } from "../programs.ts";
+import { hasProgram, programPath } from "../support/programs.ts";
 import { RawClient } from "../nbd/raw_client.ts";
-import { PoolOnDisk, runToEnd } from "../server.ts";
+import { PoolOnDisk, runToEnd } from "../support/server.ts";
 
 const small = ["--data-size", "64M", "--metadata-size", "2M"];
 const dumpRequest = 'POST /v1/commands HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{"verb":"dump"}';

@@ -74,11 +74,11 @@ Deno.test("what is asked of a pool that was closed is refused with a sentence, a
     await assertRejects(() => pool.serve(), UserError, "is closed. Open it again");
   }));
 
-Deno.test("an address that can not be bound leaves none of the others bound", () =>
+Deno.test("an address that cannot be bound leaves none of the others bound", () =>
   inPool(async (pool, folder) => {
     const path = `${folder}/nbd.sock`;
     const listen = [`unix:${path}`, "unix:/no/such/folder/x.sock"];
-    await assertRejects(() => pool.serve({ listen }), UserError, "Can not listen on the socket /no/such");
+    await assertRejects(() => pool.serve({ listen }), UserError, "Cannot listen on the socket /no/such");
     assertEquals([...Deno.readDirSync(folder)].map((entry) => entry.name), ["pool"]);
     assert(![...Deno.readDirSync(`${folder}/pool`)].some((entry) => entry.name.endsWith(".sock")));
   }));

@@ -1,6 +1,6 @@
 /** A server whose standard error or output takes nothing: it serves all the same, and ends as it should. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { isTestable, programPath } from "../programs.ts";
+import { isTestable, programPath } from "../support/programs.ts";
 import { RawClient } from "../nbd/raw_client.ts";
 import { cliArguments } from "./command_line.ts";
 

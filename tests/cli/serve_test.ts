@@ -1,9 +1,9 @@
 /** What `serve` binds, prints, leaves and refuses, and what clients see of commands given meanwhile. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { NBD_CMD_FLAG_FUA, NBD_CMD_READ } from "../../storage/nbd/constants.ts";
+import { NBD_CMD_FLAG_FUA, NBD_CMD_READ } from "../../actors/nbd/wire/constants.ts";
 import { RawClient } from "../nbd/raw_client.ts";
-import { Lines, PoolOnDisk } from "../server.ts";
-import { hasThinTools } from "../thin_tools.ts";
+import { Lines, PoolOnDisk } from "../support/server.ts";
+import { hasThinTools } from "../support/thin_tools.ts";
 import { cliArguments, commandLine } from "./command_line.ts";
 
 const block = 65536;
@@ -121,13 +121,13 @@ Deno.test("serve makes what is missing, prints a line for each address, drains a
     assertEquals(await again.end("SIGINT"), 0);
   }));
 
-Deno.test("where an address can not be bound, one sentence, status 1, and nothing is left behind", () =>
+Deno.test("where an address cannot be bound, one sentence, status 1, and nothing is left behind", () =>
   inFolder(async (folder) => {
     using busy = busyPort();
     const cases: readonly (readonly [listen: string, says: RegExp])[] = [
       [`tcp:127.0.0.1:${busy.port}`, /Address already in use/],
-      ["tcp:no-such-host.invalid:0", /Can not listen on nbd:\/\/no-such-host\.invalid:0/],
-      ["unix:no/such/folder.sock", /Can not listen on the socket no\/such\/folder\.sock/],
+      ["tcp:no-such-host.invalid:0", /Cannot listen on nbd:\/\/no-such-host\.invalid:0/],
+      ["unix:no/such/folder.sock", /Cannot listen on the socket no\/such\/folder\.sock/],
       [`unix:${"n".repeat(120)}`, /longer than 107 bytes/],
     ];
     for (const [listen, says] of cases) {
@@ -157,7 +157,7 @@ Deno.test("a pool under a long path is served without its socket, with a warning
       assertEquals(lines, ["listening nbd://127.0.0.1:10809"]);
       assertMatch(
         serving.stderr.text,
-        /^Can not listen on [^\n]*107 bytes\. [^\n]*\n[^\n]*127\.0\.0\.1:10809 has no TLS[^\n]*\n$/,
+        /^Cannot listen on [^\n]*107 bytes\. [^\n]*\n[^\n]*127\.0\.0\.1:10809 has no TLS[^\n]*\n$/,
       );
       assertEquals((await commandLine(["create", "a", "1M"], long)).status, 0);
       assertEquals(namesIn(`${long}/pool`), [...poolFiles, "control.sock"].sort());
@@ -394,7 +394,7 @@ Deno.test("--listen removes the TCP address that is there by default, and nbd.so
     assertEquals(without.stdout, ["listening nbd+unix:///?socket=n.sock"]);
     assertMatch(
       without.stderr,
-      /^Can not listen on the socket \S+nbd\.sock: a file of that name exists[^\n]*left out\.$/m,
+      /^Cannot listen on the socket \S+nbd\.sock: a file of that name exists[^\n]*left out\.$/m,
     );
     assertEquals(await Deno.readTextFile(`${folder}/pool/nbd.sock`), "precious");
   }));

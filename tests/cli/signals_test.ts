@@ -1,11 +1,11 @@
 /** What signals do to a server: it ends in order, reads its certificates again, or goes on. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { NBD_OPT_STARTTLS } from "../../storage/nbd/constants.ts";
-import { hasOpenssl, makeCertificates } from "../certificates.ts";
+import { NBD_OPT_STARTTLS } from "../../actors/nbd/wire/constants.ts";
+import { hasOpenssl, makeCertificates } from "../support/certificates.ts";
 import { RawClient } from "../nbd/raw_client.ts";
 import { dial } from "../nbd/raw_socket.ts";
 import { join, option, u32 } from "../nbd/wire_bytes.ts";
-import { PoolOnDisk } from "../server.ts";
+import { PoolOnDisk } from "../support/server.ts";
 
 const small = ["--data-size", "64M", "--metadata-size", "2M"];
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));

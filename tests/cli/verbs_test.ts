@@ -1,9 +1,9 @@
 /** Every verb as a person gives it: the same offline and to a running server, word for word. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { NBD_CMD_FLAG_FUA } from "../../storage/nbd/constants.ts";
+import { NBD_CMD_FLAG_FUA } from "../../actors/nbd/wire/constants.ts";
 import { RawClient } from "../nbd/raw_client.ts";
-import { PoolOnDisk } from "../server.ts";
-import { hasThinTools, runThinTool } from "../thin_tools.ts";
+import { PoolOnDisk } from "../support/server.ts";
+import { hasThinTools, runThinTool } from "../support/thin_tools.ts";
 
 /** A command, its status, and what it prints: on stdout if it is 0, else on stderr. "" is nothing at all. */
 type Step = readonly [command: string, status: number, prints: string | RegExp];

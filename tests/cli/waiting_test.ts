@@ -1,8 +1,8 @@
 /** How long commands wait: for a server that says nothing, for one that works, and for a pool that is open elsewhere. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import http from "node:http";
-import { isTestable, programPath } from "../programs.ts";
-import { PoolOnDisk } from "../server.ts";
+import { isTestable, programPath } from "../support/programs.ts";
+import { PoolOnDisk } from "../support/server.ts";
 import { cliArguments } from "./command_line.ts";
 
 const small = ["--data-size", "64M", "--metadata-size", "2M"];

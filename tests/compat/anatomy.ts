@@ -5,8 +5,8 @@ import { viewOf } from "../../storage/format/fields.ts";
 import { unpackIndexEntry } from "../../storage/format/index_entry.ts";
 import { metadataIndexEntry } from "../../storage/format/metadata_index.ts";
 import { type Superblock, unpackSuperblock } from "../../storage/format/superblock.ts";
-import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../../storage/ids.ts";
-import { withBlock } from "../metadata_image.ts";
+import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { withBlock } from "../support/metadata_image.ts";
 
 /** Where the parts of one image lie. The device looked at is the first; it has several leaves. */
 export class Anatomy {

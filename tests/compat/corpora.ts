@@ -1,7 +1,14 @@
 /** Good metadata of many shapes: as thin_restore of both generations lays it out, and as only sharing can make it. */
 import { gunzipSync } from "node:zlib";
-import { type ImageDevice, type Leaf, leavesOf, makeImage, type Mapping, run } from "../metadata_image.ts";
-import { hasThinTools, restoreImage, type ThinToolsVersion } from "../thin_tools.ts";
+import {
+  type ImageDevice,
+  type Leaf,
+  leavesOf,
+  makeImage,
+  type Mapping,
+  run,
+} from "../support/metadata_image.ts";
+import { hasThinTools, restoreImage, type ThinToolsVersion } from "../support/thin_tools.ts";
 
 export interface Corpus {
   readonly name: string;

@@ -1,9 +1,9 @@
 /**
- * The table of dm-thin.md 1.13 as data: one field of good metadata changed, its checksum renewed, and who refuses the
+ * Damage as data: one field of good metadata changed, its checksum renewed, and who refuses the
  * result. The kernel's column is that table's; the tools' columns are asserted against the tools.
  */
 import { nodeKey, nodeValueOffset } from "../../storage/format/btree_node.ts";
-import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../../storage/ids.ts";
+import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import type { Anatomy } from "./anatomy.ts";
 
 export interface Mutation {

@@ -1,7 +1,7 @@
 /** Power cuts between any two calls that the catalogue's files make of the host. */
 import fs from "node:fs";
 import { assert, assertEquals } from "@std/assert";
-import { assert as require } from "../../storage/assert.ts";
+import { assert as require } from "../../storage/base/assert.ts";
 import { CatalogueFile, CatalogueLines } from "../../actors/edge/catalog_file.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
 import { poolPaths } from "../../actors/edge/pool_files.ts";
@@ -14,8 +14,8 @@ import {
 } from "../../storage/catalog.ts";
 import { Journal, lineOfChanges, linesOf } from "../../storage/catalog_journal.ts";
 import type { IoDone } from "../../storage/device/port.ts";
-import { thinId } from "../../storage/ids.ts";
-import { Random } from "../testing_world.ts";
+import { thinId } from "../../storage/base/ids.ts";
+import { Random } from "../support/world.ts";
 import { RecordingFiles } from "./recording_files.ts";
 
 // Loaded once for the life of the process, so before the test and not in it.

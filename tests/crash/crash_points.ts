@@ -1,5 +1,5 @@
 /** Going through a recorded run, and crashing it after every operation in many ways. */
-import { Random } from "../testing_world.ts";
+import { Random } from "../support/world.ts";
 import type { History } from "./history.ts";
 import { DeviceReplay, type JournalCut, JournalReplay, type Keeps } from "./power_cut.ts";
 import type { Images } from "./recorded_run.ts";

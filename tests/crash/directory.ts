@@ -1,8 +1,8 @@
 /** What a crash left, as the files of a pool directory, opened by the program's own way. */
 import { PoolProcess } from "../../actors/edge/pool_process.ts";
-import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
+import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
-import type { PoolNotice } from "../../actors/pool_messages.ts";
+import type { PoolNotice } from "../../actors/control/pool_messages.ts";
 import type { History } from "./history.ts";
 import type { Images } from "./recorded_run.ts";
 import { type FoundVolume, problemOfFound, problemOfMetadata } from "./recovery.ts";

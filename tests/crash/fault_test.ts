@@ -1,10 +1,10 @@
 /** Every operation of every device fails once, in a run of its own. */
 import { assert, assertEquals } from "@std/assert";
-import { Defect } from "../../storage/assert.ts";
+import { Defect } from "../../storage/base/assert.ts";
 import type { IoResult } from "../../storage/device/port.ts";
 import { superblockLocation } from "../../storage/format/superblock.ts";
-import { metadataBlockSizeBytes } from "../../storage/ids.ts";
-import { Random } from "../testing_world.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { Random } from "../support/world.ts";
 import { CrashReplay, cutStyles, pinSnapshots, rereadAfter } from "./crash_points.ts";
 import { type Images, newImages, RecordedRun } from "./recorded_run.ts";
 import type { DeviceName, RunLog } from "./recording_device.ts";

@@ -10,10 +10,10 @@
  *
  * Time is a serial number of events; which of them a crash comes after is known by the length of the log.
  */
-import { assert } from "../../storage/assert.ts";
-import { sectorSizeBytes } from "../../storage/ids.ts";
-import type { BioKind } from "../../actors/bio.ts";
-import type { AdminCommand } from "../../actors/admin_command.ts";
+import { assert } from "../../storage/base/assert.ts";
+import { sectorSizeBytes } from "../../storage/base/ids.ts";
+import type { BioKind } from "../../actors/volume/bio.ts";
+import type { AdminCommand } from "../../actors/control/admin_command.ts";
 import type { RunLog } from "./recording_device.ts";
 import { describeSector, hashSector } from "./stamps.ts";
 

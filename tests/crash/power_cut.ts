@@ -4,8 +4,8 @@
  * A killed process leaves everything that was asked. A power cut leaves what flushes made durable, and of the rest any
  * part: each 512-byte sector of each operation on its own; of the journal's file any length and any sector besides.
  */
-import { assert } from "../../storage/assert.ts";
-import { sectorSizeBytes } from "../../storage/ids.ts";
+import { assert } from "../../storage/base/assert.ts";
+import { sectorSizeBytes } from "../../storage/base/ids.ts";
 import type { DeviceName, Recorded, RunLog } from "./recording_device.ts";
 
 /** Decides what is left of one operation that was not durable: `record` is its place in the log. */

@@ -1,11 +1,11 @@
 /** A pool in memory under random clients, crashed after every operation in many ways. */
 import { assert, assertEquals } from "@std/assert";
-import { metadataBlockSizeBytes } from "../../storage/ids.ts";
-import { hasThinTools, mapAtOnce, runOnImage, type ThinToolsVersion } from "../thin_tools.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { hasThinTools, mapAtOnce, runOnImage, type ThinToolsVersion } from "../support/thin_tools.ts";
 import { type CrashCounts, CrashReplay, cutStyles, pinSnapshots, problemOfRun } from "./crash_points.ts";
 import { newImages, RecordedRun } from "./recorded_run.ts";
 import { problemOfCrash, problemOfMetadata } from "./recovery.ts";
-import { Random } from "../testing_world.ts";
+import { Random } from "../support/world.ts";
 import { runWorkload } from "./workload.ts";
 
 const metadataBlocks = 96;

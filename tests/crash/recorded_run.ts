@@ -2,18 +2,18 @@
  * A pool in memory on recording devices, with clients and an administrator who act at random and at the same time, and
  * the history of what they asked and were answered.
  */
-import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
-import type { VolumeRequest } from "../../actors/bio.ts";
-import type { LineRoom } from "../../actors/catalogue_room.ts";
+import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
+import type { VolumeRequest } from "../../actors/volume/bio.ts";
+import type { LineRoom } from "../../actors/control/catalogue_room.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
-import type { PoolNotice } from "../../actors/pool_messages.ts";
-import type { ThinVolumeMessage } from "../../actors/thin_volume.ts";
-import { present } from "../../storage/assert.ts";
+import type { PoolNotice } from "../../actors/control/pool_messages.ts";
+import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
+import { present } from "../../storage/base/assert.ts";
 import type { IoDone } from "../../storage/device/port.ts";
-import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/ids.ts";
-import { type ClientMessage, makeTestingFiles, testingBlockSizeBytes, TestingPool } from "../testing_pool.ts";
-import { Random, RandomPolicy } from "../testing_world.ts";
+import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/base/ids.ts";
+import { type ClientMessage, makeTestingFiles, testingBlockSizeBytes, TestingPool } from "../support/pool.ts";
+import { Random, RandomPolicy } from "../support/world.ts";
 import { type Command, History, type Lineage, type Submitted, WritableContent } from "./history.ts";
 import { type DeviceName, RecordingDevice, RecordingJournal, RunLog } from "./recording_device.ts";
 import { type FaultPlan, SimulatedDevice, SimulatedJournal, SlowAnswers } from "./simulated_device.ts";

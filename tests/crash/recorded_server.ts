@@ -2,9 +2,9 @@
  * A pool in real files, served over a Unix socket to real clients, all of its devices and its journal recorded: put
  * together as the product does it (actors/edge/pool_process.ts), with recorders between the actors and the files.
  */
-import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
+import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
 import { assemblePool } from "../../actors/assemble.ts";
-import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
+import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
 import { DenoClock } from "../../actors/edge/deno_clock.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
 import { answerOf } from "../../actors/edge/outside.ts";
@@ -14,11 +14,11 @@ import { ListeningSocket } from "../../actors/edge/sockets.ts";
 import type { Message } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import { mailboxMax } from "../../actors/limits.ts";
-import { NbdListener, NbdListenerStub } from "../../actors/nbd_listener.ts";
-import type { PoolNotice, PoolStub } from "../../actors/pool_messages.ts";
-import type { Submit } from "../../actors/thin_volume.ts";
-import { present } from "../../storage/assert.ts";
-import { metadataBlockSizeBytes } from "../../storage/ids.ts";
+import { NbdListener, NbdListenerStub } from "../../actors/nbd/listener.ts";
+import type { PoolNotice, PoolStub } from "../../actors/control/pool_messages.ts";
+import type { Submit } from "../../actors/volume/thin_volume.ts";
+import { present } from "../../storage/base/assert.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { History, type Lineage, type Submitted, WritableContent } from "./history.ts";
 import { type Images, outcomeOf } from "./recorded_run.ts";
 import { RecordingDevice, RecordingJournal, RunLog } from "./recording_device.ts";

@@ -2,8 +2,8 @@
  * Devices and a catalogue's journal that record what is asked of them, in one order for all of them: a crash stops them
  * at the same instant. They wrap real ones, so a whole server can run on them.
  */
-import type { JournalPort } from "../../actors/catalogue_journal.ts";
-import type { LineRoom } from "../../actors/catalogue_room.ts";
+import type { JournalPort } from "../../actors/control/catalogue_journal.ts";
+import type { LineRoom } from "../../actors/control/catalogue_room.ts";
 import type { DevicePort, DeviceView, IoDone, IoResult } from "../../storage/device/port.ts";
 
 export type DeviceName = "metadata" | "data" | "journal";

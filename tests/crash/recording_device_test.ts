@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { MemoryDevice } from "../../storage/device/memory_device.ts";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
-import { MemoryJournal } from "../testing_pool.ts";
+import { MemoryJournal } from "../support/pool.ts";
 import { DeviceReplay, JournalReplay } from "./power_cut.ts";
 import { RecordingDevice, RecordingJournal, RunLog } from "./recording_device.ts";
 

@@ -5,8 +5,8 @@
  */
 import fs from "node:fs";
 import { basename, dirname } from "node:path";
-import { present } from "../../storage/assert.ts";
-import type { Random } from "../testing_world.ts";
+import { present } from "../../storage/base/assert.ts";
+import type { Random } from "../support/world.ts";
 
 /** The functions that the program may use, and that are watched. */
 const watched = [

@@ -1,10 +1,10 @@
 /** A real run: files of the host, a Unix socket, libnbd and fio, and an administrator; then crashes of the recording. */
 import { assert, assertEquals } from "@std/assert";
-import type { AdminCommand } from "../../actors/admin_command.ts";
+import type { AdminCommand } from "../../actors/control/admin_command.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
-import { hasProgram, hasPythonNbd, programPath, python } from "../programs.ts";
-import { Random } from "../testing_world.ts";
-import { hasThinTools, mapAtOnce, runOnImage } from "../thin_tools.ts";
+import { hasProgram, hasPythonNbd, programPath, python } from "../support/programs.ts";
+import { Random } from "../support/world.ts";
+import { hasThinTools, mapAtOnce, runOnImage } from "../support/thin_tools.ts";
 import { type CrashCounts, CrashReplay, cutStyles, problemOfRun, type Recording } from "./crash_points.ts";
 import { problemOfDirectory } from "./directory.ts";
 import { RecordedServer, type ServedPool } from "./recorded_server.ts";

@@ -10,9 +10,9 @@ import {
   type IoResult,
 } from "../../storage/device/port.ts";
 import { flushesMax } from "../../actors/limits.ts";
-import { assert } from "../../storage/assert.ts";
-import type { LineRoom } from "../../actors/catalogue_room.ts";
-import { MemoryJournal } from "../testing_pool.ts";
+import { assert } from "../../storage/base/assert.ts";
+import type { LineRoom } from "../../actors/control/catalogue_room.ts";
+import { MemoryJournal } from "../support/pool.ts";
 import type { DeviceName } from "./recording_device.ts";
 
 /** Answers that have not been given yet; whoever drives the run gives them in any order. */

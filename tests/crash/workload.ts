@@ -1,7 +1,7 @@
 /** Random clients and a random administrator for recorded runs. The same seed gives the same run. */
-import type { AdminCommand } from "../../actors/admin_command.ts";
-import { sectorSizeBytes } from "../../storage/ids.ts";
-import { testingBlockSizeBytes } from "../testing_pool.ts";
+import type { AdminCommand } from "../../actors/control/admin_command.ts";
+import { sectorSizeBytes } from "../../storage/base/ids.ts";
+import { testingBlockSizeBytes } from "../support/pool.ts";
 import { Cut } from "./history.ts";
 import type { RecordedRun } from "./recorded_run.ts";
 

@@ -1,10 +1,10 @@
 /** Sockets that somebody else has bound: systemd's protocol for them, spoken by a small parent and by systemd's own tool. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { hasOpenssl, makeCertificates } from "../certificates.ts";
+import { hasOpenssl, makeCertificates } from "../support/certificates.ts";
 import { cliArguments } from "../cli/command_line.ts";
 import { RawClient } from "../nbd/raw_client.ts";
-import { hasProgram, isProgram, isTestable, python, requiredProgram } from "../programs.ts";
-import { Lines, PoolOnDisk, runToEnd } from "../server.ts";
+import { hasProgram, isProgram, isTestable, python, requiredProgram } from "../support/programs.ts";
+import { Lines, PoolOnDisk, runToEnd } from "../support/server.ts";
 
 const small = ["--data-size", "64M", "--metadata-size", "2M"];
 const ignore = !isTestable(isProgram(python));

@@ -1,7 +1,7 @@
 /** A libnbd client as a child process: `agent.py`, which answers a line for each command. */
 import { assert } from "@std/assert";
-import { python } from "../programs.ts";
-import { Lines } from "../server.ts";
+import { python } from "../support/programs.ts";
+import { Lines } from "../support/server.ts";
 
 const encoder = new TextEncoder();
 

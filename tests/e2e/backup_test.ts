@@ -1,7 +1,7 @@
 /** The README's incremental backup, run as it stands there: full copy, changes, a copy of what changed. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { hasProgram, hasPythonNbd, python } from "../programs.ts";
-import { PoolOnDisk, runToEnd, type ServerProcess } from "../server.ts";
+import { hasProgram, hasPythonNbd, python } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd, type ServerProcess } from "../support/server.ts";
 import { allottedBytes, nbdsh, run } from "./clients.ts";
 
 const ignore = !["nbdinfo", "nbdcopy", "nbdkit"].every(hasProgram) || !hasPythonNbd();

@@ -1,8 +1,15 @@
 /** The stock NBD clients as tests run them: Debian 12's as installed, Debian 13's as `.ci/nbd_tools_13.sh` unpacks them. */
 import { assert } from "@std/assert";
 import { seededRandom } from "../engine/seeded_random.ts";
-import { isProgram, isTestable, programPath, python, requiredProgram, unpackedFolder } from "../programs.ts";
-import { Lines, runToEnd } from "../server.ts";
+import {
+  isProgram,
+  isTestable,
+  programPath,
+  python,
+  requiredProgram,
+  unpackedFolder,
+} from "../support/programs.ts";
+import { Lines, runToEnd } from "../support/server.ts";
 
 /** The clients that come from both releases. */
 export type Client = "nbdinfo" | "nbdcopy" | "nbdfuse" | "qemu-img" | "qemu-io";

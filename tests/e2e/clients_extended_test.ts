@@ -1,7 +1,7 @@
 /** Debian 13's clients, which ask for extended headers first: lengths of 64 bits, in one request. */
 import { assertEquals } from "@std/assert";
 import { fillFile, hasNewClients, nbdsh, run, runForJson } from "./clients.ts";
-import { PoolOnDisk, runToEnd, type ServerProcess } from "../server.ts";
+import { PoolOnDisk, runToEnd, type ServerProcess } from "../support/server.ts";
 
 const ignore = !hasNewClients();
 const MiB = 1024 * 1024;

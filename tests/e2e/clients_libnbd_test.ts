@@ -1,7 +1,7 @@
 /** libnbd's programs: nbdinfo, nbdsh, nbdcopy and nbdfuse. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { hasProgram, hasPythonNbd, requiredProgram } from "../programs.ts";
-import { PoolOnDisk, runToEnd } from "../server.ts";
+import { hasProgram, hasPythonNbd, requiredProgram } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd } from "../support/server.ts";
 import { Daemon, fillFile, hasFuse, isThere, nbdsh, run, runForJson, runToFailure } from "./clients.ts";
 
 const MiB = 1024 * 1024;

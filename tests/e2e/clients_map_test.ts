@@ -1,7 +1,7 @@
 /** Block status as stock clients ask for it: nbdinfo --map, nbdcopy, qemu-img map, and what qemu calls a dirty bitmap. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { hasProgram, hasPythonNbd } from "../programs.ts";
-import { PoolOnDisk, type ServerProcess } from "../server.ts";
+import { hasProgram, hasPythonNbd } from "../support/programs.ts";
+import { PoolOnDisk, type ServerProcess } from "../support/server.ts";
 import { allottedBytes, Daemon, isThere, nbdsh, type Release, run, runForJson } from "./clients.ts";
 
 const ignore = !["nbdinfo", "nbdcopy", "nbdkit", "qemu-img"].every(hasProgram) || !hasPythonNbd();

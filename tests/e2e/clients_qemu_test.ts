@@ -1,7 +1,7 @@
 /** qemu's programs, and others that stand between us and a client: qemu-io, qemu-storage-daemon, fio, nbdkit. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { hasProgram, requiredProgram } from "../programs.ts";
-import { PoolOnDisk, runToEnd, type ServerProcess } from "../server.ts";
+import { hasProgram, requiredProgram } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd, type ServerProcess } from "../support/server.ts";
 import { Daemon, fillFile, hasFuse, isThere, run, runForJson, runToFailure } from "./clients.ts";
 
 const MiB = 1024 * 1024;

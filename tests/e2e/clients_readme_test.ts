@@ -1,7 +1,7 @@
 /** The README's lines that look at a volume and use it as a file, run as they stand there. */
 import { assertEquals } from "@std/assert";
-import { hasProgram } from "../programs.ts";
-import { PoolOnDisk, runToEnd } from "../server.ts";
+import { hasProgram } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd } from "../support/server.ts";
 import { Daemon, hasFuse, isThere, run } from "./clients.ts";
 
 const programs = ["nbdinfo", "nbdfuse", "qemu-img", "qemu-storage-daemon"];

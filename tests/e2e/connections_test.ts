@@ -1,7 +1,7 @@
 /** Several libnbd connections to one volume of a real server: what CAN_MULTI_CONN promises, and what the log says of them. */
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { hasPythonNbd, python } from "../programs.ts";
-import { PoolOnDisk, runToEnd, type ServerProcess } from "../server.ts";
+import { hasPythonNbd, python } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd, type ServerProcess } from "../support/server.ts";
 
 const ignore = !hasPythonNbd();
 const small = ["--data-size", "64M", "--metadata-size", "2M"];

@@ -3,8 +3,8 @@
  * Server and clients are in network namespaces of their own, so that nothing of it reaches any other network.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { isTestable, programPath, python, requiredProgram } from "../programs.ts";
-import { PoolOnDisk, runToEnd, type ServerProcess } from "../server.ts";
+import { isTestable, programPath, python, requiredProgram } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd, type ServerProcess } from "../support/server.ts";
 
 const ip = programPath("ip");
 

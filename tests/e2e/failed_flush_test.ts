@@ -5,9 +5,9 @@ import { openLibc } from "../../actors/edge/libc.ts";
 import { FileDevice } from "../../actors/edge/file_device.ts";
 import { PoolProcess } from "../../actors/edge/pool_process.ts";
 import { unpackSuperblock } from "../../storage/format/superblock.ts";
-import { metadataBlockSizeBytes } from "../../storage/ids.ts";
-import { FaultyDisk, hasFaultyDisk } from "../faulty_disk.ts";
-import { PoolOnDisk } from "../server.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { FaultyDisk, hasFaultyDisk } from "../support/faulty_disk.ts";
+import { PoolOnDisk } from "../support/server.ts";
 
 // Once for the process, and never closed.
 openLibc();

@@ -1,7 +1,7 @@
 /** fio, with random writes that it verifies by checksum, beside trims of its own and work of an administrator. */
-import { hasProgram, programPath } from "../programs.ts";
-import { PoolOnDisk, runToEnd, type ServerProcess, soak } from "../server.ts";
-import { hasThinTools } from "../thin_tools.ts";
+import { hasProgram, programPath } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd, type ServerProcess, soak } from "../support/server.ts";
+import { hasThinTools } from "../support/thin_tools.ts";
 
 const ignore = !hasProgram("fio") || !hasThinTools("0.9") || !hasThinTools("1.x");
 const MiB = 1024 * 1024;

@@ -1,9 +1,9 @@
 /** Metadata that thin_restore made: opened, served, changed, and still what the real tools agree to. */
 import { assertEquals } from "@std/assert";
 import { seededRandom } from "../engine/seeded_random.ts";
-import { hasPythonNbd } from "../programs.ts";
-import { PoolOnDisk, runToEnd, type ServerProcess, soak } from "../server.ts";
-import { hasThinTools, thinToolPath, type ThinToolsVersion } from "../thin_tools.ts";
+import { hasPythonNbd } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd, type ServerProcess, soak } from "../support/server.ts";
+import { hasThinTools, thinToolPath, type ThinToolsVersion } from "../support/thin_tools.ts";
 import { Agent } from "./agent.ts";
 import { blocksOf, type ForeignPool, makeForeignPool, stampOf, writeData, xmlOf } from "./foreign_pool.ts";
 

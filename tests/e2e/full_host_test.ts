@@ -2,10 +2,10 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { askControl } from "../../actors/edge/control.ts";
 import type { AdminCommand, AdminResult } from "../../mod.ts";
-import { NBD_CMD_WRITE, NBD_ENOSPC } from "../../storage/nbd/constants.ts";
+import { NBD_CMD_WRITE, NBD_ENOSPC } from "../../actors/nbd/wire/constants.ts";
 import { RawClient } from "../nbd/raw_client.ts";
-import { PoolOnDisk, type ServerProcess, soak } from "../server.ts";
-import { hasThinTools } from "../thin_tools.ts";
+import { PoolOnDisk, type ServerProcess, soak } from "../support/server.ts";
+import { hasThinTools } from "../support/thin_tools.ts";
 import { SmallHost } from "../torture/host.ts";
 
 const KiB = 1024;

@@ -1,8 +1,8 @@
 /** Whole file system images of real files: copied in and out by stock tools, snapshotted, overwritten and cloned. */
 import { assert, assertEquals } from "@std/assert";
-import { hasProgram, programPath } from "../programs.ts";
-import { PoolOnDisk, runToEnd, soak } from "../server.ts";
-import { hasThinTools } from "../thin_tools.ts";
+import { hasProgram, programPath } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd, soak } from "../support/server.ts";
+import { hasThinTools } from "../support/thin_tools.ts";
 
 const ignore = !["mke2fs", "nbdcopy", "qemu-img"].every(hasProgram) || !hasThinTools("0.9") ||
   !hasThinTools("1.x");

@@ -1,9 +1,9 @@
 /** The server killed at random moments: what was promised is there, and the metadata need no repair. */
 import { assert, assertEquals } from "@std/assert";
 import { seededRandom } from "../engine/seeded_random.ts";
-import { hasPythonNbd } from "../programs.ts";
-import { PoolOnDisk, soak } from "../server.ts";
-import { hasThinTools } from "../thin_tools.ts";
+import { hasPythonNbd } from "../support/programs.ts";
+import { PoolOnDisk, soak } from "../support/server.ts";
+import { hasThinTools } from "../support/thin_tools.ts";
 import { Agent } from "./agent.ts";
 
 const ignore = !hasPythonNbd() || !hasThinTools("0.9") || !hasThinTools("1.x");

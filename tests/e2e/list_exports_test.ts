@@ -1,7 +1,7 @@
 /** A client that asks about every export takes its time: libnbd over TCP needs 0.2 s for each. */
 import { assertEquals } from "@std/assert";
-import { hasProgram, requiredProgram } from "../programs.ts";
-import { PoolOnDisk, runToEnd } from "../server.ts";
+import { hasProgram, requiredProgram } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd } from "../support/server.ts";
 
 Deno.test({
   name: "nbdinfo --list over TCP tells of 101 exports",

@@ -1,8 +1,8 @@
 /** How much memory the server takes, whatever its clients ask for at once. */
 import { assert } from "@std/assert";
 import { residentBytesMax } from "../../actors/limits.ts";
-import { hasProgram, hasPythonNbd, programPath } from "../programs.ts";
-import { PoolOnDisk, runToEnd } from "../server.ts";
+import { hasProgram, hasPythonNbd, programPath } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd } from "../support/server.ts";
 import { Agent } from "./agent.ts";
 
 const MiB = 1024 * 1024;

@@ -1,7 +1,7 @@
 /** The permissions that the README names are enough, and one that is missing is named in a sentence, never asked for. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { hasProgram, programPath } from "../programs.ts";
-import { PoolOnDisk, runToEnd } from "../server.ts";
+import { hasProgram, programPath } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd } from "../support/server.ts";
 
 /** The permissions of each use, as the README gives them for a pool in this directory. */
 function permissionsFor(directory: string) {

@@ -1,7 +1,7 @@
 /** Who gets in where places are few: the owner of the Unix socket, whatever the network does. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { RawClient } from "../nbd/raw_client.ts";
-import { PoolOnDisk } from "../server.ts";
+import { PoolOnDisk } from "../support/server.ts";
 
 /** Whether the server serves a new client. */
 async function isServed(address: { path: string } | { hostname: string; port: number }): Promise<boolean> {

@@ -1,7 +1,7 @@
 /** `serve --read-only`: no byte changes, others may read too, nobody may write. */
 import { assertEquals, assertMatch } from "@std/assert";
-import { hasProgram, hasPythonNbd, programPath } from "../programs.ts";
-import { PoolOnDisk, runToEnd } from "../server.ts";
+import { hasProgram, hasPythonNbd, programPath } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd } from "../support/server.ts";
 import { Agent } from "./agent.ts";
 
 /** What there is in a pool directory: digest and time of change of every file. */

@@ -1,8 +1,8 @@
 /** What volumes cost, in blocks of the pool and in blocks of the host. */
 import { assert, assertEquals } from "@std/assert";
-import { hasProgram, hasPythonNbd } from "../programs.ts";
-import { PoolOnDisk, type ServerProcess } from "../server.ts";
-import { hasThinTools } from "../thin_tools.ts";
+import { hasProgram, hasPythonNbd } from "../support/programs.ts";
+import { PoolOnDisk, type ServerProcess } from "../support/server.ts";
+import { hasThinTools } from "../support/thin_tools.ts";
 import { Agent } from "./agent.ts";
 
 const ignore = !hasPythonNbd() || !hasThinTools("0.9") || !hasThinTools("1.x");

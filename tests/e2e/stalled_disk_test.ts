@@ -3,9 +3,9 @@ import { assert, assertEquals } from "@std/assert";
 import { FileDevice } from "../../actors/edge/file_device.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
 import { ioOk, type IoResult } from "../../storage/device/port.ts";
-import { FaultyDisk, hasFaultyDisk } from "../faulty_disk.ts";
-import { hasPythonNbd, python } from "../programs.ts";
-import { PoolOnDisk, runToEnd } from "../server.ts";
+import { FaultyDisk, hasFaultyDisk } from "../support/faulty_disk.ts";
+import { hasPythonNbd, python } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd } from "../support/server.ts";
 
 interface Measured {
   readonly slowMs: number;

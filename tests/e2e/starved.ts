@@ -13,7 +13,7 @@ import { spareDescriptors } from "../../actors/limits.ts";
 import { DenoClock } from "../../actors/edge/deno_clock.ts";
 import { InheritedSocket } from "../../actors/edge/inherited_socket.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
-import type { Connected } from "../../actors/nbd_messages.ts";
+import type { Connected } from "../../actors/nbd/messages.ts";
 
 /** Takes what is left of the process's descriptors, of which there are 40 more at most from now on. */
 function starve(): Deno.FsFile[] {

@@ -1,6 +1,6 @@
 /** For tests: a metadata device in memory, and the loop that any caller of the engine runs. */
 import { superblockLocation } from "../../storage/format/superblock.ts";
-import { type MetadataBlock, metadataBlockSizeBytes } from "../../storage/ids.ts";
+import { type MetadataBlock, metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import {
   type CommitPlan,
   MetadataFault,

@@ -21,7 +21,7 @@ import { type IndexEntry, unpackIndexEntry } from "../../storage/format/index_en
 import { metadataIndexEntry } from "../../storage/format/metadata_index.ts";
 import type { SpaceMapRoot } from "../../storage/format/space_map_root.ts";
 import { type Superblock, unpackSuperblock } from "../../storage/format/superblock.ts";
-import { type MetadataBlock, metadataBlock } from "../../storage/ids.ts";
+import { type MetadataBlock, metadataBlock } from "../../storage/base/ids.ts";
 
 const blockBytes = 4096;
 

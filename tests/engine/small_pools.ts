@@ -1,7 +1,7 @@
 /** Small pools for tests of the engine. */
 import { assertThrows } from "@std/assert";
 import { type Superblock, unpackSuperblock } from "../../storage/format/superblock.ts";
-import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/ids.ts";
+import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/base/ids.ts";
 import type { MetadataFault } from "../../storage/thin_metadata.ts";
 import { MetadataDriver } from "./metadata_driver.ts";
 import { Recount } from "./metadata_recount.ts";

@@ -3,8 +3,8 @@
  * or made.
  */
 import { assertEquals } from "@std/assert";
-import { PoolOnDisk, runToEnd } from "../server.ts";
-import { restoreImage, runThinTool } from "../thin_tools.ts";
+import { PoolOnDisk, runToEnd } from "../support/server.ts";
+import { restoreImage, runThinTool } from "../support/thin_tools.ts";
 import {
   contentsHere,
   contentsInGuest,

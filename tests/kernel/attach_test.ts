@@ -1,7 +1,7 @@
 /** The Linux kernel's own NBD client on our volumes: attached by nbd-client in a VM, with file systems on them. */
 import { assert, assertEquals } from "@std/assert";
 import { AttachedPool, hasKernelClient, toldNumber } from "./attached.ts";
-import { soakTest } from "../server.ts";
+import { soakTest } from "../support/server.ts";
 
 const mib = 1 << 20;
 

@@ -1,8 +1,8 @@
 /** For tests: a pool served over TCP to the kernel's own NBD client, in a VM that says when something is to happen. */
-import { assert, present } from "../../storage/assert.ts";
-import { hasProgram } from "../programs.ts";
-import { PoolOnDisk, type ServerProcess } from "../server.ts";
-import { hasThinTools } from "../thin_tools.ts";
+import { assert, present } from "../../storage/base/assert.ts";
+import { hasProgram } from "../support/programs.ts";
+import { PoolOnDisk, type ServerProcess } from "../support/server.ts";
+import { hasThinTools } from "../support/thin_tools.ts";
 import { hasVm, runGuest } from "../vm/vm.ts";
 import { volumeNamed } from "./guest_pool.ts";
 

@@ -1,10 +1,10 @@
 /** For tests: the content of a pool's devices, as the kernel reads it in a VM and as a stock client reads it from us. */
-import { assert, present } from "../../storage/assert.ts";
-import { sectorSizeBytes } from "../../storage/ids.ts";
+import { assert, present } from "../../storage/base/assert.ts";
+import { sectorSizeBytes } from "../../storage/base/ids.ts";
 import type { VolumeListing } from "../../mod.ts";
-import { hasProgram, hasPythonNbd, python, requiredProgram } from "../programs.ts";
-import { type PoolOnDisk, runToEnd, type ServerProcess } from "../server.ts";
-import { hasThinTools } from "../thin_tools.ts";
+import { hasProgram, hasPythonNbd, python, requiredProgram } from "../support/programs.ts";
+import { type PoolOnDisk, runToEnd, type ServerProcess } from "../support/server.ts";
+import { hasThinTools } from "../support/thin_tools.ts";
 import { hasVm, runGuest } from "../vm/vm.ts";
 
 /** Whether the tests of this folder run: `ignore: !hasGuestPool()`. */

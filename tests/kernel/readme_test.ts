@@ -1,6 +1,6 @@
 /** The server and the kernel that attaches it in one machine, as the README says: both run in the VM. */
 import { assertEquals } from "@std/assert";
-import { runToEnd, soakTest } from "../server.ts";
+import { runToEnd, soakTest } from "../support/server.ts";
 import { runGuest } from "../vm/vm.ts";
 import { hasKernelClient } from "./attached.ts";
 

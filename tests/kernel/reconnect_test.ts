@@ -3,9 +3,9 @@
  * qemu's does, and repeats what was under way.
  */
 import { assert, assertEquals } from "@std/assert";
-import { hasProgram, requiredProgram } from "../programs.ts";
-import { PoolOnDisk, runToEnd } from "../server.ts";
-import { hasThinTools } from "../thin_tools.ts";
+import { hasProgram, requiredProgram } from "../support/programs.ts";
+import { PoolOnDisk, runToEnd } from "../support/server.ts";
+import { hasThinTools } from "../support/thin_tools.ts";
 import { volumeNamed } from "./guest_pool.ts";
 
 const ignore = !hasProgram("qemu-io") || !hasThinTools("0.9") || !hasThinTools("1.x");

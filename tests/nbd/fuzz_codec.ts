@@ -2,10 +2,10 @@
  * The fuzzer without sockets: each session goes through the decoders whole and cut into pieces, with one outcome;
  * and every few of them through the listener and its connection, whose replies the oracle judges.
  */
-import { assert } from "../../storage/assert.ts";
-import { HandshakeDecoder } from "../../storage/nbd/handshake.ts";
-import { decodeOption } from "../../storage/nbd/option.ts";
-import { RequestDecoder } from "../../storage/nbd/request.ts";
+import { assert } from "../../storage/base/assert.ts";
+import { HandshakeDecoder } from "../../actors/nbd/wire/handshake_codec.ts";
+import { decodeOption } from "../../actors/nbd/wire/option.ts";
+import { RequestDecoder } from "../../actors/nbd/wire/request.ts";
 import { FrameMaker, type FuzzSession } from "./fuzz_frames.ts";
 import { type FuzzExport, judge, type Verdict } from "./fuzz_oracle.ts";
 import { testBlockBytes, TestServer, testSizeBytes } from "./simulated_client.ts";

@@ -19,7 +19,7 @@ import {
   NBD_OPT_SET_META_CONTEXT,
   NBD_OPT_STRUCTURED_REPLY,
   NBD_REQUEST_MAGIC,
-} from "../../storage/nbd/constants.ts";
+} from "../../actors/nbd/wire/constants.ts";
 
 /** Numbers in [0, 1). */
 export type Random = () => number;

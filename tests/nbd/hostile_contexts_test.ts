@@ -27,7 +27,7 @@ import {
   NBD_REP_META_CONTEXT,
   optionReplyName,
   payloadMaxBytes,
-} from "../../storage/nbd/constants.ts";
+} from "../../actors/nbd/wire/constants.ts";
 import { diskBytes, HostilePool, hostileTest, hugeBytes, pattern } from "./hostile_pool.ts";
 import { metaContextRequest, RawClient } from "./raw_client.ts";
 import { bytes, extendedRequest, join, request, string, u32, u64 } from "./wire_bytes.ts";

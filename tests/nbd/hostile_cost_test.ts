@@ -1,8 +1,8 @@
 /** What hostile clients cost a server in a process of its own: its memory, and the time of those beside them. GOSSAMER_SOAK=1. */
 import { assert } from "@std/assert";
-import { NBD_CMD_READ } from "../../storage/nbd/constants.ts";
-import { hasProgram, programPath } from "../programs.ts";
-import { PoolOnDisk, type ServerProcess, soakTest } from "../server.ts";
+import { NBD_CMD_READ } from "../../actors/nbd/wire/constants.ts";
+import { hasProgram, programPath } from "../support/programs.ts";
+import { PoolOnDisk, type ServerProcess, soakTest } from "../support/server.ts";
 import { fuzzClients } from "./fuzz_live.ts";
 import { diskBytes, pattern, pause, sendAnyhow, smallBytes } from "./hostile_pool.ts";
 import { RawClient } from "./raw_client.ts";

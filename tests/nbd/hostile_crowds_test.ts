@@ -19,7 +19,7 @@ import {
   NBD_OPT_LIST,
   NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ERR_UNSUP,
-} from "../../storage/nbd/constants.ts";
+} from "../../actors/nbd/wire/constants.ts";
 import { HostilePool, hostileTest, pattern, pause, sendAnyhow } from "./hostile_pool.ts";
 import { infoRequest, type RawClient } from "./raw_client.ts";
 import { join, option, request, u32 } from "./wire_bytes.ts";

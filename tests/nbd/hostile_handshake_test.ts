@@ -23,7 +23,7 @@ import {
   NBD_REP_SERVER,
   optionName,
   optionReplyName,
-} from "../../storage/nbd/constants.ts";
+} from "../../actors/nbd/wire/constants.ts";
 import { diskBytes, HostilePool, hostileTest, pause } from "./hostile_pool.ts";
 import { infoRequest, type RawClient } from "./raw_client.ts";
 import { bytes, join, option, optionHeader, string, u16, u32 } from "./wire_bytes.ts";

@@ -8,7 +8,7 @@ import { drainMs } from "../../actors/limits.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
 import { makePool, PoolProcess } from "../../actors/edge/pool_process.ts";
 import { type PoolServer, servePool } from "../../actors/edge/serve.ts";
-import { formatSize } from "../../storage/sizes.ts";
+import { formatSize } from "../../storage/base/sizes.ts";
 import { RawClient } from "./raw_client.ts";
 import { randomNumbers } from "./wire_bytes.ts";
 

@@ -17,7 +17,7 @@ import {
   NBD_EPERM,
   NBD_REPLY_TYPE_NONE,
   payloadMaxBytes,
-} from "../../storage/nbd/constants.ts";
+} from "../../actors/nbd/wire/constants.ts";
 import { diskBytes, HostilePool, hostileTest, mondayContent, pattern, smallBytes } from "./hostile_pool.ts";
 import type { Command, RawClient } from "./raw_client.ts";
 import { bytes, join, request } from "./wire_bytes.ts";

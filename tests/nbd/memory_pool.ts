@@ -1,12 +1,17 @@
 /** A pool of volumes in memory that speaks the pool's and the volume's messages, for tests of the NBD side. */
-import { assert } from "../../storage/assert.ts";
-import type { VolumeRequest } from "../../actors/bio.ts";
-import type { Extent, StatusRequest, StatusSource } from "../../actors/block_status.ts";
+import { assert } from "../../storage/base/assert.ts";
+import type { VolumeRequest } from "../../actors/volume/bio.ts";
+import type { Extent, StatusRequest, StatusSource } from "../../actors/volume/block_status.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { Kernel } from "../../actors/kernel/kernel.ts";
 import { mailboxMax } from "../../actors/limits.ts";
-import type { ExportContext, ExportInfo, PoolMessage, PoolNotice } from "../../actors/pool_messages.ts";
-import type { ThinVolumeMessage } from "../../actors/thin_volume.ts";
+import type {
+  ExportContext,
+  ExportInfo,
+  PoolMessage,
+  PoolNotice,
+} from "../../actors/control/pool_messages.ts";
+import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
 
 /** A thin volume in memory: blocks that were never written are holes. */
 export class MemoryVolume implements Actor<ThinVolumeMessage> {

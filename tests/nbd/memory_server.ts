@@ -2,7 +2,7 @@
  * The NBD side of the server in front of volumes in memory, to try clients on it:
  * `deno run -A tests/nbd/memory_server.ts ADDRESS NAME=SIZE...`. SIGTERM and SIGINT drain and end it.
  */
-import { present } from "../../storage/assert.ts";
+import { present } from "../../storage/base/assert.ts";
 import { DenoClock } from "../../actors/edge/deno_clock.ts";
 import {
   type ListenAddress,
@@ -13,11 +13,11 @@ import {
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { mailboxMax } from "../../actors/limits.ts";
-import { NbdListener, NbdListenerStub } from "../../actors/nbd_listener.ts";
+import { NbdListener, NbdListenerStub } from "../../actors/nbd/listener.ts";
 import { MemoryPool, type MemoryVolume } from "./memory_pool.ts";
 import type { TlsKeys } from "../../actors/edge/tls_keys.ts";
-import type { LogPort } from "../../actors/socket_port.ts";
-import { parseSize } from "../../storage/sizes.ts";
+import type { LogPort } from "../../actors/nbd/socket_port.ts";
+import { parseSize } from "../../storage/base/sizes.ts";
 
 const blockSizeBytes = 64 * 1024;
 

@@ -1,7 +1,7 @@
 /** Stock NBD clients in front of volumes in memory: the wire is right, whatever the pool behind it does. */
 import { assertEquals } from "@std/assert";
 import { nbdUrl } from "../../actors/edge/sockets.ts";
-import { hasProgram } from "../programs.ts";
+import { hasProgram } from "../support/programs.ts";
 import { MemoryServer } from "./memory_server.ts";
 
 const MiB = 1024 * 1024;

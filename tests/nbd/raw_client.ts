@@ -32,7 +32,7 @@ import {
   NBDMAGIC_LOW,
   optionName,
   optionReplyName,
-} from "../../storage/nbd/constants.ts";
+} from "../../actors/nbd/wire/constants.ts";
 import { join, option, request, string, u16, u32 } from "./wire_bytes.ts";
 import { dial, RawSocket, type ServerAddress } from "./raw_socket.ts";
 

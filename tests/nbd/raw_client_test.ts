@@ -15,9 +15,9 @@ import {
   NBD_REP_ERR_INVALID,
   NBD_REP_ERR_UNSUP,
   NBD_REP_META_CONTEXT,
-} from "../../storage/nbd/constants.ts";
+} from "../../actors/nbd/wire/constants.ts";
 import { u32 } from "./wire_bytes.ts";
-import { hasProgram, programPath } from "../programs.ts";
+import { hasProgram, programPath } from "../support/programs.ts";
 import { metaContextRequest, RawClient } from "./raw_client.ts";
 import type { ServerAddress } from "./raw_socket.ts";
 

@@ -1,6 +1,6 @@
 /** A simulated network for tests of the NBD side: a listener with memory volumes, a clock, and clients on sockets. */
-import { copied, type Piece } from "../../storage/nbd/pieces.ts";
-import { assert, present } from "../../storage/assert.ts";
+import { copied, type Piece } from "../../actors/nbd/wire/pieces.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 import {
   NBD_CMD_READ,
   NBD_CMD_WRITE,
@@ -13,18 +13,18 @@ import {
   NBD_REPLY_FLAG_DONE,
   NBD_SIMPLE_REPLY_MAGIC,
   NBD_STRUCTURED_REPLY_MAGIC,
-} from "../../storage/nbd/constants.ts";
+} from "../../actors/nbd/wire/constants.ts";
 import { join, option, request, string, u16, u32 } from "./wire_bytes.ts";
 import type { Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { ClockPort, SchedulerPolicy } from "../../actors/kernel/ports.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { mailboxMax } from "../../actors/limits.ts";
-import { NbdListener, NbdListenerStub } from "../../actors/nbd_listener.ts";
-import type { NbdListenerMessage } from "../../actors/nbd_messages.ts";
+import { NbdListener, NbdListenerStub } from "../../actors/nbd/listener.ts";
+import type { NbdListenerMessage } from "../../actors/nbd/messages.ts";
 import { type MemoryExport, MemoryPool } from "./memory_pool.ts";
-import type { PoolMessage } from "../../actors/pool_messages.ts";
-import type { SocketNotice, SocketPort, TlsPolicy } from "../../actors/socket_port.ts";
+import type { PoolMessage } from "../../actors/control/pool_messages.ts";
+import type { SocketNotice, SocketPort, TlsPolicy } from "../../actors/nbd/socket_port.ts";
 
 export const testBlockBytes = 64 * 1024;
 export const testSizeBytes = 2 ** 30;

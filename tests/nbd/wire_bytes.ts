@@ -5,7 +5,7 @@ import {
   NBD_CMD_READ,
   NBD_EXTENDED_REQUEST_MAGIC,
   NBD_REQUEST_MAGIC,
-} from "../../storage/nbd/constants.ts";
+} from "../../actors/nbd/wire/constants.ts";
 
 /** Two bytes, big-endian. */
 export function u16(value: number): Uint8Array {

@@ -1,16 +1,16 @@
 /** What clients and the administrator do in a run. Each action decides by a seed of its own, so any can be left out. */
-import type { AdminCommand } from "../../actors/admin_command.ts";
+import type { AdminCommand } from "../../actors/control/admin_command.ts";
 import {
   NBD_EINVAL,
   NBD_ENOSPC,
   NBD_ENOTSUP,
   NBD_EPERM,
   NBD_ESHUTDOWN,
-} from "../../storage/nbd/constants.ts";
-import { sectorSizeBytes } from "../../storage/ids.ts";
+} from "../../actors/nbd/wire/constants.ts";
+import { sectorSizeBytes } from "../../storage/base/ids.ts";
 import { Cut, WritableContent } from "../crash/history.ts";
 import { stamped } from "../crash/stamps.ts";
-import { Random } from "../testing_world.ts";
+import { Random } from "../support/world.ts";
 import type { Asked, SimClient } from "./client.ts";
 import { randomCommand, randomSize } from "./commands.ts";
 import type { Life } from "./life.ts";

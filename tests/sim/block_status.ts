@@ -1,5 +1,5 @@
 /** What block status may say of volumes whose bytes are known. */
-import type { Extent } from "../../actors/block_status.ts";
+import type { Extent } from "../../actors/volume/block_status.ts";
 import type { FoundVolume } from "../crash/recovery.ts";
 
 /** What a context of a volume says, from its beginning to its end. */

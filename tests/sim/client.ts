@@ -17,7 +17,7 @@ import {
   NBD_REPLY_TYPE_OFFSET_HOLE,
   NBD_SIMPLE_REPLY_MAGIC,
   NBD_STRUCTURED_REPLY_MAGIC,
-} from "../../storage/nbd/constants.ts";
+} from "../../actors/nbd/wire/constants.ts";
 import { go } from "../nbd/simulated_client.ts";
 import { join, option, request, u32 } from "../nbd/wire_bytes.ts";
 import { SimSocket, type SocketWorld } from "./socket.ts";

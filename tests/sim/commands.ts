@@ -1,8 +1,8 @@
 /** What a random administrator asks. */
-import type { AdminCommand } from "../../actors/admin_command.ts";
-import { sectorSizeBytes } from "../../storage/ids.ts";
+import type { AdminCommand } from "../../actors/control/admin_command.ts";
+import { sectorSizeBytes } from "../../storage/base/ids.ts";
 import { Cut } from "../crash/history.ts";
-import type { Random } from "../testing_world.ts";
+import type { Random } from "../support/world.ts";
 import type { Oracle } from "./oracle.ts";
 import type { Swarm } from "./swarm.ts";
 

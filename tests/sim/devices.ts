@@ -6,13 +6,13 @@ import {
   ioOk,
   type IoResult,
 } from "../../storage/device/port.ts";
-import { assert } from "../../storage/assert.ts";
+import { assert } from "../../storage/base/assert.ts";
 import { RecordingJournal, RunLog } from "../crash/recording_device.ts";
 import type { DeviceName } from "../crash/recording_device.ts";
 import { FaultPlan, type Later, SimulatedJournal } from "../crash/simulated_device.ts";
-import type { Random } from "../testing_world.ts";
-import { MemoryJournal } from "../testing_pool.ts";
-import type { LineRoom } from "../../actors/catalogue_room.ts";
+import type { Random } from "../support/world.ts";
+import { MemoryJournal } from "../support/pool.ts";
+import type { LineRoom } from "../../actors/control/catalogue_room.ts";
 import type { OperationKind, Swarm } from "./swarm.ts";
 
 /** Stops all devices after so many operations, as the crash does. */

@@ -2,27 +2,27 @@
  * One life of the server: from opening the pool to the crash. The actors are the real ones, wired as in production; what
  * comes from outside (answers of devices, bytes of clients, alarms) waits in one list and comes in any order.
  */
-import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
+import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
 import { assemblePool } from "../../actors/assemble.ts";
-import type { RequestDone, VolumeRequest } from "../../actors/bio.ts";
-import type { AskStatus, StatusDone, StatusRequest } from "../../actors/block_status.ts";
+import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
+import type { AskStatus, StatusDone, StatusRequest } from "../../actors/volume/block_status.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { SchedulerPolicy } from "../../actors/kernel/ports.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { TraceRecorder } from "../../actors/kernel/trace.ts";
 import { mailboxMax } from "../../actors/limits.ts";
-import { NbdListener } from "../../actors/nbd_listener.ts";
-import type { NbdListenerMessage } from "../../actors/nbd_messages.ts";
-import type { PoolNotice, PoolStub } from "../../actors/pool_messages.ts";
+import { NbdListener } from "../../actors/nbd/listener.ts";
+import type { NbdListenerMessage } from "../../actors/nbd/messages.ts";
+import type { PoolNotice, PoolStub } from "../../actors/control/pool_messages.ts";
 import { settleCatalogue } from "../../storage/catalog.ts";
 import { readJournal } from "../../storage/catalog_journal.ts";
-import { metadataBlockSizeBytes } from "../../storage/ids.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";
 import { RecordingDevice, type RunLog } from "../crash/recording_device.ts";
 import type { FoundVolume } from "../crash/recovery.ts";
 import { type Later, SimulatedDevice, SlowAnswers } from "../crash/simulated_device.ts";
-import { ManualClock, type Random } from "../testing_world.ts";
+import { ManualClock, type Random } from "../support/world.ts";
 import { problemOfStatus, type ToldContext } from "./block_status.ts";
 import { type ClientEars, SimClient } from "./client.ts";
 import { DelayedDevice, Fuse, LifeJournal, SwarmFaults } from "./devices.ts";
@@ -218,7 +218,7 @@ export class Life {
     this.kernel.tell(this.pool.address, { type: "attach", name, client: this.#looker });
     this.drain();
     const notice = this.#received.pop();
-    if (notice?.type !== "attached") throw new Violation(`"${name}" is listed and can not be attached`);
+    if (notice?.type !== "attached") throw new Violation(`"${name}" is listed and cannot be attached`);
     const request: VolumeRequest = {
       kind: "read",
       offsetBytes: 0,
@@ -235,7 +235,7 @@ export class Life {
     this.drain();
     const answer = this.#received.pop();
     if (answer?.type !== "requestDone" || request.status !== "ok") {
-      throw new Violation(`"${name}" can not be read: ${answer?.type} ${request.status}`);
+      throw new Violation(`"${name}" cannot be read: ${answer?.type} ${request.status}`);
     }
     contexts.push(...this.#askStatus(name, notice.volume, sizeBytes));
     this.kernel.tell(this.pool.address, { type: "detach", uid: notice.info.uid, client: this.#looker });

@@ -5,9 +5,9 @@
  * is then found is like a write of those bytes over each whole volume: after a power cut a durable one, after a mere end
  * of the process one that a later power cut may still undo. Reads of running volumes are held against the history too.
  */
-import type { AdminCommand, AdminResult } from "../../actors/admin_command.ts";
-import { assert } from "../../storage/assert.ts";
-import { sectorSizeBytes } from "../../storage/ids.ts";
+import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
+import { assert } from "../../storage/base/assert.ts";
+import { sectorSizeBytes } from "../../storage/base/ids.ts";
 import {
   type Command,
   type Content,

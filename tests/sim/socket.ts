@@ -1,11 +1,11 @@
 /** A simulated connection: a stream of bytes each way that moves in pieces, when its turn comes, until somebody is gone. */
-import { copied, type CopyMemory, type Piece } from "../../storage/nbd/pieces.ts";
-import { assert } from "../../storage/assert.ts";
+import { copied, type CopyMemory, type Piece } from "../../actors/nbd/wire/pieces.ts";
+import { assert } from "../../storage/base/assert.ts";
 import type { Address } from "../../actors/kernel/address.ts";
 import type { Kernel } from "../../actors/kernel/kernel.ts";
-import type { SocketNotice, SocketPort } from "../../actors/socket_port.ts";
+import type { SocketNotice, SocketPort } from "../../actors/nbd/socket_port.ts";
 import { join } from "../nbd/wire_bytes.ts";
-import type { Random } from "../testing_world.ts";
+import type { Random } from "../support/world.ts";
 
 /** What a socket is made with. */
 export interface SocketWorld {

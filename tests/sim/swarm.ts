@@ -2,7 +2,7 @@
  * What a run is like: its sizes, and how often each kind of thing goes wrong in it. Whole kinds are off in most runs, and
  * the others come at very different rates, so that rare combinations get runs of their own.
  */
-import { Random } from "../testing_world.ts";
+import { Random } from "../support/world.ts";
 import type { DeviceName } from "../crash/recording_device.ts";
 
 /** What a device may be asked, as far as it may fail. */

@@ -1,7 +1,7 @@
 /** The real tools over a sample of what simulated crashes leave: they share nothing with the checker that sees all. */
 import { assert, assertEquals } from "@std/assert";
-import { dumpImage } from "../metadata_reader.ts";
-import { hasThinTools, mapAtOnce, runOnImage, type ThinToolsVersion } from "../thin_tools.ts";
+import { dumpImage } from "../support/metadata_reader.ts";
+import { hasThinTools, mapAtOnce, runOnImage, type ThinToolsVersion } from "../support/thin_tools.ts";
 import { World } from "./world.ts";
 
 /** More than CI has time for: `GOSSAMER_SIM_IMAGES=2000`. */

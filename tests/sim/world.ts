@@ -3,7 +3,7 @@
  * lives with a crash after each. The same seed, with the same actions left out, gives the same run.
  */
 import type { TraceRecorder } from "../../actors/kernel/trace.ts";
-import { Random } from "../testing_world.ts";
+import { Random } from "../support/world.ts";
 import { Actions } from "./actions.ts";
 import { Life } from "./life.ts";
 import { Oracle } from "./oracle.ts";

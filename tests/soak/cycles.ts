@@ -10,7 +10,7 @@ import { parseArgs } from "node:util";
 import { askControl } from "../../actors/edge/control.ts";
 import type { AdminCommand } from "../../mod.ts";
 import { RawClient } from "../nbd/raw_client.ts";
-import { PoolOnDisk } from "../server.ts";
+import { PoolOnDisk } from "../support/server.ts";
 import { usageOf } from "../torture/poor_server.ts";
 import { compareTenths, type Quantity, type Sample, tenthsTable } from "./tenths.ts";
 

@@ -1,6 +1,6 @@
 /** A short run of what `deno task soak` does 200,000 times. */
 import { assert } from "@std/assert";
-import { hasThinTools } from "../thin_tools.ts";
+import { hasThinTools } from "../support/thin_tools.ts";
 import { runCycles } from "./cycles.ts";
 
 Deno.test({

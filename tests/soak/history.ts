@@ -8,15 +8,15 @@
  * and sockets are in memory. Prints the first and the last tenth, and exits with 1 if something grows.
  */
 import { parseArgs } from "node:util";
-import type { AdminCommand } from "../../actors/admin_command.ts";
-import { NbdListener } from "../../actors/nbd_listener.ts";
+import type { AdminCommand } from "../../actors/control/admin_command.ts";
+import { NbdListener } from "../../actors/nbd/listener.ts";
 import type { Address } from "../../actors/kernel/address.ts";
 import { catalogueChangesBytesMin, mailboxMax } from "../../actors/limits.ts";
-import type { NbdListenerMessage } from "../../actors/nbd_messages.ts";
-import { thinIdMax } from "../../storage/ids.ts";
+import type { NbdListenerMessage } from "../../actors/nbd/messages.ts";
+import { thinIdMax } from "../../storage/base/ids.ts";
 import { SimClient } from "../sim/client.ts";
-import { makeTestingFiles, testingBlockSizeBytes, type TestingFiles, TestingPool } from "../testing_pool.ts";
-import { Random } from "../testing_world.ts";
+import { makeTestingFiles, testingBlockSizeBytes, type TestingFiles, TestingPool } from "../support/pool.ts";
+import { Random } from "../support/world.ts";
 import { compareTenths, type Quantity, type Sample, type TenthsLine, tenthsTable } from "./tenths.ts";
 
 const KiB = 2 ** 10;

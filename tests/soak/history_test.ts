@@ -1,9 +1,9 @@
 /** A short case of the long run, and what a run of 16 million volumes comes to. */
 import { assert, assertEquals } from "@std/assert";
 import { catalogueChangesBytesMin, openVolumesMax } from "../../actors/limits.ts";
-import { thinIdMax } from "../../storage/ids.ts";
+import { thinIdMax } from "../../storage/base/ids.ts";
 import { HistoryPool, runHistory } from "./history.ts";
-import { makeTestingFiles, testingBlockSizeBytes, TestingPool } from "../testing_pool.ts";
+import { makeTestingFiles, testingBlockSizeBytes, TestingPool } from "../support/pool.ts";
 import { tenthsTable } from "./tenths.ts";
 
 Deno.test("what the server keeps does not grow with the volumes that have come and gone", () => {

@@ -84,7 +84,7 @@ export function ruleDependencies(sources: readonly Source[]): string[] {
           source.finding(at, `imports ${specifier}: the core uses nothing from outside; use a port`),
         );
       } else if (specifier === "@std/assert" && !source.isTest) {
-        found.push(source.finding(at, "imports @std/assert: use storage/assert.ts outside tests"));
+        found.push(source.finding(at, "imports @std/assert: use storage/base/assert.ts outside tests"));
       }
     }
   }
@@ -101,7 +101,7 @@ function undeclared(source: Source): string[] {
   );
 }
 
-/** Modules that need each other's values can not be loaded in any order. Types may go in circles. */
+/** Modules that need each other's values cannot be loaded in any order. Types may go in circles. */
 export function ruleImportCycles(sources: readonly Source[]): string[] {
   const edges = new Map<string, string[]>();
   for (const source of sources.filter((each) => each.path.endsWith(".ts"))) {

@@ -78,13 +78,14 @@ const exported =
 
 /**
  * Every exported symbol says what it is. Lines that follow each other without a gap share what is said above the first,
- * for constants in a line comment too. The head of a file speaks for the symbol that has the file's name and for its
+ * for constants in a line comment too. The head of a file speaks for the symbol that has the file's name, its folder's before it or not, and for its
  * only class, and the messages of an actor, each with its own comment, for their union.
  */
 export function ruleDocComments(source: Source): string[] {
   if (!isCode(source) || source.isTest) return [];
   const found: string[] = [];
   const named = source.path.replace(/^.*\/|\.ts$/g, "").replaceAll("_", "").toLowerCase();
+  const folder = /(\w+)\/[^/]*$/.exec(source.path)?.[1] ?? "";
   const hasHead = source.text.startsWith("/**");
   const classesCount = source.code.match(/^export (abstract )?class /gm)?.length;
   const documented = new Set<string>();
@@ -95,7 +96,8 @@ export function ruleDocComments(source: Source): string[] {
     const isDocumented = /\/\*\*(?:[^*]|\*(?!\/))*\*\/\n$/.test(above) ||
       (kind === "const" && /(^|\n)\/\/[^\n]*\n$/.test(above)) || source.lineOf(match.index) === shared ||
       documented.has(name) ||
-      (hasHead && (name.toLowerCase() === named || (kind === "class" && classesCount === 1))) ||
+      (hasHead &&
+        ([named, folder + named].includes(name.toLowerCase()) || (kind === "class" && classesCount === 1))) ||
       (kind === "type" && /(Message|Request)$/.test(name));
     if (isDocumented) {
       shared = endLine(source, match) + 1;
@@ -115,7 +117,7 @@ function endLine(source: Source, match: RegExpExecArray): number {
 
 /** A message that is built costs thirty times the check itself. */
 export function ruleAssertMessages(source: Source): string[] {
-  if (!isCode(source) || source.isTest || source.path === "storage/assert.ts") return [];
+  if (!isCode(source) || source.isTest || source.path === "storage/base/assert.ts") return [];
   const found: string[] = [];
   for (const match of source.code.matchAll(/(?<![\w$.#])(assert|present)(<[^>(]*>)?\(/g)) {
     const open = match.index + match[0].length - 1;

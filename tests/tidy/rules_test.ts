@@ -2,6 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { ruleDependencies, ruleImportCycles, ruleImportDirection } from "./imports.ts";
 import { rulePaths } from "./paths.ts";
+import { ruleRooms, ruleTestNames } from "./rooms.ts";
 import {
   type FileRule,
   ruleAssertMessages,
@@ -17,6 +18,7 @@ import {
 import { Source } from "./source.ts";
 import { ruleSkips } from "./skips.ts";
 import { ruleStepsAreTaken } from "./steps.ts";
+import { personsPer1000Lines, ruleCannot, ruleCitations, rulePersons } from "./words.ts";
 
 /** The lines that the findings name. */
 function linesOf(findings: readonly string[]): string[] {
@@ -131,7 +133,7 @@ Deno.test("an exported symbol without a doc comment is found", () => {
   finds(rule, "storage/a.ts", "import x;\n\nexport function* a(): B {}\n\nexport const c = 1;\n", [3, 5]);
   finds(rule, "storage/a.ts", "/** A. */\n\nexport interface B {}\n\n// C.\nexport type D = 1;\n", [3, 6]);
   finds(rule, "storage/a.ts", "// Kinds.\nexport const a = 1;\nexport const b = 2;\n", []);
-  finds(rule, "actors/lock_region.ts", "/** Head. */\nimport x;\n\nexport class LockRegion {}\n", []);
+  finds(rule, "actors/pool/lock_region.ts", "/** Head. */\nimport x;\n\nexport class LockRegion {}\n", []);
   finds(
     rule,
     "actors/a.ts",
@@ -176,7 +178,7 @@ Deno.test("a test that calls for an outside program and is never skipped is foun
   finds(ruleSkips, path, "\nDeno.test(name, () => poolInMemory().requireSound());\n", []);
   finds(ruleSkips, path, "Deno.test({ name, ignore: !hasIt, fn: () => pool.requireSound() });\n", []);
   finds(ruleSkips, path, "Deno.test(name, () => f());\nfunction g() { return requiredProgram(a); }\n", []);
-  finds(ruleSkips, "tests/server.ts", "Deno.test(name, () => requiredProgram(a));\n", []);
+  finds(ruleSkips, "tests/support/server.ts", "Deno.test(name, () => requiredProgram(a));\n", []);
 });
 
 Deno.test("an edge says what follows when what it waits for fails", () => {
@@ -336,4 +338,45 @@ Deno.test("a path of the machine is found, and a part of a longer one is not", (
   ];
   const found = rulePaths(tree({ "README.md": text.join("\n") }), root, "/root");
   assertEquals([...new Set(linesOf(found))].sort(), ["README.md:1", "README.md:2", "README.md:5"]);
+});
+
+Deno.test("a file in no room is found, and an import from a room above", () => {
+  const from = (path: string, target: string) =>
+    linesOf(ruleRooms(tree({ [path]: `\nimport { a } from "${target}";\n` })));
+  assertEquals(from("actors/pool/a.ts", "../volume/b.ts"), ["actors/pool/a.ts:2"]);
+  assertEquals(from("actors/volume/a.ts", "../pool/b.ts"), []);
+  assertEquals(from("actors/kernel/a.ts", "../limits.ts"), []);
+  assertEquals(from("actors/limits.ts", "./kernel/a.ts"), ["actors/limits.ts:2"]);
+  assertEquals(from("storage/base/a.ts", "../format/b.ts"), ["storage/base/a.ts:2"]);
+  assertEquals(from("actors/new_file.ts", "./limits.ts"), ["actors/new_file.ts:1"]);
+});
+
+Deno.test("two test files of one name are found", () => {
+  const files = { "actors/pool/a_test.ts": "", "tests/e2e/a_test.ts": "", "tests/e2e/b_test.ts": "" };
+  assertEquals(linesOf(ruleTestNames(tree(files))), ["tests/e2e/a_test.ts:1"]);
+});
+
+Deno.test("a file that is cited and not there is found, in comments and pages, not in code", () => {
+  const text = '/** See b.ts, pool/b.ts, gone.md. */\nconst name = "gone.ts";\n// design 12\n';
+  const files = {
+    "actors/pool/a.ts": text,
+    "actors/pool/b.ts": "",
+    "README.md": "[x](docs/no.md) and actors/pool/b.ts",
+  };
+  assertEquals(linesOf(ruleCitations(tree(files))).sort(), [
+    "README.md:1",
+    "actors/pool/a.ts:1",
+    "actors/pool/a.ts:3",
+  ]);
+});
+
+Deno.test("words for persons are counted in the comments of product code", () => {
+  const text = '/** Whoever waits. */\nconst who = "who";\n';
+  assertEquals(personsPer1000Lines(tree({ "actors/pool/a.ts": text, "tests/b.ts": "// nobody\n" })), 1000);
+  assertEquals(linesOf(rulePersons(tree({ "actors/pool/a.ts": text }))).slice(1), ["actors/pool/a.ts:1"]);
+});
+
+Deno.test("cannot in two words is found", () => {
+  const text = "It can " + "not be.\nIt cannot be.\n";
+  assertEquals(tree({ "README.md": text }).flatMap(ruleCannot).length, 1);
 });

@@ -2,9 +2,9 @@
 import type { FileRule } from "./rules.ts";
 import { closingOf, type Source } from "./source.ts";
 
-/** What throws where a program is absent (tests/programs.ts, tests/thin_tools.ts, tests/certificates.ts). */
+/** What throws where a program is absent (tests/support/programs.ts, tests/support/thin_tools.ts, tests/support/certificates.ts). */
 const needsProgram = /\b(requiredProgram|runThinTool|runOnImage|restoreImage|makeCertificates|programPath)\(/;
-/** The same of tests/server.ts: a pool in memory has a check of this name that needs none. */
+/** The same of tests/support/server.ts: a pool in memory has a check of this name that needs none. */
 const needsThinTools = /\brequireSound\(/;
 
 /** A test that calls one of them says when it is ignored. What a helper calls for it is not looked at. */

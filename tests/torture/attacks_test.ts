@@ -1,6 +1,6 @@
 /** Attacks on one real server, one after another, as any local client of its socket can make them. */
 import { assert, assertEquals } from "@std/assert";
-import { PoolOnDisk } from "../server.ts";
+import { PoolOnDisk } from "../support/server.ts";
 import { isThere } from "../e2e/clients.ts";
 import { PoorServer } from "./poor_server.ts";
 import { sleep } from "./repeated.ts";

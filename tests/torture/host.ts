@@ -1,7 +1,7 @@
 /** A host that is small and full at times: a tmpfs with the pool's files, and ballast in it that comes and goes. */
 import { isThere } from "../e2e/clients.ts";
-import { runToEnd } from "../server.ts";
-import { programPath } from "../programs.ts";
+import { runToEnd } from "../support/server.ts";
+import { programPath } from "../support/programs.ts";
 import { Repeated, sleep } from "./repeated.ts";
 
 /** Bytes of ballast written with one call. */

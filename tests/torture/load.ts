@@ -1,6 +1,6 @@
 /** `load.py` as a child: the mixed load, and at its end what was wrong. */
-import { python } from "../programs.ts";
-import { Lines } from "../server.ts";
+import { python } from "../support/programs.ts";
+import { Lines } from "../support/server.ts";
 
 /** What the load is put on. */
 export interface LoadOptions {

@@ -1,5 +1,5 @@
 /** A server that is given little: few descriptors, and a stderr that nothing reads any more. */
-import { Lines } from "../server.ts";
+import { Lines } from "../support/server.ts";
 
 const cli = new URL("../../cli.ts", import.meta.url).pathname;
 

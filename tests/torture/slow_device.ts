@@ -3,8 +3,8 @@
  * write and flush of the file then takes until nbdkit goes on; none fails.
  */
 import { Daemon, hasFuse, isThere } from "../e2e/clients.ts";
-import { programPath } from "../programs.ts";
-import { runToEnd } from "../server.ts";
+import { programPath } from "../support/programs.ts";
+import { runToEnd } from "../support/server.ts";
 import { Repeated, sleep } from "./repeated.ts";
 
 /** Dispose of it after the server that uses it. */

@@ -5,8 +5,8 @@
  * Every client's data are verified. Allowed is only what the host explains: ENOSPC and a refused snapshot while it is full,
  * waiting while the device stalls, a connection that finds no descriptor or place at once.
  */
-import { hasThinTools, runThinTool } from "../thin_tools.ts";
-import { runToEnd } from "../server.ts";
+import { hasThinTools, runThinTool } from "../support/thin_tools.ts";
+import { runToEnd } from "../support/server.ts";
 import { HostileClients } from "./hostile_clients.ts";
 import { SmallHost } from "./host.ts";
 import { Load, type LoadReport } from "./load.ts";

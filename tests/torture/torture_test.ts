@@ -1,6 +1,6 @@
 /** The torture test for some twenty seconds; for ten minutes it belongs to `deno task soak`. */
 import { assertEquals } from "@std/assert";
-import { hasProgram, hasPythonNbd } from "../programs.ts";
+import { hasProgram, hasPythonNbd } from "../support/programs.ts";
 import { SmallHost } from "./host.ts";
 import { SlowDevice } from "./slow_device.ts";
 import { torture } from "./torture.ts";

@@ -1,5 +1,5 @@
 /** fio on a volume of its own, which verifies what it has written: a client with a judge that is not ours. */
-import { requiredProgram } from "../programs.ts";
+import { requiredProgram } from "../support/programs.ts";
 
 /** Bytes of the volume that it needs. */
 export const fioBytes = 8 << 20;

@@ -1,5 +1,5 @@
 /** Runs a guest script of tests on a real Linux kernel, through `vm.sh`. */
-import { isTestable, programPath, unpackedFolder } from "../programs.ts";
+import { isTestable, programPath, unpackedFolder } from "../support/programs.ts";
 
 /** What a guest gets; see the head of `vm.sh`. */
 export interface Guest {

@@ -9,7 +9,7 @@
  * A flush makes durable what was answered before it was asked, and "answered" is taken as late as can be: only when
  * something that follows from the answer has certainly come before the flush.
  */
-import { sectorSizeBytes } from "../../../storage/ids.ts";
+import { sectorSizeBytes } from "../../../storage/base/ids.ts";
 import type { DeviceName, Operation } from "./logged_device.ts";
 import { type Content, describe, type Found, problemOfTwins, writersOf } from "./oracle.ts";
 import { type Outcome, recover, type RecoveryRead } from "./recovery.ts";

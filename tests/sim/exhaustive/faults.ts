@@ -24,7 +24,7 @@ const partingsHas =
   "return now.all || committing.all || now.blocks.has(block) || committing.blocks.has(block);";
 
 const deviceForgets = {
-  file: "actors/block_device.ts",
+  file: "actors/pool/block_device.ts",
   from: "this.#kernel.reply(request, this.#lost ?? result);",
   to: "this.#kernel.reply(request, result);",
 };
@@ -33,7 +33,7 @@ export const faults: readonly Fault[] = [
   {
     name: "upgrade without a second lookup",
     edits: [{
-      file: "actors/remap.ts",
+      file: "actors/volume/remap.ts",
       from:
         '  if (upgraded !== "alone") mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);\n  switch',
       to: "  switch",
@@ -45,12 +45,12 @@ export const faults: readonly Fault[] = [
     name: "upgrade while holding shared",
     edits: [
       {
-        file: "actors/lock_region.ts",
+        file: "actors/pool/lock_region.ts",
         from: "    cell.writers -= 1;\n    cell.upgrades",
         to: "    cell.upgrades",
       },
       {
-        file: "actors/lock_region.ts",
+        file: "actors/pool/lock_region.ts",
         from: "    if (upgrade !== undefined && cell.writers === 0 && !cell.excluding) {",
         to:
           "    if (upgrade !== undefined && cell.writers === 1 && !cell.excluding) {\n      cell.writers = 0;",
@@ -62,7 +62,7 @@ export const faults: readonly Fault[] = [
   {
     name: "insert before data on a covering write",
     edits: [{
-      file: "actors/remap.ts",
+      file: "actors/volume/remap.ts",
       from: provisionEnd,
       to: `  const inserted = yield* insert(thin, bio, fresh);
   return inserted === "ok" ? yield* remapAndWait(thin, bio, fresh.dblock) : inserted;
@@ -74,7 +74,7 @@ export const faults: readonly Fault[] = [
   {
     name: "superblock before the data's flush",
     edits: [{
-      file: "actors/commit.ts",
+      file: "actors/pool/commit.ts",
       from: `  const [dataFlushed, blocksWritten] = yield* join("commit part", [
     data.flush(frozen.isAlone),
     writeBlocks(device, frozen.blocks),
@@ -91,7 +91,7 @@ export const faults: readonly Fault[] = [
   {
     name: "a block used again before the commit",
     edits: [{
-      file: "actors/data_allocator.ts",
+      file: "actors/pool/data_allocator.ts",
       from: "for (const run of message.runs) this.#freedNow.addRun(run);",
       to: "this.#free.push(...message.runs);",
     }],
@@ -101,7 +101,7 @@ export const faults: readonly Fault[] = [
   {
     name: "discard without its lock",
     edits: [{
-      file: "actors/remap.ts",
+      file: "actors/volume/remap.ts",
       from: "  using _lock = yield* lockRange(bio.regions, bio.vblock, bio.vblockEnd);\n",
       to: "",
     }],
@@ -115,11 +115,11 @@ export const faults: readonly Fault[] = [
   {
     name: "a fresh block not zeroed",
     edits: [{
-      file: "actors/remap.ts",
+      file: "actors/volume/remap.ts",
       from: "const zeroed = yield* zeroRest(thin, bio, fresh.dblock);",
       to: "const zeroed = ok;",
     }, {
-      file: "actors/remap.ts",
+      file: "actors/volume/remap.ts",
       from: "const runsPerLookup = 1024;",
       to: 'const runsPerLookup = 1024;\nconst ok: IoResult = { kind: "ok" };',
     }],
@@ -129,7 +129,7 @@ export const faults: readonly Fault[] = [
   {
     name: "passdown before the commit",
     edits: [{
-      file: "actors/data_allocator.ts",
+      file: "actors/pool/data_allocator.ts",
       from: "for (const run of message.runs) this.#freedNow.addRun(run);",
       to: `for (const run of message.runs) this.#freedNow.addRun(run);
         this.#kernel.start(
@@ -144,7 +144,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: "no promotion before a shared block is switched",
-    edits: [{ file: "actors/remap.ts", from: "  yield* lock.promote();\n", to: "" }],
+    edits: [{ file: "actors/volume/remap.ts", from: "  yield* lock.promote();\n", to: "" }],
     scenario: scenario("shared", ["read", "covering write", "rm"]),
     withCrashes: false,
   },
@@ -177,13 +177,13 @@ export const faults: readonly Fault[] = [
   {
     name: "a flush answered before its commit",
     edits: [{
-      file: "actors/thin_volume.ts",
+      file: "actors/volume/thin_volume.ts",
       from: "    this.#requests += 1;\n    this.#starting.push(request.client, admitted);",
       to: `    if (request.kind === "flush") this.#tellDone(request);
     this.#requests += 1;
     this.#starting.push(request.client, admitted);`,
     }, {
-      file: "actors/thin_volume.ts",
+      file: "actors/volume/thin_volume.ts",
       from: "    this.#requests -= 1;\n    this.#tellDone(request);",
       to: `    this.#requests -= 1;
     if (request.kind !== "flush") this.#tellDone(request);`,
@@ -194,7 +194,7 @@ export const faults: readonly Fault[] = [
   {
     name: "a block passed down after it was leased again",
     edits: [{
-      file: "actors/data_allocator.ts",
+      file: "actors/pool/data_allocator.ts",
       from: "this.#freedDurable.has(block) || (this.#passingDown?.has(block) ?? false) ||",
       to: "this.#freedDurable.has(block) ||",
     }],
@@ -210,7 +210,7 @@ export const faults: readonly Fault[] = [
   {
     name: "a commit beside a flush that fails",
     edits: [{
-      file: "actors/metadata.ts",
+      file: "actors/pool/metadata.ts",
       from: "if (this.#flushes.size === 0) return false;",
       to: "if (this.#flushes.size <= 9) return false;",
     }],
@@ -223,7 +223,7 @@ export const faults: readonly Fault[] = [
   {
     name: "a commit between slices",
     edits: [{
-      file: "actors/metadata.ts",
+      file: "actors/pool/metadata.ts",
       from: "this.#isChanging && this.#refusal === undefined",
       to: "this.#isChanging && this.#flushLast < 0",
     }],
@@ -233,7 +233,7 @@ export const faults: readonly Fault[] = [
   {
     name: "changes go on after a commit that failed",
     edits: [deviceForgets, {
-      file: "actors/metadata.ts",
+      file: "actors/pool/metadata.ts",
       from: "    this.#refusal = refusal;\n",
       to: "    if (reason.length === 0) this.#refusal = refusal;\n",
     }],
@@ -244,9 +244,13 @@ export const faults: readonly Fault[] = [
     name: "a flush that failed, tried again as if it had not",
     edits: [
       deviceForgets,
-      { file: "actors/commit.ts", from: "    data.flush(frozen.isAlone),\n", to: "    flushTwice(data),\n" },
       {
-        file: "actors/commit.ts",
+        file: "actors/pool/commit.ts",
+        from: "    data.flush(frozen.isAlone),\n",
+        to: "    flushTwice(data),\n",
+      },
+      {
+        file: "actors/pool/commit.ts",
         from: "function failureOf(",
         to: `function* flushTwice(data: DeviceStub): Steps<IoResult> {
   const first = yield* data.flush();
@@ -270,7 +274,7 @@ function scenario(state: Scenario["state"], kinds: Scenario["kinds"]): Scenario 
 
 const root = new URL("../../../", import.meta.url);
 /** What the search is made of besides its own folder. */
-const testFiles = ["tests/testing_pool.ts", "tests/testing_world.ts", "tests/crash/stamps.ts"];
+const testFiles = ["tests/support/pool.ts", "tests/support/world.ts", "tests/crash/stamps.ts"];
 
 /** The search's own functions of a copy. */
 interface Copy {

@@ -4,13 +4,13 @@
  * The search needs to see which messages could be received next, and to receive any of them. So `tell` and the requests
  * of tasks are put aside here, and one picked message is delivered by the real kernel to the real actor, with everything
  * that it causes up to the next messages. Answers and the steps of tasks are not held: a task touches nobody's state but
- * its own (design I1 and I3), so when it takes its step can be seen only by when its next messages are received, and
+ * its own (invariants I1 and I3 of actors/ARCHITECTURE.md), so when it takes its step can be seen only by when its next messages are received, and
  * those are held.
  */
 import type { Actor, Address, Message, Request } from "../../../actors/kernel/address.ts";
 import { Kernel } from "../../../actors/kernel/kernel.ts";
 import type { Call, Steps } from "../../../actors/kernel/task.ts";
-import { present } from "../../../storage/assert.ts";
+import { present } from "../../../storage/base/assert.ts";
 
 /** A message on its way. */
 export interface Held {

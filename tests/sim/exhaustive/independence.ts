@@ -1,15 +1,15 @@
 /**
  * Which messages may change places without anybody ever seeing it.
  *
- * Two messages to different actors commute: actors share no state (design I1), and what they send is held apart from the
+ * Two messages to different actors commute: actors share no state (invariant I1 of actors/ARCHITECTURE.md), and what they send is held apart from the
  * order in which others send. For two messages to the same actor the actor's state decides, and this file says how. In
  * doubt they depend on each other, which costs schedules and misses none. "Commute" is meant up to the numbers of blocks
  * of the metadata and of tickets, which no client and no checker compares; and it includes who causes an answer: if one
  * answer may be caused by either of two messages, they depend on each other.
  */
-import type { BioDone } from "../../../actors/bio.ts";
+import type { BioDone } from "../../../actors/volume/bio.ts";
 import type { Message } from "../../../actors/kernel/address.ts";
-import type { Submit } from "../../../actors/thin_volume.ts";
+import type { Submit } from "../../../actors/volume/thin_volume.ts";
 
 /** A message as the search sees it. `actor` is the receiver's name. */
 export interface Delivery {

@@ -4,8 +4,8 @@
  * That the answer comes at once loses no schedule: the asking is a message, which the search delays as long as it likes,
  * and what follows from the answer is another.
  */
-import type { JournalPort } from "../../../actors/catalogue_journal.ts";
-import type { LineRoom } from "../../../actors/catalogue_room.ts";
+import type { JournalPort } from "../../../actors/control/catalogue_journal.ts";
+import type { LineRoom } from "../../../actors/control/catalogue_room.ts";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../../storage/device/port.ts";
 import { lineOfSnapshot } from "../../../storage/catalog_journal.ts";
 

@@ -1,6 +1,6 @@
 /** The whole search, for the soak: prints a line for each case and a total, and exits with 1 at a problem. */
-import { UsageError } from "../../../storage/errors.ts";
-import { type Grammar, type Options, runProgram } from "../../command_options.ts";
+import { UsageError } from "../../../storage/base/errors.ts";
+import { type Grammar, type Options, runProgram } from "../../support/command_options.ts";
 import { failures, leavings, pairs, reuses, sliced, tight, triples } from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { faults, findFault } from "./faults.ts";

@@ -13,9 +13,9 @@ import {
   volumeSectors,
 } from "./scenario.ts";
 import { isIn } from "./search.ts";
-import { present } from "../../../storage/assert.ts";
+import { present } from "../../../storage/base/assert.ts";
 import { checkMetadata } from "../../../storage/check.ts";
-import { metadataBlockSizeBytes } from "../../../storage/ids.ts";
+import { metadataBlockSizeBytes } from "../../../storage/base/ids.ts";
 
 /** By sector: the sequence number of the write whose bytes are there, 0 for zeroes, -1 for anything else. */
 export type Content = Int32Array;

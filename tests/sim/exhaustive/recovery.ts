@@ -3,8 +3,8 @@ import { settleCatalogue } from "../../../storage/catalog.ts";
 import { readJournal } from "../../../storage/catalog_journal.ts";
 import { type DevicePort, ioOk, type IoResult } from "../../../storage/device/port.ts";
 import { flagNeedsCheck, unpackSuperblock } from "../../../storage/format/superblock.ts";
-import { metadataBlockSizeBytes } from "../../../storage/ids.ts";
-import { MemoryJournal, TestingPool } from "../../testing_pool.ts";
+import { metadataBlockSizeBytes } from "../../../storage/base/ids.ts";
+import { MemoryJournal, TestingPool } from "../../support/pool.ts";
 import type { DeviceName } from "./logged_device.ts";
 import { type Content, contentOf, problemOfMetadata } from "./oracle.ts";
 

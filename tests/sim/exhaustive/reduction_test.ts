@@ -3,7 +3,7 @@
  * has not seen. An independence that is claimed wrongly, or a race that is overlooked, shows here.
  */
 import { assert, assertEquals } from "@std/assert";
-import { Random } from "../../testing_world.ts";
+import { Random } from "../../support/world.ts";
 import { checkEnd } from "./oracle.ts";
 import { HeldPool, nameOf, type Scenario } from "./scenario.ts";
 import { runAnySchedule, Search } from "./search.ts";

@@ -8,10 +8,10 @@
  *
  * What may be received next: any message, but not before another to the same actor whose sending came certainly before
  * its own. That is what the kernel promises and a little more: its mailboxes have one order for all senders. The search
- * may thus try what the kernel can not do, and never leaves out what it can.
+ * may thus try what the kernel cannot do, and never leaves out what it can.
  */
 import type { Message } from "../../../actors/kernel/address.ts";
-import { assert, present } from "../../../storage/assert.ts";
+import { assert, present } from "../../../storage/base/assert.ts";
 import type { Held, HeldKernel } from "./held_kernel.ts";
 import { type Delivery, Independence } from "./independence.ts";
 

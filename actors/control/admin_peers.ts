@@ -1,0 +1,25 @@
+/** What admin tasks work with. */
+import type { DeviceStub } from "../pool/block_device.ts";
+import type { JournalStub } from "./catalogue_journal.ts";
+import type { Address } from "../kernel/address.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import type { SliceSizes } from "../limits.ts";
+import type { PoolStub } from "./pool_messages.ts";
+import type { RefusalsMessage } from "../pool/refusals.ts";
+import type { Thin } from "../volume/remap.ts";
+
+/** Whom admin tasks ask. */
+export interface AdminPeers {
+  readonly kernel: Kernel;
+  readonly pool: PoolStub;
+  readonly journal: JournalStub;
+  readonly metadataDevice: DeviceStub;
+  /** A thin device as its bios see it; the id differs. */
+  readonly thin: Omit<Thin, "id">;
+  readonly readOnly: boolean;
+  /** Hears of what is refused for now. */
+  readonly refusals: Address<RefusalsMessage>;
+  readonly slices: SliceSizes;
+  /** One sentence for the operator. */
+  log(sentence: string): void;
+}

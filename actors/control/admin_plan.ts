@@ -1,0 +1,415 @@
+/**
+ * What a command means for the catalogue and the devices: a draft, or a sentence that refuses. Pure: it changes nothing.
+ */
+import { unreachable } from "../../storage/base/assert.ts";
+import type { Catalogue, CatalogueChange, VolumeRecord } from "../../storage/catalog.ts";
+import { type ThinId } from "../../storage/base/ids.ts";
+import { parseName, snapshotName } from "../../storage/base/names.ts";
+import { SliceEnd, type Slices, wholeOf } from "../../storage/slices.ts";
+import { volumesMax } from "../limits.ts";
+import type { Deletion, PlanRefused, PlanStep, Trim } from "./pool_messages.ts";
+
+/**
+ * Bytes of a volume for a thin device that we did not make: the size is nowhere in the metadata, so up to the end of
+ * what is mapped, or as far as a volume can reach.
+ */
+export function adoptedSizeBytes(highestMapped: number | undefined, blockSizeBytes: number): number {
+  return Math.min(((highestMapped ?? 0) + 1) * blockSizeBytes, volumeBytesMax);
+}
+
+/** What the pool lends to planning. */
+export interface PlanContext {
+  readonly catalogue: Catalogue;
+  /** RFC 3339, UTC. */
+  readonly now: string;
+  newUid(): string;
+  /**
+   * Clients attached to the volume of this uid. From now on it takes no other, until the plan is settled or refused: so
+   * what this said is still true at the end of a plan that takes several turns.
+   */
+  claim(uid: string): number;
+  /** Names that are planned in one slice. */
+  readonly perSlice: number;
+}
+
+/** What a command changes, in names and uids; the pool makes the plan of it. */
+export interface PlanDraft {
+  readonly kind: "draft";
+  readonly changes: readonly CatalogueChange[];
+  readonly create: readonly ThinId[];
+  readonly snapshots: readonly { readonly thin: ThinId; readonly origin: ThinId }[];
+  readonly tick: boolean;
+  readonly quiesceUids: ReadonlySet<string>;
+  readonly evict: readonly string[];
+  readonly deletions: readonly Deletion[];
+  readonly trims: readonly Trim[];
+}
+
+/** Volumes round up to whole sectors. */
+const volumeSizeUnitBytes = 512;
+
+/** The largest whole number of sectors whose bytes a number counts exactly. */
+export const volumeBytesMax = 2 ** 53 - volumeSizeUnitBytes;
+
+/** {@linkcode planSlices} at once. */
+export function planStep(context: PlanContext, step: PlanStep): PlanDraft | PlanRefused {
+  return wholeOf(planSlices(context, step));
+}
+
+/**
+ * Plans a step, in slices: the catalogue must stay as it is until the last. Every name is well-formed; whether it exists
+ * is decided here.
+ */
+export function* planSlices(context: PlanContext, step: PlanStep): Slices<PlanDraft | PlanRefused> {
+  switch (step.verb) {
+    case "create":
+      return planCreate(context, step.name, step.sizeBytes);
+    case "snapshot":
+      return yield* planSnapshot(context, step.names);
+    case "clone":
+      return planClone(context, step.source, step.name);
+    case "rollback":
+      return planRollback(context, step.snapshot);
+    case "rename":
+      return yield* planRename(context, step.from, step.to);
+    case "resize":
+      return planResize(context, step.name, step.sizeBytes);
+    case "rm":
+      return yield* planRemove(context, step.names, step.force);
+    case "forget":
+      return draft(step.uids.map((uid) => ({ remove: uid })));
+    case "trimmed":
+      return planTrimmed(context, step.uid);
+    case "reconcile":
+      return planReconcile(context, step);
+    case "list":
+    case "status":
+    case "check":
+    case "dump":
+      return refused(`"${step.verb}" changes nothing and needs no plan.`);
+    default:
+      return unreachable(step);
+  }
+}
+
+/**
+ * Whether a step gives space back, and so may use what is kept for that in the catalogue. What the start of a pool finds in
+ * the metadata may too: a pool on a full host opens.
+ */
+export function removesSomething(step: PlanStep, draft: PlanDraft): boolean {
+  switch (step.verb) {
+    case "rm":
+    case "forget":
+    case "trimmed":
+    case "reconcile":
+      return true;
+    default:
+      return draft.trims.length > 0;
+  }
+}
+
+function draft(
+  changes: readonly CatalogueChange[],
+  more: Partial<Omit<PlanDraft, "kind" | "changes">> = {},
+): PlanDraft {
+  return {
+    kind: "draft",
+    changes,
+    create: [],
+    snapshots: [],
+    tick: false,
+    quiesceUids: new Set(),
+    evict: [],
+    deletions: [],
+    trims: [],
+    ...more,
+  };
+}
+
+function refused(reason: string): PlanRefused {
+  return { kind: "refused", reason };
+}
+
+function planCreate(context: PlanContext, name: string, sizeBytes: number): PlanDraft | PlanRefused {
+  const problem = problemOfNewName(context, name) ?? problemOfSize(sizeBytes);
+  if (problem !== undefined) return refused(`Cannot create "${name}": ${problem}`);
+  const thinId = context.catalogue.freeThinIds(1)?.[0];
+  if (thinId === undefined) return refused(noThinIds(`create "${name}"`));
+  const record: VolumeRecord = {
+    uid: context.newUid(),
+    name,
+    thinId,
+    sizeBytes: roundUp(sizeBytes),
+    readOnly: false,
+    origin: null,
+    owner: null,
+    created: context.now,
+  };
+  return draft([{ put: record }], { create: [thinId] });
+}
+
+function* planSnapshot(context: PlanContext, names: readonly string[]): Slices<PlanDraft | PlanRefused> {
+  const what = `take ${names.length === 1 ? `the snapshot "${names[0]}"` : `${names.length} snapshots`}`;
+  const changes: CatalogueChange[] = [];
+  const snapshots: { thin: ThinId; origin: ThinId }[] = [];
+  const quiesceUids = new Set<string>();
+  const end = new SliceEnd(context.perSlice);
+  const met = new Set<string>();
+  const thinIds = context.catalogue.unusedThinIds();
+  for (const name of names) {
+    if (end.isDue()) yield;
+    if (met.has(name)) {
+      return refused(`Cannot ${what}: a name stands there twice. Give each once.`);
+    }
+    met.add(name);
+    const origin = context.catalogue.byName(parseName(name).volume);
+    if (origin === undefined) {
+      return refused(`Cannot ${what}: there is no volume "${parseName(name).volume}". ${seeList}`);
+    }
+    // It would keep what lay beyond the end, and a clone of it could grow to show that.
+    if (origin.trimFromBytes !== undefined) return refused(unfinishedTrim(what));
+    const taken = problemOfNewName(context, name, names.length);
+    if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
+    const thinId = thinIds.next().value;
+    if (thinId === undefined) return refused(noThinIds(what));
+    changes.push({
+      put: {
+        uid: context.newUid(),
+        name,
+        thinId,
+        sizeBytes: origin.sizeBytes,
+        readOnly: true,
+        origin: origin.uid,
+        owner: origin.uid,
+        created: context.now,
+      },
+    });
+    snapshots.push({ thin: thinId, origin: origin.thinId });
+    quiesceUids.add(origin.uid);
+  }
+  return draft(changes, { snapshots, tick: true, quiesceUids });
+}
+
+/**
+ * What a snapshot of ours maps is older than the tick at which it was taken, and as it is never written it never grows
+ * younger: the time rule calls all of it shared, and its clones need no tick. That a volume takes no writes from its clients
+ * does not tell: one of another program's may hold mappings of the present time, which would count as unshared.
+ */
+function isOlderThanItsSnapshots(record: VolumeRecord): boolean {
+  return record.readOnly && record.owner !== null;
+}
+
+function planClone(context: PlanContext, source: string, name: string): PlanDraft | PlanRefused {
+  const what = `clone "${source}" as "${name}"`;
+  const origin = context.catalogue.byName(source);
+  if (origin === undefined) return refused(`Cannot ${what}: there is no "${source}". ${seeList}`);
+  if (origin.trimFromBytes !== undefined) return refused(unfinishedTrim(what));
+  const taken = problemOfNewName(context, name);
+  if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
+  const thinId = context.catalogue.freeThinIds(1)?.[0];
+  if (thinId === undefined) return refused(noThinIds(what));
+  const record: VolumeRecord = {
+    uid: context.newUid(),
+    name,
+    thinId,
+    sizeBytes: origin.sizeBytes,
+    readOnly: false,
+    origin: origin.uid,
+    owner: null,
+    created: context.now,
+  };
+  return draft([{ put: record }], {
+    snapshots: [{ thin: thinId, origin: origin.thinId }],
+    tick: !isOlderThanItsSnapshots(origin),
+    quiesceUids: new Set(origin.readOnly ? [] : [origin.uid]),
+  });
+}
+
+/** The volume gets a new device, a snapshot of the snapshot; the device that it had is deleted. */
+function planRollback(context: PlanContext, snapshot: string): PlanDraft | PlanRefused {
+  const volumeName = parseName(snapshot).volume;
+  const origin = context.catalogue.byName(snapshot);
+  if (origin === undefined) {
+    return refused(`Cannot roll back to "${snapshot}": there is no such snapshot. ${seeList}`);
+  }
+  const volume = context.catalogue.byName(volumeName);
+  if (volume === undefined) {
+    return refused(
+      `Cannot roll back to "${snapshot}": the volume "${volumeName}" is gone. Clone the snapshot instead.`,
+    );
+  }
+  if (origin.owner !== volume.uid) {
+    return refused(
+      `Cannot roll back to "${snapshot}": it is a snapshot of an earlier volume "${volumeName}", which is gone. ` +
+        "Clone it instead.",
+    );
+  }
+  if (volume.trimFromBytes !== undefined) return refused(unfinishedTrim(`roll back "${volumeName}"`));
+  const thinId = context.catalogue.freeThinIds(1)?.[0];
+  if (thinId === undefined) return refused(noThinIds(`roll back "${volumeName}"`));
+  const old: VolumeRecord = { ...volume, uid: context.newUid(), owner: null, deleting: true };
+  return draft([{ put: { ...volume, thinId, sizeBytes: origin.sizeBytes } }, { put: old }], {
+    snapshots: [{ thin: thinId, origin: origin.thinId }],
+    quiesceUids: new Set([volume.uid]),
+    deletions: [{ uid: old.uid, thinId: old.thinId }],
+  });
+}
+
+function* planRename(context: PlanContext, from: string, to: string): Slices<PlanDraft | PlanRefused> {
+  const what = `rename "${from}" to "${to}"`;
+  const record = context.catalogue.byName(from);
+  if (record === undefined) return refused(`Cannot ${what}: there is no "${from}". ${seeList}`);
+  const [fromName, toName] = [parseName(from), parseName(to)];
+  if (toName.snapshot === undefined !== (fromName.snapshot === undefined)) {
+    return refused(`Cannot ${what}: a volume stays a volume and a snapshot a snapshot.`);
+  }
+  if (fromName.snapshot !== undefined && toName.volume !== fromName.volume) {
+    return refused(
+      `Cannot ${what}: a snapshot stays with its volume. Rename it to "${fromName.volume}@...".`,
+    );
+  }
+  if (from === to) return refused(`Cannot ${what}: that is its name already.`);
+  const changes: CatalogueChange[] = [{ put: { ...record, name: to } }];
+  const end = new SliceEnd(context.perSlice);
+  for (const snapshot of context.catalogue.snapshotsOf(record.uid)) {
+    if (end.isDue()) yield;
+    const name = snapshotName(to, parseName(snapshot.name).snapshot ?? "");
+    changes.push({ put: { ...snapshot, name } });
+  }
+  for (const change of changes) {
+    if (end.isDue()) yield;
+    const taken = "put" in change ? problemOfNewName(context, change.put.name, 0) : undefined;
+    if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
+  }
+  return draft(changes);
+}
+
+function planResize(context: PlanContext, name: string, sizeBytes: number): PlanDraft | PlanRefused {
+  const record = context.catalogue.byName(name);
+  if (record === undefined) return refused(`Cannot resize "${name}": there is no such volume. ${seeList}`);
+  if (record.readOnly) {
+    return refused(`Cannot resize "${name}": it is a read-only snapshot. Clone it and resize the clone.`);
+  }
+  const problem = problemOfSize(sizeBytes);
+  if (problem !== undefined) return refused(`Cannot resize "${name}": ${problem}`);
+  if (record.trimFromBytes !== undefined) return refused(unfinishedTrim(`resize "${name}"`));
+  const newSizeBytes = roundUp(sizeBytes);
+  if (newSizeBytes >= record.sizeBytes) {
+    return draft([{ put: { ...record, sizeBytes: newSizeBytes } }], {
+      quiesceUids: new Set([record.uid]),
+    });
+  }
+  return draft([{ put: { ...record, sizeBytes: newSizeBytes, trimFromBytes: newSizeBytes } }], {
+    quiesceUids: new Set([record.uid]),
+    trims: [{
+      uid: record.uid,
+      thinId: record.thinId,
+      fromBytes: newSizeBytes,
+      sizeBytes: newSizeBytes,
+    }],
+  });
+}
+
+function* planRemove(
+  context: PlanContext,
+  names: readonly string[],
+  force: boolean,
+): Slices<PlanDraft | PlanRefused> {
+  const changes: CatalogueChange[] = [];
+  const evict: string[] = [];
+  const deletions: Deletion[] = [];
+  const end = new SliceEnd(context.perSlice);
+  const met = new Set<string>();
+  for (const name of names) {
+    if (end.isDue()) yield;
+    if (met.has(name)) continue;
+    met.add(name);
+    const record = context.catalogue.byName(name);
+    if (record === undefined) {
+      return refused(
+        `Cannot remove "${name}": there is no such volume or snapshot. Nothing was removed. ${seeList}`,
+      );
+    }
+    const clients = context.claim(record.uid);
+    if (clients > 0 && !force) {
+      const who = clients === 1 ? "a client is" : `${clients} clients are`;
+      return refused(
+        `Cannot remove "${name}": ${who} attached to it. Nothing was removed. Detach first, or use --force.`,
+      );
+    }
+    changes.push({ put: { ...record, deleting: true } });
+    evict.push(record.uid);
+    deletions.push({ uid: record.uid, thinId: record.thinId });
+  }
+  return draft(changes, { evict, deletions });
+}
+
+function planTrimmed(context: PlanContext, uid: string): PlanDraft | PlanRefused {
+  const record = context.catalogue.byUid(uid);
+  if (record === undefined) return refused("The volume that was made smaller is gone.");
+  const { trimFromBytes: _done, ...rest } = record;
+  return draft([{ put: rest }]);
+}
+
+function planReconcile(
+  context: PlanContext,
+  step: PlanStep & { readonly verb: "reconcile" },
+): PlanDraft | PlanRefused {
+  const changes: CatalogueChange[] = step.lost.map((uid) => ({ remove: uid }));
+  for (const device of step.found) {
+    let name = `thin-${device.thinId}`;
+    for (let more = 2; context.catalogue.byName(name) !== undefined; more += 1) {
+      name = `thin-${device.thinId}-${more}`;
+    }
+    changes.push({
+      put: {
+        uid: context.newUid(),
+        name,
+        thinId: device.thinId,
+        sizeBytes: device.sizeBytes,
+        readOnly: false,
+        origin: null,
+        owner: null,
+        created: null,
+      },
+    });
+  }
+  return draft(changes);
+}
+
+const seeList = "`list` shows what is there.";
+
+/** `newNames`: how many more there would be; 0 for a rename. */
+function problemOfNewName(context: PlanContext, name: string, newNames = 1): string | undefined {
+  if (context.catalogue.byName(name) !== undefined) {
+    return `"${name}" exists already. Choose another name, or remove it first.`;
+  }
+  if (newNames > 0 && context.catalogue.count + newNames > volumesMax) {
+    return `a pool holds ${volumesMax} volumes and snapshots at most. Remove some first.`;
+  }
+  return undefined;
+}
+
+/** A program that uses the library or the control socket may ask for any number. */
+function problemOfSize(sizeBytes: number): string | undefined {
+  if (!Number.isInteger(sizeBytes) || sizeBytes <= 0) {
+    return `a size of ${sizeBytes} bytes is no whole positive number. Give one that is.`;
+  }
+  if (sizeBytes > volumeBytesMax) {
+    return `a volume has at most ${volumeBytesMax} bytes, 512 less than 8 PiB. Give a smaller size.`;
+  }
+  return undefined;
+}
+
+function noThinIds(what: string): string {
+  return `Cannot ${what}: all 16,777,216 device numbers are in use. Remove some volumes first.`;
+}
+
+function unfinishedTrim(what: string): string {
+  return `Cannot ${what}: what lay beyond its end when it was made smaller could not be removed yet. ` +
+    "Free some space and restart the pool, which finishes that first.";
+}
+
+function roundUp(sizeBytes: number): number {
+  return Math.ceil(sizeBytes / volumeSizeUnitBytes) * volumeSizeUnitBytes;
+}

@@ -1,0 +1,229 @@
+/** Admin commands that only look: they read the blocks of the last durable commit, which are kept meanwhile. */
+import { checkMetadata } from "../../storage/check.ts";
+import { dumpMetadata } from "../../storage/dump.ts";
+import type { MetadataBlock, ThinId } from "../../storage/base/ids.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { blocksFreedByRemoval } from "../../storage/removal.ts";
+import { SliceEnd, type Slices, sortedSlices } from "../../storage/slices.ts";
+import { type DeviceUsage, deviceUsage } from "../../storage/usage.ts";
+import type { AdminCommand, AdminResult, VolumeListing } from "./admin_command.ts";
+import type { AdminPeers } from "./admin_peers.ts";
+import type { Address } from "../kernel/address.ts";
+import { rest, type Steps } from "../kernel/task.ts";
+import { type TextOutMessage, writeText } from "./text_out.ts";
+import type { Registry } from "./pool_messages.ts";
+
+const seeCheck = "`check` names all damage.";
+
+/** A walk over metadata, as storage/ writes it: it yields a block and is resumed with its bytes. */
+type Walk<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
+
+/** What the walks of one report read: the last durable commit, with one block at a time in memory. */
+interface View {
+  readonly view: number;
+  readonly superblock: Uint8Array;
+  readonly buffer: Uint8Array;
+}
+
+function* openView(peers: AdminPeers): Steps<View> {
+  const { view, superblock } = yield* peers.thin.metadata.openView();
+  return { view, superblock, buffer: new Uint8Array(metadataBlockSizeBytes) };
+}
+
+function* readBlock(peers: AdminPeers, view: View, block: MetadataBlock): Steps<Uint8Array | undefined> {
+  // The superblock on disk may be a later one by now. A walk that works long asks for it to let others go first.
+  if (block === 0) {
+    yield* rest();
+    return view.superblock;
+  }
+  if ((block + 1) * metadataBlockSizeBytes > peers.metadataDevice.sizeBytes) return undefined;
+  const result = yield* peers.metadataDevice.read(view.buffer, block * metadataBlockSizeBytes);
+  return result.kind === "ok" ? view.buffer : undefined;
+}
+
+function* runWalk<Result>(peers: AdminPeers, view: View, walk: Walk<Result>): Steps<Result> {
+  let step = walk.next();
+  while (!step.done) step = walk.next(yield* readBlock(peers, view, step.value));
+  return step.value;
+}
+
+/** What is not committed yet would be missing from what is on disk. */
+function* commitFirst(peers: AdminPeers): Steps<void> {
+  if (!peers.readOnly) yield* peers.thin.metadata.commit();
+}
+
+/** `list`: every volume and snapshot, with what each maps and owns alone. */
+export function* listVolumes(peers: AdminPeers): Steps<AdminResult> {
+  yield* commitFirst(peers);
+  const registry = yield* peers.pool.registry();
+  const view = yield* openView(peers);
+  const usage = yield* runWalk(peers, view, deviceUsage());
+  peers.thin.metadata.closeView(view.view);
+  if (usage.kind !== "usage") {
+    return {
+      kind: "refused",
+      reason: `Cannot list the volumes: the metadata is damaged. ${usage.sentence} ${seeCheck}`,
+    };
+  }
+  const volumes = yield* restingBetween(listingSlices(peers, registry, usage.devices));
+  return { kind: "volumes", volumes };
+}
+
+/** Drives slices from a task: between two of them everybody else goes first. */
+function* restingBetween<Result>(slices: Slices<Result>): Steps<Result> {
+  let slice = slices.next();
+  while (!slice.done) {
+    yield* rest();
+    slice = slices.next();
+  }
+  return slice.value;
+}
+
+/** Sorted by name. */
+function* listingSlices(
+  { slices, thin }: AdminPeers,
+  { records, attached }: Registry,
+  devices: readonly DeviceUsage[],
+): Slices<VolumeListing[]> {
+  const end = new SliceEnd(slices.records);
+  const byThin = new Map<number, DeviceUsage>();
+  for (const device of devices) {
+    if (end.isDue()) yield;
+    byThin.set(device.thinId, device);
+  }
+  const nameOf = new Map<string, string>();
+  for (const { uid, name, deleting } of records) {
+    if (end.isDue()) yield;
+    if (!deleting) nameOf.set(uid, name);
+  }
+  const volumes: VolumeListing[] = [];
+  for (const record of records) {
+    if (end.isDue()) yield;
+    if (record.deleting) continue;
+    const used = byThin.get(record.thinId);
+    volumes.push({
+      name: record.name,
+      thin_id: record.thinId,
+      size_bytes: record.sizeBytes,
+      mapped_bytes: (used?.mappedBlocks ?? 0) * thin.blockSizeBytes,
+      exclusive_bytes: (used?.exclusiveBlocks ?? 0) * thin.blockSizeBytes,
+      read_only: record.readOnly,
+      // What it was made from may be gone.
+      origin: record.origin === null ? null : nameOf.get(record.origin) ?? null,
+      created: record.created,
+      attached: attached.get(record.uid) ?? 0,
+    });
+  }
+  return yield* sortedSlices(volumes, ({ name }) => name, slices.records);
+}
+
+/** `status`: the pool's mode and how full it is. */
+export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
+  const registry = yield* peers.pool.registry();
+  const facts = yield* peers.thin.metadata.facts();
+  return {
+    kind: "status",
+    status: {
+      mode: registry.mode,
+      transaction_id: Number(facts.transactionId),
+      block_size_bytes: facts.dataBlockSizeBytes,
+      data_total_bytes: facts.dataBlocks * facts.dataBlockSizeBytes,
+      data_used_bytes: (facts.dataBlocks - facts.dataFree) * facts.dataBlockSizeBytes,
+      metadata_total_bytes: facts.metadataBlocks * metadataBlockSizeBytes,
+      metadata_used_bytes: (facts.metadataBlocks - facts.metadataFree) * metadataBlockSizeBytes,
+      volumes: registry.records.reduce((count, { deleting }) => deleting ? count : count + 1, 0),
+      attached: [...registry.attached.values()].reduce((sum, clients) => sum + clients, 0),
+      trouble: registry.trouble,
+    },
+  };
+}
+
+/** `check` of a pool that is being served: the last durable commit is checked while changes go on. */
+export function* checkPool(peers: AdminPeers): Steps<AdminResult> {
+  yield* commitFirst(peers);
+  const view = yield* openView(peers);
+  const deviceBlocks = Math.floor(peers.metadataDevice.sizeBytes / metadataBlockSizeBytes);
+  const report = yield* runWalk(peers, view, checkMetadata({ deviceBlocks }));
+  peers.thin.metadata.closeView(view.view);
+  return { kind: "checked", problems: report.problems, notes: report.notes };
+}
+
+/** `dump` of a pool that is being served: the last durable commit, as thin_dump writes it. */
+export function* dumpPool(
+  peers: AdminPeers,
+  command: AdminCommand & { readonly verb: "dump" },
+): Steps<AdminResult> {
+  yield* commitFirst(peers);
+  const view = yield* openView(peers);
+  const result = yield* dumpView(peers, view, command.out);
+  peers.thin.metadata.closeView(view.view);
+  return result;
+}
+
+function* dumpView(
+  peers: AdminPeers,
+  view: View,
+  out: Address<TextOutMessage> | undefined,
+): Steps<AdminResult> {
+  const dump = dumpMetadata();
+  let step = dump.next();
+  while (!step.done) {
+    if (step.value.kind === "read") {
+      step = dump.next(yield* readBlock(peers, view, step.value.block));
+      continue;
+    }
+    const taken = out === undefined ? "taken" : yield* writeText(out, step.value.text);
+    if (taken === "gone") return { kind: "refused", reason: "The dump broke off: its reader went away." };
+    step = dump.next();
+  }
+  if (step.value.kind === "whole") return { kind: "done" };
+  return {
+    kind: "refused",
+    reason: `Cannot dump the metadata: it is damaged. ${step.value.sentence} ${seeCheck}`,
+  };
+}
+
+/** `rm -n`: how many bytes would come back if all of these were removed. */
+export function* freedBy(
+  peers: AdminPeers,
+  command: AdminCommand & { readonly verb: "rm" },
+): Steps<AdminResult> {
+  const registry = yield* peers.pool.registry();
+  const thins = yield* restingBetween(thinsOf(registry, command.names, peers.slices.records));
+  if (typeof thins === "string") {
+    return {
+      kind: "refused",
+      reason:
+        `Cannot tell what removing "${thins}" would free: there is no such volume or snapshot. \`list\` shows what is there.`,
+    };
+  }
+  yield* commitFirst(peers);
+  const view = yield* openView(peers);
+  const removal = yield* runWalk(peers, view, blocksFreedByRemoval(thins));
+  peers.thin.metadata.closeView(view.view);
+  if (removal.kind !== "freed") {
+    return { kind: "refused", reason: `Cannot tell what would be freed: ${removal.sentence} ${seeCheck}` };
+  }
+  return { kind: "wouldFree", bytes: removal.blocks * peers.thin.blockSizeBytes };
+}
+
+function* thinsOf(
+  registry: Registry,
+  names: readonly string[],
+  perSlice: number,
+): Slices<ThinId[] | string> {
+  const end = new SliceEnd(perSlice);
+  const byName = new Map<string, ThinId>();
+  for (const { name, deleting, thinId } of registry.records) {
+    if (end.isDue()) yield;
+    if (!deleting) byName.set(name, thinId);
+  }
+  const thins = new Set<ThinId>();
+  for (const name of names) {
+    if (end.isDue()) yield;
+    const thin = byName.get(name);
+    if (thin === undefined) return name;
+    thins.add(thin);
+  }
+  return [...thins];
+}

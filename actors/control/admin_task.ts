@@ -1,0 +1,447 @@
+/**
+ * Admin commands as message sequences, those that change something one at a time.
+ *
+ * A change of the pool goes: line in the catalogue's journal, durable -> devices and transaction id changed in one
+ * turn -> commit. If we stop before the commit is durable, the superblock's id says that the line does not hold, and
+ * the next start drops it; after, that it does. So catalogue and metadata never disagree.
+ */
+import { type IoResult, reasonOfIo } from "../../storage/device/port.ts";
+import { type ThinId, vblock } from "../../storage/base/ids.ts";
+import { SliceEnd } from "../../storage/slices.ts";
+import type { AdminCommand, AdminResult } from "./admin_command.ts";
+import type { AdminPeers } from "./admin_peers.ts";
+import { adoptedSizeBytes } from "./admin_plan.ts";
+import { rewriteCatalogue } from "./catalogue_rewrite.ts";
+import type { Appended } from "./catalogue_journal.ts";
+import { checkPool, dumpPool, freedBy, listVolumes, poolStatus } from "./admin_reports.ts";
+import { join, rest, type Steps } from "../kernel/task.ts";
+import { changeMsMax } from "../limits.ts";
+import type { Done, MetadataFailure } from "../pool/metadata_messages.ts";
+import type {
+  Admin,
+  AdminPlan,
+  Deletion,
+  FoundDevice,
+  PlanRefused,
+  PlanStep,
+  Reconcile,
+  Registry,
+  Trim,
+} from "./pool_messages.ts";
+import { removeMappings } from "../volume/remap.ts";
+import { zeroTail } from "../volume/zero_tail.ts";
+
+const done: AdminResult = { kind: "done" };
+
+function refused(reason: string): AdminResult {
+  return { kind: "refused", reason };
+}
+
+/** Carries out a command and tells the pool. */
+export function* adminTask(peers: AdminPeers, command: AdminCommand): Steps<void> {
+  const result = yield* perform(peers, command);
+  peers.kernel.tell(peers.pool.address, { type: "adminEnded", result });
+}
+
+/** Carries out a command that only looks, and tells the pool. */
+export function* lookTask(peers: AdminPeers, look: Admin): Steps<void> {
+  const result = yield* perform(peers, look.command);
+  peers.kernel.tell(peers.pool.address, { type: "lookEnded", look, result });
+}
+
+function* perform(peers: AdminPeers, command: AdminCommand): Steps<AdminResult> {
+  switch (command.verb) {
+    case "list":
+      return yield* listVolumes(peers);
+    case "status":
+      return yield* poolStatus(peers);
+    case "check":
+      return yield* checkPool(peers);
+    case "dump":
+      return yield* dumpPool(peers, command);
+    case "rm":
+      if (command.dryRun) return yield* freedBy(peers, command);
+      return yield* change(peers, command);
+    default:
+      return yield* change(peers, command);
+  }
+}
+
+/** A change: planned by the pool, made durable, and whatever is left to do after it. */
+export function* change(peers: AdminPeers, step: PlanStep): Steps<AdminResult> {
+  const plan = yield* planned(peers, step);
+  const unchanged = unchangedBy(step);
+  if (plan.kind === "refused") {
+    return refused(unchanged === notChanged ? plan.reason : `${unchanged}: ${plan.reason}`);
+  }
+  if (plan.evict.length > 0) yield* peers.pool.evict(plan.evict);
+  const applied = yield* applyPlan(peers, plan, unchanged, step.verb === "resize");
+  if (applied.kind !== "done") return applied;
+  const trimmed = yield* finishTrims(peers, plan.trims);
+  if (trimmed.kind !== "done") return trimmed;
+  return yield* finishDeletions(peers, plan.deletions);
+}
+
+/** Between the slices of a plan, and of its settling, everybody else goes first. */
+function* planned({ pool }: AdminPeers, step: PlanStep): Steps<AdminPlan | PlanRefused> {
+  for (;;) {
+    const plan = yield* pool.plan(step);
+    if (plan.kind !== "more") return plan;
+    yield* rest();
+  }
+}
+
+function* settled({ pool }: AdminPeers, held: boolean): Steps<void> {
+  while ((yield* pool.settle(held)) === "more") yield* rest();
+}
+
+const notChanged = "The pool was not changed";
+
+/** What the user is told if a step fails. The last steps of a command come after what he asked for. */
+function unchangedBy(step: PlanStep): string {
+  if (step.verb !== "forget" && step.verb !== "trimmed") return notChanged;
+  return "The change is made, but its last step failed, and the next start repeats it";
+}
+
+/**
+ * Makes a plan durable. The snapshots of one plan are one point in time: every volume they are taken of is quiet
+ * while the devices are made, and goes on right after; what it then writes breaks sharing first.
+ */
+function* applyPlan(
+  peers: AdminPeers,
+  plan: AdminPlan,
+  unchanged: string,
+  isResize: boolean,
+): Steps<AdminResult> {
+  const { metadata } = peers.thin;
+  const { result: appended, isLong } = yield* appendLine(peers, plan);
+  tellOfCatalogue(peers, appended);
+  if (appended.kind !== "ok") {
+    // The line is not in the file, or the file takes no more: the last line there is that of an earlier change.
+    yield* settled(peers, false);
+    return refused(`${unchanged}: ${reasonOfAppend(appended)}`);
+  }
+  // What is flushed now need not be flushed while writers wait. It is a commit and not a bare flush, because a flush
+  // that fails must fail the pool: the next one would say ok about data that the host has dropped.
+  if (plan.quiesce.length > 0) {
+    const early = yield* metadata.commit();
+    if (early.kind !== "done") return yield* takeBack(peers, unchanged, reasonOfFailure(early));
+  }
+  yield* join("suspend", plan.quiesce.map((volume) => volume.suspend()));
+  const changed = yield* changeDevices(peers, plan);
+  if (changed.kind !== "done") return yield* takeBack(peers, unchanged, reasonOfFailure(changed));
+  // From here on any commit makes it durable, whoever asks for it; if none succeeds, the pool fails.
+  // A new size waits for that: what is written beyond the old end lies in a block that is mapped already, so if we stopped
+  // before the commit, the old size would hold, and a later growth would show those bytes where nothing was written.
+  if (!isResize) yield* settled(peers, true);
+  const committed = yield* metadata.commit();
+  if (isLong && committed.kind === "done") peers.kernel.tell(peers.pool.address, { type: "journalLong" });
+  const zeroed = committed.kind === "done" ? yield* zeroTails(peers, plan.trims) : done;
+  if (isResize) yield* settled(peers, true);
+  return committed.kind === "done"
+    ? zeroed
+    : refused(`The change is not durable: ${reasonOfFailure(committed)}.`);
+}
+
+/**
+ * Appends the line of a plan. Where there is no room for it, the journal is written anew and it is tried again: the lines
+ * before it are durable in the superblock, as it is the next.
+ */
+function* appendLine(peers: AdminPeers, plan: AdminPlan): Steps<Appended> {
+  const appended = yield* peers.journal.append(plan.line, plan.room);
+  if (appended.result.kind !== "noSpace") return appended;
+  const rewritten = yield* rewriteCatalogue(peers);
+  return rewritten.kind === "ok" ? yield* peers.journal.append(plan.line, plan.room) : appended;
+}
+
+/** A command hears the reason itself; the operator hears that it is so, once. */
+function tellOfCatalogue({ kernel, refusals }: AdminPeers, appended: IoResult): void {
+  if (appended.kind === "ok") return kernel.tell(refusals, { type: "served", what: "catalogue" });
+  const detail = appended.kind === "noSpace"
+    ? "the host has no space but what is kept for removing"
+    : reasonOfIo(appended);
+  kernel.tell(refusals, { type: "refused", what: "catalogue", detail });
+}
+
+function reasonOfAppend(result: Exclude<IoResult, { kind: "ok" }>): string {
+  if (result.kind !== "noSpace") return `writing the catalogue failed: ${reasonOfIo(result)}.`;
+  return "the host is full, and what room there is in the catalogue is kept for removing. " +
+    "Remove volumes or snapshots, or make room on the host.";
+}
+
+/**
+ * Changes the devices, in slices where there are thousands. No commit begins between the first and the last, so if we stop
+ * there, all of the change is lost; and one that finds no space is taken back by as many slices.
+ */
+function* changeDevices(peers: AdminPeers, plan: AdminPlan): Steps<Done | MetadataFailure> {
+  const { metadata } = peers.thin;
+  const { create, snapshots, tick, transactionId } = plan;
+  const pace = new ChangePace(peers, snapshots.length);
+  let made = 0;
+  for (;;) {
+    const isFirst = made === 0;
+    const slice = snapshots.slice(made, made + pace.devices);
+    const hasMore = made + slice.length < snapshots.length;
+    const changed = yield* metadata.change({
+      create: isFirst ? create : [],
+      snapshots: slice,
+      // All are of one instant.
+      tick: isFirst && tick,
+      transactionId,
+      hasMore,
+    });
+    if (changed.kind !== "done") {
+      // Of anything else than missing space the pool writes no more, so that nothing of it becomes durable.
+      if (changed.kind !== "noMetadataSpace" || isFirst) return changed;
+      const revoked = yield* revokeDevices(peers, plan, made);
+      return revoked.kind === "done" ? changed : revoked;
+    }
+    made += slice.length;
+    if (!hasMore) return changed;
+    pace.made(made);
+  }
+}
+
+/** Takes back the first `made` snapshots of a plan, and what it created. */
+function* revokeDevices(peers: AdminPeers, plan: AdminPlan, made: number): Steps<Done | MetadataFailure> {
+  const thins = [...plan.snapshots.slice(0, made).map(({ thin }) => thin), ...plan.create];
+  const transactionId = plan.transactionId - 1n;
+  for (let at = 0;;) {
+    const slice = thins.slice(at, at + peers.slices.devices);
+    at += slice.length;
+    const hasMore = at < thins.length;
+    const revoked = yield* peers.thin.metadata.revoke({ thins: slice, transactionId, hasMore });
+    if (revoked.kind !== "done" || !hasMore) return revoked;
+  }
+}
+
+/** How many devices a slice of a change makes: more, as the time that all of them may take becomes short. */
+class ChangePace {
+  devices: number;
+  readonly #peers: AdminPeers;
+  readonly #total: number;
+  readonly #begunMs: number;
+
+  constructor(peers: AdminPeers, total: number) {
+    this.#peers = peers;
+    this.#total = total;
+    this.#begunMs = peers.kernel.clock.now();
+    this.devices = peers.slices.devices;
+  }
+
+  /** To be told after each slice how many devices are made. */
+  made(devices: number): void {
+    const { slices, kernel } = this.#peers;
+    const passedMs = kernel.clock.now() - this.#begunMs;
+    const leftMs = Math.max(0, changeMsMax - passedMs);
+    const isLate = (this.#total - devices) * passedMs > devices * leftMs;
+    const wanted = isLate ? this.devices * 2 : this.devices / 2;
+    this.devices = Math.min(slices.devicesMax, Math.max(slices.devices, wanted));
+  }
+}
+
+/**
+ * Zeroes the rest of the last block of volumes that have become smaller. Not before that is durable: if we stopped
+ * then, the volume would be as large as before and have lost its end. The volumes are quiet meanwhile.
+ */
+function* zeroTails(peers: AdminPeers, trims: readonly Trim[]): Steps<AdminResult> {
+  for (const trim of trims) {
+    const status = yield* zeroTail(peers.kernel, { ...peers.thin, id: trim.thinId }, trim.fromBytes);
+    if (status === "ok" || status === "hole") continue;
+    return refused(
+      `The volume is smaller, but zeroing what lies beyond its end failed: ${status}. Until a restart has done it, the ` +
+        "volume keeps its size; free some space first.",
+    );
+  }
+  return done;
+}
+
+function* takeBack(peers: AdminPeers, unchanged: string, reason: string): Steps<AdminResult> {
+  const taken = yield* peers.journal.retract();
+  yield* settled(peers, false);
+  const more = taken.kind === "ok"
+    ? ""
+    : ` Taking back its line in the catalogue failed too: ${reasonOfIo(taken)}.`;
+  return refused(`${unchanged}: ${reason}.${more}`);
+}
+
+/** Deletes devices slice by slice, each a legal transaction; a restart goes on where this stops. */
+export function* finishDeletions(peers: AdminPeers, deletions: readonly Deletion[]): Steps<AdminResult> {
+  if (deletions.length === 0) return done;
+  const end = new SliceEnd(peers.slices.devices);
+  for (const { thinId } of deletions) {
+    if (end.isDue()) yield* rest();
+    const failure = yield* deleteDevice(peers, thinId);
+    if (failure !== undefined) {
+      return refused(`The change is made, but not all space came back: ${reasonOfFailure(failure)}.`);
+    }
+  }
+  const forgotten = yield* change(peers, { verb: "forget", uids: deletions.map((deletion) => deletion.uid) });
+  if (forgotten.kind !== "done") return forgotten;
+  yield* peers.thin.allocator.reclaim();
+  return done;
+}
+
+function* deleteDevice(peers: AdminPeers, thinId: ThinId): Steps<MetadataFailure | undefined> {
+  const { metadata } = peers.thin;
+  const device = yield* metadata.device(thinId);
+  if (device.kind === "noDevice") return undefined;
+  if (device.kind !== "device") return device;
+  for (;;) {
+    let slice = yield* metadata.deleteSlice(thinId);
+    if (slice.kind === "noMetadataSpace") {
+      // What this transaction has freed can be used after a commit.
+      const committed = yield* metadata.commit();
+      if (committed.kind !== "done") return committed;
+      slice = yield* metadata.deleteSlice(thinId);
+    }
+    if (slice.kind !== "deleted") return slice;
+    if (slice.gone) return undefined;
+    // Each slice holds up for a part of a millisecond whoever comes meanwhile, and not more than one of them does.
+    yield* rest();
+  }
+}
+
+/** Removes the blocks beyond the end of volumes that have become smaller; nobody can reach them any more. */
+export function* finishTrims(peers: AdminPeers, trims: readonly Trim[]): Steps<AdminResult> {
+  for (const trim of trims) {
+    const first = vblock(Math.ceil(trim.fromBytes / peers.thin.blockSizeBytes));
+    const removed = yield* removeMappings({ ...peers.thin, id: trim.thinId }, first, vblockEnd);
+    if (removed.kind !== "done") {
+      return refused(`The volume is smaller, but not all space came back: ${reasonOfFailure(removed)}.`);
+    }
+    const trimmed = yield* change(peers, { verb: "trimmed", uid: trim.uid });
+    if (trimmed.kind !== "done") return trimmed;
+    yield* peers.thin.allocator.reclaim();
+  }
+  return done;
+}
+
+/** Past any virtual block a volume of 2^53 bytes can have. */
+const vblockEnd = vblock(2 ** 44);
+
+/** What the start of a pool does before it serves: load, reconcile, and finish what a crash interrupted. */
+export function* startTask(peers: AdminPeers): Steps<void> {
+  const result = yield* startSteps(peers);
+  peers.kernel.tell(peers.pool.address, { type: "adminEnded", result });
+}
+
+function* startSteps(peers: AdminPeers): Steps<AdminResult> {
+  const loaded = yield* peers.thin.metadata.load();
+  if (loaded.kind !== "done") return refused(`Cannot open the pool: ${reasonOfFailure(loaded)}. ${seeCheck}`);
+  const reconciled = yield* reconcile(peers);
+  if (reconciled.kind !== "done" || peers.readOnly) return reconciled;
+  const { deletions, trims } = interruptedIn(yield* peers.pool.registry());
+  // What cannot be finished is said, and tried again at the next start: a full pool must open, or nobody could ever free
+  // some space, and so must one where damage is met, for what can still be read.
+  // Deletions come first, and may give the space that a tail in a shared block needs.
+  const deleted = yield* finishDeletions(peers, deletions);
+  if (deleted.kind === "refused") peers.log(deleted.reason);
+  for (const trim of trims) {
+    const zeroed = yield* zeroTails(peers, [trim]);
+    // The volume cannot grow before both are done.
+    const trimmed = zeroed.kind === "refused" ? zeroed : yield* finishTrims(peers, [trim]);
+    if (trimmed.kind === "refused") peers.log(trimmed.reason);
+  }
+  return done;
+}
+
+/** Work that a stop has interrupted. */
+function interruptedIn({ records }: Registry): {
+  readonly deletions: readonly Deletion[];
+  readonly trims: readonly Trim[];
+} {
+  const deletions: Deletion[] = [];
+  const trims: Trim[] = [];
+  for (const { uid, thinId, deleting, trimFromBytes: fromBytes, sizeBytes } of records) {
+    if (deleting) deletions.push({ uid, thinId });
+    else if (fromBytes !== undefined) trims.push({ uid, thinId, fromBytes, sizeBytes });
+  }
+  return { deletions, trims };
+}
+
+/** Devices that another program made or deleted, without touching the transaction id, get or lose their record. */
+function* reconcile(peers: AdminPeers): Steps<AdminResult> {
+  const { metadata } = peers.thin;
+  const listed = yield* metadata.thins();
+  const { records } = yield* peers.pool.registry();
+  const thins = new Set(listed);
+  const known = new Set<ThinId>();
+  const lost: string[] = [];
+  const lostNames: string[] = [];
+  for (const record of records) {
+    known.add(record.thinId);
+    if (record.deleting || thins.has(record.thinId)) continue;
+    lost.push(record.uid);
+    lostNames.push(record.name);
+  }
+  const found: FoundDevice[] = [];
+  for (const thinId of listed) {
+    if (known.has(thinId)) continue;
+    const device = yield* metadata.device(thinId);
+    if (device.kind === "noDevice") continue;
+    if (device.kind !== "device") {
+      return refused(`Cannot open the pool: ${reasonOfFailure(device)}. ${seeCheck}`);
+    }
+    found.push({ thinId, sizeBytes: adoptedSizeBytes(device.highest, peers.thin.blockSizeBytes) });
+  }
+  if (lost.length === 0 && found.length === 0) return done;
+  const step: Reconcile = { verb: "reconcile", found, lost };
+  if (peers.readOnly) yield* peers.pool.adopt(step);
+  else {
+    const changed = yield* change(peers, step);
+    if (changed.kind !== "done") return changed;
+  }
+  if (found.length > 0) {
+    const ids = some(found.map((device) => String(device.thinId)));
+    peers.log(
+      `Another program made thin devices in this pool: ${ids}. They are listed as volumes "thin-ID".`,
+    );
+  }
+  if (lost.length > 0) {
+    peers.log(
+      `Another program deleted thin devices of this pool: ${some(lostNames)}. They are listed no more.`,
+    );
+  }
+  return done;
+}
+
+/** For a sentence: not more of them than a person reads. */
+function some(names: readonly string[]): string {
+  const shown = names.slice(0, 10).join(", ");
+  return names.length <= 10 ? shown : `${shown} and ${names.length - 10} more`;
+}
+
+const seeCheck = "`check` names all damage; `thin_repair` can rebuild the metadata into another file.";
+
+/** Words to follow a colon. */
+export function reasonOfFailure(failure: MetadataFailure): string {
+  switch (failure.kind) {
+    case "noMetadataSpace":
+      return "the metadata is full; remove volumes or snapshots";
+    case "clockExhausted":
+      return "the pool's 24-bit snapshot clock has reached its end; copy the volumes to a new pool";
+    case "damaged":
+      return failure.reason;
+    case "readOnly":
+      return "the pool is read-only";
+    case "poolFailed":
+      return "the pool has failed; restart it";
+  }
+}
+
+/** What the end of a pool does: commit, so that nothing acknowledged is lost. */
+export function* stopTask(peers: AdminPeers): Steps<void> {
+  let result: AdminResult = done;
+  if (!peers.readOnly) {
+    const committed = yield* peers.thin.metadata.commit(true);
+    if (committed.kind !== "done") {
+      const { trouble } = yield* peers.pool.registry();
+      const reason = trouble ?? reasonOfFailure(committed);
+      result = refused(
+        `The pool was closed without a last commit: ${reason}. What was not flushed since the one before is lost.`,
+      );
+    }
+  }
+  peers.kernel.tell(peers.pool.address, { type: "adminEnded", result });
+}

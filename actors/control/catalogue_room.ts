@@ -1,0 +1,44 @@
+/**
+ * How much room the catalogue's journal has, and for what.
+ *
+ * The journal's file, and a spare one into which it is written anew, have all their bytes stored before they are needed. So
+ * a full host takes nothing from what removing needs:
+ *
+ * ```
+ * journal  | first line | changes ........ | reserve: removals only |
+ * spare    | room for the first line | reserve                      |
+ * ```
+ *
+ * A change that adds something is refused unless both reserves are whole after it. A removal may use the reserve, and when
+ * that is used up, the journal is written anew into the spare, which needs no space of the host either. What a
+ * removal leaves is never more than what was there. So removing goes on until nothing is left.
+ */
+import { catalogueChangesBytesMin, catalogueFileUnitBytes, catalogueReserveBytesMin } from "../limits.ts";
+
+/** What an appended line may use. */
+export interface LineRoom {
+  /** Bytes that the catalogue takes as one line when the change is made, at most. */
+  readonly contentBytes: number;
+  /** Whether the change removes something, and so may use what is kept for removals. */
+  readonly usesReserve: boolean;
+}
+
+/** Bytes kept for removals: a line that removes everything, and one that forgets it, take 1.3 times the content. */
+export function reserveBytes(contentBytes: number): number {
+  return catalogueReserveBytesMin + Math.ceil(contentBytes * 3 / 2);
+}
+
+/** Bytes of lines after the first one with which a journal is long, and is to be written anew. */
+export function changesBytesMax(contentBytes: number): number {
+  return Math.max(catalogueChangesBytesMin, Math.ceil(contentBytes / 2));
+}
+
+/** Bytes that each of the two files is given. */
+export function fileBytesFor(contentBytes: number): number {
+  return roundUp(contentBytes + changesBytesMax(contentBytes) + reserveBytes(contentBytes));
+}
+
+/** Up to the unit in which the files grow. */
+export function roundUp(bytes: number): number {
+  return Math.ceil(bytes / catalogueFileUnitBytes) * catalogueFileUnitBytes;
+}

@@ -1,0 +1,70 @@
+/** What the pool tells of its exports, in slices: there may be as many as there are volumes and snapshots. Reads the catalogue. */
+import type { Catalogue, VolumeRecord } from "../../storage/catalog.ts";
+import { SliceEnd, type Slices, sortedSlices } from "../../storage/slices.ts";
+import { rest, type Steps } from "../kernel/task.ts";
+import type { ExportContext, ExportList, PoolStub } from "./pool_messages.ts";
+
+/** The names of all exports but those that `isLeaving` names by uid, sorted, and a description of each. */
+export function* exportListSlices(
+  catalogue: Catalogue,
+  isLeaving: (uid: string) => boolean,
+  perSlice: number,
+): Slices<ExportList> {
+  // Records are never changed in place, so this is the catalogue of one instant.
+  const all = [...catalogue.volumes()];
+  const end = new SliceEnd(perSlice);
+  const records: VolumeRecord[] = [];
+  for (const record of all) {
+    if (end.isDue()) yield;
+    if (!record.deleting && !isLeaving(record.uid)) records.push(record);
+  }
+  const names: string[] = [];
+  const descriptions: string[] = [];
+  for (const record of yield* sortedSlices(records, ({ name }) => name, perSlice)) {
+    if (end.isDue()) yield;
+    names.push(record.name);
+    descriptions.push(descriptionOf(catalogue, record));
+  }
+  return { names, descriptions };
+}
+
+/** For a person. */
+export function descriptionOf(catalogue: Catalogue, record: VolumeRecord): string {
+  if (isSnapshot(record)) return "thin snapshot";
+  const origin = catalogue.nameOf(record.origin);
+  return origin === null ? "thin volume" : `thin clone of ${origin}`;
+}
+
+/** Whether it has the name of a snapshot. */
+export function isSnapshot(record: VolumeRecord): boolean {
+  return record.name.includes("@");
+}
+
+/**
+ * `base:allocation`, and for every other snapshot of the family what differs from it. A snapshot of the volume itself goes
+ * by what follows its "@", another by its whole name; as no part of a name has an "@", no two are the same.
+ *
+ * A snapshot of a volume that is gone may stand under the name of a new one, but it is of another family.
+ */
+export function* contextSlices(
+  catalogue: Catalogue,
+  record: VolumeRecord,
+  perSlice: number,
+): Slices<ExportContext[]> {
+  const contexts: ExportContext[] = [];
+  const ownPrefix = `${record.name.split("@", 1)[0]}@`;
+  const end = new SliceEnd(perSlice);
+  for (const { uid, name, deleting, thinId } of yield* catalogue.familySlices(record.uid, perSlice)) {
+    if (end.isDue()) yield;
+    if (!name.includes("@") || deleting || uid === record.uid) continue;
+    const short = name.startsWith(ownPrefix) ? name.slice(ownPrefix.length) : name;
+    contexts.push({ name: `qemu:dirty-bitmap:${short}`, source: { kind: "dirty", thinId } });
+  }
+  const sorted = yield* sortedSlices(contexts, ({ name }) => name, perSlice);
+  return [{ name: "base:allocation", source: { kind: "allocation" } }, ...sorted];
+}
+
+/** Drives a piece of the pool's work: between slices everybody else goes first. */
+export function* longAnswer(pool: PoolStub, work: number): Steps<void> {
+  while ((yield* pool.workOn(work)) === "more") yield* rest();
+}

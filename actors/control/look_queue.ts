@@ -1,0 +1,48 @@
+/**
+ * Admin commands that only look, in the order in which they came, and how many of them are carried out.
+ *
+ * A dump lasts as long as its reader likes. So dumps never take the last place: the others (list, status, check) take the
+ * time they need and no more, and one of them always goes on.
+ */
+import { assert } from "../../storage/base/assert.ts";
+import { dumpsMax, looksMax } from "../limits.ts";
+import type { Admin } from "./pool_messages.ts";
+
+export class LookQueue {
+  readonly #waiting: Admin[] = [];
+  #running = 0;
+  #dumpsRunning = 0;
+
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  get running(): number {
+    return this.#running;
+  }
+
+  push(look: Admin): void {
+    this.#waiting.push(look);
+  }
+
+  /** Takes the oldest that may begin, which then counts as running; undefined if there is none. */
+  next(): Admin | undefined {
+    if (this.#running >= looksMax) return undefined;
+    const at = this.#waiting.findIndex((look) => !isDump(look) || this.#dumpsRunning < dumpsMax);
+    if (at < 0) return undefined;
+    const look = this.#waiting.splice(at, 1)[0]!;
+    this.#running += 1;
+    if (isDump(look)) this.#dumpsRunning += 1;
+    return look;
+  }
+
+  ended(look: Admin): void {
+    this.#running -= 1;
+    if (isDump(look)) this.#dumpsRunning -= 1;
+    assert(this.#running >= 0 && this.#dumpsRunning >= 0, "more commands ended than were begun");
+  }
+}
+
+function isDump(look: Admin): boolean {
+  return look.command.verb === "dump";
+}

@@ -1,0 +1,497 @@
+/**
+ * Pool: what holds the rest together.
+ *
+ * Owns: the mode, the catalogue of volumes, the registry of open volumes and who is attached to them, the queues of
+ * admin commands (one at a time that changes something, and a few that look beside it), the commit timer.
+ *
+ * A volume is opened when a client attaches to it, or when it must be quiet for a change. It stays open until it is removed,
+ * or until too many are open that have no clients (`openVolumesMax`). A volume that is about to be removed takes no new clients.
+ *
+ * Failure policy: damaged metadata makes the pool read-only, a failed commit makes it fail; both are said once and
+ * end only with a restart. Every open volume is told to refuse what cannot be done any more.
+ */
+import { assert, present, unreachable } from "../../storage/base/assert.ts";
+import type { Catalogue, VolumeRecord } from "../../storage/catalog.ts";
+import type { Slices } from "../../storage/slices.ts";
+import { type AdminResult, isLook } from "./admin_command.ts";
+import { planStep } from "./admin_plan.ts";
+import type { AdminPeers } from "./admin_peers.ts";
+import { adminTask, lookTask, startTask, stopTask } from "./admin_task.ts";
+import type { BioStatus } from "../volume/bio.ts";
+import { rewriteTask } from "./catalogue_rewrite.ts";
+import { contextSlices, descriptionOf, exportListSlices, isSnapshot, longAnswer } from "./export_list.ts";
+import type { Actor, Address } from "../kernel/address.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import { adminQueueMax, commitPeriodMs, mailboxMax, openVolumesMax } from "../limits.ts";
+import { LookQueue } from "./look_queue.ts";
+import { closeTask, type OpenVolume, takeIdle } from "./open_volumes.ts";
+import type { MetadataTrouble } from "../pool/metadata_messages.ts";
+import { PoolChange } from "./pool_change.ts";
+import type {
+  Admin,
+  AskPiece,
+  AskRegistry,
+  Attach,
+  CataloguePiece,
+  Describe,
+  DescribeContexts,
+  Detach,
+  Evict,
+  ExportInfo,
+  ListExports,
+  LookEnded,
+  PoolMessage,
+  PoolMode,
+  PoolNotice,
+  Reconcile,
+  Registry,
+  StartPool,
+  StopPool,
+  WorkOn,
+} from "./pool_messages.ts";
+import { ThinVolume, VolumeStub } from "../volume/thin_volume.ts";
+
+/** What the pool needs of the world besides its peers. */
+export interface PoolOptions {
+  readonly catalogue: Catalogue;
+  readonly readOnly: boolean;
+  /** The catalogue's journal is to be written anew once the pool has started. */
+  readonly isJournalLong?: boolean;
+  /** Volumes that may be open without a client; by default as in limits.ts. */
+  readonly openVolumesMax?: number;
+  newUid(): string;
+  /** One sentence for the operator. */
+  log(sentence: string): void;
+}
+
+type Command = Admin | StartPool | StopPool;
+
+/** What looks at the catalogue. */
+type Viewer = Attach | Describe | DescribeContexts | ListExports | AskRegistry | WorkOn;
+
+export class Pool implements Actor<PoolMessage> {
+  readonly #kernel: Kernel;
+  readonly #self: Address<PoolMessage>;
+  readonly #peers: AdminPeers;
+  readonly #options: PoolOptions;
+  readonly #catalogue: Catalogue;
+  readonly #open = new Map<string, OpenVolume>();
+  readonly #change: PoolChange;
+  #eviction: Evict | undefined;
+  #commands: Command[] = [];
+  #commandRunning = false;
+  /** Commands that only look: a reader who takes his time with a dump may not hold up a snapshot. */
+  readonly #looks = new LookQueue();
+  /** The last change made the catalogue's journal long; and the rest of it while it is written anew. */
+  #isJournalLong = false;
+  #pieces: Iterator<string> | undefined;
+  /** What waits until the catalogue is whole, or until the volume that it wants is no longer to be quiet. */
+  #viewersWaiting: Viewer[] = [];
+  /** Long answers under way. */
+  readonly #works = new Map<number, Slices<void>>();
+  #workLast = 0;
+  #mode: PoolMode;
+  #trouble: string | null = null;
+  #stopping = false;
+
+  constructor(kernel: Kernel, self: Address<PoolMessage>, peers: AdminPeers, options: PoolOptions) {
+    this.#kernel = kernel;
+    this.#self = self;
+    this.#peers = peers;
+    this.#options = options;
+    this.#catalogue = options.catalogue;
+    this.#isJournalLong = options.isJournalLong ?? false;
+    this.#mode = options.readOnly ? "read-only" : "write";
+    this.#change = new PoolChange({
+      kernel,
+      catalogue: options.catalogue,
+      open: this.#open,
+      perSlice: peers.slices.records,
+      newUid: () => options.newUid(),
+      refusal: () => this.#mode === "write" ? undefined : this.#whyReadOnly(),
+    });
+  }
+
+  receive(message: PoolMessage): void {
+    switch (message.type) {
+      case "attach":
+      case "describe":
+      case "describeContexts":
+      case "listExports":
+      case "registry":
+      case "workOn":
+        return this.#view(message);
+      case "detach":
+        return this.#detach(message);
+      case "admin":
+      case "startPool":
+      case "stopPool":
+        return this.#command(message);
+      case "plan":
+        this.#kernel.reply(message, this.#change.planSlice(message.step));
+        return this.#viewAgain();
+      case "settle":
+        this.#kernel.reply(message, this.#change.settleSlice(message.held));
+        return this.#viewAgain();
+      case "journalLong":
+        this.#isJournalLong = true;
+        return;
+      case "askPiece":
+        return this.#kernel.reply(message, this.#piece(message));
+      case "rewriteEnded":
+        this.#commandRunning = false;
+        return this.#startCommand();
+      case "adopt":
+        this.#applyInMemory(message.step);
+        return this.#kernel.reply(message, "settled");
+      case "evict":
+        return this.#evict(message);
+      case "adminEnded":
+        return this.#commandEnded(message.result);
+      case "lookEnded":
+        return this.#lookEnded(message);
+      case "tick":
+        return this.#tick();
+      case "metadataTrouble":
+        return this.#metadataTrouble(message);
+      default:
+        return unreachable(message);
+    }
+  }
+
+  /** Answers what looks at the catalogue, or lets it wait. */
+  #view(message: Viewer): void {
+    if (this.#change.isTorn) {
+      this.#viewersWaiting.push(message);
+      return;
+    }
+    switch (message.type) {
+      case "attach":
+        return this.#attach(message);
+      case "describe":
+        return this.#describe(message);
+      case "describeContexts":
+        return this.#describeContexts(message);
+      case "listExports":
+        return this.#listExports(message);
+      case "registry":
+        return this.#kernel.reply(message, this.#registry());
+      case "workOn":
+        return this.#workOn(message);
+      default:
+        return unreachable(message);
+    }
+  }
+
+  #viewAgain(): void {
+    if (this.#viewersWaiting.length === 0 || this.#change.isTorn) return;
+    const waiting = this.#viewersWaiting;
+    this.#viewersWaiting = [];
+    for (const message of waiting) this.#view(message);
+  }
+
+  /** Begins a long answer. If a slice is not all of it, a task asks for the others. */
+  #work(slices: Slices<void>): void {
+    if (slices.next().done) return;
+    this.#workLast += 1;
+    this.#works.set(this.#workLast, slices);
+    this.#kernel.start("long answer", longAnswer(this.#peers.pool, this.#workLast));
+  }
+
+  #workOn(message: WorkOn): void {
+    const isDone =
+      present(this.#works.get(message.work), "a long answer was ended twice").next().done === true;
+    if (isDone) this.#works.delete(message.work);
+    this.#kernel.reply(message, isDone ? "done" : "more");
+  }
+
+  // Clients.
+
+  #attach(message: Attach): void {
+    const record = this.#exported(message.name);
+    if (typeof record === "string") return this.#tellUnknown(message, record);
+    // It may change, and a volume that is not suspended because no client has it must stay so.
+    if (this.#change.isQuiet(record.uid)) {
+      this.#viewersWaiting.push(message);
+      return;
+    }
+    const volume = this.#openVolume(record);
+    volume.clients.add(message.client);
+    this.#kernel.tell(message.client, {
+      type: "attached",
+      info: this.#infoOf(record),
+      volume: volume.stub.address,
+      blockSizeBytes: this.#peers.thin.blockSizeBytes,
+    });
+  }
+
+  #detach(message: Detach): void {
+    const volume = present(this.#open.get(message.uid), "detached from a volume that is not open");
+    assert(volume.clients.delete(message.client), "detached without being attached");
+    this.#kernel.tell(message.client, { type: "detached", uid: message.uid });
+    this.#continueEviction();
+    this.#closeIdle();
+  }
+
+  /** Not while a command may keep some of them quiet or wait for their clients to leave. */
+  #closeIdle(): void {
+    if (this.#commandRunning) return;
+    const idle = takeIdle(this.#open, this.#options.openVolumesMax ?? openVolumesMax);
+    if (idle.length > 0) this.#kernel.start("close volumes", closeTask(idle, () => {}));
+  }
+
+  #describe(message: Describe): void {
+    const record = this.#exported(message.name);
+    if (typeof record === "string") return this.#tellUnknown(message, record);
+    const blockSizeBytes = this.#peers.thin.blockSizeBytes;
+    this.#kernel.tell(message.client, { type: "described", info: this.#infoOf(record), blockSizeBytes });
+  }
+
+  #describeContexts(message: DescribeContexts): void {
+    const record = this.#exported(message.name);
+    if (typeof record === "string") return this.#tellUnknown(message, record);
+    this.#work(this.#contextSlices(message, record));
+  }
+
+  *#contextSlices({ client }: DescribeContexts, record: VolumeRecord): Slices<void> {
+    const about = { info: this.#infoOf(record), blockSizeBytes: this.#peers.thin.blockSizeBytes };
+    const contexts = yield* contextSlices(this.#catalogue, record, this.#peers.slices.records);
+    this.#kernel.tell(client, { type: "contexts", ...about, contexts });
+  }
+
+  #tellUnknown(message: Attach | Describe | DescribeContexts, reason: string): void {
+    this.#kernel.tell(message.client, { type: "unknownExport", name: message.name, reason });
+  }
+
+  /** The record exported under a name, or why there is none. The empty name is the only volume, if there is one. */
+  #exported(name: string): VolumeRecord | string {
+    if (this.#stopping) return "the server is stopping";
+    const record = name === "" ? this.#onlyVolume() : this.#catalogue.byName(name);
+    if (record === undefined) {
+      return name === "" ? "there is no default export; name one" : "there is no such volume";
+    }
+    return this.#change.isLeaving(record.uid) ? "the volume is being removed" : record;
+  }
+
+  #onlyVolume(): VolumeRecord | undefined {
+    let only: VolumeRecord | undefined;
+    for (const record of this.#catalogue.volumes()) {
+      if (record.deleting || isSnapshot(record)) continue;
+      if (only !== undefined) return undefined;
+      only = record;
+    }
+    return only;
+  }
+
+  #listExports(message: ListExports): void {
+    this.#work(this.#exportListSlices(message));
+  }
+
+  *#exportListSlices({ client }: ListExports): Slices<void> {
+    const isLeaving = (uid: string) => this.#change.isLeaving(uid);
+    const list = yield* exportListSlices(this.#catalogue, isLeaving, this.#peers.slices.records);
+    this.#kernel.tell(client, { type: "exports", ...list });
+  }
+
+  #infoOf(record: VolumeRecord): ExportInfo {
+    return {
+      name: record.name,
+      uid: record.uid,
+      sizeBytes: record.sizeBytes,
+      readOnly: record.readOnly || this.#options.readOnly,
+      description: descriptionOf(this.#catalogue, record),
+    };
+  }
+
+  #openVolume(record: VolumeRecord): OpenVolume {
+    const open = this.#open.get(record.uid);
+    if (open !== undefined) return open;
+    const thin = { ...this.#peers.thin, id: record.thinId };
+    const volume = { name: record.name, thin, sizeBytes: record.sizeBytes };
+    const address = this.#kernel.spawn(
+      `volume ${record.name}`,
+      mailboxMax,
+      (self) => new ThinVolume(this.#kernel, self, volume),
+    );
+    const opened = { stub: new VolumeStub(this.#kernel, address), clients: new Set<Address<PoolNotice>>() };
+    this.#open.set(record.uid, opened);
+    this.#tellRefusals(opened.stub);
+    return opened;
+  }
+
+  // Admin commands.
+
+  #command(command: Command): void {
+    if (command.type === "stopPool") this.#stopping = true;
+    const look = command.type === "admin" && isLook(command.command) ? command : undefined;
+    const waiting = look === undefined ? this.#commands.length : this.#looks.waiting;
+    // Whoever stops the pool cannot try again.
+    if (waiting >= adminQueueMax && command.type !== "stopPool") {
+      return this.#kernel.reply(command, {
+        kind: "refused",
+        reason: "Too many commands wait already. Try again.",
+      });
+    }
+    if (look !== undefined) {
+      this.#looks.push(look);
+      return this.#startLooks();
+    }
+    this.#commands.push(command);
+    if (!this.#commandRunning) this.#startCommand();
+  }
+
+  #startLooks(): void {
+    for (let look = this.#looks.next(); look !== undefined; look = this.#looks.next()) {
+      this.#kernel.start(`admin ${look.command.verb}`, lookTask(this.#peers, look));
+    }
+  }
+
+  #lookEnded({ look, result }: LookEnded): void {
+    this.#looks.ended(look);
+    this.#kernel.reply(look, result);
+    this.#startLooks();
+    if (!this.#commandRunning) this.#startCommand();
+  }
+
+  #startCommand(): void {
+    const command = this.#commands[0];
+    if (command === undefined) return;
+    // The stop comes last, and lets those who look finish.
+    if (command.type === "stopPool" && this.#looks.running > 0) return;
+    this.#commandRunning = true;
+    switch (command.type) {
+      case "admin":
+        return this.#kernel.start(`admin ${command.command.verb}`, adminTask(this.#peers, command.command));
+      case "startPool":
+        return this.#kernel.start("start", startTask(this.#peers));
+      case "stopPool":
+        return this.#kernel.start("stop", stopTask(this.#peers));
+      default:
+        return unreachable(command);
+    }
+  }
+
+  #commandEnded(result: AdminResult): void {
+    const command = present(this.#commands.shift(), "a command ended that nobody gave");
+    this.#commandRunning = false;
+    this.#closeIdle();
+    if (command.type === "startPool" && result.kind === "done" && !this.#options.readOnly) this.#armTick();
+    this.#kernel.reply(command, result);
+    if (this.#isJournalLong && !this.#stopping && result.kind !== "refused") return this.#startRewrite();
+    this.#startCommand();
+  }
+
+  /** Between two commands: the journal's last line is durable in the superblock, and no other can come behind it. */
+  #startRewrite(): void {
+    this.#isJournalLong = false;
+    this.#commandRunning = true;
+    this.#kernel.start("rewrite catalogue", rewriteTask(this.#peers));
+  }
+
+  /** A pool whose last commit failed may be ahead of its superblock, and what it has in memory is not written down then. */
+  #piece(message: AskPiece): CataloguePiece {
+    if (this.#mode !== "write") return { kind: "refused", reason: "the pool takes no changes any more" };
+    if (message.isFirst) this.#pieces = this.#catalogue.snapshotPieces();
+    const step = present(this.#pieces, "a piece was asked for before the first").next();
+    if (!step.done) return { kind: "piece", text: step.value };
+    this.#pieces = undefined;
+    return { kind: "end", contentBytes: this.#catalogue.contentBytes };
+  }
+
+  #whyReadOnly(): string {
+    if (this.#options.readOnly) {
+      return "The pool is open read-only. Stop that server, or serve without --read-only.";
+    }
+    const next = this.#mode === "fail"
+      ? "Restart it to go on from the last commit."
+      : "Run `check`, which names all damage.";
+    return `The pool takes no changes (mode ${this.#mode}): ${this.#trouble}. ${next}`;
+  }
+
+  #applyInMemory(step: Reconcile): void {
+    const draft = planStep({
+      catalogue: this.#catalogue,
+      now: this.#kernel.clock.wallTime(),
+      newUid: () => this.#options.newUid(),
+      claim: () => 0,
+      perSlice: Infinity,
+    }, step);
+    assert(draft.kind === "draft", "a reconciliation was refused");
+    this.#catalogue.stage(draft.changes);
+    this.#catalogue.commitStaged();
+  }
+
+  #evict(message: Evict): void {
+    this.#eviction = message;
+    for (const uid of message.uids) {
+      for (const client of this.#open.get(uid)?.clients ?? []) {
+        this.#kernel.tell(client, { type: "exportGone", uid });
+      }
+    }
+    this.#continueEviction();
+  }
+
+  /** When the last client has left, the volumes are closed; their bios are all done. */
+  #continueEviction(): void {
+    const eviction = this.#eviction;
+    if (eviction === undefined) return;
+    const volumes: VolumeStub[] = [];
+    for (const uid of eviction.uids) {
+      const volume = this.#open.get(uid);
+      if (volume === undefined) continue;
+      if (volume.clients.size > 0) return;
+      volumes.push(volume.stub);
+    }
+    this.#eviction = undefined;
+    for (const uid of eviction.uids) this.#open.delete(uid);
+    const closed = () => this.#kernel.reply(eviction, "evicted");
+    this.#kernel.start("close volumes", closeTask(volumes, closed));
+  }
+
+  #registry(): Registry {
+    const attached = new Map<string, number>();
+    for (const [uid, { clients }] of this.#open) if (clients.size > 0) attached.set(uid, clients.size);
+    const records = [...this.#catalogue.volumes()];
+    return { kind: "registry", mode: this.#mode, trouble: this.#trouble, records, attached };
+  }
+
+  // The commit timer, and trouble.
+
+  #armTick(): void {
+    this.#kernel.tellLater(commitPeriodMs, this.#self, { type: "tick" });
+  }
+
+  #tick(): void {
+    if (this.#mode === "fail") return;
+    const metadata = this.#peers.thin.metadata;
+    this.#kernel.tell(metadata.address, { type: "tick" });
+    this.#armTick();
+  }
+
+  #metadataTrouble(message: MetadataTrouble): void {
+    const mode: PoolMode = message.what === "damaged" ? "read-only" : "fail";
+    if (this.#mode === "fail" || (this.#mode === mode && this.#trouble !== null)) return;
+    this.#mode = mode;
+    this.#trouble = message.reason;
+    this.#options.log(
+      mode === "fail"
+        ? `The pool has failed: ${message.reason}. Restart it to go on from the last commit.`
+        : `The pool writes no more: ${message.reason}. Run \`check\`, which names all damage.`,
+    );
+    for (const volume of this.#open.values()) this.#tellRefusals(volume.stub);
+  }
+
+  #tellRefusals(volume: VolumeStub): void {
+    if (this.#mode === "write") return;
+    const refusal: BioStatus = this.#mode === "fail"
+      ? "poolFailed"
+      : this.#options.readOnly
+      ? "readOnly"
+      : "ioError";
+    volume.refuse(refusal, this.#mode === "fail" ? "poolFailed" : undefined);
+  }
+
+  #recordOf(uid: string): VolumeRecord {
+    return present(this.#catalogue.byUid(uid), "a volume without a record");
+  }
+}

@@ -1,0 +1,343 @@
+/** The messages of the pool actor and the stubs that send them; the actor itself is in pool.ts. */
+import type { VolumeRecord } from "../../storage/catalog.ts";
+import type { ThinId } from "../../storage/base/ids.ts";
+import type { AdminCommand, AdminResult } from "./admin_command.ts";
+import type { StatusSource } from "../volume/block_status.ts";
+import type { LineRoom } from "./catalogue_room.ts";
+import type { Address, Message, Request } from "../kernel/address.ts";
+import { unasked } from "../kernel/address.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import { ask, type Steps } from "../kernel/task.ts";
+import type { MetadataTrouble } from "../pool/metadata_messages.ts";
+import type { ThinVolumeMessage, VolumeStub } from "../volume/thin_volume.ts";
+
+/** The modes of a pool, in the words of dm-thin; `outOfDataSpace` is entered once bios are parked (to come). */
+export type PoolMode = "write" | "out-of-data-space" | "read-only" | "fail";
+
+/** A volume or snapshot as a client of NBD sees it. */
+export interface ExportInfo {
+  readonly name: string;
+  /** Stays with the volume when it is renamed. */
+  readonly uid: string;
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  /** For a person. */
+  readonly description: string;
+}
+
+/** From a connection: attach to the volume of this name (empty: the only volume). Answered by `attached` or `unknownExport`. */
+export interface Attach extends Message {
+  readonly type: "attach";
+  readonly name: string;
+  readonly client: Address<PoolNotice>;
+}
+
+/**
+ * From a connection: it submits nothing to this volume any more, and all it submitted is done. Answered by `detached`,
+ * the last that the pool tells it about the volume.
+ */
+export interface Detach extends Message {
+  readonly type: "detach";
+  readonly uid: string;
+  readonly client: Address<PoolNotice>;
+}
+
+/** From a connection: what is there under this name? Answered by `described` or `unknownExport`. */
+export interface Describe extends Message {
+  readonly type: "describe";
+  readonly name: string;
+  readonly client: Address<PoolNotice>;
+}
+
+/** From a connection: what is there? Answered by `exports`. */
+export interface ListExports extends Message {
+  readonly type: "listExports";
+  readonly client: Address<PoolNotice>;
+}
+
+/** From a connection: which metadata contexts has this export? Answered by `contexts` or `unknownExport`. */
+export interface DescribeContexts extends Message {
+  readonly type: "describeContexts";
+  readonly name: string;
+  readonly client: Address<PoolNotice>;
+}
+
+/** A metadata context of an export. */
+export interface ExportContext {
+  /** `base:allocation`, or `qemu:dirty-bitmap:` and a snapshot's own name. */
+  readonly name: string;
+  readonly source: StatusSource;
+}
+
+/** The names of all exports, sorted, and a description of each. */
+export interface ExportList {
+  readonly names: readonly string[];
+  readonly descriptions: readonly string[];
+}
+
+/** What the pool tells a connection. The handshake is lock-step, so an answer belongs to the one question open. */
+export type PoolNotice =
+  | {
+    readonly type: "attached";
+    readonly info: ExportInfo;
+    readonly volume: Address<ThinVolumeMessage>;
+    readonly blockSizeBytes: number;
+  }
+  | { readonly type: "described"; readonly info: ExportInfo; readonly blockSizeBytes: number }
+  | { readonly type: "unknownExport"; readonly name: string; readonly reason: string }
+  | { readonly type: "exports" } & ExportList
+  /** Every context of the export. */
+  | {
+    readonly type: "contexts";
+    readonly info: ExportInfo;
+    readonly blockSizeBytes: number;
+    readonly contexts: readonly ExportContext[];
+  }
+  | { readonly type: "detached"; readonly uid: string }
+  /** The volume has another size now; requests beyond it are refused. */
+  | { readonly type: "exportResized"; readonly uid: string; readonly sizeBytes: number }
+  /** The volume is going away: finish what is in flight, detach, and close. */
+  | { readonly type: "exportGone"; readonly uid: string };
+
+/** Do an administrator's command. Those that change something go one at a time, in order. */
+export interface Admin extends Request<AdminResult> {
+  readonly type: "admin";
+  readonly command: AdminCommand;
+}
+
+/** A slice of long work is done, and there are more: the same is to be asked again. */
+export interface More {
+  readonly kind: "more";
+}
+
+/** From the admin task: what the command means, as of now. Asked again until the answer is another than `more`. */
+export interface MakePlan extends Request<AdminPlan | PlanRefused | More> {
+  readonly type: "plan";
+  readonly step: PlanStep;
+}
+
+/** What a task wants planned: a user's command, or the end of a piece of work that a crash may have interrupted. */
+export type PlanStep =
+  | AdminCommand
+  | { readonly verb: "forget"; readonly uids: readonly string[] }
+  | { readonly verb: "trimmed"; readonly uid: string }
+  | Reconcile;
+
+/** Devices without a record get one, records without a device go. */
+export interface Reconcile {
+  readonly verb: "reconcile";
+  readonly found: readonly FoundDevice[];
+  readonly lost: readonly string[];
+}
+
+/** A device of the metadata that the catalogue does not know. */
+export interface FoundDevice {
+  readonly thinId: ThinId;
+  readonly sizeBytes: number;
+}
+
+/** A change of the pool, checked and ready to be carried out. */
+export interface AdminPlan {
+  readonly kind: "plan";
+  readonly transactionId: bigint;
+  /** The line to append to the catalogue's journal, and what it may use of it. */
+  readonly line: string;
+  readonly room: LineRoom;
+  readonly create: readonly ThinId[];
+  readonly snapshots: readonly { readonly thin: ThinId; readonly origin: ThinId }[];
+  readonly tick: boolean;
+  /** Open volumes to suspend while the devices change. */
+  readonly quiesce: readonly VolumeStub[];
+  /** Uids of volumes whose clients must leave before. */
+  readonly evict: readonly string[];
+  /** Devices to delete when the change is durable, and the records that then go. */
+  readonly deletions: readonly Deletion[];
+  /** Volumes that have become smaller: what lies beyond is removed when the change is durable. */
+  readonly trims: readonly Trim[];
+}
+
+/** A device to delete, and the record that then goes. */
+export interface Deletion {
+  readonly uid: string;
+  readonly thinId: ThinId;
+}
+
+/** A volume that has become smaller, and what of it is removed. */
+export interface Trim {
+  readonly uid: string;
+  readonly thinId: ThinId;
+  readonly fromBytes: number;
+  readonly sizeBytes: number;
+}
+
+/** Why a command cannot be carried out, as a sentence. */
+export interface PlanRefused {
+  readonly kind: "refused";
+  readonly reason: string;
+}
+
+/** From the admin task: the staged change is durable, or will not happen. Asked again until the answer is `settled`. */
+export interface Settle extends Request<"settled" | "more"> {
+  readonly type: "settle";
+  readonly held: boolean;
+}
+
+/** From the admin task: a change is durable, and the catalogue's journal has become long. */
+export interface JournalLong extends Message {
+  readonly type: "journalLong";
+}
+
+/** From the task that writes the journal anew: the next piece of the catalogue as one line. */
+export interface AskPiece extends Request<CataloguePiece> {
+  readonly type: "askPiece";
+  readonly isFirst: boolean;
+}
+
+/** A piece, or that there is no more, with the bytes that the whole line takes at most. */
+export type CataloguePiece =
+  | { readonly kind: "piece"; readonly text: string }
+  | { readonly kind: "end"; readonly contentBytes: number }
+  | { readonly kind: "refused"; readonly reason: string };
+
+/** From the task that writes the journal anew: it has ended. */
+export interface RewriteEnded extends Message {
+  readonly type: "rewriteEnded";
+}
+
+/** From the start of a read-only pool: reconcile in memory only. */
+export interface Adopt extends Request<"settled"> {
+  readonly type: "adopt";
+  readonly step: Reconcile;
+}
+
+/** From the admin task: make these volumes' clients leave; answered when they have. */
+export interface Evict extends Request<"evicted"> {
+  readonly type: "evict";
+  readonly uids: readonly string[];
+}
+
+/** From a task of the pool: do a slice of this piece of work. */
+export interface WorkOn extends Request<"more" | "done"> {
+  readonly type: "workOn";
+  readonly work: number;
+}
+
+/** From the admin task: every record, and what is attached. */
+export interface AskRegistry extends Request<Registry> {
+  readonly type: "registry";
+}
+export interface Registry {
+  readonly kind: "registry";
+  readonly mode: PoolMode;
+  readonly trouble: string | null;
+  /** All of one instant, those that are being deleted included, in no order that means anything. */
+  readonly records: readonly VolumeRecord[];
+  /** Clients of each volume that has some, by uid. */
+  readonly attached: ReadonlyMap<string, number>;
+}
+
+/** From the admin task: the command is done. */
+export interface AdminEnded extends Message {
+  readonly type: "adminEnded";
+  readonly result: AdminResult;
+}
+
+/** From the task of a command that only looks: it is done. */
+export interface LookEnded extends Message {
+  readonly type: "lookEnded";
+  readonly look: Admin;
+  readonly result: AdminResult;
+}
+
+/** Metadata is loaded: begin to work. Answered when interrupted changes have been settled. */
+export interface StartPool extends Request<AdminResult> {
+  readonly type: "startPool";
+}
+
+/** Refuse new work, let what is in flight end, commit. Answered when nothing is left to lose. */
+export interface StopPool extends Request<AdminResult> {
+  readonly type: "stopPool";
+}
+
+/** A second has passed. */
+export interface PoolTick extends Message {
+  readonly type: "tick";
+}
+
+export type PoolMessage =
+  | Attach
+  | Detach
+  | Describe
+  | DescribeContexts
+  | ListExports
+  | Admin
+  | MakePlan
+  | Settle
+  | JournalLong
+  | AskPiece
+  | RewriteEnded
+  | Adopt
+  | Evict
+  | WorkOn
+  | AskRegistry
+  | AdminEnded
+  | LookEnded
+  | StartPool
+  | StopPool
+  | PoolTick
+  | MetadataTrouble;
+
+/** The stubs of the pool. */
+export class PoolStub {
+  constructor(readonly kernel: Kernel, readonly address: Address<PoolMessage>) {}
+
+  admin(command: AdminCommand): Steps<AdminResult> {
+    const request: Admin = { type: "admin", replyTo: unasked, command };
+    return ask(this.address, request);
+  }
+
+  plan(step: PlanStep): Steps<AdminPlan | PlanRefused | More> {
+    const request: MakePlan = { type: "plan", replyTo: unasked, step };
+    return ask(this.address, request);
+  }
+
+  settle(held: boolean): Steps<"settled" | "more"> {
+    const request: Settle = { type: "settle", replyTo: unasked, held };
+    return ask(this.address, request);
+  }
+
+  piece(isFirst: boolean): Steps<CataloguePiece> {
+    const request: AskPiece = { type: "askPiece", replyTo: unasked, isFirst };
+    return ask(this.address, request);
+  }
+
+  adopt(step: Reconcile): Steps<"settled"> {
+    const request: Adopt = { type: "adopt", replyTo: unasked, step };
+    return ask(this.address, request);
+  }
+
+  evict(uids: readonly string[]): Steps<"evicted"> {
+    const request: Evict = { type: "evict", replyTo: unasked, uids };
+    return ask(this.address, request);
+  }
+
+  workOn(work: number): Steps<"more" | "done"> {
+    const request: WorkOn = { type: "workOn", replyTo: unasked, work };
+    return ask(this.address, request);
+  }
+
+  registry(): Steps<Registry> {
+    const request: AskRegistry = { type: "registry", replyTo: unasked };
+    return ask(this.address, request);
+  }
+
+  start(): Steps<AdminResult> {
+    const request: StartPool = { type: "startPool", replyTo: unasked };
+    return ask(this.address, request);
+  }
+
+  stop(): Steps<AdminResult> {
+    const request: StopPool = { type: "stopPool", replyTo: unasked };
+    return ask(this.address, request);
+  }
+}

@@ -1,0 +1,246 @@
+/** A client's NBD request on its way through a volume, and how the outcome is told in NBD's words. */
+import { unreachable } from "../../storage/base/assert.ts";
+import {
+  NBD_CMD_FLAG_DF,
+  NBD_CMD_FLAG_FAST_ZERO,
+  NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLAG_NO_HOLE,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_TRIM,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+  NBD_EINVAL,
+  NBD_EIO,
+  NBD_ENOSPC,
+  NBD_ENOTSUP,
+  NBD_EPERM,
+} from "./wire/constants.ts";
+import type { DeviceView } from "../../storage/device/port.ts";
+import type { Piece } from "./wire/pieces.ts";
+import type { Payload, ReplyWriter } from "./wire/reply.ts";
+import type { NbdRequest } from "./wire/request.ts";
+import type { Refusal, Session } from "./wire/validate.ts";
+import type { BioKind, BioStatus, RequestDone, VolumeRequest } from "../volume/bio.ts";
+import type { Address } from "../kernel/address.ts";
+import type { Purse } from "./credits.ts";
+import type { ReceiveBuffer } from "./receive.ts";
+
+const noBytes = new Uint8Array(0);
+const noViews: (DeviceView | undefined)[] = [];
+/** What holes are to a client that is not told of them. */
+const zeroes = new Uint8Array(1 << 20);
+
+/** The request as the volume sees it, with what its connection needs to answer and to free what it holds. */
+export class ClientRequest implements VolumeRequest {
+  readonly kind: BioKind;
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly fua: boolean;
+  readonly noHole: boolean;
+  readonly fastZero: boolean;
+  readonly client: Address<RequestDone>;
+  /** A READ, if what it finds can be sent from where it lies. */
+  takesViews = false;
+  status: BioStatus = "ok";
+  holes: Uint8Array = noBytes;
+  views: (DeviceView | undefined)[] = noViews;
+
+  readonly cookieHigh: number;
+  readonly cookieLow: number;
+  readonly offsetHigh: number;
+  readonly offsetLow: number;
+  readonly dontFragment: boolean;
+  readonly purse: Purse;
+  readonly paidBytes: number;
+  /** Where `data` is a view of what was received; else `data` is a buffer of the connection's, or empty. */
+  readonly receivedIn: ReceiveBuffer | undefined;
+  readonly #memory: RequestMemory | undefined;
+  #data: Uint8Array | undefined;
+
+  constructor(request: NbdRequest, payload: ClientPayload, client: Address<RequestDone>) {
+    const { flags } = request;
+    this.kind = bioKindOf(request.type);
+    // The range of a FLUSH is reserved and means nothing.
+    const isFlush = request.type === NBD_CMD_FLUSH;
+    this.offsetBytes = isFlush ? 0 : request.offsetBytes;
+    this.lengthBytes = isFlush ? 0 : request.lengthBytes;
+    this.fua = (flags & NBD_CMD_FLAG_FUA) !== 0 && request.type !== NBD_CMD_READ && !isFlush;
+    this.noHole = (flags & NBD_CMD_FLAG_NO_HOLE) !== 0;
+    this.fastZero = (flags & NBD_CMD_FLAG_FAST_ZERO) !== 0;
+    this.dontFragment = (flags & NBD_CMD_FLAG_DF) !== 0;
+    this.cookieHigh = request.cookieHigh;
+    this.cookieLow = request.cookieLow;
+    this.offsetHigh = request.offsetHigh;
+    this.offsetLow = request.offsetLow;
+    this.client = client;
+    this.#data = payload.data;
+    this.#memory = payload.memory;
+    this.purse = payload.purse;
+    this.paidBytes = payload.paidBytes;
+    this.receivedIn = payload.receivedIn;
+  }
+
+  /** A WRITE's payload, or what a READ is read into. */
+  get data(): Uint8Array {
+    return this.#data ??= this.#memory?.take(this.lengthBytes) ?? noBytes;
+  }
+
+  /** The same, if it was needed. */
+  get taken(): Uint8Array | undefined {
+    return this.#data;
+  }
+
+  /** The buffer of its own that it holds, if any. */
+  get buffer(): Uint8Array | undefined {
+    return this.#data ?? this.#memory?.untaken;
+  }
+
+  /** Asks for everything again, into memory of its own. */
+  forgoViews(): void {
+    this.takesViews = false;
+    this.views = noViews;
+    this.holes = noBytes;
+  }
+}
+
+/** What gives the buffer of a READ when it is needed: a view needs none. */
+export interface RequestMemory {
+  /** A buffer that is held for the request though it has not taken it. */
+  readonly untaken: Uint8Array | undefined;
+  take(lengthBytes: number): Uint8Array;
+}
+
+/** The memory of one request, and from which purse it is paid. */
+export interface ClientPayload {
+  readonly data: Uint8Array | undefined;
+  /** For a READ, in place of `data`. */
+  readonly memory: RequestMemory | undefined;
+  readonly purse: Purse;
+  readonly paidBytes: number;
+  readonly receivedIn: ReceiveBuffer | undefined;
+}
+
+/** What a command is to a volume. */
+function bioKindOf(command: number): BioKind {
+  if (command === NBD_CMD_READ) return "read";
+  if (command === NBD_CMD_WRITE) return "write";
+  if (command === NBD_CMD_TRIM) return "discard";
+  if (command === NBD_CMD_WRITE_ZEROES) return "writeZeroes";
+  return "flush";
+}
+
+const noSpace: Refusal = { error: NBD_ENOSPC, message: "the pool is full" };
+const noMetadataSpace: Refusal = { error: NBD_ENOSPC, message: "the pool's metadata is full" };
+const ioError: Refusal = { error: NBD_EIO, message: "input/output error of the pool's devices" };
+const notFast: Refusal = { error: NBD_ENOTSUP, message: "zeroing this range means writing bytes" };
+const pastEnd: Refusal = { error: NBD_EINVAL, message: "beyond the end of the export" };
+const writePastEnd: Refusal = { error: NBD_ENOSPC, message: "beyond the end of the export" };
+const readOnlyPool: Refusal = { error: NBD_EPERM, message: "the pool is read-only" };
+const failedPool: Refusal = { error: NBD_EIO, message: "the pool has failed and must be restarted" };
+
+/** How the end of a request is told to the client; undefined if it succeeded. `kind` is that of a block status, or of a bio. */
+export function refusalOf(status: BioStatus, kind: BioKind | "blockStatus"): Refusal | undefined {
+  switch (status) {
+    case "ok":
+    case "hole":
+      return undefined;
+    case "noDataSpace":
+      return noSpace;
+    case "noMetadataSpace":
+      return noMetadataSpace;
+    case "ioError":
+      return ioError;
+    case "notSupported":
+      return notFast;
+    case "outOfRange":
+      return kind === "write" || kind === "writeZeroes" ? writePastEnd : pastEnd;
+    case "readOnly":
+      return readOnlyPool;
+    case "poolFailed":
+      return failedPool;
+    default:
+      return unreachable(status);
+  }
+}
+
+/**
+ * Answers a READ that succeeded. With structured replies, runs of holes go as OFFSET_HOLE and the runs between
+ * them as OFFSET_DATA, one chunk a run; DF asks for a single chunk.
+ */
+export function writeReadReply(
+  replies: ReplyWriter,
+  session: Session,
+  request: ClientRequest,
+  volumeBlockSizeBytes: number,
+): void {
+  const { holes, offsetBytes, lengthBytes } = request;
+  if (!session.structured || request.dontFragment || !holes.includes(1)) {
+    return replies.readData(request, offsetBytes, dataOfBlocks(request, volumeBlockSizeBytes, 0, Infinity));
+  }
+  const firstBlock = Math.floor(offsetBytes / volumeBlockSizeBytes);
+  const end = offsetBytes + lengthBytes;
+  let begin = offsetBytes;
+  for (let block = 0; block < holes.length;) {
+    const hole = holes[block];
+    const runBegin = block;
+    do block += 1; while (block < holes.length && holes[block] === hole);
+    const runEnd = Math.min(end, (firstBlock + block) * volumeBlockSizeBytes);
+    const isLast = runEnd === end;
+    if (hole === 1) replies.holeChunk(request, begin, runEnd - begin, isLast);
+    else {replies.dataChunk(
+        request,
+        begin,
+        dataOfBlocks(request, volumeBlockSizeBytes, runBegin, block),
+        isLast,
+      );}
+    begin = runEnd;
+  }
+}
+
+/** What a READ found in some of its blocks, counted from its first: in its buffer, a view, or zeroes. */
+function dataOfBlocks(
+  request: ClientRequest,
+  volumeBlockSizeBytes: number,
+  blockBegin: number,
+  blockEnd: number,
+): Payload {
+  const { offsetBytes, lengthBytes, takesViews, holes, views } = request;
+  const head = offsetBytes % volumeBlockSizeBytes;
+  const at = (block: number) => Math.min(lengthBytes, Math.max(0, block * volumeBlockSizeBytes - head));
+  // Without a view, all of it is in the buffer; without leave for views, holes too.
+  if (!takesViews || (views.length === 0 && holes.length === 0)) {
+    return whole(request.data, at(blockBegin), at(blockEnd));
+  }
+  const pieces: Piece[] = [];
+  for (let block = blockBegin; at(block) < lengthBytes && block < blockEnd; block += 1) {
+    const view = views[block];
+    if (view !== undefined) pieces.push(view);
+    else if (holes[block] === 1) addZeroes(pieces, at(block + 1) - at(block));
+    else pieces.push(request.data.subarray(at(block), at(block + 1)));
+  }
+  return pieces;
+}
+
+function whole(data: Uint8Array, begin: number, end: number): Uint8Array {
+  return begin === 0 && end === data.length ? data : data.subarray(begin, end);
+}
+
+function addZeroes(pieces: Piece[], lengthBytes: number): void {
+  for (let restBytes = lengthBytes; restBytes > 0; restBytes -= zeroes.length) {
+    pieces.push(zeroes.subarray(0, Math.min(restBytes, zeroes.length)));
+  }
+}
+
+/** Takes what there are views of into memory of the request's own. False if that failed. */
+export function copyViews(request: ClientRequest, volumeBlockSizeBytes: number): boolean {
+  const head = request.offsetBytes % volumeBlockSizeBytes;
+  for (const [block, view] of request.views.entries()) {
+    if (view === undefined) continue;
+    const begin = Math.max(0, block * volumeBlockSizeBytes - head);
+    const copied = view.copyTo(request.data.subarray(begin, begin + view.lengthBytes), 0);
+    if (copied.kind !== "ok") return false;
+  }
+  request.views = noViews;
+  return true;
+}

@@ -1,0 +1,91 @@
+/**
+ * What one connection may have in flight: a number of requests, payload bytes of its own, and bytes borrowed from
+ * the listener for a request that its own do not cover.
+ *
+ * A request is paid for whole from one purse, and borrowed bytes never wait for more of them, so that nobody
+ * holds what others need while it waits: what is lent pays for a request in flight or goes back.
+ */
+import { assert } from "../../storage/base/assert.ts";
+import { connectionBorrowMax, connectionBytesMax, requestsPerConnectionMax } from "../limits.ts";
+
+/** What pays for a request: the connection's own bytes, or borrowed ones. */
+export type Purse = "own" | "lent";
+
+export class Credits {
+  /** Requests admitted whose replies have not been sent. */
+  #requests = 0;
+  #ownBytes = 0;
+  /** Borrowed bytes that pay for requests. */
+  #lentBytes = 0;
+  /** Borrowed bytes that have just arrived. */
+  #arrivedBytes = 0;
+  #borrowing = false;
+
+  get requestsInFlight(): number {
+    return this.#requests;
+  }
+
+  /** Borrowed bytes that pay for requests. */
+  get lentBytes(): number {
+    return this.#lentBytes;
+  }
+
+  /** Bytes of its own that pay for nothing. */
+  get unpaidBytes(): number {
+    return connectionBytesMax - this.#ownBytes;
+  }
+
+  /** True if one more request may be admitted, apart from its bytes. */
+  get hasRequest(): boolean {
+    return this.#requests < requestsPerConnectionMax;
+  }
+
+  /** Takes the credit for one request, or tells by undefined that the bytes are not there. */
+  pay(bytes: number): Purse | undefined {
+    assert(this.hasRequest, "a request was admitted without a credit");
+    if (this.#ownBytes + bytes <= connectionBytesMax) {
+      this.#ownBytes += bytes;
+      this.#requests += 1;
+      return "own";
+    }
+    if (bytes > this.#arrivedBytes) return undefined;
+    this.#arrivedBytes -= bytes;
+    this.#lentBytes += bytes;
+    this.#requests += 1;
+    return "lent";
+  }
+
+  /** True if `bytes` are to be borrowed now; then they count as asked for. */
+  borrow(bytes: number): boolean {
+    if (this.#borrowing || this.#lentBytes + bytes > connectionBorrowMax) return false;
+    this.#borrowing = true;
+    return true;
+  }
+
+  /** The bytes asked for are here. Whatever `pay` does not take at once is to be returned. */
+  arrived(bytes: number): void {
+    assert(this.#borrowing, "bytes were lent that nobody asked for");
+    this.#borrowing = false;
+    this.#arrivedBytes = bytes;
+  }
+
+  /** Takes out the bytes that arrived and were not needed. */
+  takeUnneeded(): number {
+    const bytes = this.#arrivedBytes;
+    this.#arrivedBytes = 0;
+    return bytes;
+  }
+
+  /** Bytes of a request's payload are free again. Lent ones are then to be returned. */
+  releaseBytes(purse: Purse, bytes: number): void {
+    if (purse === "own") this.#ownBytes -= bytes;
+    else this.#lentBytes -= bytes;
+    assert(this.#ownBytes >= 0 && this.#lentBytes >= 0, "more bytes released than paid");
+  }
+
+  /** The replies of this many requests have been sent. */
+  releaseRequests(count: number): void {
+    this.#requests -= count;
+    assert(this.#requests >= 0, "more requests released than admitted");
+  }
+}

@@ -1,0 +1,344 @@
+/**
+ * NbdListener: all clients of all addresses.
+ *
+ * Owns: who is connected, the caps on that, and the payload bytes that connections may borrow above their own, by
+ * the rules of nbd/places.ts and nbd/loans.ts. Small requests wait for no loan, as they need no more than a connection's
+ * own bytes.
+ *
+ * Failure policy: a client above a cap takes the place of the oldest one that has had `crowdedHandshakeMs`, is not
+ * attached, and whose leaving helps; without such a one it is closed at once. A client that is attached never makes
+ * room. When the server stops, clients have `drainMs` to take their replies; then their sockets are closed.
+ */
+import { assert, present, unreachable } from "../../storage/base/assert.ts";
+import type { Actor, Address } from "../kernel/address.ts";
+import { unasked } from "../kernel/address.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import { ask, type Steps } from "../kernel/task.ts";
+import type { Timer } from "../kernel/timers.ts";
+import {
+  connectionsMax,
+  crowdedHandshakeMs,
+  drainMs,
+  linkCheckMs,
+  mailboxMax,
+  silentPeerMs,
+  spareMs,
+} from "../limits.ts";
+import { NbdConnection } from "./connection.ts";
+import { Loans } from "./loans.ts";
+import type { NbdConnectionMessage, NbdListenerMessage, StopListening } from "./messages.ts";
+import { type Bound, countPlaces, countsWithout, Places } from "./places.ts";
+import type { PoolMessage } from "../control/pool_messages.ts";
+import type { AcceptPort, LogPort, SocketPort } from "./socket_port.ts";
+
+/** The stubs of the listener. */
+export class NbdListenerStub {
+  constructor(readonly address: Address<NbdListenerMessage>) {}
+
+  stop(): Steps<"stopped"> {
+    const request: StopListening = { type: "stop", replyTo: unasked };
+    return ask(this.address, request);
+  }
+}
+
+/** What a listener works with. */
+export interface ListenerPeers {
+  readonly pool: Address<PoolMessage>;
+  /** Where clients arrive. The edge sends `connected` for each of them. */
+  readonly accepts: readonly AcceptPort[];
+  readonly log: LogPort;
+  /** Clients at once; `connectionsMax` by default. */
+  readonly clientsMax?: number | undefined;
+}
+
+interface Client {
+  /** The connection's; read here to know who is there. */
+  readonly socket: Pick<SocketPort, "peer" | "silentMs">;
+  /** See nbd/places.ts. */
+  origin: string | undefined;
+  readonly sinceMs: number;
+  /** `makingRoom`: it was told to go, and answers by leaving or, if it was faster, by being settled. */
+  state: "handshake" | "makingRoom" | "settled";
+  /** The one that waits for its place. */
+  roomFor: SocketPort | undefined;
+  lentBytes: number;
+  isWanted: boolean;
+}
+
+export class NbdListener implements Actor<NbdListenerMessage> {
+  readonly #kernel: Kernel;
+  readonly #self: Address<NbdListenerMessage>;
+  readonly #peers: ListenerPeers;
+  readonly #places: Places;
+  /** In the order in which they came. */
+  readonly #clients = new Map<Address<NbdConnectionMessage>, Client>();
+  /** Those for whom another client is making room: each has one that does. */
+  #waiting: SocketPort[] = [];
+  #connectionsMade = 0;
+  /** Each is logged once until there is room again. */
+  readonly #refusals = new Set<Bound>();
+  #hasMadeRoom = false;
+  readonly #loans = new Loans(this.#clients);
+  /** Some clients were told that others wait for what they have. */
+  #isAnyWanted = false;
+  /** Memory that was given back goes when nobody has borrowed for a while. */
+  #spareTimer: Timer | undefined;
+  #hasLent = false;
+  #stopping: StopListening | undefined;
+  #stopped = false;
+  #drainTimer: Timer | undefined;
+  #linkTimer: Timer | undefined;
+
+  constructor(kernel: Kernel, self: Address<NbdListenerMessage>, peers: ListenerPeers) {
+    this.#kernel = kernel;
+    this.#self = self;
+    this.#peers = peers;
+    this.#places = new Places(peers.clientsMax ?? connectionsMax);
+  }
+
+  /** Who is connected, attached or not. */
+  get clients(): number {
+    return this.#clients.size;
+  }
+
+  /** Payload bytes that connections have borrowed. */
+  get lentBytes(): number {
+    return this.#loans.lentBytes;
+  }
+
+  /** Bytes of memory kept for whoever borrows next. */
+  get spareBytes(): number {
+    return this.#loans.spareBytes;
+  }
+
+  receive(message: NbdListenerMessage): void {
+    switch (message.type) {
+      case "connected":
+        return this.#arrived(message.socket);
+      case "settled":
+        return this.#settled(this.#client(message.connection));
+      case "identified":
+        return this.#identified(message.connection, message.origin);
+      case "borrow":
+        this.#loans.ask(message);
+        return this.#lend();
+      case "giveBack":
+        this.#loans.giveBack(this.#client(message.connection), message.bytes, message.buffers);
+        if (this.#loans.spareBytes > 0 && this.#spareTimer === undefined) this.#watchSpare();
+        return this.#lend();
+      case "leave":
+        return this.#leave(message.connection);
+      case "stop":
+        return this.#stop(message);
+      case "spareCheck":
+        if (this.#hasLent) return this.#watchSpare();
+        this.#spareTimer = undefined;
+        return this.#loans.clearSpare();
+      case "linkCheck":
+        return this.#checkLinks();
+      case "drainDeadline":
+        this.#drainTimer = undefined;
+        for (const connection of this.#clients.keys()) this.#kernel.tell(connection, { type: "abort" });
+        return this.#answerStop();
+      default:
+        return unreachable(message);
+    }
+  }
+
+  #arrived(socket: SocketPort): void {
+    if (this.#stopping !== undefined) return socket.close();
+    const bound = this.#places.keepsOut(socket.origin, this.#clients.values());
+    if (bound === undefined) return this.#connect(socket);
+    if (!this.#waitsForRoom(socket, bound)) this.#refuse(socket, bound);
+  }
+
+  /** Whether a client leaves, or is told to, in whose place this one may come. */
+  #waitsForRoom(socket: SocketPort, bound: Bound): boolean {
+    const nowMs = this.#kernel.clock.now();
+    const counts = countPlaces(socket.origin, this.#clients.values());
+    for (const [connection, client] of this.#clients) {
+      if (client.state === "settled" || client.roomFor !== undefined) continue;
+      if (this.#places.boundOf(socket.origin, countsWithout(counts, socket.origin, client)) !== undefined) {
+        continue;
+      }
+      if (client.state === "handshake") {
+        if (nowMs - client.sinceMs < crowdedHandshakeMs) continue;
+        client.state = "makingRoom";
+        this.#kernel.tell(connection, { type: "makeRoom" });
+        this.#logMadeRoom(client, socket, bound);
+      }
+      client.roomFor = socket;
+      this.#waiting.push(socket);
+      return true;
+    }
+    return false;
+  }
+
+  #logMadeRoom(client: Client, socket: SocketPort, bound: Bound): void {
+    if (this.#hasMadeRoom) return;
+    this.#hasMadeRoom = true;
+    this.#peers.log(
+      `closing the connection from ${client.socket.peer}, which has attached to no export, in favour of ${socket.peer}: ` +
+        this.#places.sentence(bound, socket.origin),
+    );
+  }
+
+  #refuse(socket: SocketPort, bound: Bound): void {
+    this.#logRefusal(socket.peer, socket.origin, bound);
+    socket.close();
+  }
+
+  /** Once for each rule until there is room again. */
+  #logRefusal(peer: string, origin: string | undefined, bound: Bound): void {
+    if (!this.#refusals.has(bound)) {
+      this.#peers.log(`refused ${peer}: ${this.#places.sentence(bound, origin)}`);
+    }
+    this.#refusals.add(bound);
+  }
+
+  /** If it was to make room it has not, so another one has to, or the client that waited for it is refused. */
+  #settled(client: Client): void {
+    client.state = "settled";
+    const socket = client.roomFor;
+    client.roomFor = undefined;
+    if (socket !== undefined) this.#lostRoom(socket);
+  }
+
+  /** The client that was to make room for it has not, or its place is another's. Nothing happens if it has come in. */
+  #lostRoom(socket: SocketPort): void {
+    const at = this.#waiting.indexOf(socket);
+    if (at < 0) return;
+    this.#waiting.splice(at, 1);
+    this.#arrived(socket);
+  }
+
+  /** The client has shown a certificate: its place is one of that from now on, if there is one. */
+  #identified(connection: Address<NbdConnectionMessage>, origin: string): void {
+    const client = this.#client(connection);
+    const bound = this.#places.keepsOut(origin, this.#clients.values(), client);
+    if (bound === "origin") {
+      this.#logRefusal(client.socket.peer, origin, bound);
+      this.#kernel.tell(connection, { type: "makeRoom" });
+    }
+    client.origin = origin;
+    this.#seatWaiting();
+  }
+
+  /** Those for whom there is a place now come in. */
+  #seatWaiting(): void {
+    for (const socket of [...this.#waiting]) {
+      if (this.#places.keepsOut(socket.origin, this.#clients.values()) !== undefined) continue;
+      this.#waiting = this.#waiting.filter((waiting) => waiting !== socket);
+      for (const client of this.#clients.values()) if (client.roomFor === socket) client.roomFor = undefined;
+      this.#connect(socket);
+    }
+  }
+
+  #connect(socket: SocketPort): void {
+    this.#connectionsMade += 1;
+    const name = `nbd connection ${this.#connectionsMade}`;
+    const { pool, log } = this.#peers;
+    const connection = this.#kernel.spawn<NbdConnectionMessage>(
+      name,
+      mailboxMax,
+      (self) => new NbdConnection(this.#kernel, self, { socket, pool, listener: this.#self, log }),
+    );
+    this.#clients.set(connection, {
+      socket,
+      origin: socket.origin,
+      sinceMs: this.#kernel.clock.now(),
+      state: "handshake",
+      roomFor: undefined,
+      lentBytes: 0,
+      isWanted: false,
+    });
+    this.#kernel.tell(connection, { type: "begin" });
+    if (socket.origin !== undefined && this.#linkTimer === undefined) this.#watchLinks();
+  }
+
+  #leave(connection: Address<NbdConnectionMessage>): void {
+    const client = this.#client(connection);
+    this.#loans.forget(connection);
+    this.#loans.giveBack(client, client.lentBytes, []);
+    this.#clients.delete(connection);
+    this.#kernel.tell(connection, { type: "left" });
+    const isPlaceFree = this.#waiting.length === 0;
+    this.#seatWaiting();
+    // Another one that has waited for longer may have its place now.
+    if (client.roomFor !== undefined) this.#lostRoom(client.roomFor);
+    if (isPlaceFree) {
+      this.#refusals.clear();
+      this.#hasMadeRoom = false;
+    }
+    this.#lend();
+    if (this.#clients.size === 0) this.#answerStop();
+  }
+
+  #lend(): void {
+    for (let loan = this.#loans.next(); loan !== undefined; loan = this.#loans.next()) {
+      this.#hasLent = true;
+      const { borrow: { connection, bytes }, buffer } = loan;
+      this.#kernel.tell(connection, { type: "lent", bytes, buffer });
+    }
+    if (this.#loans.isAnyWaiting || this.#isAnyWanted) this.#tellWanted();
+  }
+
+  /** Clients that hold what others wait for are told, and when that is over. */
+  #tellWanted(): void {
+    const wanted = this.#loans.wanted();
+    this.#isAnyWanted = wanted.size > 0;
+    for (const [connection, client] of this.#clients) {
+      const isWanted = wanted.has(connection);
+      if (isWanted !== client.isWanted) this.#kernel.tell(connection, { type: "wanted", isWanted });
+      client.isWanted = isWanted;
+    }
+  }
+
+  #watchLinks(): void {
+    this.#linkTimer = this.#kernel.tellLater(linkCheckMs, this.#self, { type: "linkCheck" });
+  }
+
+  /** A client whose host is gone gives its place and its volume free, whatever state it is in. */
+  #checkLinks(): void {
+    this.#linkTimer = undefined;
+    let isAnyRemote = false;
+    for (const [connection, { origin, socket }] of this.#clients) {
+      if (origin === undefined) continue;
+      isAnyRemote = true;
+      if (socket.silentMs >= silentPeerMs) this.#kernel.tell(connection, { type: "silent" });
+    }
+    if (isAnyRemote && !this.#stopped) this.#watchLinks();
+  }
+
+  #watchSpare(): void {
+    this.#hasLent = false;
+    this.#spareTimer = this.#kernel.tellLater(spareMs, this.#self, { type: "spareCheck" });
+  }
+
+  #stop(message: StopListening): void {
+    assert(this.#stopping === undefined, "the listener was stopped twice");
+    this.#stopping = message;
+    for (const accept of this.#peers.accepts) accept.stop();
+    for (const socket of this.#waiting.splice(0)) socket.close();
+    if (this.#clients.size === 0) return this.#answerStop();
+    for (const connection of this.#clients.keys()) this.#kernel.tell(connection, { type: "drain" });
+    this.#drainTimer = this.#kernel.tellLater(drainMs, this.#self, { type: "drainDeadline" });
+  }
+
+  /** The last client has left, or their time is up. */
+  #answerStop(): void {
+    if (this.#stopping === undefined || this.#stopped) return;
+    this.#stopped = true;
+    if (this.#spareTimer !== undefined) this.#kernel.cancelTimer(this.#spareTimer);
+    this.#spareTimer = undefined;
+    if (this.#drainTimer !== undefined) this.#kernel.cancelTimer(this.#drainTimer);
+    this.#drainTimer = undefined;
+    if (this.#linkTimer !== undefined) this.#kernel.cancelTimer(this.#linkTimer);
+    this.#linkTimer = undefined;
+    this.#kernel.reply(this.#stopping, "stopped");
+  }
+
+  #client(connection: Address<NbdConnectionMessage>): Client {
+    return present(this.#clients.get(connection), "a message of a connection that has left");
+  }
+}

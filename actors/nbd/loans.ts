@@ -1,0 +1,147 @@
+/**
+ * The payload bytes that connections borrow above their own, and the memory that they give back.
+ *
+ * The next loan goes to the client whose origin (nbd/places.ts; a local client is one of its own) has borrowed least, the
+ * first that came among those: one that borrows often waits behind one that has nothing. It is waited for until there
+ * is room for it, so that a large request gets its turn. One origin borrows three quarters of all at most, so
+ * that others always find the rest.
+ */
+import { assert } from "../../storage/base/assert.ts";
+import { BufferPool } from "./buffers.ts";
+import type { Address } from "../kernel/address.ts";
+import { borrowedBytesMax, originBorrowMax } from "../limits.ts";
+import type { Borrow, NbdConnectionMessage } from "./messages.ts";
+
+/** One client, as far as loans go. */
+export interface Borrower {
+  readonly origin: string | undefined;
+  lentBytes: number;
+  /** It was told that others wait for what it has. */
+  isWanted: boolean;
+}
+
+/** The clients by their connections. */
+export type Borrowers = ReadonlyMap<Address<NbdConnectionMessage>, Borrower>;
+
+/** Bytes for a connection, with memory for them if some is kept. */
+export interface Loan {
+  readonly borrow: Borrow;
+  readonly buffer: Uint8Array | undefined;
+}
+
+export class Loans {
+  readonly #clients: Borrowers;
+  #lentBytes = 0;
+  /** In the order in which they came. */
+  #waiting: Borrow[] = [];
+  /** Memory given back, for the next loan. */
+  readonly #spare = new BufferPool();
+
+  constructor(clients: Borrowers) {
+    this.#clients = clients;
+  }
+
+  get lentBytes(): number {
+    return this.#lentBytes;
+  }
+
+  get spareBytes(): number {
+    return this.#spare.spareBytes;
+  }
+
+  ask(borrow: Borrow): void {
+    this.#waiting.push(borrow);
+  }
+
+  /** The next loan; undefined if nobody waits for one, or there is no room for it. */
+  next(): Loan | undefined {
+    if (this.#waiting.length === 0) return undefined;
+    const borrow = this.#first(this.#lentByOrigin());
+    if (borrow === undefined || this.#lentBytes + borrow.bytes > borrowedBytesMax) return undefined;
+    this.#waiting.splice(this.#waiting.indexOf(borrow), 1);
+    this.#lentBytes += borrow.bytes;
+    this.#borrowerOf(borrow).lentBytes += borrow.bytes;
+    // What is lent and what is spare stay within the bound together.
+    return { borrow, buffer: this.#spare.takeSpare(borrow.bytes, borrowedBytesMax - this.#lentBytes) };
+  }
+
+  giveBack(client: Borrower, bytes: number, buffers: readonly Uint8Array[]): void {
+    client.lentBytes -= bytes;
+    this.#lentBytes -= bytes;
+    assert(client.lentBytes >= 0 && this.#lentBytes >= 0, "more was given back than lent");
+    for (const buffer of buffers) this.#spare.give(buffer, borrowedBytesMax - this.#lentBytes);
+  }
+
+  /** The connection is gone: it waits for nothing any more. */
+  forget(connection: Address<NbdConnectionMessage>): void {
+    this.#waiting = this.#waiting.filter((borrow) => borrow.connection !== connection);
+  }
+
+  clearSpare(): void {
+    this.#spare.clear();
+  }
+
+  /** The connections whose loans another client waits for. */
+  wanted(): Set<Address<NbdConnectionMessage>> {
+    const lent = this.#lentByOrigin();
+    /** Those that wait for anything, and those that wait for what their own origin has. */
+    const waiting: Borrow[] = [];
+    const waitingByOrigin = new Map<string, Borrow[]>();
+    for (const borrow of this.#waiting) {
+      const { origin } = this.#borrowerOf(borrow);
+      if (origin === undefined || !isAtItsBound(borrow, lent.get(origin) ?? 0)) waiting.push(borrow);
+      else waitingByOrigin.set(origin, [...waitingByOrigin.get(origin) ?? [], borrow].slice(0, 2));
+    }
+    const wanted = new Set<Address<NbdConnectionMessage>>();
+    for (const [connection, { origin, lentBytes }] of this.#clients) {
+      if (lentBytes === 0) continue;
+      const near = origin === undefined ? undefined : waitingByOrigin.get(origin);
+      if (isAnother(waiting, connection) || (near !== undefined && isAnother(near, connection))) {
+        wanted.add(connection);
+      }
+    }
+    return wanted;
+  }
+
+  /** Whether anybody waits. */
+  get isAnyWaiting(): boolean {
+    return this.#waiting.length > 0;
+  }
+
+  #first(lent: ReadonlyMap<string, number>): Borrow | undefined {
+    let first: Borrow | undefined;
+    let leastBytes = Infinity;
+    for (const borrow of this.#waiting) {
+      const { origin, lentBytes } = this.#borrowerOf(borrow);
+      const bytes = origin === undefined ? lentBytes : lent.get(origin) ?? 0;
+      if (bytes >= leastBytes || (origin !== undefined && isAtItsBound(borrow, bytes))) continue;
+      first = borrow;
+      leastBytes = bytes;
+    }
+    return first;
+  }
+
+  /** What the clients of each origin have together. */
+  #lentByOrigin(): Map<string, number> {
+    const lent = new Map<string, number>();
+    for (const { origin, lentBytes } of this.#clients.values()) {
+      if (origin !== undefined && lentBytes > 0) lent.set(origin, (lent.get(origin) ?? 0) + lentBytes);
+    }
+    return lent;
+  }
+
+  #borrowerOf({ connection }: Borrow): Borrower {
+    const borrower = this.#clients.get(connection);
+    assert(borrower !== undefined, "a connection that has left waits for a loan");
+    return borrower;
+  }
+}
+
+function isAtItsBound(borrow: Borrow, lentBytes: number): boolean {
+  return lentBytes + borrow.bytes > originBorrowMax;
+}
+
+/** Whether one of them is of another connection; each waits once at most. */
+function isAnother(waiting: readonly Borrow[], connection: Address<NbdConnectionMessage>): boolean {
+  return waiting.length > 1 || (waiting.length === 1 && waiting[0]!.connection !== connection);
+}

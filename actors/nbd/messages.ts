@@ -1,0 +1,165 @@
+/** The messages between the NBD listener, its connections and the edge; the actors are in nbd/listener.ts and nbd/connection.ts. */
+import type { RequestDone } from "../volume/bio.ts";
+import type { StatusDone } from "../volume/block_status.ts";
+import type { Address, Message, Request } from "../kernel/address.ts";
+import type { PoolNotice } from "../control/pool_messages.ts";
+import type { SocketNotice, SocketPort } from "./socket_port.ts";
+
+/** From the edge: a client has arrived. */
+export interface Connected extends Message {
+  readonly type: "connected";
+  readonly socket: SocketPort;
+}
+
+/** From a connection: lend it payload bytes above its own; answered by `lent` when it is its turn. */
+export interface Borrow extends Message {
+  readonly type: "borrow";
+  readonly connection: Address<NbdConnectionMessage>;
+  readonly bytes: number;
+}
+
+/** From a connection: lent bytes are free again, and buffers of that much memory at most, for whoever borrows next. */
+export interface GiveBack extends Message {
+  readonly type: "giveBack";
+  readonly connection: Address<NbdConnectionMessage>;
+  readonly bytes: number;
+  readonly buffers: readonly Uint8Array[];
+}
+
+/** From a connection: it is done, and gives back what it was lent. Answered by `left`, the last word to it. */
+export interface Leave extends Message {
+  readonly type: "leave";
+  readonly connection: Address<NbdConnectionMessage>;
+}
+
+/** From a connection: its client is attached, and does not make room for others any more. */
+export interface Settled extends Message {
+  readonly type: "settled";
+  readonly connection: Address<NbdConnectionMessage>;
+}
+
+/** From a connection: its client has shown a certificate, by which it is counted from now on. */
+export interface Identified extends Message {
+  readonly type: "identified";
+  readonly connection: Address<NbdConnectionMessage>;
+  readonly origin: string;
+}
+
+/** Take no new clients and let those that are there finish. Answered when they have, or after the deadline. */
+export interface StopListening extends Request<"stopped"> {
+  readonly type: "stop";
+}
+
+/** From the listener to itself: see whether the memory that was given back is wanted any more. */
+export interface SpareCheck extends Message {
+  readonly type: "spareCheck";
+}
+
+/** From the listener to itself: see whether the hosts of TCP clients are there. */
+export interface LinkCheck extends Message {
+  readonly type: "linkCheck";
+}
+
+/** From the listener to itself: clients have had their time to finish. */
+export interface DrainDeadline extends Message {
+  readonly type: "drainDeadline";
+}
+
+export type NbdListenerMessage =
+  | Connected
+  | Settled
+  | Identified
+  | Borrow
+  | GiveBack
+  | Leave
+  | StopListening
+  | SpareCheck
+  | LinkCheck
+  | DrainDeadline;
+
+/** From the listener, once: open the socket and greet the client. */
+export interface Begin extends Message {
+  readonly type: "begin";
+}
+
+/** From the listener: the bytes asked for; and a buffer of that size, content unspecified, if somebody gave one back. */
+export interface Lent extends Message {
+  readonly type: "lent";
+  readonly bytes: number;
+  readonly buffer: Uint8Array | undefined;
+}
+
+/** From the listener: nobody knows this connection any more. */
+export interface Left extends Message {
+  readonly type: "left";
+}
+
+/** From the listener: the server is stopping; finish what is in flight and close. */
+export interface Drain extends Message {
+  readonly type: "drain";
+}
+
+/** From the listener: another client waits for this one's place; close the socket, unless it is attached. */
+export interface MakeRoom extends Message {
+  readonly type: "makeRoom";
+}
+
+/** From the listener: the client's host has not answered for so long that it is gone. */
+export interface Silent extends Message {
+  readonly type: "silent";
+}
+
+/** From the listener: close the socket now. */
+export interface Abort extends Message {
+  readonly type: "abort";
+}
+
+/** From the connection to itself: nobody is busy, so no more replies are about to join those queued. */
+export interface Drained extends Message {
+  readonly type: "drained";
+}
+
+/** From the connection to itself: the client has had its time to attach. */
+export interface HandshakeDeadline extends Message {
+  readonly type: "handshakeDeadline";
+}
+
+/** From the connection to itself: the client has had its time for the handshake of TLS. */
+export interface TlsDeadline extends Message {
+  readonly type: "tlsDeadline";
+}
+
+/** From the connection to itself: see whether the client takes what is sent. */
+export interface StallCheck extends Message {
+  readonly type: "stallCheck";
+}
+
+/** From the listener: other clients wait for what this one has borrowed, or do not any more. */
+export interface Wanted extends Message {
+  readonly type: "wanted";
+  readonly isWanted: boolean;
+}
+
+/** From the connection to itself: give back what was lent and has been sent, and see whether the client is too slow. */
+export interface LoanCheck extends Message {
+  readonly type: "loanCheck";
+}
+
+export type NbdConnectionMessage =
+  | Begin
+  | SocketNotice
+  | PoolNotice
+  | RequestDone
+  | StatusDone
+  | Lent
+  | Left
+  | Drain
+  | MakeRoom
+  | Silent
+  | Abort
+  | Drained
+  | HandshakeDeadline
+  | TlsDeadline
+  | StallCheck
+  | Wanted
+  | LoanCheck;

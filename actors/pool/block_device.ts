@@ -1,0 +1,286 @@
+/**
+ * BlockDevice: the data device or the metadata device.
+ *
+ * Owns: the device port and the operations it has not answered yet. A device that answers at once (a page-cached
+ * file) is answered for in the same turn; one that answers later posts the completion.
+ *
+ * Failure policy: an I/O error is an answer, never a defect; so is what the port throws. After a flush that failed none is well any more: the host
+ * may have dropped what it was to write, and does not say so again.
+ */
+import { present, unreachable } from "../../storage/base/assert.ts";
+import type { DevicePort, DeviceView, IoDone, IoResult } from "../../storage/device/port.ts";
+import { ioOk } from "../../storage/device/port.ts";
+import type { Actor, Address, Message, Request } from "../kernel/address.ts";
+import { unasked } from "../kernel/address.ts";
+import { reasonOutside } from "../kernel/boundary.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import { ask, type Steps } from "../kernel/task.ts";
+import { copyBytesMax, discardBytesMax, zeroBytesMax } from "../limits.ts";
+import type { Refusal, RefusalsMessage } from "./refusals.ts";
+
+/** Fill the buffer from the device. The buffer is the device's until the answer. */
+export interface DeviceRead extends Request<IoResult> {
+  readonly type: "read";
+  readonly offsetBytes: number;
+  readonly buffer: Uint8Array;
+}
+
+/** What is in the host's memory, to spare reading it; undefined if it has to be read. */
+export interface DeviceViewRequest extends Request<DeviceView | undefined> {
+  readonly type: "view";
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** Write the buffer. Not durable before a flush. */
+export interface DeviceWrite extends Request<IoResult> {
+  readonly type: "write";
+  readonly offsetBytes: number;
+  readonly buffer: Uint8Array;
+}
+
+/** Make the range read as zeroes; nothing is done where the host stores nothing anyway. */
+export interface DeviceZero extends Request<IoResult> {
+  readonly type: "zero";
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** Copy a range inside the device. */
+export interface DeviceCopy extends Request<IoResult> {
+  readonly type: "copy";
+  readonly fromBytes: number;
+  readonly toBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** Give the range back to the host. */
+export interface DeviceDiscard extends Request<IoResult> {
+  readonly type: "discard";
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** Make every write answered before durable. */
+export interface DeviceFlush extends Request<IoResult> {
+  readonly type: "flush";
+  /** See {@linkcode DevicePort.flush}. */
+  readonly isAlone: boolean;
+}
+
+/** From the edge: a pending operation has ended. */
+export interface DeviceCompleted extends Message {
+  readonly type: "completed";
+  readonly operation: number;
+  readonly result: IoResult;
+}
+
+export type DeviceRequest = DeviceRead | DeviceWrite | DeviceZero | DeviceCopy | DeviceDiscard | DeviceFlush;
+export type BlockDeviceMessage = DeviceRequest | DeviceViewRequest | DeviceCompleted;
+
+/** The stubs of one device. Offsets and lengths are bytes on the device. */
+export class DeviceStub {
+  constructor(
+    readonly address: Address<BlockDeviceMessage>,
+    readonly sizeBytes: number,
+    /** True if discarded ranges give space back and read as zeroes. */
+    readonly canDiscard: boolean,
+  ) {}
+
+  read(buffer: Uint8Array, offsetBytes: number): Steps<IoResult> {
+    const request: DeviceRead = { type: "read", replyTo: unasked, offsetBytes, buffer };
+    return ask(this.address, request);
+  }
+
+  /** A view is good for the run of the kernel that it says. */
+  view(offsetBytes: number, lengthBytes: number): Steps<DeviceView | undefined> {
+    const request: DeviceViewRequest = { type: "view", replyTo: unasked, offsetBytes, lengthBytes };
+    return ask(this.address, request);
+  }
+
+  write(buffer: Uint8Array, offsetBytes: number): Steps<IoResult> {
+    const request: DeviceWrite = { type: "write", replyTo: unasked, offsetBytes, buffer };
+    return ask(this.address, request);
+  }
+
+  /** Zeroes any length, in pieces. */
+  *zero(offsetBytes: number, lengthBytes: number): Steps<IoResult> {
+    for (let at = 0; at < lengthBytes; at += zeroBytesMax) {
+      const length = Math.min(zeroBytesMax, lengthBytes - at);
+      const request: DeviceZero = {
+        type: "zero",
+        replyTo: unasked,
+        offsetBytes: offsetBytes + at,
+        lengthBytes: length,
+      };
+      const result = yield* ask(this.address, request);
+      if (result.kind !== "ok") return result;
+    }
+    return ioOk;
+  }
+
+  /** Copies any length, in pieces. */
+  *copy(fromBytes: number, toBytes: number, lengthBytes: number): Steps<IoResult> {
+    for (let at = 0; at < lengthBytes; at += copyBytesMax) {
+      const request: DeviceCopy = {
+        type: "copy",
+        replyTo: unasked,
+        fromBytes: fromBytes + at,
+        toBytes: toBytes + at,
+        lengthBytes: Math.min(copyBytesMax, lengthBytes - at),
+      };
+      const result = yield* ask(this.address, request);
+      if (result.kind !== "ok") return result;
+    }
+    return ioOk;
+  }
+
+  /** Discards any length, in pieces. */
+  *discard(offsetBytes: number, lengthBytes: number): Steps<IoResult> {
+    for (let at = 0; at < lengthBytes; at += discardBytesMax) {
+      const request: DeviceDiscard = {
+        type: "discard",
+        replyTo: unasked,
+        offsetBytes: offsetBytes + at,
+        lengthBytes: Math.min(discardBytesMax, lengthBytes - at),
+      };
+      const result = yield* ask(this.address, request);
+      if (result.kind !== "ok") return result;
+    }
+    return ioOk;
+  }
+
+  flush(isAlone = false): Steps<IoResult> {
+    const request: DeviceFlush = { type: "flush", replyTo: unasked, isAlone };
+    return ask(this.address, request);
+  }
+}
+
+export class BlockDevice implements Actor<BlockDeviceMessage> {
+  readonly #kernel: Kernel;
+  readonly #self: Address<BlockDeviceMessage>;
+  readonly #port: DevicePort;
+  readonly #pending = new Map<number, DeviceRequest>();
+  #operationLast = 0;
+  /** How the first flush that failed did. */
+  #lost: IoResult | undefined;
+  readonly #refusals: Address<RefusalsMessage> | undefined;
+  /** What failed the last time that it was tried. */
+  readonly #failing = new Set<Refusal>();
+
+  /** @param refusals hears of errors and of a full host; undefined where another one says what they mean */
+  constructor(
+    kernel: Kernel,
+    self: Address<BlockDeviceMessage>,
+    port: DevicePort,
+    refusals?: Address<RefusalsMessage>,
+  ) {
+    this.#kernel = kernel;
+    this.#self = self;
+    this.#port = port;
+    this.#refusals = refusals;
+  }
+
+  receive(message: BlockDeviceMessage): void {
+    if (message.type === "completed") {
+      const request = present(this.#pending.get(message.operation), "an operation was completed twice");
+      this.#pending.delete(message.operation);
+      return this.#answer(request, message.result);
+    }
+    if (message.type === "view") return this.#view(message);
+    this.#operationLast += 1;
+    const operation = this.#operationLast;
+    const result = this.#start(message, (result) => {
+      this.#kernel.post(this.#self, { type: "completed", operation, result });
+    });
+    if (result === "pending") this.#pending.set(operation, message);
+    else this.#answer(message, result);
+  }
+
+  #answer(request: DeviceRequest, result: IoResult): void {
+    if (request.type !== "flush") {
+      if (result.kind !== "ok" || this.#failing.size > 0) this.#note(request, result);
+      return this.#kernel.reply(request, result);
+    }
+    if (result.kind !== "ok") this.#lost ??= result;
+    this.#kernel.reply(request, this.#lost ?? result);
+  }
+
+  /** Tells how it went where it failed, and where it goes well after it has failed. A failed flush fails the pool. */
+  #note(request: Exclude<DeviceRequest, DeviceFlush>, result: IoResult): void {
+    if (this.#refusals === undefined) return;
+    const isRead = request.type === "read" || result.kind === "ioError" && result.isOfSource === true;
+    if (result.kind === "ok") {
+      for (const what of isRead ? readRefusals : writeRefusals) {
+        if (this.#failing.delete(what)) this.#kernel.tell(this.#refusals, { type: "served", what });
+      }
+      return;
+    }
+    const what = result.kind === "noSpace" ? "hostFull" : isRead ? "dataRead" : "dataWrite";
+    this.#failing.add(what);
+    const detail = result.kind === "noSpace" ? "" : `${actionOf(request, isRead)}: ${result.reason}`;
+    this.#kernel.tell(this.#refusals, { type: "refused", what, detail });
+  }
+
+  #view(request: DeviceViewRequest): void {
+    let view: DeviceView | undefined;
+    try {
+      view = this.#port.view?.(request.offsetBytes, request.lengthBytes);
+    } catch (error) {
+      // It is read instead, and why not is told there.
+      reasonOutside(error);
+    }
+    if (view !== undefined) view.run = this.#kernel.runs;
+    this.#kernel.reply(request, view);
+  }
+
+  #start(request: DeviceRequest, done: IoDone): IoResult | "pending" {
+    try {
+      return this.#call(request, done);
+    } catch (error) {
+      return { kind: "ioError", reason: `${request.type}: ${reasonOutside(error)}` };
+    }
+  }
+
+  #call(request: DeviceRequest, done: IoDone): IoResult | "pending" {
+    switch (request.type) {
+      case "read":
+        return this.#port.read(request.buffer, request.offsetBytes, done);
+      case "write":
+        return this.#port.write(request.buffer, request.offsetBytes, done);
+      case "zero":
+        if (this.#port.isHole(request.offsetBytes, request.lengthBytes)) return ioOk;
+        return this.#port.zero(request.offsetBytes, request.lengthBytes, done);
+      case "copy":
+        return this.#port.copy(request.fromBytes, request.toBytes, request.lengthBytes, done);
+      case "discard":
+        return this.#port.discard(request.offsetBytes, request.lengthBytes, done);
+      case "flush":
+        return this.#port.flush(done, request.isAlone);
+      default:
+        return unreachable(request);
+    }
+  }
+}
+
+const readRefusals: readonly Refusal[] = ["dataRead"];
+const writeRefusals: readonly Refusal[] = ["dataWrite", "hostFull"];
+
+/** What was tried, and where. */
+function actionOf(request: Exclude<DeviceRequest, DeviceFlush>, isRead: boolean): string {
+  switch (request.type) {
+    case "read":
+      return `reading at byte ${request.offsetBytes}`;
+    case "copy":
+      return isRead
+        ? `reading at byte ${request.fromBytes}`
+        : `copying from byte ${request.fromBytes} to byte ${request.toBytes}`;
+    case "discard":
+      return `discarding at byte ${request.offsetBytes}`;
+    case "write":
+    case "zero":
+      return `writing at byte ${request.offsetBytes}`;
+    default:
+      return unreachable(request);
+  }
+}

@@ -1,0 +1,450 @@
+/**
+ * LockRegion: the lock state of a contiguous range of blocks, of a volume or of the data device.
+ *
+ * Owns: the cells of the blocks that somebody holds or waits for, and the list of range locks.
+ *
+ * Block locks are shared, for reading or for writing, and can be raised: an upgrade gives up a shared hold and
+ * queues ahead of the others for "exclude writers"; a promotion of that shuts out readers too. Range locks are
+ * exclusive. An exclusive grant means that the blocks are quiet: nobody holds them, for the lifetime of its I/O.
+ *
+ *   held             read    write   exclude writers   promoted or range
+ *   read             grant   grant   grant             wait
+ *   write            grant   grant   wait              wait
+ *   exclude writers  grant   wait    wait              wait
+ *   range            wait    wait    wait              wait
+ *
+ * Order: a waiting upgrade comes before every waiting write; upgrades are served in order among themselves. A
+ * waiting range lets those pass that were here before it and holds up whoever comes later and overlaps it; it
+ * cannot starve, nor can it be deadlocked, since who waits for an upgrade holds nothing. Readers cannot starve
+ * a promotion, since it shuts out new ones at once. An exclusive lock of one block is for a fresh data block, which
+ * nobody else has heard of: it waits like a write, and that readers could starve it does not arise.
+ *
+ * Failure policy: releasing what is not held is a defect.
+ */
+import { assert, present, unreachable } from "../../storage/base/assert.ts";
+import type { Actor, Address, Message, Request } from "../kernel/address.ts";
+import { unasked } from "../kernel/address.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import { ask, type Steps } from "../kernel/task.ts";
+import { spareCellsMax } from "../limits.ts";
+
+/** What a block lock is for. Reading and writing are shared. */
+export type Access = "read" | "write" | "exclusive";
+
+/** Answer: the lock is held. */
+export type Locked = "locked";
+
+/** Answer to an upgrade: held, and whether the asker was the only one who held or awaited the block for writing. */
+export type Upgraded = "alone" | "afterOthers";
+
+/** Lock one block. Answered with the lock, once it is held. */
+export interface LockBlock extends Request<BlockLock> {
+  readonly type: "lockBlock";
+  readonly block: number;
+  readonly access: Access;
+  readonly lock: BlockLock;
+}
+
+/** Give up a shared write lock and queue, ahead of others, to exclude writers. */
+export interface Upgrade extends Request<Upgraded> {
+  readonly type: "upgrade";
+  readonly block: number;
+}
+
+/** Holding "exclude writers", shut out readers too and wait until they are gone. */
+export interface Promote extends Request<Locked> {
+  readonly type: "promote";
+  readonly block: number;
+}
+
+/** Lock the blocks from `begin` to below `end` exclusively. */
+export interface LockRange extends Request<Locked> {
+  readonly type: "lockRange";
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** Release a block lock, in the state it is held in. */
+export interface Unlock extends Message {
+  readonly type: "unlock";
+  readonly block: number;
+  readonly held: "read" | "write" | "excludeWriters" | "promoted";
+}
+
+/** Release a range lock. */
+export interface UnlockRange extends Message {
+  readonly type: "unlockRange";
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** Nobody will ask for locks here any more: end when the last one is released. */
+export interface RetireRegion extends Message {
+  readonly type: "retireRegion";
+}
+
+export type LockRegionMessage =
+  | LockBlock
+  | Upgrade
+  | Promote
+  | LockRange
+  | Unlock
+  | UnlockRange
+  | RetireRegion;
+
+/** The stubs of one region. */
+export class RegionLocks {
+  constructor(
+    readonly kernel: Kernel,
+    readonly address: Address<LockRegionMessage>,
+    /** The blocks of the region, half open. */
+    readonly blockBegin: number,
+    readonly blockEnd: number,
+  ) {}
+
+  /** Locks one block; held until disposed of. */
+  block(block: number, access: Access): Steps<BlockLock> {
+    const lock = new BlockLock(this, block, access === "exclusive" ? "promoted" : access);
+    const request: LockBlock = { type: "lockBlock", replyTo: unasked, block, access, lock };
+    return ask(this.address, request);
+  }
+
+  /** Locks the part of `[begin, end)` that lies in this region. */
+  *range(begin: number, end: number): Steps<RangeLock> {
+    const from = Math.max(begin, this.blockBegin);
+    const to = Math.min(end, this.blockEnd);
+    const request: LockRange = { type: "lockRange", replyTo: unasked, begin: from, end: to };
+    yield* ask(this.address, request);
+    return new RangeLock(this, from, to);
+  }
+
+  /** Ends the region once it is idle. */
+  retire(): void {
+    this.kernel.tell(this.address, { type: "retireRegion" });
+  }
+}
+
+/** A held block lock; `using` releases it. */
+export class BlockLock implements Disposable {
+  readonly kind = "locked";
+  readonly #locks: RegionLocks;
+  readonly #block: number;
+  #held: Unlock["held"] | undefined;
+
+  constructor(locks: RegionLocks, block: number, held: Unlock["held"]) {
+    this.#locks = locks;
+    this.#block = block;
+    this.#held = held;
+  }
+
+  /**
+   * Gives up the shared hold and waits until no writer is left. Unless the answer is "alone", others may have been here
+   * meanwhile: whatever was looked up before must be looked up again.
+   */
+  *upgrade(): Steps<Upgraded> {
+    assert(this.#held === "write", "upgraded a lock that is not a shared write lock");
+    this.#held = undefined;
+    const request: Upgrade = { type: "upgrade", replyTo: unasked, block: this.#block };
+    const upgraded = yield* ask(this.#locks.address, request);
+    this.#held = "excludeWriters";
+    return upgraded;
+  }
+
+  /** Waits until no reader is left either. Writers were excluded all the time: nothing looked up is stale. */
+  *promote(): Steps<void> {
+    assert(this.#held === "excludeWriters", "promoted a lock that does not exclude writers");
+    const request: Promote = { type: "promote", replyTo: unasked, block: this.#block };
+    yield* ask(this.#locks.address, request);
+    this.#held = "promoted";
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#held === undefined) return;
+    const held = this.#held;
+    this.#held = undefined;
+    this.#locks.kernel.tell(this.#locks.address, { type: "unlock", block: this.#block, held });
+  }
+}
+
+/** A held range lock; `using` releases it. */
+export class RangeLock implements Disposable {
+  constructor(readonly locks: RegionLocks, readonly begin: number, readonly end: number) {}
+
+  [Symbol.dispose](): void {
+    this.locks.kernel.tell(this.locks.address, { type: "unlockRange", begin: this.begin, end: this.end });
+  }
+}
+
+/** Locks a range that may lie in several regions, in ascending order (invariant I5 of actors/ARCHITECTURE.md). */
+export function* lockRange(regions: readonly RegionLocks[], begin: number, end: number): Steps<Disposable> {
+  using held = new DisposableStack();
+  for (const region of regions) held.use(yield* region.range(begin, end));
+  return held.move();
+}
+
+interface Waiter {
+  readonly request: LockBlock;
+  readonly ticket: number;
+}
+
+interface Cell {
+  readers: number;
+  writers: number;
+  excluding: boolean;
+  promotion: Promote | undefined;
+  promoted: boolean;
+  upgrades: Upgrade[];
+  waiting: Waiter[];
+}
+
+interface Range {
+  readonly request: LockRange;
+  readonly ticket: number;
+  held: boolean;
+}
+
+export class LockRegion implements Actor<LockRegionMessage> {
+  readonly #kernel: Kernel;
+  readonly #self: Address<LockRegionMessage>;
+  readonly #cells = new Map<number, Cell>();
+  /** Idle cells for the next blocks: making one costs more than all else that is done for a lock. */
+  readonly #spareCells: Cell[] = [];
+  #ranges: Range[] = [];
+  #ticketLast = 0;
+  #retiring = false;
+
+  constructor(kernel: Kernel, self: Address<LockRegionMessage>) {
+    this.#kernel = kernel;
+    this.#self = self;
+  }
+
+  receive(message: LockRegionMessage): void {
+    switch (message.type) {
+      case "lockBlock":
+        return this.#lockBlock(message);
+      case "upgrade":
+        return this.#upgrade(message);
+      case "promote":
+        return this.#promote(message);
+      case "lockRange":
+        return this.#lockRange(message);
+      case "unlock":
+        return this.#unlock(message);
+      case "unlockRange":
+        return this.#unlockRange(message);
+      case "retireRegion":
+        this.#retiring = true;
+        return this.#retireIfIdle();
+      default:
+        return unreachable(message);
+    }
+  }
+
+  #lockBlock(request: LockBlock): void {
+    assert(!this.#retiring, "asked a retiring region for a lock");
+    const ticket = this.#nextTicket();
+    const cell = this.#cell(request.block);
+    if (this.#blockMayEnter(cell, request, ticket)) this.#enter(cell, request);
+    else cell.waiting.push({ request, ticket });
+  }
+
+  #upgrade(request: Upgrade): void {
+    const cell = this.#heldCell(request.block);
+    assert(cell.writers > 0, "upgraded a lock that is not held");
+    if (cell.writers === 1 && cell.upgrades.length === 0) {
+      // Whoever changes the mapping excludes writers, and could not since the asker was granted its shared hold.
+      cell.writers = 0;
+      cell.excluding = true;
+      return this.#kernel.reply(request, "alone");
+    }
+    cell.writers -= 1;
+    cell.upgrades.push(request);
+    this.#serve(request.block, cell);
+  }
+
+  #promote(request: Promote): void {
+    const cell = this.#heldCell(request.block);
+    assert(cell.excluding && cell.promotion === undefined, "promoted a lock that does not exclude writers");
+    cell.promotion = request;
+    this.#serve(request.block, cell);
+  }
+
+  #unlock(message: Unlock): void {
+    const cell = this.#heldCell(message.block);
+    switch (message.held) {
+      case "read":
+        assert(cell.readers > 0, "released a read lock that is not held");
+        cell.readers -= 1;
+        break;
+      case "write":
+        assert(cell.writers > 0, "released a write lock that is not held");
+        cell.writers -= 1;
+        break;
+      case "excludeWriters":
+      case "promoted":
+        assert(cell.excluding, "released an exclusive lock that is not held");
+        assert(cell.promoted === (message.held === "promoted"), "released a lock of another level");
+        cell.excluding = false;
+        cell.promoted = false;
+        cell.promotion = undefined;
+        break;
+      default:
+        unreachable(message.held);
+    }
+    this.#serve(message.block, cell);
+  }
+
+  /** Grants whatever the cell's new state allows, then forgets the cell if nobody is left. */
+  #serve(block: number, cell: Cell): void {
+    if (cell.promotion !== undefined && !cell.promoted && cell.readers === 0) {
+      cell.promoted = true;
+      this.#kernel.reply(cell.promotion, "locked");
+    }
+    const upgrade = cell.upgrades[0];
+    if (upgrade !== undefined && cell.writers === 0 && !cell.excluding) {
+      cell.upgrades.shift();
+      cell.excluding = true;
+      this.#kernel.reply(upgrade, "afterOthers");
+    }
+    if (cell.waiting.length > 0) this.#admitWaiting(cell);
+    if (isIdle(cell)) this.#forget(block, cell);
+    if (this.#ranges.length > 0) this.#grantRanges();
+    if (this.#retiring) this.#retireIfIdle();
+  }
+
+  #admitWaiting(cell: Cell): void {
+    const waiting = cell.waiting;
+    cell.waiting = [];
+    for (const waiter of waiting) {
+      if (this.#blockMayEnter(cell, waiter.request, waiter.ticket)) this.#enter(cell, waiter.request);
+      else cell.waiting.push(waiter);
+    }
+  }
+
+  #blockMayEnter(cell: Cell, request: LockBlock, ticket: number): boolean {
+    if (cell.promotion !== undefined) return false;
+    if (request.access !== "read" && (cell.excluding || cell.upgrades.length > 0)) return false;
+    if (request.access === "exclusive" && (cell.readers > 0 || cell.writers > 0)) return false;
+    if (cell.promoted) return false;
+    for (const range of this.#ranges) {
+      if (range.held || range.ticket < ticket) {
+        if (contains(range.request, request.block)) return false;
+      }
+    }
+    return true;
+  }
+
+  #enter(cell: Cell, request: LockBlock): void {
+    if (request.access === "read") cell.readers += 1;
+    else if (request.access === "write") cell.writers += 1;
+    else cell.excluding = cell.promoted = true;
+    this.#kernel.reply(request, request.lock);
+  }
+
+  #lockRange(request: LockRange): void {
+    assert(!this.#retiring, "asked a retiring region for a lock");
+    assert(request.begin < request.end, "locked an empty range");
+    this.#ranges.push({ request, ticket: this.#nextTicket(), held: false });
+    this.#grantRanges();
+  }
+
+  #grantRanges(): void {
+    for (const range of this.#ranges) {
+      if (range.held || !this.#rangeMayEnter(range)) continue;
+      range.held = true;
+      this.#kernel.reply(range.request, "locked");
+    }
+  }
+
+  #rangeMayEnter(range: Range): boolean {
+    for (const other of this.#ranges) {
+      if (other !== range && overlap(other.request, range.request)) {
+        if (other.held || other.ticket < range.ticket) return false;
+      }
+    }
+    const { begin, end } = range.request;
+    if (end - begin <= this.#cells.size) {
+      for (let block = begin; block < end; block += 1) {
+        const cell = this.#cells.get(block);
+        if (cell !== undefined && isBefore(cell, range.ticket)) return false;
+      }
+      return true;
+    }
+    for (const [block, cell] of this.#cells) {
+      if (contains(range.request, block) && isBefore(cell, range.ticket)) return false;
+    }
+    return true;
+  }
+
+  #unlockRange(message: UnlockRange): void {
+    const index = this.#ranges.findIndex((range) =>
+      range.held && range.request.begin === message.begin && range.request.end === message.end
+    );
+    present(this.#ranges[index], "released a range lock that is not held");
+    this.#ranges.splice(index, 1);
+    for (const [block, cell] of this.#cells) {
+      if (!contains(message, block)) continue;
+      this.#admitWaiting(cell);
+      if (isIdle(cell)) this.#forget(block, cell);
+    }
+    this.#grantRanges();
+    if (this.#retiring) this.#retireIfIdle();
+  }
+
+  #retireIfIdle(): void {
+    if (this.#cells.size === 0 && this.#ranges.length === 0) this.#kernel.retire(this.#self);
+  }
+
+  #cell(block: number): Cell {
+    let cell = this.#cells.get(block);
+    if (cell === undefined) {
+      cell = this.#spareCells.pop() ?? {
+        readers: 0,
+        writers: 0,
+        excluding: false,
+        promotion: undefined,
+        promoted: false,
+        upgrades: [],
+        waiting: [],
+      };
+      this.#cells.set(block, cell);
+    }
+    return cell;
+  }
+
+  #forget(block: number, cell: Cell): void {
+    this.#cells.delete(block);
+    if (this.#spareCells.length < spareCellsMax) this.#spareCells.push(cell);
+  }
+
+  #heldCell(block: number): Cell {
+    return present(this.#cells.get(block), "named a lock that nobody holds");
+  }
+
+  #nextTicket(): number {
+    this.#ticketLast += 1;
+    return this.#ticketLast;
+  }
+}
+
+function isIdle(cell: Cell): boolean {
+  return cell.readers === 0 && cell.writers === 0 && !cell.excluding && cell.upgrades.length === 0 &&
+    cell.waiting.length === 0;
+}
+
+/** Whether somebody at the cell goes before a range with this ticket: every holder, and who waited earlier. */
+function isBefore(cell: Cell, ticket: number): boolean {
+  if (cell.readers > 0 || cell.writers > 0 || cell.excluding || cell.upgrades.length > 0) return true;
+  return cell.waiting.some((waiter) => waiter.ticket < ticket);
+}
+
+function contains(range: { readonly begin: number; readonly end: number }, block: number): boolean {
+  return range.begin <= block && block < range.end;
+}
+
+function overlap(
+  a: { readonly begin: number; readonly end: number },
+  b: { readonly begin: number; readonly end: number },
+): boolean {
+  return a.begin < b.end && b.begin < a.end;
+}

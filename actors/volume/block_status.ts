@@ -1,0 +1,141 @@
+/**
+ * Block status: what a client may ask about a range of a volume, and the task that finds the answer.
+ *
+ * No lock is taken and no bio made, since nothing but mappings is looked at: metadata changes them in one turn each,
+ * and a write that was answered has its mapping. A long answer takes several turns, between which others change the
+ * volume; every part is right for the turn in which it was found.
+ */
+import { unreachable } from "../../storage/base/assert.ts";
+import { type ThinId, vblock } from "../../storage/base/ids.ts";
+import type { BioStatus } from "./bio.ts";
+import type { Address, Message } from "../kernel/address.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import type { Steps } from "../kernel/task.ts";
+import { statusRunsMax, statusTurnsMax } from "../limits.ts";
+import { statusOf, type Thin } from "./remap.ts";
+
+/** One run of blocks alike. */
+export interface Extent {
+  readonly lengthBytes: number;
+  readonly flags: number;
+}
+
+/** What a metadata context tells: which blocks are provisioned, or which differ from a snapshot. */
+export type StatusSource =
+  | { readonly kind: "allocation" }
+  | { readonly kind: "dirty"; readonly thinId: ThinId };
+
+/** A client's question about a range of a volume. */
+export interface StatusRequest {
+  readonly sources: readonly StatusSource[];
+  readonly offsetBytes: number;
+  /** Not 0, and inside the volume. */
+  readonly lengthBytes: number;
+  /** For each source, at least 1. */
+  readonly extentsMax: number;
+  /** Whom the volume tells when it is answered. */
+  readonly client: Address<StatusDone>;
+  /** "ok", or why there is no answer. Set by the volume. */
+  status: BioStatus;
+  /**
+   * For each source a list: without gaps from `offsetBytes` on, at least one extent, neighbours different, never beyond
+   * the range, perhaps not up to its end. Set by the volume.
+   */
+  extents: readonly (readonly Extent[])[];
+}
+
+/** From a client to a volume: answer this and tell `request.client`. */
+export interface AskStatus extends Message {
+  readonly type: "askStatus";
+  readonly request: StatusRequest;
+}
+
+/** Told to the client of a question. */
+export interface StatusDone {
+  readonly type: "statusDone";
+  readonly request: StatusRequest;
+}
+
+/** Told to the volume by the task. */
+export interface StatusEnded extends Message {
+  readonly type: "statusEnded";
+  readonly request: StatusRequest;
+  /** The device that was looked at. */
+  readonly thinId: ThinId;
+  readonly status: BioStatus;
+  readonly extents: readonly (readonly Extent[])[];
+}
+
+/** `base:allocation`: a hole, which reads as zeroes (NBD specification, "Metadata querying"). */
+const flagsUnmapped = 3;
+/** `qemu:dirty-bitmap`: dirty. */
+const flagsDifferent = 1;
+
+/** Answers a question and tells the volume. */
+export function* statusTask(
+  kernel: Kernel,
+  volume: Address<StatusEnded>,
+  thin: Thin,
+  request: StatusRequest,
+): Steps<void> {
+  let status: BioStatus = "ok";
+  const extents: (readonly Extent[])[] = [];
+  for (const source of request.sources) {
+    const found = yield* extentsOf(thin, source, request);
+    if (typeof found === "string") {
+      status = found;
+      break;
+    }
+    extents.push(found);
+  }
+  const told = status === "ok" ? extents : [];
+  kernel.tell(volume, { type: "statusEnded", request, thinId: thin.id, status, extents: told });
+}
+
+/**
+ * Asks metadata turn by turn, until there are extents enough, or the range is done. A question that takes very long is
+ * answered with what is known: the client asks on from there, and others had their turn.
+ */
+function* extentsOf(
+  thin: Thin,
+  source: StatusSource,
+  request: StatusRequest,
+): Steps<readonly Extent[] | BioStatus> {
+  const { blockSizeBytes } = thin;
+  const endBytes = request.offsetBytes + request.lengthBytes;
+  const end = vblock(Math.ceil(endBytes / blockSizeBytes));
+  const extents: { lengthBytes: number; flags: number }[] = [];
+  let next = vblock(Math.floor(request.offsetBytes / blockSizeBytes));
+  let atBytes = request.offsetBytes;
+  for (let turns = 0; next < end && turns < statusTurnsMax; turns += 1) {
+    // The first run may belong to the last extent.
+    const runsMax = Math.min(request.extentsMax - extents.length + 1, statusRunsMax);
+    const other = source.kind === "dirty" ? source.thinId : undefined;
+    const found = yield* thin.metadata.runs({ thin: thin.id, other, begin: next, end, runsMax });
+    // A snapshot that is removed has lost mappings already: what differs from it is not known any more.
+    if (found.kind === "noDevice") return "ioError";
+    if (found.kind !== "runs") return statusOf(found);
+    for (const run of found.runs) {
+      next = vblock(next + run.length);
+      const lengthBytes = Math.min(next * blockSizeBytes, endBytes) - atBytes;
+      const flags = flagsOf(source, run.isMarked);
+      const last = extents.at(-1);
+      if (last?.flags === flags) last.lengthBytes += lengthBytes;
+      else if (extents.length === request.extentsMax) return extents;
+      else extents.push({ lengthBytes, flags });
+      atBytes += lengthBytes;
+    }
+  }
+  return extents;
+}
+
+function flagsOf(source: StatusSource, isMarked: boolean): number {
+  switch (source.kind) {
+    case "allocation":
+      return isMarked ? 0 : flagsUnmapped;
+    case "dirty":
+      return isMarked ? flagsDifferent : 0;
+    default:
+      return unreachable(source);
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * The names that people give: `NAME` for a volume, `VOL@SNAP` for a snapshot. ASCII letters, digits,
+ * `.`, `_`, `-`; each part 1 to 127 bytes, not starting with `-`.
+ */
+import { UsageError } from "./errors.ts";
+
+/** Longest part of a name, bytes (which are characters: names are ASCII). */
+export const nameBytesMax = 127;
+
+/** A name taken apart: `snapshot` is absent for a plain volume name. */
+export interface ParsedName {
+  /** As given: the two parts with an `@` between them, or the volume alone. */
+  readonly name: string;
+  readonly volume: string;
+  readonly snapshot?: string;
+}
+
+/** Takes `NAME` or `VOL@SNAP` apart. Throws {@linkcode UsageError}. */
+export function parseName(text: string): ParsedName {
+  const problem = problemOfName(text);
+  if (problem !== undefined) throw new UsageError(problem);
+  const at = text.indexOf("@");
+  if (at === -1) return { name: text, volume: text };
+  return { name: text, volume: text.slice(0, at), snapshot: text.slice(at + 1) };
+}
+
+/** The name of a volume that is not a snapshot. Throws {@linkcode UsageError}. */
+export function parseVolumeName(text: string): string {
+  const { name, snapshot } = parseName(text);
+  if (snapshot !== undefined) {
+    throw new UsageError(`"${name}" names a snapshot, where a volume is needed. Leave out "@${snapshot}".`);
+  }
+  return name;
+}
+
+/** The name of a snapshot. Throws {@linkcode UsageError}. */
+export function parseSnapshotName(text: string): Required<ParsedName> {
+  const { name, volume, snapshot } = parseName(text);
+  if (snapshot === undefined) {
+    throw new UsageError(
+      `"${name}" names a volume, where a snapshot is needed. Write it as ${name}@SNAPSHOT.`,
+    );
+  }
+  return { name, volume, snapshot };
+}
+
+/** The name of a snapshot from its parts. */
+export function snapshotName(volume: string, snapshot: string): string {
+  return `${volume}@${snapshot}`;
+}
+
+/** What is wrong with a name, as a sentence with a next step; undefined if it is a good one. */
+export function problemOfName(text: string): string | undefined {
+  const parts = text.split("@");
+  if (parts.length > 2) {
+    return `${quoted(text)} is not a name: it has more than one "@". Write VOLUME@SNAPSHOT.`;
+  }
+  for (const part of parts) {
+    const problem = problemOfPart(part, parts.length === 2);
+    if (problem !== undefined) return `${quoted(text)} is not a name: ${problem}`;
+  }
+  return undefined;
+}
+
+function problemOfPart(part: string, isOneOfTwo: boolean): string | undefined {
+  if (part === "") {
+    return isOneOfTwo
+      ? `nothing stands on one side of the "@". Write VOLUME@SNAPSHOT.`
+      : "it is empty. Give one.";
+  }
+  if (!/^[A-Za-z0-9._-]+$/.test(part)) return `only letters, digits, ".", "_" and "-" may be used.`;
+  if (part.startsWith("-")) return `it may not start with "-". Put something before it.`;
+  if (part.length > nameBytesMax) {
+    return `a part of it has ${part.length} bytes, more than ${nameBytesMax}. Give a shorter one.`;
+  }
+  return undefined;
+}
+
+/** For a message: control characters escaped, and never a screenful. */
+function quoted(text: string): string {
+  return JSON.stringify(text.length <= 200 ? text : `${text.slice(0, 200)}...`);
+}

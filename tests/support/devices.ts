@@ -1,0 +1,72 @@
+/** For tests: devices that fail, or take their time. */
+import { type DevicePort, type IoDone, type IoResult } from "../../storage/device/port.ts";
+
+const failed: IoResult = { kind: "ioError", reason: "a fault of the test" };
+
+/** A device that fails its reads, writes or flushes from when it is told to. */
+export class FailingDevice implements DevicePort {
+  failsReads = false;
+  failsWrites = false;
+  failsFlushes = false;
+  constructor(readonly device: DevicePort) {}
+
+  get sizeBytes(): number {
+    return this.device.sizeBytes;
+  }
+  get canDiscard(): boolean {
+    return this.device.canDiscard;
+  }
+  read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
+    return this.failsReads ? failed : this.device.read(buffer, offsetBytes, done);
+  }
+  write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
+    return this.failsWrites ? failed : this.device.write(buffer, offsetBytes, done);
+  }
+  zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    return this.device.zero(offsetBytes, lengthBytes, done);
+  }
+  copy(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    return this.device.copy(fromBytes, toBytes, lengthBytes, done);
+  }
+  discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
+    return this.device.discard(offsetBytes, lengthBytes, done);
+  }
+  isHole(offsetBytes: number, lengthBytes: number): boolean {
+    return this.device.isHole(offsetBytes, lengthBytes);
+  }
+  flush(done: IoDone): IoResult | "pending" {
+    return this.failsFlushes ? failed : this.device.flush(done);
+  }
+}
+
+/** A device whose reads and flushes end when they are told to. */
+export class SlowDevice extends FailingDevice {
+  slows: "read" | "flush" | undefined;
+  readonly #pending: (() => void)[] = [];
+
+  override read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
+    const result = super.read(buffer, offsetBytes, done);
+    return this.slows === "read" ? this.#later(result, done) : result;
+  }
+  override flush(done: IoDone): IoResult | "pending" {
+    const result = super.flush(done);
+    return this.slows === "flush" ? this.#later(result, done) : result;
+  }
+  #later(result: IoResult | "pending", done: IoDone): IoResult | "pending" {
+    if (result === "pending") return result;
+    this.#pending.push(() => done(result));
+    return "pending";
+  }
+  /** Operations that have not ended. */
+  get pendingCount(): number {
+    return this.#pending.length;
+  }
+  /** Ends the youngest of them. */
+  finishLast(): void {
+    this.#pending.pop()?.();
+  }
+  /** Ends so many of them, the oldest first. */
+  finish(count = Infinity): void {
+    for (const end of this.#pending.splice(0, count)) end();
+  }
+}

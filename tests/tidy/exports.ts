@@ -1,0 +1,47 @@
+/** The rule that what is exported is imported somewhere. */
+import { importsOf, resolve } from "./imports.ts";
+import type { Source } from "./source.ts";
+
+const exported =
+  /^export (?:default |abstract |declare )*(function\*?|class|interface|type|const|let|enum) (\w+)/gm;
+
+/**
+ * Finds exports of product code that no other file imports. A type may be exported for its file's other exports, which
+ * name it; the numbers of the NBD protocol stand complete, used or not. What mod.ts passes on is for
+ * its users, and limits.ts is a table.
+ */
+export function ruleUsedExports(sources: readonly Source[]): string[] {
+  const code = sources.filter((source) => source.path.endsWith(".ts"));
+  const named = new Map<string, Set<string>>();
+  for (const source of code) {
+    for (const { at, specifier } of importsOf(source)) {
+      if (!specifier.startsWith(".")) continue;
+      const target = resolve(source.path, specifier);
+      const names = named.get(target) ?? new Set<string>();
+      named.set(target, names);
+      for (const name of namesAt(source, at)) names.add(name);
+    }
+  }
+  const found: string[] = [];
+  for (
+    const source of code.filter((each) => !each.isTest && !["mod.ts", "actors/limits.ts"].includes(each.path))
+  ) {
+    const names = named.get(source.path);
+    for (const match of source.code.matchAll(exported)) {
+      const [, kind, name] = match as unknown as [string, string, string];
+      if (names?.has(name) || names?.has("*") || name.startsWith("NBD_")) continue;
+      const isType = kind === "interface" || kind === "type";
+      if (isType && source.code.match(new RegExp(`\\b${name}\\b`, "g"))!.length > 1) continue;
+      found.push(source.finding(match.index, `${name} is exported, and nothing imports it`));
+    }
+  }
+  return found;
+}
+
+/** The names that an import or re-export takes; `*` for all of them. */
+function namesAt(source: Source, at: number): string[] {
+  const statement = source.code.slice(at, source.code.indexOf("\n", source.code.indexOf("from", at)));
+  const braces = /\{([^}]*)\}/.exec(statement);
+  if (braces === null || source.code.startsWith("import(", at)) return ["*"];
+  return braces[1]!.split(",").map((name) => name.replace(/^\s*type\s+/, "").trim().split(/\s+as\s+/)[0]!);
+}

@@ -1,0 +1,43 @@
+/** The style of the whole repository, as tests: each failure names file and line and what to write instead. */
+import { assertEquals } from "@std/assert";
+import { ruleDependencies, ruleImportCycles, ruleImportDirection } from "./imports.ts";
+import { fileRules } from "./rules.ts";
+import { rulePaths } from "./paths.ts";
+import { ruleRooms, ruleTestNames } from "./rooms.ts";
+import { readSources, type Source } from "./source.ts";
+import { ruleSkips } from "./skips.ts";
+import { ruleStepsAreTaken } from "./steps.ts";
+import { ruleCannot, ruleCitations } from "./words.ts";
+
+const root = new URL("../../", import.meta.url);
+const sources = readSources(root);
+
+function holds(name: string, find: (sources: readonly Source[]) => string[]): void {
+  Deno.test(name, () => assertEquals(find(sources).join("\n"), ""));
+}
+
+Deno.test("the rules look at the whole repository", () => {
+  const expected = [
+    "README.md",
+    "actors/volume/remap.ts",
+    "cli.ts",
+    "deno.json",
+    "storage/format/btree_node.ts",
+  ];
+  assertEquals(sources.filter((each) => expected.includes(each.path)).map((each) => each.path), expected);
+});
+
+for (const [name, rule] of fileRules) holds(name, (all) => all.flatMap(rule));
+holds("a test with an outside program says when it is skipped", (all) => all.flatMap(ruleSkips));
+holds("imports go one way, and nothing imports tests", ruleImportDirection);
+holds("every product file lies in a room, and imports from its own and those below only", ruleRooms);
+holds("no two test files have one name", ruleTestNames);
+holds("every file that a comment or a page cites is there", ruleCitations);
+holds("cannot is one word", (all) => all.flatMap(ruleCannot));
+holds("no modules need each other's values", ruleImportCycles);
+holds("there are three dependencies, and the core uses none", ruleDependencies);
+holds("every step of a task is taken or handed on", ruleStepsAreTaken);
+holds(
+  "no file names a path of the machine it was written on",
+  (all) => rulePaths(all, root, Deno.env.get("HOME")),
+);
