@@ -4,7 +4,7 @@ import { UsageError } from "../../storage/base/errors.ts";
 import { spread } from "../bench/table.ts";
 import { type Grammar, type Options, parseOptions } from "./command_options.ts";
 
-const root = new URL("..", import.meta.url).pathname;
+const root = new URL("../..", import.meta.url).pathname;
 const grammar: Grammar = { usage: "", flags: ["json"], values: ["n", "part"], takesWords: false };
 
 function parsed(...args: string[]): Options {

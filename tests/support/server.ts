@@ -6,7 +6,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { PoolStatus, VolumeListing } from "../../mod.ts";
 import { runThinTool, type ToolResult } from "./thin_tools.ts";
 
-const root = new URL("..", import.meta.url).pathname;
+const root = new URL("../..", import.meta.url).pathname;
 const decoder = new TextDecoder();
 
 /** What `cli.ts` is run with. */
