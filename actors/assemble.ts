@@ -1,5 +1,5 @@
 /** Makes the actors of one pool and wires them: devices, metadata, allocator, catalogue, pool, in this order. */
-import type { Catalogue } from "../storage/catalog.ts";
+import type { Catalogue } from "../storage/catalogue.ts";
 import type { DevicePort } from "../storage/device/port.ts";
 import type { ThinMetadata } from "../storage/thin_metadata.ts";
 import type { AdminPeers } from "./control/admin_peers.ts";
@@ -12,12 +12,12 @@ import type { Kernel } from "./kernel/kernel.ts";
 import { mailboxMax, type SliceSizes, sliceSizes } from "./limits.ts";
 import { Metadata } from "./pool/metadata.ts";
 import { MetadataStub } from "./pool/metadata_messages.ts";
-import { Pool, type PoolOptions } from "./control/pool.ts";
+import { PoolActor, type PoolOptions } from "./control/pool.ts";
 import { PoolStub } from "./control/pool_messages.ts";
 import { Refusals, type RefusalsMessage } from "./pool/refusals.ts";
 
 /** What a pool is made of. */
-export interface PoolParts extends PoolOptions {
+export interface PoolPorts extends PoolOptions {
   readonly catalogue: Catalogue;
   readonly journal: JournalPort;
   readonly data: DevicePort;
@@ -29,7 +29,7 @@ export interface PoolParts extends PoolOptions {
 }
 
 /** Makes the actors. The pool works once `start` has been answered. */
-export function assemblePool(kernel: Kernel, parts: PoolParts): PoolStub {
+export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
   const refusals = kernel.spawn(
     "refusals",
     mailboxMax,
@@ -85,7 +85,7 @@ export function assemblePool(kernel: Kernel, parts: PoolParts): PoolStub {
       refusals,
     };
     const isJournalLong = !readOnly && parts.journal.isLong(parts.catalogue.contentBytes);
-    return new Pool(kernel, self, peers, { ...parts, isJournalLong });
+    return new PoolActor(kernel, self, peers, { ...parts, isJournalLong });
   });
   kernel.tell(metadata.address, { type: "connect", allocator: allocator.address, pool: address });
   return new PoolStub(kernel, address);

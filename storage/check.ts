@@ -3,7 +3,7 @@
  * them with both space maps. It shares no code with the side that changes metadata, only the packing of blocks, and it
  * fails whenever thin_check 0.9, thin_check 1.x or the kernel would refuse (tests/compat/mutations.ts has the list).
  */
-import { BlockUse, DataCounts, MetadataCounts, SharedSubtrees, type Subtree } from "./check_counts.ts";
+import { BlockUse, type CountedSubtree, DataCounts, MetadataCounts, SharedSubtrees } from "./check_counts.ts";
 import { type CheckedDevice, type CheckReport, Findings } from "./check_report.ts";
 import { compareDataSpaceMap, compareMetadataCounts, loadMetadataSpaceMap } from "./check_space_map.ts";
 import {
@@ -254,7 +254,7 @@ function* walkDevices(
   return { devices, sound, rootsCounted };
 }
 
-function walkDevice(check: MappingCheck, device: TopEntry): MetadataReading<Subtree> {
+function walkDevice(check: MappingCheck, device: TopEntry): MetadataReading<CountedSubtree> {
   return walkTree(check.context, {
     use: BlockUse.mappingBottom,
     valueSizeBytes: childSizeBytes,

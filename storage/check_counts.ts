@@ -141,7 +141,7 @@ export class DataBlockSet {
 }
 
 /** What the walk of one subtree found. */
-export interface Subtree {
+export interface CountedSubtree {
   /** Levels, leaves being 1; 0 when nothing sound was found. */
   readonly height: number;
   /** Entries in all leaves. */
@@ -187,7 +187,7 @@ export class SharedSubtrees {
   }
 
   /** Remembers the result for `block`, if its count says that it may be met again. */
-  set(block: number, subtree: Subtree): void {
+  set(block: number, subtree: CountedSubtree): void {
     const slot = this.#slot(block);
     if (slot < 0) return;
     this.#flags[slot] = subtree.height | walkedBit | (subtree.sound ? soundBit : 0) |
@@ -198,7 +198,7 @@ export class SharedSubtrees {
   }
 
   /** The result for `block`, or undefined if none was kept or its walk has not ended. */
-  get(block: number): Subtree | undefined {
+  get(block: number): CountedSubtree | undefined {
     const slot = this.#slot(block);
     const flags = slot < 0 ? 0 : (this.#flags[slot] ?? 0);
     if (flags === 0) return undefined;

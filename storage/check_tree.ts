@@ -5,9 +5,9 @@
 import {
   type BlockUse,
   blockUseNames,
+  type CountedSubtree,
   type MetadataCounts,
   type SharedSubtrees,
-  type Subtree,
 } from "./check_counts.ts";
 import type { Findings } from "./check_report.ts";
 import { verifyBlock } from "./format/block_header.ts";
@@ -68,7 +68,7 @@ const rootPlace: Place = { keyMin: 0, keyEnd: Infinity, depth: 0 };
 /** Deeper than any legal tree: with 84 children a node, 16 levels hold more keys than there are. */
 const depthMax = 16;
 
-const nothingSound: Subtree = {
+const nothingSound: CountedSubtree = {
   height: 0,
   entries: 0,
   keyFirst: 0,
@@ -82,7 +82,7 @@ export function walkTree(
   context: CheckContext,
   walk: TreeWalk,
   root: MetadataBlock,
-): MetadataReading<Subtree> {
+): MetadataReading<CountedSubtree> {
   return walkNode(context, walk, root, rootPlace, true);
 }
 
@@ -141,7 +141,7 @@ function* walkNode(
   block: MetadataBlock,
   place: Place,
   counting: boolean,
-): MetadataReading<Subtree> {
+): MetadataReading<CountedSubtree> {
   let isFirst = counting;
   if (counting) {
     const before = addReference(context, block, walk.use, walk.name);
@@ -184,7 +184,7 @@ function* readNode(
 }
 
 /** What an earlier visit of a shared node found, checked against this place. */
-function recall(context: CheckContext, walk: TreeWalk, block: MetadataBlock, place: Place): Subtree {
+function recall(context: CheckContext, walk: TreeWalk, block: MetadataBlock, place: Place): CountedSubtree {
   const known = walk.shared?.get(block);
   if (known === undefined) {
     context.findings.damage(
@@ -196,7 +196,7 @@ function recall(context: CheckContext, walk: TreeWalk, block: MetadataBlock, pla
   return known;
 }
 
-function visitLeaf(walk: TreeWalk, leaf: DataView, counts: boolean): Subtree {
+function visitLeaf(walk: TreeWalk, leaf: DataView, counts: boolean): CountedSubtree {
   const entries = nodeEntries(leaf);
   walk.visitor.visitLeaf(leaf, counts);
   return {
@@ -216,7 +216,7 @@ function* walkChildren(
   node: DataView,
   place: Place,
   counting: boolean,
-): MetadataReading<Subtree> {
+): MetadataReading<CountedSubtree> {
   const fanout = nodeEntries(node);
   if (fanout === 0 || place.depth === depthMax) {
     const what = fanout === 0 ? "has no children" : "lies deeper than any tree can be";
@@ -258,7 +258,7 @@ function checkPlace(
   context: CheckContext,
   walk: TreeWalk,
   block: MetadataBlock,
-  subtree: Subtree,
+  subtree: CountedSubtree,
   place: Place,
 ): void {
   if (place.depth > 0 && subtree.underfull) {

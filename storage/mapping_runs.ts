@@ -141,7 +141,7 @@ export class MappingRuns {
    * Goes down both trees towards `runs.at`, keeping level, until they meet in one node or in two leaves. Heights only say
    * where they may meet: if they are wrong (foreign metadata), more is read, and the answer is the same.
    */
-  #addDifference(one: Subtree, other: Subtree, runs: Runs): boolean {
+  #addDifference(one: ComparedSubtree, other: ComparedSubtree, runs: Runs): boolean {
     for (;;) {
       if (one.block === other.block) return runs.add(Math.min(one.end, other.end), false);
       if (one.height > other.height) this.#lower(one, other.height, runs.at);
@@ -154,12 +154,12 @@ export class MappingRuns {
   }
 
   /** One node down; a leaf that is higher up than others counts as being as low as it should be. */
-  #lower(place: Subtree, height: number, key: number): void {
+  #lower(place: ComparedSubtree, height: number, key: number): void {
     if (!this.#descend(place, key)) place.height = height;
   }
 
   /** Two leaves side by side, as far as both reach. */
-  #addLeaves(one: Subtree, other: Subtree, runs: Runs): boolean {
+  #addLeaves(one: ComparedSubtree, other: ComparedSubtree, runs: Runs): boolean {
     const [view, otherView] = [this.#node(one.block).view, this.#node(other.block).view];
     assert(nodeIsLeaf(view) && nodeIsLeaf(otherView), "only leaves hold mappings");
     const end = Math.min(one.end, other.end, runs.end);
@@ -178,7 +178,7 @@ export class MappingRuns {
   }
 
   /** Goes one node down towards `key`. Returns false in a leaf. */
-  #descend(place: Subtree, key: number): boolean {
+  #descend(place: ComparedSubtree, key: number): boolean {
     const { view } = this.#node(place.block);
     if (nodeIsLeaf(view)) return false;
     const entries = nodeEntries(view);
@@ -203,7 +203,7 @@ export class MappingRuns {
 }
 
 /** A node on the way down, and the keys that belong below it: those before `end`. */
-interface Subtree {
+interface ComparedSubtree {
   block: MetadataBlock;
   /** Steps down to a leaf, as far as one knows. */
   height: number;
@@ -211,7 +211,7 @@ interface Subtree {
   depth: number;
 }
 
-function subtree(root: MetadataBlock, height: number): Subtree {
+function subtree(root: MetadataBlock, height: number): ComparedSubtree {
   return { block: root, height, end: Infinity, depth: 0 };
 }
 

@@ -33,9 +33,9 @@ import { MetadataSpaceMap } from "./space_map_metadata.ts";
 import { leafEntriesMax, type MappedRange, type Mapping, ThinMappings } from "./thin_mappings.ts";
 import {
   emptySuperblock,
+  type EngineOptions,
   type MetadataGeometry,
   notesOnHints,
-  type OpenOptions,
   openSuperblock,
 } from "./thin_superblock.ts";
 import { type CommitPlan, type MetadataView, type PlannedBlock, Transaction } from "./transaction.ts";
@@ -44,7 +44,7 @@ export type { DeviceChange, SnapshotPair } from "./device_table.ts";
 export type { MarkedRun, RunsWanted } from "./mapping_runs.ts";
 export { MetadataFault, type MetadataFaultKind, OpenRefused } from "./metadata_fault.ts";
 export type { MappedRange, MappedRun, Mapping } from "./thin_mappings.ts";
-export type { MetadataGeometry, OpenOptions } from "./thin_superblock.ts";
+export type { EngineOptions, MetadataGeometry } from "./thin_superblock.ts";
 export type { CommitPlan, MetadataView, PlannedBlock } from "./transaction.ts";
 
 /** One pool's metadata. */
@@ -122,7 +122,7 @@ export class ThinMetadata {
    * Opens metadata by its superblock. {@linkcode load} must follow. Throws OpenRefused with the sentence to
    * show.
    */
-  static open(superblockBytes: Uint8Array, options: OpenOptions): ThinMetadata {
+  static open(superblockBytes: Uint8Array, options: EngineOptions): ThinMetadata {
     const superblock = openSuperblock(superblockBytes, options);
     return new ThinMetadata(superblock, superblockBytes.slice(), options.cacheBlocks, options.readOnly);
   }
@@ -437,7 +437,7 @@ export class ThinMetadata {
   }
 
   /** Keeps the last durable commit readable on the device until it is released. */
-  openView(): MetadataView {
+  holdCommit(): MetadataView {
     const space = this.#transaction.space;
     const held = space.hold();
     return { superblock: this.#durableBytes.slice(), release: () => space.unhold(held) };

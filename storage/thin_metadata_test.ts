@@ -263,7 +263,7 @@ Deno.test("what a commit freed is allocated only after it is durable", () => {
 
 Deno.test("a view keeps every block of its commit until it is released", () => {
   const pool = makeMapped(1000);
-  const view = pool.engine.openView();
+  const view = pool.engine.holdCommit();
   const held = pool.image.slice();
   for (let round = 0; round < 20; round++) {
     pool.run((engine) => engine.insert(one, vblock(round * 40), dblock(2000 + round)));

@@ -25,7 +25,7 @@ export interface MetadataGeometry {
 }
 
 /** How a pool's metadata is to be opened. */
-export interface OpenOptions {
+export interface EngineOptions {
   /** Clean metadata blocks kept in memory. */
   readonly cacheBlocks: number;
   /** Size of the metadata device in metadata blocks. */
@@ -40,7 +40,7 @@ export interface OpenOptions {
 const dataBlocksMax = 2 ** 40;
 
 /** The superblock's record. Throws {@linkcode OpenRefused} with the sentences to show. */
-export function openSuperblock(bytes: Uint8Array, options: OpenOptions): Superblock {
+export function openSuperblock(bytes: Uint8Array, options: EngineOptions): Superblock {
   const superblock = unpackSuperblock(bytes);
   if (typeof superblock === "string") {
     const next = "Restore it from a backup or with thin_repair.";
@@ -56,7 +56,7 @@ export function openSuperblock(bytes: Uint8Array, options: OpenOptions): Superbl
 }
 
 /** Why it cannot be opened at all, and what to do next. */
-function refusalOf(superblock: Superblock, options: OpenOptions): string | undefined {
+function refusalOf(superblock: Superblock, options: EngineOptions): string | undefined {
   const { incompatFlags, dataBlockSizeSectors: sectors, metadataSpaceMap, dataSpaceMap } = superblock;
   if (incompatFlags !== 0) {
     return `it uses features unknown here (incompat flags ${incompatFlags}). Use the program that made it.`;

@@ -2,7 +2,7 @@
  * What a command means for the catalogue and the devices: a draft, or a sentence that refuses. Pure: it changes nothing.
  */
 import { unreachable } from "../../storage/base/assert.ts";
-import type { Catalogue, CatalogueChange, VolumeRecord } from "../../storage/catalog.ts";
+import type { Catalogue, CatalogueChange, VolumeRecord } from "../../storage/catalogue.ts";
 import { type ThinId } from "../../storage/base/ids.ts";
 import { parseName, snapshotName } from "../../storage/base/names.ts";
 import { SliceEnd, type Slices, wholeOf } from "../../storage/slices.ts";

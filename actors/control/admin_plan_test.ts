@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { catalogueFrom, type VolumeRecord } from "../../storage/catalog.ts";
+import { catalogueFrom, type VolumeRecord } from "../../storage/catalogue.ts";
 import { thinId } from "../../storage/base/ids.ts";
 import { planStep } from "./admin_plan.ts";
 

@@ -25,8 +25,8 @@ interface View {
   readonly buffer: Uint8Array;
 }
 
-function* openView(peers: AdminPeers): Steps<View> {
-  const { view, superblock } = yield* peers.thin.metadata.openView();
+function* holdCommit(peers: AdminPeers): Steps<View> {
+  const { view, superblock } = yield* peers.thin.metadata.holdCommit();
   return { view, superblock, buffer: new Uint8Array(metadataBlockSizeBytes) };
 }
 
@@ -56,9 +56,9 @@ function* commitFirst(peers: AdminPeers): Steps<void> {
 export function* listVolumes(peers: AdminPeers): Steps<AdminResult> {
   yield* commitFirst(peers);
   const registry = yield* peers.pool.registry();
-  const view = yield* openView(peers);
+  const view = yield* holdCommit(peers);
   const usage = yield* runWalk(peers, view, deviceUsage());
-  peers.thin.metadata.closeView(view.view);
+  peers.thin.metadata.releaseCommit(view.view);
   if (usage.kind !== "usage") {
     return {
       kind: "refused",
@@ -141,10 +141,10 @@ export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
 /** `check` of a pool that is being served: the last durable commit is checked while changes go on. */
 export function* checkPool(peers: AdminPeers): Steps<AdminResult> {
   yield* commitFirst(peers);
-  const view = yield* openView(peers);
+  const view = yield* holdCommit(peers);
   const deviceBlocks = Math.floor(peers.metadataDevice.sizeBytes / metadataBlockSizeBytes);
   const report = yield* runWalk(peers, view, checkMetadata({ deviceBlocks }));
-  peers.thin.metadata.closeView(view.view);
+  peers.thin.metadata.releaseCommit(view.view);
   return { kind: "checked", problems: report.problems, notes: report.notes };
 }
 
@@ -154,9 +154,9 @@ export function* dumpPool(
   command: AdminCommand & { readonly verb: "dump" },
 ): Steps<AdminResult> {
   yield* commitFirst(peers);
-  const view = yield* openView(peers);
+  const view = yield* holdCommit(peers);
   const result = yield* dumpView(peers, view, command.out);
-  peers.thin.metadata.closeView(view.view);
+  peers.thin.metadata.releaseCommit(view.view);
   return result;
 }
 
@@ -198,9 +198,9 @@ export function* freedBy(
     };
   }
   yield* commitFirst(peers);
-  const view = yield* openView(peers);
+  const view = yield* holdCommit(peers);
   const removal = yield* runWalk(peers, view, blocksFreedByRemoval(thins));
-  peers.thin.metadata.closeView(view.view);
+  peers.thin.metadata.releaseCommit(view.view);
   if (removal.kind !== "freed") {
     return { kind: "refused", reason: `Cannot tell what would be freed: ${removal.sentence} ${seeCheck}` };
   }

@@ -2,7 +2,7 @@
  * CatalogueJournal: the journal of the catalogue on the host's file system.
  *
  * Owns: the port to the files. A line is durable when it is answered. The lines themselves, and what they mean, are
- * the pool's (storage/catalog.ts). A journal that has become long is written anew as one line, in pieces.
+ * the pool's (storage/catalogue.ts). A journal that has become long is written anew as one line, in pieces.
  *
  * Failure policy: an I/O error is an answer; a line that could not be appended is not there to be taken back.
  */

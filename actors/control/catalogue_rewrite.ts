@@ -3,7 +3,7 @@
  *
  * Only while the last line of the journal is durable in the superblock, or was never followed by a commit: so between
  * commands, or in a command before its line is appended. The commands that change something wait meanwhile; all else goes on
- * between the pieces. If we stop anywhere, the journal that is found says the same (edge/catalog_file.ts).
+ * between the pieces. If we stop anywhere, the journal that is found says the same (edge/catalogue_file.ts).
  */
 import { type IoResult } from "../../storage/device/port.ts";
 import type { AdminPeers } from "./admin_peers.ts";

@@ -1,5 +1,5 @@
 /** What the pool tells of its exports, in slices: there may be as many as there are volumes and snapshots. Reads the catalogue. */
-import type { Catalogue, VolumeRecord } from "../../storage/catalog.ts";
+import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 import { SliceEnd, type Slices, sortedSlices } from "../../storage/slices.ts";
 import { rest, type Steps } from "../kernel/task.ts";
 import type { ExportContext, ExportList, PoolStub } from "./pool_messages.ts";

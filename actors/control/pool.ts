@@ -11,7 +11,7 @@
  * end only with a restart. Every open volume is told to refuse what cannot be done any more.
  */
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
-import type { Catalogue, VolumeRecord } from "../../storage/catalog.ts";
+import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 import type { Slices } from "../../storage/slices.ts";
 import { type AdminResult, isLook } from "./admin_command.ts";
 import { planStep } from "./admin_plan.ts";
@@ -69,7 +69,7 @@ type Command = Admin | StartPool | StopPool;
 /** What looks at the catalogue. */
 type Viewer = Attach | Describe | DescribeContexts | ListExports | AskRegistry | WorkOn;
 
-export class Pool implements Actor<PoolMessage> {
+export class PoolActor implements Actor<PoolMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<PoolMessage>;
   readonly #peers: AdminPeers;

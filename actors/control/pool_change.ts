@@ -7,8 +7,8 @@
  * any more.
  */
 import { present } from "../../storage/base/assert.ts";
-import type { Catalogue, VolumeRecord } from "../../storage/catalog.ts";
-import { transactionIdMax } from "../../storage/catalog_journal.ts";
+import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
+import { transactionIdMax } from "../../storage/catalogue_journal.ts";
 import type { Slices } from "../../storage/slices.ts";
 import { planSlices, removesSomething } from "./admin_plan.ts";
 import type { Kernel } from "../kernel/kernel.ts";

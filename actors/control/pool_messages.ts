@@ -1,5 +1,5 @@
 /** The messages of the pool actor and the stubs that send them; the actor itself is in pool.ts. */
-import type { VolumeRecord } from "../../storage/catalog.ts";
+import type { VolumeRecord } from "../../storage/catalogue.ts";
 import type { ThinId } from "../../storage/base/ids.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
 import type { StatusSource } from "../volume/block_status.ts";

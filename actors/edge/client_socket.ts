@@ -144,7 +144,7 @@ export class ClientSocket implements SocketPort, Polled {
     this.#owner = owner;
   }
 
-  get takesViews(): boolean {
+  get takesSegments(): boolean {
     return this.#direct !== undefined;
   }
 

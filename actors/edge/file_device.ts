@@ -9,10 +9,10 @@
 import fs from "node:fs";
 import {
   type DevicePort,
-  type DeviceView,
   type IoDone,
   ioOk,
   type IoResult,
+  type MappedSegment,
 } from "../../storage/device/port.ts";
 import { assert } from "../../storage/base/assert.ts";
 import { CachedReads } from "./cached_reads.ts";
@@ -43,7 +43,7 @@ export interface FileDeviceOptions {
   /** Whether a write that may wait for the disk is made on another thread, and answers later. Default false. */
   readonly writesBeside?: boolean;
   /** Whether what is in the host's memory can be sent from there. Default false. */
-  readonly givesViews?: boolean;
+  readonly givesSegments?: boolean;
 }
 
 /**
@@ -114,7 +114,7 @@ export class FileDevice implements DevicePort {
       calm: diskCalm,
       cachedReads: this.#cachedReads,
     });
-    this.#window = options.givesViews ? PageWindow.map(handles.fd, handles.sizeBytes) : undefined;
+    this.#window = options.givesSegments ? PageWindow.map(handles.fd, handles.sizeBytes) : undefined;
   }
 
   /** Opens an existing file or block device; its size then is the device's for good. Throws {@linkcode UserError}. */
@@ -188,11 +188,11 @@ export class FileDevice implements DevicePort {
     return ioOk;
   }
 
-  view(offsetBytes: number, lengthBytes: number): DeviceView | undefined {
+  view(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
     if (!this.#isInside(offsetBytes, lengthBytes)) return undefined;
     this.#shortFlushes.disturbed();
     const address = this.#window?.addressOf(offsetBytes, lengthBytes);
-    return address === undefined ? undefined : new FileView(this, offsetBytes, lengthBytes, address);
+    return address === undefined ? undefined : new FileSegment(this, offsetBytes, lengthBytes, address);
   }
 
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone = unheard): IoResult | "pending" {
@@ -421,8 +421,8 @@ const unheard: IoDone = () => assert(false, "this write was to be answered at on
 type OperatePiece = (beginBytes: number, lengthBytes: number, done: IoDone) => IoResult | "pending";
 
 /** A range of a file that the host has in memory. */
-class FileView implements DeviceView {
-  run = 0;
+class FileSegment implements MappedSegment {
+  drain = 0;
 
   constructor(
     readonly device: FileDevice,

@@ -220,7 +220,7 @@ Deno.test("without leave for foreign functions there is no window, and every rea
     import { DirectSocket } from ${module("./direct_socket.ts")};
     const path = Deno.makeTempFileSync();
     Deno.truncateSync(path, 1 << 20);
-    const device = FileDevice.open(path, { givesViews: true });
+    const device = FileDevice.open(path, { givesSegments: true });
     device.write(new Uint8Array(4096).fill(7), 4096);
     const views = [0, 1, 2].map(() => device.view(4096, 4096));
     const bytes = new Uint8Array(8192);

@@ -6,12 +6,12 @@
  */
 import fs from "node:fs";
 import { assert, present } from "../../storage/base/assert.ts";
-import { type Catalogue, type PoolSettings, settleCatalogue } from "../../storage/catalog.ts";
-import { Journal } from "../../storage/catalog_journal.ts";
+import { type Catalogue, type PoolSettings, settleCatalogue } from "../../storage/catalogue.ts";
+import { Journal } from "../../storage/catalogue_journal.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
-import { CatalogueFile, CatalogueLines } from "./catalog_file.ts";
+import { CatalogueFile, CatalogueLines } from "./catalogue_file.ts";
 import { FileDevice } from "./file_device.ts";
 import { openFailure } from "./file_errors.ts";
 import { openLocked } from "./file_lock.ts";
@@ -88,7 +88,7 @@ export class PoolFiles {
   readonly #lines: CatalogueLines;
   readonly #held: DisposableStack;
 
-  private constructor(parts: PoolParts) {
+  private constructor(parts: FileParts) {
     this.paths = parts.paths;
     this.settings = parts.journal.content.settings;
     this.metadata = parts.metadata;
@@ -164,7 +164,7 @@ export class PoolFiles {
   }
 }
 
-interface PoolParts {
+interface FileParts {
   readonly paths: PoolPaths;
   readonly lines: CatalogueLines;
   readonly journal: Journal;
@@ -207,7 +207,7 @@ export function openDevices(
       ...options,
       readsColdBeside: true,
       waitsForShortFlushes: true,
-      givesViews: true,
+      givesSegments: true,
     }),
     (device) => device.close(),
   );

@@ -10,7 +10,7 @@
 import fs from "node:fs";
 import { dirname, resolve } from "node:path";
 import { assert } from "../../storage/base/assert.ts";
-import type { Catalogue, PoolSettings } from "../../storage/catalog.ts";
+import type { Catalogue, PoolSettings } from "../../storage/catalogue.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import {
@@ -21,7 +21,7 @@ import {
   roundDown,
   roundUp,
 } from "../../storage/base/sizes.ts";
-import { syncDirectory, syncDirectoryOf, writeDurably } from "./catalog_file.ts";
+import { syncDirectory, syncDirectoryOf, writeDurably } from "./catalogue_file.ts";
 import type { FileDevice } from "./file_device.ts";
 import { codeOf, openFailure } from "./file_errors.ts";
 import { openLocked } from "./file_lock.ts";

@@ -35,7 +35,7 @@ const turnsPerLook = 16;
 const restsMsMax = 3;
 const restsPauseMs = 1;
 
-interface Cell {
+interface ActorCell {
   readonly name: string;
   readonly actor: Actor<Message>;
   readonly mailbox: Mailbox;
@@ -59,7 +59,7 @@ export class Kernel {
   postsDropped = 0;
   readonly #policy: SchedulerPolicy;
   readonly #onDefect: ((defect: unknown) => void) | undefined;
-  readonly #cells: (Cell | undefined)[] = [undefined];
+  readonly #cells: (ActorCell | undefined)[] = [undefined];
   readonly #cellGenerations: number[] = [1];
   readonly #cellsFree: number[] = [];
   readonly #tasks: Task[] = [];
@@ -79,10 +79,10 @@ export class Kernel {
   #yielded = false;
   /** What the clock's alarm is set to. */
   #alarmMs: number | undefined;
-  #current: Cell | Task | undefined;
+  #current: ActorCell | Task | undefined;
   #currentTask: Task | undefined;
   #deliveries = 0;
-  #runs = 0;
+  #drains = 0;
 
   constructor(options: KernelOptions) {
     this.clock = options.clock;
@@ -101,8 +101,8 @@ export class Kernel {
   }
 
   /** Runs begun so far. Between one and the next, the event loop may have had its turn. */
-  get runs(): number {
-    return this.#runs;
+  get drains(): number {
+    return this.#drains;
   }
 
   /** Messages and answers delivered so far. */
@@ -205,14 +205,14 @@ export class Kernel {
   /** For a simulator whose event loop has its turn in the midst of a run: what a long run does before it yields. */
   pause(): void {
     this.#deliverIdle();
-    this.#runs += 1;
+    this.#drains += 1;
   }
 
   /** Delivers until nobody is ready, or the turns of one run are used up. */
   run(): void {
     if (this.#running || this.#stopped) return;
     this.#running = true;
-    this.#runs += 1;
+    this.#drains += 1;
     try {
       this.#deliver();
     } catch (defect) {
@@ -428,7 +428,7 @@ export class Kernel {
     this.#ready.push(to % slotsMax);
   }
 
-  #cellOf<M extends Message>(address: Address<M>): Cell {
+  #cellOf<M extends Message>(address: Address<M>): ActorCell {
     const slot = address % slotsMax;
     assert(this.#cellGenerations[slot] === Math.floor(address / slotsMax), "sent to a stale address");
     return present(this.#cells[slot], "sent to a retired actor");

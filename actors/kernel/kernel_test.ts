@@ -279,7 +279,7 @@ for (const [what, turnMs] of [["many turns", 0], ["turns that take long", 1]] as
   Deno.test(`an idle notice comes in the run in which it was asked for, though that ends after ${what}`, () => {
     const { kernel, clock } = new World();
     const heard: number[] = [];
-    const last = doer(kernel, () => heard.push(kernel.runs));
+    const last = doer(kernel, () => heard.push(kernel.drains));
     let count = 0;
     const busy: Address<Note> = doer(kernel, () => {
       if (count % 1000 === 0) kernel.whenIdle(last, note(0));
@@ -298,7 +298,7 @@ Deno.test("idle notices whose work takes long are all told before the run ends",
   const heard: number[] = [];
   for (let count = 0; count < 50; count += 1) {
     const slow = doer(kernel, () => {
-      heard.push(kernel.runs);
+      heard.push(kernel.drains);
       clock.nowMs += 1;
     });
     kernel.whenIdle(slow, note(count));

@@ -16,7 +16,7 @@ import {
   NBD_ENOTSUP,
   NBD_EPERM,
 } from "./wire/constants.ts";
-import type { DeviceView } from "../../storage/device/port.ts";
+import type { MappedSegment } from "../../storage/device/port.ts";
 import type { Piece } from "./wire/pieces.ts";
 import type { Payload, ReplyWriter } from "./wire/reply.ts";
 import type { NbdRequest } from "./wire/request.ts";
@@ -27,7 +27,7 @@ import type { Purse } from "./credits.ts";
 import type { ReceiveBuffer } from "./receive.ts";
 
 const noBytes = new Uint8Array(0);
-const noViews: (DeviceView | undefined)[] = [];
+const noViews: (MappedSegment | undefined)[] = [];
 /** What holes are to a client that is not told of them. */
 const zeroes = new Uint8Array(1 << 20);
 
@@ -41,10 +41,10 @@ export class ClientRequest implements VolumeRequest {
   readonly fastZero: boolean;
   readonly client: Address<RequestDone>;
   /** A READ, if what it finds can be sent from where it lies. */
-  takesViews = false;
+  takesSegments = false;
   status: BioStatus = "ok";
   holes: Uint8Array = noBytes;
-  views: (DeviceView | undefined)[] = noViews;
+  views: (MappedSegment | undefined)[] = noViews;
 
   readonly cookieHigh: number;
   readonly cookieLow: number;
@@ -98,7 +98,7 @@ export class ClientRequest implements VolumeRequest {
 
   /** Asks for everything again, into memory of its own. */
   forgoViews(): void {
-    this.takesViews = false;
+    this.takesSegments = false;
     this.views = noViews;
     this.holes = noBytes;
   }
@@ -205,11 +205,11 @@ function dataOfBlocks(
   blockBegin: number,
   blockEnd: number,
 ): Payload {
-  const { offsetBytes, lengthBytes, takesViews, holes, views } = request;
+  const { offsetBytes, lengthBytes, takesSegments, holes, views } = request;
   const head = offsetBytes % volumeBlockSizeBytes;
   const at = (block: number) => Math.min(lengthBytes, Math.max(0, block * volumeBlockSizeBytes - head));
   // Without a view, all of it is in the buffer; without leave for views, holes too.
-  if (!takesViews || (views.length === 0 && holes.length === 0)) {
+  if (!takesSegments || (views.length === 0 && holes.length === 0)) {
     return whole(request.data, at(blockBegin), at(blockEnd));
   }
   const pieces: Piece[] = [];

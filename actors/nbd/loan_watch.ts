@@ -10,7 +10,7 @@ import { loanCheckMs, loanPaceBytesMin, loanPaceMs } from "../limits.ts";
 import type { LoanCheck } from "./messages.ts";
 
 /** What is borrowed just now, and what for. */
-export interface Loans {
+export interface LoanHolder {
   readonly holdsLent: boolean;
   /** Some of it pays for replies that have not been sent, or for READs that wait for that. */
   readonly holdsLentForReplies: boolean;
@@ -69,7 +69,7 @@ export class LoanWatch {
   }
 
   /** The answer to `loanCheck`: what the client was too slow in, if it was. */
-  check(loans: Loans): TooSlow | undefined {
+  check(loans: LoanHolder): TooSlow | undefined {
     this.#timer = undefined;
     if (!this.#isWanted || !loans.holdsLent) return undefined;
     this.#lookLater();

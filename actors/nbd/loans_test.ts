@@ -161,7 +161,7 @@ Deno.test("a client that holds nothing is lent to before one that holds somethin
   volume.holdRequests = true;
   const [greedy, patient, late, ...others] = Array.from(
     { length: 6 },
-    () => server.attach({ takesViews: false }),
+    () => server.attach({ takesSegments: false }),
   );
   greedy!.say(readAll(1, 0, 4 * MiB));
   for (const other of others) other.say(readAll(1, 64 * MiB, requestBytesMax));

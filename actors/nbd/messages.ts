@@ -19,7 +19,7 @@ export interface Borrow extends Message {
 }
 
 /** From a connection: lent bytes are free again, and buffers of that much memory at most, for whoever borrows next. */
-export interface GiveBack extends Message {
+export interface GiveBackLoan extends Message {
   readonly type: "giveBack";
   readonly connection: Address<NbdConnectionMessage>;
   readonly bytes: number;
@@ -70,7 +70,7 @@ export type NbdListenerMessage =
   | Settled
   | Identified
   | Borrow
-  | GiveBack
+  | GiveBackLoan
   | Leave
   | StopListening
   | SpareCheck

@@ -37,7 +37,7 @@ export interface SocketPort {
   /** The same for the rest of a payload that is being sent, of which as much is waited for as comes without a pause. */
   readRest(buffer: Uint8Array): void;
   /** Whether `send` may be given views of a device. */
-  readonly takesViews: boolean;
+  readonly takesSegments: boolean;
   /**
    * Sends the pieces in order, then tells `sent`. They stay untouched until then, or until `closed`. Views are sent
    * or copied in the call, into `memory` if there is one.

@@ -274,10 +274,10 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     if (answer) this.#answer(request, refusal);
   }
 
-  /** Whether all of them are of this run: a large request, or one that waited for a lock, may have older ones. */
+  /** Whether all of them are of this drain of the kernel: a large request, or one that waited for a lock, may have older ones. */
   #areGood(views: ClientRequest["views"]): boolean {
-    const { runs } = this.#peers.kernel;
-    return views.every((view) => view === undefined || view.run === runs);
+    const { drains } = this.#peers.kernel;
+    return views.every((view) => view === undefined || view.drain === drains);
   }
 
   /** The volume stays open while a client is attached, and it is until nothing is in flight. */
@@ -405,7 +405,7 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
 
   #submit(request: ClientRequest): void {
     if (isLargeRead(request)) this.#readBytes += request.lengthBytes;
-    request.takesViews = request.kind === "read" && this.#peers.socket.takesViews;
+    request.takesSegments = request.kind === "read" && this.#peers.socket.takesSegments;
     this.#peers.kernel.tell(this.#attached.volume, { type: "submit", request });
   }
 
@@ -414,7 +414,7 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
    * other clients wait for that, to be sent no sooner.
    */
   #mayRead(request: ClientRequest): boolean {
-    if (!this.#peers.socket.takesViews) return true;
+    if (!this.#peers.socket.takesSegments) return true;
     if (this.#isSending) return false;
     return this.#readBytes === 0 || this.#readBytes + request.lengthBytes <= unsentReadBytesMax;
   }

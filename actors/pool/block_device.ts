@@ -8,7 +8,7 @@
  * may have dropped what it was to write, and does not say so again.
  */
 import { present, unreachable } from "../../storage/base/assert.ts";
-import type { DevicePort, DeviceView, IoDone, IoResult } from "../../storage/device/port.ts";
+import type { DevicePort, IoDone, IoResult, MappedSegment } from "../../storage/device/port.ts";
 import { ioOk } from "../../storage/device/port.ts";
 import type { Actor, Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
@@ -26,7 +26,7 @@ export interface DeviceRead extends Request<IoResult> {
 }
 
 /** What is in the host's memory, to spare reading it; undefined if it has to be read. */
-export interface DeviceViewRequest extends Request<DeviceView | undefined> {
+export interface DeviceMap extends Request<MappedSegment | undefined> {
   readonly type: "view";
   readonly offsetBytes: number;
   readonly lengthBytes: number;
@@ -76,7 +76,7 @@ export interface DeviceCompleted extends Message {
 }
 
 export type DeviceRequest = DeviceRead | DeviceWrite | DeviceZero | DeviceCopy | DeviceDiscard | DeviceFlush;
-export type BlockDeviceMessage = DeviceRequest | DeviceViewRequest | DeviceCompleted;
+export type BlockDeviceMessage = DeviceRequest | DeviceMap | DeviceCompleted;
 
 /** The stubs of one device. Offsets and lengths are bytes on the device. */
 export class DeviceStub {
@@ -93,8 +93,8 @@ export class DeviceStub {
   }
 
   /** A view is good for the run of the kernel that it says. */
-  view(offsetBytes: number, lengthBytes: number): Steps<DeviceView | undefined> {
-    const request: DeviceViewRequest = { type: "view", replyTo: unasked, offsetBytes, lengthBytes };
+  view(offsetBytes: number, lengthBytes: number): Steps<MappedSegment | undefined> {
+    const request: DeviceMap = { type: "view", replyTo: unasked, offsetBytes, lengthBytes };
     return ask(this.address, request);
   }
 
@@ -222,15 +222,15 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     this.#kernel.tell(this.#refusals, { type: "refused", what, detail });
   }
 
-  #view(request: DeviceViewRequest): void {
-    let view: DeviceView | undefined;
+  #view(request: DeviceMap): void {
+    let view: MappedSegment | undefined;
     try {
       view = this.#port.view?.(request.offsetBytes, request.lengthBytes);
     } catch (error) {
       // It is read instead, and why not is told there.
       reasonOutside(error);
     }
-    if (view !== undefined) view.run = this.#kernel.runs;
+    if (view !== undefined) view.drain = this.#kernel.drains;
     this.#kernel.reply(request, view);
   }
 

@@ -45,7 +45,7 @@ export interface Keep extends Message {
 }
 
 /** The leased block was not used. */
-export interface GiveBack extends Message {
+export interface GiveBackBlock extends Message {
   readonly type: "giveBack";
   readonly dblock: DBlock;
 }
@@ -77,7 +77,7 @@ export interface Retire extends Message {
 export type DataAllocatorMessage =
   | Allocate
   | Keep
-  | GiveBack
+  | GiveBackBlock
   | Retire
   | Reclaim
   | Found

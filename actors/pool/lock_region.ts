@@ -187,7 +187,7 @@ interface Waiter {
   readonly ticket: number;
 }
 
-interface Cell {
+interface LockCell {
   readers: number;
   writers: number;
   excluding: boolean;
@@ -206,9 +206,9 @@ interface Range {
 export class LockRegion implements Actor<LockRegionMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<LockRegionMessage>;
-  readonly #cells = new Map<number, Cell>();
+  readonly #cells = new Map<number, LockCell>();
   /** Idle cells for the next blocks: making one costs more than all else that is done for a lock. */
-  readonly #spareCells: Cell[] = [];
+  readonly #spareCells: LockCell[] = [];
   #ranges: Range[] = [];
   #ticketLast = 0;
   #retiring = false;
@@ -295,7 +295,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
   }
 
   /** Grants whatever the cell's new state allows, then forgets the cell if nobody is left. */
-  #serve(block: number, cell: Cell): void {
+  #serve(block: number, cell: LockCell): void {
     if (cell.promotion !== undefined && !cell.promoted && cell.readers === 0) {
       cell.promoted = true;
       this.#kernel.reply(cell.promotion, "locked");
@@ -312,7 +312,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
     if (this.#retiring) this.#retireIfIdle();
   }
 
-  #admitWaiting(cell: Cell): void {
+  #admitWaiting(cell: LockCell): void {
     const waiting = cell.waiting;
     cell.waiting = [];
     for (const waiter of waiting) {
@@ -321,7 +321,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
     }
   }
 
-  #blockMayEnter(cell: Cell, request: LockBlock, ticket: number): boolean {
+  #blockMayEnter(cell: LockCell, request: LockBlock, ticket: number): boolean {
     if (cell.promotion !== undefined) return false;
     if (request.access !== "read" && (cell.excluding || cell.upgrades.length > 0)) return false;
     if (request.access === "exclusive" && (cell.readers > 0 || cell.writers > 0)) return false;
@@ -334,7 +334,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
     return true;
   }
 
-  #enter(cell: Cell, request: LockBlock): void {
+  #enter(cell: LockCell, request: LockBlock): void {
     if (request.access === "read") cell.readers += 1;
     else if (request.access === "write") cell.writers += 1;
     else cell.excluding = cell.promoted = true;
@@ -395,7 +395,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
     if (this.#cells.size === 0 && this.#ranges.length === 0) this.#kernel.retire(this.#self);
   }
 
-  #cell(block: number): Cell {
+  #cell(block: number): LockCell {
     let cell = this.#cells.get(block);
     if (cell === undefined) {
       cell = this.#spareCells.pop() ?? {
@@ -412,12 +412,12 @@ export class LockRegion implements Actor<LockRegionMessage> {
     return cell;
   }
 
-  #forget(block: number, cell: Cell): void {
+  #forget(block: number, cell: LockCell): void {
     this.#cells.delete(block);
     if (this.#spareCells.length < spareCellsMax) this.#spareCells.push(cell);
   }
 
-  #heldCell(block: number): Cell {
+  #heldCell(block: number): LockCell {
     return present(this.#cells.get(block), "named a lock that nobody holds");
   }
 
@@ -427,13 +427,13 @@ export class LockRegion implements Actor<LockRegionMessage> {
   }
 }
 
-function isIdle(cell: Cell): boolean {
+function isIdle(cell: LockCell): boolean {
   return cell.readers === 0 && cell.writers === 0 && !cell.excluding && cell.upgrades.length === 0 &&
     cell.waiting.length === 0;
 }
 
 /** Whether somebody at the cell goes before a range with this ticket: every holder, and who waited earlier. */
-function isBefore(cell: Cell, ticket: number): boolean {
+function isBefore(cell: LockCell, ticket: number): boolean {
   if (cell.readers > 0 || cell.writers > 0 || cell.excluding || cell.upgrades.length > 0) return true;
   return cell.waiting.some((waiter) => waiter.ticket < ticket);
 }

@@ -35,12 +35,12 @@ import {
   type FlushEnded,
   type Freeze,
   type Frozen,
+  type HoldCommit,
   type Insert,
   type MetadataFailure,
   type MetadataMessage,
   MetadataStub,
   type MetadataTrouble,
-  type OpenView,
   type Operation,
   type RemoveRange,
   type Revoke,
@@ -130,9 +130,9 @@ export class Metadata implements Actor<MetadataMessage> {
         return this.#kernel.reply(message, this.#facts());
       case "listThins":
         return this.#kernel.reply(message, this.#engine.thinIds());
-      case "openView":
-        return this.#openView(message);
-      case "closeView":
+      case "holdCommit":
+        return this.#holdCommit(message);
+      case "releaseCommit":
         this.#views.get(message.view)?.release();
         this.#views.delete(message.view);
         return;
@@ -471,9 +471,9 @@ export class Metadata implements Actor<MetadataMessage> {
     if (this.#allocator !== undefined) this.#kernel.tell(this.#allocator, message);
   }
 
-  #openView(request: OpenView): void {
+  #holdCommit(request: HoldCommit): void {
     this.#viewLast += 1;
-    const view = this.#engine.openView();
+    const view = this.#engine.holdCommit();
     this.#views.set(this.#viewLast, view);
     this.#kernel.reply(request, { kind: "view", view: this.#viewLast, superblock: view.superblock });
   }

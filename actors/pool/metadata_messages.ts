@@ -27,12 +27,12 @@ export interface Lookup extends Request<Mapping | MetadataFailure> {
 }
 
 /** The mapped runs in a range, as far as a bounded turn gets; `next` is where to go on. */
-export interface MappedRange {
+export interface MappedRangeReply {
   readonly kind: "range";
   readonly runs: readonly MappedRun[];
   readonly next: VBlock;
 }
-export interface LookupRange extends Request<MappedRange | MetadataFailure> {
+export interface LookupRange extends Request<MappedRangeReply | MetadataFailure> {
   readonly type: "lookupRange";
   readonly thin: ThinId;
   readonly begin: VBlock;
@@ -159,14 +159,14 @@ export interface AskDevice extends Request<DeviceFacts | MetadataFailure> {
   readonly thin: ThinId;
 }
 
-/** Keep the blocks of the last durable commit until `closeView`. */
-export interface OpenView
+/** Keep the blocks of the last durable commit until `releaseCommit`. */
+export interface HoldCommit
   extends Request<{ readonly kind: "view"; readonly view: number; readonly superblock: Uint8Array }> {
-  readonly type: "openView";
+  readonly type: "holdCommit";
 }
 /** Nobody reads the blocks of this view any more. */
-export interface CloseView extends Message {
-  readonly type: "closeView";
+export interface ReleaseCommit extends Message {
+  readonly type: "releaseCommit";
   readonly view: number;
 }
 
@@ -297,8 +297,8 @@ export type MetadataMessage =
   | Commit
   | AskFacts
   | ListThins
-  | OpenView
-  | CloseView
+  | HoldCommit
+  | ReleaseCommit
   | CommitEnded
   | FlushEnded
   | Fetched
@@ -323,7 +323,7 @@ export class MetadataStub {
     begin: VBlock,
     end: VBlock,
     runsMax: number,
-  ): Steps<MappedRange | MetadataFailure> {
+  ): Steps<MappedRangeReply | MetadataFailure> {
     const request: LookupRange = { type: "lookupRange", replyTo: unasked, thin, begin, end, runsMax };
     return ask(this.address, request);
   }
@@ -397,13 +397,13 @@ export class MetadataStub {
     return ask(this.address, request);
   }
 
-  openView(): Steps<{ readonly kind: "view"; readonly view: number; readonly superblock: Uint8Array }> {
-    const request: OpenView = { type: "openView", replyTo: unasked };
+  holdCommit(): Steps<{ readonly kind: "view"; readonly view: number; readonly superblock: Uint8Array }> {
+    const request: HoldCommit = { type: "holdCommit", replyTo: unasked };
     return ask(this.address, request);
   }
 
-  closeView(view: number): void {
-    this.kernel.tell(this.address, { type: "closeView", view });
+  releaseCommit(view: number): void {
+    this.kernel.tell(this.address, { type: "releaseCommit", view });
   }
 
   load(): Steps<Done | MetadataFailure> {

@@ -6,7 +6,7 @@
  */
 import type { Address, Message } from "../kernel/address.ts";
 import { assert, present } from "../../storage/base/assert.ts";
-import type { DeviceView } from "../../storage/device/port.ts";
+import type { MappedSegment } from "../../storage/device/port.ts";
 import { type VBlock, vblock } from "../../storage/base/ids.ts";
 import type { RegionLocks } from "../pool/lock_region.ts";
 
@@ -37,7 +37,7 @@ export interface VolumeRequest {
   /** Read into, or written from; empty for the other kinds. */
   readonly data: Uint8Array;
   /** A read that takes views of its blocks in place of having them read into `data`; holes are not filled in either, then. */
-  readonly takesViews?: boolean;
+  readonly takesSegments?: boolean;
   /** Durable before it is answered. */
   readonly fua: boolean;
   /** Write-zeroes must leave the range provisioned. */
@@ -51,7 +51,7 @@ export interface VolumeRequest {
   /** For a read: one entry for each block touched, 1 where it is a hole; empty if none is. Set by the volume. */
   holes: Uint8Array;
   /** What was not read but can be seen, in the same order. Set by the volume. */
-  views?: (DeviceView | undefined)[];
+  views?: (MappedSegment | undefined)[];
 }
 
 /** Told to the client of a request. */
@@ -76,7 +76,7 @@ export interface Bio {
   readonly noHole: boolean;
   readonly fastZero: boolean;
   /** For a read: its bytes, if they were not read into `data`. Set by its task. */
-  view: DeviceView | undefined;
+  view: MappedSegment | undefined;
   /** The request as the volume that admitted it sees it. */
   admitted: Admitted | undefined;
   /** The lock regions of its blocks, ascending. The volume that admits the bio fills them in. */

@@ -1,5 +1,5 @@
 /** Block status of every export after every change that a pool knows, against the metadata and the bytes. */
-import type { VolumeRecord } from "../../storage/catalog.ts";
+import type { VolumeRecord } from "../../storage/catalogue.ts";
 import { assert, assertEquals } from "@std/assert";
 import type { Extent } from "./block_status.ts";
 import { present } from "../../storage/base/assert.ts";

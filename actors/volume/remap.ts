@@ -54,7 +54,7 @@ function* remapRead(thin: Thin, bio: Bio): Steps<BioStatus> {
   const mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);
   switch (mapping.kind) {
     case "unprovisioned":
-      if (bio.request?.takesViews !== true) dataOf(bio).fill(0);
+      if (bio.request?.takesSegments !== true) dataOf(bio).fill(0);
       return "hole";
     case "provisioned":
       return yield* remapAndWait(thin, bio, mapping.dblock);
@@ -193,7 +193,7 @@ function* remapAndWait(thin: Thin, bio: Bio, dblock: DBlock): Steps<BioStatus> {
   const at = dblock * thin.blockSizeBytes + bio.offsetBytes;
   switch (bio.kind) {
     case "read":
-      if (bio.request?.takesViews) bio.view = yield* thin.data.view(at, bio.lengthBytes);
+      if (bio.request?.takesSegments) bio.view = yield* thin.data.view(at, bio.lengthBytes);
       if (bio.view !== undefined) return "ok";
       return statusOfIo(yield* thin.data.read(dataOf(bio), at));
     case "write":

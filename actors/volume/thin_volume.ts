@@ -11,7 +11,7 @@
  *
  * Failure policy: the first failure of a request's bios is the request's; the others run to their end.
  */
-import type { DeviceView } from "../../storage/device/port.ts";
+import type { MappedSegment } from "../../storage/device/port.ts";
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import { type AskStatus, type StatusEnded, type StatusRequest, statusTask } from "./block_status.ts";
 import { type ThinId, vblock } from "../../storage/base/ids.ts";
@@ -328,7 +328,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     request.holes[this.#ordinal(bio, request)] = 1;
   }
 
-  #noteView(bio: Bio, view: DeviceView, { request, biosTotal }: Admitted): void {
+  #noteView(bio: Bio, view: MappedSegment, { request, biosTotal }: Admitted): void {
     if (biosTotal === 1) {
       request.views = [view];
       return;

@@ -33,10 +33,10 @@ export function reasonOfIo(result: Exclude<IoResult, { readonly kind: "ok" }>): 
  * concurrent with the read as that has not been answered; but the block cannot become another one's: it is used again
  * only after a commit that became durable, and the metadata device answers a flush in a later turn.
  */
-export interface DeviceView {
+export interface MappedSegment {
   readonly lengthBytes: number;
-  /** The kernel's run in which it was made; set by the device's actor. */
-  run: number;
+  /** The drain of the kernel in which it was made; set by the device's actor. */
+  drain: number;
   /** Where the bytes are in the process's memory; 0 if only `copyTo` reaches them. Only the system's calls may touch it. */
   readonly address: number;
   /** Copies the bytes from `beginBytes` on, as many as the buffer has. */
@@ -55,7 +55,7 @@ export interface DevicePort {
   /** Fills the buffer from `offsetBytes`; reading past the end is an ioError. */
   read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending";
   /** The bytes at `offsetBytes` without reading them; undefined if they are not in memory, and have to be read. */
-  view?(offsetBytes: number, lengthBytes: number): DeviceView | undefined;
+  view?(offsetBytes: number, lengthBytes: number): MappedSegment | undefined;
   /** Writes the whole buffer at `offsetBytes`; not durable before a flush. */
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending";
   /** Makes the range read as zeroes, giving space back if {@linkcode canDiscard}, else by writing zeroes. */

@@ -6,8 +6,8 @@ import { assert, assertEquals } from "@std/assert";
 import { assert as require, present } from "../../storage/base/assert.ts";
 import type { AdminCommand } from "../../actors/control/admin_command.ts";
 import type { SchedulerPolicy } from "../../actors/kernel/ports.ts";
-import { settleCatalogue } from "../../storage/catalog.ts";
-import { readJournal } from "../../storage/catalog_journal.ts";
+import { settleCatalogue } from "../../storage/catalogue.ts";
+import { readJournal } from "../../storage/catalogue_journal.ts";
 import { unpackSuperblock } from "../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "../support/pool.ts";
@@ -16,7 +16,7 @@ import { type Image, StoppableFiles } from "./stopped_world.ts";
 
 let uidLast = 0;
 
-interface OpenOptions {
+interface StoppedOptions {
   readonly operationsMax?: number;
   readonly policy?: SchedulerPolicy;
 }
@@ -24,7 +24,7 @@ interface OpenOptions {
 /** Opens the pool of an image; the pool is undefined if the world stopped before it was open. */
 function open(
   image: Image,
-  options: OpenOptions = {},
+  options: StoppedOptions = {},
 ): { files: StoppableFiles; pool: TestingPool | undefined } {
   const files = new StoppableFiles({ ...image, journal: settledJournal(image) }, options.operationsMax);
   try {
@@ -135,7 +135,7 @@ const describe = (command: AdminCommand) =>
     .map(([, value]) => String(value)).join(" ");
 
 /** Runs a command until the world stops; says whether it was answered as done. */
-function runStopped(image: Image, command: AdminCommand, options: OpenOptions): {
+function runStopped(image: Image, command: AdminCommand, options: StoppedOptions): {
   files: StoppableFiles;
   answered: boolean;
 } {

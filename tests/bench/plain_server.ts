@@ -13,7 +13,7 @@ import { NbdListener } from "../../actors/nbd/listener.ts";
 import type { ExportInfo, PoolMessage } from "../../actors/control/pool_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
 import { assert } from "../../storage/base/assert.ts";
-import type { DeviceView, IoResult } from "../../storage/device/port.ts";
+import type { IoResult, MappedSegment } from "../../storage/device/port.ts";
 
 const blockSizeBytes = 64 * 1024;
 
@@ -59,14 +59,14 @@ class PlainVolume implements Actor<ThinVolumeMessage> {
 
   /** Block by block, as a volume does. False if a block has to be read; then all of them are. */
   #view(request: VolumeRequest): boolean {
-    if (request.takesViews !== true) return false;
-    const views: DeviceView[] = [];
+    if (request.takesSegments !== true) return false;
+    const views: MappedSegment[] = [];
     const end = request.offsetBytes + request.lengthBytes;
     for (let begin = request.offsetBytes; begin < end;) {
       const blockEnd = Math.min(end, (Math.floor(begin / blockSizeBytes) + 1) * blockSizeBytes);
       const view = this.#file.view(begin, blockEnd - begin);
       if (view === undefined) return false;
-      view.run = this.#kernel.runs;
+      view.drain = this.#kernel.drains;
       views.push(view);
       begin = blockEnd;
     }
@@ -121,7 +121,7 @@ if (import.meta.main) {
   const file = FileDevice.open(filePath, {
     waitsForShortFlushes: true,
     readsColdBeside: true,
-    givesViews: true,
+    givesSegments: true,
   });
   const kernel = new Kernel({ clock: new DenoClock() });
   const info = { name: "", uid: "plain", sizeBytes: file.sizeBytes, readOnly: false, description: "" };

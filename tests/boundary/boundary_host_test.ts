@@ -1,7 +1,7 @@
 /** The boundary again (boundary_test.ts), for what is stored: the host fails each of its calls in turn. */
 import fs from "node:fs";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { CatalogueFile } from "../../actors/edge/catalog_file.ts";
+import { CatalogueFile } from "../../actors/edge/catalogue_file.ts";
 import { FileDevice } from "../../actors/edge/file_device.ts";
 import { type Libc, openLibc } from "../../actors/edge/libc.ts";
 import { poolPaths } from "../../actors/edge/pool_files.ts";

@@ -2,7 +2,7 @@
 import fs from "node:fs";
 import { assert, assertEquals } from "@std/assert";
 import { assert as require } from "../../storage/base/assert.ts";
-import { CatalogueFile, CatalogueLines } from "../../actors/edge/catalog_file.ts";
+import { CatalogueFile, CatalogueLines } from "../../actors/edge/catalogue_file.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
 import { poolPaths } from "../../actors/edge/pool_files.ts";
 import {
@@ -11,8 +11,8 @@ import {
   catalogueFrom,
   settleCatalogue,
   type VolumeRecord,
-} from "../../storage/catalog.ts";
-import { Journal, lineOfChanges, linesOf } from "../../storage/catalog_journal.ts";
+} from "../../storage/catalogue.ts";
+import { Journal, lineOfChanges, linesOf } from "../../storage/catalogue_journal.ts";
 import type { IoDone } from "../../storage/device/port.ts";
 import { thinId } from "../../storage/base/ids.ts";
 import { Random } from "../support/world.ts";

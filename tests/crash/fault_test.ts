@@ -152,7 +152,7 @@ function assertFlushesNotRetried(log: RunLog): void {
   const { device } = log.records[failed]!;
   const later = log.records.slice(failed + 1).filter((record) => record.device === device);
   const flushes = later.filter((record) => record.kind === "flush");
-  // The journal's own file remembers that a flush of it has failed; see catalog_file.ts.
+  // The journal's own file remembers that a flush of it has failed; see catalogue_file.ts.
   if (device === "journal") return;
   if (device !== "metadata") return assertEquals(flushes.length, 0, `the ${device} is flushed again`);
   // Only the mark that a commit failed is written and flushed after it.

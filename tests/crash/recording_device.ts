@@ -4,7 +4,7 @@
  */
 import type { JournalPort } from "../../actors/control/catalogue_journal.ts";
 import type { LineRoom } from "../../actors/control/catalogue_room.ts";
-import type { DevicePort, DeviceView, IoDone, IoResult } from "../../storage/device/port.ts";
+import type { DevicePort, IoDone, IoResult, MappedSegment } from "../../storage/device/port.ts";
 
 export type DeviceName = "metadata" | "data" | "journal";
 
@@ -105,7 +105,7 @@ export class RecordingDevice implements DevicePort {
     return this.#device.read(buffer, offsetBytes, done);
   }
 
-  view(offsetBytes: number, lengthBytes: number): DeviceView | undefined {
+  view(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
     return this.#device.view?.(offsetBytes, lengthBytes);
   }
 

@@ -1,7 +1,7 @@
 /** Opening what a crash left the way the product does, and comparing it with what the history allows. */
 import { checkMetadata } from "../../storage/check.ts";
-import { settleCatalogue } from "../../storage/catalog.ts";
-import { readJournal } from "../../storage/catalog_journal.ts";
+import { settleCatalogue } from "../../storage/catalogue.ts";
+import { readJournal } from "../../storage/catalogue_journal.ts";
 import { MemoryDevice } from "../../storage/device/memory_device.ts";
 import { flagNeedsCheck, unpackSuperblock } from "../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";

@@ -4,10 +4,10 @@
  */
 import {
   type DevicePort,
-  type DeviceView,
   type IoDone,
   ioOk,
   type IoResult,
+  type MappedSegment,
 } from "../../storage/device/port.ts";
 import { flushesMax } from "../../actors/limits.ts";
 import { assert } from "../../storage/base/assert.ts";
@@ -89,14 +89,14 @@ export class SimulatedDevice implements DevicePort {
   }
 
   /** What the device has in memory, until something else is written there. */
-  view(offsetBytes: number, lengthBytes: number): DeviceView | undefined {
+  view(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
     if (this.#isLate()) return undefined;
     const copyTo = (buffer: Uint8Array, beginBytes: number) => {
       const begin = offsetBytes + beginBytes;
       buffer.set(this.bytes.subarray(begin, begin + buffer.length));
       return ioOk;
     };
-    return { lengthBytes, run: 0, address: 0, copyTo };
+    return { lengthBytes, drain: 0, address: 0, copyTo };
   }
 
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
@@ -171,7 +171,7 @@ export class SimulatedDevice implements DevicePort {
   }
 }
 
-/** Keeps the contract of JournalPort as the file does: see actors/edge/catalog_file.ts. */
+/** Keeps the contract of JournalPort as the file does: see actors/edge/catalogue_file.ts. */
 export class SimulatedJournal extends MemoryJournal {
   readonly #faults: FaultPlan | undefined;
   #lastLineLength = 0;

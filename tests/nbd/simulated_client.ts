@@ -221,7 +221,7 @@ export interface ClientOptions {
   /** The host it comes from; by default it is a local client. */
   readonly origin?: string;
   /** Whether the socket can be given views. Default true. */
-  readonly takesViews?: boolean;
+  readonly takesSegments?: boolean;
 }
 
 /** A client and its socket, as the server sees it: bytes arrive when asked for, sends end when the client reads. */
@@ -236,7 +236,7 @@ export class SimulatedClient implements SocketPort {
   /** What the server said of the client when it read last. */
   isInStep = false;
   sentBytes = 0;
-  readonly takesViews: boolean;
+  readonly takesSegments: boolean;
   /** True once the server has closed the socket. */
   closed = false;
   /** Each send of the server, as one. */
@@ -260,8 +260,9 @@ export class SimulatedClient implements SocketPort {
   #unread: Uint8Array = new Uint8Array(0);
 
   constructor(server: TestServer, options: ClientOptions) {
-    const { pieceBytes = Infinity, reads = true, lingers = false, tls = "off", takesViews = true } = options;
-    this.takesViews = takesViews;
+    const { pieceBytes = Infinity, reads = true, lingers = false, tls = "off", takesSegments = true } =
+      options;
+    this.takesSegments = takesSegments;
     this.tls = tls;
     this.origin = options.origin;
     this.#lingers = lingers;

@@ -1,10 +1,10 @@
 /** The devices of one life: the simulated ones of the crash tests, which here also begin late, fail by chance, and stop. */
 import {
   type DevicePort,
-  type DeviceView,
   type IoDone,
   ioOk,
   type IoResult,
+  type MappedSegment,
 } from "../../storage/device/port.ts";
 import { assert } from "../../storage/base/assert.ts";
 import { RecordingJournal, RunLog } from "../crash/recording_device.ts";
@@ -113,7 +113,7 @@ export class DelayedDevice implements DevicePort {
     return this.#perform("read", done, (ended) => this.#inner.read(buffer, offsetBytes, ended));
   }
 
-  view(offsetBytes: number, lengthBytes: number): DeviceView | undefined {
+  view(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
     const inner = this.#world.fuse.isBlown ? undefined : this.#inner.view?.(offsetBytes, lengthBytes);
     return inner === undefined ? undefined : new CheckedView(inner, this.#world);
   }
@@ -174,13 +174,13 @@ export class DelayedDevice implements DevicePort {
 }
 
 /** A view that must not be looked at after the run in which it was made. */
-class CheckedView implements DeviceView {
-  run = 0;
+class CheckedView implements MappedSegment {
+  drain = 0;
   readonly address = 0;
-  readonly #inner: DeviceView;
+  readonly #inner: MappedSegment;
   readonly #world: DeviceWorld;
 
-  constructor(inner: DeviceView, world: DeviceWorld) {
+  constructor(inner: MappedSegment, world: DeviceWorld) {
     this.#inner = inner;
     this.#world = world;
   }
@@ -190,7 +190,7 @@ class CheckedView implements DeviceView {
   }
 
   copyTo(buffer: Uint8Array, beginBytes: number): IoResult {
-    assert(this.run === this.#world.runs(), "a view was used after its time");
+    assert(this.drain === this.#world.runs(), "a view was used after its time");
     return this.#inner.copyTo(buffer, beginBytes);
   }
 }

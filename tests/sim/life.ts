@@ -15,8 +15,8 @@ import { mailboxMax } from "../../actors/limits.ts";
 import { NbdListener } from "../../actors/nbd/listener.ts";
 import type { NbdListenerMessage } from "../../actors/nbd/messages.ts";
 import type { PoolNotice, PoolStub } from "../../actors/control/pool_messages.ts";
-import { settleCatalogue } from "../../storage/catalog.ts";
-import { readJournal } from "../../storage/catalog_journal.ts";
+import { settleCatalogue } from "../../storage/catalogue.ts";
+import { readJournal } from "../../storage/catalogue_journal.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";
 import { RecordingDevice, type RunLog } from "../crash/recording_device.ts";
@@ -98,7 +98,7 @@ export class Life {
       faults: this.faults,
       delay: (event: () => void) => this.#delay(event),
       isLateToStart: () => this.#chance(swarm.lateStart),
-      runs: () => this.kernel.runs,
+      runs: () => this.kernel.drains,
       note: (device: string, kind: string) => world.mix(device.length * 31 + kind.length),
     };
     this.journal = new LifeJournal(beginning.journal, devices);

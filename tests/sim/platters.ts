@@ -1,6 +1,6 @@
 /** What the run's disks hold, durably and not, from life to life. */
-import { catalogueFrom, settleCatalogue } from "../../storage/catalog.ts";
-import { readJournal } from "../../storage/catalog_journal.ts";
+import { catalogueFrom, settleCatalogue } from "../../storage/catalogue.ts";
+import { readJournal } from "../../storage/catalogue_journal.ts";
 import { checkMetadata } from "../../storage/check.ts";
 import { flagNeedsCheck, packSuperblock, unpackSuperblock } from "../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/base/ids.ts";

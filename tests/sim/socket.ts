@@ -23,7 +23,7 @@ export class SimSocket implements SocketPort {
   readonly silentMs = 0;
   readonly tls = "off";
   sentBytes = 0;
-  readonly takesViews = true;
+  readonly takesSegments = true;
   isClosed = false;
   readonly #world: SocketWorld;
   readonly #heard: (bytes: Uint8Array) => void;

@@ -1,8 +1,8 @@
 /** What is sent in one go: bytes of ours, and views of a device, in order. */
-import type { DeviceView } from "../../../storage/device/port.ts";
+import type { MappedSegment } from "../../../storage/device/port.ts";
 
 /** Bytes to be sent: ours, or a device's that are sent from where they lie. */
-export type Piece = Uint8Array | DeviceView;
+export type Piece = Uint8Array | MappedSegment;
 
 /** Bytes of a piece. */
 export function lengthOf(piece: Piece): number {

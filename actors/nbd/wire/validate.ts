@@ -39,7 +39,7 @@ import type { ReplyForm } from "./reply.ts";
 import { type NbdRequest, uint64 } from "./request.ts";
 
 /** The facts of an export that clients learn and requests are checked against. */
-export interface ExportInfo {
+export interface ExportSize {
   /** The current size, which may have changed since the client learnt it. */
   readonly sizeBytes: number;
   readonly readOnly: boolean;
@@ -63,7 +63,7 @@ export interface Refusal {
  * CAN_MULTI_CONN holds because connections share the volume and a flush commits all of it. BLOCK_STATUS_PAYLOAD is
  * for those who have contexts to choose from.
  */
-export function exportFlags(exportInfo: ExportInfo, session: Session): number {
+export function exportFlags(exportInfo: ExportSize, session: Session): number {
   const always = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN |
     NBD_FLAG_SEND_CACHE;
   const access = exportInfo.readOnly
@@ -98,7 +98,7 @@ const slowZeroes: Refusal = {
  */
 export function validateRequest(
   request: NbdRequest,
-  exportInfo: ExportInfo,
+  exportInfo: ExportSize,
   session: Session,
 ): Refusal | undefined {
   switch (request.type) {
@@ -128,7 +128,7 @@ export function validateRequest(
   }
 }
 
-function validateWrite(request: NbdRequest, exportInfo: ExportInfo, session: Session): Refusal | undefined {
+function validateWrite(request: NbdRequest, exportInfo: ExportSize, session: Session): Refusal | undefined {
   if (exportInfo.readOnly) return readOnlyExport;
   const payloadFlag = session.extendedHeaders ? NBD_CMD_FLAG_PAYLOAD_LEN : 0;
   if (otherFlags(request, payloadFlag)) return flagNotAllowed;
@@ -136,7 +136,7 @@ function validateWrite(request: NbdRequest, exportInfo: ExportInfo, session: Ses
   return isInside(request.offsetBytes, request.lengthBytes, exportInfo) ? undefined : noSpacePastEnd;
 }
 
-function validateWriteZeroes(request: NbdRequest, exportInfo: ExportInfo): Refusal | undefined {
+function validateWriteZeroes(request: NbdRequest, exportInfo: ExportSize): Refusal | undefined {
   if (exportInfo.readOnly) return readOnlyExport;
   if (otherFlags(request, NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO)) return flagNotAllowed;
   if (!isInside(request.offsetBytes, request.lengthBytes, exportInfo)) return noSpacePastEnd;
@@ -147,7 +147,7 @@ function validateWriteZeroes(request: NbdRequest, exportInfo: ExportInfo): Refus
 
 function validateBlockStatus(
   request: NbdRequest,
-  exportInfo: ExportInfo,
+  exportInfo: ExportSize,
   session: Session,
 ): Refusal | undefined {
   if (session.metaContextCount === 0) return noMetaContext;
@@ -164,7 +164,7 @@ function validateBlockStatus(
 function validateStatusRange(
   offsetBytes: number,
   lengthBytes: number,
-  exportInfo: ExportInfo,
+  exportInfo: ExportSize,
 ): Refusal | undefined {
   if (lengthBytes === 0) return emptyStatus;
   return isInside(offsetBytes, lengthBytes, exportInfo) ? undefined : pastEnd;
@@ -183,7 +183,7 @@ export interface StatusScope {
  */
 export function statusScope(
   request: NbdRequest,
-  exportInfo: ExportInfo,
+  exportInfo: ExportSize,
   session: Session,
 ): StatusScope | Refusal {
   const { payload } = request;
@@ -212,6 +212,6 @@ function otherFlags(request: NbdRequest, allowed: number): boolean {
 }
 
 /** Compared without the sum, which could exceed what a number holds exactly; an offset of Infinity fails. */
-function isInside(offsetBytes: number, lengthBytes: number, exportInfo: ExportInfo): boolean {
+function isInside(offsetBytes: number, lengthBytes: number, exportInfo: ExportSize): boolean {
   return lengthBytes <= exportInfo.sizeBytes - offsetBytes;
 }

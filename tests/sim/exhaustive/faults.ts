@@ -273,8 +273,8 @@ function scenario(state: Scenario["state"], kinds: Scenario["kinds"]): Scenario 
 }
 
 const root = new URL("../../../", import.meta.url);
-/** What the search is made of besides its own folder. */
-const testFiles = ["tests/support/pool.ts", "tests/support/world.ts", "tests/crash/stamps.ts"];
+/** What the search is made of. */
+const parts = ["actors", "storage", "tests/sim/exhaustive", "tests/support", "tests/crash"];
 
 /** The search's own functions of a copy. */
 interface Copy {
@@ -286,11 +286,7 @@ interface Copy {
 export async function findFault(fault: Fault, schedulesMax: number): Promise<ReturnType<typeof explore>> {
   const folder = await Deno.makeTempDir({ prefix: "fault-" });
   try {
-    for (const part of ["actors", "storage", "tests/sim/exhaustive"]) await copyFolder(part, folder);
-    for (const file of testFiles) {
-      await Deno.mkdir(`${folder}/tests/crash`, { recursive: true });
-      await Deno.copyFile(new URL(file, root), `${folder}/${file}`);
-    }
+    for (const part of parts) await copyFolder(part, folder);
     for (const { file, from, to } of fault.edits) {
       const text = await Deno.readTextFile(`${folder}/${file}`);
       if (text.split(from).length !== 2) throw new Error(`"${fault.name}" does not fit ${file} any more`);

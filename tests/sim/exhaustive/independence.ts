@@ -220,8 +220,8 @@ function metadataConflict(a: Message, b: Message): boolean {
     case "fetched":
     case "stopWriting":
     case "connect":
-    case "openView":
-    case "closeView":
+    case "holdCommit":
+    case "releaseCommit":
     case "load":
     case "tick":
       return true;

@@ -7,7 +7,7 @@
 import type { JournalPort } from "../../../actors/control/catalogue_journal.ts";
 import type { LineRoom } from "../../../actors/control/catalogue_room.ts";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../../storage/device/port.ts";
-import { lineOfSnapshot } from "../../../storage/catalog_journal.ts";
+import { lineOfSnapshot } from "../../../storage/catalogue_journal.ts";
 
 export type DeviceName = "data" | "metadata" | "journal";
 

@@ -1,6 +1,6 @@
 /** Opening what a power cut left the way the product does, noting everything that is read on the way. */
-import { settleCatalogue } from "../../../storage/catalog.ts";
-import { readJournal } from "../../../storage/catalog_journal.ts";
+import { settleCatalogue } from "../../../storage/catalogue.ts";
+import { readJournal } from "../../../storage/catalogue_journal.ts";
 import { type DevicePort, ioOk, type IoResult } from "../../../storage/device/port.ts";
 import { flagNeedsCheck, unpackSuperblock } from "../../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../../storage/base/ids.ts";

@@ -1,6 +1,6 @@
 /**
  * The catalogue: what the metadata does not know about volumes (names, sizes, whose snapshot), in memory. How it
- * is written down is catalog_journal.ts.
+ * is written down is catalogue_journal.ts.
  *
  * A change goes in two steps, tied to the metadata by its transaction id: {@linkcode Catalogue.stage} checks the change
  * and gives the line to append; once that line is durable and the metadata is committed with the same id,
@@ -15,14 +15,14 @@ import {
   piecesOfSnapshot,
   recordCharsMax,
   transactionIdMax,
-} from "./catalog_journal.ts";
+} from "./catalogue_journal.ts";
 import {
   type CatalogueChange,
   type CatalogueContent,
   type PoolSettings,
   problemOfRecord,
   type VolumeRecord,
-} from "./catalog_records.ts";
+} from "./catalogue_records.ts";
 import { UserError } from "./base/errors.ts";
 import { type ThinId, thinId, thinIdMax } from "./base/ids.ts";
 import { SliceEnd, type Slices, wholeOf } from "./slices.ts";
@@ -341,7 +341,7 @@ export interface SettledCatalogue {
 }
 
 /**
- * Decides which lines of a journal hold, by the trans_id of the metadata's superblock (see catalog_journal.ts), and applies
+ * Decides which lines of a journal hold, by the trans_id of the metadata's superblock (see catalogue_journal.ts), and applies
  * them. What was dropped must be gone from the file before a line is appended. Throws {@linkcode UserError} if the two
  * do not belong together, or the journal is damaged.
  */

@@ -16,12 +16,12 @@
  * Everything else was not done by us.
  *
  * A journal that has become long is replaced by another one, of a single line that says what all lines of T and less say
- * (actors/edge/catalog_file.ts). That is done only while the last line is of T and T is durable in the superblock. So
+ * (actors/edge/catalogue_file.ts). That is done only while the last line is of T and T is durable in the superblock. So
  * the one journal and the other mean the same, and it does not matter which of them is found.
  *
  * A journal is read as a stream: of its text only one line is in memory at a time.
  */
-import type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord } from "./catalog_records.ts";
+import type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord } from "./catalogue_records.ts";
 import { UserError } from "./base/errors.ts";
 import { thinId, thinIdMax } from "./base/ids.ts";
 import { type Slices, wholeOf } from "./slices.ts";

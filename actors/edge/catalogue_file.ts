@@ -1,5 +1,5 @@
 /**
- * The files of the catalogue's journal (storage/catalog_journal.ts): `catalog.json`, read once at start and appended to, one
+ * The files of the catalogue's journal (storage/catalogue_journal.ts): `catalog.json`, read once at start and appended to, one
  * line at a time, and `catalog.spare`, into which the journal is written anew when it has become long. Why both have
  * room that is set aside is in control/catalogue_room.ts.
  *
@@ -22,7 +22,7 @@ import fs from "node:fs";
 import { openWithReserve } from "./descriptors.ts";
 import { dirname } from "node:path";
 import { assert, present } from "../../storage/base/assert.ts";
-import { linesOf, type LineText } from "../../storage/catalog_journal.ts";
+import { linesOf, type LineText } from "../../storage/catalogue_journal.ts";
 import { type IoDone, ioOk, type IoResult, reasonOfIo } from "../../storage/device/port.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import type { JournalPort } from "../control/catalogue_journal.ts";

@@ -1,6 +1,6 @@
 /** READs whose volume has found views: when they are sent as they are, when not, and whose memory it takes. */
 import { assert, assertEquals } from "@std/assert";
-import { type DeviceView, ioOk, type IoResult } from "../../storage/device/port.ts";
+import { ioOk, type IoResult, type MappedSegment } from "../../storage/device/port.ts";
 import { NBD_CMD_DISC, NBD_EIO } from "./wire/constants.ts";
 import {
   command,
@@ -16,12 +16,12 @@ const block = testBlockBytes;
 const MiB = 2 ** 20;
 
 /** Bytes of one value, and where they were copied to. */
-class FakeView implements DeviceView {
+class FakeView implements MappedSegment {
   readonly address = 0;
   result: IoResult = ioOk;
   readonly copies: Uint8Array[] = [];
 
-  constructor(public run: number, readonly lengthBytes: number, readonly value: number) {}
+  constructor(public drain: number, readonly lengthBytes: number, readonly value: number) {}
 
   copyTo(buffer: Uint8Array, beginBytes: number): IoResult {
     this.copies.push(buffer);
@@ -42,10 +42,10 @@ function serve(structured = false): { server: TestServer; client: SimulatedClien
 function answer(
   server: TestServer,
   views: readonly (FakeView | undefined)[],
-  run = server.kernel.runs + 1,
+  drain = server.kernel.drains + 1,
 ): VolumeRequest {
   const request = server.disk.volume.waiting.shift()!;
-  for (const view of views) if (view !== undefined) view.run = run;
+  for (const view of views) if (view !== undefined) view.drain = drain;
   request.views = [...views];
   server.kernel.post(request.client, { type: "requestDone", request });
   server.clock.runYielded();
@@ -72,13 +72,17 @@ Deno.test("if one view is of an earlier run all is asked again, without views", 
   client.say(read(1, 0, 2 * block));
   const [old, fresh] = [new FakeView(0, block, 1), new FakeView(0, block, 2)];
   const request = server.disk.volume.waiting[0]!;
-  assertEquals(request.takesViews, true);
+  assertEquals(request.takesSegments, true);
   request.views = [old, fresh];
-  old.run = server.kernel.runs;
-  fresh.run = server.kernel.runs + 1;
+  old.drain = server.kernel.drains;
+  fresh.drain = server.kernel.drains + 1;
   server.disk.volume.waiting.shift();
   server.kernel.post(request.client, { type: "requestDone", request });
-  assertEquals([server.disk.volume.waiting.length, request.takesViews, request.views.length], [1, false, 0]);
+  assertEquals([server.disk.volume.waiting.length, request.takesSegments, request.views.length], [
+    1,
+    false,
+    0,
+  ]);
   assertEquals([old.copies.length, fresh.copies.length, client.takeReplies().length], [0, 0, 0]);
   server.finishAll();
   assertEquals(values(client.takeReplies(new Map([[1, 2 * block]]))[0]!.payload), [0]);
@@ -161,7 +165,7 @@ Deno.test("large READs wait until what was read before them has been sent, and t
   client.say(read(5, 0, block));
   assertEquals(waiting.length, 0);
   client.takeSend();
-  const seen = waiting.map(({ lengthBytes, takesViews }) => [lengthBytes, takesViews]);
+  const seen = waiting.map(({ lengthBytes, takesSegments }) => [lengthBytes, takesSegments]);
   assertEquals(seen, [[block, true], [block, true], [block, true]]);
   client.reads = true;
   client.takeSend();
@@ -171,16 +175,16 @@ Deno.test("large READs wait until what was read before them has been sent, and t
 });
 
 Deno.test("a large READ waits while anything is being sent, unless the socket can be given no views", () => {
-  for (const takesViews of [true, false]) {
+  for (const takesSegments of [true, false]) {
     const server = new TestServer();
-    const client = server.attach({ structured: false, takesViews });
+    const client = server.attach({ structured: false, takesSegments });
     client.reads = false;
     client.say(read(1, 0, 512));
     server.disk.volume.holdRequests = true;
     client.say(read(2, 0, block));
-    assertEquals(server.disk.volume.waiting.length, takesViews ? 0 : 1);
+    assertEquals(server.disk.volume.waiting.length, takesSegments ? 0 : 1);
     client.takeSend();
-    assertEquals(server.disk.volume.waiting.map((request) => request.takesViews), [takesViews]);
+    assertEquals(server.disk.volume.waiting.map((request) => request.takesSegments), [takesSegments]);
   }
 });
 

@@ -7,8 +7,8 @@ import {
   settleCatalogue,
   type SettledCatalogue,
   type VolumeRecord,
-} from "./catalog.ts";
-import { Journal, lineBytesMax, lineOfChanges, linesOf, readJournal } from "./catalog_journal.ts";
+} from "./catalogue.ts";
+import { Journal, lineBytesMax, lineOfChanges, linesOf, readJournal } from "./catalogue_journal.ts";
 import { UserError } from "./base/errors.ts";
 import { thinId, thinIdMax } from "./base/ids.ts";
 
