@@ -19,31 +19,35 @@ const seeCheck = "`check` names all damage.";
 type Walk<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
 
 /** What the walks of one report read: the last durable commit, with one block at a time in memory. */
-interface View {
-  readonly view: number;
+interface HeldCommit {
+  readonly hold: number;
   readonly superblock: Uint8Array;
   readonly buffer: Uint8Array;
 }
 
-function* holdCommit(peers: AdminPeers): Steps<View> {
-  const { view, superblock } = yield* peers.thin.metadata.holdCommit();
-  return { view, superblock, buffer: new Uint8Array(metadataBlockSizeBytes) };
+function* holdCommit(peers: AdminPeers): Steps<HeldCommit> {
+  const { hold, superblock } = yield* peers.thin.metadata.holdCommit();
+  return { hold, superblock, buffer: new Uint8Array(metadataBlockSizeBytes) };
 }
 
-function* readBlock(peers: AdminPeers, view: View, block: MetadataBlock): Steps<Uint8Array | undefined> {
+function* readBlock(
+  peers: AdminPeers,
+  held: HeldCommit,
+  block: MetadataBlock,
+): Steps<Uint8Array | undefined> {
   // The superblock on disk may be a later one by now. A walk that works long asks for it to let others go first.
   if (block === 0) {
     yield* rest();
-    return view.superblock;
+    return held.superblock;
   }
   if ((block + 1) * metadataBlockSizeBytes > peers.metadataDevice.sizeBytes) return undefined;
-  const result = yield* peers.metadataDevice.read(view.buffer, block * metadataBlockSizeBytes);
-  return result.kind === "ok" ? view.buffer : undefined;
+  const result = yield* peers.metadataDevice.read(held.buffer, block * metadataBlockSizeBytes);
+  return result.kind === "ok" ? held.buffer : undefined;
 }
 
-function* runWalk<Result>(peers: AdminPeers, view: View, walk: Walk<Result>): Steps<Result> {
+function* runWalk<Result>(peers: AdminPeers, held: HeldCommit, walk: Walk<Result>): Steps<Result> {
   let step = walk.next();
-  while (!step.done) step = walk.next(yield* readBlock(peers, view, step.value));
+  while (!step.done) step = walk.next(yield* readBlock(peers, held, step.value));
   return step.value;
 }
 
@@ -56,9 +60,9 @@ function* commitFirst(peers: AdminPeers): Steps<void> {
 export function* listVolumes(peers: AdminPeers): Steps<AdminResult> {
   yield* commitFirst(peers);
   const registry = yield* peers.pool.registry();
-  const view = yield* holdCommit(peers);
-  const usage = yield* runWalk(peers, view, deviceUsage());
-  peers.thin.metadata.releaseCommit(view.view);
+  const held = yield* holdCommit(peers);
+  const usage = yield* runWalk(peers, held, deviceUsage());
+  peers.thin.metadata.releaseCommit(held.hold);
   if (usage.kind !== "usage") {
     return {
       kind: "refused",
@@ -141,10 +145,10 @@ export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
 /** `check` of a pool that is being served: the last durable commit is checked while changes go on. */
 export function* checkPool(peers: AdminPeers): Steps<AdminResult> {
   yield* commitFirst(peers);
-  const view = yield* holdCommit(peers);
+  const held = yield* holdCommit(peers);
   const deviceBlocks = Math.floor(peers.metadataDevice.sizeBytes / metadataBlockSizeBytes);
-  const report = yield* runWalk(peers, view, checkMetadata({ deviceBlocks }));
-  peers.thin.metadata.releaseCommit(view.view);
+  const report = yield* runWalk(peers, held, checkMetadata({ deviceBlocks }));
+  peers.thin.metadata.releaseCommit(held.hold);
   return { kind: "checked", problems: report.problems, notes: report.notes };
 }
 
@@ -154,22 +158,22 @@ export function* dumpPool(
   command: AdminCommand & { readonly verb: "dump" },
 ): Steps<AdminResult> {
   yield* commitFirst(peers);
-  const view = yield* holdCommit(peers);
-  const result = yield* dumpView(peers, view, command.out);
-  peers.thin.metadata.releaseCommit(view.view);
+  const held = yield* holdCommit(peers);
+  const result = yield* dumpHeld(peers, held, command.out);
+  peers.thin.metadata.releaseCommit(held.hold);
   return result;
 }
 
-function* dumpView(
+function* dumpHeld(
   peers: AdminPeers,
-  view: View,
+  held: HeldCommit,
   out: Address<TextOutMessage> | undefined,
 ): Steps<AdminResult> {
   const dump = dumpMetadata();
   let step = dump.next();
   while (!step.done) {
     if (step.value.kind === "read") {
-      step = dump.next(yield* readBlock(peers, view, step.value.block));
+      step = dump.next(yield* readBlock(peers, held, step.value.block));
       continue;
     }
     const taken = out === undefined ? "taken" : yield* writeText(out, step.value.text);
@@ -198,9 +202,9 @@ export function* freedBy(
     };
   }
   yield* commitFirst(peers);
-  const view = yield* holdCommit(peers);
-  const removal = yield* runWalk(peers, view, blocksFreedByRemoval(thins));
-  peers.thin.metadata.releaseCommit(view.view);
+  const held = yield* holdCommit(peers);
+  const removal = yield* runWalk(peers, held, blocksFreedByRemoval(thins));
+  peers.thin.metadata.releaseCommit(held.hold);
   if (removal.kind !== "freed") {
     return { kind: "refused", reason: `Cannot tell what would be freed: ${removal.sentence} ${seeCheck}` };
   }

@@ -188,7 +188,7 @@ export class FileDevice implements DevicePort {
     return ioOk;
   }
 
-  view(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
+  mapSegment(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
     if (!this.#isInside(offsetBytes, lengthBytes)) return undefined;
     this.#shortFlushes.disturbed();
     const address = this.#window?.addressOf(offsetBytes, lengthBytes);

@@ -222,7 +222,7 @@ Deno.test("without leave for foreign functions there is no window, and every rea
     Deno.truncateSync(path, 1 << 20);
     const device = FileDevice.open(path, { givesSegments: true });
     device.write(new Uint8Array(4096).fill(7), 4096);
-    const views = [0, 1, 2].map(() => device.view(4096, 4096));
+    const views = [0, 1, 2].map(() => device.mapSegment(4096, 4096));
     const bytes = new Uint8Array(8192);
     const result = device.read(bytes, 0, () => {});
     using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });

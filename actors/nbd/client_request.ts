@@ -27,7 +27,7 @@ import type { Purse } from "./credits.ts";
 import type { ReceiveBuffer } from "./receive.ts";
 
 const noBytes = new Uint8Array(0);
-const noViews: (MappedSegment | undefined)[] = [];
+const noSegments: (MappedSegment | undefined)[] = [];
 /** What holes are to a client that is not told of them. */
 const zeroes = new Uint8Array(1 << 20);
 
@@ -44,7 +44,7 @@ export class ClientRequest implements VolumeRequest {
   takesSegments = false;
   status: BioStatus = "ok";
   holes: Uint8Array = noBytes;
-  views: (MappedSegment | undefined)[] = noViews;
+  segments: (MappedSegment | undefined)[] = noSegments;
 
   readonly cookieHigh: number;
   readonly cookieLow: number;
@@ -97,9 +97,9 @@ export class ClientRequest implements VolumeRequest {
   }
 
   /** Asks for everything again, into memory of its own. */
-  forgoViews(): void {
+  forgoSegments(): void {
     this.takesSegments = false;
-    this.views = noViews;
+    this.segments = noSegments;
     this.holes = noBytes;
   }
 }
@@ -205,17 +205,17 @@ function dataOfBlocks(
   blockBegin: number,
   blockEnd: number,
 ): Payload {
-  const { offsetBytes, lengthBytes, takesSegments, holes, views } = request;
+  const { offsetBytes, lengthBytes, takesSegments, holes, segments } = request;
   const head = offsetBytes % volumeBlockSizeBytes;
   const at = (block: number) => Math.min(lengthBytes, Math.max(0, block * volumeBlockSizeBytes - head));
   // Without a view, all of it is in the buffer; without leave for views, holes too.
-  if (!takesSegments || (views.length === 0 && holes.length === 0)) {
+  if (!takesSegments || (segments.length === 0 && holes.length === 0)) {
     return whole(request.data, at(blockBegin), at(blockEnd));
   }
   const pieces: Piece[] = [];
   for (let block = blockBegin; at(block) < lengthBytes && block < blockEnd; block += 1) {
-    const view = views[block];
-    if (view !== undefined) pieces.push(view);
+    const segment = segments[block];
+    if (segment !== undefined) pieces.push(segment);
     else if (holes[block] === 1) addZeroes(pieces, at(block + 1) - at(block));
     else pieces.push(request.data.subarray(at(block), at(block + 1)));
   }
@@ -233,14 +233,14 @@ function addZeroes(pieces: Piece[], lengthBytes: number): void {
 }
 
 /** Takes what there are views of into memory of the request's own. False if that failed. */
-export function copyViews(request: ClientRequest, volumeBlockSizeBytes: number): boolean {
+export function copySegments(request: ClientRequest, volumeBlockSizeBytes: number): boolean {
   const head = request.offsetBytes % volumeBlockSizeBytes;
-  for (const [block, view] of request.views.entries()) {
-    if (view === undefined) continue;
+  for (const [block, segment] of request.segments.entries()) {
+    if (segment === undefined) continue;
     const begin = Math.max(0, block * volumeBlockSizeBytes - head);
-    const copied = view.copyTo(request.data.subarray(begin, begin + view.lengthBytes), 0);
+    const copied = segment.copyTo(request.data.subarray(begin, begin + segment.lengthBytes), 0);
     if (copied.kind !== "ok") return false;
   }
-  request.views = noViews;
+  request.segments = noSegments;
   return true;
 }

@@ -16,7 +16,7 @@ const block = testBlockBytes;
 const MiB = 2 ** 20;
 
 /** Bytes of one value, and where they were copied to. */
-class FakeView implements MappedSegment {
+class FakeSegment implements MappedSegment {
   readonly address = 0;
   result: IoResult = ioOk;
   readonly copies: Uint8Array[] = [];
@@ -41,12 +41,12 @@ function serve(structured = false): { server: TestServer; client: SimulatedClien
 /** The request that the volume holds, which is answered with these views in the kernel's next run. */
 function answer(
   server: TestServer,
-  views: readonly (FakeView | undefined)[],
+  views: readonly (FakeSegment | undefined)[],
   drain = server.kernel.drains + 1,
 ): VolumeRequest {
   const request = server.disk.volume.waiting.shift()!;
   for (const view of views) if (view !== undefined) view.drain = drain;
-  request.views = [...views];
+  request.segments = [...views];
   server.kernel.post(request.client, { type: "requestDone", request });
   server.clock.runYielded();
   return request;
@@ -57,7 +57,7 @@ const values = (bytes: Uint8Array) => [...new Set(bytes)];
 Deno.test("views of this run are sent, and nothing is taken to read into", () => {
   const { server, client } = serve();
   client.say(read(1, 0, 2 * block));
-  const views = [new FakeView(0, block, 1), new FakeView(0, block, 2)];
+  const views = [new FakeSegment(0, block, 1), new FakeSegment(0, block, 2)];
   const request = answer(server, views);
   assertEquals(client.takeReplies(new Map([[1, 2 * block]]))[0]?.payload.length, 2 * block);
   assertEquals(views.map(({ copies }) => copies.length), [1, 1]);
@@ -70,15 +70,15 @@ Deno.test("views of this run are sent, and nothing is taken to read into", () =>
 Deno.test("if one view is of an earlier run all is asked again, without views", () => {
   const { server, client } = serve();
   client.say(read(1, 0, 2 * block));
-  const [old, fresh] = [new FakeView(0, block, 1), new FakeView(0, block, 2)];
+  const [old, fresh] = [new FakeSegment(0, block, 1), new FakeSegment(0, block, 2)];
   const request = server.disk.volume.waiting[0]!;
   assertEquals(request.takesSegments, true);
-  request.views = [old, fresh];
+  request.segments = [old, fresh];
   old.drain = server.kernel.drains;
   fresh.drain = server.kernel.drains + 1;
   server.disk.volume.waiting.shift();
   server.kernel.post(request.client, { type: "requestDone", request });
-  assertEquals([server.disk.volume.waiting.length, request.takesSegments, request.views.length], [
+  assertEquals([server.disk.volume.waiting.length, request.takesSegments, request.segments.length], [
     1,
     false,
     0,
@@ -92,8 +92,8 @@ Deno.test("while a reply is under way, what is seen is taken in at once", () => 
   const { server, client } = serve();
   client.say(read(1, 0, block), read(2, block, block));
   client.reads = false;
-  answer(server, [new FakeView(0, block, 1)]);
-  const view = new FakeView(0, block, 2);
+  answer(server, [new FakeSegment(0, block, 1)]);
+  const view = new FakeSegment(0, block, 2);
   const request = answer(server, [view]);
   assertEquals(view.copies.length, 1);
   assert(view.copies[0]!.buffer === request.data.buffer, "it was copied to be sent");
@@ -107,8 +107,8 @@ Deno.test("a view that cannot be taken in is an error of its request alone", () 
   const { server, client } = serve();
   client.say(read(1, 0, block), read(2, block, block), read(3, 0, 512));
   client.reads = false;
-  answer(server, [new FakeView(0, block, 1)]);
-  const broken = new FakeView(0, block, 2);
+  answer(server, [new FakeSegment(0, block, 1)]);
+  const broken = new FakeSegment(0, block, 2);
   broken.result = { kind: "ioError", reason: "a disk" };
   answer(server, [broken]);
   server.finishAll();
@@ -123,7 +123,7 @@ Deno.test("what is seen beside what was read is put there: the client paid for o
   client.say(read(1, 0, 2 * block));
   const request = server.disk.volume.waiting[0]!;
   request.data.fill(5, block);
-  const view = new FakeView(0, block, 4);
+  const view = new FakeSegment(0, block, 4);
   answer(server, [view, undefined]);
   assert(
     view.copies.length === 1 && view.copies[0]!.buffer === request.data.buffer,
@@ -146,7 +146,7 @@ Deno.test("memory that was lent and not needed goes back before the reply is sen
   client.say(read(3, 0, 4 * MiB));
   assertEquals([listener.lentBytes, listener.spareBytes], [4 * MiB, 0]);
   client.reads = false;
-  answer(server, Array.from({ length: 64 }, () => new FakeView(0, block, 3)));
+  answer(server, Array.from({ length: 64 }, () => new FakeSegment(0, block, 3)));
   assertEquals([listener.lentBytes, listener.spareBytes], [4 * MiB, 4 * MiB]);
   assert(listener.lentBytes + listener.spareBytes <= borrowedBytesMax, "more than the bound");
   client.takeSend();
@@ -160,7 +160,7 @@ Deno.test("large READs wait until what was read before them has been sent, and t
   client.say(read(1, 0, MiB), read(2, 0, block), read(3, 0, block), read(4, 0, block - 512));
   assertEquals(waiting.map(({ lengthBytes }) => lengthBytes), [MiB, block - 512]);
   client.reads = false;
-  answer(server, Array.from({ length: 16 }, () => new FakeView(0, block, 1)));
+  answer(server, Array.from({ length: 16 }, () => new FakeSegment(0, block, 1)));
   server.finishOne();
   client.say(read(5, 0, block));
   assertEquals(waiting.length, 0);
@@ -217,7 +217,7 @@ Deno.test("what a client that has gone was seen is nobody's, and what it waited 
   client.say(read(1, 0, block), read(2, 0, 4 * MiB), read(3, 0, block));
   assertEquals(server.actor!.lentBytes, 4 * MiB);
   client.reset();
-  const view = new FakeView(0, block, 1);
+  const view = new FakeSegment(0, block, 1);
   answer(server, [view]);
   assertEquals([view.copies.length, server.disk.volume.waiting.length], [0, 0]);
   assertEquals([server.actor!.clients, server.actor!.lentBytes], [0, 0]);

@@ -29,7 +29,13 @@ import { Credits, type Purse } from "./credits.ts";
 import type { Attached } from "./handshake.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./messages.ts";
 import type { ReceiveBuffers } from "./receive.ts";
-import { ClientRequest, copyViews, refusalOf, type RequestMemory, writeReadReply } from "./client_request.ts";
+import {
+  ClientRequest,
+  copySegments,
+  refusalOf,
+  type RequestMemory,
+  writeReadReply,
+} from "./client_request.ts";
 import type { SocketPort } from "./socket_port.ts";
 import { ClientStatus, type NbdSession, statusBytes, writeStatusReply } from "./status_reply.ts";
 
@@ -256,12 +262,13 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
   done(request: ClientRequest, answer: boolean): void {
     let refusal = refusalOf(request.status, request.kind);
     const isRead = request.kind === "read" && refusal === undefined && answer;
-    if (isRead && request.views.length > 0) {
-      if (!this.#areGood(request.views)) return this.#readAgain(request);
+    if (isRead && request.segments.length > 0) {
+      if (!this.#areGood(request.segments)) return this.#readAgain(request);
       // What is under way may take its time, and the views have none. Nor are they copied beside a buffer for all of it, as
       // they would be if the client took nothing: one of the two was paid for.
       if (
-        (this.#isSending || request.taken !== undefined) && !copyViews(request, this.#attached.blockSizeBytes)
+        (this.#isSending || request.taken !== undefined) &&
+        !copySegments(request, this.#attached.blockSizeBytes)
       ) {
         refusal = refusalOf("ioError", "read");
       }
@@ -275,14 +282,14 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
   }
 
   /** Whether all of them are of this drain of the kernel: a large request, or one that waited for a lock, may have older ones. */
-  #areGood(views: ClientRequest["views"]): boolean {
+  #areGood(segments: ClientRequest["segments"]): boolean {
     const { drains } = this.#peers.kernel;
-    return views.every((view) => view === undefined || view.drain === drains);
+    return segments.every((segment) => segment === undefined || segment.drain === drains);
   }
 
   /** The volume stays open while a client is attached, and it is until nothing is in flight. */
   #readAgain(request: ClientRequest): void {
-    request.forgoViews();
+    request.forgoSegments();
     this.#peers.kernel.tell(this.#attached.volume, { type: "submit", request });
   }
 

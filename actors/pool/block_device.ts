@@ -27,7 +27,7 @@ export interface DeviceRead extends Request<IoResult> {
 
 /** What is in the host's memory, to spare reading it; undefined if it has to be read. */
 export interface DeviceMap extends Request<MappedSegment | undefined> {
-  readonly type: "view";
+  readonly type: "mapSegment";
   readonly offsetBytes: number;
   readonly lengthBytes: number;
 }
@@ -92,9 +92,9 @@ export class DeviceStub {
     return ask(this.address, request);
   }
 
-  /** A view is good for the run of the kernel that it says. */
-  view(offsetBytes: number, lengthBytes: number): Steps<MappedSegment | undefined> {
-    const request: DeviceMap = { type: "view", replyTo: unasked, offsetBytes, lengthBytes };
+  /** The segment may be used in the drain that it names. */
+  mapSegment(offsetBytes: number, lengthBytes: number): Steps<MappedSegment | undefined> {
+    const request: DeviceMap = { type: "mapSegment", replyTo: unasked, offsetBytes, lengthBytes };
     return ask(this.address, request);
   }
 
@@ -187,7 +187,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
       this.#pending.delete(message.operation);
       return this.#answer(request, message.result);
     }
-    if (message.type === "view") return this.#view(message);
+    if (message.type === "mapSegment") return this.#mapSegment(message);
     this.#operationLast += 1;
     const operation = this.#operationLast;
     const result = this.#start(message, (result) => {
@@ -222,16 +222,16 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     this.#kernel.tell(this.#refusals, { type: "refused", what, detail });
   }
 
-  #view(request: DeviceMap): void {
-    let view: MappedSegment | undefined;
+  #mapSegment(request: DeviceMap): void {
+    let segment: MappedSegment | undefined;
     try {
-      view = this.#port.view?.(request.offsetBytes, request.lengthBytes);
+      segment = this.#port.mapSegment?.(request.offsetBytes, request.lengthBytes);
     } catch (error) {
       // It is read instead, and why not is told there.
       reasonOutside(error);
     }
-    if (view !== undefined) view.drain = this.#kernel.drains;
-    this.#kernel.reply(request, view);
+    if (segment !== undefined) segment.drain = this.#kernel.drains;
+    this.#kernel.reply(request, segment);
   }
 
   #start(request: DeviceRequest, done: IoDone): IoResult | "pending" {

@@ -73,8 +73,8 @@ export class Metadata implements Actor<MetadataMessage> {
   #heldUp: Stalled[] = [];
   /** Changes that wait until a commit has come far enough, as there are too many dirty blocks to make more of them. */
   #slowedDown: Stalled[] = [];
-  readonly #views = new Map<number, { release(): void }>();
-  #viewLast = 0;
+  readonly #held = new Map<number, { release(): void }>();
+  #holdLast = 0;
   #committing = false;
   /** Who waits for the next commit, and for the one in progress. */
   #commitNext: Commit[] = [];
@@ -133,8 +133,8 @@ export class Metadata implements Actor<MetadataMessage> {
       case "holdCommit":
         return this.#holdCommit(message);
       case "releaseCommit":
-        this.#views.get(message.view)?.release();
-        this.#views.delete(message.view);
+        this.#held.get(message.hold)?.release();
+        this.#held.delete(message.hold);
         return;
       case "commitEnded":
         return this.#commitEnded(message);
@@ -472,10 +472,10 @@ export class Metadata implements Actor<MetadataMessage> {
   }
 
   #holdCommit(request: HoldCommit): void {
-    this.#viewLast += 1;
-    const view = this.#engine.holdCommit();
-    this.#views.set(this.#viewLast, view);
-    this.#kernel.reply(request, { kind: "view", view: this.#viewLast, superblock: view.superblock });
+    this.#holdLast += 1;
+    const held = this.#engine.holdCommit();
+    this.#held.set(this.#holdLast, held);
+    this.#kernel.reply(request, { kind: "held", hold: this.#holdLast, superblock: held.superblock });
   }
 
   #facts(): Facts {

@@ -161,13 +161,13 @@ export interface AskDevice extends Request<DeviceFacts | MetadataFailure> {
 
 /** Keep the blocks of the last durable commit until `releaseCommit`. */
 export interface HoldCommit
-  extends Request<{ readonly kind: "view"; readonly view: number; readonly superblock: Uint8Array }> {
+  extends Request<{ readonly kind: "held"; readonly hold: number; readonly superblock: Uint8Array }> {
   readonly type: "holdCommit";
 }
-/** Nobody reads the blocks of this view any more. */
+/** The blocks of this held commit are no longer read. */
 export interface ReleaseCommit extends Message {
   readonly type: "releaseCommit";
-  readonly view: number;
+  readonly hold: number;
 }
 
 /** From the commit task: take everything done so far as the transaction to commit; or begin a flush. */
@@ -397,13 +397,13 @@ export class MetadataStub {
     return ask(this.address, request);
   }
 
-  holdCommit(): Steps<{ readonly kind: "view"; readonly view: number; readonly superblock: Uint8Array }> {
+  holdCommit(): Steps<{ readonly kind: "held"; readonly hold: number; readonly superblock: Uint8Array }> {
     const request: HoldCommit = { type: "holdCommit", replyTo: unasked };
     return ask(this.address, request);
   }
 
-  releaseCommit(view: number): void {
-    this.kernel.tell(this.address, { type: "releaseCommit", view });
+  releaseCommit(hold: number): void {
+    this.kernel.tell(this.address, { type: "releaseCommit", hold });
   }
 
   load(): Steps<Done | MetadataFailure> {

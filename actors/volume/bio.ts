@@ -51,7 +51,7 @@ export interface VolumeRequest {
   /** For a read: one entry for each block touched, 1 where it is a hole; empty if none is. Set by the volume. */
   holes: Uint8Array;
   /** What was not read but can be seen, in the same order. Set by the volume. */
-  views?: (MappedSegment | undefined)[];
+  segments?: (MappedSegment | undefined)[];
 }
 
 /** Told to the client of a request. */
@@ -76,7 +76,7 @@ export interface Bio {
   readonly noHole: boolean;
   readonly fastZero: boolean;
   /** For a read: its bytes, if they were not read into `data`. Set by its task. */
-  view: MappedSegment | undefined;
+  segment: MappedSegment | undefined;
   /** The request as the volume that admitted it sees it. */
   admitted: Admitted | undefined;
   /** The lock regions of its blocks, ascending. The volume that admits the bio fills them in. */
@@ -122,7 +122,7 @@ export function blockBio(request: VolumeRequest, blockSizeBytes: number, ordinal
     dataBegin: begin - request.offsetBytes,
     noHole: request.noHole,
     fastZero: request.fastZero,
-    view: undefined,
+    segment: undefined,
     admitted: undefined,
     regions: noRegions,
   };
@@ -160,7 +160,7 @@ export function rangeBio(kind: BioKind, request: VolumeRequest, begin: VBlock, e
     dataBegin: 0,
     noHole: request.noHole,
     fastZero: request.fastZero,
-    view: undefined,
+    segment: undefined,
     admitted: undefined,
     regions: noRegions,
   };

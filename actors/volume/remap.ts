@@ -193,8 +193,8 @@ function* remapAndWait(thin: Thin, bio: Bio, dblock: DBlock): Steps<BioStatus> {
   const at = dblock * thin.blockSizeBytes + bio.offsetBytes;
   switch (bio.kind) {
     case "read":
-      if (bio.request?.takesSegments) bio.view = yield* thin.data.view(at, bio.lengthBytes);
-      if (bio.view !== undefined) return "ok";
+      if (bio.request?.takesSegments) bio.segment = yield* thin.data.mapSegment(at, bio.lengthBytes);
+      if (bio.segment !== undefined) return "ok";
       return statusOfIo(yield* thin.data.read(dataOf(bio), at));
     case "write":
       return statusOfIo(yield* thin.data.write(dataOf(bio), at));

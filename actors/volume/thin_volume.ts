@@ -306,8 +306,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     const request = admitted.request;
     if (status === "hole") {
       this.#noteHole(bio, admitted);
-    } else if (bio.view !== undefined) {
-      this.#noteView(bio, bio.view, admitted);
+    } else if (bio.segment !== undefined) {
+      this.#noteSegment(bio, bio.segment, admitted);
     } else if (status !== "ok") {
       if (request.status === "ok") request.status = status;
       // What has not started of a request that failed is left alone.
@@ -328,13 +328,15 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     request.holes[this.#ordinal(bio, request)] = 1;
   }
 
-  #noteView(bio: Bio, view: MappedSegment, { request, biosTotal }: Admitted): void {
+  #noteSegment(bio: Bio, segment: MappedSegment, { request, biosTotal }: Admitted): void {
     if (biosTotal === 1) {
-      request.views = [view];
+      request.segments = [segment];
       return;
     }
-    if (request.views === undefined || request.views.length === 0) request.views = new Array(biosTotal);
-    request.views[this.#ordinal(bio, request)] = view;
+    if (request.segments === undefined || request.segments.length === 0) {
+      request.segments = new Array(biosTotal);
+    }
+    request.segments[this.#ordinal(bio, request)] = segment;
   }
 
   #ordinal(bio: Bio, request: VolumeRequest): number {

@@ -20,7 +20,7 @@ export function* zeroTail(kernel: Kernel, thin: Thin, fromBytes: number): Steps<
   const bio: Bio = {
     kind: "writeZeroes",
     request: undefined,
-    view: undefined,
+    segment: undefined,
     admitted: undefined,
     vblock: block,
     vblockEnd: vblock(block + 1),

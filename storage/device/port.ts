@@ -55,7 +55,7 @@ export interface DevicePort {
   /** Fills the buffer from `offsetBytes`; reading past the end is an ioError. */
   read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending";
   /** The bytes at `offsetBytes` without reading them; undefined if they are not in memory, and have to be read. */
-  view?(offsetBytes: number, lengthBytes: number): MappedSegment | undefined;
+  mapSegment?(offsetBytes: number, lengthBytes: number): MappedSegment | undefined;
   /** Writes the whole buffer at `offsetBytes`; not durable before a flush. */
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending";
   /** Makes the range read as zeroes, giving space back if {@linkcode canDiscard}, else by writing zeroes. */

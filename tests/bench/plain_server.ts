@@ -64,13 +64,13 @@ class PlainVolume implements Actor<ThinVolumeMessage> {
     const end = request.offsetBytes + request.lengthBytes;
     for (let begin = request.offsetBytes; begin < end;) {
       const blockEnd = Math.min(end, (Math.floor(begin / blockSizeBytes) + 1) * blockSizeBytes);
-      const view = this.#file.view(begin, blockEnd - begin);
+      const view = this.#file.mapSegment(begin, blockEnd - begin);
       if (view === undefined) return false;
       view.drain = this.#kernel.drains;
       views.push(view);
       begin = blockEnd;
     }
-    request.views = views;
+    request.segments = views;
     return true;
   }
 }

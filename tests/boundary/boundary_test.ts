@@ -225,7 +225,7 @@ const easyPort: DevicePort = {
   sizeBytes: 1 << 20,
   canDiscard: true,
   read: () => ioOk,
-  view: () => undefined,
+  mapSegment: () => undefined,
   write: () => ioOk,
   zero: () => ioOk,
   copy: () => ioOk,

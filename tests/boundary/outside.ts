@@ -28,7 +28,7 @@ export async function useDevice(port: DevicePort): Promise<readonly IoResult[]> 
       const buffer = new Uint8Array(4096);
       answers.push(yield* stub.write(buffer, 0));
       answers.push(yield* stub.read(buffer, 0));
-      yield* stub.view(0, 4096);
+      yield* stub.mapSegment(0, 4096);
       answers.push(yield* stub.zero(0, 8192));
       answers.push(yield* stub.copy(0, 65536, 4096));
       answers.push(yield* stub.discard(0, 65536));

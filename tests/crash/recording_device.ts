@@ -105,8 +105,8 @@ export class RecordingDevice implements DevicePort {
     return this.#device.read(buffer, offsetBytes, done);
   }
 
-  view(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
-    return this.#device.view?.(offsetBytes, lengthBytes);
+  mapSegment(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
+    return this.#device.mapSegment?.(offsetBytes, lengthBytes);
   }
 
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {

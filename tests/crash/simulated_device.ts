@@ -89,7 +89,7 @@ export class SimulatedDevice implements DevicePort {
   }
 
   /** What the device has in memory, until something else is written there. */
-  view(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
+  mapSegment(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
     if (this.#isLate()) return undefined;
     const copyTo = (buffer: Uint8Array, beginBytes: number) => {
       const begin = offsetBytes + beginBytes;

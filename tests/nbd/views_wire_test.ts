@@ -30,7 +30,7 @@ class Asked implements Disposable {
     pool.process.kernel.trace = {
       record: ({ kind, to, text }) => {
         if (kind !== "ask" || to !== "data device") return;
-        if (text.startsWith("view")) this.views += 1;
+        if (text.startsWith("mapSegment")) this.views += 1;
         if (text.startsWith("read")) this.reads += 1;
       },
     };

@@ -113,8 +113,8 @@ export class DelayedDevice implements DevicePort {
     return this.#perform("read", done, (ended) => this.#inner.read(buffer, offsetBytes, ended));
   }
 
-  view(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
-    const inner = this.#world.fuse.isBlown ? undefined : this.#inner.view?.(offsetBytes, lengthBytes);
+  mapSegment(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
+    const inner = this.#world.fuse.isBlown ? undefined : this.#inner.mapSegment?.(offsetBytes, lengthBytes);
     return inner === undefined ? undefined : new CheckedView(inner, this.#world);
   }
 
