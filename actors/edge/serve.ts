@@ -37,7 +37,7 @@ export interface ServeOptions {
 }
 
 /** Reads how many clients there may be at once, if it is said; throws {@linkcode UsageError}. */
-export function parseMaxClients(text = String(connectionsMax)): number {
+export function parseMaxClients(text: string = String(connectionsMax)): number {
   const clients = Number(text);
   if (/^\d{1,9}$/.test(text) && clients >= 1 && clients <= maxClientsMost) return clients;
   throw new UsageError(`--max-clients takes a whole number from 1 to ${maxClientsMost}, not "${text}".`);

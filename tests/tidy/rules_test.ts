@@ -15,9 +15,10 @@ import {
   ruleLeftovers,
   ruleThen,
 } from "./rules.ts";
-import { Source } from "./source.ts";
+import { readSources, Source } from "./source.ts";
 import { ruleSkips } from "./skips.ts";
 import { ruleStepsAreTaken } from "./steps.ts";
+import { ruleTopLevel } from "./top_level.ts";
 import { personsPer1000Lines, ruleCannot, ruleCitations, rulePersons } from "./words.ts";
 
 /** The lines that the findings name. */
@@ -379,4 +380,23 @@ Deno.test("words for persons are counted in the comments of product code", () =>
 Deno.test("cannot in two words is found", () => {
   const text = "It can " + "not be.\nIt cannot be.\n";
   assertEquals(tree({ "README.md": text }).flatMap(ruleCannot).length, 1);
+});
+
+Deno.test("what does not belong at the top level is named, and what git ignores is not", () => {
+  const names = [".git", "README.md", "docs", "node_modules", "x.img", "NOTES.md", "lib"];
+  const found = ruleTopLevel(names, "/pool/\nnode_modules/\n*.img\n");
+  assertEquals(linesOf(found), ["NOTES.md", "lib"]);
+});
+
+Deno.test("the pages and units of docs/ are read too", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "gossamer-tidy-" });
+  try {
+    await Deno.mkdir(`${folder}/docs/install`, { recursive: true });
+    await Deno.writeTextFile(`${folder}/docs/page.md`, "a page\n");
+    await Deno.writeTextFile(`${folder}/docs/install/Containerfile`, "FROM x\n");
+    const paths = readSources(new URL(`file://${folder}/`)).map((source) => source.path);
+    assertEquals(paths, ["docs/install/Containerfile", "docs/page.md"]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });

@@ -232,10 +232,13 @@ export function readSources(root: URL): Source[] {
     for (const entry of Deno.readDirSync(new URL(folder, root))) {
       const path = `${folder}${entry.name}`.replace(/^\.\//, "");
       if (entry.isDirectory) {
-        if (/^\.\/$|^(actors|storage|tests|\.ci)\b/.test(path) && path !== "tests/compat/data") {
+        if (/^\.\/$|^(actors|storage|tests|docs|\.ci)\b/.test(path) && path !== "tests/compat/data") {
           visit(`./${path}/`);
         }
-      } else if (entry.isFile && /\.(ts|md|json|sh|py|c|xml)$|^\.ci\/|^\.gitignore$|^LICENSE$/.test(path)) {
+      } else if (
+        entry.isFile &&
+        /\.(ts|md|json|sh|py|c|xml|service|socket|ya?ml)$|^docs\/|^\.ci\/|^\.gitignore$|^LICENSE$/.test(path)
+      ) {
         sources.push(new Source(path, Deno.readTextFileSync(new URL(`./${path}`, root))));
       }
     }

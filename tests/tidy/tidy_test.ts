@@ -7,6 +7,7 @@ import { ruleRooms, ruleTestNames } from "./rooms.ts";
 import { readSources, type Source } from "./source.ts";
 import { ruleSkips } from "./skips.ts";
 import { ruleStepsAreTaken } from "./steps.ts";
+import { ruleTopLevel } from "./top_level.ts";
 import { ruleCannot, ruleCitations } from "./words.ts";
 
 const root = new URL("../../", import.meta.url);
@@ -41,3 +42,8 @@ holds(
   "no file names a path of the machine it was written on",
   (all) => rulePaths(all, root, Deno.env.get("HOME")),
 );
+
+Deno.test("the top level holds what it should and nothing else", () => {
+  const names = [...Deno.readDirSync(root)].map((entry) => entry.name);
+  assertEquals(ruleTopLevel(names, Deno.readTextFileSync(new URL(".gitignore", root))), []);
+});
