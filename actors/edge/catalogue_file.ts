@@ -77,8 +77,13 @@ export class CatalogueFile implements JournalPort {
     syncDirectoryOf(paths.catalogue);
     this.#journal = StoredFile.open(paths.catalogue);
     this.#endBytes = this.#journal.sizeBytes;
-    if (fs.existsSync(paths.catalogueSpare)) this.#spare = StoredFile.open(paths.catalogueSpare);
-    if (this.#spare?.isSameAs(this.#journal)) this.#dropSpare();
+    try {
+      if (fs.existsSync(paths.catalogueSpare)) this.#spare = StoredFile.open(paths.catalogueSpare);
+      if (this.#spare?.isSameAs(this.#journal)) this.#dropSpare();
+    } catch (error) {
+      this.#closeFiles();
+      throw error;
+    }
   }
 
   /**

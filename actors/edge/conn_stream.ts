@@ -1,6 +1,6 @@
 /** A connection that Deno has accepted, as the stream that node:http serves. */
 import { Buffer } from "node:buffer";
-import { Duplex } from "node:stream";
+import { ByteDuplex } from "./byte_duplex.ts";
 import { callOutside } from "./outside.ts";
 
 /** What is needed of a `Deno.Conn`. */
@@ -14,16 +14,16 @@ export interface StreamConn {
 /** Bytes read from the client at once. */
 const readBytes = 16 * 1024;
 
-/** See the head of this file. Ended is not closed: the client may still send, which is told until `destroy`. */
-export class ConnStream extends Duplex {
-  /** Whether anything ever came. */
+/** See the head of this file. After `end` the client may still send, and "data" is emitted until `destroy`. */
+export class ConnStream extends ByteDuplex {
+  /** Whether at least one byte has been received. */
   hasReceived = false;
   readonly #conn: StreamConn;
 
   constructor(conn: StreamConn) {
-    super({ allowHalfOpen: true });
+    super(conn);
     this.#conn = conn;
-    // A client that goes away is told by "close", which follows.
+    // "close" follows, and says the same.
     this.on("error", () => {});
   }
 
@@ -39,26 +39,14 @@ export class ConnStream extends Duplex {
     );
   }
 
-  override _write(chunk: Uint8Array, _encoding: string, done: (error?: Error | null) => void): void {
-    callOutside(() => this.#writeAll(chunk), () => done(), (reason) => done(new Error(reason)));
-  }
-
   override _final(done: (error?: Error | null) => void): void {
-    // A client that has gone does not wait for the end.
+    // If the client has closed the connection, there is no end to send.
     callOutside(() => this.#conn.closeWrite(), () => done(), () => done());
   }
 
-  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    callOutside(() => this.#conn.close(), () => done(error), () => done(error));
-  }
-
-  /** node:http calls it after the last answer on a connection. The client closes then, or its time is up. */
+  /** node:http calls it after the last answer on a connection. Then the client closes, or its timer ends. */
   destroySoon(): void {
     this.end();
-  }
-
-  async #writeAll(chunk: Uint8Array): Promise<void> {
-    for (let at = 0; at < chunk.length;) at += await this.#conn.write(chunk.subarray(at));
   }
 
   #broken(reason: string): void {

@@ -10,6 +10,8 @@ import { fromLibc, libraryName } from "./libc_symbols.ts";
 const limitOpenFiles = 7;
 const duplicateCloseOnExec = 1030;
 const eventCloseOnExec = 0o2000000;
+const socketLevel = 1;
+const optionCookie = 57;
 
 const library = fromLibc(() =>
   Deno.dlopen(libraryName, {
@@ -18,6 +20,7 @@ const library = fromLibc(() =>
     fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
     eventfd: { parameters: ["u32", "i32"], result: "i32" },
     close: { parameters: ["i32"], result: "i32" },
+    getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
     poll: { parameters: ["buffer", "u64", "i32"], result: "i32" },
   }).symbols
 );
@@ -56,6 +59,19 @@ export function duplicate(fd: number): number | undefined {
 /** Closes what `duplicate` gave. */
 export function closeDuplicate(fd: number): void {
   library?.close(fd);
+}
+
+/** Whether two descriptors are of one socket: the kernel gives each socket a cookie of its own. */
+export function areSameSocket(fd: number, other: number): boolean {
+  return cookieOf(fd) === cookieOf(other);
+}
+
+/** Undefined for what is not a socket. */
+function cookieOf(fd: number): bigint | undefined {
+  const cookie = new BigUint64Array(1);
+  const lengthBytes = Uint32Array.of(cookie.byteLength);
+  const status = library?.getsockopt(fd, socketLevel, optionCookie, cookie, lengthBytes);
+  return status === 0 ? cookie[0] : undefined;
 }
 
 /** Whether something can be received from a descriptor, or accepted; false where that is not known. */

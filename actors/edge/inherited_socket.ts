@@ -11,7 +11,7 @@ import type { Connected } from "../nbd/messages.ts";
 import { NodeStream } from "./byte_stream.ts";
 import { ClientSocket, localPeer, type Peer, remotePeer } from "./client_socket.ts";
 import type { LogPort } from "../nbd/socket_port.ts";
-import { closeDuplicate, duplicate, isReadable, isReserveFull } from "./descriptors.ts";
+import { areSameSocket, closeDuplicate, duplicate, isReadable, isReserveFull } from "./descriptors.ts";
 import { DirectSocket } from "./direct_socket.ts";
 import { openLibc } from "./libc.ts";
 import { type ListenAddress, type Listening, nbdUrl } from "./sockets.ts";
@@ -22,6 +22,19 @@ const acceptLookMs = 1000;
 
 function newServer(): Server {
   return createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true, keepAlive: true });
+}
+
+/**
+ * Has a server accept on another descriptor of the socket `fd`. If the server cannot, the descriptor is closed, unless the
+ * server has closed it already: its number may then be another file's.
+ */
+export function listenAgain(server: Server, fd: number): void {
+  const again = duplicate(fd);
+  if (again === undefined) return;
+  server.once("error", () => {
+    if (!server.listening && areSameSocket(fd, again)) closeDuplicate(again);
+  });
+  server.listen({ fd: again });
 }
 
 /** One of them. Its path or port stays bound after `stop`, and a path stays in the file system: neither is ours. */
@@ -109,6 +122,8 @@ export class InheritedSocket implements Listening {
     if (this.#own !== undefined) this.#watch = setInterval(() => this.#look(log), acceptLookMs);
     this.#arrived = (client) => {
       const { remoteAddress, remotePort, localAddress, localPort } = client;
+      // A TCP client that has reset its connection has no address any more. It must not get a place of a local client.
+      if (remoteAddress === undefined && this.address?.transport === "tcp") return void client.destroy();
       const peer = remoteAddress === undefined ? this.#local : remotePeer(remoteAddress, remotePort);
       const forget = () => this.#clients.delete(socket);
       const tcp = (hostname = "", port = 0) => ({ transport: "tcp", hostname, port } as const);
@@ -145,11 +160,9 @@ export class InheritedSocket implements Listening {
     this.#hasBegunAgain = true;
     this.#looksInVain = 0;
     this.#server.close();
-    const again = duplicate(own);
-    if (again === undefined) return;
     this.#server = newServer();
     this.#hear(this.#server);
-    this.#server.listen({ fd: again });
+    listenAgain(this.#server, own);
   }
 
   stop(): void {

@@ -4,8 +4,8 @@
  * that with certificates of another authority.
  */
 import { Buffer } from "node:buffer";
-import { Duplex } from "node:stream";
 import { createServer, type TLSSocket } from "node:tls";
+import { ByteDuplex } from "./byte_duplex.ts";
 import { type ByteStream, NodeStream } from "./byte_stream.ts";
 import { callOutside } from "./outside.ts";
 import type { TlsKeys } from "./tls_keys.ts";
@@ -69,10 +69,12 @@ function reasonOf(error: Error | undefined, hasEnded: boolean, verifyPeer: boole
 }
 
 /**
- * What carries TLS, as node:tls wants it: the client's bytes as they are on the wire. It reads no further than what is
- * taken on the decrypted side: node:tls itself would read, decrypt and keep whatever a client sends.
+ * The bytes of the wire, as the stream that node:tls works on. Reading pauses while `tlsReadBytes` of decrypted bytes have
+ * not been taken: node:tls alone would read, decrypt and keep all that a client sends.
+ *
+ * The caller of `secureStream` is told of the end by the "close" of this stream; by then the carrier is closed.
  */
-class ClearStream extends Duplex {
+class ClearStream extends ByteDuplex {
   /** The client has ended it. */
   hasEnded = false;
   readonly #stream: ByteStream;
@@ -81,7 +83,7 @@ class ClearStream extends Duplex {
   #isHeldBack = false;
 
   constructor(stream: ByteStream) {
-    super({ allowHalfOpen: true });
+    super(stream);
     this.#stream = stream;
   }
 
@@ -105,25 +107,12 @@ class ClearStream extends Duplex {
     const buffer = new Uint8Array(readBytes);
     callOutside(() => this.#stream.read(buffer), (count) => {
       this.hasEnded ||= count === null;
-      // Before there is TLS nobody else would notice that nothing more comes.
+      // Before the TLS socket exists, nothing else notices the end of the stream.
       if (count === null && this.#decrypted === undefined) return void this.destroy();
       this.push(count === null ? null : Buffer.from(buffer.buffer, 0, count));
     }, (reason) => {
       this.hasEnded = true;
       this.destroy(new Error(reason));
     });
-  }
-
-  override _write(chunk: Uint8Array, _encoding: string, done: (error?: Error | null) => void): void {
-    callOutside(() => this.#writeAll(chunk), () => done(), (reason) => done(new Error(reason)));
-  }
-
-  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    // Whoever asked for TLS is told of the end by this stream, which is why its own close comes first.
-    callOutside(() => this.#stream.close(), () => done(error), () => done(error));
-  }
-
-  async #writeAll(chunk: Uint8Array): Promise<void> {
-    for (let at = 0; at < chunk.length;) at += await this.#stream.write(chunk.subarray(at));
   }
 }
