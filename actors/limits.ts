@@ -1,5 +1,6 @@
 /**
- * Every bound of the system, and the relations between them, asserted when this module loads.
+ * Every bound of the system, and the relations between them, asserted when this module loads. The bounds of storage/,
+ * which cannot import this file, are in storage/base/limits.ts.
  *
  * Pressure starts at the socket: a connection out of credits is not read. Everything inside is caused by
  * requests that were admitted, so the bounds of mailboxes are sums over those.

@@ -12,6 +12,7 @@ import { verifyBlock } from "./format/block_header.ts";
 import { verifyNode } from "./format/btree_node.ts";
 import { viewOf } from "./format/fields.ts";
 import { type MetadataBlock, metadataBlockSizeBytes } from "./base/ids.ts";
+import { pinOperations, spareBuffersMax } from "./base/limits.ts";
 import { damaged, MetadataFault } from "./metadata_fault.ts";
 
 /**
@@ -19,8 +20,11 @@ import { damaged, MetadataFault } from "./metadata_fault.ts";
  * nodes.
  */
 export type CacheKind = number;
-export const kindUnverified: CacheKind = 0;
+/** Read from the device, and not verified yet. */
+const kindUnverified: CacheKind = 0;
+/** A bitmap of either space map. */
 export const kindBitmap: CacheKind = 1;
+/** The index block of the metadata space map. */
 export const kindMetadataIndex: CacheKind = 2;
 
 /** The kind by which a block of this cache kind is sealed and verified. */
@@ -28,12 +32,6 @@ export function blockKindOf(kind: CacheKind): BlockKind {
   if (kind === kindBitmap) return "bitmap";
   return kind === kindMetadataIndex ? "metadataIndex" : "btreeNode";
 }
-
-/** Buffers of evicted blocks kept for the next blocks: as many as come and go while a few hundred reads are under way. */
-const spareMax = 512;
-
-/** Operations that may pass before the pins of an abandoned one are forgotten. */
-const pinOperations = 4096;
 
 /** Clean as on the device; dirty in the running transaction; frozen in a commit; gone from the cache. */
 export type CacheState = "clean" | "dirty" | "frozen" | "gone";
@@ -253,7 +251,7 @@ export class BlockCache {
 
   /** Nobody looks at the bytes of an entry that is gone. */
   #spareBytes(entry: CacheEntry): void {
-    if (this.#spare.length < spareMax) this.#spare.push(entry.bytes);
+    if (this.#spare.length < spareBuffersMax) this.#spare.push(entry.bytes);
   }
 
   /**

@@ -76,10 +76,6 @@ export class BlockSet {
     other.#size = 0;
   }
 
-  deleteRun(run: DBlockRun): void {
-    for (let index = 0; index < run.length; index += 1) this.delete(dblock(run.begin + index));
-  }
-
   /** The set as runs in ascending order, none longer than `lengthMax`. It must not change meanwhile. */
   *runs(lengthMax: number): IterableIterator<DBlockRun> {
     let begin = -1;

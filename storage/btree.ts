@@ -21,6 +21,7 @@ import {
   setNodeKey,
 } from "./format/btree_node.ts";
 import type { MetadataBlock } from "./base/ids.ts";
+import { siblingPlacesFreeMin } from "./base/limits.ts";
 import { damaged } from "./metadata_fault.ts";
 import type { Transaction } from "./transaction.ts";
 
@@ -37,9 +38,6 @@ export const plainValues: TreeValues = { adopt: () => {}, drop: () => {} };
 
 /** No tree of exact keys is higher: 84 children a node make 84^9 > 2^53 leaves. A longer path is a loop. */
 export const treeHeightMax = 10;
-
-/** A sibling takes entries over only with this much room: less would have to be done again soon. */
-const roomWorthMoving = 8;
 
 /** Every node but the root keeps at least a third of its capacity. */
 export function nodeMinEntries(node: CacheEntry): number {
@@ -326,7 +324,7 @@ export class Btree {
     if (nodeMaxEntries(sibling.view) !== nodeMaxEntries(child.view)) {
       damaged(block, "its siblings have another capacity");
     }
-    if (nodeEntries(sibling.view) > nodeMaxEntries(sibling.view) - roomWorthMoving) return undefined;
+    if (nodeEntries(sibling.view) > nodeMaxEntries(sibling.view) - siblingPlacesFreeMin) return undefined;
     return this.shadowChild(parent, slot);
   }
 

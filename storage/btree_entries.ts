@@ -2,15 +2,14 @@
 import { assert } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
 import {
+  keySizeBytes,
+  keysOffset,
   nodeEntries,
   nodeMaxEntries,
   nodeValueOffset,
   nodeValueSize,
   setNodeEntries,
 } from "./format/btree_node.ts";
-
-const keysOffset = 32;
-const keySizeBytes = 8;
 
 /** Makes room for `count` entries at `index`; their content is stale until it is written. */
 export function openGap(node: CacheEntry, index: number, count: number): void {

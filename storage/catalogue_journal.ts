@@ -24,13 +24,8 @@
 import type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord } from "./catalogue_records.ts";
 import { UserError } from "./base/errors.ts";
 import { thinId, thinIdMax } from "./base/ids.ts";
+import { journalLineBytesMax, journalPieceChars } from "./base/limits.ts";
 import { type Slices, wholeOf } from "./slices.ts";
-
-/** Characters of a piece of the first line, about. */
-const pieceChars = 1 << 16;
-
-/** Bytes of the longest line that is read: the first line of 65,536 volumes with the longest names takes 45 MB. */
-export const lineBytesMax = 64 << 20;
 
 /** The first line of a journal, ended by a newline. */
 export function lineOfSnapshot(content: CatalogueContent): string {
@@ -56,7 +51,7 @@ export function* piecesOfSnapshot(
   for (const volume of volumes) {
     piece += separator + JSON.stringify(jsonOfVolume(volume));
     separator = ",";
-    if (piece.length < pieceChars) continue;
+    if (piece.length < journalPieceChars) continue;
     yield piece;
     piece = "";
   }
@@ -175,7 +170,9 @@ export function* linesOf(pieces: Iterable<Uint8Array>): Generator<LineText> {
     // Zeroes at the beginning of a line are room that is set aside, or make it a torn one, however many they are.
     if (pendingBytes === 0 && isZeroes(rest)) continue;
     pendingBytes += rest.length;
-    if (pendingBytes > lineBytesMax) throw damaged(lineNumber, "it is longer than any line of a catalogue");
+    if (pendingBytes > journalLineBytesMax) {
+      throw damaged(lineNumber, "it is longer than any line of a catalogue");
+    }
     pending.push(rest.slice());
   }
   if (pendingBytes > 0) yield { text: textOf(pending), endBytes: offsetBytes };

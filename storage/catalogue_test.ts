@@ -8,9 +8,10 @@ import {
   type SettledCatalogue,
   type VolumeRecord,
 } from "./catalogue.ts";
-import { Journal, lineBytesMax, lineOfChanges, linesOf, readJournal } from "./catalogue_journal.ts";
+import { Journal, lineOfChanges, linesOf, readJournal } from "./catalogue_journal.ts";
 import { UserError } from "./base/errors.ts";
 import { thinId, thinIdMax } from "./base/ids.ts";
+import { journalLineBytesMax } from "./base/limits.ts";
 
 const settings = { blockSizeBytes: 65536, metadataPath: "metadata.img", dataPath: "data.img" };
 
@@ -203,7 +204,7 @@ Deno.test("a line longer than any of ours is refused before it is in memory", ()
     }
   };
   assertThrows(() => new Journal(linesOf(endless())), UserError, "longer than any line");
-  assert(pieces <= (lineBytesMax >> 20) + 1);
+  assert(pieces <= (journalLineBytesMax >> 20) + 1);
 });
 
 for (const transactionId of [0n, 6n, 10n, (1n << 64n) - 1n]) {

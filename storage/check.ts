@@ -14,7 +14,7 @@ import {
   readBlock,
   walkTree,
 } from "./check_tree.ts";
-import { blockTimeDblock, blockTimeTime } from "./format/block_time.ts";
+import { blockTimeDblock, blockTimeTime, dataBlocksMax } from "./format/block_time.ts";
 import { childSizeBytes, nodeChild, nodeEntries, nodeKey, nodeValueOffset } from "./format/btree_node.ts";
 import { type DeviceDetails, deviceDetailsSizeBytes, unpackDeviceDetails } from "./format/device_details.ts";
 import { metadataBlocksMax } from "./format/metadata_index.ts";
@@ -27,7 +27,8 @@ import {
   unpackSuperblock,
 } from "./format/superblock.ts";
 import { type MetadataBlock, type ThinId, thinId, thinIdMax } from "./base/ids.ts";
-import { devicesPerPause, pause } from "./metadata_scan.ts";
+import { devicesPerPause } from "./base/limits.ts";
+import { pause } from "./metadata_scan.ts";
 import { SliceEnd } from "./slices.ts";
 
 export type { CheckedDevice, CheckReport } from "./check_report.ts";
@@ -40,9 +41,6 @@ export interface CheckOptions {
   /** For simulations, which keep their state small: blocks of any number of sectors, as no other program makes them. */
   readonly takesSmallBlocks?: boolean;
 }
-
-/** Data block numbers have 40 bits in a mapping. */
-const dataBlocksMax = 2 ** 40;
 
 /**
  * Checks the metadata of a pool. Yields each block it needs, once per node, and is resumed with the block's bytes or with

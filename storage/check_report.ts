@@ -1,5 +1,6 @@
 /** What the checker found, and the bounded lists it collects findings in. */
 import type { DBlock, MetadataBlock, ThinId } from "./base/ids.ts";
+import { findingsListedMax } from "./base/limits.ts";
 
 /** One thin device as its mapping tree shows it. */
 export interface CheckedDevice {
@@ -33,9 +34,6 @@ export interface CheckReport {
   /** Metadata blocks with a count above 0 in the space map. */
   readonly metadataUsedBlocks: number;
 }
-
-/** Findings listed in full; the rest is only counted. */
-export const findingsListedMax = 100;
 
 /** Collects findings: damage, leaks and notes, each list bounded. */
 export class Findings {

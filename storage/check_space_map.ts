@@ -32,10 +32,7 @@ import { nodeEntries, nodeKey, nodeValueOffset } from "./format/btree_node.ts";
 import { readU32, viewOf } from "./format/fields.ts";
 import { type IndexEntry, indexEntrySizeBytes, unpackIndexEntry } from "./format/index_entry.ts";
 import { metadataIndexEntry } from "./format/metadata_index.ts";
-import type { SpaceMapRoot } from "./format/space_map_root.ts";
-
-/** Bytes of a value in an overflow tree: a whole count. */
-const overflowValueSizeBytes = 4;
+import { overflowValueSizeBytes, type SpaceMapRoot } from "./format/space_map_root.ts";
 
 /**
  * Fills `counts.recorded` from the metadata space map. Returns whether all of it could be read; entries of a bitmap

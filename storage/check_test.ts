@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { leavesOf, makeImage, run, withBlock } from "../tests/support/metadata_image.ts";
 import { checkImage } from "../tests/support/metadata_reader.ts";
-import { findingsListedMax } from "./check_report.ts";
+import { findingsListedMax } from "./base/limits.ts";
 import { bitmapEntries, setBitmapCount } from "./format/bitmap.ts";
 import { nodeChild } from "./format/btree_node.ts";
 import { viewOf } from "./format/fields.ts";

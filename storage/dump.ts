@@ -5,6 +5,7 @@ import { type DeviceDetails, deviceDetailsSizeBytes, unpackDeviceDetails } from 
 import { readOpaqueU64 } from "./format/fields.ts";
 import { type Superblock, superblockLocation, unpackSuperblock } from "./format/superblock.ts";
 import type { MetadataBlock } from "./base/ids.ts";
+import { dumpPieceChars } from "./base/limits.ts";
 import { isDamaged, type MetadataDamaged, superblockDamaged, TreeCursor } from "./metadata_scan.ts";
 
 /** What {@linkcode dumpMetadata} yields: a block it needs, answered with its bytes, or text, answered with nothing. */
@@ -26,9 +27,6 @@ interface DumpedDevice {
   readonly id: number;
   readonly root: MetadataBlock;
 }
-
-/** Text is handed out in pieces of about this many characters. */
-const textPieceLength = 32 * 1024;
 
 /**
  * Dumps the metadata under the superblock. Answer a "read" step with the block's bytes, or with undefined when they cannot
@@ -105,7 +103,7 @@ function* dumpDevice(device: DumpedDevice, details: DumpedDetails): Dumping<Meta
     if (leaf === undefined) continue;
     if (isDamaged(leaf)) return leaf;
     writer.addLeaf(leaf);
-    if (writer.text.length < textPieceLength) continue;
+    if (writer.text.length < dumpPieceChars) continue;
     yield { kind: "text", text: writer.text };
     writer.text = "";
   }

@@ -34,6 +34,7 @@ import {
   nodeValueOffset,
 } from "./format/btree_node.ts";
 import type { DBlock, MetadataBlock, ThinId, VBlock } from "./base/ids.ts";
+import { nodesPerTurn, stepsPerTurn } from "./base/limits.ts";
 import { damaged } from "./metadata_fault.ts";
 import type { Transaction } from "./transaction.ts";
 
@@ -49,15 +50,6 @@ export interface RunsWanted {
   readonly end: VBlock;
   readonly runsMax: number;
 }
-
-/**
- * Nodes that one turn touches, about: it ends with the step that reaches the number. Every missing one makes the operation
- * run again, so it is well below the misses after which an operation holds up all others.
- */
-const nodesPerTurn = 32;
-
-/** Steps of one turn that compares: passing over a shared subtree touches no node, but it is not for nothing. */
-const stepsPerTurn = 1024;
 
 /** The questions about runs, over all devices. */
 export class MappingRuns {

@@ -3,13 +3,11 @@
  * ordinary ones also leave a reserve, so that deletion and discard go on when everything else is refused
  * (as the kernel's `metadata_reserve`, drivers/md/dm-thin-metadata.c).
  */
+import { reserveBlocksMax, reserveBlocksMin } from "./base/limits.ts";
 import { MetadataFault } from "./metadata_fault.ts";
 import type { MetadataSpaceLayout } from "./space_map_layout.ts";
 import type { MetadataSpaceMap } from "./space_map_metadata.ts";
 
-/** The reserve is a tenth of the metadata, as in the kernel, within these bounds and at most a quarter. */
-const reserveBlocksMax = 4096;
-const reserveBlocksMin = 16;
 /** Decides whether an operation left enough metadata blocks. */
 export class MetadataReserve {
   readonly #space: MetadataSpaceMap;

@@ -18,7 +18,6 @@ export interface MetadataDamaged {
  * go first: after so many devices.
  */
 export const pause: MetadataBlock = metadataBlock(0);
-export const devicesPerPause = 512;
 
 /** Deeper than any legal tree. */
 const levelsMax = 17;

@@ -5,11 +5,11 @@ import { bitmapCount, bitmapEntries, bitmapNextUsed, countOverflows } from "./fo
 import { nodeChild, nodeEntries, nodeIsLeaf, nodeKey, nodeValueOffset } from "./format/btree_node.ts";
 import { readU32 } from "./format/fields.ts";
 import { metadataIndexEntry } from "./format/metadata_index.ts";
-import type { SpaceMapRoot } from "./format/space_map_root.ts";
+import { overflowValueSizeBytes, type SpaceMapRoot } from "./format/space_map_root.ts";
 import { superblockLocation } from "./format/superblock.ts";
 import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 import { countedFree, damaged } from "./metadata_fault.ts";
-import { type OverflowLeaf, overflowValueSizeBytes } from "./overflow_layout.ts";
+import type { OverflowLeaf } from "./overflow_layout.ts";
 import type { MetadataSpaceLayout } from "./space_map_layout.ts";
 import { overflowCountMin } from "./space_map_metadata.ts";
 import type { Transaction } from "./transaction.ts";

@@ -18,12 +18,11 @@ import {
   setNodeKey,
 } from "./format/btree_node.ts";
 import { writeU32 } from "./format/fields.ts";
+import { overflowValueSizeBytes } from "./format/space_map_root.ts";
 import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
+import { overflowEntriesPerChange } from "./base/limits.ts";
 import { type MetadataSpaceMap, overflowCountMin } from "./space_map_metadata.ts";
 import type { Transaction } from "./transaction.ts";
-
-/** Bytes of a count in an overflow tree, which is also the cache kind of its nodes. */
-export const overflowValueSizeBytes = 4;
 
 /** A leaf that lies in a block, and the blocks whose counts it holds, ascending. Never changed. */
 export interface OverflowLeaf {
@@ -49,8 +48,6 @@ interface Tree {
 const leafEntriesMax = nodeCapacity(overflowValueSizeBytes);
 /** Every leaf but an only one holds a third of what it could. */
 const leafEntriesMin = leafEntriesMax / 3;
-/** The tree is made anew where more than this part of its entries changed. */
-const changesPerWhole = 8;
 
 /** The blocks of the overflow tree. */
 export class OverflowLayout {
@@ -92,7 +89,7 @@ export class OverflowLayout {
     this.#before = before;
     if (before !== undefined && space.recounted.length === 0) return;
     // Where most leaves change anyway, one pass over all counts takes less than finding out which do not.
-    const isMost = space.recounted.length > space.overflowing / changesPerWhole;
+    const isMost = space.recounted.length > space.overflowing / overflowEntriesPerChange;
     const pieces = isMost
       ? new Pieces(space).whole()
       : new Pieces(space).of(before?.leaves ?? [], Uint32Array.from(space.recounted).sort());

@@ -17,7 +17,8 @@ import {
 } from "./format/btree_node.ts";
 import { readU32, writeU32 } from "./format/fields.ts";
 import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
-import { OverflowLayout, type OverflowLeaf, overflowValueSizeBytes } from "./overflow_layout.ts";
+import { overflowValueSizeBytes } from "./format/space_map_root.ts";
+import { OverflowLayout, type OverflowLeaf } from "./overflow_layout.ts";
 import { MetadataSpaceMap, overflowCountMin } from "./space_map_metadata.ts";
 import { Transaction } from "./transaction.ts";
 

@@ -4,14 +4,8 @@ import { childSizeBytes, nodeChild, nodeEntries, nodeKey, nodeValueOffset } from
 import { superblockLocation, unpackSuperblock } from "./format/superblock.ts";
 import { BlockSet } from "./block_set.ts";
 import { dblock, type MetadataBlock, type ThinId, thinId } from "./base/ids.ts";
-import {
-  devicesPerPause,
-  isDamaged,
-  type MetadataDamaged,
-  pause,
-  superblockDamaged,
-  TreeCursor,
-} from "./metadata_scan.ts";
+import { devicesPerPause } from "./base/limits.ts";
+import { isDamaged, type MetadataDamaged, pause, superblockDamaged, TreeCursor } from "./metadata_scan.ts";
 import { SliceEnd } from "./slices.ts";
 
 /** How many data blocks nobody would map any more. */

@@ -4,7 +4,8 @@ import { MetadataDriver } from "../tests/engine/metadata_driver.ts";
 import { committed, makeMapped, one, two } from "../tests/engine/small_pools.ts";
 import { makeImage, run } from "../tests/support/metadata_image.ts";
 import { dblock, type ThinId, thinId, vblock } from "./base/ids.ts";
-import { Partings, partingsMax } from "./partings.ts";
+import { recentlyUnsharedMax } from "./base/limits.ts";
+import { RecentlyUnshared } from "./recently_unshared.ts";
 
 const three = thinId(3);
 
@@ -128,15 +129,15 @@ Deno.test("while a metadata snapshot is held, an old block is shared whatever it
   assertEquals(sharingOf(held, one, 1), "shared");
 });
 
-Deno.test("partings that are too many to remember count as all, until the commit after is durable", () => {
-  const partings = new Partings();
-  for (let block = 0; block < partingsMax; block++) partings.note(dblock(block));
-  assertEquals(partings.has(dblock(partingsMax + 9)), false);
-  partings.note(dblock(partingsMax));
-  assertEquals(partings.has(dblock(partingsMax + 9)), true);
-  partings.freeze();
-  assertEquals(partings.has(dblock(0)), true);
-  partings.note(dblock(7));
-  partings.durable();
-  assertEquals([partings.has(dblock(0)), partings.has(dblock(7))], [false, true]);
+Deno.test("above their limit all blocks are recently unshared, until the next commit is durable", () => {
+  const unshared = new RecentlyUnshared();
+  for (let block = 0; block < recentlyUnsharedMax; block++) unshared.add(dblock(block));
+  assertEquals(unshared.has(dblock(recentlyUnsharedMax + 9)), false);
+  unshared.add(dblock(recentlyUnsharedMax));
+  assertEquals(unshared.has(dblock(recentlyUnsharedMax + 9)), true);
+  unshared.freeze();
+  assertEquals(unshared.has(dblock(0)), true);
+  unshared.add(dblock(7));
+  unshared.durable();
+  assertEquals([unshared.has(dblock(0)), unshared.has(dblock(7))], [false, true]);
 });

@@ -20,18 +20,15 @@ import {
 import { nodeValueOffset } from "./format/btree_node.ts";
 import { readU32, writeU32 } from "./format/fields.ts";
 import { indexEntrySizeBytes, packIndexEntry, unpackIndexEntry } from "./format/index_entry.ts";
-import type { SpaceMapRoot } from "./format/space_map_root.ts";
+
 import { type DBlock, dblock, type MetadataBlock } from "./base/ids.ts";
+import { bitmapsPerSearch, wrongHintsCorrectedMax } from "./base/limits.ts";
 import { countedFree, damaged } from "./metadata_fault.ts";
-import { overflowValueSizeBytes } from "./overflow_layout.ts";
+import { overflowValueSizeBytes, type SpaceMapRoot } from "./format/space_map_root.ts";
 import type { Transaction } from "./transaction.ts";
 
-/** Wrong hints put right at once. thin_restore 0.9 leaves one, of the last bitmap. */
-const misstatedMax = 16;
 /** The largest count that an overflow tree holds. */
 const overflowCountMax = 0xffff_ffff;
-/** Bitmaps that one search for free blocks looks at. */
-const bitmapsPerSearch = 16;
 
 /** The counts of data blocks. */
 export class DataSpaceMap {
@@ -123,7 +120,7 @@ export class DataSpaceMap {
       const used = bitmapUsed(bitmap.bytes, this.#entriesOf(ordinal));
       if (entry.free !== bitmapEntries - used) {
         this.wrongHints++;
-        if (this.#misstated.length < misstatedMax) this.#misstated.push(ordinal);
+        if (this.#misstated.length < wrongHintsCorrectedMax) this.#misstated.push(ordinal);
       }
       this.#homes.push(entry.bitmap);
       this.#used.push(used);

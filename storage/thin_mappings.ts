@@ -15,8 +15,9 @@ import {
   nodeValueOffset,
 } from "./format/btree_node.ts";
 import { type DBlock, type VBlock, vblock } from "./base/ids.ts";
+import { leavesPerLookup } from "./base/limits.ts";
 import { damaged } from "./metadata_fault.ts";
-import { Partings } from "./partings.ts";
+import { RecentlyUnshared } from "./recently_unshared.ts";
 import type { DataSpaceMap } from "./space_map_data.ts";
 import type { Transaction } from "./transaction.ts";
 
@@ -53,9 +54,6 @@ const unprovisioned: Mapping = { kind: "unprovisioned" };
 /** Mappings in a full leaf. */
 export const leafEntriesMax = nodeCapacity(childSizeBytes);
 
-/** Leaves that one call of lookupRange visits. */
-const leavesPerLookup = 8;
-
 /** Operations on the mapping tree of a device, given its record. */
 export class ThinMappings {
   readonly #transaction: Transaction;
@@ -67,12 +65,12 @@ export class ThinMappings {
   /** Where a metadata snapshot is held, somebody reads trees that the counts of our paths may not tell of. */
   readonly #isHeld: boolean;
   /** Who let go of what since the last durable commit; whoever commits says when that is. */
-  readonly partings = new Partings();
+  readonly recentlyUnshared = new RecentlyUnshared();
 
   constructor(transaction: Transaction, data: DataSpaceMap, areCountsKnown: boolean, isHeld: boolean) {
     this.#transaction = transaction;
     this.#data = data;
-    this.#tree = new Btree(transaction, childSizeBytes, new DataReferences(data, this.partings));
+    this.#tree = new Btree(transaction, childSizeBytes, new DataReferences(data, this.recentlyUnshared));
     this.#remover = new BtreeRemover(this.#tree);
     this.#areCountsKnown = areCountsKnown;
     this.#isHeld = isHeld;
@@ -150,7 +148,7 @@ export class ThinMappings {
         damaged(leaf.block, `free data block ${mapped} has a reference by now`);
       }
       this.#data.increment(mapped);
-      if (before !== undefined && this.#data.decrement(before) > 0) this.partings.note(before);
+      if (before !== undefined && this.#data.decrement(before) > 0) this.recentlyUnshared.add(before);
     }
     if (before === undefined) device.mappedBlocks++;
     packBlockTime(leaf.view, offset, mapped, time);
@@ -167,7 +165,7 @@ export class ThinMappings {
       const offset = nodeValueOffset(leaf.view, index);
       if (blockTimeTime(leaf.view, offset) >= device.snapshottedTime) continue;
       const mapped = blockTimeDblock(leaf.view, offset);
-      if (this.#isHeld || this.partings.has(mapped) || !this.#data.isKnownSingle(mapped)) continue;
+      if (this.#isHeld || this.recentlyUnshared.has(mapped) || !this.#data.isKnownSingle(mapped)) continue;
       packBlockTime(leaf.view, offset, mapped, time);
     }
   }
@@ -183,7 +181,7 @@ export class ThinMappings {
   /** Unmaps what one leaf holds of `[begin, end)`, at most `entriesMax` blocks. Returns where to go on. */
   removeInOneLeaf(device: DeviceRecord, begin: VBlock, end: VBlock, entriesMax: number): VBlock {
     device.root = this.#remover.removeInOneLeaf(device.root, begin, end, entriesMax);
-    if (this.#remover.hasDroppedShared) this.partings.noteAll();
+    if (this.#remover.hasDroppedShared) this.recentlyUnshared.addAll();
     this.#subtractMapped(device);
     return vblock(this.#remover.next);
   }
@@ -196,7 +194,7 @@ export class ThinMappings {
   removeFromEnd(device: DeviceRecord, entriesMax: number): boolean {
     device.isBeingDeleted = true;
     // It shares most of what it has, so that its blocks are not noted one by one.
-    this.partings.noteAll();
+    this.recentlyUnshared.addAll();
     const leaves = Math.floor(entriesMax / leafEntriesMax);
     const isSmall = this.#remover.countUnshared(device.root, leaves) <= leaves ||
       leaves === 0 && this.#isAtMost(device, entriesMax);
@@ -247,7 +245,7 @@ export class ThinMappings {
     const count = this.#data.count(mapped);
     // It would be given to another mapping as a free block. Found here, it is found before this one is written.
     if (count === 0) this.#data.damagedCount(mapped, "is 0 though it is mapped");
-    return isPathShared || count !== 1 || isOld && (this.#isHeld || this.partings.has(mapped));
+    return isPathShared || count !== 1 || isOld && (this.#isHeld || this.recentlyUnshared.has(mapped));
   }
 
   /** Adds the entry to the runs. Returns false if that needs a run too many. */
@@ -282,11 +280,11 @@ interface OpenRun {
 /** The values of a mapping tree: every leaf entry is one reference to its data block. */
 class DataReferences implements TreeValues {
   readonly #data: DataSpaceMap;
-  readonly #partings: Partings;
+  readonly #recentlyUnshared: RecentlyUnshared;
 
-  constructor(data: DataSpaceMap, partings: Partings) {
+  constructor(data: DataSpaceMap, recentlyUnshared: RecentlyUnshared) {
     this.#data = data;
-    this.#partings = partings;
+    this.#recentlyUnshared = recentlyUnshared;
   }
 
   adopt(leaf: CacheEntry, index: number): void {
@@ -298,6 +296,6 @@ class DataReferences implements TreeValues {
 
   drop(leaf: CacheEntry, index: number): void {
     const mapped = blockTimeDblock(leaf.view, nodeValueOffset(leaf.view, index));
-    if (this.#data.decrement(mapped) > 0) this.#partings.note(mapped);
+    if (this.#data.decrement(mapped) > 0) this.#recentlyUnshared.add(mapped);
   }
 }

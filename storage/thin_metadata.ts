@@ -233,11 +233,6 @@ export class ThinMetadata {
     this.#succeed();
   }
 
-  /** Sets the opaque number that ties the metadata to somebody else's records. */
-  setTransactionId(id: bigint): void {
-    this.change({ create: [], snapshots: [], tick: false, transactionId: id });
-  }
-
   /** Makes an empty device, which must not exist. */
   createThin(thin: ThinId): void {
     this.change({ create: [thin], snapshots: [], tick: false, transactionId: this.#transactionId });
@@ -403,7 +398,7 @@ export class ThinMetadata {
     this.#layout.settle();
     this.#devices.settle();
     this.#data.settle();
-    this.#mappings.partings.freeze();
+    this.#mappings.recentlyUnshared.freeze();
     const blocks = this.#transaction.freeze();
     const superblock: Superblock = {
       ...this.#durable,
@@ -427,7 +422,7 @@ export class ThinMetadata {
     this.#durableBytes = this.#committing.bytes;
     this.#committing = undefined;
     this.#transaction.durable();
-    this.#mappings.partings.durable();
+    this.#mappings.recentlyUnshared.durable();
   }
 
   /** The last durable superblock with needs_check set, to be written after a commit failed. */

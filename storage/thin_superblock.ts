@@ -2,7 +2,7 @@
  * The superblock at the two ends of its life: what a new pool begins with, and what decides whether one is
  * opened.
  */
-import { timeMax } from "./format/block_time.ts";
+import { dataBlocksMax, timeMax } from "./format/block_time.ts";
 import { metadataBlocksMax } from "./format/metadata_index.ts";
 import {
   dataBlockSizeSectorsMax,
@@ -35,9 +35,6 @@ export interface EngineOptions {
   /** For simulations, which keep their state small: blocks of any number of sectors, as no other program makes them. */
   readonly takesSmallBlocks?: boolean;
 }
-
-/** No data block number has more bits than a mapping has room for. */
-const dataBlocksMax = 2 ** 40;
 
 /** The superblock's record. Throws {@linkcode OpenRefused} with the sentences to show. */
 export function openSuperblock(bytes: Uint8Array, options: EngineOptions): Superblock {

@@ -13,14 +13,8 @@ import { indexEntrySizeBytes, unpackIndexEntry } from "./format/index_entry.ts";
 import { metadataBlocksMax, metadataIndexEntry } from "./format/metadata_index.ts";
 import { type Superblock, superblockLocation, unpackSuperblock } from "./format/superblock.ts";
 import { type MetadataBlock, type ThinId, thinId } from "./base/ids.ts";
-import {
-  devicesPerPause,
-  isDamaged,
-  type MetadataDamaged,
-  pause,
-  superblockDamaged,
-  TreeCursor,
-} from "./metadata_scan.ts";
+import { devicesPerPause } from "./base/limits.ts";
+import { isDamaged, type MetadataDamaged, pause, superblockDamaged, TreeCursor } from "./metadata_scan.ts";
 import { SliceEnd } from "./slices.ts";
 
 /** How usage is counted. */

@@ -13,7 +13,7 @@ export function takeBack(engine: ThinMetadata, { thins, transactionId, hasMore }
       if (engine.device(thin) === undefined) continue;
       assert(engine.deleteThin(thin, 1), "a snapshot just made has no leaf of its own");
     }
-    if (!hasMore) engine.setTransactionId(transactionId);
+    if (!hasMore) engine.change({ create: [], snapshots: [], tick: false, transactionId });
     return true;
   } catch (error) {
     if (error instanceof MetadataFault && error.fault.kind === "noMetadataSpace") return false;

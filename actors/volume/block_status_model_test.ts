@@ -3,7 +3,7 @@ import type { VolumeRecord } from "../../storage/catalogue.ts";
 import { assert, assertEquals } from "@std/assert";
 import type { Extent } from "./block_status.ts";
 import { present } from "../../storage/base/assert.ts";
-import type { MemoryDevice } from "../../storage/device/memory_device.ts";
+import type { MemoryDevice } from "../../tests/support/memory_device.ts";
 import { Recount } from "../../tests/engine/metadata_recount.ts";
 import { type Random, seededRandom } from "../../tests/engine/seeded_random.ts";
 import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "../../tests/support/pool.ts";

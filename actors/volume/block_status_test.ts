@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { Extent, StatusSource } from "./block_status.ts";
 import { statusPerVolumeMax } from "../limits.ts";
 import { VolumeStub } from "./thin_volume.ts";
-import type { MemoryDevice } from "../../storage/device/memory_device.ts";
+import type { MemoryDevice } from "../../tests/support/memory_device.ts";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { seededRandom } from "../../tests/engine/seeded_random.ts";

@@ -13,7 +13,7 @@ import {
 import { Refusals } from "../pool/refusals.ts";
 import { Metadata } from "../pool/metadata.ts";
 import { type MetadataMessage, MetadataStub } from "../pool/metadata_messages.ts";
-import { MemoryDevice } from "../../storage/device/memory_device.ts";
+import { MemoryDevice } from "../../tests/support/memory_device.ts";
 import { assert as require } from "../../storage/base/assert.ts";
 import { settleCatalogue } from "../../storage/catalogue.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";

@@ -9,7 +9,7 @@ import type { Kernel } from "../kernel/kernel.ts";
 import type { MetadataMessage } from "../pool/metadata_messages.ts";
 import { MetadataStub } from "../pool/metadata_messages.ts";
 import { remap } from "./remap.ts";
-import { MemoryDevice } from "../../storage/device/memory_device.ts";
+import { MemoryDevice } from "../../tests/support/memory_device.ts";
 import { dblock, thinId } from "../../storage/base/ids.ts";
 import { spawnRegion } from "../../tests/support/locks.ts";
 import { World } from "../../tests/support/world.ts";

@@ -14,10 +14,8 @@ export type VBlock = Branded<"VBlock">;
 export type DBlock = Branded<"DBlock">;
 /** A 4096-byte block of the metadata device. */
 export type MetadataBlock = Branded<"MetadataBlock">;
-/** A byte address on a device or in a volume. */
-export type ByteOffset = Branded<"ByteOffset">;
 
-/** The casts: whoever calls one vouches for the kind of the number. */
+/** The casts. The caller is responsible for the kind of the number. */
 export function thinId(value: number): ThinId {
   return value as ThinId;
 }
@@ -29,9 +27,6 @@ export function dblock(value: number): DBlock {
 }
 export function metadataBlock(value: number): MetadataBlock {
   return value as MetadataBlock;
-}
-export function byteOffset(value: number): ByteOffset {
-  return value as ByteOffset;
 }
 
 /** Largest legal {@linkcode ThinId}: 24 bits. */

@@ -3,9 +3,7 @@
  * `.`, `_`, `-`; each part 1 to 127 bytes, not starting with `-`.
  */
 import { UsageError } from "./errors.ts";
-
-/** Longest part of a name, bytes (which are characters: names are ASCII). */
-export const nameBytesMax = 127;
+import { nameBytesMax } from "./limits.ts";
 
 /** A name taken apart: `snapshot` is absent for a plain volume name. */
 export interface ParsedName {

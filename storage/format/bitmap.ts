@@ -7,7 +7,7 @@
 /** Counts in one bitmap. */
 export const bitmapEntries = 16_320;
 /** Where the counts begin in the block. */
-export const bitmapPayloadOffset = 16;
+const bitmapPayloadOffset = 16;
 /** The field value that refers to the overflow tree. */
 export const countOverflows = 3;
 

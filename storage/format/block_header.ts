@@ -12,7 +12,7 @@ import { readU32, readU64, viewOf, writeU32, writeU64 } from "./fields.ts";
 export type BlockKind = "superblock" | "btreeNode" | "metadataIndex" | "bitmap";
 
 /** Mixed into the checksum by kind of block. */
-export const checksumSalt: Readonly<Record<BlockKind, number>> = {
+const checksumSalt: Readonly<Record<BlockKind, number>> = {
   superblock: 160_774,
   btreeNode: 121_107,
   metadataIndex: 160_478,

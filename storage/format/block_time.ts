@@ -11,6 +11,9 @@ import { readU32, writeU32 } from "./fields.ts";
  */
 export const timeMax = 0xff_ffff;
 
+/** Data blocks that a mapping can name: 40 bits. */
+export const dataBlocksMax = 2 ** 40;
+
 /** The data block of the mapping at `offset`. */
 export function blockTimeDblock(view: DataView, offset: number): DBlock {
   return dblock(readU32(view, offset + 4) * 256 + (readU32(view, offset) >>> 24));

@@ -9,8 +9,9 @@ const flagsOffset = 4;
 const entriesOffset = 16;
 const maxEntriesOffset = 20;
 const valueSizeOffset = 24;
-const keysOffset = 32;
-const keySizeBytes = 8;
+/** Where the keys begin in the block, and bytes of a key. */
+export const keysOffset = 32;
+export const keySizeBytes = 8;
 
 const flagInternal = 1;
 const flagLeaf = 2;

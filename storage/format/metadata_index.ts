@@ -6,7 +6,7 @@ import { bitmapEntries } from "./bitmap.ts";
 import { type IndexEntry, indexEntrySizeBytes, packIndexEntry, unpackIndexEntry } from "./index_entry.ts";
 
 /** Index entries in the block. */
-export const metadataIndexEntries = 255;
+const metadataIndexEntries = 255;
 /** More metadata blocks than this cannot be governed. */
 export const metadataBlocksMax = metadataIndexEntries * bitmapEntries;
 

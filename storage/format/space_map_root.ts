@@ -2,6 +2,9 @@
 import { type MetadataBlock, metadataBlock } from "../base/ids.ts";
 import { readU64, writeU64 } from "./fields.ts";
 
+/** Bytes of a value in an overflow tree: the exact reference count, a u32. */
+export const overflowValueSizeBytes = 4;
+
 /** Where a space map is and how much it governs. */
 export interface SpaceMapRoot {
   /** Number of blocks governed. */

@@ -10,7 +10,7 @@ import { packSpaceMapRoot, type SpaceMapRoot, unpackSpaceMapRoot } from "./space
 /** Where the superblock lies. */
 export const superblockLocation: MetadataBlock = metadataBlock(0);
 /** The number at byte 32 that marks dm-thin metadata. */
-export const superblockMagic = 27_022_010;
+const superblockMagic = 27_022_010;
 /** Written by us and by the kernel; readers accept any. */
 export const superblockVersion = 2;
 /** Bit of `flags`: somebody must run thin_check before the pool is written again. */

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
 import { assert as require, Defect } from "../../storage/base/assert.ts";
-import { MemoryDevice } from "../../storage/device/memory_device.ts";
+import { MemoryDevice } from "../support/memory_device.ts";
 import { metadataBlockSizeBytes as blockBytes } from "../../storage/base/ids.ts";
 import { checkImage } from "../support/metadata_reader.ts";
 import {

@@ -8,7 +8,7 @@ import type { LineRoom } from "../../actors/control/catalogue_room.ts";
 import { assert as require } from "../../storage/base/assert.ts";
 import { settleCatalogue } from "../../storage/catalogue.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";
-import { MemoryDevice } from "../../storage/device/memory_device.ts";
+import { MemoryDevice } from "../support/memory_device.ts";
 import type { IoDone, IoResult } from "../../storage/device/port.ts";
 import { timeMax } from "../../storage/format/block_time.ts";
 import { packSuperblock, unpackSuperblock } from "../../storage/format/superblock.ts";

@@ -10,7 +10,7 @@ import { assert } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { OpenRefused } from "../../storage/thin_metadata.ts";
 import type { IoResult } from "../../storage/device/port.ts";
-import { MemoryDevice } from "../../storage/device/memory_device.ts";
+import { MemoryDevice } from "../support/memory_device.ts";
 import { bitmapEntries, setBitmapCount } from "../../storage/format/bitmap.ts";
 import { sealBlock } from "../../storage/format/block_header.ts";
 import { nodeCapacity, nodeEntries, nodeIsLeaf, nodeValueOffset } from "../../storage/format/btree_node.ts";

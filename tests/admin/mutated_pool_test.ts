@@ -1,7 +1,7 @@
 /** Metadata with right checksums and wrong fields: damage in one sentence, never a defect, a hang or a foreign byte. */
 import { assertEquals, assertMatch } from "@std/assert";
 import { assert as require, present } from "../../storage/base/assert.ts";
-import { MemoryDevice } from "../../storage/device/memory_device.ts";
+import { MemoryDevice } from "../support/memory_device.ts";
 import { Anatomy } from "../compat/anatomy.ts";
 import { MemoryJournal, testingBlockSizeBytes as bs, TestingPool } from "../support/pool.ts";
 import { base, runMutated } from "./mutated_pool.ts";

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { MemoryDevice } from "../../storage/device/memory_device.ts";
+import { MemoryDevice } from "../support/memory_device.ts";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { MemoryJournal } from "../support/pool.ts";
 import { DeviceReplay, JournalReplay } from "./power_cut.ts";

@@ -2,7 +2,7 @@
 import { checkMetadata } from "../../storage/check.ts";
 import { settleCatalogue } from "../../storage/catalogue.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";
-import { MemoryDevice } from "../../storage/device/memory_device.ts";
+import { MemoryDevice } from "../support/memory_device.ts";
 import { flagNeedsCheck, unpackSuperblock } from "../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { MemoryJournal, TestingPool } from "../support/pool.ts";

@@ -14,7 +14,7 @@ import type { ExportContext, PoolNotice, PoolStub } from "../../actors/control/p
 import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
 import { settleCatalogue } from "../../storage/catalogue.ts";
 import { lineOfSnapshot, readJournal } from "../../storage/catalogue_journal.ts";
-import { MemoryDevice } from "../../storage/device/memory_device.ts";
+import { MemoryDevice } from "./memory_device.ts";
 import { type DevicePort, type IoDone, ioOk } from "../../storage/device/port.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";

@@ -20,7 +20,7 @@ const provisionEnd = `  const written = yield* remapAndWait(thin, bio, fresh.dbl
   return yield* insert(thin, bio, fresh);
 `;
 
-const partingsHas =
+const unsharedHas =
   "return now.all || committing.all || now.blocks.has(block) || committing.blocks.has(block);";
 
 const deviceForgets = {
@@ -150,15 +150,15 @@ export const faults: readonly Fault[] = [
   },
   {
     name: "a block written in place that another volume has let go of since the last commit",
-    edits: [{ file: "storage/partings.ts", from: partingsHas, to: "return false;" }],
+    edits: [{ file: "storage/recently_unshared.ts", from: unsharedHas, to: "return false;" }],
     scenario: scenario("cloned", ["partial write", "other's FUA write"]),
     withCrashes: true,
   },
   {
     name: "a block written in place that another volume lets go of in a commit under way",
     edits: [{
-      file: "storage/partings.ts",
-      from: partingsHas,
+      file: "storage/recently_unshared.ts",
+      from: unsharedHas,
       to: "return now.all || now.blocks.has(block) && committing !== now;",
     }],
     scenario: scenario("cloned", ["partial write", "other's FUA write"]),

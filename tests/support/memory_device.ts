@@ -1,6 +1,7 @@
-/** A device in memory: every operation finishes at once. For tests and for the first steps of a pool's life. */
-import { type DevicePort, ioOk, type IoResult } from "./port.ts";
+/** A device in memory, which completes every operation at once. */
+import { type DevicePort, ioOk, type IoResult } from "../../storage/device/port.ts";
 
+/** See the head of this file. */
 export class MemoryDevice implements DevicePort {
   readonly canDiscard = true;
   readonly bytes: Uint8Array;
