@@ -193,7 +193,8 @@ type Answer = Readonly<Record<string, unknown>> & {
 };
 
 Deno.test({
-  name: "nbdinfo tells of a volume and of nbdkit's file plugin with the same content what TESTING.md says",
+  name:
+    "nbdinfo tells of a volume and of nbdkit's file plugin with the same content what docs/lab-diary.md says",
   ignore,
   fn: async () => {
     await using pool = await PoolOnDisk.make("--data-size=64M");
