@@ -1,8 +1,8 @@
 /**
  * The bio: one block I/O for one volume, and the request it is part of.
  *
- * A read, write or partial write-zeroes bio lies in one block; a discard bio is a range of whole blocks. An
- * ensureSpace bio goes before a range that must be provisioned whole or not at all.
+ * A read, write or partial write-zeroes bio lies in one block; a discard bio is a range of whole blocks. A checkSpace bio
+ * goes before the others of a large write-zeroes with NO_HOLE.
  */
 import type { Address, Message } from "../kernel/address.ts";
 import { assert, present } from "../../storage/base/assert.ts";
@@ -10,13 +10,13 @@ import type { MappedSegment } from "../../storage/device/port.ts";
 import { type VBlock, vblock } from "../../storage/base/ids.ts";
 import type { RegionLocks } from "../pool/lock_region.ts";
 
-/** What a bio does. `ensureSpace` changes nothing and finds out whether a write that follows would have space. */
-export type BioKind = "read" | "write" | "writeZeroes" | "discard" | "flush" | "ensureSpace";
+/** What a bio does. `checkSpace` changes nothing; it fails if the range that follows is larger than what is free. */
+export type BioKind = "read" | "write" | "writeZeroes" | "discard" | "flush" | "checkSpace";
 
 /**
- * How a bio ended. `hole`: a read of an unprovisioned block, filled with zeroes. `noDataSpace`: nothing is held,
- * nothing was changed. `notSupported`: a fast zero that would not be fast. `poolFailed`, `readOnly`: the pool
- * refuses. `outOfRange`: beyond the end of the volume.
+ * How a bio ended. `hole`: a read of an unprovisioned block, which is all zeroes. `noDataSpace`: no lock is held and nothing
+ * was changed. `notSupported`: a fast zero that would not be fast. `poolFailed`, `readOnly`: the pool takes no such request.
+ * `outOfRange`: beyond the end of the volume.
  */
 export type BioStatus =
   | "ok"
@@ -34,27 +34,27 @@ export interface VolumeRequest {
   readonly kind: BioKind;
   readonly offsetBytes: number;
   readonly lengthBytes: number;
-  /** Read into, or written from; empty for the other kinds. */
+  /** The buffer to read into or to write from; empty for the other kinds. */
   readonly data: Uint8Array;
-  /** A read that takes views of its blocks in place of having them read into `data`; holes are not filled in either, then. */
+  /** A read that takes mapped segments where the device has them, instead of bytes in `data`. Then holes are not filled in either. */
   readonly takesSegments?: boolean;
-  /** Durable before it is answered. */
+  /** The request must be durable before it is answered. */
   readonly fua: boolean;
   /** Write-zeroes must leave the range provisioned. */
   readonly noHole: boolean;
   /** Write-zeroes must not write bytes. */
   readonly fastZero: boolean;
-  /** Whom the volume tells when it is done. */
+  /** The actor that the volume tells when the request is done. */
   readonly client: Address<RequestDone>;
   /** How it ended; the first failure of its bios. Set by the volume. */
   status: BioStatus;
   /** For a read: one entry for each block touched, 1 where it is a hole; empty if none is. Set by the volume. */
   holes: Uint8Array;
-  /** What was not read but can be seen, in the same order. Set by the volume. */
+  /** For a read: the mapped segment of each block touched that was not read into `data`. Set by the volume. */
   segments?: (MappedSegment | undefined)[];
 }
 
-/** Told to the client of a request. */
+/** From the volume to the client of a request: it is done. */
 export interface RequestDone {
   readonly type: "requestDone";
   readonly request: VolumeRequest;
@@ -68,35 +68,35 @@ export interface Bio {
   readonly vblock: VBlock;
   /** One past the last block. */
   readonly vblockEnd: VBlock;
-  /** Where in the first block it begins, bytes. */
+  /** Offset of its first byte in the first block. */
   readonly offsetBytes: number;
   readonly lengthBytes: number;
-  /** Where its bytes begin in the data of its request. */
+  /** Offset of its first byte in the data of its request. */
   readonly dataBegin: number;
   readonly noHole: boolean;
   readonly fastZero: boolean;
-  /** For a read: its bytes, if they were not read into `data`. Set by its task. */
+  /** For a read: its bytes in the page cache, if they were not read into `data`. Set by its task. */
   segment: MappedSegment | undefined;
-  /** The request as the volume that admitted it sees it. */
+  /** The state of its request; set by the volume that admits it. */
   admitted: Admitted | undefined;
-  /** The lock regions of its blocks, ascending. The volume that admits the bio fills them in. */
+  /** The lock regions of its blocks, ascending; set by the volume that starts the bio. */
   regions: readonly RegionLocks[];
 }
 
-/** A request on its way, and how far it has come; the volume's own. */
+/** A request with bios that are not done, and how far it has come. Only the volume uses it. */
 export interface Admitted {
   readonly request: VolumeRequest;
-  /** Its bios, where there are few; else they are made one by one from the request. */
+  /** Its bios, where there are few. Otherwise each is made from the request when it is started. */
   readonly planned: readonly Bio[] | undefined;
   readonly biosTotal: number;
-  /** Its first bio only looks whether there is space for the others. */
-  readonly ensuresSpace: boolean;
+  /** Its first bio compares what the others need with what is free. */
+  readonly checksSpace: boolean;
   biosStarted: number;
   biosDone: number;
   flushStarted: boolean;
 }
 
-/** Told to the volume by a bio's task: it has ended. */
+/** From a bio's task to the volume: the bio has ended. */
 export interface BioDone extends Message {
   readonly type: "bioDone";
   readonly bio: Bio;
@@ -131,7 +131,7 @@ export function blockBio(request: VolumeRequest, blockSizeBytes: number, ordinal
 /** The bytes of a read or write, in the data of its request. */
 export function dataOf({ request, dataBegin, lengthBytes }: Bio): Uint8Array {
   const { data } = present(request, "a bio of no request has data");
-  // Views are dear: most requests are one bio.
+  // A subarray is expensive to make, and most requests are one bio.
   return data.length === lengthBytes ? data : data.subarray(dataBegin, dataBegin + lengthBytes);
 }
 
@@ -148,7 +148,7 @@ export function flushBio(request: VolumeRequest): Bio {
   return rangeBio("flush", request, vblock(0), vblock(0));
 }
 
-/** A discard of whole blocks. */
+/** A bio for a range of whole blocks: a discard, or a check for space. */
 export function rangeBio(kind: BioKind, request: VolumeRequest, begin: VBlock, end: VBlock): Bio {
   return {
     kind,
@@ -169,12 +169,12 @@ export function rangeBio(kind: BioKind, request: VolumeRequest, begin: VBlock, e
 /**
  * The bios of a discard or of a write-zeroes without NO_HOLE.
  *
- * Whole blocks are unmapped at once. The partial blocks at the ends keep their bytes in a discard, as in
- * dm-thin, and are zeroed by a write-zeroes; a range that reaches the end of the volume covers the last block
- * though the volume may end inside it. The ends come first, so that a fast zero fails before it changes anything.
+ * Whole blocks are unmapped by one discard bio. The partial blocks at the ends keep their bytes in a discard, as in dm-thin,
+ * and are zeroed in a write-zeroes. A range that reaches the end of the volume covers the last block, even if the volume
+ * ends inside it. The ends come first, so that a fast zero that is refused has changed nothing.
  */
 export function rangeBios(request: VolumeRequest, blockSizeBytes: number, volumeSizeBytes: number): Bio[] {
-  // A client may ask for nothing, anywhere.
+  // A length of 0 is valid at any offset, also in the middle of a block.
   if (request.lengthBytes === 0) return [];
   const begin = request.offsetBytes;
   const end = begin + request.lengthBytes;

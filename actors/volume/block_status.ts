@@ -1,9 +1,9 @@
 /**
- * Block status: what a client may ask about a range of a volume, and the task that finds the answer.
+ * Block status: the question of a client about a range of a volume, and the task that finds the answer.
  *
- * No lock is taken and no bio made, since nothing but mappings is looked at: metadata changes them in one turn each,
- * and a write that was answered has its mapping. A long answer takes several turns, between which others change the
- * volume; every part is right for the turn in which it was found.
+ * It takes no lock and makes no bio, because it reads mappings only: metadata changes each in one turn, and every write
+ * that was answered has its mapping. A long answer takes several turns, and the volume may change between them; every part
+ * of the answer is right for the turn in which it was found.
  */
 import { unreachable } from "../../storage/base/assert.ts";
 import { type ThinId, vblock } from "../../storage/base/ids.ts";
@@ -14,13 +14,13 @@ import type { Steps } from "../kernel/task.ts";
 import { statusRunsMax, statusTurnsMax } from "../limits.ts";
 import { statusOf, type Thin } from "./remap.ts";
 
-/** One run of blocks alike. */
+/** Consecutive bytes with the same status, as in an NBD block status reply. */
 export interface Extent {
   readonly lengthBytes: number;
   readonly flags: number;
 }
 
-/** What a metadata context tells: which blocks are provisioned, or which differ from a snapshot. */
+/** What a metadata context reports: which blocks are provisioned, or which differ from a snapshot. */
 export type StatusSource =
   | { readonly kind: "allocation" }
   | { readonly kind: "dirty"; readonly thinId: ThinId };
@@ -29,17 +29,17 @@ export type StatusSource =
 export interface StatusRequest {
   readonly sources: readonly StatusSource[];
   readonly offsetBytes: number;
-  /** Not 0, and inside the volume. */
+  /** Not 0. */
   readonly lengthBytes: number;
-  /** For each source, at least 1. */
+  /** The most extents for each source; at least 1. */
   readonly extentsMax: number;
-  /** Whom the volume tells when it is answered. */
+  /** The actor that the volume tells when the question is answered. */
   readonly client: Address<StatusDone>;
   /** "ok", or why there is no answer. Set by the volume. */
   status: BioStatus;
   /**
-   * For each source a list: without gaps from `offsetBytes` on, at least one extent, neighbours different, never beyond
-   * the range, perhaps not up to its end. Set by the volume.
+   * For each source a list of at least one extent: without gaps from `offsetBytes` on, neighbours different, never beyond
+   * the range. It may end before the range does. Set by the volume.
    */
   extents: readonly (readonly Extent[])[];
 }
@@ -50,17 +50,17 @@ export interface AskStatus extends Message {
   readonly request: StatusRequest;
 }
 
-/** Told to the client of a question. */
+/** From the volume to the client of a question: it is answered. */
 export interface StatusDone {
   readonly type: "statusDone";
   readonly request: StatusRequest;
 }
 
-/** Told to the volume by the task. */
+/** From the status task to the volume: how the question ended. */
 export interface StatusEnded extends Message {
   readonly type: "statusEnded";
   readonly request: StatusRequest;
-  /** The device that was looked at. */
+  /** The thin device that was read. */
   readonly thinId: ThinId;
   readonly status: BioStatus;
   readonly extents: readonly (readonly Extent[])[];
@@ -93,8 +93,9 @@ export function* statusTask(
 }
 
 /**
- * Asks metadata turn by turn, until there are extents enough, or the range is done. A question that takes very long is
- * answered with what is known: the client asks on from there, and others had their turn.
+ * Sends one metadata request after the other, until there are enough extents or the range is done. After `statusTurnsMax`
+ * requests the answer is what was found so far. The client continues from there with another question, and other clients
+ * are served between the two.
  */
 function* extentsOf(
   thin: Thin,
@@ -108,11 +109,11 @@ function* extentsOf(
   let next = vblock(Math.floor(request.offsetBytes / blockSizeBytes));
   let atBytes = request.offsetBytes;
   for (let turns = 0; next < end && turns < statusTurnsMax; turns += 1) {
-    // The first run may belong to the last extent.
+    // One more: the first run may extend the last extent.
     const runsMax = Math.min(request.extentsMax - extents.length + 1, statusRunsMax);
     const other = source.kind === "dirty" ? source.thinId : undefined;
     const found = yield* thin.metadata.runs({ thin: thin.id, other, begin: next, end, runsMax });
-    // A snapshot that is removed has lost mappings already: what differs from it is not known any more.
+    // The snapshot is being removed and has lost mappings already, so what differs from it is no longer known.
     if (found.kind === "noDevice") return "ioError";
     if (found.kind !== "runs") return statusOf(found);
     for (const run of found.runs) {

@@ -1,7 +1,7 @@
 /**
- * What clients of one volume wait for, each in its own order, and the clients in turn: one that asks for much at once has its
- * share of what the volume does at a time, and holds up the others by no more than that. What two clients have under way at
- * the same time has no order in NBD.
+ * A round robin over the clients of one volume. Each client's items keep their order; the clients take turns. So a client
+ * with many requests delays another one's next item by one turn only. NBD gives requests of two clients that are in flight
+ * at the same time no order.
  */
 import { present } from "../../storage/base/assert.ts";
 
@@ -11,15 +11,15 @@ interface Lane<T> {
 }
 
 export class ClientTurns<T> {
-  /** One for each client that waits, the one whose turn it is first. None is empty. */
+  /** One lane for each client with waiting items, in the order of their turns. No lane is empty. */
   readonly #lanes: Lane<T>[] = [];
 
-  /** Clients that wait. */
+  /** The number of clients with waiting items. */
   get clients(): number {
     return this.#lanes.length;
   }
 
-  /** What comes next; undefined if nothing waits. */
+  /** The next item; undefined if none waits. */
   get first(): T | undefined {
     return this.#lanes[0]?.items[0];
   }
@@ -29,14 +29,14 @@ export class ClientTurns<T> {
     this.#lanes.push({ client, items: [item] });
   }
 
-  /** Takes `first` out. */
+  /** Removes `first`. */
   shift(): void {
-    const lane = present(this.#lanes[0], "took a turn that nobody waits for");
+    const lane = present(this.#lanes[0], "took a turn, and no client waits");
     lane.items.shift();
     if (lane.items.length === 0) this.#lanes.shift();
   }
 
-  /** Takes `first` out, and it is another client's turn; undefined if nothing waits. */
+  /** Removes and returns `first`, then ends its client's turn; undefined if none waits. */
   take(): T | undefined {
     const lane = this.#lanes.shift();
     if (lane === undefined) return undefined;
@@ -45,12 +45,12 @@ export class ClientTurns<T> {
     return item;
   }
 
-  /** It is another client's turn. */
+  /** Ends the turn of the first client. */
   rotate(): void {
     if (this.#lanes.length > 1) this.#lanes.push(present(this.#lanes.shift(), "no client waits"));
   }
 
-  /** Takes an item out wherever it stands. */
+  /** Removes an item, wherever it stands in its client's lane. */
   remove(item: T): void {
     for (const [at, { items }] of this.#lanes.entries()) {
       const index = items.indexOf(item);
@@ -61,7 +61,7 @@ export class ClientTurns<T> {
     }
   }
 
-  /** Takes everything out, each client's in its order. */
+  /** Removes and returns all items; each client's are in their order. */
   takeAll(): T[] {
     return this.#lanes.splice(0).flatMap(({ items }) => items);
   }

@@ -1,8 +1,23 @@
 /**
- * The remap function of thin provisioning: what servicing one bio does.
+ * The remap functions of thin provisioning: what is done for one bio.
  *
- * It is written to be read beside the note it comes from: the same functions, the same order, and every `yield*`
- * is one message and its answer. Where it differs, a comment says why.
+ * Source: the note on remapping and bio_prison v2 that the author of dm-thin (Linux, drivers/md/dm-thin.c) sent to the
+ * dm-devel mailing list. Its pseudo-code has the functions `remap`, `remapRead`, `remapWrite`, `breakSharing`, `provision`,
+ * `discard`, `flush` and `remapAndWait`. They stand here in the same order; what the note leaves out comes after them.
+ * Every `yield*` of a stub is one request message and its answer.
+ *
+ * Differences from the note, each explained where it is:
+ *
+ *  - An upgrade gives up the shared lock, so the mapping is looked up again (`remapWrite`).
+ *  - A mapping older than the last snapshot gets the present time before a write in place (`writeInPlace`).
+ *  - The write comes before the insert, not after it; a block that the bio covers is neither copied nor zeroed, any other
+ *    new block is copied or zeroed first (`breakSharing`, `provision`).
+ *  - Reads go on while a block is copied; they are shut out only while its mapping changes (`breakSharing`).
+ *  - A discard removes a range of virtual blocks and passes nothing down itself (`remapDiscard`).
+ *  - FAST_ZERO is refused where bytes or a block would be needed (`writeInPlace`, `breakSharing`, `provision`).
+ *
+ * Not here: FUA. One request may be many bios, and all of them must be durable before it is answered. So the volume starts
+ * one flush bio when the others have ended (`#allBiosDone` in thin_volume.ts).
  */
 import { unreachable } from "../../storage/base/assert.ts";
 import type { IoResult } from "../../storage/device/port.ts";
@@ -16,7 +31,7 @@ import { type BlockLock, lockRange } from "../pool/lock_region.ts";
 import type { Done, MetadataFailure, MetadataStub } from "../pool/metadata_messages.ts";
 import type { Mapping } from "../../storage/thin_metadata.ts";
 
-/** A thin device as its bios see it: its number, and whom they ask. */
+/** A thin device and the actors that its bios send requests to. */
 export interface Thin {
   readonly id: ThinId;
   readonly blockSizeBytes: number;
@@ -30,7 +45,7 @@ type Provisioned = Extract<Mapping, { kind: "provisioned" }>;
 
 const runsPerLookup = 1024;
 
-/** How we handle a bio depends on what it is, on whether the block is provisioned, and on whether it is shared. */
+/** How a bio is handled depends on its kind, on whether its block is provisioned, and on whether that is shared. */
 export function remap(thin: Thin, bio: Bio): Steps<BioStatus> {
   switch (bio.kind) {
     case "read":
@@ -42,8 +57,8 @@ export function remap(thin: Thin, bio: Bio): Steps<BioStatus> {
       return remapDiscard(thin, bio);
     case "flush":
       return remapFlush(thin);
-    case "ensureSpace":
-      return ensureSpace(thin, bio);
+    case "checkSpace":
+      return checkSpace(thin, bio);
     default:
       return unreachable(bio.kind);
   }
@@ -54,6 +69,8 @@ function* remapRead(thin: Thin, bio: Bio): Steps<BioStatus> {
   const mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);
   switch (mapping.kind) {
     case "unprovisioned":
+      // "hole" is the note's Success for this case. It tells the volume that the bytes are zeroes, so that the connection
+      // can send a hole instead of them. A request that takes segments has no buffer that would have to be filled.
       if (bio.request?.takesSegments !== true) dataOf(bio).fill(0);
       return "hole";
     case "provisioned":
@@ -71,10 +88,11 @@ function* remapWrite(thin: Thin, bio: Bio): Steps<BioStatus> {
   }
   if (mapping.kind === "unprovisioned" && readsAsZeroes(bio)) return "ok";
 
-  // Two writers that both hold the block and both upgrade would wait for each other for ever. So an upgrade gives
-  // up the shared hold, and whoever was granted first may have provisioned or copied the block: look it up again.
-  // Reads go on meanwhile. Who was alone from the first look to the grant needs no second one: what a block is mapped
-  // to changes under a lock that excludes writers, and it becomes shared only while the volume has no bios.
+  // Two writers that held the block and both waited for the other's release would wait for ever. So an upgrade gives up
+  // the shared hold and queues for "exclude writers"; reads go on. Another writer may be granted first and provision or
+  // copy the block, so the mapping is looked up again. After "alone" it need not be: no other writer held the block or
+  // waited for it since the first look-up. A mapping changes only under a lock that excludes writers, and becomes shared
+  // only while the volume is suspended and has no bios.
   const upgraded = yield* lock.upgrade();
   if (upgraded !== "alone") mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);
   switch (mapping.kind) {
@@ -89,16 +107,24 @@ function* remapWrite(thin: Thin, bio: Bio): Steps<BioStatus> {
 }
 
 /**
- * If we stop before the mapping is inserted, the old block is still mapped and whole. It is inserted after the
- * data is on the device, and the commit flushes the device before its superblock: no crash publishes the stale
- * bytes of the new block. On every failure the lease gives the new block back.
+ * Steps: copy the old block unless the bio covers it, write, insert the mapping. The commit, later, flushes the data device
+ * before it writes the superblock.
+ *
+ * A covered block is not copied: the write replaces every byte that the copy would bring.
+ *
+ * If we stop after the copy or the write, nothing maps the new block: the old one is mapped and whole. If we stop after
+ * the insert and before the commit, the same is true, because the insert was in memory only. If we stop after the commit,
+ * the new block is mapped and its bytes are durable. So the old content of the new block is never readable. This needs the
+ * write before the insert: were the mapping inserted first, a commit between the two would publish that content.
+ *
+ * On every failure the lease gives the new block back.
  */
 function* breakSharing(thin: Thin, bio: Bio, lock: BlockLock, dblockOld: DBlock): Steps<BioStatus> {
   if (bio.fastZero) return "notSupported";
   const allocation = yield* thin.allocator.allocate();
   if (allocation.kind !== "allocated") return allocation.kind === "failed" ? "ioError" : "noDataSpace";
   using fresh = new Lease(thin.allocator, allocation.dblock);
-  // Metadata that counts fewer holders than there are says that a block is free which is still mapped here.
+  // Damaged metadata may count a mapped block as free. If we locked it twice here, we would wait for ourselves.
   if (fresh.dblock === dblockOld) return statusOf(yield* thin.metadata.reportMappedFree(dblockOld));
   // We grab data locks to avoid races with passdown.
   using _old = yield* thin.dataLocks.source(dblockOld);
@@ -113,12 +139,16 @@ function* breakSharing(thin: Thin, bio: Bio, lock: BlockLock, dblockOld: DBlock)
   }
   const written = yield* remapAndWait(thin, bio, fresh.dblock);
   if (written !== "ok") return fresh.unfilled(written);
-  // Whoever still reads the old block is waited for: once unmapped it may be passed down and used again.
+  // Wait for the readers of the old block: once it is unmapped, it may be passed down and used again.
   yield* lock.promote();
   return yield* insert(thin, bio, fresh);
 }
 
-/** If we stop before the mapping is inserted, the block is not provisioned and reads as zeroes, as before. */
+/**
+ * Steps: zero what the bio does not cover, write, insert the mapping. If we stop before a commit that has the insert, the
+ * virtual block is not provisioned and reads as zeroes, as before. The write comes before the insert for the same reason
+ * as in {@linkcode breakSharing}, and on every failure the lease gives the new block back.
+ */
 function* provision(thin: Thin, bio: Bio): Steps<BioStatus> {
   if (bio.fastZero) return "notSupported";
   const allocation = yield* thin.allocator.allocate();
@@ -134,16 +164,11 @@ function* provision(thin: Thin, bio: Bio): Steps<BioStatus> {
   return yield* insert(thin, bio, fresh);
 }
 
-function* insert(thin: Thin, bio: Bio, fresh: Lease): Steps<BioStatus> {
-  const inserted = yield* thin.metadata.insert(thin.id, bio.vblock, fresh.dblock);
-  if (inserted.kind !== "done") return statusOf(inserted);
-  fresh.keep();
-  return "ok";
-}
-
 /**
- * A discard covers a range of blocks. Blocks that nobody references any more wait with the allocator until the
- * commit is durable; it passes them down under their data locks before they can be allocated again.
+ * A discard bio is a range of whole blocks, so its lock is a range lock. The note passes the block down, then removes its
+ * mapping. Here the order is the reverse: metadata reports blocks without a reference to the allocator, which keeps them in
+ * quarantine until the commit is durable. Then it passes them down under their data locks, before they can be leased again.
+ * If we passed down first and stopped before the commit, the last commit would map a block of zeroes.
  */
 function* remapDiscard(thin: Thin, bio: Bio): Steps<BioStatus> {
   using _lock = yield* lockRange(bio.regions, bio.vblock, bio.vblockEnd);
@@ -151,7 +176,60 @@ function* remapDiscard(thin: Thin, bio: Bio): Steps<BioStatus> {
   return removed.kind === "done" ? "ok" : statusOf(removed);
 }
 
-/** Unmaps a range, a leaf at a time. Where metadata is short, a commit frees what the last slices have let go of. */
+/** Commits all changes so far, their data first. Flushes that arrive while a commit runs share the next one. */
+function* remapFlush(thin: Thin): Steps<BioStatus> {
+  const committed = yield* thin.metadata.commit();
+  return committed.kind === "done" ? "ok" : statusOf(committed);
+}
+
+/** Does the bio's I/O on the data block. A read takes a mapped segment where the device has one and the request takes it. */
+function* remapAndWait(thin: Thin, bio: Bio, dblock: DBlock): Steps<BioStatus> {
+  const at = dblock * thin.blockSizeBytes + bio.offsetBytes;
+  switch (bio.kind) {
+    case "read":
+      if (bio.request?.takesSegments) bio.segment = yield* thin.data.mapSegment(at, bio.lengthBytes);
+      if (bio.segment !== undefined) return "ok";
+      return statusOfIo(yield* thin.data.read(dataOf(bio), at));
+    case "write":
+      return statusOfIo(yield* thin.data.write(dataOf(bio), at));
+    default:
+      return statusOfIo(yield* thin.data.zero(at, bio.lengthBytes));
+  }
+}
+
+// What the note leaves out.
+
+/**
+ * Writes to a block of the volume's own. If its mapping is older than the volume's last snapshot, that snapshot has given
+ * the block up since (it was removed, or wrote to its own copy). Then the mapping is inserted again with the present time.
+ * So the block stays the volume's own from now on, and writing to it again needs no space.
+ *
+ * Metadata calls a block not shared only if no commit that a crash can restore has a second reference to it. So if we stop
+ * after the new time is durable and before the write is, the block has its old bytes, and the time is right. If we stop
+ * before that, the block has old or new bytes, as after any write without a flush, and the next write finds the old time
+ * again.
+ *
+ * FAST_ZERO asks for an error where zeroing is not much faster than writing. Every function that would write bytes refuses
+ * it, before it changes anything. Whole blocks of such a request are a discard, which only unmaps.
+ */
+function* writeInPlace(thin: Thin, bio: Bio, mapping: Provisioned): Steps<BioStatus> {
+  if (bio.fastZero) return "notSupported";
+  if (mapping.isOld) {
+    const inserted = yield* thin.metadata.insert(thin.id, bio.vblock, mapping.dblock);
+    if (inserted.kind !== "done") return statusOf(inserted);
+  }
+  return yield* remapAndWait(thin, bio, mapping.dblock);
+}
+
+/** Inserts the mapping to a new block, which is metadata's from then on. */
+function* insert(thin: Thin, bio: Bio, fresh: Lease): Steps<BioStatus> {
+  const inserted = yield* thin.metadata.insert(thin.id, bio.vblock, fresh.dblock);
+  if (inserted.kind !== "done") return statusOf(inserted);
+  fresh.keep();
+  return "ok";
+}
+
+/** Unmaps a range, one leaf at a time. Where metadata is short of space, a commit frees what earlier slices released. */
 export function* removeMappings(thin: Thin, begin: VBlock, end: VBlock): Steps<Done | MetadataFailure> {
   let next = begin;
   let committedAt: VBlock | undefined;
@@ -169,14 +247,15 @@ export function* removeMappings(thin: Thin, begin: VBlock, end: VBlock): Steps<D
   return { kind: "done" };
 }
 
-/** Commits what was done so far, the data first; flushes that come while a commit runs share the next. */
-function* remapFlush(thin: Thin): Steps<BioStatus> {
-  const committed = yield* thin.metadata.commit();
-  return committed.kind === "done" ? "ok" : statusOf(committed);
-}
-
-/** Whether a range can be provisioned whole: blocks of its own count, unmapped and shared ones need a free one. */
-function* ensureSpace(thin: Thin, bio: Bio): Steps<BioStatus> {
+/**
+ * Compares what a range needs with what is free, before a write-zeroes with NO_HOLE changes anything. Blocks of the
+ * volume's own need nothing; unmapped and shared ones need one free data block each.
+ *
+ * It reserves nothing, and what it counts as free contains blocks that are leased to other bios or wait in quarantine. So
+ * "noDataSpace" is sure: the range does not fit. "ok" is not: a later bio of the range may still find no space, and then
+ * the request fails with a part of it done.
+ */
+function* checkSpace(thin: Thin, bio: Bio): Steps<BioStatus> {
   let needed = bio.vblockEnd - bio.vblock;
   let next = bio.vblock;
   while (next < bio.vblockEnd) {
@@ -189,40 +268,7 @@ function* ensureSpace(thin: Thin, bio: Bio): Steps<BioStatus> {
   return needed <= facts.dataFree ? "ok" : "noDataSpace";
 }
 
-function* remapAndWait(thin: Thin, bio: Bio, dblock: DBlock): Steps<BioStatus> {
-  const at = dblock * thin.blockSizeBytes + bio.offsetBytes;
-  switch (bio.kind) {
-    case "read":
-      if (bio.request?.takesSegments) bio.segment = yield* thin.data.mapSegment(at, bio.lengthBytes);
-      if (bio.segment !== undefined) return "ok";
-      return statusOfIo(yield* thin.data.read(dataOf(bio), at));
-    case "write":
-      return statusOfIo(yield* thin.data.write(dataOf(bio), at));
-    default:
-      return statusOfIo(yield* thin.data.zero(at, bio.lengthBytes));
-  }
-}
-
-/**
- * A block of the volume's own. If its mapping is older than the last snapshot, that one is gone, and the first write
- * gives the mapping the present time: so it stays the volume's own whoever else lets go of what meanwhile, and what was
- * written since the last snapshot never needs space again.
- *
- * No commit that a crash could bring back has another holder of the block; that is why it is called not shared. So if we
- * stop after the new time is durable and before the write is, the block is there as it was, and the time says rightly
- * that nobody shares it. If we stop before that, old and new bytes are both the volume's, as with any write that was not
- * flushed, and the next one finds the old time again.
- */
-function* writeInPlace(thin: Thin, bio: Bio, mapping: Provisioned): Steps<BioStatus> {
-  if (bio.fastZero) return "notSupported";
-  if (mapping.isOld) {
-    const inserted = yield* thin.metadata.insert(thin.id, bio.vblock, mapping.dblock);
-    if (inserted.kind !== "done") return statusOf(inserted);
-  }
-  return yield* remapAndWait(thin, bio, mapping.dblock);
-}
-
-/** Zeroes what the bio does not cover of a fresh block, so that nobody ever sees what was there. */
+/** Zeroes what the bio does not cover of a new block, so that its old content is never read. */
 function* zeroRest(thin: Thin, bio: Bio, dblock: DBlock): Steps<IoResult> {
   const begin = dblock * thin.blockSizeBytes;
   const bioEnd = bio.offsetBytes + bio.lengthBytes;
@@ -231,7 +277,7 @@ function* zeroRest(thin: Thin, bio: Bio, dblock: DBlock): Steps<IoResult> {
   return yield* thin.data.zero(begin + bioEnd, thin.blockSizeBytes - bioEnd);
 }
 
-/** Whole data blocks only: the rest of a volume's partial last block is zeroed like any other rest. */
+/** True for a whole data block. A volume's last block may be cut short: then its rest is zeroed like any other rest. */
 function coversBlock(thin: Thin, bio: Bio): boolean {
   return bio.lengthBytes === thin.blockSizeBytes;
 }
@@ -241,13 +287,13 @@ function readsAsZeroes(bio: Bio): boolean {
   return bio.kind === "writeZeroes" && !bio.noHole;
 }
 
-/** What a client is told about a metadata operation that did not happen. */
+/** The status of a bio whose metadata operation did not happen. */
 export function statusOf(failure: MetadataFailure): BioStatus {
   switch (failure.kind) {
     case "noMetadataSpace":
     case "poolFailed":
       return failure.kind;
-    // A pool that damage has made read-only: whoever was let in before it is not to blame.
+    // Damage made the pool read-only after this bio was admitted: its client did nothing wrong.
     case "readOnly":
     case "damaged":
     case "clockExhausted":
@@ -257,7 +303,7 @@ export function statusOf(failure: MetadataFailure): BioStatus {
   }
 }
 
-/** A copy that failed because of what was to be copied: the block that it was for is not to blame. */
+/** True if reading the old block made the copy fail. Then the new block is not bad, and is given back. */
 function isOfSource(copied: IoResult): boolean {
   return copied.kind === "ioError" && copied.isOfSource === true;
 }

@@ -1,31 +1,31 @@
 /**
  * ThinVolume: one open volume or snapshot.
  *
- * Owns: the requests admitted and not done, the lock regions of its blocks, and whether it is suspended. It turns
- * requests into bios and starts a task for each, at most `biosPerVolumeMax` at once; the rest of a large request
- * waits here, and clients take turns. A request is done when all its bios are; with FUA, when a flush after them is.
+ * Owns: the requests admitted and not done, the lock regions of its blocks (volume_regions.ts), and whether it is
+ * suspended. It turns requests into bios (admission.ts) and starts a task for each, at most `biosPerVolumeMax` at once; the
+ * rest of a large request waits here, and clients take turns. A request is done when all its bios are; with FUA, when a
+ * flush after them is.
  *
- * Suspending waits for bios, not for requests: a half-admitted request waits for the resumption, and cannot keep
- * the snapshot waiting that it waits for. A snapshot cuts between the last bio before and the first after it.
- * Questions about block status change nothing, and are answered while it is suspended.
+ * Suspending waits for bios in flight, not for requests: bios of a request that have not started wait for the resumption.
+ * A snapshot needs the suspension, so if it waited for them, each would wait for the other. The snapshot contains every
+ * bio that ended before it and none that started after it.
+ * Questions about block status change nothing, and are answered while the volume is suspended.
  *
- * Failure policy: the first failure of a request's bios is the request's; the others run to their end.
+ * Failure policy: the request's status is the first failure of its bios. Bios in flight run to their end; the request's
+ * other bios are not started.
  */
+import { admit, mustWait, takeNextBio } from "./admission.ts";
 import type { MappedSegment } from "../../storage/device/port.ts";
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import { type AskStatus, type StatusEnded, type StatusRequest, statusTask } from "./block_status.ts";
-import { type ThinId, vblock } from "../../storage/base/ids.ts";
+import type { ThinId } from "../../storage/base/ids.ts";
 import {
   type Admitted,
   type Bio,
   type BioDone,
   type BioKind,
   type BioStatus,
-  blockBio,
-  blocksTouched,
   flushBio,
-  rangeBio,
-  rangeBios,
   type RequestDone,
   type VolumeRequest,
 } from "./bio.ts";
@@ -35,16 +35,9 @@ import type { Actor, Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
-import {
-  biosPerVolumeMax,
-  idleRegionsMax,
-  mailboxMax,
-  regionBlocksMin,
-  regionsPerVolumeMax,
-  statusPerVolumeMax,
-} from "../limits.ts";
-import { LockRegion, RegionLocks } from "../pool/lock_region.ts";
+import { biosPerVolumeMax, statusPerVolumeMax } from "../limits.ts";
 import type { Thin } from "./remap.ts";
+import { VolumeRegions } from "./volume_regions.ts";
 
 /** From a client: serve this request and tell `request.client` when it is done. It lies inside the volume. */
 export interface Submit extends Message {
@@ -52,24 +45,24 @@ export interface Submit extends Message {
   readonly request: VolumeRequest;
 }
 
-/** Start no bio any more and answer when none is in flight. */
+/** Start no more bios, and answer when none is in flight. */
 export interface Suspend extends Request<"suspended"> {
   readonly type: "suspend";
 }
 
-/** Go on; with another thin id or size if they have changed. */
+/** Start bios again, with this thin id and size. */
 export interface Resume extends Message {
   readonly type: "resume";
   readonly thinId: ThinId;
   readonly sizeBytes: number;
 }
 
-/** End, once nothing is in flight; nobody will submit any more. Answered before it is gone. */
+/** End once nothing is in flight. No request may be submitted after it. Answered just before the actor ends. */
 export interface Close extends Request<"closed"> {
   readonly type: "close";
 }
 
-/** From the pool: refuse every request with this status from now on; undefined takes that back. */
+/** From the pool: refuse all writes or reads with this status from now on. undefined: serve them. */
 export interface Refuse extends Message {
   readonly type: "refuse";
   readonly writes: BioStatus | undefined;
@@ -113,14 +106,6 @@ export class VolumeStub {
   }
 }
 
-/** A lock region, and how many bios in flight may ask it. */
-interface Region {
-  readonly locks: RegionLocks;
-  /** For bios that lie in this region alone. */
-  readonly alone: readonly RegionLocks[];
-  bios: number;
-}
-
 export class ThinVolume implements Actor<ThinVolumeMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<ThinVolumeMessage>;
@@ -128,17 +113,15 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   readonly #taskNames: Readonly<Record<BioKind, string>>;
   #thin: Thin;
   #sizeBytes: number;
-  readonly #regions = new Map<number, Region>();
-  /** Vblocks in one of them. */
-  #regionBlocks: number;
+  readonly #regions: VolumeRegions;
   /** Requests admitted and not done. */
   #requests = 0;
   /** Requests with bios that have not started, in order. */
   readonly #starting = new ClientTurns<Admitted>();
   #biosInFlight = 0;
-  /** Flushes change nothing that a snapshot could tear, so it does not wait for them. */
+  /** Not among the bios in flight: a flush changes no mapping, so a suspension need not wait for it. */
   #flushesInFlight = 0;
-  /** Questions about block status: those that wait, and how many have a task. */
+  /** Questions about block status that wait, and the number of those that have a task. */
   readonly #asked = new ClientTurns<StatusRequest>();
   #statusInFlight = 0;
   #suspended = false;
@@ -158,7 +141,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#taskNames = taskNames(volume.name);
     this.#thin = volume.thin;
     this.#sizeBytes = volume.sizeBytes;
-    this.#regionBlocks = regionBlocksOf(volume.sizeBytes, volume.thin.blockSizeBytes);
+    this.#regions = new VolumeRegions(kernel, volume.name, this.#blocks());
   }
 
   receive(message: ThinVolumeMessage): void {
@@ -174,12 +157,12 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
       case "suspend":
         this.#suspended = true;
         this.#suspends.push(message);
-        return this.#settle();
+        return this.#answerIfIdle();
       case "resume":
         return this.#resume(message);
       case "close":
         this.#closing = message;
-        return this.#settle();
+        return this.#answerIfIdle();
       case "refuse":
         this.#refuseWrites = message.writes;
         this.#refuseReads = message.reads;
@@ -193,14 +176,14 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     assert(this.#closing === undefined, "submitted to a closing volume");
     const refusal = request.kind === "read" ? this.#refuseReads : this.#refuseWrites;
     if (refusal !== undefined) {
-      // A pool opened read-only has taken no write that a flush could lose, and the export offers flushes.
+      // A read-only pool has accepted no write, so there is nothing to flush. Clients may send a flush all the same.
       const isDone = refusal === "readOnly" && request.kind === "flush";
       return this.#finish(request, isDone ? "ok" : refusal);
     }
-    // The size may have changed since the client checked.
+    // The connection checked the size when the request arrived; it may have changed since.
     const end = request.offsetBytes + request.lengthBytes;
     if (end > this.#sizeBytes) return this.#finish(request, "outOfRange");
-    const admitted = this.#admit(request);
+    const admitted = admit(request, this.#thin.blockSizeBytes, this.#sizeBytes);
     if (admitted.biosTotal === 0 && !request.fua) return this.#finish(request, "ok");
     this.#requests += 1;
     this.#starting.push(request.client, admitted);
@@ -212,51 +195,38 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#thin = { ...this.#thin, id: message.thinId };
     if (message.sizeBytes !== this.#sizeBytes) {
       this.#sizeBytes = message.sizeBytes;
-      // Nobody holds a lock, as no bio is in flight.
-      this.#retireRegions();
-      this.#regionBlocks = regionBlocksOf(message.sizeBytes, this.#thin.blockSizeBytes);
+      // No lock is held, as no bio is in flight.
+      this.#regions.resize(this.#blocks());
       this.#admitAgain();
     }
     this.#startBios();
   }
 
   /**
-   * The volume has another size, and no bio is in flight. What has not started of earlier requests must not pass the
-   * new end: it would map blocks that nobody removes any more, and a later growth would show them. Ranges are planned
-   * anew, since what counts as the whole last block has changed; doing a part of them twice is doing it once.
+   * After a change of size, with no bio in flight. Bios of earlier requests must not pass the new end: they would map
+   * blocks beyond it, which a later growth would show. Ranges are planned again, because the last block may be partial now
+   * where it was whole, or the reverse; unmapping or zeroing a part of a range twice does no harm.
    */
   #admitAgain(): void {
     assert(this.#biosInFlight === 0, "the size of a busy volume was changed");
     for (const admitted of this.#starting.takeAll()) {
       const { request, biosStarted, biosTotal, planned } = admitted;
-      // It stands here though all of it has been done.
+      // All its bios are done; it leaves the queue when its turn comes.
       if (biosStarted === biosTotal && biosTotal > 0) continue;
       if (request.offsetBytes + request.lengthBytes > this.#sizeBytes) {
         this.#requests -= 1;
         this.#finish(request, "outOfRange");
         continue;
       }
-      const again = planned === undefined ? admitted : this.#admit(request);
+      const again = planned === undefined
+        ? admitted
+        : admit(request, this.#thin.blockSizeBytes, this.#sizeBytes);
       this.#starting.push(request.client, again);
     }
   }
 
-  #admit(request: VolumeRequest): Admitted {
-    const blockSizeBytes = this.#thin.blockSizeBytes;
-    let planned: Bio[] | undefined;
-    if (request.kind === "flush") planned = [flushBio(request)];
-    else if (request.kind === "discard" || (request.kind === "writeZeroes" && !request.noHole)) {
-      planned = rangeBios(request, blockSizeBytes, this.#sizeBytes);
-    }
-    // NO_HOLE over several blocks: all of them or no space, before anything is written.
-    const blocks = planned?.length ?? blocksTouched(request, blockSizeBytes);
-    const ensuresSpace = request.kind === "writeZeroes" && request.noHole && blocks > 1;
-    const biosTotal = blocks + (ensuresSpace ? 1 : 0);
-    return { request, planned, biosTotal, ensuresSpace, biosStarted: 0, biosDone: 0, flushStarted: false };
-  }
-
   #startBios(): void {
-    /** Clients in a row whose next bio must wait. */
+    // Clients in a row whose next bio must wait.
     let waiting = 0;
     while (!this.#suspended && this.#biosInFlight < biosPerVolumeMax) {
       const admitted = this.#starting.first;
@@ -270,27 +240,15 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
       if (mustWait(admitted)) waiting += 1;
       else {
         waiting = 0;
-        this.#start(admitted, this.#nextBio(admitted));
+        this.#start(admitted, takeNextBio(admitted, this.#thin.blockSizeBytes));
       }
       this.#starting.rotate();
     }
   }
 
-  #nextBio(admitted: Admitted): Bio {
-    const ordinal = admitted.biosStarted;
-    admitted.biosStarted += 1;
-    const { planned, request } = admitted;
-    if (planned !== undefined) return planned[ordinal]!;
-    const blockSizeBytes = this.#thin.blockSizeBytes;
-    if (!admitted.ensuresSpace) return blockBio(request, blockSizeBytes, ordinal);
-    if (ordinal > 0) return blockBio(request, blockSizeBytes, ordinal - 1);
-    const begin = Math.floor(request.offsetBytes / blockSizeBytes);
-    return rangeBio("ensureSpace", request, vblock(begin), vblock(begin + admitted.biosTotal - 1));
-  }
-
   #start(admitted: Admitted, bio: Bio): void {
     bio.admitted = admitted;
-    bio.regions = this.#enterRegions(bio);
+    if (bio.kind !== "flush" && bio.kind !== "checkSpace") bio.regions = this.#regions.enter(bio);
     if (bio.kind === "flush") this.#flushesInFlight += 1;
     else this.#biosInFlight += 1;
     const task = bioTask(this.#kernel, this.#self, this.#thin, bio);
@@ -301,7 +259,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     const { bio, status } = message;
     if (bio.kind === "flush") this.#flushesInFlight -= 1;
     else this.#biosInFlight -= 1;
-    this.#leaveRegions(bio);
+    assert(this.#biosInFlight >= 0 && this.#flushesInFlight >= 0, "more bios ended than started");
+    this.#regions.leave(bio);
     const admitted = present(bio.admitted, "a bio of no request has ended");
     const request = admitted.request;
     if (status === "hole") {
@@ -310,7 +269,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
       this.#noteSegment(bio, bio.segment, admitted);
     } else if (status !== "ok") {
       if (request.status === "ok") request.status = status;
-      // What has not started of a request that failed is left alone.
+      // The bios of a failed request that have not started are dropped.
       if (admitted.biosStarted < admitted.biosTotal) {
         this.#starting.remove(admitted);
         admitted.biosDone += admitted.biosTotal - admitted.biosStarted;
@@ -319,8 +278,9 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     }
     admitted.biosDone += 1;
     if (admitted.biosDone >= admitted.biosTotal) this.#allBiosDone(admitted);
+    assert(admitted.biosStarted <= admitted.biosTotal, "a request started more bios than it has");
     this.#startBios();
-    this.#settle();
+    this.#answerIfIdle();
   }
 
   #noteHole(bio: Bio, { request, biosTotal }: Admitted): void {
@@ -339,11 +299,19 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     request.segments[this.#ordinal(bio, request)] = segment;
   }
 
+  /** The virtual blocks of the volume; the last may be partial. */
+  #blocks(): number {
+    return Math.ceil(this.#sizeBytes / this.#thin.blockSizeBytes);
+  }
+
   #ordinal(bio: Bio, request: VolumeRequest): number {
     return bio.vblock - Math.floor(request.offsetBytes / this.#thin.blockSizeBytes);
   }
 
-  /** FUA: what this request changed is durable before it is answered, its mappings too, so it is a flush. */
+  /**
+   * FUA: all that the request wrote must be durable before it is answered, with the mappings that its bios changed. So one
+   * flush bio follows when the last of them has ended. It is a commit, or only a flush of the data where no mapping changed.
+   */
   #allBiosDone(admitted: Admitted): void {
     const request = admitted.request;
     if (request.fua && request.status === "ok" && !admitted.flushStarted) {
@@ -366,7 +334,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
 
   #askStatus(request: StatusRequest): void {
     assert(this.#closing === undefined, "asked a closing volume");
-    assert(request.lengthBytes > 0 && request.extentsMax > 0, "something is asked");
+    assert(request.lengthBytes > 0 && request.extentsMax > 0, "a status request is not empty");
     this.#asked.push(request.client, request);
     this.#startStatus();
   }
@@ -388,12 +356,13 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   }
 
   #statusEnded(message: StatusEnded): void {
+    assert(this.#statusInFlight > 0, "more questions ended than started");
     this.#statusInFlight -= 1;
-    // A rollback gave the volume another device meanwhile, and the one that was looked at is being deleted.
+    // A rollback has given the volume another thin device since, and the one that was looked at is being deleted.
     if (message.thinId !== this.#thin.id) this.#asked.push(message.request.client, message.request);
     else this.#tellStatus(message.request, message.status, message.extents);
     this.#startStatus();
-    this.#settle();
+    this.#answerIfIdle();
   }
 
   #tellStatus(request: StatusRequest, status: BioStatus, extents: StatusRequest["extents"]): void {
@@ -402,82 +371,17 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#kernel.tell(request.client, { type: "statusDone", request });
   }
 
-  /** Answers who waits for quiet, and ends the volume if it is to close. */
-  #settle(): void {
+  /** Answers suspend requests when no bio is in flight, and ends the volume when it is closing and idle. */
+  #answerIfIdle(): void {
     if (this.#biosInFlight > 0) return;
     for (const suspend of this.#suspends) this.#kernel.reply(suspend, "suspended");
     this.#suspends = [];
     if (this.#closing === undefined || this.#requests > 0 || this.#flushesInFlight > 0) return;
     if (this.#statusInFlight > 0) return;
-    this.#retireRegions();
+    this.#regions.retire();
     this.#kernel.reply(this.#closing, "closed");
     this.#kernel.retire(this.#self);
   }
-
-  #retireRegions(): void {
-    for (const region of this.#regions.values()) region.locks.retire();
-    this.#regions.clear();
-  }
-
-  /** The regions of the bio's blocks, which stay until it has ended. */
-  #enterRegions(bio: Bio): readonly RegionLocks[] {
-    if (bio.kind === "flush" || bio.kind === "ensureSpace") return [];
-    const first = Math.floor(bio.vblock / this.#regionBlocks);
-    const last = Math.floor((bio.vblockEnd - 1) / this.#regionBlocks);
-    if (first === last) return this.#enter(first).alone;
-    const entered: RegionLocks[] = [];
-    for (let index = first; index <= last; index += 1) entered.push(this.#enter(index).locks);
-    return entered;
-  }
-
-  #enter(index: number): Region {
-    const region = this.#region(index);
-    region.bios += 1;
-    return region;
-  }
-
-  /**
-   * Too many regions: those that no bio in flight may ask go, one by one, or a volume that is never idle would keep all
-   * that it ever touched. Their last unlocks were sent before the bio's end was told, so they come before the retirement.
-   */
-  #leaveRegions(bio: Bio): void {
-    for (const locks of bio.regions) {
-      const index = locks.blockBegin / this.#regionBlocks;
-      const region = present(this.#regions.get(index), "a bio was in a region that is gone");
-      region.bios -= 1;
-      if (region.bios > 0 || this.#regions.size <= idleRegionsMax) continue;
-      this.#regions.delete(index);
-      locks.retire();
-    }
-  }
-
-  #region(index: number): Region {
-    let region = this.#regions.get(index);
-    if (region === undefined) {
-      const begin = index * this.#regionBlocks;
-      const name = `region ${this.#name} ${begin}`;
-      const address = this.#kernel.spawn(name, mailboxMax, (self) => new LockRegion(this.#kernel, self));
-      const locks = new RegionLocks(this.#kernel, address, begin, begin + this.#regionBlocks);
-      region = { locks, alone: [locks], bios: 0 };
-      this.#regions.set(index, region);
-    }
-    return region;
-  }
-}
-
-/**
- * A fast zero may find that it is not fast, and space may be missing: what could still be refused whole goes first and
- * alone, so that a refusal has changed nothing.
- */
-function mustWait(admitted: Admitted): boolean {
-  if (admitted.biosDone === admitted.biosStarted) return false;
-  return admitted.request.fastZero || (admitted.ensuresSpace && admitted.biosStarted === 1);
-}
-
-/** Vblocks in one lock region of a volume. */
-export function regionBlocksOf(sizeBytes: number, blockSizeBytes: number): number {
-  const blocks = Math.ceil(sizeBytes / blockSizeBytes);
-  return Math.max(regionBlocksMin, Math.ceil(blocks / regionsPerVolumeMax));
 }
 
 function taskNames(volume: string): Readonly<Record<BioKind, string>> {
@@ -487,6 +391,6 @@ function taskNames(volume: string): Readonly<Record<BioKind, string>> {
     writeZeroes: `${volume} writeZeroes`,
     discard: `${volume} discard`,
     flush: `${volume} flush`,
-    ensureSpace: `${volume} ensureSpace`,
+    checkSpace: `${volume} checkSpace`,
   };
 }

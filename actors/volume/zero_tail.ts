@@ -1,4 +1,4 @@
-/** Zeroing the rest of a volume's last block after the volume became smaller, or a later growth would show stale bytes. */
+/** Zeroes the rest of a volume's last block after the volume became smaller. Otherwise a later growth would show old bytes. */
 import type { Bio, BioStatus } from "./bio.ts";
 import { vblock } from "../../storage/base/ids.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -8,8 +8,8 @@ import { LockRegion, RegionLocks } from "../pool/lock_region.ts";
 import { remap, type Thin } from "./remap.ts";
 
 /**
- * Zeroes from `fromBytes` to the end of its block: a write-zeroes bio like any other. The volume is suspended, or not
- * open, so a lock region of its own serves.
+ * Zeroes from `fromBytes` to the end of its block with a write-zeroes bio. The volume is suspended or not open, so no other
+ * bio uses the block, and a lock region for this bio alone is enough.
  */
 export function* zeroTail(kernel: Kernel, thin: Thin, fromBytes: number): Steps<BioStatus> {
   const offsetBytes = fromBytes % thin.blockSizeBytes;
@@ -32,7 +32,7 @@ export function* zeroTail(kernel: Kernel, thin: Thin, fromBytes: number): Steps<
     regions: [locks],
   };
   let status = yield* remap(thin, bio);
-  // A shared block is copied, which may need what was freed lately.
+  // A shared block is copied, which needs a free block. Those freed since the last commit wait for one.
   if (status === "noDataSpace" && (yield* thin.allocator.reclaim())) status = yield* remap(thin, bio);
   locks.retire();
   return status;

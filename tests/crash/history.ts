@@ -202,7 +202,7 @@ export class History {
     const at = this.#tick();
     if (request.kind === "flush") return { lineage, kind: "flush", at, fua: false, write: undefined };
     if (request.kind === "read") return { lineage, kind: "write", at, fua: false, write: undefined };
-    assert(request.kind !== "ensureSpace", "no client asks for space");
+    assert(request.kind !== "checkSpace", "no client asks for space");
     const write = this.#writeOf(lineage, request, at);
     if (write !== undefined) { for (const content of this.#contentsOf(lineage)) content.add(write); }
     return { lineage, kind: "write", at, fua: request.fua, write };
