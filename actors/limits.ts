@@ -1,6 +1,7 @@
 /**
- * Every bound of the system, and the relations between them, asserted when this module loads. The bounds of storage/,
- * which cannot import this file, are in storage/base/limits.ts.
+ * Every bound of the system, and the relations between them, asserted when this module loads. Knobs of the edge, which bound
+ * nothing, are in knobs.ts. The bounds of storage/, which cannot import this file, are in storage/base/limits.ts; those of
+ * the NBD protocol itself in nbd/wire/constants.ts.
  *
  * Pressure starts at the socket: a connection out of credits is not read. Everything inside is caused by
  * requests that were admitted, so the bounds of mailboxes are sums over those.
@@ -231,6 +232,61 @@ export const acceptAgainMs = 100;
 /** Milliseconds without another such failure after which it is over. */
 export const acceptQuietMs = 10_000;
 
+// The edge: files, sockets and descriptors.
+
+/** Bytes of zeroes, or of a copy, that are written to a device with one call of the device. */
+export const filePieceBytes = MiB;
+/**
+ * Bytes written to a file with one system call. The host may keep the bytes of one call as one folio of its page cache, and
+ * ext4 looks at all 4 KiB buffers of a folio for each small write to it: after calls of 1 MiB an overwrite of 4 KiB took
+ * 33 us of CPU, after calls of 64 KiB 13 (Linux 6.18). The larger calls saved a fifteenth of a large write.
+ */
+export const fileWritePieceBytes = 64 * KiB;
+/** Bytes read from the catalogue's journal at once. */
+export const catalogueReadBytes = MiB;
+/** Bytes of the slices of a mapped file that are in use, which count as memory of the process; more are read instead. */
+export const mappedBytesMax = 1024 * MiB;
+/** Bytes of one slice: what one entry of the page table maps. */
+export const mappedSliceBytes = 2 * MiB;
+/** Bytes of a file whose pages the host is asked about with one call of mincore, where it has no cachestat (before Linux 6.5). */
+export const mincoreBytesMax = 1024 * MiB;
+/** Bytes of a file above which mincore is not used: it looks at every page, also of holes, at some 10 ns each. */
+export const mincoreFileBytesMax = 2 ** 36;
+/** Bytes of metadata that may be asked for: dm-thin uses 15.875 GiB of 16 GiB and ignores the rest. */
+export const metadataAskedBytesMax = 2 ** 34;
+/** Times that a block device is locked before it counts as in use, and the milliseconds between: udev locks it for a moment. */
+export const blockDeviceLockTries = 10;
+export const blockDeviceLockPauseMs = 50;
+/** Descriptors that are kept for the pool's own files; as many again for its addresses, and for Deno itself. */
+export const ownDescriptors = 8;
+/** Descriptors of one client: Deno's, and a duplicate for the system's own calls. */
+export const descriptorsPerClient = 2;
+/** Part of the free descriptors that connections to the control socket may have. */
+export const controlDescriptorsShare = 1 / 4;
+/** Descriptors that are looked at above the highest known socket, to find a new one: the system gives the lowest that is free. */
+export const descriptorsSearchedMax = 512;
+/** Bytes read from a control client at once. */
+export const controlReadBytes = 16 * KiB;
+/** Bytes read from a TLS client at once; and decrypted bytes not taken yet, from which on no more are read. */
+export const tlsReadBytes = 64 * KiB;
+/** Bytes given to a Node stream at once: the count of sent bytes grows in these steps, and copies are no larger. */
+export const streamWriteBytesMax = 256 * KiB;
+/** Milliseconds that a Node stream has to end (in TLS: to say that nothing was cut off) before it is destroyed. */
+export const streamFarewellMs = 1_000;
+/** Bytes of a reply that are copied at once, for the system to send when there is room. */
+export const sendCopyBytesMax = 128 * KiB;
+
+// NBD clients: places and buffers.
+
+/** Part of the places of clients that are kept for clients of Unix sockets; at least one, unless there is only one in all. */
+export const localPlacesShare = 1 / 8;
+/** Part of the places of TCP clients that the clients of one origin may take. */
+export const originPlacesShare = 3 / 4;
+/** Bytes of the smallest payload buffer; the others are larger by powers of two. A power of two. */
+export const payloadBufferBytesMin = 4 * KiB;
+/** Bytes of zeroes that are kept to answer READs of holes. */
+export const zeroPieceBytes = MiB;
+
 /** Requests admitted at once by all connections. */
 export const requestsMax = maxClientsMost * requestsPerConnectionMax;
 /** Tasks at once in all volumes of a busy pool: every connection may use a volume of its own. */
@@ -309,4 +365,7 @@ assert(connectionsMax <= maxClientsMost, "the default number of clients is allow
 assert(dumpsMax < looksMax, "a command that looks need not wait for the reader of a dump");
 assert(controlDumpsMax < controlCommandsMax, "dumps leave room for other commands");
 assert(controlCommandsMax < controlConnectionsMax, "a control connection without a command can make room");
+assert(filePieceBytes <= zeroBytesMax, "a device writes zeroes in pieces of at most that");
+assert(mappedBytesMax % mappedSliceBytes === 0, "a page window is full of whole slices");
+assert(payloadBufferBytesMin <= requestBytesMax, "there is a buffer for every payload");
 assert(residentBytesMax <= 650 * MiB, "the bound is what the README states");

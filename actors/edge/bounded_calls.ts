@@ -11,6 +11,7 @@ import { assert, present } from "../../storage/base/assert.ts";
 import { errno } from "./libc.ts";
 import { callOutside } from "./outside.ts";
 import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
+import { callLookMs } from "../knobs.ts";
 
 interface Calls {
   aio_write(control: Uint8Array): number;
@@ -136,7 +137,7 @@ export class BoundedCalls {
     callOutside(
       () => calls!.suspendLater(call.list, 1, null),
       () => this.#settle(),
-      () => setTimeout(() => this.#settle(), 1),
+      () => setTimeout(() => this.#settle(), callLookMs),
     );
   }
 

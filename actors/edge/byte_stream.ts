@@ -3,6 +3,7 @@
  * the only way to TLS on an accepted socket and to inherited ones, an adapter is here.
  */
 import type { Duplex } from "node:stream";
+import { streamFarewellMs, streamWriteBytesMax } from "../limits.ts";
 
 /** At most one read and one write are under way at a time. */
 export interface ByteStream {
@@ -36,11 +37,6 @@ export class ClosedOnce implements ByteStream {
     return this.#closed;
   }
 }
-
-/** Bytes given to a stream at once: what was sent is known with this grain, and copies of it stay small. */
-const writeBytesMax = 256 * 1024;
-/** Milliseconds that the stream has for its last words (in TLS: that nothing was cut off) before it is cut off. */
-const farewellMs = 1000;
 
 /** A stream of Node's: a plain socket, or TLS. */
 export class NodeStream implements ByteStream {
@@ -84,7 +80,7 @@ export class NodeStream implements ByteStream {
   }
 
   async write(bytes: Uint8Array): Promise<number> {
-    const piece = bytes.subarray(0, writeBytesMax);
+    const piece = bytes.subarray(0, streamWriteBytesMax);
     this.#isWriting = true;
     try {
       await new Promise<void>((resolve, reject) => {
@@ -113,7 +109,7 @@ export class NodeStream implements ByteStream {
     const gone = new Promise((resolve) => this.#stream.once("close", resolve));
     if (this.#isWriting) this.#stream.destroy();
     else this.#stream.end(() => this.#stream.destroy());
-    const cutOff = setTimeout(() => this.#stream.destroy(), farewellMs);
+    const cutOff = setTimeout(() => this.#stream.destroy(), streamFarewellMs);
     await gone;
     clearTimeout(cutOff);
   }

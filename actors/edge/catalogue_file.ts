@@ -33,7 +33,7 @@ import {
   reserveBytes,
   roundUp,
 } from "../control/catalogue_room.ts";
-import { cataloguePieceBytes, catalogueUnflushedBytesMax } from "../limits.ts";
+import { cataloguePieceBytes, catalogueReadBytes, catalogueUnflushedBytesMax } from "../limits.ts";
 import { failureOf } from "./file_errors.ts";
 import { openLibc } from "./libc.ts";
 import { flushed, StoredFile } from "./stored_file.ts";
@@ -408,9 +408,6 @@ export function syncDirectory(path: string): void {
   }
 }
 
-/** Bytes read from the journal at once. */
-const readBytes = 1 << 20;
-
 /** The lines of a journal's file, read as they are asked for. */
 export class CatalogueLines implements Disposable {
   readonly texts: Generator<LineText>;
@@ -430,7 +427,7 @@ export class CatalogueLines implements Disposable {
   }
 
   *#pieces(): Generator<Uint8Array> {
-    const buffer = new Uint8Array(readBytes);
+    const buffer = new Uint8Array(catalogueReadBytes);
     for (;;) {
       const length = this.#read(buffer);
       if (length === null) return;

@@ -5,7 +5,7 @@ import type { Address } from "../kernel/address.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { copied, type CopyMemory, lengthOf, type Piece } from "../nbd/wire/pieces.ts";
-import { loanPieceBytes } from "../limits.ts";
+import { loanPieceBytes, sendCopyBytesMax } from "../limits.ts";
 import type { SocketNotice, SocketPort, TlsPolicy } from "../nbd/socket_port.ts";
 import { type ByteStream, ClosedOnce, NodeStream } from "./byte_stream.ts";
 import { type DirectSocket, unreadable, wouldBlock } from "./direct_socket.ts";
@@ -14,21 +14,10 @@ import { callOutside } from "./outside.ts";
 import { SendShare } from "./send_share.ts";
 import { type Polled, SocketPoll } from "./socket_poll.ts";
 import type { TlsKeys } from "./tls_keys.ts";
+import { restPauseMs, sendSpinMs } from "../knobs.ts";
 
-/**
- * Milliseconds for which a send that found no room is tried again at once while the client takes what is there: a large
- * reply goes out whole, from where it lies, while the client reads it (which it cannot on the only processor).
- */
-const sendSpinMs = navigator.hardwareConcurrency > 1 ? 0.05 : 0;
-
-/**
- * Milliseconds for which the next piece of a payload is waited for on this thread. A client's socket holds 200 KiB: to hear
- * of each by a turn of the event loop takes as long as to receive it.
- */
-const restPauseMs = 0.2;
-
-/** Bytes that are copied for the system to send when there is room. */
-const copiedWriteBytes = 128 * 1024;
+/** With one processor the client cannot read while this thread polls. */
+const spinMs = navigator.hardwareConcurrency > 1 ? sendSpinMs : 0;
 
 /** Who is at the other end: for the log, and by what its places are counted (see nbd/places.ts). */
 export interface Peer {
@@ -287,7 +276,7 @@ export class ClientSocket implements SocketPort, Polled {
       const nowMs = performance.now();
       if (endMs === undefined || count !== wouldBlock) {
         endMs ??= nowMs + this.#share.take(this, nowMs);
-        giveUpMs = Math.min(endMs, nowMs + sendSpinMs);
+        giveUpMs = Math.min(endMs, nowMs + spinMs);
       }
       if (nowMs >= giveUpMs) break;
     }
@@ -382,7 +371,7 @@ export class ClientSocket implements SocketPort, Polled {
     const piece = present(this.#rest[0], "nothing is left to send");
     this.#isPinned = !this.#isShrinking && this.#direct === undefined &&
       !(this.#stream instanceof NodeStream);
-    return this.#isPinned ? piece : piece.slice(0, copiedWriteBytes);
+    return this.#isPinned ? piece : piece.slice(0, sendCopyBytesMax);
   }
 
   /** The client is gone, or `close` interrupted what was under way. */

@@ -2,6 +2,7 @@
 import { Buffer } from "node:buffer";
 import { ByteDuplex } from "./byte_duplex.ts";
 import { callOutside } from "./outside.ts";
+import { controlReadBytes } from "../limits.ts";
 
 /** What is needed of a `Deno.Conn`. */
 export interface StreamConn {
@@ -10,9 +11,6 @@ export interface StreamConn {
   closeWrite(): Promise<void>;
   close(): void;
 }
-
-/** Bytes read from the client at once. */
-const readBytes = 16 * 1024;
 
 /** See the head of this file. After `end` the client may still send, and "data" is emitted until `destroy`. */
 export class ConnStream extends ByteDuplex {
@@ -28,7 +26,7 @@ export class ConnStream extends ByteDuplex {
   }
 
   override _read(): void {
-    const buffer = new Uint8Array(readBytes);
+    const buffer = new Uint8Array(controlReadBytes);
     callOutside(
       () => this.#conn.read(buffer),
       (count) => {

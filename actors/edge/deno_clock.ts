@@ -1,14 +1,8 @@
 /** The clock of a real process: monotonic milliseconds, one timer, and the event loop's next turn. */
 import type { ClockPort } from "../kernel/ports.ts";
 import { callOutside } from "./outside.ts";
+import { clockBusyMsMax } from "../knobs.ts";
 
-/**
- * As long as anything is ready (a message port always is) Deno looks at its sockets only every 61st turn: seconds without a
- * byte from any client were measured beside work that yields every 2 ms. When it has to wait it looks at them first. So a
- * turn of the event loop is waited for through another thread, which takes 0.1 ms; as that can be back before Deno waits,
- * after so many milliseconds it is waited for with a timer, which takes one.
- */
-const busyMsMax = 4;
 /** Any work that Deno gives to another thread, and that needs no permission. */
 const nothingMuch = new Uint8Array(1);
 
@@ -39,7 +33,7 @@ export class DenoClock implements ClockPort {
     if (this.#waiting.length > 1) return;
     const nowMs = performance.now();
     this.#busySinceMs ??= nowMs;
-    if (nowMs - this.#busySinceMs >= busyMsMax) {
+    if (nowMs - this.#busySinceMs >= clockBusyMsMax) {
       this.#busySinceMs = undefined;
       this.#waitingTimer = setTimeout(() => this.#runWaiting(), 0);
     } else {

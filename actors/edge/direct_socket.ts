@@ -7,7 +7,13 @@
  * not seen before; if that is not so, or without the C library, Deno's calls do it all.
  */
 import type { Piece } from "../nbd/wire/pieces.ts";
-import { keepAliveCount, keepAliveIdleS, keepAliveIntervalS, resendMs } from "../limits.ts";
+import {
+  descriptorsSearchedMax,
+  keepAliveCount,
+  keepAliveIdleS,
+  keepAliveIntervalS,
+  resendMs,
+} from "../limits.ts";
 import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
 
 /** Nothing is there to receive, or there is no room to send. */
@@ -43,8 +49,6 @@ const infoBytes = 148;
 /** Not one of anybody's: the system refuses it. */
 const noDescriptor = -1;
 
-/** Descriptors that are looked at above the highest socket that was seen: the system gives the lowest that is free. */
-const descriptorsMax = 512;
 /** Pieces of one call (IOV_MAX). */
 const piecesMax = 1024;
 
@@ -228,7 +232,7 @@ function addressOf(buffer: ArrayBufferLike): number {
 function newDescriptors(symbols: Symbols, conn: Addresses): number[] {
   const found: number[] = [];
   const cookies = new Set<number>();
-  const end = highestSeen + descriptorsMax;
+  const end = highestSeen + descriptorsSearchedMax;
   highestSeen = 0;
   for (let fd = 0; fd < end; fd += 1) {
     if (option(symbols, fd, optionAcceptsConnections) !== 0) continue;

@@ -18,13 +18,7 @@
 import fs from "node:fs";
 import { heldUpMsMax, longFlushMs, shortWritesWanted } from "../limits.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
-
-/** Milliseconds for which what the host says of its dirty pages is believed: at 1 GB/s they are 100 MB more. */
-const dirtyPagesMs = 100;
-/** Milliseconds up to which a wait for another thread is what the way there and back takes. */
-const wayMs = 0.1;
-/** After a longer wait none is begun for so many times as long, so that this thread waits for a fifth of the time at most. */
-const pauseFactor = 4;
+import { dirtyPagesMs, threadPauseFactor, threadWayMs } from "../knobs.ts";
 
 /** What is known of the disks of this process; all of its files share one, as they may share a disk. */
 export class DiskCalm {
@@ -57,7 +51,7 @@ export class DiskCalm {
 
   /** So long has this thread waited for another, in vain or not. */
   waited(ms: number, nowMs: number): void {
-    if (ms > wayMs) this.#pauseEndMs = nowMs + pauseFactor * ms;
+    if (ms > threadWayMs) this.#pauseEndMs = nowMs + threadPauseFactor * ms;
   }
 
   /** Whether a write may be made on this thread. */

@@ -16,7 +16,7 @@ import {
 } from "../../storage/device/port.ts";
 import { assert } from "../../storage/base/assert.ts";
 import { CachedReads } from "./cached_reads.ts";
-import { fileSizeCheckMs } from "../limits.ts";
+import { filePieceBytes, fileSizeCheckMs } from "../limits.ts";
 import { diskCalm, isOnLocalFiles } from "./disk_calm.ts";
 import { codeOf, failureOf, failureOfErrno } from "./file_errors.ts";
 import { FileFlushes } from "./file_flushes.ts";
@@ -45,12 +45,6 @@ export interface FileDeviceOptions {
   /** Whether what is in the host's memory can be sent from there. Default false. */
   readonly givesSegments?: boolean;
 }
-
-/**
- * The piece in which zeroes are written and ranges are copied. Up to here zero() writes zeroes into the page cache (10 us for
- * 64 KiB): a punch on this thread may first wait for the disk to take the dirty pages of the range.
- */
-const pieceBytes = 1 << 20;
 
 /** See the head of this file. Offsets and lengths are bytes; no range may pass the end of the device. */
 export class FileDevice implements DevicePort {
@@ -226,10 +220,10 @@ export class FileDevice implements DevicePort {
 
   /** Does pieces of a range, one after the other until one fails; `done` hears of it if one of them ends later. */
   #inPieces(lengthBytes: number, done: IoDone, operate: OperatePiece, firstBytes = 0): IoResult | "pending" {
-    for (let begin = firstBytes; begin < lengthBytes; begin += pieceBytes) {
-      const result = operate(begin, Math.min(pieceBytes, lengthBytes - begin), (result) => {
+    for (let begin = firstBytes; begin < lengthBytes; begin += filePieceBytes) {
+      const result = operate(begin, Math.min(filePieceBytes, lengthBytes - begin), (result) => {
         const rest = result.kind === "ok"
-          ? this.#inPieces(lengthBytes, done, operate, begin + pieceBytes)
+          ? this.#inPieces(lengthBytes, done, operate, begin + filePieceBytes)
           : result;
         if (rest !== "pending") done(rest);
       });
@@ -240,7 +234,7 @@ export class FileDevice implements DevicePort {
 
   zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
     if (!this.#isInside(offsetBytes, lengthBytes)) return this.#outside(offsetBytes, lengthBytes);
-    if (lengthBytes <= pieceBytes) return this.#writeZeroes(offsetBytes, lengthBytes, done);
+    if (lengthBytes <= filePieceBytes) return this.#writeZeroes(offsetBytes, lengthBytes, done);
     return this.discard(offsetBytes, lengthBytes, done);
   }
 
@@ -260,7 +254,7 @@ export class FileDevice implements DevicePort {
   }
 
   #copyPiece(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    this.#piece ??= new Uint8Array(pieceBytes);
+    this.#piece ??= new Uint8Array(filePieceBytes);
     const piece = this.#piece.subarray(0, lengthBytes);
     const reads = this.#cachedReads;
     if (reads === undefined) {
@@ -406,7 +400,7 @@ export class FileDevice implements DevicePort {
   }
 
   #writeZeroes(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    const zeroes = this.#zeroes ??= new Uint8Array(pieceBytes);
+    const zeroes = this.#zeroes ??= new Uint8Array(filePieceBytes);
     return this.#inPieces(
       lengthBytes,
       done,

@@ -3,13 +3,9 @@
  * two opens of one process too. Other programs that do not ask for the lock are not kept out.
  */
 import { UserError } from "../../storage/base/errors.ts";
-import { lockAgainMs } from "../limits.ts";
+import { blockDeviceLockPauseMs, blockDeviceLockTries, lockAgainMs } from "../limits.ts";
 import { openFailure } from "./file_errors.ts";
 import { pause } from "./turns.ts";
-
-/** Times that a block device is tried, and the milliseconds between. */
-const tries = 10;
-const pauseMs = 50;
 
 /** Another process has a lock that excludes ours. */
 export class LockedElsewhere extends UserError {}
@@ -53,8 +49,8 @@ function tryLock(file: Deno.FsFile, isExclusive: boolean): boolean {
   if (file.tryLockSync(isExclusive)) return true;
   if (!file.statSync().isBlockDevice) return false;
   // udev locks a block device for some milliseconds to look at it, whenever somebody who wrote to it closed it.
-  for (let count = 1; count < tries; count += 1) {
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, pauseMs);
+  for (let count = 1; count < blockDeviceLockTries; count += 1) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, blockDeviceLockPauseMs);
     if (file.tryLockSync(isExclusive)) return true;
   }
   return false;

@@ -6,16 +6,10 @@ import { BoundedCalls } from "./bounded_calls.ts";
 import type { CachedReads } from "./cached_reads.ts";
 import type { DiskCalm } from "./disk_calm.ts";
 import { codeOf, failureOf, failureOfErrno } from "./file_errors.ts";
-import { heldUpMsMax } from "../limits.ts";
+import { fileWritePieceBytes, heldUpMsMax } from "../limits.ts";
 import { errno } from "./libc.ts";
 import { UnwaitingWrites } from "./unwaiting_writes.ts";
 
-/**
- * Bytes written with one call, at most. The host may keep what one call has written as one folio of its page cache, and ext4
- * goes over all 4 KiB buffers of a folio at each small write to it: after calls of 1 MiB (Linux 6.18) an overwrite of 4 KiB
- * took 33 us of CPU, after calls of 64 KiB 13. The larger calls saved a fifteenth of a large write.
- */
-const writePieceBytes = 64 * 1024;
 const pageBytes = 4096;
 
 /** One write on its way. */
@@ -177,7 +171,7 @@ export class FileWrites {
 const oneByte = new Uint8Array(1);
 
 function pieceOf({ buffer, doneBytes }: Write): Uint8Array {
-  return buffer.subarray(doneBytes, Math.min(buffer.length, doneBytes + writePieceBytes));
+  return buffer.subarray(doneBytes, Math.min(buffer.length, doneBytes + fileWritePieceBytes));
 }
 
 /** So many bytes were written, or it failed. A full host writes what still fits, and refuses the rest at the next call. */

@@ -3,11 +3,7 @@
  * right where that holds up nobody else.
  */
 import type { Kernel } from "../kernel/kernel.ts";
-
-/** Milliseconds for which somebody who was heard is expected to be heard again. */
-const recentMs = 10;
-/** Milliseconds after which the event loop has its turn, as in a run of the kernel. */
-const turnMsMax = 2;
+import { recentSocketMs, restTurnMsMax } from "../knobs.ts";
 
 const all = new WeakMap<Kernel, HeardLately>();
 
@@ -35,7 +31,7 @@ export class HeardLately {
 
   /** Until when this thread may wait for the socket: not at all if anything came from another one in the last 10 ms. */
   waitEndMs(socket: object, nowMs: number): number {
-    const isAlone = socket === this.#last && nowMs >= this.#changedMs + recentMs;
-    return isAlone ? this.#turnMs + turnMsMax : -Infinity;
+    const isAlone = socket === this.#last && nowMs >= this.#changedMs + recentSocketMs;
+    return isAlone ? this.#turnMs + restTurnMsMax : -Infinity;
   }
 }

@@ -16,9 +16,7 @@ import { DirectSocket } from "./direct_socket.ts";
 import { openLibc } from "./libc.ts";
 import { type ListenAddress, type Listening, nbdUrl } from "./sockets.ts";
 import type { TlsKeys } from "./tls_keys.ts";
-
-/** Milliseconds between two looks whether clients wait that are not accepted. */
-const acceptLookMs = 1000;
+import { acceptLookMs } from "../knobs.ts";
 
 function newServer(): Server {
   return createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true, keepAlive: true });

@@ -9,6 +9,7 @@
 import fs from "node:fs";
 import { codeOf } from "./file_errors.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
+import { mincoreBytesMax, mincoreFileBytesMax } from "../limits.ts";
 
 interface Calls {
   posix_fadvise(fd: number, offset: bigint, length: bigint, advice: number): Promise<number>;
@@ -43,10 +44,6 @@ const calls = fromLibc<Calls>(() =>
 );
 
 const pageBytes = 4096;
-/** Bytes whose pages the host is asked about at once, where it has no cachestat (before Linux 6.5). */
-const sliceBytes = 1 << 30;
-/** Bytes of a file above which it is not asked then: it goes over every page, also of holes, at some 10 ns each. */
-const askedBytesMax = 2 ** 36;
 
 /** Whether the host can be asked to let go of its pages: not without the C library. */
 export function canLetGo(): boolean {
@@ -76,14 +73,14 @@ export function cachedPages(fd: number, sizeBytes: number): number | undefined {
 
 /** The same for hosts without cachestat. Exported for its test. */
 export function cachedPagesByMapping(fd: number, sizeBytes: number): number | undefined {
-  if (calls === undefined || sizeBytes > askedBytesMax) return undefined;
+  if (calls === undefined || sizeBytes > mincoreFileBytesMax) return undefined;
   const base = calls.mmap(0n, BigInt(sizeBytes), protectRead, mapShared, fd, 0n);
   if (base <= 0n) return undefined;
   let count = 0;
   let isKnown = true;
-  const pages = new Uint8Array(Math.ceil(Math.min(sliceBytes, sizeBytes) / pageBytes));
-  for (let at = 0; at < sizeBytes && isKnown; at += sliceBytes) {
-    const lengthBytes = Math.min(sliceBytes, sizeBytes - at);
+  const pages = new Uint8Array(Math.ceil(Math.min(mincoreBytesMax, sizeBytes) / pageBytes));
+  for (let at = 0; at < sizeBytes && isKnown; at += mincoreBytesMax) {
+    const lengthBytes = Math.min(mincoreBytesMax, sizeBytes - at);
     isKnown = calls.mincore(base + BigInt(at), BigInt(lengthBytes), pages) === 0;
     const slice = pages.subarray(0, Math.ceil(lengthBytes / pageBytes));
     for (const page of slice) count += page & 1;

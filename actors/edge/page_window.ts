@@ -4,23 +4,14 @@
  * that cannot be read is an error and no signal.
  *
  * A page counts as the process's memory once it was sent from. So only slices that are used again are kept, and no more
- * than `residentBytesMax` of them; else reading a large volume would make the process look as large.
+ * than `mappedBytesMax` of them; else reading a large volume would make the process look as large.
  */
 import { fromLibc, libraryName } from "./libc_symbols.ts";
+import { mappedBytesMax, mappedSliceBytes } from "../limits.ts";
+import { absentPageMs, residentPageMs, windowReplaceDivisor } from "../knobs.ts";
 
-/** Bytes of the slices in use, at most. */
-const residentBytesMax = 1 << 30;
-/** One slice: what one entry of the system's page table maps. */
-const sliceBytes = 2 << 20;
 const pageBytes = 4096;
-const slicePages = sliceBytes / pageBytes;
-/**
- * Milliseconds for which an answer of the host about a slice is believed, where it says that a page is in memory: it was
- * used then, and hosts let go of what was not. If it is gone all the same, sending it waits for the disk.
- */
-const residentMs = 5_000;
-/** And where it says that a page is not: reading it brings it in. */
-const absentMs = 50;
+const slicePages = mappedSliceBytes / pageBytes;
 
 // Constants of Linux, the same on x86-64 and arm64.
 const protectRead = 1;
@@ -62,8 +53,8 @@ export class PageWindow {
     this.#base = base;
     this.#sizeBytes = sizeBytes;
     this.#slicesMax = this.#misses = slicesMax;
-    this.#replaceEvery = Math.max(1, Math.floor(slicesMax / 16));
-    this.#missedAt = new Uint32Array(Math.ceil(sizeBytes / sliceBytes));
+    this.#replaceEvery = Math.max(1, Math.floor(slicesMax / windowReplaceDivisor));
+    this.#missedAt = new Uint32Array(Math.ceil(sizeBytes / mappedSliceBytes));
   }
 
   /**
@@ -71,10 +62,10 @@ export class PageWindow {
    *
    * @param residentMax bytes of the slices in use, at most
    */
-  static map(fd: number, sizeBytes: number, residentMax = residentBytesMax): PageWindow | undefined {
+  static map(fd: number, sizeBytes: number, residentMax = mappedBytesMax): PageWindow | undefined {
     if (calls === undefined || sizeBytes === 0) return undefined;
     const base = calls.mmap(0n, BigInt(sizeBytes), protectRead, mapShared, fd, 0n);
-    return base <= 0n ? undefined : new PageWindow(Number(base), sizeBytes, residentMax / sliceBytes);
+    return base <= 0n ? undefined : new PageWindow(Number(base), sizeBytes, residentMax / mappedSliceBytes);
   }
 
   /** Where the bytes are in memory; undefined if the host does not have all of them there, or they are asked for seldom. */
@@ -124,21 +115,25 @@ export class PageWindow {
   #letGo(slice: number): void {
     this.#inUse.delete(slice);
     // It is advice: a slice that stays is only counted as ours.
-    calls?.madvise(BigInt(this.#base + slice * sliceBytes), BigInt(this.#bytesOf(slice)), adviceDontNeed);
+    calls?.madvise(
+      BigInt(this.#base + slice * mappedSliceBytes),
+      BigInt(this.#bytesOf(slice)),
+      adviceDontNeed,
+    );
   }
 
   #areResident(slice: number, residency: Residency, from: number, to: number): boolean {
     // Somebody may set the clock.
     const ageMs = Math.abs(Date.now() - residency.askedMs);
-    if (ageMs > residentMs) this.#askHost(slice, residency);
+    if (ageMs > residentPageMs) this.#askHost(slice, residency);
     if (areSet(residency.pages, from, to)) return true;
-    if (ageMs > residentMs || ageMs < absentMs) return false;
+    if (ageMs > residentPageMs || ageMs < absentPageMs) return false;
     this.#askHost(slice, residency);
     return areSet(residency.pages, from, to);
   }
 
   #askHost(slice: number, residency: Residency): void {
-    const beginBytes = slice * sliceBytes;
+    const beginBytes = slice * mappedSliceBytes;
     const status = calls?.mincore(
       BigInt(this.#base + beginBytes),
       BigInt(this.#bytesOf(slice)),
@@ -149,7 +144,7 @@ export class PageWindow {
   }
 
   #bytesOf(slice: number): number {
-    return Math.min(sliceBytes, this.#sizeBytes - slice * sliceBytes);
+    return Math.min(mappedSliceBytes, this.#sizeBytes - slice * mappedSliceBytes);
   }
 }
 

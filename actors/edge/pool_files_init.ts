@@ -37,6 +37,7 @@ import {
   poolPaths,
   requirePermission,
 } from "./pool_files.ts";
+import { filePieceBytes, metadataAskedBytesMax } from "../limits.ts";
 
 /** What to make. Sizes are bytes; what is left out is derived from the host. */
 export interface InitOptions {
@@ -266,8 +267,6 @@ function requireBlockSize(blockSizeBytes: number): void {
   );
 }
 
-const metadataSizeMostAsked = 2 ** 34;
-
 interface Sizes {
   readonly metadataBytes: number;
   readonly dataBytes: number;
@@ -297,7 +296,7 @@ function sizesFor(options: InitOptions, settings: PoolSettings): Sizes {
     );
   }
   // dm-thin uses 15.875 GiB and ignores the rest; 16 GiB is what people write when they mean the most.
-  if ((options.metadataSizeBytes ?? 0) > metadataSizeMostAsked) {
+  if ((options.metadataSizeBytes ?? 0) > metadataAskedBytesMax) {
     throw new UserError(
       `Cannot make a pool with ${
         formatSize(metadataBytes)
@@ -398,7 +397,7 @@ function allocateWhole(metadata: FileDevice, libc: Libc | undefined): void {
   if (libc !== undefined && failure !== errno.notSupported) {
     throw allocationFailure(metadata, failure === errno.noSpace || failure === errno.overQuota);
   }
-  const zeroes = new Uint8Array(1 << 20);
+  const zeroes = new Uint8Array(filePieceBytes);
   for (let begin = 0; begin < metadata.sizeBytes; begin += zeroes.length) {
     const piece = zeroes.subarray(0, Math.min(zeroes.length, metadata.sizeBytes - begin));
     const written = metadata.write(piece, begin);

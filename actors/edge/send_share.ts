@@ -3,11 +3,7 @@
  * alone has its megabyte sent while it reads it; beside others that would be their wait, once for each.
  */
 import type { Kernel } from "../kernel/kernel.ts";
-
-/** Milliseconds that all who send may take, one after the other, before each has had its turn. */
-const roundMsMax = 2;
-/** Milliseconds for which somebody counts as one who sends. */
-const recentMs = 10;
+import { recentSocketMs, sendRoundMsMax } from "../knobs.ts";
 
 const shares = new WeakMap<Kernel, SendShare>();
 
@@ -26,12 +22,12 @@ export class SendShare {
   /** Milliseconds that the sender may take, from now on. */
   take(sender: object, nowMs: number): number {
     if (nowMs >= this.#periodEndMs) {
-      const isNext = nowMs < this.#periodEndMs + recentMs;
+      const isNext = nowMs < this.#periodEndMs + recentSocketMs;
       this.#sendersBefore = isNext ? this.#senders.size : 0;
       this.#senders.clear();
-      this.#periodEndMs = nowMs + recentMs;
+      this.#periodEndMs = nowMs + recentSocketMs;
     }
     this.#senders.add(sender);
-    return roundMsMax / Math.max(this.#senders.size, this.#sendersBefore);
+    return sendRoundMsMax / Math.max(this.#senders.size, this.#sendersBefore);
   }
 }

@@ -5,8 +5,11 @@ import {
   connectionsMax,
   controlConnectionsMax,
   controlConnectionsMin,
+  controlDescriptorsShare,
+  descriptorsPerClient,
   mailboxMax,
   maxClientsMost,
+  ownDescriptors,
   residentBytesOf,
 } from "../limits.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
@@ -154,7 +157,10 @@ function mostOf({ log }: PoolProcess, options: ServeOptions): Most {
  */
 function mostWithin({ limit, used }: DescriptorRoom): Most {
   const free = Math.max(0, limit - used - 3 * ownDescriptors);
-  const controlMax = Math.max(controlConnectionsMin, Math.min(controlConnectionsMax, Math.floor(free / 4)));
+  const controlMax = Math.max(
+    controlConnectionsMin,
+    Math.min(controlConnectionsMax, Math.floor(free * controlDescriptorsShare)),
+  );
   return { clientsMax: Math.max(1, Math.floor((free - controlMax) / descriptorsPerClient)), controlMax };
 }
 
@@ -168,11 +174,6 @@ function reloadCertificates(keys: ReloadableTlsKeys | undefined, log: (sentence:
     log(`${error.message} The certificates that were read before stay in use.`);
   }
 }
-
-/** Descriptors that are kept for the pool's own files; as many again for its addresses, and for Deno itself. */
-const ownDescriptors = 8;
-/** Deno's, and the one of the system's own calls. */
-const descriptorsPerClient = 2;
 
 /** Loaded where it is used: it brings all of node:net. */
 async function inherit(fd: number, keys: TlsKeys | undefined): Promise<Listening> {

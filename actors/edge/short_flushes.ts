@@ -15,27 +15,22 @@
  * - where others were here a moment ago, those that were not short, and were waited for here, have held this thread up for
  *   a fiftieth of the time at most. (On a busy disk one of a hundred took 2 ms and more where the others took 0.2.)
  */
-
-/** Operations and bytes since the last flush up to which a flush is small. */
-const writesMax = 16;
-const bytesMax = 128 * 1024;
-/** Milliseconds up to which a flush is short, with the way to another thread if it took that. */
-const shortMs = 1;
-/** Small flushes in a row that have to be short, at first and after one that was long. */
-const shortWantedMax = 8;
-/** Flushes in a row after one write each that let expect the next one after the next write. */
-const singlesMax = 8;
-/** For how many times as long as a long flush took here the next are left to another thread. */
-const pauseFactor = 50;
-/** Milliseconds for which whoever asked for something else is expected again. */
-const othersMs = 1000;
+import {
+  flushDisturbedMs,
+  flushPauseFactor,
+  shortFlushBytesMax,
+  shortFlushesWanted,
+  shortFlushMs,
+  shortFlushWritesMax,
+  singleWritesWanted,
+} from "../knobs.ts";
 
 /** What a device was asked since its last flush, and how long small flushes took. */
 export class ShortFlushes {
   #writes = 0;
   #bytes = 0;
   readonly #isOn: boolean;
-  #shortWanted = shortWantedMax;
+  #shortWanted = shortFlushesWanted;
   #pauseEndMs = -Infinity;
   /** When a flush last found that the device was asked for more than a small flush is. */
   #othersMs = -Infinity;
@@ -59,20 +54,21 @@ export class ShortFlushes {
    * pages at any time.
    */
   get isFlushNear(): boolean {
-    return this.#isOn && this.#singles === singlesMax && this.#writes === 1 && this.#bytes <= bytesMax;
+    return this.#isOn && this.#singles === singleWritesWanted && this.#writes === 1 &&
+      this.#bytes <= shortFlushBytesMax;
   }
 
   /** Something else was asked. */
   disturbed(): void {
-    this.#writes = writesMax + 1;
+    this.#writes = shortFlushWritesMax + 1;
   }
 
   /** A flush begins, with which counting begins anew. `isAlone`: nobody else waits for it, or for another one. */
   begin(nowMs: number, isAlone: boolean): Flush {
-    const isSmall = this.#writes <= writesMax && this.#bytes <= bytesMax;
+    const isSmall = this.#writes <= shortFlushWritesMax && this.#bytes <= shortFlushBytesMax;
     if (!isSmall) this.#othersMs = nowMs;
     if (this.#writes !== 1) this.#singles = 0;
-    else if (this.#singles < singlesMax) this.#singles += 1;
+    else if (this.#singles < singleWritesWanted) this.#singles += 1;
     this.#writes = 0;
     this.#bytes = 0;
     const isAtOnce = this.#isOn && isAlone && isSmall && this.#shortWanted === 0 && nowMs >= this.#pauseEndMs;
@@ -82,12 +78,14 @@ export class ShortFlushes {
   /** It has ended, or failed. */
   ended(flush: Flush, nowMs: number): void {
     const ms = nowMs - flush.beginMs;
-    if (ms <= shortMs) {
+    if (ms <= shortFlushMs) {
       if (flush.isSmall && this.#shortWanted > 0) this.#shortWanted -= 1;
       return;
     }
-    this.#shortWanted = shortWantedMax;
-    if (flush.isAtOnce && nowMs < this.#othersMs + othersMs) this.#pauseEndMs = nowMs + pauseFactor * ms;
+    this.#shortWanted = shortFlushesWanted;
+    if (flush.isAtOnce && nowMs < this.#othersMs + flushDisturbedMs) {
+      this.#pauseEndMs = nowMs + flushPauseFactor * ms;
+    }
   }
 }
 

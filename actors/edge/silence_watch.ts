@@ -4,9 +4,7 @@
  * the pool, so any answer says that the process runs.
  */
 import http from "node:http";
-
-/** Signs of life asked for in the time after which a server counts as silent. */
-const asksPerSilence = 4;
+import { asksPerSilence } from "../knobs.ts";
 
 /** See the head of this file. */
 export class SilenceWatch {

@@ -7,23 +7,14 @@
  * Clients that have several requests under way are not here: they are served best when several have come.
  */
 import type { Kernel } from "../kernel/kernel.ts";
-
-/** Microseconds for which sockets are asked again, at most: what a wake-up costs that may be saved. */
-const spinUsMax = 50;
-/** Where to begin, and below which it is not worth it. */
-const spinUsMin = 6;
-/**
- * Milliseconds of asking and serving after which the event loop has its turn, as in a run of the kernel: it waits for all as
- * soon as nobody has sent anything, which is when waiting lets it hear what else there is, and costs one client one wake-up.
- */
-const turnMsMax = 2;
-/** The same where there is no such moment: then the clock has to see to it, which takes up to a millisecond. */
-const busyTurnMsMax = 3;
-/** The same while some who were asked here wait in the event loop: each that it hears comes back here, until all are. */
-const briefMsMax = 0.1;
-
-/** Milliseconds for which a client that the event loop has heard is expected to be heard again. */
-const otherMs = 10;
+import {
+  pollBriefMsMax,
+  pollBusyTurnMsMax,
+  pollSpinUsMax,
+  pollSpinUsMin,
+  pollTurnMsMax,
+  recentSocketMs,
+} from "../knobs.ts";
 
 /** A socket that wants to receive. */
 export interface Polled {
@@ -46,7 +37,7 @@ export class SocketPoll {
   #asleep = 0;
   #sleptMs = -Infinity;
   /** Where another thread cannot run meanwhile, nobody would send what is waited for. */
-  readonly #spinUsMax = navigator.hardwareConcurrency > 1 ? spinUsMax : 0;
+  readonly #spinUsMax = navigator.hardwareConcurrency > 1 ? pollSpinUsMax : 0;
 
   private constructor(kernel: Kernel) {
     this.#kernel = kernel;
@@ -77,22 +68,22 @@ export class SocketPoll {
   waited(forMs: number): void {
     this.#asleep -= 1;
     if (forMs * 1000 <= 2 * this.#spinUsMax) {
-      this.#spinUs = Math.min(this.#spinUsMax, Math.max(spinUsMin, 2 * this.#spinUs));
+      this.#spinUs = Math.min(this.#spinUsMax, Math.max(pollSpinUsMin, 2 * this.#spinUs));
     } else {
-      this.#spinUs = this.#spinUs > spinUsMin ? this.#spinUs / 2 : 0;
+      this.#spinUs = this.#spinUs > pollSpinUsMin ? this.#spinUs / 2 : 0;
     }
   }
 
   /** The event loop has heard a client that is not here, or that one is gone. */
   heardOther(): void {
-    this.#othersUntilMs = performance.now() + otherMs;
+    this.#othersUntilMs = performance.now() + recentSocketMs;
   }
 
   #run(): void {
     const beginMs = performance.now();
     let spinEndMs = beginMs + this.#spinUs / 1000;
     for (;;) {
-      const anyone = this.#askAll(beginMs + busyTurnMsMax);
+      const anyone = this.#askAll(beginMs + pollBusyTurnMsMax);
       const nowMs = performance.now();
       if (this.#waiting.length === 0) break;
       // Somebody waits for what only the event loop can tell: a thread's answer, its turn, or a client that is not here.
@@ -101,9 +92,9 @@ export class SocketPoll {
       }
       const forMs = nowMs - beginMs;
       if (anyone) spinEndMs = nowMs + this.#spinUs / 1000;
-      else if (nowMs >= spinEndMs || forMs >= turnMsMax) return this.#sleep();
-      if (forMs >= busyTurnMsMax) return this.#kernel.clock.yield(() => this.#run());
-      if (forMs >= briefMsMax && this.#areOthersAsleep(nowMs)) return this.#sleep();
+      else if (nowMs >= spinEndMs || forMs >= pollTurnMsMax) return this.#sleep();
+      if (forMs >= pollBusyTurnMsMax) return this.#kernel.clock.yield(() => this.#run());
+      if (forMs >= pollBriefMsMax && this.#areOthersAsleep(nowMs)) return this.#sleep();
     }
     this.#isAwake = false;
   }
@@ -127,7 +118,7 @@ export class SocketPoll {
 
   /** Whether some who were here a moment ago wait in the event loop, which should not take long to hear them. */
   #areOthersAsleep(nowMs: number): boolean {
-    return this.#asleep > 0 && nowMs < this.#sleptMs + otherMs;
+    return this.#asleep > 0 && nowMs < this.#sleptMs + recentSocketMs;
   }
 
   #sleep(): void {

@@ -9,6 +9,7 @@ import { ByteDuplex } from "./byte_duplex.ts";
 import { type ByteStream, NodeStream } from "./byte_stream.ts";
 import { callOutside } from "./outside.ts";
 import type { TlsKeys } from "./tls_keys.ts";
+import { tlsReadBytes } from "../limits.ts";
 
 /** An encrypted stream. */
 export interface SecuredStream {
@@ -16,9 +17,6 @@ export interface SecuredStream {
   /** The common name in the client's certificate, if that was verified. */
   readonly clientName: string | undefined;
 }
-
-/** Bytes read from the client at once; and decrypted ones that wait to be taken when nothing more is read. */
-const readBytes = 64 * 1024;
 
 /**
  * Does the server's part of the handshake. Rejects, with nothing under way, if that fails or the stream is closed; the
@@ -100,11 +98,11 @@ class ClearStream extends ByteDuplex {
   }
 
   override _read(): void {
-    if (this.#decrypted !== undefined && this.#decrypted.readableLength >= readBytes) {
+    if (this.#decrypted !== undefined && this.#decrypted.readableLength >= tlsReadBytes) {
       this.#isHeldBack = true;
       return;
     }
-    const buffer = new Uint8Array(readBytes);
+    const buffer = new Uint8Array(tlsReadBytes);
     callOutside(() => this.#stream.read(buffer), (count) => {
       this.hasEnded ||= count === null;
       // Before the TLS socket exists, nothing else notices the end of the stream.

@@ -3,15 +3,14 @@
  * request of that size. A new buffer is zeroed memory that has yet to be paged in, which costs more than the I/O it is for.
  */
 import { assert } from "../../storage/base/assert.ts";
-import { requestBytesMax } from "../limits.ts";
+import { payloadBufferBytesMin, requestBytesMax } from "../limits.ts";
 
-const smallestBytes = 4096;
-const smallestShift = 12;
+const smallestShift = Math.log2(payloadBufferBytesMin);
 const classCount = Math.log2(requestBytesMax) - smallestShift + 1;
 
 /** Bytes of memory that a buffer of `lengthBytes` takes: what a request pays. 0 for none. */
 export function bufferBytes(lengthBytes: number): number {
-  return lengthBytes === 0 ? 0 : smallestBytes << classOf(lengthBytes);
+  return lengthBytes === 0 ? 0 : payloadBufferBytesMin << classOf(lengthBytes);
 }
 
 export class BufferPool {
@@ -33,7 +32,7 @@ export class BufferPool {
     let buffer = this.#spare[sizeClass]!.pop();
     if (buffer === undefined) {
       this.#dropSpare(spareMaxBytes);
-      buffer = new Uint8Array(smallestBytes << sizeClass);
+      buffer = new Uint8Array(payloadBufferBytesMin << sizeClass);
     } else {
       this.#spareBytes -= buffer.length;
     }
@@ -73,5 +72,5 @@ export class BufferPool {
 }
 
 function classOf(lengthBytes: number): number {
-  return lengthBytes <= smallestBytes ? 0 : 32 - Math.clz32(lengthBytes - 1) - smallestShift;
+  return lengthBytes <= payloadBufferBytesMin ? 0 : 32 - Math.clz32(lengthBytes - 1) - smallestShift;
 }

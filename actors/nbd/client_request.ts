@@ -25,11 +25,12 @@ import type { BioKind, BioStatus, RequestDone, VolumeRequest } from "../volume/b
 import type { Address } from "../kernel/address.ts";
 import type { Purse } from "./credits.ts";
 import type { ReceiveBuffer } from "./receive.ts";
+import { zeroPieceBytes } from "../limits.ts";
 
 const noBytes = new Uint8Array(0);
 const noSegments: (MappedSegment | undefined)[] = [];
 /** What holes are to a client that is not told of them. */
-const zeroes = new Uint8Array(1 << 20);
+const zeroes = new Uint8Array(zeroPieceBytes);
 
 /** The request as the volume sees it, with what its connection needs to answer and to free what it holds. */
 export class ClientRequest implements VolumeRequest {

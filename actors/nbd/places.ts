@@ -5,6 +5,7 @@
  * socket, which only the pool's owner reaches) has none. Some of all places are for local clients alone, so that the
  * owner gets in whatever the network does, and one origin gets a part of the rest, so that others do.
  */
+import { localPlacesShare, originPlacesShare } from "../limits.ts";
 
 /** The client of one place. */
 export interface Place {
@@ -44,7 +45,7 @@ export function countsWithout(counts: Counts, origin: string | undefined, leavin
 
 /** An eighth of the places, and one at least, unless there is only one for all. */
 function keptForLocal(clientsMax: number): number {
-  return clientsMax === 1 ? 0 : Math.max(1, Math.floor(clientsMax / 8));
+  return clientsMax === 1 ? 0 : Math.max(1, Math.floor(clientsMax * localPlacesShare));
 }
 
 /** How many clients there may be, and of which kind. */
@@ -59,7 +60,7 @@ export class Places {
   constructor(clientsMax: number) {
     this.all = clientsMax;
     this.remote = clientsMax - keptForLocal(clientsMax);
-    this.ofOneOrigin = Math.ceil(this.remote * 3 / 4);
+    this.ofOneOrigin = Math.ceil(this.remote * originPlacesShare);
   }
 
   /** What keeps one more client of this origin out; undefined if it has a place. `leaving` counts as gone. */

@@ -14,6 +14,7 @@ export const rooms: readonly string[] = [
   "actors/pool/",
   "actors/kernel/",
   "actors/limits.ts",
+  "actors/knobs.ts",
   "actors/nbd/wire/",
   "storage/",
   "storage/device/",
