@@ -18,6 +18,7 @@ import {
 import { readSources, Source } from "./source.ts";
 import { ruleSkips } from "./skips.ts";
 import { ruleStepsAreTaken } from "./steps.ts";
+import { ruleSymbols, ruleTwoHops } from "./symbols.ts";
 import { ruleTopLevel } from "./top_level.ts";
 import { personsPer1000Lines, ruleCannot, ruleCitations, rulePersons } from "./words.ts";
 
@@ -399,4 +400,20 @@ Deno.test("the pages and units of docs/ are read too", async () => {
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
+});
+
+Deno.test("a symbol that is not in its file is found in a page", () => {
+  const sources = [
+    new Source("actors/a.ts", "export class One {}\n// Two\n"),
+    new Source("storage/b.ts", "function three() {}\n"),
+    new Source("page.md", "`a.ts#One`, `storage/b.ts#three`\n`a.ts#Two`\n`c.ts#One`\n"),
+  ];
+  assertEquals(linesOf(ruleSymbols(sources)), ["page.md:2", "page.md:3"]);
+});
+
+Deno.test("a paragraph or a failure without a file is found", () => {
+  const page = "# A\n\n## Locks\n\nSee `a.ts#b`.\n\nNothing.\n\n## When something fails\n\n" +
+    "| What | Then |\n| - | - |\n| one | `a.ts` |\n| two | - |\n";
+  const found = ruleTwoHops([new Source("actors/ARCHITECTURE.md", page)]);
+  assertEquals(linesOf(found), ["actors/ARCHITECTURE.md:7", "actors/ARCHITECTURE.md:11"]);
 });

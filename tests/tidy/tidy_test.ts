@@ -7,6 +7,7 @@ import { ruleRooms, ruleTestNames } from "./rooms.ts";
 import { readSources, type Source } from "./source.ts";
 import { ruleSkips } from "./skips.ts";
 import { ruleStepsAreTaken } from "./steps.ts";
+import { ruleSymbols, ruleTwoHops } from "./symbols.ts";
 import { ruleTopLevel } from "./top_level.ts";
 import { ruleCannot, ruleCitations } from "./words.ts";
 
@@ -34,6 +35,8 @@ holds("imports go one way, and nothing imports tests", ruleImportDirection);
 holds("every product file lies in a room, and imports from its own and those below only", ruleRooms);
 holds("no two test files have one name", ruleTestNames);
 holds("every file that a comment or a page cites is there", ruleCitations);
+holds("every symbol that a page names is in its file", ruleSymbols);
+holds("each paragraph on the architecture names where it is in the code", ruleTwoHops);
 holds("cannot is one word", (all) => all.flatMap(ruleCannot));
 holds("no modules need each other's values", ruleImportCycles);
 holds("there are three dependencies, and the core uses none", ruleDependencies);
