@@ -21,74 +21,82 @@
  *
  * @module
  */
-import type { AdminCommand, AdminResult, PoolStatus, VolumeListing } from "./actors/control/admin_command.ts";
-import { askControl } from "./actors/edge/control.ts";
-import { mayAskControl } from "./actors/edge/socket_permission.ts";
-import { isPool, poolPaths } from "./actors/edge/pool_files.ts";
+import type {
+  AdminCommand,
+  AdminResult,
+  Command,
+  PoolStatus,
+  VolumeListing,
+} from "./actors/control/admin_command.ts";
+import { commandOf, type Invocation, parseInvocation } from "./actors/edge/invocation.ts";
+import { isPool } from "./actors/edge/pool_files.ts";
+import { type DumpWriter, type ImportOptions, importPool } from "./actors/edge/pool_offline.ts";
+import { runCommand, type WaitOptions } from "./actors/edge/run_command.ts";
 import {
-  checkOffline,
-  dumpOffline,
-  type DumpWriter,
-  type ImportOptions,
-  importPool,
-} from "./actors/edge/pool_offline.ts";
+  initOptionsOf,
+  millisecondsOf,
+  noteUnused,
+  parseServing,
+  type Serving,
+  type VolumeToCreate,
+} from "./actors/edge/serve_options.ts";
 import { makePool, type OpenOptions, PoolProcess } from "./actors/edge/pool_process.ts";
-import { inheritedDescriptors } from "./actors/edge/inherited_descriptors.ts";
-import {
-  parseMaxClients,
-  type PoolServer,
-  requireServable,
-  type ServeOptions,
-  servePool,
-} from "./actors/edge/serve.ts";
+import { type PoolServer, requireServable, type ServeOptions, servePool } from "./actors/edge/serve.ts";
 import { ReaderGone, writeResult } from "./actors/edge/result_output.ts";
 import { listenToSignals, refuseInspector } from "./actors/edge/signals.ts";
 import { LogSink } from "./actors/edge/log_sink.ts";
-import { whenUnlocked } from "./actors/edge/file_lock.ts";
 import { lockWaitMs, logDrainMs } from "./actors/limits.ts";
-import { parseListenAddress } from "./actors/edge/sockets.ts";
 import type { TlsOptions } from "./actors/edge/tls_keys.ts";
-import { shortSocketPath } from "./actors/edge/socket_path.ts";
-import { statusText, tableOf } from "./actors/control/result_text.ts";
+import { reportOf } from "./actors/control/result_text.ts";
+import { usageText } from "./actors/control/usage_text.ts";
 import { assert } from "./storage/base/assert.ts";
 import { UsageError, UserError } from "./storage/base/errors.ts";
 import { parseName, parseSnapshotName, parseVolumeName } from "./storage/base/names.ts";
 import { formatSize, parseSize } from "./storage/base/sizes.ts";
 
 export {
+  commandOf,
   formatSize,
   importPool,
-  inheritedDescriptors,
+  initOptionsOf,
   isPool,
   listenToSignals,
   lockWaitMs,
   logDrainMs,
   LogSink,
-  parseListenAddress,
-  parseMaxClients,
+  millisecondsOf,
+  noteUnused,
+  parseInvocation,
   parseName,
+  parseServing,
   parseSize,
   parseSnapshotName,
   parseVolumeName,
   ReaderGone,
   refuseInspector,
+  reportOf,
   requireServable,
-  statusText,
-  tableOf,
+  runCommand,
+  usageText,
   writeResult,
 };
 export { UsageError, UserError };
 export type {
   AdminCommand,
   AdminResult,
+  Command,
   DumpWriter,
   ImportOptions,
+  Invocation,
   OpenOptions,
   PoolServer,
   PoolStatus,
   ServeOptions,
+  Serving,
   TlsOptions,
   VolumeListing,
+  VolumeToCreate,
+  WaitOptions,
 };
 
 /** Bytes of a block unless said otherwise: 64 KiB. */
@@ -98,7 +106,7 @@ export const defaultBlockSizeBytes = 65536;
 export interface InitPoolOptions {
   readonly directory: string;
   /** A multiple of 64 KiB up to 1 GiB; 64 KiB by default. */
-  readonly blockSizeBytes?: number;
+  readonly blockSizeBytes?: number | undefined;
   /** The free space of the host's file system by default. */
   readonly dataSizeBytes?: number | undefined;
   /** By default twice what dm-thin recommends for the data, at least 16 MiB. */
@@ -222,51 +230,4 @@ export class Pool implements AsyncDisposable {
     if (result.kind === "refused") throw new UserError(result.reason);
     return result;
   }
-}
-
-/** How long {@linkcode runCommand} waits for others. */
-export interface WaitOptions {
-  /** Milliseconds for which a server may say nothing; 0: any time. By default 30 s. */
-  readonly silenceMs?: number | undefined;
-  /** Milliseconds to wait for a pool that another process has open and does not serve; by default 10 s. */
-  readonly lockWaitMs?: number | undefined;
-}
-
-/**
- * Carries out one command on a pool, wherever it is: by the server that has it open, else by opening it here for that
- * long. The text of `dump` goes to `write`. Throws {@linkcode UserError}.
- */
-export function runCommand(
-  directory: string,
-  command: AdminCommand,
-  write: DumpWriter,
-  options: WaitOptions = {},
-): Promise<AdminResult> {
-  // What has the pool open may be a server that begins, so that is asked again too.
-  return whenUnlocked(options.lockWaitMs ?? lockWaitMs, async () => {
-    const socket = shortSocketPath(poolPaths(directory).controlSocket);
-    const isAsked = socket !== undefined && mayAskControl(socket);
-    const answered = isAsked ? await askControl(socket, command, write, options.silenceMs) : undefined;
-    return answered ?? await runHere(directory, command, write);
-  });
-}
-
-/** Throws {@linkcode LockedElsewhere} with nothing done. */
-async function runHere(directory: string, command: AdminCommand, write: DumpWriter): Promise<AdminResult> {
-  if (command.verb === "check") return await checkOffline(directory);
-  if (command.verb === "dump") return await dumpOffline(directory, write);
-  const readOnly = command.verb === "list" || command.verb === "status" ||
-    (command.verb === "rm" && command.dryRun);
-  const process = await PoolProcess.open(directory, { readOnly });
-  try {
-    const result = await process.command(command);
-    return result.kind === "status" ? { kind: "status", status: asServed(result.status, process) } : result;
-  } finally {
-    await process.close();
-  }
-}
-
-/** Nobody writes this pool just now; its mode is the one that it would be served in. */
-function asServed(status: PoolStatus, { writeRefusal }: PoolProcess): PoolStatus {
-  return { ...status, mode: writeRefusal === null ? "write" : "read-only", trouble: writeRefusal };
 }

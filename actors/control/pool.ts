@@ -13,7 +13,7 @@
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 import type { Slices } from "../../storage/slices.ts";
-import { type AdminResult, isLook } from "./admin_command.ts";
+import type { AdminResult } from "./admin_command.ts";
 import { planStep } from "./admin_plan.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import { adminTask, lookTask, startTask, stopTask } from "./admin_task.ts";
@@ -22,6 +22,7 @@ import { rewriteTask } from "./catalogue_rewrite.ts";
 import { contextSlices, descriptionOf, exportListSlices, isSnapshot, longAnswer } from "./export_list.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
+import { isLook } from "./verbs.ts";
 import { adminQueueMax, commitPeriodMs, mailboxMax, openVolumesMax } from "../limits.ts";
 import { LookQueue } from "./look_queue.ts";
 import { closeTask, type OpenVolume, takeIdle } from "./open_volumes.ts";

@@ -1,9 +1,69 @@
-/** The results of commands as text for people. */
+/** The results of commands as they are printed: as text, or as JSON. */
+import { unreachable } from "../../storage/base/assert.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
-import type { PoolStatus, VolumeListing } from "./admin_command.ts";
+import type { AdminResult, PoolStatus, VolumeListing } from "./admin_command.ts";
+
+/** What is printed of a result. */
+export interface Report {
+  /** On standard output. */
+  readonly lines: readonly string[];
+  /** On standard error. */
+  readonly complaints: readonly string[];
+  readonly exitStatus: 0 | 1;
+}
+
+/** What a command prints of its result. */
+export function reportOf(result: AdminResult, options: { readonly json: boolean }): Report {
+  switch (result.kind) {
+    case "done":
+      return printed();
+    case "volumes":
+      return printed(options.json ? jsonOf(result) : tableOf(result.volumes));
+    case "status":
+      return printed(options.json ? jsonOf(result) : statusText(result.status));
+    case "wouldFree":
+      return printed(`${result.bytes} bytes (${formatSize(result.bytes)}) would be freed`);
+    case "checked":
+      return checkReport(result.problems, result.notes);
+    case "refused":
+      return { lines: [], complaints: [result.reason], exitStatus: 1 };
+    default:
+      return unreachable(result);
+  }
+}
+
+/** The object that `--json` prints, and that GET answers with. */
+export function documentOf(result: AdminResult): unknown {
+  switch (result.kind) {
+    case "volumes":
+      return { volumes: result.volumes };
+    case "status":
+      return result.status;
+    default:
+      return result;
+  }
+}
+
+function jsonOf(result: AdminResult): string {
+  return JSON.stringify(documentOf(result));
+}
+
+function printed(...lines: readonly string[]): Report {
+  return { lines, complaints: [], exitStatus: 0 };
+}
+
+function checkReport(problems: readonly string[], notes: readonly string[]): Report {
+  const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
+  const last = problems.length === 0 ? "The metadata is sound." : `check found ${count}.`;
+  return {
+    lines: [...problems, last],
+    complaints: notes.map((note) => `note: ${note}`),
+    exitStatus: problems.length === 0 ? 0 : 1,
+  };
+}
 
 /** Volumes and snapshots as `list` prints them: a heading, and a line for each. */
-export function tableOf(volumes: readonly VolumeListing[]): string {
+function tableOf(volumes: readonly VolumeListing[]): string {
   const rows = [["NAME", "SIZE", "MAPPED", "EXCLUSIVE", "ORIGIN", "CREATED"]];
   for (const volume of volumes) {
     rows.push([
@@ -22,7 +82,7 @@ export function tableOf(volumes: readonly VolumeListing[]): string {
 }
 
 /** The pool as `status` prints it. */
-export function statusText(status: PoolStatus): string {
+function statusText(status: PoolStatus): string {
   const used = (part: number, whole: number) => `${formatSize(part)} of ${formatSize(whole)} used`;
   const lines = [
     `mode         ${status.mode}`,

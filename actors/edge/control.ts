@@ -4,7 +4,8 @@ import { UserError } from "../../storage/base/errors.ts";
 import { controlSilenceMs } from "../limits.ts";
 import { ownerOf } from "./file_owner.ts";
 import type { DumpWriter } from "./pool_offline.ts";
-import { type AdminCommand, type AdminResult, jsonOfCommand } from "../control/admin_command.ts";
+import type { AdminResult, Command } from "../control/admin_command.ts";
+import { jsonOfCommand } from "../control/verbs.ts";
 import { SilenceWatch } from "./silence_watch.ts";
 
 /** How it shows that we may not ask. */
@@ -19,7 +20,7 @@ const nobodyThere: readonly (string | undefined)[] = ["ENOENT", "ECONNREFUSED", 
  */
 export async function askControl(
   path: string,
-  command: AdminCommand,
+  command: Command,
   write: DumpWriter,
   silenceMs: number = controlSilenceMs,
 ): Promise<AdminResult | undefined> {

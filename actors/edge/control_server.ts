@@ -1,7 +1,7 @@
 /**
  * The control API: HTTP with JSON on a Unix socket, for the command line and for programs that fork volumes.
  *
- *   POST /v1/commands   an AdminCommand (admin_command.ts) -> its AdminResult
+ *   POST /v1/commands   a Command (admin_command.ts) -> its AdminResult
  *   GET  /v1/volumes    what `list --json` prints
  *   GET  /v1/status     what `status --json` prints
  *
@@ -15,7 +15,9 @@ import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { assert } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
-import { type AdminCommand, type AdminResult, commandSlices } from "../control/admin_command.ts";
+import type { AdminResult, Command } from "../control/admin_command.ts";
+import { documentOf } from "../control/result_text.ts";
+import { commandSlices } from "../control/verbs.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import {
   controlBodyBytesMax,
@@ -36,13 +38,13 @@ import { aTurn, inTurns } from "./turns.ts";
 /** Carries out commands. */
 export interface CommandHandler {
   readonly log: (sentence: string) => void;
-  command(command: AdminCommand): Promise<AdminResult>;
+  command(command: Command): Promise<AdminResult>;
   dump(write: DumpWriter): Promise<AdminResult>;
 }
 
 /** What a request asks for, and what of the result is its answer. */
 interface Asked {
-  readonly command: AdminCommand;
+  readonly command: Command;
   readonly answerOf: (result: AdminResult) => unknown;
 }
 
@@ -171,21 +173,18 @@ export class ControlServer {
   }
 }
 
+/** What can be read with GET. */
+const readable: Readonly<Record<string, Command>> = {
+  "/v1/volumes": { verb: "list" },
+  "/v1/status": { verb: "status" },
+};
+
 /** Throws {@linkcode Problem} or {@linkcode UserError}. */
 async function askedFor({ url, method }: IncomingMessage, text: string): Promise<Asked> {
   const pathname = pathOf(url ?? "");
-  if (method === "GET" && pathname === "/v1/volumes") {
-    const command = { verb: "list" } as const;
-    return {
-      command,
-      answerOf: (result) => result.kind === "volumes" ? { volumes: result.volumes } : result,
-    };
-  }
-  if (method === "GET" && pathname === "/v1/status") {
-    const command = { verb: "status" } as const;
-    return { command, answerOf: (result) => result.kind === "status" ? result.status : result };
-  }
-  if (pathname === "/v1/volumes" || pathname === "/v1/status") {
+  const command = Object.hasOwn(readable, pathname) ? readable[pathname] : undefined;
+  if (command !== undefined) {
+    if (method === "GET") return { command, answerOf: documentOf };
     throw new Problem(405, `Read ${pathname} with GET. Commands are POSTed to /v1/commands.`);
   }
   if (pathname !== "/v1/commands") {
@@ -194,8 +193,8 @@ async function askedFor({ url, method }: IncomingMessage, text: string): Promise
   if (method !== "POST") {
     throw new Problem(405, "Commands are POSTed. Others are GET /v1/volumes and GET /v1/status.");
   }
-  const command = await inTurns(commandSlices(jsonOf(text), sliceSizes.records));
-  return { command, answerOf: (result) => result };
+  const posted = await inTurns(commandSlices(jsonOf(text), sliceSizes.records));
+  return { command: posted, answerOf: (result) => result };
 }
 
 function jsonOf(text: string): unknown {

@@ -1,0 +1,118 @@
+/** How the fields of a command are read: from the words and options of the command line, and from JSON. */
+import { UserError } from "../../storage/base/errors.ts";
+import { parseName, parseSnapshotName, parseVolumeName } from "../../storage/base/names.ts";
+import { parseSize } from "../../storage/base/sizes.ts";
+import { SliceEnd, type Slices } from "../../storage/slices.ts";
+import type { OptionName } from "./verb_options.ts";
+
+/** What JSON.parse made of a command: nothing in it was checked. */
+export type JsonFields = Readonly<Record<string, unknown>>;
+
+/** What the command line has for a command. */
+export interface Words {
+  /** The words behind the verb, taken from the front by one field after the other. */
+  readonly words: string[];
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** One field of a command, of type T. */
+export interface Field<T> {
+  /** Its place in the line of the verb, such as "NAME"; "NAME..." for one that takes all words left; undefined for an option. */
+  readonly word?: string;
+  /** The option that holds it. */
+  readonly option?: OptionName;
+  /** Its name in JSON. */
+  readonly json: string;
+  /** Throws {@linkcode UsageError}. */
+  ofWords(words: Words): T;
+  /** In slices of `perSlice` items, where it is a list. Throws {@linkcode UserError}. */
+  ofJson(fields: JsonFields, perSlice: number): Slices<T>;
+}
+
+/** How one value is read. Both throw {@linkcode UserError}. */
+interface Kind<T> {
+  ofText(text: string): T;
+  /** @param name of the field, for the sentence */
+  ofValue(value: unknown, name: string): T;
+}
+
+function textKind(parse: (text: string) => string): Kind<string> {
+  return {
+    ofText: parse,
+    ofValue: (value, name) => {
+      if (typeof value !== "string") throw malformed(`"${name}" is not a string`);
+      return parse(value);
+    },
+  };
+}
+
+/** The name of a volume that is no snapshot. */
+export const volumeName: Kind<string> = textKind(parseVolumeName);
+/** The name of a volume or snapshot. */
+export const anyName: Kind<string> = textKind((text) => parseName(text).name);
+/** VOL@SNAP. */
+export const snapshotName: Kind<string> = textKind((text) => parseSnapshotName(text).name);
+
+/** A positive number of bytes. */
+export const size: Kind<number> = {
+  ofText: parseSize,
+  ofValue: (value, name) => {
+    if (typeof value !== "number" || !Number.isSafeInteger(value) || value <= 0) {
+      throw malformed(`"${name}" is not a positive number of bytes`);
+    }
+    return value;
+  },
+};
+
+/** A field that is one word. */
+export function word<T>(label: string, json: string, kind: Kind<T>): Field<T> {
+  return {
+    word: label,
+    json,
+    ofWords: ({ words }) => kind.ofText(words.shift() ?? ""),
+    *ofJson(fields) {
+      return kind.ofValue(fields[json], json);
+    },
+  };
+}
+
+/** A field that is the list of all words left, at least one. */
+export function wordList(label: string, json: string, kind: Kind<string>): Field<readonly string[]> {
+  return {
+    word: `${label}...`,
+    json,
+    ofWords: ({ words }) => words.splice(0).map(kind.ofText),
+    *ofJson(fields, perSlice) {
+      const value = fields[json];
+      if (!Array.isArray(value) || value.length === 0 || value.some((item) => typeof item !== "string")) {
+        throw malformed(`"${json}" is not a list of strings`);
+      }
+      const parsed: string[] = [];
+      const end = new SliceEnd(perSlice);
+      for (const item of value as string[]) {
+        if (end.isDue()) yield;
+        parsed.push(kind.ofText(item));
+      }
+      return parsed;
+    },
+  };
+}
+
+/** A field that an option without a value sets. False if absent. Anything in JSON but a boolean is refused: a `dryRun` that does not count would remove volumes. */
+export function flag(option: OptionName, json: string): Field<boolean> {
+  return {
+    option,
+    json,
+    ofWords: ({ options }) => options[option] === true,
+    *ofJson(fields) {
+      const value = fields[json] ?? false;
+      if (typeof value !== "boolean") throw malformed(`"${json}" is neither true nor false`);
+      return value;
+    },
+  };
+}
+
+/** Bad input of a client of the control API. */
+export function malformed(what: string): UserError {
+  return new UserError(`The request is no command: ${what}.`);
+}

@@ -1,0 +1,59 @@
+/** Every option of the command line: what it takes, and what its help says. Which verb takes it is in verbs.ts. */
+import { connectionsMax } from "../limits.ts";
+
+/** One option. */
+export interface OptionSpec {
+  /** What stands for its value in the help; undefined for one without a value. */
+  readonly value?: string;
+  /** It may be given several times. */
+  readonly repeats?: true;
+  /** Its short form. */
+  readonly letter?: string;
+  readonly help: string;
+}
+
+/** The names of all options, without their dashes. */
+export type OptionName = keyof typeof table;
+
+const table = {
+  listen: {
+    value: "ADDR",
+    repeats: true,
+    help: "where to serve: tcp:HOST:PORT or unix:PATH; nbd.sock in the pool always",
+  },
+  create: { value: "NAME=SIZE", repeats: true, help: "a volume to make if it is missing" },
+  "read-only": { help: "write no byte to the pool, and share it with other readers" },
+  tls: {
+    value: "off|allow|require",
+    help: "off (the default): no TLS; allow: clients may do without; require: they may not",
+  },
+  "tls-certificates": {
+    value: "DIR",
+    help: "the directory of ca-cert.pem, server-cert.pem and server-key.pem",
+  },
+  "tls-verify-peer": {
+    help: "with --tls require: only clients with a certificate that ca-cert.pem has signed",
+  },
+  "max-clients": { value: "N", help: `clients at once: ${connectionsMax} by default` },
+  "data-size": { value: "S", help: "the size of a new pool's data: the host's free space by default" },
+  "metadata-size": { value: "S", help: "the size of a new pool's metadata: by default what the data needs" },
+  "block-size": { value: "S", help: "the size of a new pool's blocks: 64K by default, a multiple of 64K" },
+  data: { value: "PATH", help: "the file or block device of the data, instead of data.img in the pool" },
+  metadata: {
+    value: "PATH",
+    help: "the file or block device of the metadata, instead of metadata.img in the pool",
+  },
+  "dry-run": { letter: "n", help: "only say how many bytes would become free" },
+  force: { help: "also where clients are attached" },
+  json: { help: "print JSON" },
+  timeout: {
+    value: "S",
+    help: "seconds until a silent server is given up (30; 0: never); a working one is waited for",
+  },
+  "lock-wait": { value: "S", help: "seconds to wait for a pool that another process has open (10)" },
+} as const satisfies Readonly<Record<string, OptionSpec>>;
+
+/** See the head of this file. */
+export const optionTable: Readonly<Record<OptionName, OptionSpec>> = table;
+/** Their names, in the order of the help. */
+export const optionNames = Object.keys(table) as readonly OptionName[];

@@ -1,0 +1,284 @@
+/**
+ * The table of verbs: one entry for each thing that can be asked. From it come the grammar of the command line, the help,
+ * the JSON of the control API in both directions, whether a command only looks, and how it is done without a server.
+ *
+ * A new verb needs its command in admin_command.ts and its entry here: neither compiles without the other. What carries
+ * it out is in admin_task.ts, and what of its result is printed in result_text.ts.
+ */
+import type { AdminCommand, Command } from "./admin_command.ts";
+import {
+  anyName,
+  type Field,
+  flag,
+  type JsonFields,
+  malformed,
+  size,
+  snapshotName,
+  volumeName,
+  word,
+  wordList,
+  type Words,
+} from "./verb_fields.ts";
+import type { OptionName } from "./verb_options.ts";
+import { type Slices } from "../../storage/slices.ts";
+
+/** Verbs that ask something of a pool, so that a server can be asked them too. */
+export type CommandVerb = Command["verb"];
+/** Verbs that are no such question. */
+export type LocalVerb = "serve" | "init" | "import" | "help";
+/** All verbs. */
+export type Verb = CommandVerb | LocalVerb;
+
+/** Verbs that without a server only read the pool's files, which works where the pool cannot be opened. */
+export type FilesVerb = "check" | "dump";
+
+/** The command of a verb. */
+type CommandOf<V extends CommandVerb> = Extract<Command, { readonly verb: V }>;
+
+/** One field of the table for each field of the command, in the order of its words. Where a dump goes is nothing that is written down. */
+type FieldsOf<C> = { readonly [F in Exclude<keyof C, "verb" | "out">]-?: Field<C[F]> };
+
+/** What every verb has. */
+interface Described {
+  /** One line of help. */
+  readonly summary: string;
+  /** The words of a command line that may be given, behind the program's name. */
+  readonly example: string;
+  /** Options that are no field of the command. */
+  readonly options: readonly OptionName[];
+}
+
+/** A verb with a command. */
+interface CommandSpec<C> extends Described {
+  readonly fields: FieldsOf<C>;
+  /** Whether the command changes nothing. Such a command need not wait for those that do, nor they for it. */
+  readonly isLook: boolean | ((command: C) => boolean);
+  /** Without a server: `open` the pool and do it there, or read its `files` only. */
+  readonly offline: C extends { readonly verb: FilesVerb } ? "files" : "open";
+}
+
+/** A verb without one. */
+interface LocalSpec extends Described {
+  /** Options that must be given; checked by what carries it out. */
+  readonly required?: readonly OptionName[];
+  readonly fields?: undefined;
+}
+
+/** The entry of each verb. */
+type Table =
+  & { readonly [V in CommandVerb]: CommandSpec<CommandOf<V>> }
+  & { readonly [V in LocalVerb]: LocalSpec };
+
+/** What each command takes that may have to wait. */
+const waits = ["timeout", "lock-wait"] as const;
+/** What a new pool takes. */
+const initOptions = ["data-size", "metadata-size", "block-size", "data", "metadata"] as const;
+
+const table: Table = {
+  serve: {
+    summary: "serve every volume and snapshot; makes the pool and the named volumes if missing",
+    example: "serve --create disk0=10G --listen tcp:127.0.0.1:10809",
+    options: [
+      "listen",
+      "create",
+      "read-only",
+      "tls",
+      "tls-certificates",
+      "tls-verify-peer",
+      "max-clients",
+      "lock-wait",
+      ...initOptions,
+    ],
+  },
+  init: {
+    summary: "make a pool (serve makes one with the same options)",
+    example: "init --data-size 100G --block-size 128K",
+    options: initOptions,
+  },
+  create: {
+    summary: "an empty thin volume",
+    example: "create disk0 10G",
+    options: waits,
+    fields: { name: word("NAME", "name", volumeName), sizeBytes: word("SIZE", "size_bytes", size) },
+    isLook: false,
+    offline: "open",
+  },
+  snapshot: {
+    summary: "read-only snapshots, all at one point in time",
+    example: "snapshot disk0@monday disk1@monday",
+    options: waits,
+    fields: { names: wordList("VOL@SNAP", "names", snapshotName) },
+    isLook: false,
+    offline: "open",
+  },
+  clone: {
+    summary: "a writable volume that shares every block",
+    example: "clone disk0@monday fork",
+    options: waits,
+    fields: { source: word("VOL[@SNAP]", "source", anyName), name: word("NEW", "name", volumeName) },
+    isLook: false,
+    offline: "open",
+  },
+  rollback: {
+    summary: "give VOL the content of its snapshot",
+    example: "rollback disk0@monday",
+    options: waits,
+    fields: { snapshot: word("VOL@SNAP", "snapshot", snapshotName) },
+    isLook: false,
+    offline: "open",
+  },
+  rename: {
+    summary: "rename a volume with its snapshots, or a snapshot",
+    example: "rename disk0 root",
+    options: waits,
+    fields: { from: word("OLD", "from", anyName), to: word("NEW", "to", anyName) },
+    isLook: false,
+    offline: "open",
+  },
+  resize: {
+    summary: "make a volume larger or smaller; what lies beyond a smaller size is gone",
+    example: "resize disk0 20G",
+    options: waits,
+    fields: { name: word("VOL", "name", anyName), sizeBytes: word("SIZE", "size_bytes", size) },
+    isLook: false,
+    offline: "open",
+  },
+  rm: {
+    summary: "remove volumes or snapshots, all or none",
+    example: "rm disk0 disk0@monday",
+    options: waits,
+    fields: {
+      names: wordList("NAME", "names", anyName),
+      dryRun: flag("dry-run", "dry_run"),
+      force: flag("force", "force"),
+    },
+    isLook: ({ dryRun }) => dryRun,
+    offline: "open",
+  },
+  list: {
+    summary: "volumes and snapshots",
+    example: "list --json",
+    options: ["json", ...waits],
+    fields: {},
+    isLook: true,
+    offline: "open",
+  },
+  status: {
+    summary: "the pool",
+    example: "status --json",
+    options: ["json", ...waits],
+    fields: {},
+    isLook: true,
+    offline: "open",
+  },
+  check: {
+    summary: "check the metadata: 0 sound, 1 not",
+    example: "check",
+    options: waits,
+    fields: {},
+    isLook: true,
+    offline: "files",
+  },
+  dump: {
+    summary: "the metadata as thin_dump prints it",
+    example: "dump",
+    options: waits,
+    fields: {},
+    isLook: true,
+    offline: "files",
+  },
+  import: {
+    summary: "make a pool around existing dm-thin metadata and data, in place",
+    example: "import --metadata /dev/vg/pool_tmeta --data /dev/vg/pool_tdata",
+    options: ["metadata", "data"],
+    required: ["metadata", "data"],
+  },
+  help: { summary: "this text", example: "help", options: [] },
+};
+
+/** The entries, in the order of the help. */
+export const verbTable: Readonly<Record<Verb, Described & Pick<LocalSpec, "required">>> = table;
+
+/** All verbs, in the order of the help. */
+export const verbs = Object.keys(table) as readonly Verb[];
+const commandVerbs = verbs.filter(isCommandVerb);
+
+/** The verb that a word is; undefined for another one. */
+export function verbOf(text: unknown): Verb | undefined {
+  return typeof text === "string" && Object.hasOwn(table, text) ? text as Verb : undefined;
+}
+
+/** Whether a verb has a command. */
+export function isCommandVerb(verb: Verb): verb is CommandVerb {
+  return table[verb].fields !== undefined;
+}
+
+/** An entry and its fields, for what treats all verbs alike: the types of {@linkcode Table} have seen that they fit. */
+function specOf(verb: CommandVerb): CommandSpec<Command> & { readonly fieldList: readonly NamedField[] } {
+  const spec = table[verb] as unknown as CommandSpec<Command>;
+  const fields = Object.entries<Field<unknown>>(spec.fields as Readonly<Record<string, Field<unknown>>>);
+  return { ...spec, fieldList: fields.map(([name, field]) => ({ name, field })) };
+}
+
+interface NamedField {
+  /** In the command. */
+  readonly name: string;
+  readonly field: Field<unknown>;
+}
+
+function fieldsOf(verb: Verb): readonly NamedField[] {
+  return isCommandVerb(verb) ? specOf(verb).fieldList : [];
+}
+
+/** The words of a verb, as its help has them: "NAME SIZE". The last one may end in "...", for one or more. */
+export function wordsOf(verb: Verb): readonly string[] {
+  return fieldsOf(verb).flatMap(({ field }) => field.word ?? []);
+}
+
+/** The options of a verb: its own first. */
+export function optionsOf(verb: Verb): readonly OptionName[] {
+  return [...fieldsOf(verb).flatMap(({ field }) => field.option ?? []), ...table[verb].options];
+}
+
+/** Whether a command changes nothing. Such a command need not wait for those that do, nor they for it. */
+export function isLook(command: Command): boolean {
+  const { isLook } = specOf(command.verb);
+  return typeof isLook === "boolean" ? isLook : isLook(command);
+}
+
+/** The verb of a command that without a server only reads the pool's files; undefined for the others. */
+export function filesVerbOf({ verb }: AdminCommand): FilesVerb | undefined {
+  return table[verb].offline === "files" ? verb as FilesVerb : undefined;
+}
+
+/** The command of a line with as many words as the grammar wants. Throws {@linkcode UsageError}. */
+export function commandOfWords(verb: CommandVerb, { words, options }: Words): Command {
+  const left = { words: [...words], options };
+  const values = specOf(verb).fieldList.map(({ name, field }) => [name, field.ofWords(left)]);
+  return { verb, ...Object.fromEntries(values) } as Command;
+}
+
+/** A command from JSON that nothing has checked, in slices of `perSlice` names. Throws {@linkcode UserError}, in the words of names.ts where it is a name. */
+export function* commandSlices(json: unknown, perSlice: number): Slices<Command> {
+  if (typeof json !== "object" || json === null) throw malformed("it is not an object");
+  const given = json as JsonFields;
+  const verb = verbOf(given.verb);
+  if (verb === undefined || !isCommandVerb(verb)) {
+    throw malformed(`"verb" is none of ${commandVerbs.join(", ")}`);
+  }
+  const values: [string, unknown][] = [];
+  for (const { name, field } of specOf(verb).fieldList) {
+    values.push([name, yield* field.ofJson(given, perSlice)]);
+  }
+  return { verb, ...Object.fromEntries(values) } as Command;
+}
+
+/** A command as {@linkcode commandSlices} takes it. */
+export function jsonOfCommand(command: Command): unknown {
+  const values = command as unknown as Readonly<Record<string, unknown>>;
+  const fields = specOf(command.verb).fieldList;
+  return {
+    verb: command.verb,
+    ...Object.fromEntries(fields.map(({ name, field }) => [field.json, values[name]])),
+  };
+}

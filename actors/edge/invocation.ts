@@ -1,0 +1,120 @@
+/** A command line, taken apart by the table of verbs. */
+import { parseArgs as untypedParseArgs } from "@std/cli/parse-args";
+import { UsageError } from "../../storage/base/errors.ts";
+import type { Command } from "../control/admin_command.ts";
+import { usageText } from "../control/usage_text.ts";
+import { optionNames, optionTable } from "../control/verb_options.ts";
+import {
+  commandOfWords,
+  type CommandVerb,
+  isCommandVerb,
+  optionsOf,
+  type Verb,
+  verbOf,
+  wordsOf,
+} from "../control/verbs.ts";
+
+/** What parseArgs answers; the packaged library comes without types. */
+interface Arguments {
+  readonly [option: string]: unknown;
+  readonly _: string[];
+}
+
+const parseArgs = untypedParseArgs as (
+  args: readonly string[],
+  options: {
+    readonly string: readonly string[];
+    readonly boolean: readonly string[];
+    readonly collect: readonly string[];
+    readonly alias: Readonly<Record<string, string>>;
+    readonly unknown: (name: string, key?: string) => boolean;
+  },
+) => Arguments;
+
+/** A command line that follows the grammar. */
+export interface Invocation {
+  readonly verb: Verb;
+  /** The words behind the verb. */
+  readonly words: readonly string[];
+  /** The pool's directory; empty where no pool is meant. */
+  readonly pool: string;
+  /** By name: true, a text, or a list of texts. */
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+const seeHelp = "Run with --help to see what there is.";
+const valued = optionNames.filter((name) => optionTable[name].value !== undefined);
+const flags = optionNames.filter((name) => optionTable[name].value === undefined);
+const letters = optionNames.flatMap((name) => optionTable[name].letter ?? []);
+
+/** Parses the arguments. Throws {@linkcode UsageError}. */
+export function parseInvocation(args: readonly string[]): Invocation {
+  const options = parseArgs(args, {
+    // "_" keeps the names as they are: 007 is a name, not 7.
+    string: ["_", "pool", ...valued],
+    boolean: [...flags, "help"],
+    collect: optionNames.filter((name) => optionTable[name].repeats),
+    alias: {
+      ...Object.fromEntries(letters.map((letter) => [letter, longFormOf(letter)])),
+      h: "help",
+    },
+    unknown: (name, key) => {
+      if (key === undefined) return true;
+      if (/^-[\d.]/.test(name)) {
+        throw new UsageError(`${name} is less than nothing. Give a positive number or size.`);
+      }
+      throw new UsageError(`There is no option ${name}. ${seeHelp}`);
+    },
+  });
+  const [first, ...words] = options._;
+  if (options.help === true) return { verb: "help", words: [], pool: "", options };
+  if (first === undefined) {
+    throw new UsageError(args.length === 0 ? usageText() : `No command. ${seeHelp}`);
+  }
+  const verb = verbOf(first);
+  if (verb === undefined) throw new UsageError(`There is no command "${first}". ${seeHelp}`);
+  requireOptions(verb, options);
+  requireWords(verb, words.length);
+  return { verb, words, pool: verb === "help" ? "" : poolOf(options.pool), options };
+}
+
+function longFormOf(letter: string): string {
+  return optionNames.find((name) => optionTable[name].letter === letter) ?? "";
+}
+
+/** Only the command's own options, each with a value. */
+function requireOptions(verb: Verb, options: Arguments): void {
+  const own = optionsOf(verb);
+  for (const name of optionNames) {
+    const value = options[name];
+    const given = Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false;
+    if (given && !own.includes(name)) throw new UsageError(`${verb} has no option --${name}. ${seeHelp}`);
+    if (value === "") throw new UsageError(`--${name} needs a value.`);
+  }
+}
+
+function requireWords(verb: Verb, count: number): void {
+  const words = wordsOf(verb);
+  const least = words.length;
+  if (count === least || (count > least && words.at(-1)?.endsWith("..."))) return;
+  throw new UsageError(
+    least === 0
+      ? `${verb} takes options only, and nothing else. ${seeHelp}`
+      : `${verb} was given ${count === 1 ? "one word" : `${count} words`}: write ${verb} ${
+        words.join(" ")
+      }. ${seeHelp}`,
+  );
+}
+
+function poolOf(given: unknown): string {
+  if (given === "") throw new UsageError("--pool needs a directory.");
+  if (typeof given === "string") return given;
+  const granted = Deno.permissions.querySync({ name: "env", variable: "GOSSAMER_POOL" }).state === "granted";
+  return (granted ? Deno.env.get("GOSSAMER_POOL") : undefined) || "./pool";
+}
+
+/** The command that an invocation means; undefined for a verb without one. Throws {@linkcode UsageError}. */
+export function commandOf({ verb, words, options }: Invocation): Command | undefined {
+  if (!isCommandVerb(verb)) return undefined;
+  return commandOfWords(verb satisfies CommandVerb, { words: [...words], options });
+}

@@ -1,0 +1,91 @@
+/** The table of verbs, the grammar that comes from it, and the JSON of commands. */
+import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { UserError } from "../../storage/base/errors.ts";
+import { wholeOf } from "../../storage/slices.ts";
+import { usageText } from "../control/usage_text.ts";
+import { optionNames, optionTable } from "../control/verb_options.ts";
+import {
+  commandSlices,
+  isCommandVerb,
+  isLook,
+  jsonOfCommand,
+  optionsOf,
+  verbs,
+  verbTable,
+} from "../control/verbs.ts";
+import { commandOf, parseInvocation } from "./invocation.ts";
+
+function commandOfLine(line: string) {
+  return commandOf(parseInvocation(line.split(" ")));
+}
+
+function commandOfJson(json: unknown) {
+  return wholeOf(commandSlices(json, 2));
+}
+
+Deno.test("each verb's example follows its grammar, and means a command of that verb if it has one", () => {
+  for (const verb of verbs) {
+    const invocation = parseInvocation(verbTable[verb].example.split(" "));
+    assertEquals(invocation.verb, verb);
+    assertEquals(commandOf(invocation)?.verb, isCommandVerb(verb) ? verb : undefined);
+  }
+});
+
+Deno.test("a command is the same after it went through JSON", () => {
+  const lines = verbs.filter(isCommandVerb).map((verb) => verbTable[verb].example);
+  for (const line of [...lines, "rm a b@s c d e -n", "rm a --force", "snapshot a@s b@s c@s d@s e@s"]) {
+    const command = commandOfLine(line)!;
+    assertEquals(commandOfJson(JSON.parse(JSON.stringify(jsonOfCommand(command)))), command, line);
+  }
+});
+
+Deno.test("the JSON of a command has the names that the control API promises", () => {
+  const expected: readonly (readonly [line: string, json: string])[] = [
+    ["create a 1K", '{"verb":"create","name":"a","size_bytes":1024}'],
+    ["snapshot a@s", '{"verb":"snapshot","names":["a@s"]}'],
+    ["clone a@s b", '{"verb":"clone","source":"a@s","name":"b"}'],
+    ["rollback a@s", '{"verb":"rollback","snapshot":"a@s"}'],
+    ["rename a b", '{"verb":"rename","from":"a","to":"b"}'],
+    ["resize a 512", '{"verb":"resize","name":"a","size_bytes":512}'],
+    ["rm a -n", '{"verb":"rm","names":["a"],"dry_run":true,"force":false}'],
+    ["dump", '{"verb":"dump"}'],
+  ];
+  for (const [line, json] of expected) {
+    assertEquals(JSON.stringify(jsonOfCommand(commandOfLine(line)!)), json);
+  }
+});
+
+Deno.test("a field of the wrong type is refused by its name", () => {
+  const wrong: readonly (readonly [json: unknown, says: RegExp])[] = [
+    [null, /it is not an object/],
+    [{ verb: "serve" }, /"verb" is none of create, snapshot, clone/],
+    [{ verb: "toString" }, /"verb" is none of/],
+    [{ verb: "create", name: 7, size_bytes: 1 }, /"name" is not a string/],
+    [{ verb: "create", name: "a", size_bytes: 1.5 }, /"size_bytes" is not a positive number of bytes/],
+    [{ verb: "rm", names: ["a", 1] }, /"names" is not a list of strings/],
+    [{ verb: "rm", names: ["a"], force: "no" }, /"force" is neither true nor false/],
+  ];
+  for (const [json, says] of wrong) {
+    assertMatch(assertThrows(() => commandOfJson(json), UserError).message, says);
+  }
+});
+
+Deno.test("only what changes nothing is a look", () => {
+  const looks = verbs.filter(isCommandVerb).filter((verb) => isLook(commandOfLine(verbTable[verb].example)!));
+  assertEquals(looks, ["list", "status", "check", "dump"]);
+  assert(isLook(commandOfLine("rm a -n")!));
+});
+
+Deno.test("the help has every verb with its summary, and every option with its help, in lines that a terminal shows", () => {
+  const help = usageText();
+  for (const verb of verbs) {
+    assertMatch(help, new RegExp(`^  ${verb}\\b`, "m"));
+    assertStringIncludes(help, verbTable[verb].summary);
+  }
+  for (const name of optionNames) {
+    assertMatch(help, new RegExp(`^  (-., )?--${name}\\b`, "m"));
+    assertStringIncludes(help, optionTable[name].help);
+    assert(verbs.some((verb) => optionsOf(verb).includes(name)), `no verb takes --${name}`);
+  }
+  for (const line of help.split("\n")) assert(line.length <= 132, line);
+});

@@ -1,0 +1,64 @@
+/** One command on a pool, wherever that is: by the server that has it open, else with its files, in this process. */
+import type { AdminResult, Command, PoolStatus } from "../control/admin_command.ts";
+import { type FilesVerb, filesVerbOf, isLook } from "../control/verbs.ts";
+import { lockWaitMs } from "../limits.ts";
+import { askControl } from "./control.ts";
+import { whenUnlocked } from "./file_lock.ts";
+import { poolPaths } from "./pool_files.ts";
+import { checkOffline, dumpOffline, type DumpWriter } from "./pool_offline.ts";
+import { PoolProcess } from "./pool_process.ts";
+import { mayAskControl } from "./socket_permission.ts";
+import { shortSocketPath } from "./socket_path.ts";
+
+/** How long {@linkcode runCommand} waits for others. */
+export interface WaitOptions {
+  /** Milliseconds for which a server may say nothing; 0: any time. By default 30 s. */
+  readonly silenceMs?: number | undefined;
+  /** Milliseconds to wait for a pool that another process has open and does not serve; by default 10 s. */
+  readonly lockWaitMs?: number | undefined;
+}
+
+/**
+ * Carries out one command on a pool, wherever it is: by the server that has it open, else by opening it here for that
+ * long. The text of `dump` goes to `write`. Throws {@linkcode UserError}.
+ */
+export function runCommand(
+  directory: string,
+  command: Command,
+  write: DumpWriter,
+  options: WaitOptions = {},
+): Promise<AdminResult> {
+  // What has the pool open may be a server that begins, so that is asked again too.
+  return whenUnlocked(options.lockWaitMs ?? lockWaitMs, async () => {
+    const socket = shortSocketPath(poolPaths(directory).controlSocket);
+    const isAsked = socket !== undefined && mayAskControl(socket);
+    const answered = isAsked ? await askControl(socket, command, write, options.silenceMs) : undefined;
+    return answered ?? await runHere(directory, command, write);
+  });
+}
+
+/** What reads the files of a pool that is not opened. */
+const onFiles: Readonly<
+  Record<FilesVerb, (directory: string, write: DumpWriter) => Promise<AdminResult>>
+> = {
+  check: checkOffline,
+  dump: dumpOffline,
+};
+
+/** Throws {@linkcode LockedElsewhere} with nothing done. */
+async function runHere(directory: string, command: Command, write: DumpWriter): Promise<AdminResult> {
+  const filesVerb = filesVerbOf(command);
+  if (filesVerb !== undefined) return await onFiles[filesVerb](directory, write);
+  const process = await PoolProcess.open(directory, { readOnly: isLook(command) });
+  try {
+    const result = await process.command(command);
+    return result.kind === "status" ? { kind: "status", status: asServed(result.status, process) } : result;
+  } finally {
+    await process.close();
+  }
+}
+
+/** No process writes this pool just now; its mode is the one that it would be served in. */
+function asServed(status: PoolStatus, { writeRefusal }: PoolProcess): PoolStatus {
+  return { ...status, mode: writeRefusal === null ? "write" : "read-only", trouble: writeRefusal };
+}

@@ -1,0 +1,119 @@
+/** The options of `serve` and `init`, from text to what serving and making a pool take. Wrong ones throw {@linkcode UsageError}. */
+import { UsageError } from "../../storage/base/errors.ts";
+import { parseVolumeName } from "../../storage/base/names.ts";
+import { parseSize } from "../../storage/base/sizes.ts";
+import { inheritedDescriptors } from "./inherited_descriptors.ts";
+import type { Invocation } from "./invocation.ts";
+import { parseMaxClients, type ServeOptions } from "./serve.ts";
+import { parseListenAddress } from "./sockets.ts";
+import type { TlsOptions } from "./tls_keys.ts";
+
+type Options = Invocation["options"];
+
+/** `--create NAME=SIZE`. */
+export interface VolumeToCreate {
+  readonly name: string;
+  readonly sizeBytes: number;
+}
+
+/** What `serve` was told. */
+export interface Serving {
+  readonly readOnly: boolean;
+  readonly volumes: readonly VolumeToCreate[];
+  readonly serve: ServeOptions;
+  readonly blockSizeBytes: number | undefined;
+  readonly lockWaitMs: number | undefined;
+}
+
+/** Reads the options of `serve`. */
+export function parseServing(options: Options, log: (sentence: string) => void): Serving {
+  const readOnly = options["read-only"] === true;
+  const volumes = textsOf(options, "create").map(volumeToCreate);
+  const serve = serveOptionsOf(options, log);
+  const blockSizeBytes = sizeOf(options, "block-size");
+  const lockWaitMs = millisecondsOf(options, "lock-wait");
+  if (readOnly && volumes.length > 0) {
+    throw new UsageError("--create changes the pool, which --read-only forbids. Leave out one of them.");
+  }
+  return { readOnly, volumes, serve, blockSizeBytes, lockWaitMs };
+}
+
+/** What `init` was told of the new pool; `serve` takes the same. */
+export function initOptionsOf(options: Options) {
+  return {
+    blockSizeBytes: sizeOf(options, "block-size"),
+    dataSizeBytes: sizeOf(options, "data-size"),
+    metadataSizeBytes: sizeOf(options, "metadata-size"),
+    dataPath: textOf(options, "data"),
+    metadataPath: textOf(options, "metadata"),
+  };
+}
+
+/** Options for a new pool mean nothing to one that is there; only another block size is refused (by opening it). */
+export function noteUnused(options: Options, log: (sentence: string) => void): void {
+  for (const option of ["data-size", "metadata-size", "data", "metadata"] as const) {
+    if (options[option] !== undefined) log(`The pool is there already: --${option} has no effect.`);
+  }
+}
+
+/** An option in seconds, as milliseconds; undefined if it was not given. */
+export function millisecondsOf(options: Options, option: "timeout" | "lock-wait"): number | undefined {
+  const value = textOf(options, option);
+  if (value === undefined) return undefined;
+  const seconds = /^[0-9]+(\.[0-9]+)?$/.test(value) ? Number(value) : NaN;
+  // A timer of more than 24 days would ring at once.
+  if (seconds <= 1_000_000) return seconds * 1000;
+  throw new UsageError(`--${option} takes seconds, such as 30 or 0.5, not "${value}".`);
+}
+
+function serveOptionsOf(options: Options, log: (sentence: string) => void): ServeOptions {
+  const given = textsOf(options, "listen");
+  const listen = given.length > 0 ? given : undefined;
+  listen?.forEach(parseListenAddress);
+  const maxClients = parseMaxClients(textOf(options, "max-clients"));
+  return { listen, inherited: inheritedDescriptors(log), tls: tlsOf(options), maxClients };
+}
+
+function tlsOf(options: Options): TlsOptions | undefined {
+  const policy = textOf(options, "tls") ?? "off";
+  const certificates = textOf(options, "tls-certificates");
+  const verifyPeer = options["tls-verify-peer"] === true;
+  if (policy !== "off" && policy !== "allow" && policy !== "require") {
+    throw new UsageError(`--tls takes off, allow or require, not "${policy}".`);
+  }
+  if (verifyPeer && policy !== "require") {
+    throw new UsageError(
+      `--tls-verify-peer needs --tls require: with ${policy}, clients come in without TLS, and show no certificate.`,
+    );
+  }
+  if (policy === "off" && certificates !== undefined) {
+    throw new UsageError("--tls-certificates means nothing without TLS: give --tls allow or --tls require.");
+  }
+  if (policy !== "off" && certificates === undefined) {
+    throw new UsageError(
+      `--tls ${policy} needs --tls-certificates DIR, the directory with the server's certificate.`,
+    );
+  }
+  return policy === "off" || certificates === undefined ? undefined : { policy, certificates, verifyPeer };
+}
+
+function volumeToCreate(text: string): VolumeToCreate {
+  const equals = text.indexOf("=");
+  if (equals < 1) throw new UsageError(`--create takes NAME=SIZE, not "${text}".`);
+  return { name: parseVolumeName(text.slice(0, equals)), sizeBytes: parseSize(text.slice(equals + 1)) };
+}
+
+function sizeOf(options: Options, option: string): number | undefined {
+  const value = textOf(options, option);
+  return value === undefined ? undefined : parseSize(value);
+}
+
+function textOf(options: Options, option: string): string | undefined {
+  const value = options[option];
+  return typeof value === "string" ? value : undefined;
+}
+
+function textsOf(options: Options, option: string): readonly string[] {
+  const value = options[option];
+  return Array.isArray(value) ? value : [];
+}
