@@ -19,10 +19,8 @@
  * will be found, so nothing more is written to either.
  */
 import fs from "node:fs";
-import { openWithReserve } from "./descriptors.ts";
 import { dirname } from "node:path";
 import { assert, present } from "../../storage/base/assert.ts";
-import { linesOf, type LineText } from "../../storage/catalogue_journal.ts";
 import { type IoDone, ioOk, type IoResult, reasonOfIo } from "../../storage/device/port.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import type { JournalPort } from "../control/catalogue_journal.ts";
@@ -33,10 +31,10 @@ import {
   reserveBytes,
   roundUp,
 } from "../control/catalogue_room.ts";
-import { cataloguePieceBytes, catalogueReadBytes, catalogueUnflushedBytesMax } from "../limits.ts";
+import { cataloguePieceBytes, catalogueUnflushedBytesMax } from "../limits.ts";
 import { failureOf } from "./file_errors.ts";
-import { openLibc } from "./libc.ts";
-import { flushed, StoredFile } from "./stored_file.ts";
+import { flushedDirectory, syncDirectoryOf } from "./durable_names.ts";
+import { StoredFile } from "./stored_file.ts";
 import { aTurn, inTurns } from "./turns.ts";
 
 const newline = "\n".charCodeAt(0);
@@ -330,18 +328,6 @@ function isDone(call: () => void): boolean {
   }
 }
 
-async function flushedDirectory(path: string): Promise<IoResult> {
-  let fd: number;
-  try {
-    fd = openWithReserve(() => fs.openSync(path, "r"));
-  } catch (error) {
-    return failureOf(error, "flush of the catalogue's directory");
-  }
-  const result = await flushed(fd);
-  isDone(() => fs.closeSync(fd));
-  return result;
-}
-
 /** The bytes of a line. It is ASCII, as names are, so it can be cut anywhere. */
 function* encoded(line: string): Generator<void, Uint8Array> {
   const encoder = new TextEncoder();
@@ -372,91 +358,4 @@ function inOneGo(steps: Generator<void, IoResult>): IoResult {
 async function later(result: IoResult): Promise<IoResult> {
   await aTurn();
   return result;
-}
-
-/** Replaces a file by one with this text, so that after a crash it is the old or the new one, never a part. */
-export function writeDurably(path: string, text: string): void {
-  const newPath = `${path}.new`;
-  const fd = openWithReserve(() => fs.openSync(newPath, "w", 0o600));
-  openLibc()?.overwriteInPlace(fd);
-  try {
-    fs.writeFileSync(fd, text);
-    // Before the rename, or the name could come to stand for an empty file.
-    fs.fsyncSync(fd);
-  } catch (error) {
-    fs.unlinkSync(newPath);
-    throw error;
-  } finally {
-    fs.closeSync(fd);
-  }
-  fs.renameSync(newPath, path);
-  syncDirectoryOf(path);
-}
-
-/** Makes the names in the directory of `path` durable. */
-export function syncDirectoryOf(path: string): void {
-  syncDirectory(dirname(path));
-}
-
-/** Makes the names in a directory durable, on this thread. Throws what the system says. */
-export function syncDirectory(path: string): void {
-  const fd = openWithReserve(() => fs.openSync(path, "r"));
-  try {
-    fs.fdatasyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-/** The lines of a journal's file, read as they are asked for. */
-export class CatalogueLines implements Disposable {
-  readonly texts: Generator<LineText>;
-  readonly #file: Deno.FsFile;
-  readonly #path: string;
-  #isClosed = false;
-
-  /** Throws {@linkcode UserError}, as reading does. */
-  constructor(path: string) {
-    this.#path = path;
-    try {
-      this.#file = openWithReserve(() => Deno.openSync(path));
-    } catch (error) {
-      throw this.#unreadable(error);
-    }
-    this.texts = linesOf(this.#pieces());
-  }
-
-  *#pieces(): Generator<Uint8Array> {
-    const buffer = new Uint8Array(catalogueReadBytes);
-    for (;;) {
-      const length = this.#read(buffer);
-      if (length === null) return;
-      yield buffer.subarray(0, length);
-    }
-  }
-
-  #read(buffer: Uint8Array): number | null {
-    try {
-      return this.#file.readSync(buffer);
-    } catch (error) {
-      throw this.#unreadable(error);
-    }
-  }
-
-  #unreadable(error: unknown): UserError {
-    const reason = error instanceof Error ? error.message : "";
-    return new UserError(
-      `Cannot read the catalogue "${this.#path}": ${reason}. Check the file and the disk.`,
-    );
-  }
-
-  /** May be called again. */
-  close(): void {
-    if (!this.#isClosed) this.#file.close();
-    this.#isClosed = true;
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
 }

@@ -13,45 +13,12 @@ import { HeardLately } from "./heard_lately.ts";
 import { callOutside } from "./outside.ts";
 import { SendShare } from "./send_share.ts";
 import { type Polled, SocketPoll } from "./socket_poll.ts";
+import type { Peer } from "./peer.ts";
 import type { TlsKeys } from "./tls_keys.ts";
 import { restPauseMs, sendSpinMs } from "../knobs.ts";
 
 /** With one processor the client cannot read while this thread polls. */
 const spinMs = navigator.hardwareConcurrency > 1 ? sendSpinMs : 0;
-
-/** Who is at the other end: for the log, and by what its places are counted (see nbd/places.ts). */
-export interface Peer {
-  readonly peer: string;
-  readonly origin: string | undefined;
-}
-
-/** A local client of the socket at this path. */
-export function localPeer(path: string | undefined): Peer {
-  return { peer: path === undefined ? "a client" : `a client of ${path}`, origin: undefined };
-}
-
-/** A client on another host, or on this one over TCP. */
-export function remotePeer(hostname: string, port: number | undefined): Peer {
-  return {
-    peer: hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`,
-    origin: hostOf(hostname),
-  };
-}
-
-/**
- * By what a host is counted: its IPv4 address, also where it is written as one of IPv6, or the first 64 bits of its IPv6
- * address, as one host may use all of the rest.
- */
-function hostOf(address: string): string {
-  const v4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
-  if (v4 !== undefined || !address.includes(":")) return v4 ?? address;
-  const [head = "", tail] = address.replace(/%.*$/, "").split("::");
-  const before = head === "" ? [] : head.split(":");
-  const after = tail === undefined || tail === "" ? [] : tail.split(":");
-  const zeroes = tail === undefined ? 0 : Math.max(0, 8 - before.length - after.length);
-  const groups = [...before, ...Array<string>(zeroes).fill("0"), ...after];
-  return `${groups.slice(0, 4).map((group) => group.toLowerCase().replace(/^0+(?=.)/, "")).join(":")}::/64`;
-}
 
 /** One client's socket. A read and a send may be under way; when both have ended after a close, that is told. */
 export class ClientSocket implements SocketPort, Polled {

@@ -13,15 +13,8 @@ import { assert } from "../../storage/base/assert.ts";
 import type { Catalogue, PoolSettings } from "../../storage/catalogue.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
-import {
-  defaultMetadataBytes,
-  formatSize,
-  metadataBytesMax,
-  metadataBytesMin,
-  roundDown,
-  roundUp,
-} from "../../storage/base/sizes.ts";
-import { syncDirectory, syncDirectoryOf, writeDurably } from "./catalogue_file.ts";
+import { formatSize } from "../../storage/base/sizes.ts";
+import { syncDirectory, syncDirectoryOf, writeDurably } from "./durable_names.ts";
 import type { FileDevice } from "./file_device.ts";
 import { codeOf, openFailure } from "./file_errors.ts";
 import { openLocked } from "./file_lock.ts";
@@ -37,7 +30,8 @@ import {
   poolPaths,
   requirePermission,
 } from "./pool_files.ts";
-import { filePieceBytes, metadataAskedBytesMax } from "../limits.ts";
+import { existingBytes, requireBlockSize, sizesFor } from "./pool_sizes.ts";
+import { filePieceBytes } from "../limits.ts";
 
 /** What to make. Sizes are bytes; what is left out is derived from the host. */
 export interface InitOptions {
@@ -257,89 +251,10 @@ function absolute(path: string): string {
   return resolve(path);
 }
 
-/** Block sizes of dm-thin: any multiple of 64 KiB up to 1 GiB (the kernel's `DATA_DEV_BLOCK_SIZE_*`, drivers/md/dm-thin.c). */
-function requireBlockSize(blockSizeBytes: number): void {
-  const unit = 64 << 10;
-  if (blockSizeBytes % unit === 0 && blockSizeBytes >= unit && blockSizeBytes <= 1 << 30) return;
-  throw new UserError(
-    `Cannot make a pool with a block size of ${blockSizeBytes} bytes: it must be a multiple of 64 KiB, at most 1 GiB. ` +
-      "Give another --block-size.",
-  );
-}
-
-interface Sizes {
-  readonly metadataBytes: number;
-  readonly dataBytes: number;
-}
-
-function sizesFor(options: InitOptions, settings: PoolSettings): Sizes {
-  const existingData = existingBytes(pathIn(options.directory, settings.dataPath));
-  const existingMetadata = existingBytes(pathIn(options.directory, settings.metadataPath));
-  const dataBytes = roundDown(
-    options.dataSizeBytes ?? existingData ?? freeBytes(options),
-    options.blockSizeBytes,
-  );
-  if (dataBytes === 0) {
-    throw new UserError(
-      `Cannot make a pool whose data is smaller than one block of ${
-        formatSize(options.blockSizeBytes)
-      }. Give a larger --data-size or a smaller --block-size.`,
-    );
-  }
-  const metadataBytes = options.metadataSizeBytes ?? existingMetadata ??
-    defaultMetadataBytes(dataBytes / options.blockSizeBytes);
-  if (metadataBytes < metadataBytesMin) {
-    throw new UserError(
-      `Cannot make a pool with ${
-        formatSize(metadataBytes)
-      } of metadata: it needs at least 2 MiB. Give a larger --metadata-size.`,
-    );
-  }
-  // dm-thin uses 15.875 GiB and ignores the rest; 16 GiB is what people write when they mean the most.
-  if ((options.metadataSizeBytes ?? 0) > metadataAskedBytesMax) {
-    throw new UserError(
-      `Cannot make a pool with ${
-        formatSize(metadataBytes)
-      } of metadata: dm-thin's format ends at 15.875 GiB. ` +
-        "Give a smaller --metadata-size.",
-    );
-  }
-  const usedBytes = Math.min(metadataBytes, metadataBytesMax);
-  return { metadataBytes: roundUp(usedBytes, metadataBlockSizeBytes), dataBytes };
-}
-
-/** The size of a file or block device that is there and not empty. */
-function existingBytes(path: string): number | undefined {
-  requirePermission("read", path);
-  if (!fs.existsSync(path)) return undefined;
-  try {
-    using file = Deno.openSync(path);
-    const sizeBytes = file.seekSync(0, Deno.SeekMode.End);
-    return sizeBytes === 0 ? undefined : sizeBytes;
-  } catch (error) {
-    throw openFailure(path, error);
-  }
-}
-
 /** Whether the host stores anything in the file. What a block device holds, nobody can tell. */
 function holdsData(path: string): boolean {
   const { isFile, blocks } = Deno.statSync(path);
   return isFile && (blocks ?? 0) > 0;
-}
-
-/** What the host's file system has left, less the metadata that it will hold as well. */
-function freeBytes(options: InitOptions): number {
-  if (Deno.permissions.querySync({ name: "sys", kind: "statfs" }).state !== "granted") {
-    throw new UserError(
-      "Cannot tell how much space the host has: Deno was not given the permission. Give --data-size, or add " +
-        "--allow-sys=statfs.",
-    );
-  }
-  const { bavail, bsize } = fs.statfsSync(options.directory);
-  const hostBytes = bavail * bsize;
-  const metadataBytes = options.metadataSizeBytes ??
-    defaultMetadataBytes(Math.floor(hostBytes / options.blockSizeBytes));
-  return Math.max(0, hostBytes - metadataBytes);
 }
 
 function makeIfMissing(site: Site, path: string, prepare: (fd: number) => void = () => {}): void {

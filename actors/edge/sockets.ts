@@ -10,7 +10,8 @@ import { listenPrivately } from "./private_socket.ts";
 import { missingForPath, missingForPort, requireNoneMissing } from "./socket_permission.ts";
 import type { AcceptPort, LogPort, TlsPolicy } from "../nbd/socket_port.ts";
 import { AcceptLoop } from "./accept_loop.ts";
-import { ClientSocket, localPeer, type Peer, remotePeer } from "./client_socket.ts";
+import { ClientSocket } from "./client_socket.ts";
+import { localPeer, type Peer, remotePeer } from "./peer.ts";
 import { DirectSocket } from "./direct_socket.ts";
 import type { TlsKeys } from "./tls_keys.ts";
 

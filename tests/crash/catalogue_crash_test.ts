@@ -2,7 +2,8 @@
 import fs from "node:fs";
 import { assert, assertEquals } from "@std/assert";
 import { assert as require } from "../../storage/base/assert.ts";
-import { CatalogueFile, CatalogueLines } from "../../actors/edge/catalogue_file.ts";
+import { CatalogueFile } from "../../actors/edge/catalogue_file.ts";
+import { CatalogueLines } from "../../actors/edge/catalogue_lines.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
 import { poolPaths } from "../../actors/edge/pool_files.ts";
 import {
