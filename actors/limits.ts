@@ -90,6 +90,8 @@ export const commitWritesMax = 16;
 export const commitPeriodMs = 1000;
 /** Free data blocks that the allocator fetches at once. */
 export const freeBlocksFetched = 1024;
+/** Data blocks in one discard of the data device, at most; its range is locked meanwhile. */
+export const passdownRunBlocksMax = 2 ** 16;
 /** Free data blocks that could not be written and are not leased again. More are: then it is not the blocks that are bad. */
 export const retiredBlocksMax = 256;
 /** So many of them are named in the log. */

@@ -1,11 +1,11 @@
 /**
  * BlockDevice: the data device or the metadata device.
  *
- * Owns: the device port and the operations it has not answered yet. A device that answers at once (a page-cached
- * file) is answered for in the same turn; one that answers later posts the completion.
+ * Owns: the device port and the operations that are not completed. If the port answers at once (a page-cached file), the
+ * request is answered in the same turn; otherwise when the port posts the completion.
  *
- * Failure policy: an I/O error is an answer, never a defect; so is what the port throws. After a flush that failed none is well any more: the host
- * may have dropped what it was to write, and does not say so again.
+ * Failure policy: an I/O error is an answer, never a defect, and so is what the port throws. After one failed flush, every
+ * later flush fails: the host may have dropped dirty pages, and reports that once only.
  */
 import { present, unreachable } from "../../storage/base/assert.ts";
 import type { DevicePort, IoDone, IoResult, MappedSegment } from "../../storage/device/port.ts";
@@ -25,7 +25,7 @@ export interface DeviceRead extends Request<IoResult> {
   readonly buffer: Uint8Array;
 }
 
-/** What is in the host's memory, to spare reading it; undefined if it has to be read. */
+/** Answer with a mapped segment, if the bytes are in the host's page cache; undefined if they must be read. */
 export interface DeviceMap extends Request<MappedSegment | undefined> {
   readonly type: "mapSegment";
   readonly offsetBytes: number;
@@ -39,7 +39,7 @@ export interface DeviceWrite extends Request<IoResult> {
   readonly buffer: Uint8Array;
 }
 
-/** Make the range read as zeroes; nothing is done where the host stores nothing anyway. */
+/** Make the range read as zeroes. Nothing is done where the host stores nothing already. */
 export interface DeviceZero extends Request<IoResult> {
   readonly type: "zero";
   readonly offsetBytes: number;
@@ -61,14 +61,14 @@ export interface DeviceDiscard extends Request<IoResult> {
   readonly lengthBytes: number;
 }
 
-/** Make every write answered before durable. */
+/** Make every write that was answered before this request durable. */
 export interface DeviceFlush extends Request<IoResult> {
   readonly type: "flush";
   /** See {@linkcode DevicePort.flush}. */
   readonly isAlone: boolean;
 }
 
-/** From the edge: a pending operation has ended. */
+/** From the device port: a pending operation has ended. */
 export interface DeviceCompleted extends Message {
   readonly type: "completed";
   readonly operation: number;
@@ -92,7 +92,7 @@ export class DeviceStub {
     return ask(this.address, request);
   }
 
-  /** The segment may be used in the drain that it names. */
+  /** The segment may be used in the drain that it names, and no longer. */
   mapSegment(offsetBytes: number, lengthBytes: number): Steps<MappedSegment | undefined> {
     const request: DeviceMap = { type: "mapSegment", replyTo: unasked, offsetBytes, lengthBytes };
     return ask(this.address, request);
@@ -162,13 +162,13 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
   readonly #port: DevicePort;
   readonly #pending = new Map<number, DeviceRequest>();
   #operationLast = 0;
-  /** How the first flush that failed did. */
+  /** The result of the first flush that failed. */
   #lost: IoResult | undefined;
   readonly #refusals: Address<RefusalsMessage> | undefined;
-  /** What failed the last time that it was tried. */
+  /** The kinds of operation that failed when they were last tried. */
   readonly #failing = new Set<Refusal>();
 
-  /** @param refusals hears of errors and of a full host; undefined where another one says what they mean */
+  /** @param refusals is told of errors and of a full host; undefined for the metadata device, whose errors the pool reports */
   constructor(
     kernel: Kernel,
     self: Address<BlockDeviceMessage>,
@@ -206,7 +206,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     this.#kernel.reply(request, this.#lost ?? result);
   }
 
-  /** Tells how it went where it failed, and where it goes well after it has failed. A failed flush fails the pool. */
+  /** Tells refusals of a failure, and of the first success after one. A failed flush fails the pool, which reports it. */
   #note(request: Exclude<DeviceRequest, DeviceFlush>, result: IoResult): void {
     if (this.#refusals === undefined) return;
     const isRead = request.type === "read" || result.kind === "ioError" && result.isOfSource === true;
@@ -227,7 +227,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     try {
       segment = this.#port.mapSegment?.(request.offsetBytes, request.lengthBytes);
     } catch (error) {
-      // It is read instead, and why not is told there.
+      // Not an error yet: the bytes are read instead, and a failure of that is reported. Only a defect is thrown on.
       reasonOutside(error);
     }
     if (segment !== undefined) segment.drain = this.#kernel.drains;

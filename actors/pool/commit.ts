@@ -1,22 +1,22 @@
 /**
- * The commit, and the two small tasks beside it, as message sequences of the metadata actor.
+ * The commit and two smaller tasks, as message sequences between the metadata actor and the devices.
  *
- * Order of a commit, and what a crash finds after each step:
+ * The steps of a commit, and what a restart finds if we stop after each:
  *
- *  1. Freeze. Nothing is on disk: the last commit.
- *  2. Flush the data device, and beside it write the frozen blocks and flush the metadata device. The frozen
- *     blocks lie where the last commit has nothing, so it is still whole: the last commit. A mapping is frozen
- *     only after its data was accepted by the data device (remap.ts), so this data flush makes it durable.
- *  3. Write the superblock. It is one sector of changes, so it is there or not: the last commit or this one,
- *     and this one's blocks and data are durable already. Were it written before the data flush, a crash here
- *     could publish mappings to blocks that still hold somebody's old bytes.
- *  4. Flush the metadata device: this commit.
+ *  1. Freeze: fix the transaction in memory. If we stop after it, the last commit.
+ *  2. Flush the data device; at the same time write the frozen blocks and flush the metadata device. If we stop after it, the
+ *     last commit: the frozen blocks use no block of it, so it is whole. A mapping is frozen only after the data device has
+ *     accepted its data (remap.ts), so this flush makes the data durable.
+ *  3. Write the superblock. Its changes are in one sector, so it is written whole or not. If we stop after it, the last
+ *     commit or this one, and the blocks and data of this one are durable. If it were written before the data flush, this
+ *     commit could map blocks that still have the old bytes of another volume.
+ *  4. Flush the metadata device. If we stop after it, this commit.
  *
- * Only then are the waiters answered, and blocks that this commit freed may be used again.
+ * Only after step 4 are the requests answered, and only then may blocks that this commit freed be used again.
  *
- * Where nothing has changed since the last commit, a commit is a flush of the data device. Such flushes run beside each
- * other, but never beside a commit: one that fails may have lost the data of a mapping that came after it began, and no
- * superblock may publish that.
+ * Where nothing has changed since the last commit, a commit is only a flush of the data device. Such flushes run beside each
+ * other, but never beside a commit. A flush that fails may lose data written after it began. If a commit ran beside it, its
+ * superblock could map a block with lost data.
  */
 import type { MetadataBlock } from "../../storage/base/ids.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
@@ -26,7 +26,7 @@ import { join, rest, type Steps } from "../kernel/task.ts";
 import { commitWritesMax } from "../limits.ts";
 import type { Frozen, MetadataFailure, MetadataStub } from "./metadata_messages.ts";
 
-/** Commits everything done so far and tells the metadata actor how it went. */
+/** Commits all changes so far and tells the metadata actor the result. */
 export function* commitTask(metadata: MetadataStub, data: DeviceStub, device: DeviceStub): Steps<void> {
   const frozen = yield* metadata.freeze();
   if (frozen.kind === "clean") {
@@ -51,7 +51,7 @@ function* finishCommit(
     case "readOnly":
     case "damaged":
     case "poolFailed":
-      // Damage was met before the commit began: nothing was written, and the last commit is whole.
+      // The pool stopped writing before the commit began: nothing was written, and the last commit is whole.
       return undefined;
     default:
       return `the transaction could not be completed: ${frozen.kind}`;
@@ -84,7 +84,7 @@ function* writeBlocks(
     const results = yield* join("write", writes);
     const failed = results.find((result) => result.kind !== "ok");
     if (failed !== undefined) return failed;
-    // Thousands of writes with their checksums are long work.
+    // A commit may write thousands of blocks, and each write computes a checksum.
     if (at + commitWritesMax < blocks.length) yield* rest();
   }
   return yield* device.flush();
@@ -95,7 +95,7 @@ function failureOf(result: IoResult, action: string): string | undefined {
   return `${action}: ${reasonOfIo(result)}`;
 }
 
-/** Reads one metadata block into `bytes` for the operations that miss it. */
+/** Reads one metadata block into `bytes`, for the operations that wait for it. */
 export function* fetchTask(
   metadata: MetadataStub,
   device: DeviceStub,
@@ -107,8 +107,8 @@ export function* fetchTask(
 }
 
 /**
- * After a failed commit: mark the last durable superblock. If this fails too, the mark is missing and the pool
- * opens from the last commit, which is sound; nothing was answered that is not in it.
+ * After a failed commit: sets needs_check in the last durable superblock. If this fails too, the flag is missing and the pool
+ * opens from the last commit, which is sound and contains every change that was answered as durable.
  */
 export function* needsCheckTask(device: DeviceStub, superblock: Uint8Array): Steps<IoResult> {
   const written = yield* device.write(superblock, 0);

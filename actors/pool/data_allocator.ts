@@ -1,33 +1,27 @@
 /**
  * DataAllocator: finds free data blocks and leases them to bios.
  *
- * Owns: the search cursor, the free blocks it has fetched, the leases, and the quarantine. The counts themselves
- * are the metadata actor's. A block may be leased when nothing references it in the current state (metadata
- * says so), in the commit in progress and in the last durable one (the quarantine says so): invariant I7 of actors/ARCHITECTURE.md.
+ * Owns: the search cursor, the free blocks it has fetched, the leases, and the quarantine (data_quarantine.ts). The
+ * reference counts are the metadata actor's. A block may be leased when nothing references it in the current state (metadata
+ * says so), in the commit in progress and in the last durable one (the quarantine says so): invariant I7 of
+ * actors/ARCHITECTURE.md.
  *
- * The life of a freed block: `freed` (somebody unmapped it) -> `frozen` (a commit that does not map it has
- * begun) -> `durable` (that commit is on disk) -> passed down to the host -> free. If we stop before `durable`,
- * the last commit may still map the block, and its bytes are untouched; passing it down any earlier would
- * show zeroes through that mapping.
- *
- * Failure policy: no space is an answer; a passdown that fails is ignored, as in dm-thin: the unmapping stands,
- * and a block that is not known to be a hole is zeroed when it is provisioned.
+ * Failure policy: no space is an answer; a passdown that fails is ignored, as in dm-thin: the block stays unmapped, and it
+ * is zeroed when it is provisioned, because the device does not know it as a hole.
  */
 import { assert, unreachable } from "../../storage/base/assert.ts";
 import { BlockSet, type DBlockRun } from "../../storage/block_set.ts";
 import { type DBlock, dblock } from "../../storage/base/ids.ts";
-import type { DeviceStub } from "./block_device.ts";
 import type { Actor, Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { ask, rest, type Steps } from "../kernel/task.ts";
+import { ask, type Steps } from "../kernel/task.ts";
 import { freeBlocksFetched, retiredBlocksMax } from "../limits.ts";
-import { lockRange } from "./lock_region.ts";
-import type { DataLocks } from "./data_locks.ts";
+import { DataQuarantine, type QuarantineParts } from "./data_quarantine.ts";
 import type { AllocatorNotice, MetadataStub } from "./metadata_messages.ts";
 import type { RefusalsMessage } from "./refusals.ts";
 
-/** A block, or none. */
+/** The answer to {@linkcode Allocate}. `failed`: metadata could not be read. */
 export type Allocation =
   | { readonly kind: "allocated"; readonly dblock: DBlock }
   | { readonly kind: "noDataSpace" }
@@ -50,12 +44,15 @@ export interface GiveBackBlock extends Message {
   readonly dblock: DBlock;
 }
 
-/** If blocks wait in quarantine, commit, pass them down and answer true; else answer at once whether some came out of it. */
+/**
+ * Answered true when all blocks now in quarantine are free, for which a commit may be needed; false if no commit is possible.
+ * With an empty quarantine answered at once: whether blocks became free since the last search that found none.
+ */
 export interface Reclaim extends Request<boolean> {
   readonly type: "reclaim";
 }
 
-/** From the search task: what it found. */
+/** From the search task: the free blocks it found, and the block to continue from. */
 export interface Found extends Message {
   readonly type: "found";
   readonly runs: readonly DBlockRun[];
@@ -63,12 +60,12 @@ export interface Found extends Message {
   readonly failed: boolean;
 }
 
-/** From the passdown task: its blocks have been given back to the host. */
+/** From the passdown task: all its blocks have been passed down. */
 export interface PassedDown extends Message {
   readonly type: "passedDown";
 }
 
-/** The leased block could not be written: it is not leased again, unless too many are so. */
+/** The leased block could not be written: it is not leased again, unless `retiredBlocksMax` are retired already. */
 export interface Retire extends Message {
   readonly type: "retire";
   readonly dblock: DBlock;
@@ -88,106 +85,90 @@ export type DataAllocatorMessage =
 export class AllocatorStub {
   constructor(readonly kernel: Kernel, readonly address: Address<DataAllocatorMessage>) {}
 
-  /** Leases a block. Wrap it in a {@linkcode Lease}, or it is lost until the pool is reopened. */
+  /** Leases a block. Wrap it in a {@linkcode Lease}: a lease that is not ended is lost until the pool is opened again. */
   allocate(): Steps<Allocation> {
     const request: Allocate = { type: "allocate", replyTo: unasked };
     return ask(this.address, request);
   }
 
+  /** See {@linkcode Reclaim}. */
   reclaim(): Steps<boolean> {
     const request: Reclaim = { type: "reclaim", replyTo: unasked };
     return ask(this.address, request);
   }
 }
 
-/** A leased block: given back when disposed of, unless kept. */
+/** A leased block. The lease ends once: kept, retired, or given back when disposed of. */
 export class Lease implements Disposable {
-  /** It is not ours to give back any more. */
-  #gone = false;
+  #ended = false;
 
   constructor(readonly allocator: AllocatorStub, readonly dblock: DBlock) {}
 
-  /** The block is mapped: it is metadata's from now on. */
+  /** The block is mapped: metadata counts it from now on. */
   keep(): void {
-    this.#gone = true;
+    this.#end();
     this.allocator.kernel.tell(this.allocator.address, { type: "keep", dblock: this.dblock });
   }
 
-  /** Filling the block ended so. One that takes no bytes must not be the next that is leased, and fail the next write too. */
+  /** Writing to the block failed with this status. After an I/O error it is retired, so that it does not fail the next write too. */
   unfilled<Status extends string>(status: Status): Status {
     if (status !== "ioError") return status;
-    this.#gone = true;
+    this.#end();
     this.allocator.kernel.tell(this.allocator.address, { type: "retire", dblock: this.dblock });
     return status;
   }
 
   [Symbol.dispose](): void {
-    if (this.#gone) return;
+    if (this.#ended) return;
+    this.#end();
     this.allocator.kernel.tell(this.allocator.address, { type: "giveBack", dblock: this.dblock });
   }
-}
 
-const runBlocksMax = 2 ** 16;
+  #end(): void {
+    assert(!this.#ended, "a lease ended twice");
+    this.#ended = true;
+  }
+}
 
 export class DataAllocator implements Actor<DataAllocatorMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<DataAllocatorMessage>;
   readonly #metadata: MetadataStub;
-  readonly #device: DeviceStub;
-  readonly #locks: DataLocks;
   readonly #blockSizeBytes: number;
   readonly #dataBlocks: number;
 
-  /** Free blocks in hand: none is leased or in quarantine. How much of the first run is used. */
+  /** Runs of free blocks that the search found; none of them is leased or in quarantine. */
   #free: DBlockRun[] = [];
+  /** Blocks of the first run that were taken already. */
   #freeUsed = 0;
-  /** Leased, or given back and waiting to be leased again: unreferenced, but not to be fetched a second time. */
+  /** Leased, or given back and waiting to be leased again. Metadata counts them as free, so the search finds them. */
   readonly #leased = new BlockSet();
+  /** Given back, to be leased first. */
   readonly #givenBack: DBlock[] = [];
-  /** How many of the leased will not be given back in this run, as they could not be written. */
+  /** Leased blocks that could not be written, and stay leased until the pool is opened again. */
   #retired = 0;
+  readonly #quarantine: DataQuarantine;
 
   #cursor = dblock(0);
   #waiting: Allocate[] = [];
   /** Blocks that the search in progress has still to pass before it has seen the whole device. */
   #searchLeft = 0;
   #searching = false;
-  /**
-   * Times that blocks became free again: now, when the search in progress began, and when the last one that found nothing did.
-   */
+  /** Counts the times that blocks became free: now, at the begin of the search in progress, at the begin of the last that found none. */
   #releases = 0;
   #releasesAtSearch = 0;
   #releasesAtRefusal = 0;
   /** Mapped since the search in progress began: what it finds may be older than that. */
   #keptSinceSearch = new BlockSet();
 
-  /** Freed since the last freeze, and in the commit in progress. */
-  #freedNow = new BlockSet();
-  #freedFrozen = new BlockSet();
-  /** Durable and waiting for the passdown in progress to end; and what that one is about. */
-  #freedDurable = new BlockSet();
-  #passingDown: BlockSet | undefined;
-
-  /** Commits begun, durable, and passed down: how far each has come, to know whom to answer. */
-  #commitsFrozen = 0;
-  #commitsDurable = 0;
-  #commitsPassingDown = 0;
-  #commitsPassedDown = 0;
   readonly #refusals: Address<RefusalsMessage>;
-  /** A bio found no space, and none has been leased since. */
+  /** A bio was refused for want of space, and no block has been leased since. */
   #saidExhausted = false;
-  #reclaims: { readonly request: Reclaim; readonly commits: number }[] = [];
-  /** A commit failed or was refused, and so will every later one. */
-  #commitsEnded = false;
 
   constructor(
     kernel: Kernel,
     self: Address<DataAllocatorMessage>,
-    pool: {
-      readonly metadata: MetadataStub;
-      readonly device: DeviceStub;
-      readonly locks: DataLocks;
-      readonly blockSizeBytes: number;
+    pool: QuarantineParts & {
       readonly dataBlocks: number;
       readonly refusals: Address<RefusalsMessage>;
     },
@@ -195,8 +176,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     this.#kernel = kernel;
     this.#self = self;
     this.#metadata = pool.metadata;
-    this.#device = pool.device;
-    this.#locks = pool.locks;
+    this.#quarantine = new DataQuarantine(kernel, self, pool);
     this.#blockSizeBytes = pool.blockSizeBytes;
     this.#dataBlocks = pool.dataBlocks;
     this.#refusals = pool.refusals;
@@ -217,28 +197,19 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
       case "reclaim":
         return this.#reclaim(message);
       case "freed":
-        for (const run of message.runs) this.#freedNow.addRun(run);
-        return;
+        return this.#quarantine.freed(message.runs);
       case "frozen":
-        assert(this.#freedFrozen.size === 0, "a commit began before the last one was durable");
-        this.#commitsFrozen += 1;
-        this.#freedFrozen = this.#freedNow;
-        this.#freedNow = new BlockSet();
-        return;
+        return this.#quarantine.frozen();
       case "durable":
-        return this.#durable();
+        return this.#quarantine.durable();
       case "found":
         return this.#found(message);
       case "passedDown":
-        this.#passingDown = undefined;
         this.#releases += 1;
         this.#sayThereIsSpace();
-        this.#commitsPassedDown = this.#commitsPassingDown;
-        this.#answerReclaims(this.#commitsPassedDown, true);
-        return this.#passDown();
+        return this.#quarantine.passedDown();
       case "notCommitted":
-        this.#commitsEnded = true;
-        return this.#answerReclaims(Infinity, false);
+        return this.#quarantine.notCommitted();
       default:
         return unreachable(message);
     }
@@ -251,7 +222,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     this.#serve();
   }
 
-  /** It stays leased: so no search takes it in hand again. Where too many are bad, it is the device, and any is tried. */
+  /** It stays leased, so no search returns it. Where too many are bad, the device as a whole is bad, and each is tried again. */
   #retire(block: DBlock): void {
     if (this.#retired === retiredBlocksMax) return this.#giveBack(block);
     assert(this.#leased.has(block), "a block was retired that is not leased");
@@ -264,7 +235,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     });
   }
 
-  /** Leases blocks to whoever waits, as far as they are in hand; else searches the whole device once. */
+  /** Leases fetched blocks to waiting bios. If there are too few, searches the whole device once. */
   #serve(): void {
     if (this.#lease() || this.#searching) return;
     this.#searchLeft = this.#dataBlocks;
@@ -272,7 +243,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     this.#search();
   }
 
-  /** True if nobody waits any more. */
+  /** True if no bio waits any more. */
   #lease(): boolean {
     while (this.#waiting.length > 0) {
       const block = this.#takeFree();
@@ -283,7 +254,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     return true;
   }
 
-  /** A block in hand, which is leased from now on. */
+  /** Takes a fetched block, which is leased from now on; undefined if there is none. */
   #takeFree(): DBlock | undefined {
     const back = this.#givenBack.pop();
     if (back !== undefined) return back;
@@ -300,25 +271,23 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   }
 
   /**
-   * Takes found blocks in hand, except those leased, in quarantine, or mapped after metadata looked: that a block is
-   * mapped may be told before what a search found earlier. This is decided when they arrive and not when they are
-   * leased: a block that is leased now and mapped later is no longer barred then, and not free.
+   * Adds a found run to the free blocks, except blocks that are leased, in quarantine, or were mapped after metadata
+   * searched: the `keep` of a block may arrive before an older result that has it as free. They must be excluded now and not
+   * when they are leased: a block that is leased now may be mapped by then, and would no longer be excluded.
    */
-  #takeInHand(run: DBlockRun): void {
+  #addFree(run: DBlockRun): void {
     let begin = run.begin as number;
     const end = run.begin + run.length;
     for (let block = begin; block < end; block += 1) {
-      if (!this.#isBarred(dblock(block))) continue;
+      if (!this.#isExcluded(dblock(block))) continue;
       if (block > begin) this.#free.push({ begin: dblock(begin), length: block - begin });
       begin = block + 1;
     }
     if (end > begin) this.#free.push({ begin: dblock(begin), length: end - begin });
   }
 
-  #isBarred(block: DBlock): boolean {
-    return this.#leased.has(block) || this.#freedNow.has(block) || this.#freedFrozen.has(block) ||
-      this.#freedDurable.has(block) || (this.#passingDown?.has(block) ?? false) ||
-      this.#keptSinceSearch.has(block);
+  #isExcluded(block: DBlock): boolean {
+    return this.#leased.has(block) || this.#quarantine.has(block) || this.#keptSinceSearch.has(block);
   }
 
   #search(): void {
@@ -340,13 +309,13 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     assert(passed > 0, "a search made no progress");
     this.#searchLeft = Math.max(0, this.#searchLeft - passed);
     this.#cursor = message.next >= this.#dataBlocks ? dblock(0) : message.next;
-    for (const run of message.runs) this.#takeInHand(run);
+    for (const run of message.runs) this.#addFree(run);
     if (!this.#lease()) this.#search();
   }
 
-  /** Only if nothing is about to come out of quarantine, which the refused bios wait for. */
+  /** Says nothing while blocks are in quarantine: the refused bios will wait for those (bio_task.ts). */
   #sayExhausted(): void {
-    if (this.#quarantinedCount() > 0) return;
+    if (this.#quarantine.blocks > 0) return;
     this.#saidExhausted = true;
     this.#kernel.tell(this.#refusals, { type: "refused", what: "dataFull" });
   }
@@ -364,58 +333,9 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   }
 
   #reclaim(request: Reclaim): void {
-    if (this.#quarantinedCount() === 0) {
-      // What the asker was refused may have become free behind the search, and be there by now.
-      return this.#kernel.reply(request, this.#releases > this.#releasesAtRefusal);
-    }
-    if (this.#commitsEnded) return this.#kernel.reply(request, false);
-    // What is not frozen yet needs one more commit; the rest comes out of quarantine by itself.
-    const commits = this.#commitsFrozen + (this.#freedNow.size > 0 ? 1 : 0);
-    this.#reclaims.push({ request, commits });
-    if (commits > this.#commitsFrozen) {
-      this.#kernel.start("reclaim", reclaimTask(this.#kernel, this.#self, this.#metadata));
-    }
-  }
-
-  #durable(): void {
-    this.#commitsDurable = this.#commitsFrozen;
-    this.#freedDurable.takeAll(this.#freedFrozen);
-    this.#passDown();
-  }
-
-  #passDown(): void {
-    if (this.#passingDown !== undefined) return;
-    this.#commitsPassingDown = this.#commitsDurable;
-    if (this.#freedDurable.size === 0) {
-      this.#commitsPassedDown = this.#commitsDurable;
-      return this.#answerReclaims(this.#commitsPassedDown, true);
-    }
-    this.#passingDown = this.#freedDurable;
-    this.#freedDurable = new BlockSet();
-    const runs = this.#passingDown.runs(runBlocksMax);
-    const task = passdownTask(
-      this.#kernel,
-      this.#self,
-      this.#device,
-      this.#locks,
-      runs,
-      this.#blockSizeBytes,
-    );
-    this.#kernel.start("passdown", task);
-  }
-
-  #answerReclaims(commits: number, answer: boolean): void {
-    const waiting = this.#reclaims;
-    this.#reclaims = [];
-    for (const reclaim of waiting) {
-      if (reclaim.commits <= commits) this.#kernel.reply(reclaim.request, answer);
-      else this.#reclaims.push(reclaim);
-    }
-  }
-
-  #quarantinedCount(): number {
-    return this.#freedNow.size + this.#freedFrozen.size + this.#freedDurable.size +
-      (this.#passingDown?.size ?? 0);
+    if (this.#quarantine.blocks > 0) return this.#quarantine.reclaim(request);
+    // Blocks may have become free in a part of the device that the search had passed already.
+    this.#kernel.reply(request, this.#releases > this.#releasesAtRefusal);
   }
 }
 
@@ -429,46 +349,4 @@ function* searchTask(
   if (found.kind === "free") {
     kernel.tell(allocator, { type: "found", runs: found.runs, next: found.next, failed: false });
   } else kernel.tell(allocator, { type: "found", runs: [], next: from, failed: true });
-}
-
-function* reclaimTask(
-  kernel: Kernel,
-  allocator: Address<DataAllocatorMessage>,
-  metadata: MetadataStub,
-): Steps<void> {
-  const committed = yield* metadata.commit();
-  // The allocator hears of a commit that succeeds; of one that is refused nobody else tells it.
-  if (committed.kind !== "done") kernel.tell(allocator, { type: "notCommitted" });
-}
-
-/**
- * Punches the runs out of the host's file, each under the data lock: no copy reads a block meanwhile. They are looked for
- * one at a time, as there can be a million.
- */
-function* passdownTask(
-  kernel: Kernel,
-  allocator: Address<DataAllocatorMessage>,
-  device: DeviceStub,
-  locks: DataLocks,
-  runs: Iterable<DBlockRun>,
-  blockSizeBytes: number,
-): Steps<void> {
-  if (device.canDiscard) {
-    for (const run of runs) {
-      yield* passDownRun(device, locks, run, blockSizeBytes);
-      // There can be a million, and each comes back so soon that the event loop would not look at its sockets.
-      yield* rest();
-    }
-  }
-  kernel.tell(allocator, { type: "passedDown" });
-}
-
-function* passDownRun(
-  device: DeviceStub,
-  locks: DataLocks,
-  { begin, length }: DBlockRun,
-  blockSizeBytes: number,
-): Steps<void> {
-  using _lock = yield* lockRange(locks.regionsOf(begin, begin + length), begin, begin + length);
-  yield* device.discard(begin * blockSizeBytes, length * blockSizeBytes);
 }

@@ -1,4 +1,4 @@
-/** The lock regions of the data device: a fixed table, made when the pool opens. */
+/** The lock regions of the data device: a fixed table, made when the pool opens. Passdown and copies exclude each other. */
 import { assert } from "../../storage/base/assert.ts";
 import type { DBlock } from "../../storage/base/ids.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -23,12 +23,12 @@ export class DataLocks {
     return this.#regions.slice(first, last + 1);
   }
 
-  /** A fresh block, which nobody else may touch. */
+  /** Locks a newly leased block exclusively. */
   *fresh(dblock: DBlock): Steps<Disposable> {
     return yield* this.regionsOf(dblock, dblock + 1)[0]!.block(dblock, "exclusive");
   }
 
-  /** The old block of a copy: shared, or the forks of one base would wait for each other. */
+  /** Locks the old block of a copy. The lock is shared, so that clones of one volume can copy the same block at the same time. */
   *source(dblock: DBlock): Steps<Disposable> {
     return yield* this.regionsOf(dblock, dblock + 1)[0]!.block(dblock, "read");
   }

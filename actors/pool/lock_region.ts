@@ -1,23 +1,19 @@
 /**
  * LockRegion: the lock state of a contiguous range of blocks, of a volume or of the data device.
  *
- * Owns: the cells of the blocks that somebody holds or waits for, and the list of range locks.
+ * Owns: the cells of the blocks that are locked or waited for (lock_cell.ts has the table of grants), and the range locks.
  *
- * Block locks are shared, for reading or for writing, and can be raised: an upgrade gives up a shared hold and
- * queues ahead of the others for "exclude writers"; a promotion of that shuts out readers too. Range locks are
- * exclusive. An exclusive grant means that the blocks are quiet: nobody holds them, for the lifetime of its I/O.
+ * A block lock is shared, for reading or for writing, and can be raised: an upgrade gives up the shared hold and queues,
+ * ahead of waiting writes, for "exclude writers"; a promotion then excludes readers too. A range lock is exclusive. A bio
+ * holds its lock until its I/O has ended, so an exclusive grant means that the blocks are quiesced.
  *
- *   held             read    write   exclude writers   promoted or range
- *   read             grant   grant   grant             wait
- *   write            grant   grant   wait              wait
- *   exclude writers  grant   wait    wait              wait
- *   range            wait    wait    wait              wait
- *
- * Order: a waiting upgrade comes before every waiting write; upgrades are served in order among themselves. A
- * waiting range lets those pass that were here before it and holds up whoever comes later and overlaps it; it
- * cannot starve, nor can it be deadlocked, since who waits for an upgrade holds nothing. Readers cannot starve
- * a promotion, since it shuts out new ones at once. An exclusive lock of one block is for a fresh data block, which
- * nobody else has heard of: it waits like a write, and that readers could starve it does not arise.
+ * Order and progress:
+ *  - A waiting upgrade comes before every waiting write; upgrades are granted in the order of their requests.
+ *  - A waiting range lock lets earlier requests pass and holds up later ones that overlap it, so it does not starve. It does
+ *    not deadlock with an upgrade, because a bio that waits for an upgrade holds nothing.
+ *  - A waiting promotion holds up new readers at once, so readers do not starve it.
+ *  - An exclusive lock of one block is for a new data block, which no other task knows. It waits like a write; readers
+ *    could starve it, but there are none.
  *
  * Failure policy: releasing what is not held is a defect.
  */
@@ -27,6 +23,7 @@ import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
 import { spareCellsMax } from "../limits.ts";
+import { LockCell } from "./lock_cell.ts";
 
 /** What a block lock is for. Reading and writing are shared. */
 export type Access = "read" | "write" | "exclusive";
@@ -34,10 +31,10 @@ export type Access = "read" | "write" | "exclusive";
 /** Answer: the lock is held. */
 export type Locked = "locked";
 
-/** Answer to an upgrade: held, and whether the asker was the only one who held or awaited the block for writing. */
+/** Answer to an upgrade: held. "alone": no other request held the block for writing or waited for an upgrade. */
 export type Upgraded = "alone" | "afterOthers";
 
-/** Lock one block. Answered with the lock, once it is held. */
+/** Lock one block. Answered with `lock` when it is held. */
 export interface LockBlock extends Request<BlockLock> {
   readonly type: "lockBlock";
   readonly block: number;
@@ -45,13 +42,13 @@ export interface LockBlock extends Request<BlockLock> {
   readonly lock: BlockLock;
 }
 
-/** Give up a shared write lock and queue, ahead of others, to exclude writers. */
+/** Give up a shared write lock and queue, ahead of waiting writes, to exclude writers. */
 export interface Upgrade extends Request<Upgraded> {
   readonly type: "upgrade";
   readonly block: number;
 }
 
-/** Holding "exclude writers", shut out readers too and wait until they are gone. */
+/** Raise "exclude writers" to exclusive: admit no more readers, and wait until those that hold the block are gone. */
 export interface Promote extends Request<Locked> {
   readonly type: "promote";
   readonly block: number;
@@ -78,7 +75,7 @@ export interface UnlockRange extends Message {
   readonly end: number;
 }
 
-/** Nobody will ask for locks here any more: end when the last one is released. */
+/** End the region when the last lock is released. No lock may be requested after it. */
 export interface RetireRegion extends Message {
   readonly type: "retireRegion";
 }
@@ -138,8 +135,8 @@ export class BlockLock implements Disposable {
   }
 
   /**
-   * Gives up the shared hold and waits until no writer is left. Unless the answer is "alone", others may have been here
-   * meanwhile: whatever was looked up before must be looked up again.
+   * Gives up the shared hold and waits until no writer is left. Unless the answer is "alone", other writers may have held
+   * the block meanwhile, and what was looked up before must be looked up again.
    */
   *upgrade(): Steps<Upgraded> {
     assert(this.#held === "write", "upgraded a lock that is not a shared write lock");
@@ -150,7 +147,7 @@ export class BlockLock implements Disposable {
     return upgraded;
   }
 
-  /** Waits until no reader is left either. Writers were excluded all the time: nothing looked up is stale. */
+  /** Waits until no reader is left either. Writers were excluded all the time, so what was looked up is still right. */
   *promote(): Steps<void> {
     assert(this.#held === "excludeWriters", "promoted a lock that does not exclude writers");
     const request: Promote = { type: "promote", replyTo: unasked, block: this.#block };
@@ -167,10 +164,14 @@ export class BlockLock implements Disposable {
 }
 
 /** A held range lock; `using` releases it. */
-export class RangeLock implements Disposable {
+class RangeLock implements Disposable {
+  #isHeld = true;
+
   constructor(readonly locks: RegionLocks, readonly begin: number, readonly end: number) {}
 
   [Symbol.dispose](): void {
+    assert(this.#isHeld, "released a range lock twice");
+    this.#isHeld = false;
     this.locks.kernel.tell(this.locks.address, { type: "unlockRange", begin: this.begin, end: this.end });
   }
 }
@@ -180,21 +181,6 @@ export function* lockRange(regions: readonly RegionLocks[], begin: number, end: 
   using held = new DisposableStack();
   for (const region of regions) held.use(yield* region.range(begin, end));
   return held.move();
-}
-
-interface Waiter {
-  readonly request: LockBlock;
-  readonly ticket: number;
-}
-
-interface LockCell {
-  readers: number;
-  writers: number;
-  excluding: boolean;
-  promotion: Promote | undefined;
-  promoted: boolean;
-  upgrades: Upgrade[];
-  waiting: Waiter[];
 }
 
 interface Range {
@@ -207,7 +193,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<LockRegionMessage>;
   readonly #cells = new Map<number, LockCell>();
-  /** Idle cells for the next blocks: making one costs more than all else that is done for a lock. */
+  /** Idle cells to use again: making one costs more than the rest of a lock and unlock. */
   readonly #spareCells: LockCell[] = [];
   #ranges: Range[] = [];
   #ticketLast = 0;
@@ -252,7 +238,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
     const cell = this.#heldCell(request.block);
     assert(cell.writers > 0, "upgraded a lock that is not held");
     if (cell.writers === 1 && cell.upgrades.length === 0) {
-      // Whoever changes the mapping excludes writers, and could not since the asker was granted its shared hold.
+      // A mapping changes only under a lock that excludes writers. None was granted since this shared hold was.
       cell.writers = 0;
       cell.excluding = true;
       return this.#kernel.reply(request, "alone");
@@ -271,30 +257,11 @@ export class LockRegion implements Actor<LockRegionMessage> {
 
   #unlock(message: Unlock): void {
     const cell = this.#heldCell(message.block);
-    switch (message.held) {
-      case "read":
-        assert(cell.readers > 0, "released a read lock that is not held");
-        cell.readers -= 1;
-        break;
-      case "write":
-        assert(cell.writers > 0, "released a write lock that is not held");
-        cell.writers -= 1;
-        break;
-      case "excludeWriters":
-      case "promoted":
-        assert(cell.excluding, "released an exclusive lock that is not held");
-        assert(cell.promoted === (message.held === "promoted"), "released a lock of another level");
-        cell.excluding = false;
-        cell.promoted = false;
-        cell.promotion = undefined;
-        break;
-      default:
-        unreachable(message.held);
-    }
+    cell.leave(message.held);
     this.#serve(message.block, cell);
   }
 
-  /** Grants whatever the cell's new state allows, then forgets the cell if nobody is left. */
+  /** Grants what the cell's new state allows, then forgets the cell if it is idle. */
   #serve(block: number, cell: LockCell): void {
     if (cell.promotion !== undefined && !cell.promoted && cell.readers === 0) {
       cell.promoted = true;
@@ -307,7 +274,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
       this.#kernel.reply(upgrade, "afterOthers");
     }
     if (cell.waiting.length > 0) this.#admitWaiting(cell);
-    if (isIdle(cell)) this.#forget(block, cell);
+    if (cell.isIdle) this.#forget(block, cell);
     if (this.#ranges.length > 0) this.#grantRanges();
     if (this.#retiring) this.#retireIfIdle();
   }
@@ -322,10 +289,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
   }
 
   #blockMayEnter(cell: LockCell, request: LockBlock, ticket: number): boolean {
-    if (cell.promotion !== undefined) return false;
-    if (request.access !== "read" && (cell.excluding || cell.upgrades.length > 0)) return false;
-    if (request.access === "exclusive" && (cell.readers > 0 || cell.writers > 0)) return false;
-    if (cell.promoted) return false;
+    if (!cell.admits(request.access)) return false;
     for (const range of this.#ranges) {
       if (range.held || range.ticket < ticket) {
         if (contains(range.request, request.block)) return false;
@@ -335,9 +299,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
   }
 
   #enter(cell: LockCell, request: LockBlock): void {
-    if (request.access === "read") cell.readers += 1;
-    else if (request.access === "write") cell.writers += 1;
-    else cell.excluding = cell.promoted = true;
+    cell.enter(request.access);
     this.#kernel.reply(request, request.lock);
   }
 
@@ -366,12 +328,12 @@ export class LockRegion implements Actor<LockRegionMessage> {
     if (end - begin <= this.#cells.size) {
       for (let block = begin; block < end; block += 1) {
         const cell = this.#cells.get(block);
-        if (cell !== undefined && isBefore(cell, range.ticket)) return false;
+        if (cell !== undefined && cell.isBefore(range.ticket)) return false;
       }
       return true;
     }
     for (const [block, cell] of this.#cells) {
-      if (contains(range.request, block) && isBefore(cell, range.ticket)) return false;
+      if (contains(range.request, block) && cell.isBefore(range.ticket)) return false;
     }
     return true;
   }
@@ -385,7 +347,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
     for (const [block, cell] of this.#cells) {
       if (!contains(message, block)) continue;
       this.#admitWaiting(cell);
-      if (isIdle(cell)) this.#forget(block, cell);
+      if (cell.isIdle) this.#forget(block, cell);
     }
     this.#grantRanges();
     if (this.#retiring) this.#retireIfIdle();
@@ -398,44 +360,26 @@ export class LockRegion implements Actor<LockRegionMessage> {
   #cell(block: number): LockCell {
     let cell = this.#cells.get(block);
     if (cell === undefined) {
-      cell = this.#spareCells.pop() ?? {
-        readers: 0,
-        writers: 0,
-        excluding: false,
-        promotion: undefined,
-        promoted: false,
-        upgrades: [],
-        waiting: [],
-      };
+      cell = this.#spareCells.pop() ?? new LockCell();
       this.#cells.set(block, cell);
     }
     return cell;
   }
 
   #forget(block: number, cell: LockCell): void {
+    assert(cell.promotion === undefined && !cell.promoted, "an idle block is promoted");
     this.#cells.delete(block);
     if (this.#spareCells.length < spareCellsMax) this.#spareCells.push(cell);
   }
 
   #heldCell(block: number): LockCell {
-    return present(this.#cells.get(block), "named a lock that nobody holds");
+    return present(this.#cells.get(block), "named a lock that is not held");
   }
 
   #nextTicket(): number {
     this.#ticketLast += 1;
     return this.#ticketLast;
   }
-}
-
-function isIdle(cell: LockCell): boolean {
-  return cell.readers === 0 && cell.writers === 0 && !cell.excluding && cell.upgrades.length === 0 &&
-    cell.waiting.length === 0;
-}
-
-/** Whether somebody at the cell goes before a range with this ticket: every holder, and who waited earlier. */
-function isBefore(cell: LockCell, ticket: number): boolean {
-  if (cell.readers > 0 || cell.writers > 0 || cell.excluding || cell.upgrades.length > 0) return true;
-  return cell.waiting.some((waiter) => waiter.ticket < ticket);
 }
 
 function contains(range: { readonly begin: number; readonly end: number }, block: number): boolean {

@@ -285,7 +285,7 @@ Deno.test("a region that retires ends with the last block lock too, and at once 
 const defects: readonly (readonly [what: string, message: LockRegionMessage, reason: string])[] = [
   ["a read lock", { type: "unlock", block: 5, held: "read" }, "released a read lock that is not held"],
   ["an exclusive lock", { type: "unlock", block: 5, held: "promoted" }, "released an exclusive lock"],
-  ["a block that nobody locked", { type: "unlock", block: 4, held: "read" }, "nobody holds"],
+  ["a block that is not locked", { type: "unlock", block: 4, held: "read" }, "not held"],
   ["a range", { type: "unlockRange", begin: 5, end: 6 }, "released a range lock that is not held"],
 ];
 

@@ -1,14 +1,14 @@
 /**
- * Refusals: what the pool cannot do for its clients at the moment, said once when it begins and once when it is over.
+ * Refusals: logs what the pool cannot do for its clients at the moment, one line when it begins and one when it is over.
  *
- * Owns: which refusals are in force. Whatever refuses something tells it here, as often as it happens, and so does what
- * could do it again. A line is written when the first is told; the next one not before nothing was refused for
- * `refusalQuietMs` and something was served since. So a state that changes with every request takes two lines in that time,
- * and no more.
+ * Owns: the kinds of refusal that are in force. An actor that refuses a request sends `refused` each time, and `served` when
+ * it serves such a request again. The first `refused` writes a line. The second line is written when nothing of the kind was
+ * refused for `refusalQuietMs` and something was served since. So a state that changes with every request writes at most two
+ * lines in that time.
  *
- * Not here: metadata that is damaged and a commit that failed, which the pool says itself. They end with a restart only.
+ * Not here: damaged metadata and a failed commit, which the pool actor logs. They end with a restart only.
  *
- * Failure policy: none. It only watches, and nothing waits for it.
+ * Failure policy: none. No actor waits for this one.
  */
 import { assert, unreachable } from "../../storage/base/assert.ts";
 import type { Actor, Address, Message } from "../kernel/address.ts";
@@ -24,32 +24,32 @@ export type Refusal =
   /** The data device answers reads or writes with errors. */
   | "dataRead"
   | "dataWrite"
-  /** The catalogue takes no line. */
+  /** No line can be written to the catalogue. */
   | "catalogue";
 
-/** To here: this was refused. */
+/** From an actor that refuses requests: one was refused. */
 export interface Refused extends Message {
   readonly type: "refused";
   readonly what: Refusal;
-  /** What was tried and how it failed, for the kinds that have more than one way. */
+  /** What was tried and how it failed, for the kinds that can fail in more than one way. */
   readonly detail?: string;
 }
 
-/** To here: what was refused before works. Told by what told of the refusal, once after it. */
+/** From the actor that sent `refused`: such a request was served again. Sent once after a refusal. */
 export interface Served extends Message {
   readonly type: "served";
   readonly what: Refusal;
 }
 
-/** From the allocator: a free data block could not be written, and is not used again until the pool is opened anew. */
+/** From the allocator: a free data block could not be written, and is not used until the pool is opened again. */
 export interface BlockRetired extends Message {
   readonly type: "blockRetired";
   readonly offsetBytes: number;
-  /** How many are, this one too. */
+  /** The number of such blocks, with this one. */
   readonly blocks: number;
 }
 
-/** To itself. */
+/** From its own timer. */
 interface QuietTick extends Message {
   readonly type: "quietTick";
 }
@@ -108,7 +108,7 @@ export class Refusals implements Actor<RefusalsMessage> {
     this.#log(beginOf(what, detail));
   }
 
-  /** Those leave that are served again and were not met for a while. */
+  /** Ends the refusals that were served since and did not happen again for `refusalQuietMs`. */
   #leaveQuiet(): void {
     const nowMs = this.#kernel.clock.now();
     for (const [what, refusal] of this.#inForce) {
@@ -124,18 +124,20 @@ export class Refusals implements Actor<RefusalsMessage> {
   }
 
   #blockRetired({ offsetBytes, blocks }: BlockRetired): void {
-    assert(blocks <= retiredBlocksMax, "no more blocks are retired than may be");
+    assert(blocks <= retiredBlocksMax, "more blocks are retired than allowed");
     if (blocks <= retiredBlocksSaidMax) {
       this.#log(
-        `The free data block at byte ${offsetBytes} of the data device cannot be written: it is not used again until the ` +
-          "pool is opened anew. Check the disk.",
+        `The free data block at byte ${offsetBytes} of the data device cannot be written: it is not used until the pool ` +
+          "is opened again. Check the disk.",
       );
     } else if (blocks === retiredBlocksSaidMax + 1) {
-      this.#log(`More free data blocks cannot be written, and are not used again: that is not said of each.`);
+      this.#log(
+        "More free data blocks cannot be written. They are not used either, and not reported one by one.",
+      );
     }
     if (blocks === retiredBlocksMax) {
       this.#log(
-        `${blocks} free data blocks cannot be written. That is as many as are set aside: further ones are tried again.`,
+        `${blocks} free data blocks cannot be written. That is as many as are set aside: any further one stays in use.`,
       );
     }
   }

@@ -146,8 +146,8 @@ Deno.test("a bad block fails one provisioning write, is named, and is neither le
   assertEquals(pool.logged.slice(0, 2), [
     "The data device fails, writing at byte 0: a bad block. " +
     "Clients get an I/O error for such writes. Check the disk and the host's log.",
-    "The free data block at byte 0 of the data device cannot be written: it is not used again until the pool is opened " +
-    "anew. Check the disk.",
+    "The free data block at byte 0 of the data device cannot be written: it is not used until the pool is opened again. " +
+    "Check the disk.",
   ]);
   const status = pool.admin({ verb: "status" });
   if (status.kind !== "status") throw new Error("no status");

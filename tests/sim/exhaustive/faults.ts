@@ -92,8 +92,8 @@ export const faults: readonly Fault[] = [
     name: "a block used again before the commit",
     edits: [{
       file: "actors/pool/data_allocator.ts",
-      from: "for (const run of message.runs) this.#freedNow.addRun(run);",
-      to: "this.#free.push(...message.runs);",
+      from: "return this.#quarantine.freed(message.runs);",
+      to: "return void this.#free.push(...message.runs);",
     }],
     scenario: { ...scenario("mapped", ["discard", "covering write"]), layout: "apart", dataBlocks: 1 },
     withCrashes: true,
@@ -129,15 +129,13 @@ export const faults: readonly Fault[] = [
   {
     name: "passdown before the commit",
     edits: [{
-      file: "actors/pool/data_allocator.ts",
-      from: "for (const run of message.runs) this.#freedNow.addRun(run);",
-      to: `for (const run of message.runs) this.#freedNow.addRun(run);
-        this.#kernel.start(
-          "passdown",
-          passdownTask(
-            this.#kernel, this.#self, this.#device, this.#locks, message.runs, this.#blockSizeBytes,
-          ),
-        );`,
+      file: "actors/pool/data_quarantine.ts",
+      from: "for (const run of runs) this.#freedNow.addRun(run);",
+      to: `for (const run of runs) {
+      this.#freedNow.addRun(run);
+      const { device, locks, blockSizeBytes } = this.#parts;
+      this.#kernel.start("passdown", passDownRun(device, locks, run, blockSizeBytes));
+    }`,
     }],
     scenario: scenario("shared", ["rm", "partial write"]),
     withCrashes: true,
@@ -194,9 +192,9 @@ export const faults: readonly Fault[] = [
   {
     name: "a block passed down after it was leased again",
     edits: [{
-      file: "actors/pool/data_allocator.ts",
-      from: "this.#freedDurable.has(block) || (this.#passingDown?.has(block) ?? false) ||",
-      to: "this.#freedDurable.has(block) ||",
+      file: "actors/pool/data_quarantine.ts",
+      from: "this.#freedDurable.has(block) || (this.#passingDown?.has(block) ?? false);",
+      to: "this.#freedDurable.has(block);",
     }],
     scenario: { ...scenario("mapped", ["discard", "flush", "covering write"]), dataBlocks: 1 },
     withCrashes: false,

@@ -1,0 +1,192 @@
+/**
+ * The quarantine: data blocks that lost their last reference and may not be leased yet. Part of the DataAllocator actor.
+ *
+ * Owns: the blocks in each step below, and the reclaim requests that wait for them.
+ *
+ * The steps of a freed block, in order:
+ *
+ *  1. `freed`: its last mapping was removed, in memory.
+ *  2. `frozen`: a commit that does not map it has begun.
+ *  3. `durable`: that commit is on disk.
+ *  4. passed down: its range is discarded on the data device, under its data lock.
+ *  5. It leaves the quarantine and is free.
+ *
+ * If we stop before step 3, the last commit may map the block, and its bytes are untouched. If it were passed down earlier,
+ * that commit would map zeroes; if it were leased earlier, another volume's bytes. If we stop after step 3, no commit that
+ * a restart can open maps the block, whatever has become of its bytes.
+ */
+import { assert } from "../../storage/base/assert.ts";
+import { BlockSet, type DBlockRun } from "../../storage/block_set.ts";
+import type { DBlock } from "../../storage/base/ids.ts";
+import type { Address } from "../kernel/address.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import { rest, type Steps } from "../kernel/task.ts";
+import { passdownRunBlocksMax } from "../limits.ts";
+import type { DeviceStub } from "./block_device.ts";
+import type { PassedDown, Reclaim } from "./data_allocator.ts";
+import type { DataLocks } from "./data_locks.ts";
+import { lockRange } from "./lock_region.ts";
+import type { MetadataStub, NotCommitted } from "./metadata_messages.ts";
+
+/** What the quarantine's tasks send requests to. */
+export interface QuarantineParts {
+  readonly metadata: MetadataStub;
+  readonly device: DeviceStub;
+  readonly locks: DataLocks;
+  readonly blockSizeBytes: number;
+}
+
+export class DataQuarantine {
+  readonly #kernel: Kernel;
+  readonly #allocator: Address<PassedDown | NotCommitted>;
+  readonly #parts: QuarantineParts;
+
+  /** Freed since the last freeze. */
+  #freedNow = new BlockSet();
+  /** Freed in the commit in progress. */
+  #freedFrozen = new BlockSet();
+  /** Freed in a durable commit, and waiting until the passdown in progress ends. */
+  #freedDurable = new BlockSet();
+  /** The blocks of the passdown in progress. */
+  #passingDown: BlockSet | undefined;
+
+  /** Commits that have reached each step. A reclaim request waits until its commit has reached the last. */
+  #commitsFrozen = 0;
+  #commitsDurable = 0;
+  #commitsPassingDown = 0;
+  #commitsPassedDown = 0;
+  #reclaims: { readonly request: Reclaim; readonly commits: number }[] = [];
+  /** A commit failed or was refused, and so will every later one. */
+  #commitsEnded = false;
+
+  constructor(
+    kernel: Kernel,
+    allocator: Address<PassedDown | NotCommitted>,
+    parts: QuarantineParts,
+  ) {
+    this.#kernel = kernel;
+    this.#allocator = allocator;
+    this.#parts = parts;
+  }
+
+  /** Blocks in quarantine, whatever their step. */
+  get blocks(): number {
+    return this.#freedNow.size + this.#freedFrozen.size + this.#freedDurable.size +
+      (this.#passingDown?.size ?? 0);
+  }
+
+  /** True if the block is in quarantine. */
+  has(block: DBlock): boolean {
+    return this.#freedNow.has(block) || this.#freedFrozen.has(block) ||
+      this.#freedDurable.has(block) || (this.#passingDown?.has(block) ?? false);
+  }
+
+  /** Step 1. */
+  freed(runs: readonly DBlockRun[]): void {
+    for (const run of runs) this.#freedNow.addRun(run);
+  }
+
+  /** Step 2. */
+  frozen(): void {
+    assert(this.#freedFrozen.size === 0, "a commit began before the last one was durable");
+    this.#commitsFrozen += 1;
+    this.#freedFrozen = this.#freedNow;
+    this.#freedNow = new BlockSet();
+  }
+
+  /** Step 3. */
+  durable(): void {
+    assert(this.#commitsDurable < this.#commitsFrozen, "a commit became durable that had not begun");
+    this.#commitsDurable = this.#commitsFrozen;
+    this.#freedDurable.takeAll(this.#freedFrozen);
+    assert(this.#freedFrozen.size === 0, "blocks of a durable commit stayed frozen");
+    this.#passDown();
+  }
+
+  /** Step 4 has ended for the blocks that were being passed down; step 5. */
+  passedDown(): void {
+    assert(this.#passingDown !== undefined, "a passdown ended that had not begun");
+    this.#passingDown = undefined;
+    this.#commitsPassedDown = this.#commitsPassingDown;
+    this.#answerReclaims(this.#commitsPassedDown, true);
+    this.#passDown();
+  }
+
+  /** No commit is possible any more: blocks before step 3 stay in quarantine until the pool is opened again. */
+  notCommitted(): void {
+    this.#commitsEnded = true;
+    this.#answerReclaims(Infinity, false);
+  }
+
+  /** Answers the request when all blocks now in quarantine are free, and starts a commit if that needs one. */
+  reclaim(request: Reclaim): void {
+    assert(this.blocks > 0, "there is nothing to reclaim");
+    if (this.#commitsEnded) return this.#kernel.reply(request, false);
+    // Blocks before step 2 need one more commit; the others need none.
+    const commits = this.#commitsFrozen + (this.#freedNow.size > 0 ? 1 : 0);
+    this.#reclaims.push({ request, commits });
+    if (commits > this.#commitsFrozen) {
+      this.#kernel.start("reclaim", reclaimTask(this.#kernel, this.#allocator, this.#parts.metadata));
+    }
+  }
+
+  #passDown(): void {
+    if (this.#passingDown !== undefined) return;
+    this.#commitsPassingDown = this.#commitsDurable;
+    if (this.#freedDurable.size === 0) {
+      this.#commitsPassedDown = this.#commitsDurable;
+      return this.#answerReclaims(this.#commitsPassedDown, true);
+    }
+    this.#passingDown = this.#freedDurable;
+    this.#freedDurable = new BlockSet();
+    const runs = this.#passingDown.runs(passdownRunBlocksMax);
+    this.#kernel.start("passdown", passdownTask(this.#kernel, this.#allocator, this.#parts, runs));
+  }
+
+  #answerReclaims(commits: number, answer: boolean): void {
+    const waiting = this.#reclaims;
+    this.#reclaims = [];
+    for (const reclaim of waiting) {
+      if (reclaim.commits <= commits) this.#kernel.reply(reclaim.request, answer);
+      else this.#reclaims.push(reclaim);
+    }
+  }
+}
+
+function* reclaimTask(
+  kernel: Kernel,
+  allocator: Address<NotCommitted>,
+  metadata: MetadataStub,
+): Steps<void> {
+  const committed = yield* metadata.commit();
+  // Metadata tells the allocator of a commit that succeeds, not of a request for one that is refused.
+  if (committed.kind !== "done") kernel.tell(allocator, { type: "notCommitted" });
+}
+
+/** Discards the runs on the data device. The iterable makes one run at a time, as there may be a million. */
+function* passdownTask(
+  kernel: Kernel,
+  allocator: Address<PassedDown>,
+  { device, locks, blockSizeBytes }: QuarantineParts,
+  runs: Iterable<DBlockRun>,
+): Steps<void> {
+  if (device.canDiscard) {
+    for (const run of runs) {
+      yield* passDownRun(device, locks, run, blockSizeBytes);
+      // Each run is answered at once, so without a rest a million of them would keep the event loop from its sockets.
+      yield* rest();
+    }
+  }
+  kernel.tell(allocator, { type: "passedDown" });
+}
+
+/** The data lock keeps a copy from reading a block while it is discarded. */
+function* passDownRun(
+  device: DeviceStub,
+  locks: DataLocks,
+  { begin, length }: DBlockRun,
+  blockSizeBytes: number,
+): Steps<void> {
+  using _lock = yield* lockRange(locks.regionsOf(begin, begin + length), begin, begin + length);
+  yield* device.discard(begin * blockSizeBytes, length * blockSizeBytes);
+}
