@@ -57,7 +57,8 @@ export class ClientRequest implements VolumeRequest {
   /** Where `data` is a view of what was received; else `data` is a buffer of the connection's, or empty. */
   readonly receivedIn: ReceiveBuffer | undefined;
   readonly #memory: RequestMemory | undefined;
-  #data: Uint8Array | undefined;
+  /** A WRITE's payload, or what a READ is read into: empty until `takeData`. */
+  data: Uint8Array;
 
   constructor(request: NbdRequest, payload: ClientPayload, client: Address<RequestDone>) {
     const { flags } = request;
@@ -75,26 +76,22 @@ export class ClientRequest implements VolumeRequest {
     this.offsetHigh = request.offsetHigh;
     this.offsetLow = request.offsetLow;
     this.client = client;
-    this.#data = payload.data;
+    this.data = payload.data ?? noBytes;
     this.#memory = payload.memory;
     this.purse = payload.purse;
     this.paidBytes = payload.paidBytes;
     this.receivedIn = payload.receivedIn;
   }
 
-  /** A WRITE's payload, or what a READ is read into. */
-  get data(): Uint8Array {
-    return this.#data ??= this.#memory?.take(this.lengthBytes) ?? noBytes;
+  /** `data`, with a buffer for it from now on: a READ whose bytes are all sent from mapped segments needs none. */
+  takeData(): Uint8Array {
+    if (this.data.length === 0 && this.#memory !== undefined) this.data = this.#memory.take(this.lengthBytes);
+    return this.data;
   }
 
-  /** The same, if it was needed. */
-  get taken(): Uint8Array | undefined {
-    return this.#data;
-  }
-
-  /** The buffer of its own that it holds, if any. */
+  /** The buffer that it holds, in use or not. */
   get buffer(): Uint8Array | undefined {
-    return this.#data ?? this.#memory?.untaken;
+    return this.data.length > 0 ? this.data : this.#memory?.untaken;
   }
 
   /** Asks for everything again, into memory of its own. */
@@ -105,7 +102,7 @@ export class ClientRequest implements VolumeRequest {
   }
 }
 
-/** What gives the buffer of a READ when it is needed: a view needs none. */
+/** What gives the buffer of a READ when it is needed. */
 export interface RequestMemory {
   /** A buffer that is held for the request though it has not taken it. */
   readonly untaken: Uint8Array | undefined;
@@ -211,14 +208,14 @@ function dataOfBlocks(
   const at = (block: number) => Math.min(lengthBytes, Math.max(0, block * volumeBlockSizeBytes - head));
   // Without a view, all of it is in the buffer; without leave for views, holes too.
   if (!takesSegments || (segments.length === 0 && holes.length === 0)) {
-    return whole(request.data, at(blockBegin), at(blockEnd));
+    return whole(request.takeData(), at(blockBegin), at(blockEnd));
   }
   const pieces: Piece[] = [];
   for (let block = blockBegin; at(block) < lengthBytes && block < blockEnd; block += 1) {
     const segment = segments[block];
     if (segment !== undefined) pieces.push(segment);
     else if (holes[block] === 1) addZeroes(pieces, at(block + 1) - at(block));
-    else pieces.push(request.data.subarray(at(block), at(block + 1)));
+    else pieces.push(request.takeData().subarray(at(block), at(block + 1)));
   }
   return pieces;
 }
@@ -239,7 +236,7 @@ export function copySegments(request: ClientRequest, volumeBlockSizeBytes: numbe
   for (const [block, segment] of request.segments.entries()) {
     if (segment === undefined) continue;
     const begin = Math.max(0, block * volumeBlockSizeBytes - head);
-    const copied = segment.copyTo(request.data.subarray(begin, begin + segment.lengthBytes), 0);
+    const copied = segment.copyTo(request.takeData().subarray(begin, begin + segment.lengthBytes), 0);
     if (copied.kind !== "ok") return false;
   }
   request.segments = noSegments;

@@ -325,7 +325,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#loanWatch.sends();
     this.#transmission?.batchTaken();
     if (this.#stallTimer === undefined) this.#watchStall();
-    this.#peers.socket.send(pieces, this.#transmission);
+    this.#peers.socket.send(pieces, this.#transmission?.memory);
   }
 
   #sent(): void {

@@ -122,7 +122,7 @@ Deno.test("what is seen beside what was read is put there: the client paid for o
   const { server, client } = serve();
   client.say(read(1, 0, 2 * block));
   const request = server.disk.volume.waiting[0]!;
-  request.data.fill(5, block);
+  request.takeData!().fill(5, block);
   const view = new FakeSegment(0, block, 4);
   answer(server, [view, undefined]);
   assert(
@@ -139,7 +139,7 @@ Deno.test("memory that was lent and not needed goes back before the reply is sen
   // The memory that this one is read into is spare after it.
   client.say(read(2, 0, 4 * MiB));
   const taken = server.disk.volume.waiting[0]!;
-  taken.data.fill(1);
+  taken.takeData!().fill(1);
   server.finishAll();
   client.takeReplies(new Map([[2, 4 * MiB]]));
   assertEquals([listener.lentBytes, listener.spareBytes], [0, 4 * MiB]);

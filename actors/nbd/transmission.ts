@@ -7,7 +7,7 @@
  * client has mostly been sent. Its reply is queued when the volume is done; its bytes are free when nobody reads
  * its buffer any more, and its place when its reply has been sent.
  */
-import { assert, unreachable } from "../../storage/base/assert.ts";
+import { unreachable } from "../../storage/base/assert.ts";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
@@ -17,25 +17,19 @@ import {
   NBD_ESHUTDOWN,
 } from "./wire/constants.ts";
 import { type OutputQueue, referenceMinBytes } from "./wire/output_queue.ts";
-import type { CopyMemory } from "./wire/pieces.ts";
 import { type Echo, ReplyWriter } from "./wire/reply.ts";
 import { type NbdRequest, RequestDecoder } from "./wire/request.ts";
 import { type Refusal, statusScope, validateRequest } from "./wire/validate.ts";
-import { bufferBytes, BufferPool } from "./buffers.ts";
+import { bufferBytes } from "./buffers.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { loanPieceBytes, unsentReadBytesMax } from "../limits.ts";
-import { Credits, type Purse } from "./credits.ts";
+import { unsentReadBytesMax } from "../limits.ts";
+import type { Purse } from "./credits.ts";
+import { type Paid, PayloadMemory } from "./payload_memory.ts";
 import type { Attached } from "./handshake.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./messages.ts";
 import type { ReceiveBuffers } from "./receive.ts";
-import {
-  ClientRequest,
-  copySegments,
-  refusalOf,
-  type RequestMemory,
-  writeReadReply,
-} from "./client_request.ts";
+import { ClientRequest, copySegments, refusalOf, writeReadReply } from "./client_request.ts";
 import type { SocketPort } from "./socket_port.ts";
 import { ClientStatus, type NbdSession, statusBytes, writeStatusReply } from "./status_reply.ts";
 
@@ -47,24 +41,6 @@ export type ParseEnd = "needBytes" | "blocked" | "disconnect" | "violation";
 
 const goingAway: Refusal = { error: NBD_ESHUTDOWN, message: "the export is going away" };
 
-/** What replies hold until they have been sent. */
-class Batch {
-  requests = 0;
-  /** What large READs found. */
-  readBytes = 0;
-  ownBytes = 0;
-  lentBytes = 0;
-  /** Payloads that are sent from where they are, by whose memory they are. */
-  ownBuffers: Uint8Array[] = [];
-  lentBuffers: Uint8Array[] = [];
-}
-
-/** What paid for an admitted request. */
-interface Paid {
-  readonly purse: Purse;
-  readonly paidBytes: number;
-}
-
 /** What a transmission works with. */
 export interface TransmissionPeers {
   readonly kernel: Kernel;
@@ -75,28 +51,14 @@ export interface TransmissionPeers {
   readonly socket: SocketPort;
 }
 
-/** Memory that the listener has lent for one request: a buffer, or leave to make one. */
-class LentMemory implements RequestMemory {
-  constructor(
-    readonly untaken: Uint8Array | undefined,
-    readonly paidBytes: number,
-  ) {}
-
-  take(lengthBytes: number): Uint8Array {
-    const buffer = this.untaken ?? new Uint8Array(this.paidBytes);
-    return buffer.length === lengthBytes ? buffer : buffer.subarray(0, lengthBytes);
-  }
-}
-
-export class NbdTransmission implements RequestMemory, CopyMemory {
-  readonly untaken = undefined;
+export class NbdTransmission {
+  /** Also where the socket copies what the client does not take at once. */
+  readonly memory: PayloadMemory;
   readonly #peers: TransmissionPeers;
   readonly #attached: Attached;
   readonly #session: NbdSession;
   readonly #replies: ReplyWriter;
   readonly #decoder: RequestDecoder;
-  readonly #credits = new Credits();
-  readonly #buffers = new BufferPool();
   #export: { readonly sizeBytes: number; readonly readOnly: boolean };
   #shuttingDown = false;
 
@@ -106,16 +68,14 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
   /** Requests that the volume has. */
   #inFlight = 0;
 
-  /** The memory that came with the last loan, until a request takes it. */
-  #loan: Uint8Array | undefined;
-
   /** Large READs that the volume gets when what was read before has been sent; they count as in flight. */
   readonly #waiting: ClientRequest[] = [];
   /** Bytes of large READs that the volume has or that have not been sent. */
   #readBytes = 0;
 
-  #queued = new Batch();
-  #underWay = new Batch();
+  /** Of them, bytes whose replies are queued, and whose replies are being sent. */
+  #queuedReadBytes = 0;
+  #sendingReadBytes = 0;
   #isSending = false;
   /** Requests that came since the socket was last read. */
   #executed = 0;
@@ -124,6 +84,7 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
 
   constructor(peers: TransmissionPeers, attached: Attached, session: NbdSession) {
     this.#peers = peers;
+    this.memory = new PayloadMemory(peers);
     this.#attached = attached;
     this.#export = attached.info;
     this.#session = session;
@@ -141,44 +102,20 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     return this.#decoder.violation;
   }
 
-  /** The connection's own memory for one request. */
-  take(lengthBytes: number): Uint8Array {
-    return this.#buffers.take(lengthBytes, this.#credits.unpaidBytes);
-  }
-
-  /** Memory for what a client does not take at once, which what is under way has paid for. */
-  takeCopy(lengthBytes: number): Uint8Array {
-    const buffer = this.take(lengthBytes);
-    this.#underWay.ownBuffers.push(buffer);
-    return buffer;
-  }
-
   /** Whether anything is borrowed. */
   get holdsLent(): boolean {
-    return this.#credits.lentBytes > 0;
+    return this.memory.holdsLent;
   }
 
   /** Whether borrowed bytes wait for the client to take its replies. */
   get holdsLentForReplies(): boolean {
     return this.#isSending &&
-      (this.#underWay.lentBytes > 0 || this.#queued.lentBytes > 0 ||
-        this.#waiting.some(({ purse }) => purse === "lent"));
+      (this.memory.repliesHoldLent || this.#waiting.some(({ purse }) => purse === "lent"));
   }
 
   /** Other clients wait for what is lent: gives back what has been sent of the replies under way. */
   shrinkLoan(): void {
-    const { socket } = this.#peers;
-    const batch = this.#underWay;
-    // A piece that has been sent in part is kept whole, and a part of one is with the system.
-    const keptBytes = Math.min(batch.lentBytes, socket.sendingBytes + 2 * loanPieceBytes);
-    const freeBytes = batch.lentBytes - keptBytes;
-    if (!this.#isSending || freeBytes < loanPieceBytes || !socket.shrink()) return;
-    this.#credits.releaseBytes("lent", freeBytes);
-    batch.lentBytes = keptBytes;
-    this.#giveBack(freeBytes, batch.lentBuffers);
-    batch.lentBuffers = [];
-    // Within what is unpaid; what they held is the socket's now, and paid for by what is left.
-    this.#freeOwnBuffers(batch);
+    if (this.#isSending) this.memory.shrink(this.#peers.socket);
   }
 
   /** True while borrowed bytes wait for the payload of a request. */
@@ -242,14 +179,8 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
   }
 
   /** The listener has lent bytes: goes on with the request that waits for them, and returns what it does not need. */
-  lent({ bytes, buffer }: Lent, isBlocked: boolean): ParseEnd {
-    this.#credits.arrived(bytes);
-    this.#loan = buffer;
-    const end = isBlocked ? this.parse() : "needBytes";
-    const unneeded = this.#credits.takeUnneeded();
-    if (unneeded > 0) this.#giveBack(unneeded, this.#loan === undefined ? [] : [this.#loan]);
-    this.#loan = undefined;
-    return end;
+  lent(loan: Lent, isBlocked: boolean): ParseEnd {
+    return this.memory.lent(loan, () => isBlocked ? this.parse() : "needBytes");
   }
 
   /** The client is gone: what the volume has not is forgotten. What was lent for it goes back when the connection leaves. */
@@ -267,7 +198,7 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
       // What is under way may take its time, and the views have none. Nor are they copied beside a buffer for all of it, as
       // they would be if the client took nothing: one of the two was paid for.
       if (
-        (this.#isSending || request.taken !== undefined) &&
+        (this.#isSending || request.data.length > 0) &&
         !copySegments(request, this.#attached.blockSizeBytes)
       ) {
         refusal = refusalOf("ioError", "read");
@@ -276,8 +207,8 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     this.#inFlight -= 1;
     if (isRead && refusal === undefined) return this.#answerRead(request);
     if (isLargeRead(request)) this.#readBytes -= request.lengthBytes;
-    this.#freeBytes(request);
-    this.#freeMemory(request);
+    this.memory.freeBytes(request);
+    this.memory.freeBuffer(request);
     if (answer) this.#answer(request, refusal);
   }
 
@@ -298,62 +229,38 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     this.#inFlight -= 1;
     const refusal = refusalOf(request.status, "blockStatus");
     if (refusal !== undefined || !answer) {
-      this.#freeBytes(request);
+      this.memory.freeBytes(request);
       if (answer) this.#answer(request, refusal);
       return;
     }
     // The extents have been copied into the output, which stays paid for until it has been sent.
-    this.#keepPaid(request);
+    this.memory.keepPaid(request);
     writeStatusReply(this.#replies, request);
   }
 
-  /** What is queued is being sent. */
+  /** The queued replies are being sent. */
   batchTaken(): void {
     this.#isSending = true;
-    const batch = this.#queued;
-    this.#queued = this.#underWay;
-    this.#underWay = batch;
+    this.memory.batchTaken();
+    [this.#queuedReadBytes, this.#sendingReadBytes] = [0, this.#queuedReadBytes];
   }
 
-  /** It has been sent: the credits of its requests are free. */
+  /** They have been sent. */
   batchSent(): void {
     this.#isSending = false;
-    const batch = this.#underWay;
-    this.#credits.releaseRequests(batch.requests);
-    this.#credits.releaseBytes("own", batch.ownBytes);
-    this.#credits.releaseBytes("lent", batch.lentBytes);
-    if (batch.lentBytes > 0) {
-      this.#giveBack(batch.lentBytes, batch.lentBuffers);
-      batch.lentBuffers = [];
-    }
-    this.#freeOwnBuffers(batch);
-    this.#readBytes -= batch.readBytes;
-    batch.requests = 0;
-    batch.readBytes = 0;
-    batch.ownBytes = 0;
-    batch.lentBytes = 0;
+    this.memory.batchSent();
+    this.#readBytes -= this.#sendingReadBytes;
+    this.#sendingReadBytes = 0;
     while (this.#waiting.length > 0 && this.#mayRead(this.#waiting[0]!)) this.#submit(this.#waiting.shift()!);
-  }
-
-  #freeOwnBuffers(batch: Batch): void {
-    for (let buffer = batch.ownBuffers.pop(); buffer !== undefined; buffer = batch.ownBuffers.pop()) {
-      this.#buffers.give(buffer, this.#credits.unpaidBytes);
-    }
   }
 
   /** True if the offered request has been taken in, be it to refuse it. */
   #admit(request: NbdRequest): boolean {
-    if (!this.#credits.hasRequest) return false;
+    if (!this.memory.hasRequest) return false;
     this.#refusal = this.#shuttingDown ? goingAway : validateRequest(request, this.#export, this.#session);
     const paidBytes = this.#refusal === undefined ? this.#priceOf(request) : 0;
-    const purse = this.#credits.pay(paidBytes);
-    if (purse === undefined) {
-      if (this.#credits.borrow(paidBytes)) {
-        const { kernel, listener, connection } = this.#peers;
-        kernel.tell(listener, { type: "borrow", connection, bytes: paidBytes });
-      }
-      return false;
-    }
+    const purse = this.memory.pay(paidBytes);
+    if (purse === undefined) return false;
     if (this.#refusal !== undefined) this.#decoder.discard();
     else if (request.type === NBD_CMD_CACHE) this.#decoder.accept();
     else this.#arriving = this.#accept(request, purse, paidBytes);
@@ -378,18 +285,10 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     const isWrite = request.payloadBytes > 0;
     const receivedIn = isWrite && this.#decoder.payloadInChunk ? this.#peers.received.hold() : undefined;
     const isBuffered = paidBytes > 0 && receivedIn === undefined;
-    const memory = isBuffered ? this.#memoryOf(purse, paidBytes) : undefined;
+    const memory = isBuffered ? this.memory.memoryOf(purse, paidBytes) : undefined;
     this.#decoder.accept(isWrite ? memory?.take(request.lengthBytes) : undefined);
     const payload = isWrite ? { data: request.payload, memory: undefined } : { data: undefined, memory };
     return new ClientRequest(request, { ...payload, purse, paidBytes, receivedIn }, this.#peers.connection);
-  }
-
-  /** Where a request has its buffer from, if it needs one. */
-  #memoryOf(purse: Purse, paidBytes: number): RequestMemory {
-    if (purse === "own") return this;
-    const buffer = this.#loan;
-    this.#loan = undefined;
-    return new LentMemory(buffer, paidBytes);
   }
 
   /** The whole request is here: refused, done without the volume, or submitted. */
@@ -400,8 +299,8 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     if (arriving === undefined) return this.#answer(request, this.#refusal);
     if (!(arriving instanceof ClientRequest)) return this.#executeStatus(request, arriving);
     if (this.#shuttingDown) {
-      this.#freeBytes(arriving);
-      this.#freeMemory(arriving);
+      this.memory.freeBytes(arriving);
+      this.memory.freeBuffer(arriving);
       return this.#answer(request, goingAway);
     }
     this.#inFlight += 1;
@@ -430,7 +329,7 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
     const session = this.#session;
     const scope = this.#shuttingDown ? goingAway : statusScope(request, this.#export, session);
     if ("error" in scope) {
-      this.#freeBytes(paid);
+      this.memory.freeBytes(paid);
       return this.#answer(request, scope);
     }
     const volumeBlockSizeBytes = this.#attached.blockSizeBytes;
@@ -443,53 +342,16 @@ export class NbdTransmission implements RequestMemory, CopyMemory {
   }
 
   #answer(echo: Echo, refusal: Refusal | undefined): void {
-    this.#queued.requests += 1;
+    this.memory.keepRequest();
     if (refusal === undefined) this.#replies.success(echo);
     else this.#replies.failure(echo, refusal.error, refusal.message);
   }
 
-  /** A reply is queued whose request stays paid for until it has been sent. */
-  #keepPaid(paid: Paid): void {
-    const batch = this.#queued;
-    batch.requests += 1;
-    if (paid.purse === "own") batch.ownBytes += paid.paidBytes;
-    else batch.lentBytes += paid.paidBytes;
-  }
-
   #answerRead(request: ClientRequest): void {
-    this.#keepPaid(request);
-    if (isLargeRead(request)) this.#queued.readBytes += request.lengthBytes;
+    this.memory.keepPaid(request);
+    if (isLargeRead(request)) this.#queuedReadBytes += request.lengthBytes;
     writeReadReply(this.#replies, this.#session, request, this.#attached.blockSizeBytes);
-    const { buffer } = request;
-    if (buffer === undefined) return;
-    // Not needed: what is paid for now is the copy that is made if the client takes nothing.
-    if (request.taken === undefined) return this.#giveBack(0, [buffer]);
-    // A short payload has been copied into the output; it stays paid for until that has been sent.
-    if (request.purse === "lent") this.#queued.lentBuffers.push(buffer);
-    else if (buffer.length < referenceMinBytes) this.#freeMemory(request);
-    else this.#queued.ownBuffers.push(buffer);
-  }
-
-  /** After its bytes, within which it is kept. What is lent goes back with them. */
-  #freeMemory(request: ClientRequest): void {
-    if (request.receivedIn !== undefined) this.#peers.received.release(request.receivedIn);
-    else if (request.purse === "own" && request.buffer !== undefined && request.buffer.length > 0) {
-      this.#buffers.give(request.buffer, this.#credits.unpaidBytes);
-    }
-  }
-
-  #freeBytes(request: Paid | ClientRequest | ClientStatus): void {
-    this.#credits.releaseBytes(request.purse, request.paidBytes);
-    if (request.purse !== "lent") return;
-    const isOurs = request instanceof ClientRequest && request.receivedIn === undefined;
-    const buffer = isOurs ? request.buffer : undefined;
-    this.#giveBack(request.paidBytes, buffer === undefined ? [] : [buffer]);
-  }
-
-  #giveBack(bytes: number, buffers: readonly Uint8Array[]): void {
-    assert(bytes > 0 || buffers.length > 0, "gave back nothing");
-    const { kernel, listener, connection } = this.#peers;
-    kernel.tell(listener, { type: "giveBack", connection, bytes, buffers });
+    this.memory.keepBuffer(request);
   }
 }
 

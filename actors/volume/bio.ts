@@ -36,6 +36,8 @@ export interface VolumeRequest {
   readonly lengthBytes: number;
   /** The buffer to read into or to write from; empty for the other kinds. */
   readonly data: Uint8Array;
+  /** Answers `data`, and makes it if it is made only when it is needed: a read of mapped segments needs none. */
+  takeData?(): Uint8Array;
   /** A read that takes mapped segments where the device has them, instead of bytes in `data`. Then holes are not filled in either. */
   readonly takesSegments?: boolean;
   /** The request must be durable before it is answered. */
@@ -130,7 +132,8 @@ export function blockBio(request: VolumeRequest, blockSizeBytes: number, ordinal
 
 /** The bytes of a read or write, in the data of its request. */
 export function dataOf({ request, dataBegin, lengthBytes }: Bio): Uint8Array {
-  const { data } = present(request, "a bio of no request has data");
+  const owner = present(request, "a bio of no request has data");
+  const data = owner.takeData?.() ?? owner.data;
   // A subarray is expensive to make, and most requests are one bio.
   return data.length === lengthBytes ? data : data.subarray(dataBegin, dataBegin + lengthBytes);
 }

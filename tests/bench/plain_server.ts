@@ -54,7 +54,7 @@ class PlainVolume implements Actor<ThinVolumeMessage> {
 
   #read(request: VolumeRequest): void {
     request.holes = new Uint8Array(0);
-    if (!this.#view(request)) this.#file.readNow(request.data, request.offsetBytes);
+    if (!this.#view(request)) this.#file.readNow(request.takeData?.() ?? request.data, request.offsetBytes);
   }
 
   /** Block by block, as a volume does. False if a block has to be read; then all of them are. */

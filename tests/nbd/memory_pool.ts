@@ -91,7 +91,8 @@ export class MemoryVolume implements Actor<ThinVolumeMessage> {
 
   #execute(request: VolumeRequest): void {
     if (request.kind === "flush") return;
-    const { offsetBytes, lengthBytes, data } = request;
+    const { offsetBytes, lengthBytes } = request;
+    const data = request.takeData?.() ?? request.data;
     const blockSizeBytes = this.#blockSizeBytes;
     const first = Math.floor(offsetBytes / blockSizeBytes);
     const end = offsetBytes + lengthBytes;
