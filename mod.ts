@@ -30,12 +30,19 @@ import type {
 } from "./actors/control/admin_command.ts";
 import { commandOf, type Invocation, parseInvocation } from "./actors/edge/invocation.ts";
 import { isPool } from "./actors/edge/pool_files.ts";
-import { type DumpWriter, type ImportOptions, importPool } from "./actors/edge/pool_offline.ts";
+import {
+  type DumpWriter,
+  type ImportedVolume,
+  type ImportOptions,
+  importPool,
+} from "./actors/edge/pool_offline.ts";
 import { runCommand, type WaitOptions } from "./actors/edge/run_command.ts";
 import {
   initOptionsOf,
   millisecondsOf,
+  type NewPoolOptions,
   noteUnused,
+  type Options,
   parseServing,
   type Serving,
   type VolumeToCreate,
@@ -43,15 +50,17 @@ import {
 import { makePool, type OpenOptions, PoolProcess } from "./actors/edge/pool_process.ts";
 import { type PoolServer, requireServable, type ServeOptions, servePool } from "./actors/edge/serve.ts";
 import { ReaderGone, writeResult } from "./actors/edge/result_output.ts";
-import { listenToSignals, refuseInspector } from "./actors/edge/signals.ts";
-import { LogSink } from "./actors/edge/log_sink.ts";
+import { listenToSignals, refuseInspector, type SignalHandlers } from "./actors/edge/signals.ts";
+import { LogSink, type LogWriter } from "./actors/edge/log_sink.ts";
 import { lockWaitMs, logDrainMs } from "./actors/limits.ts";
 import type { TlsOptions } from "./actors/edge/tls_keys.ts";
-import { reportOf } from "./actors/control/result_text.ts";
+import type { TextTaken } from "./actors/control/text_out.ts";
+import type { CommandVerb, LocalVerb, Verb } from "./actors/control/verbs.ts";
+import { type Report, reportOf } from "./actors/control/result_text.ts";
 import { usageText } from "./actors/control/usage_text.ts";
 import { assert } from "./storage/base/assert.ts";
 import { UsageError, UserError } from "./storage/base/errors.ts";
-import { parseName, parseSnapshotName, parseVolumeName } from "./storage/base/names.ts";
+import { type ParsedName, parseName, parseSnapshotName, parseVolumeName } from "./storage/base/names.ts";
 import { formatSize, parseSize } from "./storage/base/sizes.ts";
 
 export {
@@ -85,15 +94,26 @@ export type {
   AdminCommand,
   AdminResult,
   Command,
+  CommandVerb,
   DumpWriter,
+  ImportedVolume,
   ImportOptions,
   Invocation,
+  LocalVerb,
+  LogWriter,
+  NewPoolOptions,
   OpenOptions,
+  Options,
+  ParsedName,
   PoolServer,
   PoolStatus,
+  Report,
   ServeOptions,
   Serving,
+  SignalHandlers,
+  TextTaken,
   TlsOptions,
+  Verb,
   VolumeListing,
   VolumeToCreate,
   WaitOptions,
@@ -104,6 +124,7 @@ export const defaultBlockSizeBytes = 65536;
 
 /** What {@linkcode initPool} makes. */
 export interface InitPoolOptions {
+  /** The directory to make. */
   readonly directory: string;
   /** A multiple of 64 KiB up to 1 GiB; 64 KiB by default. */
   readonly blockSizeBytes?: number | undefined;
@@ -221,6 +242,7 @@ export class Pool implements AsyncDisposable {
     return this.#process.close();
   }
 
+  /** As {@linkcode close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

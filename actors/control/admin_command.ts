@@ -1,6 +1,4 @@
 /** What an administrator can ask of a pool, and what comes back: plain data, the same offline and over the control socket. */
-import type { Address } from "../kernel/address.ts";
-import type { TextOutMessage } from "./text_out.ts";
 
 /** A command to the pool. Names are parsed and well-formed; sizes are bytes. How each is written is in verbs.ts. */
 export type AdminCommand =
@@ -21,35 +19,52 @@ export type AdminCommand =
   | { readonly verb: "list" }
   | { readonly verb: "status" }
   | { readonly verb: "check" }
-  /** The text goes to `out`, piece by piece; without it there is only the result. */
-  | { readonly verb: "dump"; readonly out?: Address<TextOutMessage> };
+  | { readonly verb: "dump" };
 
 /** Everything that can be asked of a pool or of its server. */
 export type Command = AdminCommand;
 
 /** One entry of `list --json`. */
 export interface VolumeListing {
+  /** `VOLUME` or `VOLUME@SNAPSHOT`. */
   readonly name: string;
+  /** The number of its thin device in the metadata. */
   readonly thin_id: number;
+  /** What clients see as its size. */
   readonly size_bytes: number;
+  /** Bytes of the blocks that it maps. */
   readonly mapped_bytes: number;
+  /** Bytes that removing it would free. */
   readonly exclusive_bytes: number;
+  /** True for a snapshot. */
   readonly read_only: boolean;
+  /** The present name of what it was made from; null if that is gone, or if it was made empty. */
   readonly origin: string | null;
+  /** RFC 3339 in UTC; null where it is not known. */
   readonly created: string | null;
+  /** Clients that have it attached. */
   readonly attached: number;
 }
 
 /** The object of `status --json`. `transaction_id` is 64 bits and printed as a number. */
 export interface PoolStatus {
+  /** What the pool does: `write`, `out-of-data-space`, `read-only` or `fail`. */
   readonly mode: string;
+  /** The superblock's; raised by each change of the catalogue. */
   readonly transaction_id: number;
+  /** Bytes of a data block. */
   readonly block_size_bytes: number;
+  /** Bytes of the data device. */
   readonly data_total_bytes: number;
+  /** Bytes of the data blocks that are mapped. */
   readonly data_used_bytes: number;
+  /** Bytes of the metadata device. */
   readonly metadata_total_bytes: number;
+  /** Bytes of the metadata blocks in use. */
   readonly metadata_used_bytes: number;
+  /** Volumes and snapshots. */
   readonly volumes: number;
+  /** Clients attached to any of them. */
   readonly attached: number;
   /** Why the pool writes no more, if so. */
   readonly trouble: string | null;

@@ -155,11 +155,11 @@ export function* checkPool(peers: AdminPeers): Steps<AdminResult> {
 /** `dump` of a pool that is being served: the last durable commit, as thin_dump writes it. */
 export function* dumpPool(
   peers: AdminPeers,
-  command: AdminCommand & { readonly verb: "dump" },
+  out: Address<TextOutMessage> | undefined,
 ): Steps<AdminResult> {
   yield* commitFirst(peers);
   const held = yield* holdCommit(peers);
-  const result = yield* dumpHeld(peers, held, command.out);
+  const result = yield* dumpHeld(peers, held, out);
   peers.thin.metadata.releaseCommit(held.hold);
   return result;
 }

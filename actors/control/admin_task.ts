@@ -16,6 +16,7 @@ import type { Appended } from "./catalogue_journal.ts";
 import { checkPool, dumpPool, freedBy, listVolumes, poolStatus } from "./admin_reports.ts";
 import { join, rest, type Steps } from "../kernel/task.ts";
 import { changeMsMax } from "../limits.ts";
+import type { Address } from "../kernel/address.ts";
 import type { Done, MetadataFailure } from "../pool/metadata_messages.ts";
 import type {
   Admin,
@@ -28,6 +29,7 @@ import type {
   Registry,
   Trim,
 } from "./pool_messages.ts";
+import type { TextOutMessage } from "./text_out.ts";
 import { removeMappings } from "../volume/remap.ts";
 import { zeroTail } from "../volume/zero_tail.ts";
 
@@ -45,11 +47,15 @@ export function* adminTask(peers: AdminPeers, command: AdminCommand): Steps<void
 
 /** Carries out a command that only looks, and tells the pool. */
 export function* lookTask(peers: AdminPeers, look: Admin): Steps<void> {
-  const result = yield* perform(peers, look.command);
+  const result = yield* perform(peers, look.command, look.out);
   peers.kernel.tell(peers.pool.address, { type: "lookEnded", look, result });
 }
 
-function* perform(peers: AdminPeers, command: AdminCommand): Steps<AdminResult> {
+function* perform(
+  peers: AdminPeers,
+  command: AdminCommand,
+  out?: Address<TextOutMessage>,
+): Steps<AdminResult> {
   switch (command.verb) {
     case "list":
       return yield* listVolumes(peers);
@@ -58,7 +64,7 @@ function* perform(peers: AdminPeers, command: AdminCommand): Steps<AdminResult> 
     case "check":
       return yield* checkPool(peers);
     case "dump":
-      return yield* dumpPool(peers, command);
+      return yield* dumpPool(peers, out);
     case "rm":
       if (command.dryRun) return yield* freedBy(peers, command);
       return yield* change(peers, command);

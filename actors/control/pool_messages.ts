@@ -8,6 +8,7 @@ import type { Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
+import type { TextOutMessage } from "./text_out.ts";
 import type { MetadataTrouble } from "../pool/metadata_messages.ts";
 import type { ThinVolumeMessage, VolumeStub } from "../volume/thin_volume.ts";
 
@@ -103,6 +104,8 @@ export type PoolNotice =
 export interface Admin extends Request<AdminResult> {
   readonly type: "admin";
   readonly command: AdminCommand;
+  /** Where the text of `dump` goes, piece by piece; without it there is only the result. */
+  readonly out: Address<TextOutMessage> | undefined;
 }
 
 /** A slice of long work is done, and there are more: the same is to be asked again. */
@@ -291,8 +294,9 @@ export type PoolMessage =
 export class PoolStub {
   constructor(readonly kernel: Kernel, readonly address: Address<PoolMessage>) {}
 
-  admin(command: AdminCommand): Steps<AdminResult> {
-    const request: Admin = { type: "admin", replyTo: unasked, command };
+  /** @param out where the text of `dump` goes */
+  admin(command: AdminCommand, out?: Address<TextOutMessage>): Steps<AdminResult> {
+    const request: Admin = { type: "admin", replyTo: unasked, command, out };
     return ask(this.address, request);
   }
 

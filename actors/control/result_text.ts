@@ -9,6 +9,7 @@ export interface Report {
   readonly lines: readonly string[];
   /** On standard error. */
   readonly complaints: readonly string[];
+  /** 1 if the command was refused or has found damage. */
   readonly exitStatus: 0 | 1;
 }
 

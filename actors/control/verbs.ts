@@ -35,8 +35,8 @@ export type FilesVerb = "check" | "dump";
 /** The command of a verb. */
 type CommandOf<V extends CommandVerb> = Extract<Command, { readonly verb: V }>;
 
-/** One field of the table for each field of the command, in the order of its words. Where a dump goes is nothing that is written down. */
-type FieldsOf<C> = { readonly [F in Exclude<keyof C, "verb" | "out">]-?: Field<C[F]> };
+/** One field of the table for each field of the command, in the order of its words. */
+type FieldsOf<C> = { readonly [F in Exclude<keyof C, "verb">]-?: Field<C[F]> };
 
 /** What every verb has. */
 interface Described {

@@ -33,6 +33,7 @@ const parseArgs = untypedParseArgs as (
 
 /** A command line that follows the grammar. */
 export interface Invocation {
+  /** What is to be done. */
   readonly verb: Verb;
   /** The words behind the verb. */
   readonly words: readonly string[];

@@ -11,6 +11,7 @@ import { atMost, pause } from "./turns.ts";
 
 /** What takes the bytes: `Deno.stderr`, for instance. Resolves with how many it took, or rejects. */
 export interface LogWriter {
+  /** Writes some of the bytes. */
   write(bytes: Uint8Array): Promise<number>;
 }
 
@@ -46,7 +47,11 @@ export class LogSink {
   #isMidLine = false;
   #idle = Promise.withResolvers<void>();
 
-  /** @param saysDropped whether a line tells how many were dropped, when one can be written again; by default, yes */
+  /**
+   * A sink with an empty queue.
+   *
+   * @param writer takes the bytes, one write at a time
+   * @param saysDropped whether a line tells how many were dropped, when one can be written again; by default, yes */
   constructor(writer: LogWriter, { saysDropped = true }: { readonly saysDropped?: boolean } = {}) {
     this.#writer = writer;
     this.#saysDropped = saysDropped;

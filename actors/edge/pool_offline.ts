@@ -62,7 +62,7 @@ function problemOf(check: () => unknown): string[] {
 /** Takes a piece of a dump. */
 export type DumpWriter = (text: string) => Promise<TextTaken>;
 
-/** Dumps the metadata of a pool that nobody writes. */
+/** Dumps the metadata of a pool that no process writes. */
 export async function dumpOffline(directory: string, write: DumpWriter): Promise<AdminResult> {
   using opened = new DisposableStack();
   const files = opened.adopt(PoolFiles.open(directory, { readOnly: true }), (files) => files.close());
@@ -86,15 +86,19 @@ export async function dumpOffline(directory: string, write: DumpWriter): Promise
 
 /** What {@linkcode importPool} makes a pool around. */
 export interface ImportOptions {
+  /** The directory to make. */
   readonly directory: string;
-  /** Existing dm-thin metadata and data: files or block devices, used where they are. */
+  /** Existing dm-thin metadata: a file or block device, used where it is. */
   readonly metadataPath: string;
+  /** The data that it maps: a file or block device, used where it is. */
   readonly dataPath: string;
 }
 
 /** What a thin device has become. */
 export interface ImportedVolume {
+  /** `thin-ID`. */
   readonly name: string;
+  /** Up to the end of its highest mapping. */
   readonly sizeBytes: number;
 }
 

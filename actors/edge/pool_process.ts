@@ -129,7 +129,7 @@ export class PoolProcess {
   async dump(write: (text: string) => Promise<TextTaken>): Promise<AdminResult> {
     const port = new TextWriter(write);
     const out = this.kernel.spawn("dump out", mailboxMax, (self) => new TextOut(this.kernel, self, port));
-    const result = await this.command({ verb: "dump", out }).finally(() =>
+    const result = await this.ask("dump", this.pool.admin({ verb: "dump" }, out)).finally(() =>
       this.kernel.post(out, { type: "endText" })
     );
     port.throwFailure();

@@ -6,6 +6,7 @@ import { pause } from "./turns.ts";
 
 /** The reader of the result has closed it, as in `dump | head`: it has what it wanted, so this is no failure. */
 export class ReaderGone extends Error {
+  /** Tells the class apart where `instanceof` cannot. */
   override readonly name = "ReaderGone";
 }
 

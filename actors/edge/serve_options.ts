@@ -8,20 +8,28 @@ import { parseMaxClients, type ServeOptions } from "./serve.ts";
 import { parseListenAddress } from "./sockets.ts";
 import type { TlsOptions } from "./tls_keys.ts";
 
-type Options = Invocation["options"];
+/** Options of a command line, by name: true, a text, or a list of texts. */
+export type Options = Invocation["options"];
 
 /** `--create NAME=SIZE`. */
 export interface VolumeToCreate {
+  /** Of a volume, not of a snapshot. */
   readonly name: string;
+  /** As asked for, not rounded yet. */
   readonly sizeBytes: number;
 }
 
 /** What `serve` was told. */
 export interface Serving {
+  /** Whether no byte of the pool may change. */
   readonly readOnly: boolean;
+  /** Volumes to make where they are missing. */
   readonly volumes: readonly VolumeToCreate[];
+  /** Addresses, TLS, and how many clients. */
   readonly serve: ServeOptions;
+  /** The block size that the pool must have, or that a new one gets. */
   readonly blockSizeBytes: number | undefined;
+  /** Milliseconds to wait for a pool that another process has open. */
   readonly lockWaitMs: number | undefined;
 }
 
@@ -38,8 +46,22 @@ export function parseServing(options: Options, log: (sentence: string) => void):
   return { readOnly, volumes, serve, blockSizeBytes, lockWaitMs };
 }
 
+/** A pool to be made; what is undefined has its default. */
+export interface NewPoolOptions {
+  /** Bytes of a data block. */
+  readonly blockSizeBytes: number | undefined;
+  /** Bytes of the data device. */
+  readonly dataSizeBytes: number | undefined;
+  /** Bytes of the metadata device. */
+  readonly metadataSizeBytes: number | undefined;
+  /** A file or block device instead of the pool's own data file. */
+  readonly dataPath: string | undefined;
+  /** A file or block device instead of the pool's own metadata file. */
+  readonly metadataPath: string | undefined;
+}
+
 /** What `init` was told of the new pool; `serve` takes the same. */
-export function initOptionsOf(options: Options) {
+export function initOptionsOf(options: Options): NewPoolOptions {
   return {
     blockSizeBytes: sizeOf(options, "block-size"),
     dataSizeBytes: sizeOf(options, "data-size"),

@@ -9,7 +9,9 @@ import { nameBytesMax } from "./limits.ts";
 export interface ParsedName {
   /** As given: the two parts with an `@` between them, or the volume alone. */
   readonly name: string;
+  /** The part before the `@`. */
   readonly volume: string;
+  /** The part behind it. */
   readonly snapshot?: string;
 }
 

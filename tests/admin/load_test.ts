@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
 import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
-import type { Actor } from "../../actors/kernel/address.ts";
+import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import type { LineRoom } from "../../actors/control/catalogue_room.ts";
 import { assert as require } from "../../storage/base/assert.ts";
@@ -20,7 +20,7 @@ import {
   TestingPool,
   type TestingVolume,
 } from "../support/pool.ts";
-import { TextOut, type TextPort } from "../../actors/control/text_out.ts";
+import { TextOut, type TextOutMessage, type TextPort } from "../../actors/control/text_out.ts";
 import { RandomPolicy } from "../support/world.ts";
 
 const done: AdminResult = { kind: "done" };
@@ -44,8 +44,13 @@ function assertSound(pool: TestingPool): void {
 }
 
 /** Gives a command without waiting for its end. */
-function begin(pool: TestingPool, command: AdminCommand, results: AdminResult[]): void {
-  pool.kernel.start("test", collect(pool.pool.admin(command), results));
+function begin(
+  pool: TestingPool,
+  command: AdminCommand,
+  results: AdminResult[],
+  out?: Address<TextOutMessage>,
+): void {
+  pool.kernel.start("test", collect(pool.pool.admin(command, out), results));
 }
 
 function* collect(steps: Steps<AdminResult>, results: AdminResult[]): Steps<void> {
@@ -98,7 +103,7 @@ Deno.test("a reader who takes no more of a dump holds up no other command", () =
     (self) => new TextOut(pool.kernel, self, stuckReader),
   );
   const results: AdminResult[] = [];
-  begin(pool, { verb: "dump", out }, results);
+  begin(pool, { verb: "dump" }, results, out);
   pool.drain();
   assertEquals(results, []);
   for (let index = 0; index < 20; index += 1) {
@@ -116,7 +121,7 @@ Deno.test("readers who take no more of their dumps hold up no command that looks
   for (let index = 0; index < 10; index += 1) {
     const name = `stuck reader ${index}`;
     const out = pool.kernel.spawn(name, 16, (self) => new TextOut(pool.kernel, self, stuckReader));
-    begin(pool, { verb: "dump", out }, results);
+    begin(pool, { verb: "dump" }, results, out);
   }
   pool.drain();
   assertEquals(results, []);

@@ -65,3 +65,8 @@ Deno.test("deno publish has no objection to the package, which holds no test", a
   assertMatch(stdout + stderr, /\/actors\/volume\/remap\.ts /);
   assertEquals(/_test\.ts|\/tests\//.test(stdout + stderr), false);
 });
+
+Deno.test("every symbol of the public API is documented, and so are the types that it names", async () => {
+  const { status, stderr } = await run(Deno.execPath(), ["doc", "--lint", "mod.ts", "cli.ts"], { cwd: root });
+  assertEquals(status, 0, stderr);
+});
