@@ -18,7 +18,8 @@ import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
 import { freeBlocksFetched, retiredBlocksMax } from "../limits.ts";
 import { DataQuarantine, type QuarantineParts } from "./data_quarantine.ts";
-import type { AllocatorNotice, MetadataStub } from "./metadata_messages.ts";
+import type { AllocatorNotice } from "./commit_messages.ts";
+import type { MetadataStub } from "./metadata_messages.ts";
 import type { RefusalsMessage } from "./refusals.ts";
 
 /** The answer to {@linkcode Allocate}. `failed`: metadata could not be read. */

@@ -26,7 +26,8 @@ import type { DeviceStub } from "./block_device.ts";
 import type { PassedDown, Reclaim } from "./data_allocator.ts";
 import type { DataLocks } from "./data_locks.ts";
 import { lockRange } from "./lock_region.ts";
-import type { MetadataStub, NotCommitted } from "./metadata_messages.ts";
+import type { NotCommitted } from "./commit_messages.ts";
+import type { MetadataStub } from "./metadata_messages.ts";
 
 /** What the quarantine's tasks send requests to. */
 export interface QuarantineParts {

@@ -1,41 +1,42 @@
 /**
  * Metadata: the mapping and device trees, both space maps, the transaction.
  *
- * Owns: the engine (storage/thin_metadata.ts) with its block cache, the operations that wait for a block, and
- * the commit in progress. An operation either happens in one turn or not at all: the engine undoes it when it
- * meets a block that is not in memory; the block is read and the operation runs again.
+ * Owns: the engine (storage/thin_metadata.ts) with its block cache, the operations that wait for a block, and the commit in
+ * progress. An operation is done in one turn or not at all: if it needs a block that is not in memory, the engine undoes it,
+ * the block is read, and the operation is started again from its beginning.
  *
- * The transaction is everything since the last freeze. Freezing starts the next one at once, so operations go
- * on while a commit writes. Whoever asks for a commit after the freeze waits for the next (group commit). Where
- * nothing has changed a commit is a flush of the data; two of those run beside each other, and a commit alone.
+ * The transaction is all changes since the last freeze. A freeze starts the next transaction at once, so operations go on
+ * while a commit writes. A commit request that arrives after the freeze waits for the next commit (group commit). Where
+ * nothing has changed, a commit is a flush of the data device. At most `flushesMax` such flushes run beside each other; a
+ * commit runs alone (the reason is in commit.ts).
  *
- * Failure policy: damage and errors on reading are answers, and stop the pool from writing. A commit that fails
- * fails the pool: the host may have dropped the pages of a failed flush, so it is never tried again.
+ * Failure policy: damage and read errors are answers, and end all changes. A commit that fails fails the pool: after a failed
+ * flush the host may have dropped dirty pages, so a second try could succeed without them.
  */
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import { reasonOfIo } from "../../storage/device/port.ts";
-import type { MetadataBlock, ThinId } from "../../storage/base/ids.ts";
+import type { MetadataBlock } from "../../storage/base/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
 import type { DeviceStub } from "./block_device.ts";
 import { commitTask, fetchTask, needsCheckTask } from "./commit.ts";
+import type {
+  AllocatorNotice,
+  Commit,
+  CommitEnded,
+  FlushEnded,
+  Freeze,
+  Frozen,
+  HoldCommit,
+} from "./commit_messages.ts";
+import { CommitRequests } from "./commit_requests.ts";
 import type { Actor, Address, Request } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { dirtyBlocksMax, flushesMax, missesBeforeAlone } from "../limits.ts";
 import {
-  type AllocatorNotice,
-  type AskRuns,
   type Change,
-  type Commit,
-  type CommitEnded,
   type DeleteSlice,
-  type DeviceFacts,
   type Done,
-  type Facts,
   type Fetched,
-  type FlushEnded,
-  type Freeze,
-  type Frozen,
-  type HoldCommit,
   type Insert,
   type MetadataFailure,
   type MetadataMessage,
@@ -45,17 +46,17 @@ import {
   type RemoveRange,
   type Revoke,
 } from "./metadata_messages.ts";
+import { done, executeRead, factsOf } from "./metadata_reads.ts";
 import { takeBack } from "./metadata_revoke.ts";
 import type { RefusalsMessage } from "./refusals.ts";
 
-const done: Done = { kind: "done" };
-
+/** An operation that is not answered, and how often a block that it needs was missing. */
 interface Stalled {
   readonly operation: Operation;
   misses: number;
 }
 
-/** A slice is one turn: 500 mappings, each perhaps in a bitmap of its own that must be copied. */
+/** A slice is done in one turn. Two leaves have 500 mappings, and each may be in another bitmap, which must be copied. */
 const leavesPerDeleteSlice = 2;
 
 export class Metadata implements Actor<MetadataMessage> {
@@ -66,31 +67,29 @@ export class Metadata implements Actor<MetadataMessage> {
   readonly #metadataDevice: DeviceStub;
   #allocator: Address<AllocatorNotice> | undefined;
   #pool: Address<MetadataTrouble> | undefined;
-  /** Operations that wait for a block, by block. */
+  /** Operations that wait for a block to be read, by block. */
   readonly #stalled = new Map<MetadataBlock, Stalled[]>();
-  /** An operation that missed so often that it runs alone, so that nobody evicts what it needs. */
+  /** An operation that missed blocks so often that it runs alone: others could evict the blocks that it needs. */
   #alone: Stalled | undefined;
+  /** Operations that wait until {@linkcode #alone} is done. */
   #heldUp: Stalled[] = [];
-  /** Changes that wait until a commit has come far enough, as there are too many dirty blocks to make more of them. */
+  /** Changes that wait for a commit, because there are too many dirty blocks. */
   #slowedDown: Stalled[] = [];
   readonly #held = new Map<number, { release(): void }>();
   #holdLast = 0;
+  /** A commit task runs, before or after its freeze. */
   #committing = false;
-  /** Who waits for the next commit, and for the one in progress. */
-  #commitNext: Commit[] = [];
-  #commitNow: Commit[] = [];
-  /** Who waits for each flush of the data under way that found nothing to commit. */
-  readonly #flushes = new Map<number, Commit[]>();
-  #flushLast = 0;
-  /** Some slices of a change are made, and others are to come. */
+  readonly #requests = new CommitRequests();
+  /** A change has slices that are done and slices that are not. */
   #isChanging = false;
-  /** The freeze of a commit that waits for those flushes to end, or for the last slice. */
+  /** The freeze of a commit that waits until flushes have ended or the last slice is done. */
   #freezeHeld: Stalled | undefined;
+  /** The answer to every change from now on. */
   #refusal: MetadataFailure | undefined;
   readonly #refusals: Address<RefusalsMessage>;
-  /** It was said that there is no space. */
+  /** Refusals was told that the metadata is full. */
   #isFull = false;
-  /** Free data blocks that are not leased, as they are bad. */
+  /** Free data blocks that are bad and not leased. */
   #dataRetired = 0;
 
   constructor(
@@ -127,15 +126,13 @@ export class Metadata implements Actor<MetadataMessage> {
       case "commit":
         return this.#commit(message);
       case "facts":
-        return this.#kernel.reply(message, this.#facts());
+        return this.#kernel.reply(message, factsOf(this.#engine, this.#dataRetired));
       case "listThins":
         return this.#kernel.reply(message, this.#engine.thinIds());
       case "holdCommit":
         return this.#holdCommit(message);
       case "releaseCommit":
-        this.#held.get(message.hold)?.release();
-        this.#held.delete(message.hold);
-        return;
+        return this.#releaseCommit(message.hold);
       case "commitEnded":
         return this.#commitEnded(message);
       case "flushEnded":
@@ -159,18 +156,15 @@ export class Metadata implements Actor<MetadataMessage> {
         this.#allocator = message.allocator;
         this.#pool = message.pool;
         return;
-      case "stopWriting":
-        this.#refusal ??= { kind: "readOnly" };
-        return this.#goOnFreezing();
       default:
         return unreachable(message);
     }
   }
 
-  /** Runs the operation; if it misses a block, fetches that and runs it again. */
+  /** Does the operation and answers it, unless it must wait or needs a block that is not in memory. */
   #perform(stalled: Stalled): void {
     const isHeldUp = this.#alone !== undefined && this.#alone !== stalled;
-    // A look-up that finds everything in memory evicts nothing, so it need not wait.
+    // A look-up with all its blocks in memory evicts none, so it need not wait.
     if (isHeldUp && stalled.operation.type !== "lookup") {
       this.#heldUp.push(stalled);
       return;
@@ -202,13 +196,13 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#afterOperation(stalled);
   }
 
-  /** A bio has tried again after a commit; a command does not. */
+  /** After a command was refused, or a bio that had tried again after a commit. */
   #sayFull(): void {
     this.#isFull = true;
     this.#kernel.tell(this.#refusals, { type: "refused", what: "metadataFull" });
   }
 
-  /** What is admitted only above the reserve was: removals are admitted below it too. */
+  /** After an operation that the engine admits only above its reserve. Removals are admitted below it, so they tell nothing. */
   #sayNotFull(operation: Operation): void {
     const isAboveReserve = operation.type === "insert" ||
       operation.type === "change" && operation.create.length + operation.snapshots.length > 0;
@@ -218,16 +212,17 @@ export class Metadata implements Actor<MetadataMessage> {
   }
 
   /**
-   * For the end of flushes, if the commit writes something or is the last. For the end of a change in slices: a commit of
-   * some of them would be a part of a command. Where the pool writes no more that has no end, and the freeze is refused.
+   * A freeze waits for the last slice of a change, because a commit of some slices would be a part of a command. After the
+   * pool stopped writing the last slice never comes, so the freeze goes on and is refused. It waits for flushes to end if the
+   * commit writes something or is the last.
    */
   #mustHoldFreeze(): boolean {
     if (this.#isChanging && this.#refusal === undefined) return true;
-    if (this.#flushes.size === 0) return false;
-    return this.#engine.isDirty || this.#commitNext.some(({ isLast }) => isLast);
+    if (this.#requests.flushes === 0) return false;
+    return this.#engine.isDirty || this.#requests.isLastNext;
   }
 
-  #goOnFreezing(): void {
+  #resumeFreeze(): void {
     const held = this.#freezeHeld;
     if (held === undefined || this.#mustHoldFreeze()) return;
     this.#freezeHeld = undefined;
@@ -235,35 +230,17 @@ export class Metadata implements Actor<MetadataMessage> {
   }
 
   #execute(operation: Operation): unknown {
-    const engine = this.#engine;
     switch (operation.type) {
-      case "lookup":
-        return engine.lookup(operation.thin, operation.vblock);
-      case "lookupRange":
-        return {
-          kind: "range",
-          ...engine.lookupRange(operation.thin, operation.begin, operation.end, operation.runsMax),
-        };
-      case "askRuns":
-        return this.#runs(operation);
-      case "findFree":
-        return { kind: "free", ...engine.findFreeData(operation.from, operation.blocksWanted) };
-      case "device":
-        return this.#device(operation.thin);
-      case "load":
-        engine.load();
-        return done;
-      default:
+      case "insert":
+      case "removeRange":
+      case "change":
+      case "revoke":
+      case "deleteSlice":
+      case "freeze":
         return this.#refusal ?? this.#executeChange(operation);
+      default:
+        return executeRead(this.#engine, operation);
     }
-  }
-
-  #runs(question: AskRuns): NonNullable<AskRuns["reply"]> {
-    const { thin, other } = question;
-    const runs = other === undefined
-      ? this.#engine.runs.mapped(thin, question)
-      : this.#engine.runs.differing(thin, other, question);
-    return runs === undefined ? { kind: "noDevice" } : { kind: "runs", runs };
   }
 
   #executeChange(operation: Insert | RemoveRange | Change | Revoke | DeleteSlice | Freeze): unknown {
@@ -293,18 +270,12 @@ export class Metadata implements Actor<MetadataMessage> {
   }
 
   #revoke(operation: Revoke): Done | MetadataFailure {
-    // What is in memory is a part of a change otherwise: no commit may follow.
+    // A failure leaves a part of the change in memory, so no commit may follow: damage ends all changes.
     if (!takeBack(this.#engine, operation)) {
       return this.#damaged("a change that found no space for itself found none to be undone either");
     }
     this.#isChanging = operation.hasMore;
     return done;
-  }
-
-  #device(thin: ThinId): DeviceFacts {
-    const device = this.#engine.device(thin);
-    if (device === undefined) return { kind: "noDevice" };
-    return { kind: "device", mappedBlocks: device.mappedBlocks, highest: this.#engine.highestMapped(thin) };
   }
 
   #afterOperation(stalled: Stalled): void {
@@ -316,17 +287,17 @@ export class Metadata implements Actor<MetadataMessage> {
       this.#heldUp = [];
       for (const next of heldUp) this.#perform(next);
     }
-    this.#goOnSlowedDown();
-    this.#goOnFreezing();
+    this.#resumeSlowedDown();
+    this.#resumeFreeze();
   }
 
-  /** What a commit writes cannot be evicted: while it is on its way, at most as much again is changed beside it. */
+  /** The blocks of a commit in progress cannot be evicted. So beside it at most `dirtyBlocksMax` others may become dirty. */
   #isTooDirty(): boolean {
     return this.#committing && this.#refusal === undefined && this.#engine.dirtyBlocks > dirtyBlocksMax;
   }
 
-  /** After whatever ends that: a freeze, the end of a commit, a refusal. */
-  #goOnSlowedDown(): void {
+  /** After a freeze, the end of a commit or a refusal. */
+  #resumeSlowedDown(): void {
     if (this.#slowedDown.length === 0 || this.#isTooDirty()) return;
     const slowedDown = this.#slowedDown;
     this.#slowedDown = [];
@@ -350,7 +321,7 @@ export class Metadata implements Actor<MetadataMessage> {
 
   #fetched(message: Fetched): void {
     const waiting = this.#stalled.get(message.block);
-    assert(waiting !== undefined, "fetched a block that nobody waits for");
+    assert(waiting !== undefined, "fetched a block that no operation waits for");
     this.#stalled.delete(message.block);
     if (message.result.kind === "ok") {
       this.#engine.supply(message.block, message.bytes);
@@ -369,7 +340,7 @@ export class Metadata implements Actor<MetadataMessage> {
     return this.#damaged(`metadata block ${fault.block} is damaged: ${fault.reason}`);
   }
 
-  /** Damage stops every change from now on: what cannot be read cannot be kept consistent. */
+  /** Ends all changes: metadata that cannot be read cannot be kept consistent. */
   #damaged(reason: string): MetadataFailure {
     this.#refusal ??= { kind: "readOnly" };
     this.#trouble("damaged", reason);
@@ -382,84 +353,80 @@ export class Metadata implements Actor<MetadataMessage> {
 
   #commit(request: Commit): void {
     if (this.#refusal !== undefined) return this.#kernel.reply(request, this.#refusal);
-    this.#commitNext.push(request);
+    this.#requests.push(request);
     this.#startCommit();
   }
 
-  /** Begins a commit, or where nothing has changed a flush, unless what is under way has to end before. */
+  /** Starts a commit or, where nothing has changed, a flush, unless one in progress must end first. */
   #startCommit(): void {
-    if (this.#committing || (!this.#engine.isDirty && this.#flushes.size === flushesMax)) return;
+    if (this.#committing || (!this.#engine.isDirty && this.#requests.flushes === flushesMax)) return;
     this.#committing = true;
     this.#kernel.start("commit", commitTask(this.#stub, this.#dataDevice, this.#metadataDevice));
   }
 
   #freeze(): Frozen {
-    if (!this.#engine.isDirty) return this.#beginFlush();
-    const isAlone = this.#commitNext.length === 1;
+    const isAlone = this.#requests.waiting === 1 && this.#requests.flushes === 0;
+    if (!this.#engine.isDirty) {
+      // Nothing was freed either since the last commit, so the allocator need not be told.
+      this.#committing = false;
+      return { kind: "clean", flush: this.#requests.beginFlush(), isAlone };
+    }
     const frozen: Frozen = { kind: "frozen", ...this.#engine.beginCommit(), isAlone };
-    this.#commitNow = this.#commitNext;
-    this.#commitNext = [];
-    // What was freed so far belongs to this commit; the allocator hears of it in the same order.
+    this.#requests.beginCommit();
+    // What was freed so far is freed in this commit, so the allocator must be told of it before "frozen".
     this.#tellFreed();
     this.#tellAllocator({ type: "frozen" });
     return frozen;
   }
 
-  /** The last commit is all there is, but for the data: nothing was freed either, so the allocator need not hear of it. */
-  #beginFlush(): Frozen {
-    this.#committing = false;
-    const isAlone = this.#commitNext.length === 1 && this.#flushes.size === 0;
-    this.#flushLast += 1;
-    this.#flushes.set(this.#flushLast, this.#commitNext);
-    this.#commitNext = [];
-    return { kind: "clean", flush: this.#flushLast, isAlone };
-  }
-
   #flushEnded(message: FlushEnded): void {
-    const answered = present(this.#flushes.get(message.flush), "a flush ended twice");
-    this.#flushes.delete(message.flush);
-    if (message.failure !== undefined) this.#commitFailed(message.failure, answered);
-    else for (const request of answered) this.#kernel.reply(request, done);
-    if (this.#freezeHeld !== undefined) this.#goOnFreezing();
-    else if (this.#commitNext.length > 0) this.#startCommit();
+    const ended = this.#requests.endFlush(message.flush);
+    if (message.failure !== undefined) this.#commitFailed(message.failure, ended);
+    else this.#answer(ended, done);
+    if (this.#freezeHeld !== undefined) this.#resumeFreeze();
+    else if (this.#requests.waiting > 0) this.#startCommit();
   }
 
   #commitEnded(message: CommitEnded): void {
+    assert(this.#committing, "a commit ended that had not begun");
     this.#committing = false;
-    const answered = this.#commitNow;
-    this.#commitNow = [];
-    if (message.failure !== undefined) return this.#commitFailed(message.failure, answered);
+    const ended = this.#requests.endCommit();
+    if (message.failure !== undefined) return this.#commitFailed(message.failure, ended);
     if (message.begun !== "frozen") return this.#commitRefused();
     this.#engine.commitDurable();
     this.#tellAllocator({ type: "durable" });
-    for (const request of answered) this.#kernel.reply(request, done);
-    if (this.#commitNext.length > 0 || this.#slowedDown.length > 0) this.#startCommit();
-    this.#goOnSlowedDown();
+    this.#answer(ended, done);
+    if (this.#requests.waiting > 0 || this.#slowedDown.length > 0) this.#startCommit();
+    this.#resumeSlowedDown();
   }
 
-  /** The pool stopped writing before the commit began; what can be read can still be read. */
+  /** The pool stopped writing before the commit began. Reads are still served. */
   #commitRefused(): void {
     const refusal = present(this.#refusal, "a commit was refused for no reason");
-    const waiting = this.#commitNext;
-    this.#commitNext = [];
-    for (const request of waiting) this.#kernel.reply(request, refusal);
+    this.#answer(this.#requests.takeNext(), refusal);
     this.#tellAllocator({ type: "notCommitted" });
-    this.#goOnSlowedDown();
+    this.#resumeSlowedDown();
   }
 
-  /** The pool fails until it is restarted from the last durable commit. */
-  #commitFailed(reason: string, answered: readonly Commit[]): void {
+  /**
+   * The pool fails until it is restarted from the last durable commit. The superblock with needs_check is made first: it must
+   * be that of the last durable commit.
+   */
+  #commitFailed(reason: string, ended: readonly Commit[]): void {
     const refusal: MetadataFailure = { kind: "poolFailed" };
     const superblock = this.#engine.needsCheckSuperblock();
     this.#refusal = refusal;
-    for (const request of answered) this.#kernel.reply(request, refusal);
-    for (const request of this.#commitNext) this.#kernel.reply(request, refusal);
-    this.#commitNext = [];
+    this.#answer(ended, refusal);
+    this.#answer(this.#requests.takeNext(), refusal);
     this.#tellAllocator({ type: "notCommitted" });
     this.#kernel.start("set needs_check", needsCheckTask(this.#metadataDevice, superblock));
     this.#trouble("commitFailed", reason);
-    this.#goOnSlowedDown();
-    this.#goOnFreezing();
+    this.#resumeSlowedDown();
+    this.#resumeFreeze();
+  }
+
+  #answer(requests: readonly Commit[], answer: Done | MetadataFailure): void {
+    for (const request of requests) this.#kernel.reply(request, answer);
   }
 
   #tellFreed(): void {
@@ -473,28 +440,18 @@ export class Metadata implements Actor<MetadataMessage> {
 
   #holdCommit(request: HoldCommit): void {
     this.#holdLast += 1;
+    assert(!this.#held.has(this.#holdLast), "a hold has a number of its own");
     const held = this.#engine.holdCommit();
     this.#held.set(this.#holdLast, held);
     this.#kernel.reply(request, { kind: "held", hold: this.#holdLast, superblock: held.superblock });
   }
-
-  #facts(): Facts {
-    const engine = this.#engine;
-    return {
-      kind: "facts",
-      transactionId: engine.transactionId,
-      dataBlockSizeBytes: engine.dataBlockSizeSectors * 512,
-      dataBlocks: engine.dataBlocks,
-      dataFree: Math.max(0, engine.dataFree - this.#dataRetired),
-      metadataBlocks: engine.metadataBlocks,
-      metadataFree: engine.metadataFree,
-      dirtyBlocks: engine.dirtyBlocks,
-      clock: engine.time,
-    };
+  #releaseCommit(hold: number): void {
+    present(this.#held.get(hold), "released a commit that is not held").release();
+    this.#held.delete(hold);
   }
 }
 
-/** Whether bios may ask for it by the thousand. A command's change is one, and a commit waits for none of these. */
+/** True for changes that come in thousands and that no commit waits for. A command's change is one. */
 function makesDirty(operation: Operation): boolean {
   return operation.type === "insert" || operation.type === "removeRange" || operation.type === "deleteSlice";
 }

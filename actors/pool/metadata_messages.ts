@@ -7,8 +7,19 @@ import type { Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
+import type {
+  AllocatorNotice,
+  Commit,
+  CommitEnded,
+  FlushEnded,
+  Freeze,
+  Frozen,
+  HeldCommit,
+  HoldCommit,
+  ReleaseCommit,
+} from "./commit_messages.ts";
 
-/** Why an operation did not happen. */
+/** Why an operation was not done; it has changed nothing. `clockExhausted`: the 24-bit snapshot time is used up. */
 export type MetadataFailure =
   | { readonly kind: "noMetadataSpace" }
   | { readonly kind: "clockExhausted" }
@@ -16,22 +27,23 @@ export type MetadataFailure =
   | { readonly kind: "readOnly" }
   | { readonly kind: "poolFailed" };
 
-/** It happened. */
+/** The operation was done. */
 export type Done = { readonly kind: "done" };
 
-/** Where a virtual block is. */
+/** Look up the mapping of a virtual block. */
 export interface Lookup extends Request<Mapping | MetadataFailure> {
   readonly type: "lookup";
   readonly thin: ThinId;
   readonly vblock: VBlock;
 }
 
-/** The mapped runs in a range, as far as a bounded turn gets; `next` is where to go on. */
+/** The mapped runs in a range, as many as a bounded turn finds. `next` is the block to continue from. */
 export interface MappedRangeReply {
   readonly kind: "range";
   readonly runs: readonly MappedRun[];
   readonly next: VBlock;
 }
+/** Look up the mapped runs in a range. */
 export interface LookupRange extends Request<MappedRangeReply | MetadataFailure> {
   readonly type: "lookupRange";
   readonly thin: ThinId;
@@ -41,8 +53,8 @@ export interface LookupRange extends Request<MappedRangeReply | MetadataFailure>
 }
 
 /**
- * From `begin` on, as far as a bounded turn gets: what is mapped or, if there is another device to compare with, what
- * differs from it. Runs without gaps, at least one, neighbours different.
+ * Look up, from `begin` on and as far as a bounded turn gets, which blocks are mapped or, with `other`, which differ from
+ * that thin device. The runs have no gaps, there is at least one, and neighbours differ.
  */
 export interface AskRuns extends
   Request<
@@ -58,7 +70,7 @@ export interface AskRuns extends
   readonly runsMax: number;
 }
 
-/** Map a virtual block, replacing the mapping it had; or only its time, if it has this data block already. */
+/** Map a virtual block. Replaces its mapping, or only the time of it if it has this data block already. */
 export interface Insert extends Request<Done | MetadataFailure> {
   readonly type: "insert";
   readonly thin: ThinId;
@@ -66,7 +78,7 @@ export interface Insert extends Request<Done | MetadataFailure> {
   readonly dblock: DBlock;
 }
 
-/** Unmap what lies between two virtual blocks, as far as a bounded turn gets; `next` is where to go on. */
+/** Unmap a range of virtual blocks, as far as a bounded turn gets. `next` is the block to continue from. */
 export interface RemoveRange
   extends Request<{ readonly kind: "removed"; readonly next: VBlock } | MetadataFailure> {
   readonly type: "removeRange";
@@ -75,7 +87,7 @@ export interface RemoveRange
   readonly end: VBlock;
 }
 
-/** Unreferenced data blocks from `from` on, as far as a bounded turn gets; leased and quarantined ones too. */
+/** Find data blocks without a reference, from `from` on. They may be leased or in quarantine: the allocator knows. */
 export interface FindFree extends
   Request<
     { readonly kind: "free"; readonly runs: readonly DBlockRun[]; readonly next: DBlock } | MetadataFailure
@@ -85,50 +97,43 @@ export interface FindFree extends
   readonly blocksWanted: number;
 }
 
-/** Make everything done so far durable, data included. */
-export interface Commit extends Request<Done | MetadataFailure> {
-  readonly type: "commit";
-  /** The devices are closed after it: no other flush is to be under way when it is answered. */
-  readonly isLast: boolean;
-}
-
 /**
- * A change of the set of devices, or of nothing but the transaction id; or a slice of one. No commit begins between the
- * first slice and the last, which is either of these or of a {@linkcode Revoke}.
+ * Change the set of thin devices and the transaction id, or a slice of such a change. No commit begins between the first
+ * slice and the last. The last slice is one with `hasMore` false, of this type or of {@linkcode Revoke}.
  */
 export interface Change extends Request<Done | MetadataFailure> {
   readonly type: "change";
-  /** Devices to make, empty. */
+  /** Thin devices to create, empty. */
   readonly create: readonly ThinId[];
-  /** Devices to make as snapshots, all at one tick of the clock. */
+  /** Thin devices to create as snapshots, all at one time of the snapshot clock. */
   readonly snapshots: readonly { readonly thin: ThinId; readonly origin: ThinId }[];
-  /** False where no origin will be written again: a clone of a read-only snapshot needs no tick. */
+  /** Whether the snapshot clock advances. Not needed for a clone of a read-only snapshot, which is never written. */
   readonly tick: boolean;
-  /** Becomes the transaction id together with the change. */
+  /** The transaction id after the change. */
   readonly transactionId: bigint;
   /** Whether slices of the same change follow. */
   readonly hasMore: boolean;
 }
 
-/** Takes back a slice of a change of which a later slice failed. The clock stays where it is, which harms nothing. */
+/** Undo a slice of a change after a later slice failed. The snapshot clock keeps its time, which does no harm. */
 export interface Revoke extends Request<Done | MetadataFailure> {
   readonly type: "revoke";
-  /** Devices that the change has made. */
+  /** Thin devices that the change has created. */
   readonly thins: readonly ThinId[];
-  /** That before the change. */
+  /** The transaction id before the change. */
   readonly transactionId: bigint;
   /** Whether slices of the same change follow. */
   readonly hasMore: boolean;
 }
 
-/** Delete a bounded slice of a device, from its end; `gone` when the device itself is deleted. */
+/** Delete a bounded part of a thin device, from its end. `gone`: the thin device itself is deleted. */
 export interface DeleteSlice
   extends Request<{ readonly kind: "deleted"; readonly gone: boolean } | MetadataFailure> {
   readonly type: "deleteSlice";
   readonly thin: ThinId;
 }
 
-/** What there is to know about the pool's space. */
+/** The sizes of the pool and what is free. Leased and quarantined data blocks count as free. */
 export interface Facts {
   readonly kind: "facts";
   readonly transactionId: bigint;
@@ -144,62 +149,22 @@ export interface AskFacts extends Request<Facts> {
   readonly type: "facts";
 }
 
-/** Which devices are there? Ascending. For the start of a pool: it takes a turn as long as there are many. */
+/** List the thin devices, ascending. Only for the start of a pool: one turn reads all of them. */
 export interface ListThins extends Request<readonly ThinId[]> {
   readonly type: "listThins";
 }
 
-/** What the metadata says about one device. */
+/** What the metadata has about one thin device. */
 export type DeviceFacts =
   | { readonly kind: "device"; readonly mappedBlocks: number; readonly highest: VBlock | undefined }
   | { readonly kind: "noDevice" };
-/** What is a thin device like? */
+/** Look up one thin device. */
 export interface AskDevice extends Request<DeviceFacts | MetadataFailure> {
   readonly type: "device";
   readonly thin: ThinId;
 }
 
-/** Keep the blocks of the last durable commit until `releaseCommit`. */
-export interface HoldCommit
-  extends Request<{ readonly kind: "held"; readonly hold: number; readonly superblock: Uint8Array }> {
-  readonly type: "holdCommit";
-}
-/** The blocks of this held commit are no longer read. */
-export interface ReleaseCommit extends Message {
-  readonly type: "releaseCommit";
-  readonly hold: number;
-}
-
-/** From the commit task: take everything done so far as the transaction to commit; or begin a flush. */
-export interface Freeze extends Request<Frozen | MetadataFailure> {
-  readonly type: "freeze";
-}
-/** `isAlone`: one request waits for it, and no other flush is under way. */
-export type Frozen =
-  | { readonly kind: "clean"; readonly flush: number; readonly isAlone: boolean }
-  | {
-    readonly kind: "frozen";
-    readonly isAlone: boolean;
-    readonly blocks: readonly { readonly block: MetadataBlock; readonly bytes: Uint8Array }[];
-    readonly superblock: Uint8Array;
-  };
-
-/** From the commit task: how it ended; undefined if well. */
-export interface CommitEnded extends Message {
-  readonly type: "commitEnded";
-  readonly failure: string | undefined;
-  /** What freezing answered: there was something to write, or it was refused. */
-  readonly begun: "frozen" | MetadataFailure["kind"];
-}
-
-/** From the commit task: how a flush ended that found nothing to commit; undefined if well. */
-export interface FlushEnded extends Message {
-  readonly type: "flushEnded";
-  readonly flush: number;
-  readonly failure: string | undefined;
-}
-
-/** From a fetch task: the block that some operation misses. */
+/** From a fetch task: a block that operations wait for. */
 export interface Fetched extends Message {
   readonly type: "fetched";
   readonly block: MetadataBlock;
@@ -207,72 +172,43 @@ export interface Fetched extends Message {
   readonly result: IoResult;
 }
 
-/** From the pool: a second has passed. */
+/** From the pool, every `commitPeriodMs`: commit if there are changes. */
 export interface Tick extends Message {
   readonly type: "tick";
 }
 
-/** To the allocator: nothing references these blocks any more. */
-export interface Freed extends Message {
-  readonly type: "freed";
-  readonly runs: readonly DBlockRun[];
-}
-
-/** To the allocator: a commit has begun; what was freed before is freed in it. */
-export interface FrozenNotice extends Message {
-  readonly type: "frozen";
-}
-
-/** To the allocator: that commit is durable. */
-export interface DurableNotice extends Message {
-  readonly type: "durable";
-}
-
-/** To the allocator, also from its reclaim task: a commit failed or was refused, so nothing comes out of quarantine. */
-export interface NotCommitted extends Message {
-  readonly type: "notCommitted";
-}
-
-/** What the allocator is told, by the metadata actor but for the end of reclaiming. */
-export type AllocatorNotice = Freed | FrozenNotice | DurableNotice | NotCommitted;
-
-/** From a bio that may be answered with nothing else: the metadata was full, and a commit did not help. */
+/** From a bio: the metadata was full, a commit did not help, and the bio fails for it. */
 export interface SpaceRefused extends Message {
   readonly type: "spaceRefused";
 }
 
-/** From the allocator: so many free data blocks are bad, and are not leased. */
+/** From the allocator: the number of free data blocks that are bad and are not leased. */
 export interface DataRetired extends Message {
   readonly type: "dataRetired";
   readonly blocks: number;
 }
 
-/** A data block was leased as a free one, and is mapped. Answered with the damage that it is. */
+/** A data block was leased as free and is mapped: the metadata is damaged. Answered with that failure. */
 export interface ReportMappedFree extends Request<MetadataFailure> {
   readonly type: "reportMappedFree";
   readonly dblock: DBlock;
 }
 
-/** From the pool: who its peers are. */
+/** From the pool, once: the addresses of its peers. */
 export interface ConnectMetadata extends Message {
   readonly type: "connect";
   readonly allocator: Address<AllocatorNotice>;
   readonly pool: Address<MetadataTrouble>;
 }
 
-/** From the pool: refuse changes from now on. */
-export interface StopWriting extends Message {
-  readonly type: "stopWriting";
-}
-
-/** To the pool: metadata is damaged (it writes no more), or a commit has failed (nothing goes on). */
+/** To the pool: metadata is damaged (no more changes), or a commit has failed (the pool fails). */
 export interface MetadataTrouble extends Message {
   readonly type: "metadataTrouble";
   readonly what: "damaged" | "commitFailed";
   readonly reason: string;
 }
 
-/** What the engine does in one turn, or again once a block it missed is there. */
+/** A request that the engine serves in one turn, or serves again after a missing block was read. */
 export type Operation =
   | Lookup
   | LookupRange
@@ -287,7 +223,7 @@ export type Operation =
   | Load
   | Freeze;
 
-/** Read what must be in memory before the pool can work. */
+/** Read the blocks that must be in memory before the pool can serve. */
 export interface Load extends Request<Done | MetadataFailure> {
   readonly type: "load";
 }
@@ -306,8 +242,7 @@ export type MetadataMessage =
   | ConnectMetadata
   | SpaceRefused
   | DataRetired
-  | ReportMappedFree
-  | StopWriting;
+  | ReportMappedFree;
 
 /** The stubs of the metadata actor. */
 export class MetadataStub {
@@ -397,7 +332,7 @@ export class MetadataStub {
     return ask(this.address, request);
   }
 
-  holdCommit(): Steps<{ readonly kind: "held"; readonly hold: number; readonly superblock: Uint8Array }> {
+  holdCommit(): Steps<HeldCommit> {
     const request: HoldCommit = { type: "holdCommit", replyTo: unasked };
     return ask(this.address, request);
   }

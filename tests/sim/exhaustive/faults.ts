@@ -209,8 +209,8 @@ export const faults: readonly Fault[] = [
     name: "a commit beside a flush that fails",
     edits: [{
       file: "actors/pool/metadata.ts",
-      from: "if (this.#flushes.size === 0) return false;",
-      to: "if (this.#flushes.size <= 9) return false;",
+      from: "if (this.#requests.flushes === 0) return false;",
+      to: "if (this.#requests.flushes <= 9) return false;",
     }],
     scenario: {
       ...scenario("unmapped", ["flush", "FUA write"]),
@@ -223,7 +223,7 @@ export const faults: readonly Fault[] = [
     edits: [{
       file: "actors/pool/metadata.ts",
       from: "this.#isChanging && this.#refusal === undefined",
-      to: "this.#isChanging && this.#flushLast < 0",
+      to: "this.#isChanging && this.#holdLast < 0",
     }],
     scenario: { ...scenario("mapped", ["two snapshots", "flush"]), perSlice: 1 },
     withCrashes: true,

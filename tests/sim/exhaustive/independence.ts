@@ -218,7 +218,6 @@ function metadataConflict(a: Message, b: Message): boolean {
     case "revoke":
     case "listThins":
     case "fetched":
-    case "stopWriting":
     case "connect":
     case "holdCommit":
     case "releaseCommit":

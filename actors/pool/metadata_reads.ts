@@ -1,0 +1,73 @@
+/** The operations of the metadata actor that change nothing: what each reads from the engine. */
+import { unreachable } from "../../storage/base/assert.ts";
+import type { ThinMetadata } from "../../storage/thin_metadata.ts";
+import type {
+  AskDevice,
+  AskRuns,
+  DeviceFacts,
+  Done,
+  Facts,
+  FindFree,
+  Load,
+  Lookup,
+  LookupRange,
+} from "./metadata_messages.ts";
+
+/** An operation that changes nothing. It is served also after the pool has stopped writing. */
+export type ReadOperation = Lookup | LookupRange | AskRuns | FindFree | AskDevice | Load;
+
+/** The one answer to an operation that has no result, so that none is allocated. */
+export const done: Done = { kind: "done" };
+
+/** The answer to a read. Throws MetadataFault: "missing" for a block that must be read first, "damaged". */
+export function executeRead(engine: ThinMetadata, operation: ReadOperation): unknown {
+  switch (operation.type) {
+    case "lookup":
+      return engine.lookup(operation.thin, operation.vblock);
+    case "lookupRange":
+      return {
+        kind: "range",
+        ...engine.lookupRange(operation.thin, operation.begin, operation.end, operation.runsMax),
+      };
+    case "askRuns":
+      return runsOf(engine, operation);
+    case "findFree":
+      return { kind: "free", ...engine.findFreeData(operation.from, operation.blocksWanted) };
+    case "device":
+      return deviceFacts(engine, operation);
+    case "load":
+      engine.load();
+      return done;
+    default:
+      return unreachable(operation);
+  }
+}
+
+function runsOf(engine: ThinMetadata, question: AskRuns): NonNullable<AskRuns["reply"]> {
+  const { thin, other } = question;
+  const runs = other === undefined
+    ? engine.runs.mapped(thin, question)
+    : engine.runs.differing(thin, other, question);
+  return runs === undefined ? { kind: "noDevice" } : { kind: "runs", runs };
+}
+
+function deviceFacts(engine: ThinMetadata, { thin }: AskDevice): DeviceFacts {
+  const device = engine.device(thin);
+  if (device === undefined) return { kind: "noDevice" };
+  return { kind: "device", mappedBlocks: device.mappedBlocks, highest: engine.highestMapped(thin) };
+}
+
+/** The sizes of the pool and what is free; `dataRetired` data blocks are bad and do not count as free. */
+export function factsOf(engine: ThinMetadata, dataRetired: number): Facts {
+  return {
+    kind: "facts",
+    transactionId: engine.transactionId,
+    dataBlockSizeBytes: engine.dataBlockSizeSectors * 512,
+    dataBlocks: engine.dataBlocks,
+    dataFree: Math.max(0, engine.dataFree - dataRetired),
+    metadataBlocks: engine.metadataBlocks,
+    metadataFree: engine.metadataFree,
+    dirtyBlocks: engine.dirtyBlocks,
+    clock: engine.time,
+  };
+}
