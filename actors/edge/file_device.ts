@@ -16,7 +16,9 @@ import {
 } from "../../storage/device/port.ts";
 import { assert } from "../../storage/base/assert.ts";
 import { CachedReads } from "./cached_reads.ts";
-import { filePieceBytes, fileSizeCheckMs } from "../limits.ts";
+import { filePieceBytes } from "../limits.ts";
+import { FileEnd, pastEnd, shrunk } from "./file_end.ts";
+import { KnownHole } from "./known_hole.ts";
 import { diskCalm, isOnLocalFiles } from "./disk_calm.ts";
 import { codeOf, failureOf, failureOfErrno } from "./file_errors.ts";
 import { FileFlushes } from "./file_flushes.ts";
@@ -63,18 +65,8 @@ export class FileDevice implements DevicePort {
   readonly #isLocal: boolean;
   /** Holes that are being punched. */
   #punches = 0;
-  /**
-   * A range known to be a hole, so that a run of fresh blocks costs one question. It stays one until we write there: nobody
-   * else writes the file, which the pool's lock sees to, and all that we write goes through write().
-   */
-  #holeBegin = 0;
-  #holeEnd = 0;
-  /**
-   * Where the device ends by now: earlier than it should once another program has cut the file. It stays there until the file
-   * is opened anew. A write beyond it would make the file longer again, with zeroes in between that were never written.
-   */
-  #endBytes: number;
-  #sizeCheckedMs = -Infinity;
+  readonly #holes: KnownHole;
+  readonly #fileEnd: FileEnd;
   #canDiscard: boolean;
   readonly #window: PageWindow | undefined;
   #piece: Uint8Array | undefined;
@@ -92,13 +84,14 @@ export class FileDevice implements DevicePort {
   ) {
     this.path = path;
     this.sizeBytes = handles.sizeBytes;
-    this.#endBytes = handles.sizeBytes;
     this.isBlockDevice = handles.isBlockDevice;
     this.#fd = handles.fd;
     this.#libc = options.libc;
     this.#canDiscard = canDiscard;
     this.#claimed = claimed;
     this.#isLocal = handles.isBlockDevice || isOnLocalFiles(handles.fd);
+    this.#holes = new KnownHole(handles, options.libc);
+    this.#fileEnd = new FileEnd(handles, this.#isLocal);
     this.#cachedReads = options.readsColdBeside ? CachedReads.of(handles.fd, this.#isLocal) : undefined;
     this.#shortFlushes = new ShortFlushes(options.waitsForShortFlushes ?? false);
     this.#flushes = new FileFlushes(handles.flushFds, this.#shortFlushes, diskCalm);
@@ -136,24 +129,20 @@ export class FileDevice implements DevicePort {
     return this.#readLater(this.#cachedReads, buffer, offsetBytes, done);
   }
 
-  /** Whether nothing is stored there, but something is after it: a hole, and not the end of a file that was cut. */
+  /** Whether nothing is stored there, but something after it: a hole, and not the end of a file that was cut. */
   #isBeforeData(offsetBytes: number, lengthBytes: number): boolean {
-    if (this.#libc === undefined || !this.#tellsHoles()) return false;
-    return this.#libc.seekData(this.#fd, offsetBytes) >= offsetBytes + lengthBytes;
+    return this.#tellsHoles() && this.#holes.isBeforeData(offsetBytes, lengthBytes);
   }
 
-  /**
-   * Whether the host can be asked where holes are, without waiting: not while a write or a punch on another thread has the
-   * file locked. A block device has none that it tells of.
-   */
+  /** Whether the host can be asked where holes are without waiting: a write or a punch on another thread locks the file. */
   #tellsHoles(): boolean {
-    return this.#isLocal && !this.isBlockDevice && this.#writes.isIdle && this.#punches === 0;
+    return this.#isLocal && this.#writes.isIdle && this.#punches === 0;
   }
 
   #readLater(reads: CachedReads, buffer: Uint8Array, offsetBytes: number, done: IoDone): "pending" {
     this.#begin();
     reads.readLater(buffer, offsetBytes, (end) => {
-      if (end === "past end") this.#checkSize();
+      if (end === "past end") this.#fileEnd.check();
       done(end === "filled" ? ioOk : end === "past end" ? shrunk : failureOfErrno(errno.io, "read"));
       // Not before: a copy writes what it has read.
       this.#end();
@@ -174,7 +163,7 @@ export class FileDevice implements DevicePort {
       }
       // The file was as long as the device when it was opened.
       if (count === 0) {
-        this.#checkSize();
+        this.#fileEnd.check();
         return shrunk;
       }
       doneBytes += count;
@@ -198,10 +187,10 @@ export class FileDevice implements DevicePort {
   /** `isBorrowed`: see {@linkcode FileWrites.write}. */
   #write(buffer: Uint8Array, offsetBytes: number, done: IoDone, isBorrowed = false): IoResult | "pending" {
     this.#shortFlushes.wrote(buffer.length);
-    this.#forgetHole(offsetBytes, buffer.length);
+    this.#holes.forget(offsetBytes, buffer.length);
     const result = this.#writes.write(buffer, offsetBytes, (result) => {
       // Again: where a hole was asked for meanwhile, this write was not seen.
-      this.#forgetHole(offsetBytes, buffer.length);
+      this.#holes.forget(offsetBytes, buffer.length);
       done(result);
       this.#end();
     }, isBorrowed);
@@ -210,12 +199,6 @@ export class FileDevice implements DevicePort {
       this.#libc?.startWriteBack(this.#fd, offsetBytes, buffer.length);
     }
     return result;
-  }
-
-  /** What lies below is forgotten: blocks are used in ascending order. */
-  #forgetHole(offsetBytes: number, lengthBytes: number): void {
-    const endBytes = offsetBytes + lengthBytes;
-    if (offsetBytes < this.#holeEnd && endBytes > this.#holeBegin) this.#holeBegin = endBytes;
   }
 
   /** Does pieces of a range, one after the other until one fails; `done` hears of it if one of them ends later. */
@@ -293,13 +276,7 @@ export class FileDevice implements DevicePort {
   isHole(offsetBytes: number, lengthBytes: number): boolean {
     // Beyond the end of a file that was cut there is nothing, and no hole either.
     if (!this.#isInside(offsetBytes, lengthBytes)) return false;
-    const endBytes = offsetBytes + lengthBytes;
-    if (offsetBytes >= this.#holeBegin && endBytes <= this.#holeEnd) return true;
-    if (this.#libc === undefined || !this.#tellsHoles()) return false;
-    const data = this.#libc.seekData(this.#fd, offsetBytes);
-    this.#holeBegin = offsetBytes;
-    this.#holeEnd = data === -1 ? this.sizeBytes : data;
-    return endBytes <= this.#holeEnd;
+    return this.#holes.has(offsetBytes, lengthBytes, this.#tellsHoles());
   }
 
   flush(done: IoDone, isAlone = false): IoResult | "pending" {
@@ -379,20 +356,7 @@ export class FileDevice implements DevicePort {
 
   #isInside(offsetBytes: number, lengthBytes: number): boolean {
     assert(!this.#closed, "a closed device is not used");
-    if (performance.now() - this.#sizeCheckedMs > fileSizeCheckMs) this.#checkSize();
-    return offsetBytes >= 0 && offsetBytes + lengthBytes <= this.#endBytes;
-  }
-
-  /** Looks whether the file was cut, where that cannot wait. A block device keeps its size while it is open. */
-  #checkSize(): void {
-    this.#sizeCheckedMs = performance.now();
-    if (this.isBlockDevice || !this.#isLocal) return;
-    try {
-      this.#endBytes = Math.min(this.#endBytes, fs.fstatSync(this.#fd).size);
-    } catch (error) {
-      // A host that cannot tell, as of a file on another host: then the operation itself will say how it is.
-      if (codeOf(error) === undefined) throw error;
-    }
+    return this.#fileEnd.contains(offsetBytes, lengthBytes);
   }
 
   #outside(offsetBytes: number, lengthBytes: number): IoResult {
@@ -429,13 +393,6 @@ class FileSegment implements MappedSegment {
     return this.device.readNow(buffer, this.offsetBytes + beginBytes);
   }
 }
-
-const pastEnd: IoResult = { kind: "ioError", reason: "access past the end of the device" };
-const shrunk: IoResult = {
-  kind: "ioError",
-  reason:
-    "another program has made the file shorter; stop, bring back what was beyond its end, and start again",
-};
 
 /** Why a copy failed that could not read what it was to copy. */
 function ofSource(read: IoResult): IoResult {

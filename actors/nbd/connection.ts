@@ -19,13 +19,12 @@ import { OutputQueue } from "./wire/output_queue.ts";
 import { quoted } from "./wire/option.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import type { Timer } from "../kernel/timers.ts";
-import { stalledSendMs, tlsHandshakeMs } from "../limits.ts";
 import { type Attached, type HandshakeStep, NbdHandshake, type PoolAnswer } from "./handshake.ts";
 import { HandshakeTime } from "./handshake_time.ts";
 import { LoanWatch } from "./loan_watch.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./messages.ts";
 import { ReceiveBuffers } from "./receive.ts";
+import { ReplySender } from "./reply_sender.ts";
 import { ClientRequest } from "./client_request.ts";
 import { ClientStatus, type NbdSession } from "./status_reply.ts";
 import { NbdTransmission, type ParseEnd } from "./transmission.ts";
@@ -59,17 +58,13 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   #unparsed = false;
 
   readonly #output = new OutputQueue();
-  #sending = false;
-  #drainAsked = false;
-  #stallTimer: Timer | undefined;
-  #sentBytesBefore = 0;
+  readonly #sender: ReplySender;
   readonly #loanWatch: LoanWatch;
 
   readonly #handshake: NbdHandshake;
   #handshakeTime: HandshakeTime | undefined;
   /** STARTTLS was accepted: nothing is read in clear text any more, and nothing else is done until `secured`. */
   #isSecuring = false;
-  #tlsTimer: Timer | undefined;
   /** Where the client came from, before it had shown a certificate. */
   readonly #originBefore: string | undefined;
   /** The pool owes an answer. */
@@ -83,6 +78,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#kernel = kernel;
     this.#self = self;
     this.#peers = peers;
+    this.#sender = new ReplySender(kernel, self, peers.socket, this.#output);
     this.#loanWatch = new LoanWatch(kernel, self, peers.socket);
     this.#originBefore = peers.socket.origin;
     this.#handshake = new NbdHandshake(this.#output, peers.socket.tls);
@@ -106,7 +102,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         assert(message.request instanceof ClientStatus, "a block status of another connection");
         return this.#requestDone(message.request);
       case "drained":
-        this.#drainAsked = false;
+        this.#sender.drained();
         return this.#send();
       case "sent":
         return this.#sent();
@@ -203,7 +199,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   /** Goes on with what was received, if anything. */
   #parse(): void {
     while (this.#unparsed && this.#phase === "handshake") {
-      if (this.#sending || this.#questionOpen || this.#isSecuring) return;
+      if (this.#sender.isSending || this.#questionOpen || this.#isSecuring) return;
       this.#takeStep(this.#handshake.next());
     }
     if (this.#unparsed && this.#transmission !== undefined) this.#parsed(this.#transmission.parse());
@@ -274,7 +270,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #parsed(end: ParseEnd): void {
     this.#loanWatch.setPayloadArriving(this.#transmission?.holdsBorrowed ?? false);
-    if (this.#output.pendingBytes > 0) this.#sendWhenIdle();
+    if (this.#output.pendingBytes > 0) this.#sender.askDrained();
     switch (end) {
       case "needBytes":
         return this.#read();
@@ -307,29 +303,20 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     if (request instanceof ClientRequest) this.#transmission.done(request, answer);
     else this.#transmission.statusDone(request, answer);
     if (!answer) return;
-    this.#sendWhenIdle();
+    this.#sender.askDrained();
     this.#parse();
   }
 
-  #sendWhenIdle(): void {
-    if (this.#drainAsked) return;
-    this.#drainAsked = true;
-    this.#kernel.whenIdle(this.#self, { type: "drained" });
-  }
-
   #send(): void {
-    if (this.#sending || this.#phase === "closing") return;
-    const pieces = this.#output.take();
-    if (pieces.length === 0) return;
-    this.#sending = true;
+    const pieces = this.#phase === "closing" ? undefined : this.#sender.begin();
+    if (pieces === undefined) return;
     this.#loanWatch.sends();
     this.#transmission?.batchTaken();
-    if (this.#stallTimer === undefined) this.#watchStall();
     this.#peers.socket.send(pieces, this.#transmission?.memory);
   }
 
   #sent(): void {
-    this.#sending = false;
+    this.#sender.sent();
     if (this.#phase === "closing") return;
     this.#output.recycle();
     this.#transmission?.batchSent();
@@ -340,14 +327,13 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   /** The client knows that STARTTLS was accepted; the next byte of either side is TLS. */
   #startTls(): void {
-    this.#tlsTimer = this.#kernel.tellLater(tlsHandshakeMs, this.#self, { type: "tlsDeadline" });
+    this.#handshakeTime?.beginTls();
     this.#peers.socket.startTls();
   }
 
   #secured(): void {
     this.#isSecuring = false;
-    if (this.#tlsTimer !== undefined) this.#kernel.cancelTimer(this.#tlsTimer);
-    this.#tlsTimer = undefined;
+    this.#handshakeTime?.endTls();
     if (this.#phase !== "handshake") return;
     this.#handshake.secured();
     this.#handshakeTime?.progressed();
@@ -358,19 +344,13 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#parse();
   }
 
-  /** Looks again after a while; costs a busy connection one timer a minute, and an idle one none. */
-  #watchStall(): void {
-    this.#sentBytesBefore = this.#peers.socket.sentBytes;
-    this.#stallTimer = this.#kernel.tellLater(stalledSendMs, this.#self, { type: "stallCheck" });
-  }
-
   #checkStall(): void {
-    this.#stallTimer = undefined;
-    if (!this.#sending || this.#phase === "closing" || this.#phase === "left") return;
+    this.#sender.stallChecked();
+    if (!this.#sender.isSending || this.#phase === "closing" || this.#phase === "left") return;
     // A paused guest takes nothing for hours. What it has borrowed is another matter (nbd/loan_watch.ts).
-    if (this.#phase === "transmission") return this.#watchStall();
-    if (this.#peers.socket.sentBytes === this.#sentBytesBefore) this.#giveUp("it does not read its replies");
-    else this.#watchStall();
+    if (this.#phase === "transmission") return this.#sender.watchStall();
+    if (this.#sender.isStalled) this.#giveUp("it does not read its replies");
+    else this.#sender.watchStall();
   }
 
   // The end.
@@ -422,8 +402,10 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     if (this.#phase === "handshake" || this.#phase === "transmission" || this.#phase === "left") return;
     if (this.#transmission !== undefined && this.#transmission.inFlight > 0) return;
     if (this.#attached !== undefined) this.#detach(this.#attached);
-    if (this.#phase !== "closing" && !this.#sending && this.#output.pendingBytes === 0) this.#close();
-    if (this.#phase !== "closing" || !this.#socketClosed || this.#questionOpen || this.#drainAsked) return;
+    if (this.#phase !== "closing" && this.#sender.isDone) this.#close();
+    if (this.#phase !== "closing" || !this.#socketClosed || this.#questionOpen || this.#sender.isDrainAsked) {
+      return;
+    }
     this.#phase = "left";
     this.#kernel.tell(this.#peers.listener, { type: "leave", connection: this.#self });
   }
@@ -438,10 +420,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #cancelTimers(): void {
     this.#handshakeTime?.end();
-    if (this.#stallTimer !== undefined) this.#kernel.cancelTimer(this.#stallTimer);
-    if (this.#tlsTimer !== undefined) this.#kernel.cancelTimer(this.#tlsTimer);
+    this.#sender.end();
     this.#loanWatch.end();
-    this.#stallTimer = this.#tlsTimer = undefined;
   }
 
   #logClosing(reason: string): void {
