@@ -88,7 +88,7 @@ async function serve(invocation: Invocation): Promise<number> {
     await requireServable(serve);
     await makePool(invocation);
   } else noteUnused(options, complain);
-  // The addresses are for what starts the server: it goes on where they cannot be written.
+  // The program that started the server reads the addresses. The server goes on if they cannot be written.
   const addresses = new LogSink(Deno.stdout, { saysDropped: false });
   let server: PoolServer | undefined;
   const { promise: stopped, resolve } = Promise.withResolvers<"stop">();
@@ -103,7 +103,7 @@ async function serve(invocation: Invocation): Promise<number> {
     server = await pool.serve(serve);
     try {
       await createMissing(pool, volumes);
-      // First what was to be said of them, if that can be said soon.
+      // Log lines about the addresses come first, unless writing them takes long.
       await log.drained(logDrainMs);
       for (const address of server.addresses) addresses.line(`listening ${address}`);
       const failure = await Promise.race([stopped, pool.defect]);
@@ -149,9 +149,9 @@ async function writeText(text: string): Promise<"taken"> {
   return "taken";
 }
 
-/** The exit status of what was thrown, which is complained about. */
+/** Prints the sentence of an error and returns the exit status. */
 function statusOf(error: unknown): number {
-  // A reader that has had enough (`dump | head`) is no failure of ours.
+  // A reader that closed the pipe (`dump | head`) is no failure.
   if (error instanceof ReaderGone) return 0;
   if (error instanceof UserError) {
     complain(error.message);
@@ -163,7 +163,7 @@ function statusOf(error: unknown): number {
 
 if (import.meta.main) {
   refuseInspector();
-  // Whatever it was ends the command, and is said.
+  // Any other error ends the command and is printed.
   const status = await main(Deno.args).catch(statusOf);
   await log.drained(logDrainMs);
   Deno.exit(status);

@@ -17,7 +17,7 @@
  * await pool.close();
  * ```
  *
- * Everything that a user can mend is thrown as a {@linkcode UserError} whose message is a full sentence.
+ * An error that the user can act on is thrown as a {@linkcode UserError} whose message is a full sentence.
  *
  * @module
  */
@@ -136,7 +136,7 @@ export interface InitPoolOptions {
   readonly dataPath?: string | undefined;
   /** A file or block device to use instead of `metadata.img` in the directory. */
   readonly metadataPath?: string | undefined;
-  /** Hears what you may not expect, a sentence at a time. What it throws is dropped. */
+  /** Called with a sentence for each event that may be unexpected. What it throws is dropped. */
   readonly log?: ((sentence: string) => unknown) | undefined;
 }
 
@@ -159,12 +159,12 @@ export class Pool implements AsyncDisposable {
     this.#process = process;
   }
 
-  /** Resolves with the error if the program itself fails: a broken invariant. The pool then does nothing any more. */
+  /** Resolves with the error if an invariant of the program breaks. After that the pool does nothing. */
   get defect(): Promise<unknown> {
     return this.#process.defect;
   }
 
-  /** Carries out any command; a refusal is a result here, not thrown. */
+  /** Carries out any command. A refusal is a result (`kind: "refused"`) and is not thrown. */
   command(command: AdminCommand): Promise<AdminResult> {
     return this.#process.command(command);
   }
@@ -194,7 +194,7 @@ export class Pool implements AsyncDisposable {
     await this.#do({ verb: "rename", from: parseName(from).name, to: parseName(to).name });
   }
 
-  /** Makes a volume larger or smaller; what lay beyond a smaller end is gone. */
+  /** Makes a volume larger or smaller; bytes beyond a smaller end are lost. */
   async resize(name: string, sizeBytes: number): Promise<void> {
     await this.#do({ verb: "resize", name: parseName(name).name, sizeBytes });
   }
@@ -237,7 +237,7 @@ export class Pool implements AsyncDisposable {
     return servePool(this.#process, options);
   }
 
-  /** Commits and closes; stop what serves it first. */
+  /** Commits and closes. Stop its server first. */
   close(): Promise<void> {
     return this.#process.close();
   }

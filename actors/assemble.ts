@@ -16,7 +16,7 @@ import { PoolActor, type PoolOptions } from "./control/pool.ts";
 import { PoolStub } from "./control/pool_messages.ts";
 import { Refusals, type RefusalsMessage } from "./pool/refusals.ts";
 
-/** What a pool is made of. */
+/** Ports and content that the actors of a pool are made with. */
 export interface PoolPorts extends PoolOptions {
   readonly catalogue: Catalogue;
   readonly journal: JournalPort;

@@ -70,12 +70,12 @@ export interface PoolStatus {
   readonly trouble: string | null;
 }
 
-/** What an admin command has come to, by the kind of command; `refused` is a sentence for a person. */
+/** What an admin command has come to, by the kind of command; `refused` is a sentence for a human reader. */
 export type AdminResult =
   | { readonly kind: "done" }
   | { readonly kind: "volumes"; readonly volumes: readonly VolumeListing[] }
   | { readonly kind: "status"; readonly status: PoolStatus }
-  /** `rm -n`: what would come back. */
+  /** `rm -n`: bytes that would be freed. */
   | { readonly kind: "wouldFree"; readonly bytes: number }
   | { readonly kind: "checked"; readonly problems: readonly string[]; readonly notes: readonly string[] }
   /** A sentence: what was tried, why it failed, the next step. */

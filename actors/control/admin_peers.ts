@@ -1,4 +1,4 @@
-/** What admin tasks work with. */
+/** What admin tasks work with: actors, settings and the log. */
 import type { DeviceStub } from "../pool/block_device.ts";
 import type { JournalStub } from "./catalogue_journal.ts";
 import type { Address } from "../kernel/address.ts";
@@ -8,7 +8,7 @@ import type { PoolStub } from "./pool_messages.ts";
 import type { RefusalsMessage } from "../pool/refusals.ts";
 import type { Thin } from "../volume/remap.ts";
 
-/** Whom admin tasks ask. */
+/** The actors that admin tasks send requests to, and the settings that they share. */
 export interface AdminPeers {
   readonly kernel: Kernel;
   readonly pool: PoolStub;
@@ -17,7 +17,7 @@ export interface AdminPeers {
   /** A thin device as its bios see it; the id differs. */
   readonly thin: Omit<Thin, "id">;
   readonly readOnly: boolean;
-  /** Hears of what is refused for now. */
+  /** Told when something is refused for now. */
   readonly refusals: Address<RefusalsMessage>;
   readonly slices: SliceSizes;
   /** One sentence for the operator. */

@@ -10,14 +10,14 @@ import { volumesMax } from "../limits.ts";
 import type { Deletion, PlanRefused, PlanStep, Trim } from "./pool_messages.ts";
 
 /**
- * Bytes of a volume for a thin device that we did not make: the size is nowhere in the metadata, so up to the end of
- * what is mapped, or as far as a volume can reach.
+ * Bytes of a volume for a thin device that another program made. The metadata holds no size, so the volume ends where the
+ * highest mapping ends, or at the largest size of a volume.
  */
 export function adoptedSizeBytes(highestMapped: number | undefined, blockSizeBytes: number): number {
   return Math.min(((highestMapped ?? 0) + 1) * blockSizeBytes, volumeBytesMax);
 }
 
-/** What the pool lends to planning. */
+/** What planning reads of the pool. */
 export interface PlanContext {
   readonly catalogue: Catalogue;
   /** RFC 3339, UTC. */
@@ -93,8 +93,8 @@ export function* planSlices(context: PlanContext, step: PlanStep): Slices<PlanDr
 }
 
 /**
- * Whether a step gives space back, and so may use what is kept for that in the catalogue. What the start of a pool finds in
- * the metadata may too: a pool on a full host opens.
+ * Whether a step gives space back, and so may use the room that the catalogue keeps for removals. What the start of a pool
+ * finds in the metadata may use it too, so that a pool on a full host opens.
  */
 export function removesSomething(step: PlanStep, draft: PlanDraft): boolean {
   switch (step.verb) {
@@ -166,7 +166,7 @@ function* planSnapshot(context: PlanContext, names: readonly string[]): Slices<P
     if (origin === undefined) {
       return refused(`Cannot ${what}: there is no volume "${parseName(name).volume}". ${seeList}`);
     }
-    // It would keep what lay beyond the end, and a clone of it could grow to show that.
+    // The snapshot would keep the blocks beyond the end, and a clone of it could grow and show their bytes.
     if (origin.trimFromBytes !== undefined) return refused(unfinishedTrim(what));
     const taken = problemOfNewName(context, name, names.length);
     if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
@@ -191,9 +191,10 @@ function* planSnapshot(context: PlanContext, names: readonly string[]): Slices<P
 }
 
 /**
- * What a snapshot of ours maps is older than the tick at which it was taken, and as it is never written it never grows
- * younger: the time rule calls all of it shared, and its clones need no tick. That a volume takes no writes from its clients
- * does not tell: one of another program's may hold mappings of the present time, which would count as unshared.
+ * Whether the time rule calls all mappings of a volume shared, so that its clones need no tick of the clock. True for a
+ * snapshot that gossamer took: its mappings are older than the tick at which it was taken, and it is never written. Not true
+ * for every read-only volume: a thin device that another program made may hold mappings of the present time, which would
+ * count as unshared.
  */
 function isOlderThanItsSnapshots(record: VolumeRecord): boolean {
   return record.readOnly && record.owner !== null;
@@ -225,7 +226,7 @@ function planClone(context: PlanContext, source: string, name: string): PlanDraf
   });
 }
 
-/** The volume gets a new device, a snapshot of the snapshot; the device that it had is deleted. */
+/** The volume gets a new thin device, a snapshot of the snapshot; its old thin device is deleted. */
 function planRollback(context: PlanContext, snapshot: string): PlanDraft | PlanRefused {
   const volumeName = parseName(snapshot).volume;
   const origin = context.catalogue.byName(snapshot);
@@ -379,7 +380,7 @@ function planReconcile(
 
 const seeList = "`list` shows what is there.";
 
-/** `newNames`: how many more there would be; 0 for a rename. */
+/** @param newNames how many names the command adds; 0 for a rename */
 function problemOfNewName(context: PlanContext, name: string, newNames = 1): string | undefined {
   if (context.catalogue.byName(name) !== undefined) {
     return `"${name}" exists already. Choose another name, or remove it first.`;
@@ -390,7 +391,7 @@ function problemOfNewName(context: PlanContext, name: string, newNames = 1): str
   return undefined;
 }
 
-/** A program that uses the library or the control socket may ask for any number. */
+/** Checks a size: the library and the control socket pass any number. */
 function problemOfSize(sizeBytes: number): string | undefined {
   if (!Number.isInteger(sizeBytes) || sizeBytes <= 0) {
     return `a size of ${sizeBytes} bytes is no whole positive number. Give one that is.`;

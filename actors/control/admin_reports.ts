@@ -35,7 +35,8 @@ function* readBlock(
   held: HeldCommit,
   block: MetadataBlock,
 ): Steps<Uint8Array | undefined> {
-  // The superblock on disk may be a later one by now. A walk that works long asks for it to let others go first.
+  // The superblock on disk may be a later one by now, so it comes from memory. A walk asks for it after each piece of work;
+  // other turns go first then.
   if (block === 0) {
     yield* rest();
     return held.superblock;
@@ -51,7 +52,7 @@ function* runWalk<Result>(peers: AdminPeers, held: HeldCommit, walk: Walk<Result
   return step.value;
 }
 
-/** What is not committed yet would be missing from what is on disk. */
+/** Commits, because a report reads what is on disk, and changes in memory would be missing from it. */
 function* commitFirst(peers: AdminPeers): Steps<void> {
   if (!peers.readOnly) yield* peers.thin.metadata.commit();
 }
@@ -73,7 +74,7 @@ export function* listVolumes(peers: AdminPeers): Steps<AdminResult> {
   return { kind: "volumes", volumes };
 }
 
-/** Drives slices from a task: between two of them everybody else goes first. */
+/** Drives slices from a task: between two of them all other turns go first. */
 function* restingBetween<Result>(slices: Slices<Result>): Steps<Result> {
   let slice = slices.next();
   while (!slice.done) {
@@ -112,7 +113,7 @@ function* listingSlices(
       mapped_bytes: (used?.mappedBlocks ?? 0) * thin.blockSizeBytes,
       exclusive_bytes: (used?.exclusiveBlocks ?? 0) * thin.blockSizeBytes,
       read_only: record.readOnly,
-      // What it was made from may be gone.
+      // The volume that it was made from may have been removed.
       origin: record.origin === null ? null : nameOf.get(record.origin) ?? null,
       created: record.created,
       attached: attached.get(record.uid) ?? 0,
@@ -187,7 +188,7 @@ function* dumpHeld(
   };
 }
 
-/** `rm -n`: how many bytes would come back if all of these were removed. */
+/** `rm -n`: how many bytes removing all of these would free. */
 export function* freedBy(
   peers: AdminPeers,
   command: AdminCommand & { readonly verb: "rm" },

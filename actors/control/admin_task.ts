@@ -1,9 +1,9 @@
 /**
- * Admin commands as message sequences, those that change something one at a time.
+ * Admin commands as message sequences. Those that change something run one at a time.
  *
- * A change of the pool goes: line in the catalogue's journal, durable -> devices and transaction id changed in one
- * turn -> commit. If we stop before the commit is durable, the superblock's id says that the line does not hold, and
- * the next start drops it; after, that it does. So catalogue and metadata never disagree.
+ * Order of a change: 1. append the line to the catalogue's journal, durably; 2. change thin devices and transaction id in
+ * the metadata; 3. commit. If we stop before the commit is durable, the superblock has the old id, and the next start drops
+ * the line. If we stop after it, the superblock has the line's id, and the line holds. So catalogue and metadata agree.
  */
 import { type IoResult, reasonOfIo } from "../../storage/device/port.ts";
 import { type ThinId, vblock } from "../../storage/base/ids.ts";
@@ -73,7 +73,7 @@ function* perform(
   }
 }
 
-/** A change: planned by the pool, made durable, and whatever is left to do after it. */
+/** A change: planned by the pool, made durable, and finished (deletions, trims) after that. */
 export function* change(peers: AdminPeers, step: PlanStep): Steps<AdminResult> {
   const plan = yield* planned(peers, step);
   const unchanged = unchangedBy(step);
@@ -88,7 +88,7 @@ export function* change(peers: AdminPeers, step: PlanStep): Steps<AdminResult> {
   return yield* finishDeletions(peers, plan.deletions);
 }
 
-/** Between the slices of a plan, and of its settling, everybody else goes first. */
+/** Plans a step in slices; between two of them all other turns go first. */
 function* planned({ pool }: AdminPeers, step: PlanStep): Steps<AdminPlan | PlanRefused> {
   for (;;) {
     const plan = yield* pool.plan(step);
@@ -103,7 +103,7 @@ function* settled({ pool }: AdminPeers, held: boolean): Steps<void> {
 
 const notChanged = "The pool was not changed";
 
-/** What the user is told if a step fails. The last steps of a command come after what he asked for. */
+/** Begins the sentence about a step that failed. The steps that finish a command fail after the command itself is done. */
 function unchangedBy(step: PlanStep): string {
   if (step.verb !== "forget" && step.verb !== "trimmed") return notChanged;
   return "The change is made, but its last step failed, and the next start repeats it";
@@ -111,7 +111,7 @@ function unchangedBy(step: PlanStep): string {
 
 /**
  * Makes a plan durable. The snapshots of one plan are one point in time: every volume they are taken of is quiet
- * while the devices are made, and goes on right after; what it then writes breaks sharing first.
+ * while the thin devices are made, and continues directly afterwards; its next write to a block breaks sharing.
  */
 function* applyPlan(
   peers: AdminPeers,
@@ -123,12 +123,12 @@ function* applyPlan(
   const { result: appended, isLong } = yield* appendLine(peers, plan);
   tellOfCatalogue(peers, appended);
   if (appended.kind !== "ok") {
-    // The line is not in the file, or the file takes no more: the last line there is that of an earlier change.
+    // The line is not in the file, or the file takes no more lines: the last line is that of an earlier change.
     yield* settled(peers, false);
     return refused(`${unchanged}: ${reasonOfAppend(appended)}`);
   }
-  // What is flushed now need not be flushed while writers wait. It is a commit and not a bare flush, because a flush
-  // that fails must fail the pool: the next one would say ok about data that the host has dropped.
+  // Flush now, so that less is left to flush while writers wait. A commit and no bare flush, because a flush that fails
+  // must fail the pool: the next flush would answer ok for data that the host has dropped.
   if (plan.quiesce.length > 0) {
     const early = yield* metadata.commit();
     if (early.kind !== "done") return yield* takeBack(peers, unchanged, reasonOfFailure(early));
@@ -136,9 +136,10 @@ function* applyPlan(
   yield* join("suspend", plan.quiesce.map((volume) => volume.suspend()));
   const changed = yield* changeDevices(peers, plan);
   if (changed.kind !== "done") return yield* takeBack(peers, unchanged, reasonOfFailure(changed));
-  // From here on any commit makes it durable, whoever asks for it; if none succeeds, the pool fails.
-  // A new size waits for that: what is written beyond the old end lies in a block that is mapped already, so if we stopped
-  // before the commit, the old size would hold, and a later growth would show those bytes where nothing was written.
+  // From here on any commit makes the change durable; if none succeeds, the pool fails.
+  // A new size becomes visible only after the commit. What a client writes beyond the old end may lie in a block that is
+  // mapped already: if we stopped before the commit, the old size would hold, and a later growth would show those bytes
+  // where nothing was written.
   if (!isResize) yield* settled(peers, true);
   const committed = yield* metadata.commit();
   if (isLong && committed.kind === "done") peers.kernel.tell(peers.pool.address, { type: "journalLong" });
@@ -150,8 +151,8 @@ function* applyPlan(
 }
 
 /**
- * Appends the line of a plan. Where there is no room for it, the journal is written anew and it is tried again: the lines
- * before it are durable in the superblock, as it is the next.
+ * Appends the line of a plan. Without room for it the journal is rewritten first, and the line is tried again. That is
+ * allowed here, because all lines before this one are durable in the superblock.
  */
 function* appendLine(peers: AdminPeers, plan: AdminPlan): Steps<Appended> {
   const appended = yield* peers.journal.append(plan.line, plan.room);
@@ -160,7 +161,7 @@ function* appendLine(peers: AdminPeers, plan: AdminPlan): Steps<Appended> {
   return rewritten.kind === "ok" ? yield* peers.journal.append(plan.line, plan.room) : appended;
 }
 
-/** A command hears the reason itself; the operator hears that it is so, once. */
+/** Tells the log once that the catalogue takes no line. The command gets the reason as its result. */
 function tellOfCatalogue({ kernel, refusals }: AdminPeers, appended: IoResult): void {
   if (appended.kind === "ok") return kernel.tell(refusals, { type: "served", what: "catalogue" });
   const detail = appended.kind === "noSpace"
@@ -176,8 +177,8 @@ function reasonOfAppend(result: Exclude<IoResult, { kind: "ok" }>): string {
 }
 
 /**
- * Changes the devices, in slices where there are thousands. No commit begins between the first and the last, so if we stop
- * there, all of the change is lost; and one that finds no space is taken back by as many slices.
+ * Changes the thin devices, in slices if there are thousands. No commit begins between the first slice and the last, so if we
+ * stop there, the whole change is lost. A change that finds no space is taken back by as many slices.
  */
 function* changeDevices(peers: AdminPeers, plan: AdminPlan): Steps<Done | MetadataFailure> {
   const { metadata } = peers.thin;
@@ -191,13 +192,13 @@ function* changeDevices(peers: AdminPeers, plan: AdminPlan): Steps<Done | Metada
     const changed = yield* metadata.change({
       create: isFirst ? create : [],
       snapshots: slice,
-      // All are of one instant.
+      // All snapshots are of one instant.
       tick: isFirst && tick,
       transactionId,
       hasMore,
     });
     if (changed.kind !== "done") {
-      // Of anything else than missing space the pool writes no more, so that nothing of it becomes durable.
+      // After any failure other than missing space the pool writes no more, so no part of the change becomes durable.
       if (changed.kind !== "noMetadataSpace" || isFirst) return changed;
       const revoked = yield* revokeDevices(peers, plan, made);
       return revoked.kind === "done" ? changed : revoked;
@@ -221,7 +222,7 @@ function* revokeDevices(peers: AdminPeers, plan: AdminPlan, made: number): Steps
   }
 }
 
-/** How many devices a slice of a change makes: more, as the time that all of them may take becomes short. */
+/** How many thin devices a slice of a change makes: more when little is left of the time for all slices. */
 class ChangePace {
   devices: number;
   readonly #peers: AdminPeers;
@@ -247,8 +248,8 @@ class ChangePace {
 }
 
 /**
- * Zeroes the rest of the last block of volumes that have become smaller. Not before that is durable: if we stopped
- * then, the volume would be as large as before and have lost its end. The volumes are quiet meanwhile.
+ * Zeroes the rest of the last block of volumes that became smaller. Only after the new size is durable: if we stopped in
+ * between in the other order, the volume would have its old size and would have lost its end. The volumes are quiet meanwhile.
  */
 function* zeroTails(peers: AdminPeers, trims: readonly Trim[]): Steps<AdminResult> {
   for (const trim of trims) {
@@ -271,7 +272,7 @@ function* takeBack(peers: AdminPeers, unchanged: string, reason: string): Steps<
   return refused(`${unchanged}: ${reason}.${more}`);
 }
 
-/** Deletes devices slice by slice, each a legal transaction; a restart goes on where this stops. */
+/** Deletes thin devices slice by slice, each a legal transaction. If we stop, the next start continues from there. */
 export function* finishDeletions(peers: AdminPeers, deletions: readonly Deletion[]): Steps<AdminResult> {
   if (deletions.length === 0) return done;
   const end = new SliceEnd(peers.slices.devices);
@@ -296,19 +297,19 @@ function* deleteDevice(peers: AdminPeers, thinId: ThinId): Steps<MetadataFailure
   for (;;) {
     let slice = yield* metadata.deleteSlice(thinId);
     if (slice.kind === "noMetadataSpace") {
-      // What this transaction has freed can be used after a commit.
+      // Blocks that this transaction has freed can be used after a commit.
       const committed = yield* metadata.commit();
       if (committed.kind !== "done") return committed;
       slice = yield* metadata.deleteSlice(thinId);
     }
     if (slice.kind !== "deleted") return slice;
     if (slice.gone) return undefined;
-    // Each slice holds up for a part of a millisecond whoever comes meanwhile, and not more than one of them does.
+    // A request that arrives meanwhile waits for one slice at most, a part of a millisecond.
     yield* rest();
   }
 }
 
-/** Removes the blocks beyond the end of volumes that have become smaller; nobody can reach them any more. */
+/** Removes the blocks beyond the end of volumes that became smaller; no client can reach those blocks any more. */
 export function* finishTrims(peers: AdminPeers, trims: readonly Trim[]): Steps<AdminResult> {
   for (const trim of trims) {
     const first = vblock(Math.ceil(trim.fromBytes / peers.thin.blockSizeBytes));
@@ -338,9 +339,9 @@ function* startSteps(peers: AdminPeers): Steps<AdminResult> {
   const reconciled = yield* reconcile(peers);
   if (reconciled.kind !== "done" || peers.readOnly) return reconciled;
   const { deletions, trims } = interruptedIn(yield* peers.pool.registry());
-  // What cannot be finished is said, and tried again at the next start: a full pool must open, or nobody could ever free
-  // some space, and so must one where damage is met, for what can still be read.
-  // Deletions come first, and may give the space that a tail in a shared block needs.
+  // Work that cannot be finished is logged, and tried again at the next start. The pool opens all the same: a full pool must
+  // open so that space can be freed, and a damaged one so that the rest can be read.
+  // Deletions come first: they may free the space that zeroing a tail in a shared block needs.
   const deleted = yield* finishDeletions(peers, deletions);
   if (deleted.kind === "refused") peers.log(deleted.reason);
   for (const trim of trims) {
@@ -366,7 +367,7 @@ function interruptedIn({ records }: Registry): {
   return { deletions, trims };
 }
 
-/** Devices that another program made or deleted, without touching the transaction id, get or lose their record. */
+/** Gives a record to thin devices that another program made without changing the transaction id, and drops records of those it deleted. */
 function* reconcile(peers: AdminPeers): Steps<AdminResult> {
   const { metadata } = peers.thin;
   const listed = yield* metadata.thins();
@@ -412,7 +413,7 @@ function* reconcile(peers: AdminPeers): Steps<AdminResult> {
   return done;
 }
 
-/** For a sentence: not more of them than a person reads. */
+/** The first ten of a list, and how many more there are, for a sentence. */
 function some(names: readonly string[]): string {
   const shown = names.slice(0, 10).join(", ");
   return names.length <= 10 ? shown : `${shown} and ${names.length - 10} more`;
@@ -420,7 +421,7 @@ function some(names: readonly string[]): string {
 
 const seeCheck = "`check` names all damage; `thin_repair` can rebuild the metadata into another file.";
 
-/** Words to follow a colon. */
+/** The reason of a failure, as words that follow a colon. */
 export function reasonOfFailure(failure: MetadataFailure): string {
   switch (failure.kind) {
     case "noMetadataSpace":
@@ -436,7 +437,7 @@ export function reasonOfFailure(failure: MetadataFailure): string {
   }
 }
 
-/** What the end of a pool does: commit, so that nothing acknowledged is lost. */
+/** The end of a pool: a last commit, so that nothing acknowledged is lost. */
 export function* stopTask(peers: AdminPeers): Steps<void> {
   let result: AdminResult = done;
   if (!peers.readOnly) {

@@ -1,10 +1,10 @@
 /**
  * CatalogueJournal: the journal of the catalogue on the host's file system.
  *
- * Owns: the port to the files. A line is durable when it is answered. The lines themselves, and what they mean, are
- * the pool's (storage/catalogue.ts). A journal that has become long is written anew as one line, in pieces.
+ * Owns: the port to the files. A line is durable when its append is answered. The lines and their meaning belong to the pool
+ * (storage/catalogue.ts). A journal that has become long is rewritten as one line, in pieces.
  *
- * Failure policy: an I/O error is an answer; a line that could not be appended is not there to be taken back.
+ * Failure policy: an I/O error is an answer; a line that could not be appended is not in the file.
  */
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { IoDone, IoResult } from "../../storage/device/port.ts";
@@ -24,11 +24,11 @@ export interface JournalPort {
   append(line: string, room: LineRoom, done: IoDone): void;
   /** Takes the last appended line back, durably, for a change that will not be committed. */
   retract(done: IoDone): void;
-  /** Whether the journal has so many lines that it is to be written anew, for a catalogue of so many bytes. */
+  /** Whether the journal is long enough to be rewritten, for a catalogue of so many bytes. */
   isLong(contentBytes: number): boolean;
-  /** Writes a piece of another journal beside this one; `isFirst`: it begins there, whatever was written before. */
+  /** Writes a piece of a new journal beside this one; `isFirst`: the new journal begins with this piece. */
   rewrite(piece: string, isFirst: boolean, done: IoDone): void;
-  /** Puts what was written in the place of the journal, durably; the journal stays as it was if the answer is not ok. */
+  /** Replaces the journal by the new one, durably; the journal is unchanged if the answer is not ok. */
   finishRewrite(contentBytes: number, done: IoDone): void;
 }
 
@@ -39,7 +39,7 @@ export interface AppendLine extends Request<Appended> {
   readonly room: LineRoom;
 }
 
-/** How appending ended, and whether the journal is to be written anew. */
+/** How appending ended, and whether the journal is to be rewritten. */
 export interface Appended {
   readonly result: IoResult;
   readonly isLong: boolean;
@@ -102,7 +102,7 @@ export class CatalogueJournal implements Actor<CatalogueJournalMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<CatalogueJournalMessage>;
   readonly #port: JournalPort;
-  /** One at a time: only the one admin task in progress asks. */
+  /** One request at a time: only the admin task in progress sends requests. */
   #pending: JournalRequest | undefined;
 
   constructor(kernel: Kernel, self: Address<CatalogueJournalMessage>, port: JournalPort) {

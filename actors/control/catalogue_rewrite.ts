@@ -1,15 +1,16 @@
 /**
- * Writing the catalogue's journal anew, as one line.
+ * The rewrite of the catalogue's journal, as one line.
  *
- * Only while the last line of the journal is durable in the superblock, or was never followed by a commit: so between
- * commands, or in a command before its line is appended. The commands that change something wait meanwhile; all else goes on
- * between the pieces. If we stop anywhere, the journal that is found says the same (edge/catalogue_file.ts).
+ * Only while the last line of the journal is durable in the superblock, or was never followed by a commit: between
+ * commands, or in a command before its line is appended. Commands that change something wait meanwhile; everything else
+ * continues between the pieces. If we stop at any step, the start finds the old or the new journal, whole, and both have the
+ * same content (edge/catalogue_file.ts).
  */
 import { type IoResult } from "../../storage/device/port.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import type { Steps } from "../kernel/task.ts";
 
-/** Writes the journal anew; if that fails, it stays as it was. */
+/** Rewrites the journal; if that fails, the old one stays. */
 export function* rewriteCatalogue({ pool, journal }: AdminPeers): Steps<IoResult> {
   for (let isFirst = true;; isFirst = false) {
     const piece = yield* pool.piece(isFirst);
@@ -20,10 +21,10 @@ export function* rewriteCatalogue({ pool, journal }: AdminPeers): Steps<IoResult
   }
 }
 
-/** The same between commands. A failure is said, and it is tried again when the journal has become longer still. */
+/** The same between commands. A failure is logged; the rewrite is tried again when the journal has become longer. */
 export function* rewriteTask(peers: AdminPeers): Steps<void> {
   const result = yield* rewriteCatalogue(peers);
-  // The host being full is no news, and the commands that need room say so.
+  // A full host is not logged here: the commands that need room say so.
   if (result.kind === "ioError") peers.log(`The catalogue could not be written anew: ${result.reason}.`);
   peers.kernel.tell(peers.pool.address, { type: "rewriteEnded" });
 }

@@ -1,8 +1,8 @@
 /**
  * How much room the catalogue's journal has, and for what.
  *
- * The journal's file, and a spare one into which it is written anew, have all their bytes stored before they are needed. So
- * a full host takes nothing from what removing needs:
+ * The journal's file, and a spare one for its rewrite, have all their bytes stored before they are needed. So a full host
+ * takes nothing from what removing needs:
  *
  * ```
  * journal  | first line | changes ........ | reserve: removals only |
@@ -10,8 +10,8 @@
  * ```
  *
  * A change that adds something is refused unless both reserves are whole after it. A removal may use the reserve, and when
- * that is used up, the journal is written anew into the spare, which needs no space of the host either. What a
- * removal leaves is never more than what was there. So removing goes on until nothing is left.
+ * that is used up, the journal is rewritten into the spare file, which needs no space of the host either. The content after
+ * a removal is never larger than before. So removing works until nothing is left.
  */
 import { catalogueChangesBytesMin, catalogueFileUnitBytes, catalogueReserveBytesMin } from "../limits.ts";
 
@@ -28,7 +28,7 @@ export function reserveBytes(contentBytes: number): number {
   return catalogueReserveBytesMin + Math.ceil(contentBytes * 3 / 2);
 }
 
-/** Bytes of lines after the first one with which a journal is long, and is to be written anew. */
+/** Bytes of lines after the first one from which on a journal is rewritten. */
 export function changesBytesMax(contentBytes: number): number {
   return Math.max(catalogueChangesBytesMin, Math.ceil(contentBytes / 2));
 }

@@ -1,4 +1,4 @@
-/** What the pool tells of its exports, in slices: there may be as many as there are volumes and snapshots. Reads the catalogue. */
+/** Lists of exports and of their metadata contexts, made in slices, because there may be thousands. Reads the catalogue. */
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 import { SliceEnd, type Slices, sortedSlices } from "../../storage/slices.ts";
 import { rest, type Steps } from "../kernel/task.ts";
@@ -28,7 +28,7 @@ export function* exportListSlices(
   return { names, descriptions };
 }
 
-/** For a person. */
+/** The description of an export, for a human reader. */
 export function descriptionOf(catalogue: Catalogue, record: VolumeRecord): string {
   if (isSnapshot(record)) return "thin snapshot";
   const origin = catalogue.nameOf(record.origin);
@@ -44,7 +44,7 @@ export function isSnapshot(record: VolumeRecord): boolean {
  * `base:allocation`, and for every other snapshot of the family what differs from it. A snapshot of the volume itself goes
  * by what follows its "@", another by its whole name; as no part of a name has an "@", no two are the same.
  *
- * A snapshot of a volume that is gone may stand under the name of a new one, but it is of another family.
+ * A snapshot whose volume was removed may have the name of a new volume in its own; it is of another family all the same.
  */
 export function* contextSlices(
   catalogue: Catalogue,
@@ -64,7 +64,7 @@ export function* contextSlices(
   return [{ name: "base:allocation", source: { kind: "allocation" } }, ...sorted];
 }
 
-/** Drives a piece of the pool's work: between slices everybody else goes first. */
+/** Drives a piece of the pool's work: between slices all other turns go first. */
 export function* longAnswer(pool: PoolStub, work: number): Steps<void> {
   while ((yield* pool.workOn(work)) === "more") yield* rest();
 }

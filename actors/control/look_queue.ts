@@ -1,8 +1,8 @@
 /**
  * Admin commands that only look, in the order in which they came, and how many of them are carried out.
  *
- * A dump lasts as long as its reader likes. So dumps never take the last place: the others (list, status, check) take the
- * time they need and no more, and one of them always goes on.
+ * A dump lasts as long as its reader takes. So dumps never take the last place: it is for list, status and check, which end
+ * by themselves.
  */
 import { assert } from "../../storage/base/assert.ts";
 import { dumpsMax, looksMax } from "../limits.ts";

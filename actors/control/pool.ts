@@ -1,8 +1,8 @@
 /**
- * Pool: what holds the rest together.
+ * Pool: the catalogue, the open volumes, the commands.
  *
- * Owns: the mode, the catalogue of volumes, the registry of open volumes and who is attached to them, the queues of
- * admin commands (one at a time that changes something, and a few that look beside it), the commit timer.
+ * Owns: the mode, the catalogue of volumes, the open volumes and the clients attached to each, the queues of admin commands
+ * (one at a time that changes something, and a few that look beside it), the commit timer.
  *
  * A volume is opened when a client attaches to it, or when it must be quiet for a change. It stays open until it is removed,
  * or until too many are open that have no clients (`openVolumesMax`). A volume that is about to be removed takes no new clients.
@@ -56,7 +56,7 @@ import { ThinVolume, VolumeStub } from "../volume/thin_volume.ts";
 export interface PoolOptions {
   readonly catalogue: Catalogue;
   readonly readOnly: boolean;
-  /** The catalogue's journal is to be written anew once the pool has started. */
+  /** The catalogue's journal is to be rewritten once the pool has started. */
   readonly isJournalLong?: boolean;
   /** Volumes that may be open without a client; by default as in limits.ts. */
   readonly openVolumesMax?: number;
@@ -67,7 +67,7 @@ export interface PoolOptions {
 
 type Command = Admin | StartPool | StopPool;
 
-/** What looks at the catalogue. */
+/** Messages that read the catalogue. */
 type Viewer = Attach | Describe | DescribeContexts | ListExports | AskRegistry | WorkOn;
 
 export class PoolActor implements Actor<PoolMessage> {
@@ -81,12 +81,13 @@ export class PoolActor implements Actor<PoolMessage> {
   #eviction: Evict | undefined;
   #commands: Command[] = [];
   #commandRunning = false;
-  /** Commands that only look: a reader who takes his time with a dump may not hold up a snapshot. */
+  /** Commands that only look; a slow reader of a dump must not hold up a snapshot. */
   readonly #looks = new LookQueue();
-  /** The last change made the catalogue's journal long; and the rest of it while it is written anew. */
+  /** The last change made the catalogue's journal long enough to be rewritten. */
   #isJournalLong = false;
+  /** What is left of the catalogue's pieces during a rewrite. */
   #pieces: Iterator<string> | undefined;
-  /** What waits until the catalogue is whole, or until the volume that it wants is no longer to be quiet. */
+  /** Messages that wait until the catalogue is whole, or until their volume need not be quiet any more. */
   #viewersWaiting: Viewer[] = [];
   /** Long answers under way. */
   readonly #works = new Map<number, Slices<void>>();
@@ -326,7 +327,7 @@ export class PoolActor implements Actor<PoolMessage> {
     if (command.type === "stopPool") this.#stopping = true;
     const look = command.type === "admin" && isLook(command.command) ? command : undefined;
     const waiting = look === undefined ? this.#commands.length : this.#looks.waiting;
-    // Whoever stops the pool cannot try again.
+    // A stop is never refused, because it cannot be tried again.
     if (waiting >= adminQueueMax && command.type !== "stopPool") {
       return this.#kernel.reply(command, {
         kind: "refused",
@@ -357,7 +358,7 @@ export class PoolActor implements Actor<PoolMessage> {
   #startCommand(): void {
     const command = this.#commands[0];
     if (command === undefined) return;
-    // The stop comes last, and lets those who look finish.
+    // The stop comes last, after the commands that look have finished.
     if (command.type === "stopPool" && this.#looks.running > 0) return;
     this.#commandRunning = true;
     switch (command.type) {

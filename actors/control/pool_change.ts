@@ -2,9 +2,9 @@
  * The pool's part of a change: it is planned, staged in the catalogue, and settled, each in slices. Not an actor but a part
  * of the pool's state.
  *
- * Between two slices of staging and of settling the catalogue shows a part of the change, so that nothing may look at it:
- * {@linkcode isTorn}. Volumes that are to be quiet take no client meanwhile, and volumes that are about to be removed none
- * any more.
+ * Between two slices of staging and of settling the catalogue shows a part of the change, so nothing may read it then:
+ * {@linkcode isTorn}. Volumes that are to be quiet take no new client meanwhile; volumes that are about to be removed take
+ * none any more.
  */
 import { present } from "../../storage/base/assert.ts";
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
@@ -60,7 +60,7 @@ export class PoolChange {
     return this.#isTorn;
   }
 
-  /** Whether the volume may be about to change, so that who wants to attach waits. */
+  /** Whether the volume may be about to change, so that clients that attach to it wait. */
   isQuiet(uid: string): boolean {
     return this.#quiet.has(uid);
   }
@@ -154,7 +154,7 @@ export class PoolChange {
 
   *#settleSlices(held: boolean): Slices<void> {
     const { catalogue, perSlice } = this.#context;
-    // What was cut goes on before thousands of records are put where they belong.
+    // Resume the quiet volumes first: putting thousands of records in their places takes long.
     if (this.#isCut) { for (const quiet of this.#quietOpen) this.#resume(quiet, quiet.record); }
     if (held) yield* catalogue.commitStagedSlices(perSlice);
     else catalogue.abandonStaged();

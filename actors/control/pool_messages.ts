@@ -22,7 +22,7 @@ export interface ExportInfo {
   readonly uid: string;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
-  /** For a person. */
+  /** For a human reader. */
   readonly description: string;
 }
 
@@ -126,14 +126,14 @@ export type PlanStep =
   | { readonly verb: "trimmed"; readonly uid: string }
   | Reconcile;
 
-/** Devices without a record get one, records without a device go. */
+/** Thin devices without a record get one, records without a thin device are dropped. */
 export interface Reconcile {
   readonly verb: "reconcile";
   readonly found: readonly FoundDevice[];
   readonly lost: readonly string[];
 }
 
-/** A device of the metadata that the catalogue does not know. */
+/** A thin device of the metadata that has no record in the catalogue. */
 export interface FoundDevice {
   readonly thinId: ThinId;
   readonly sizeBytes: number;
@@ -185,12 +185,12 @@ export interface Settle extends Request<"settled" | "more"> {
   readonly held: boolean;
 }
 
-/** From the admin task: a change is durable, and the catalogue's journal has become long. */
+/** From the admin task: a change is durable, and the catalogue's journal is long enough to be rewritten. */
 export interface JournalLong extends Message {
   readonly type: "journalLong";
 }
 
-/** From the task that writes the journal anew: the next piece of the catalogue as one line. */
+/** From the rewrite task: asks for the next piece of the catalogue as one line. */
 export interface AskPiece extends Request<CataloguePiece> {
   readonly type: "askPiece";
   readonly isFirst: boolean;
@@ -202,7 +202,7 @@ export type CataloguePiece =
   | { readonly kind: "end"; readonly contentBytes: number }
   | { readonly kind: "refused"; readonly reason: string };
 
-/** From the task that writes the journal anew: it has ended. */
+/** From the rewrite task: it has ended. */
 export interface RewriteEnded extends Message {
   readonly type: "rewriteEnded";
 }

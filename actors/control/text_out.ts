@@ -1,10 +1,10 @@
 /**
- * TextOut: a long text on its way to somebody outside, a piece at a time.
+ * TextOut: sends a long text out of the process, a piece at a time.
  *
- * Owns: the port to that somebody, and the one piece that is under way. Whoever writes waits for the reader, so a text
- * larger than memory can pass.
+ * Owns: the port to the reader, and the one piece under way. The writer waits until the reader has taken it, so the text may
+ * be larger than memory.
  *
- * Failure policy: a reader who has gone is an answer.
+ * Failure policy: a reader that has gone is an answer.
  */
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { Actor, Address, Message, Request } from "../kernel/address.ts";
@@ -81,7 +81,7 @@ export class TextOut implements Actor<TextOutMessage> {
     try {
       this.#port.write(text, done);
     } catch (error) {
-      // Why it has gone changes nothing for what writes the text.
+      // The writer stops for any reason in the same way.
       reasonOutside(error);
       done("gone");
     }
