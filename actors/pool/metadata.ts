@@ -31,33 +31,20 @@ import type {
 import { CommitRequests } from "./commit_requests.ts";
 import type { Actor, Address, Request } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { dirtyBlocksMax, flushesMax, missesBeforeAlone } from "../limits.ts";
+import { dirtyBlocksMax, flushesMax } from "../limits.ts";
 import {
-  type Change,
-  type DeleteSlice,
   type Done,
   type Fetched,
-  type Insert,
   type MetadataFailure,
   type MetadataMessage,
   MetadataStub,
   type MetadataTrouble,
   type Operation,
-  type RemoveRange,
-  type Revoke,
 } from "./metadata_messages.ts";
+import { type ChangeOperation, executeChange, makesDirty } from "./metadata_changes.ts";
 import { done, executeRead, factsOf } from "./metadata_reads.ts";
-import { takeBack } from "./metadata_revoke.ts";
 import type { RefusalsMessage } from "./refusals.ts";
-
-/** An operation that is not answered, and how often a block that it needs was missing. */
-interface Stalled {
-  readonly operation: Operation;
-  misses: number;
-}
-
-/** A slice is done in one turn. Two leaves have 500 mappings, and each may be in another bitmap, which must be copied. */
-const leavesPerDeleteSlice = 2;
+import { type Attempt, WaitingOperations } from "./waiting_operations.ts";
 
 export class Metadata implements Actor<MetadataMessage> {
   readonly #kernel: Kernel;
@@ -67,14 +54,7 @@ export class Metadata implements Actor<MetadataMessage> {
   readonly #metadataDevice: DeviceStub;
   #allocator: Address<AllocatorNotice> | undefined;
   #pool: Address<MetadataTrouble> | undefined;
-  /** Operations that wait for a block to be read, by block. */
-  readonly #stalled = new Map<MetadataBlock, Stalled[]>();
-  /** An operation that missed blocks so often that it runs alone: others could evict the blocks that it needs. */
-  #alone: Stalled | undefined;
-  /** Operations that wait until {@linkcode #alone} is done. */
-  #heldUp: Stalled[] = [];
-  /** Changes that wait for a commit, because there are too many dirty blocks. */
-  #slowedDown: Stalled[] = [];
+  readonly #waiting = new WaitingOperations();
   readonly #held = new Map<number, { release(): void }>();
   #holdLast = 0;
   /** A commit task runs, before or after its freeze. */
@@ -83,7 +63,7 @@ export class Metadata implements Actor<MetadataMessage> {
   /** A change has slices that are done and slices that are not. */
   #isChanging = false;
   /** The freeze of a commit that waits until flushes have ended or the last slice is done. */
-  #freezeHeld: Stalled | undefined;
+  #freezeHeld: Attempt | undefined;
   /** The answer to every change from now on. */
   #refusal: MetadataFailure | undefined;
   readonly #refusals: Address<RefusalsMessage>;
@@ -162,38 +142,34 @@ export class Metadata implements Actor<MetadataMessage> {
   }
 
   /** Does the operation and answers it, unless it must wait or needs a block that is not in memory. */
-  #perform(stalled: Stalled): void {
-    const isHeldUp = this.#alone !== undefined && this.#alone !== stalled;
+  #perform(attempt: Attempt): void {
+    const isHeldUp = this.#waiting.isHeldUp(attempt);
     // A look-up with all its blocks in memory evicts none, so it need not wait.
-    if (isHeldUp && stalled.operation.type !== "lookup") {
-      this.#heldUp.push(stalled);
-      return;
+    if (isHeldUp && attempt.operation.type !== "lookup") return this.#waiting.holdUp(attempt);
+    if (makesDirty(attempt.operation) && !this.#waiting.isAlone(attempt) && this.#isTooDirty()) {
+      return this.#waiting.slowDown(attempt);
     }
-    if (makesDirty(stalled.operation) && this.#alone !== stalled && this.#isTooDirty()) {
-      this.#slowedDown.push(stalled);
-      return;
-    }
-    if (stalled.operation.type === "freeze" && this.#mustHoldFreeze()) {
-      this.#freezeHeld = stalled;
+    if (attempt.operation.type === "freeze" && this.#mustHoldFreeze()) {
+      this.#freezeHeld = attempt;
       return;
     }
     let answer;
     try {
-      answer = this.#execute(stalled.operation);
+      answer = this.#execute(attempt.operation);
     } catch (error) {
       // The engine has undone the operation: these are results, not defects.
       if (!(error instanceof MetadataFault)) throw error;
       if (error.fault.kind === "missing") {
-        if (isHeldUp) this.#heldUp.push(stalled);
-        else this.#stall(stalled, error.fault.block);
+        if (isHeldUp) return this.#waiting.holdUp(attempt);
+        if (this.#waiting.miss(attempt, error.fault.block)) this.#fetch(error.fault.block);
         return;
       }
       answer = this.#failureOf(error.fault);
-      if (answer.kind === "noMetadataSpace" && stalled.operation.type === "change") this.#sayFull();
+      if (answer.kind === "noMetadataSpace" && attempt.operation.type === "change") this.#sayFull();
     }
-    this.#kernel.reply(stalled.operation as Request<unknown>, answer);
-    if (answer === done && this.#isFull) this.#sayNotFull(stalled.operation);
-    this.#afterOperation(stalled);
+    this.#kernel.reply(attempt.operation as Request<unknown>, answer);
+    if (answer === done && this.#isFull) this.#sayNotFull(attempt.operation);
+    this.#afterOperation(attempt);
   }
 
   /** After a command was refused, or a bio that had tried again after a commit. */
@@ -243,50 +219,21 @@ export class Metadata implements Actor<MetadataMessage> {
     }
   }
 
-  #executeChange(operation: Insert | RemoveRange | Change | Revoke | DeleteSlice | Freeze): unknown {
-    const engine = this.#engine;
-    switch (operation.type) {
-      case "insert":
-        engine.insert(operation.thin, operation.vblock, operation.dblock);
-        return done;
-      case "removeRange":
-        return {
-          kind: "removed",
-          next: engine.removeRange(operation.thin, operation.begin, operation.end).next,
-        };
-      case "change":
-        engine.change(operation);
-        this.#isChanging = operation.hasMore;
-        return done;
-      case "revoke":
-        return this.#revoke(operation);
-      case "deleteSlice":
-        return { kind: "deleted", gone: engine.deleteThin(operation.thin, leavesPerDeleteSlice) };
-      case "freeze":
-        return this.#freeze();
-      default:
-        return unreachable(operation);
-    }
-  }
-
-  #revoke(operation: Revoke): Done | MetadataFailure {
-    // A failure leaves a part of the change in memory, so no commit may follow: damage ends all changes.
-    if (!takeBack(this.#engine, operation)) {
+  #executeChange(operation: ChangeOperation | Freeze): unknown {
+    if (operation.type === "freeze") return this.#freeze();
+    const answer = executeChange(this.#engine, operation);
+    if (answer === undefined) {
+      // A part of the change is in memory, so no commit may follow: damage ends all changes.
       return this.#damaged("a change that found no space for itself found none to be undone either");
     }
-    this.#isChanging = operation.hasMore;
-    return done;
+    if (operation.type === "change" || operation.type === "revoke") this.#isChanging = operation.hasMore;
+    return answer;
   }
 
-  #afterOperation(stalled: Stalled): void {
+  #afterOperation(attempt: Attempt): void {
     this.#tellFreed();
     if (this.#engine.dirtyBlocks > dirtyBlocksMax && this.#refusal === undefined) this.#startCommit();
-    if (this.#alone === stalled) {
-      this.#alone = undefined;
-      const heldUp = this.#heldUp;
-      this.#heldUp = [];
-      for (const next of heldUp) this.#perform(next);
-    }
+    for (const next of this.#waiting.end(attempt)) this.#perform(next);
     this.#resumeSlowedDown();
     this.#resumeFreeze();
   }
@@ -298,21 +245,11 @@ export class Metadata implements Actor<MetadataMessage> {
 
   /** After a freeze, the end of a commit or a refusal. */
   #resumeSlowedDown(): void {
-    if (this.#slowedDown.length === 0 || this.#isTooDirty()) return;
-    const slowedDown = this.#slowedDown;
-    this.#slowedDown = [];
-    for (const next of slowedDown) this.#perform(next);
+    if (this.#waiting.slowedDown === 0 || this.#isTooDirty()) return;
+    for (const next of this.#waiting.takeSlowedDown()) this.#perform(next);
   }
 
-  #stall(stalled: Stalled, block: MetadataBlock): void {
-    stalled.misses += 1;
-    if (stalled.misses > missesBeforeAlone) this.#alone ??= stalled;
-    const others = this.#stalled.get(block);
-    if (others !== undefined) {
-      others.push(stalled);
-      return;
-    }
-    this.#stalled.set(block, [stalled]);
+  #fetch(block: MetadataBlock): void {
     this.#kernel.start(
       `fetch ${block}`,
       fetchTask(this.#stub, this.#metadataDevice, block, this.#engine.takeBuffer()),
@@ -320,18 +257,16 @@ export class Metadata implements Actor<MetadataMessage> {
   }
 
   #fetched(message: Fetched): void {
-    const waiting = this.#stalled.get(message.block);
-    assert(waiting !== undefined, "fetched a block that no operation waits for");
-    this.#stalled.delete(message.block);
+    const waiting = this.#waiting.takeMissing(message.block);
     if (message.result.kind === "ok") {
       this.#engine.supply(message.block, message.bytes);
-      for (const stalled of waiting) this.#perform(stalled);
+      for (const attempt of waiting) this.#perform(attempt);
       return;
     }
     const failure = this.#damaged(`reading metadata block ${message.block}: ${reasonOfIo(message.result)}`);
-    for (const stalled of waiting) {
-      this.#kernel.reply(stalled.operation as Request<unknown>, failure);
-      this.#afterOperation(stalled);
+    for (const attempt of waiting) {
+      this.#kernel.reply(attempt.operation as Request<unknown>, failure);
+      this.#afterOperation(attempt);
     }
   }
 
@@ -396,7 +331,7 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#engine.commitDurable();
     this.#tellAllocator({ type: "durable" });
     this.#answer(ended, done);
-    if (this.#requests.waiting > 0 || this.#slowedDown.length > 0) this.#startCommit();
+    if (this.#requests.waiting > 0 || this.#waiting.slowedDown > 0) this.#startCommit();
     this.#resumeSlowedDown();
   }
 
@@ -449,9 +384,4 @@ export class Metadata implements Actor<MetadataMessage> {
     present(this.#held.get(hold), "released a commit that is not held").release();
     this.#held.delete(hold);
   }
-}
-
-/** True for changes that come in thousands and that no commit waits for. A command's change is one. */
-function makesDirty(operation: Operation): boolean {
-  return operation.type === "insert" || operation.type === "removeRange" || operation.type === "deleteSlice";
 }

@@ -1,0 +1,60 @@
+/** The operations of the metadata actor that change the transaction, each as a call of the engine. */
+import { assert, unreachable } from "../../storage/base/assert.ts";
+import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
+import type { Change, DeleteSlice, Insert, RemoveRange, Revoke } from "./metadata_messages.ts";
+import { done } from "./metadata_reads.ts";
+
+/** An operation that changes the transaction. */
+export type ChangeOperation = Insert | RemoveRange | Change | Revoke | DeleteSlice;
+
+/** A slice is done in one turn. Two leaves have 500 mappings, and each may be in another bitmap, which must be copied. */
+const leavesPerDeleteSlice = 2;
+
+/**
+ * The answer to a change; undefined for a {@linkcode Revoke} that found no space. Throws {@linkcode MetadataFault}: the engine
+ * has undone the operation, and after "missing" the caller reads the block and tries again.
+ */
+export function executeChange(engine: ThinMetadata, operation: ChangeOperation): unknown {
+  switch (operation.type) {
+    case "insert":
+      engine.insert(operation.thin, operation.vblock, operation.dblock);
+      return done;
+    case "removeRange":
+      return {
+        kind: "removed",
+        next: engine.removeRange(operation.thin, operation.begin, operation.end).next,
+      };
+    case "change":
+      engine.change(operation);
+      return done;
+    case "revoke":
+      return revoke(engine, operation) ? done : undefined;
+    case "deleteSlice":
+      return { kind: "deleted", gone: engine.deleteThin(operation.thin, leavesPerDeleteSlice) };
+    default:
+      return unreachable(operation);
+  }
+}
+
+/**
+ * Undoes one slice of a change. The blocks of the slice are new in this transaction, so this frees blocks and copies very few.
+ * False if there was no space even for those. When it is tried again, it skips the thin devices that are deleted already.
+ */
+function revoke(engine: ThinMetadata, { thins, transactionId, hasMore }: Revoke): boolean {
+  try {
+    for (const thin of thins) {
+      if (engine.device(thin) === undefined) continue;
+      assert(engine.deleteThin(thin, 1), "a snapshot just made has a leaf of its own");
+    }
+    if (!hasMore) engine.change({ create: [], snapshots: [], tick: false, transactionId });
+    return true;
+  } catch (error) {
+    if (error instanceof MetadataFault && error.fault.kind === "noMetadataSpace") return false;
+    throw error;
+  }
+}
+
+/** True for changes that come in thousands and that no commit waits for. A command's change is one. */
+export function makesDirty(operation: { readonly type: string }): boolean {
+  return operation.type === "insert" || operation.type === "removeRange" || operation.type === "deleteSlice";
+}

@@ -1,0 +1,87 @@
+/**
+ * The operations of the metadata actor that cannot be done yet, and why. Part of the Metadata actor.
+ *
+ * An operation waits for one of three things: a block that is read, the end of an operation that runs alone, or a commit
+ * that makes room for more dirty blocks. Each list is taken whole, and its operations are tried again.
+ */
+import { assert } from "../../storage/base/assert.ts";
+import type { MetadataBlock } from "../../storage/base/ids.ts";
+import { missesBeforeAlone } from "../limits.ts";
+import type { Operation } from "./metadata_messages.ts";
+
+/** An operation that is not answered, and how often a block that it needs was missing. */
+export interface Attempt {
+  readonly operation: Operation;
+  misses: number;
+}
+
+export class WaitingOperations {
+  /** By the block that is read for them. */
+  readonly #missing = new Map<MetadataBlock, Attempt[]>();
+  /** An operation that missed blocks so often that it runs alone: others could evict the blocks that it needs. */
+  #alone: Attempt | undefined;
+  #heldUp: Attempt[] = [];
+  #slowedDown: Attempt[] = [];
+
+  /** True if another operation runs alone. */
+  isHeldUp(attempt: Attempt): boolean {
+    return this.#alone !== undefined && this.#alone !== attempt;
+  }
+
+  /** True if this operation runs alone. */
+  isAlone(attempt: Attempt): boolean {
+    return this.#alone === attempt;
+  }
+
+  /** The operation waits until the one that runs alone is done. */
+  holdUp(attempt: Attempt): void {
+    assert(this.isHeldUp(attempt), "an operation waits, and none runs alone");
+    this.#heldUp.push(attempt);
+  }
+
+  /** The operation is done. If it ran alone: the operations that waited for it, to be tried again. */
+  end(attempt: Attempt): readonly Attempt[] {
+    if (this.#alone !== attempt) return noAttempts;
+    this.#alone = undefined;
+    const heldUp = this.#heldUp;
+    this.#heldUp = [];
+    return heldUp;
+  }
+
+  /** The operation waits for the block. True if the block is not being read yet: the caller starts that. */
+  miss(attempt: Attempt, block: MetadataBlock): boolean {
+    attempt.misses += 1;
+    if (attempt.misses > missesBeforeAlone) this.#alone ??= attempt;
+    const others = this.#missing.get(block);
+    if (others === undefined) this.#missing.set(block, [attempt]);
+    else others.push(attempt);
+    return others === undefined;
+  }
+
+  /** The block was read, or could not be: the operations that waited for it. */
+  takeMissing(block: MetadataBlock): readonly Attempt[] {
+    const waiting = this.#missing.get(block);
+    assert(waiting !== undefined, "fetched a block that no operation waits for");
+    this.#missing.delete(block);
+    return waiting;
+  }
+
+  /** The change waits for a commit, because there are too many dirty blocks. */
+  slowDown(attempt: Attempt): void {
+    this.#slowedDown.push(attempt);
+  }
+
+  /** Changes that wait for a commit. */
+  get slowedDown(): number {
+    return this.#slowedDown.length;
+  }
+
+  /** Takes the changes that wait for a commit, to be tried again. */
+  takeSlowedDown(): readonly Attempt[] {
+    const slowedDown = this.#slowedDown;
+    this.#slowedDown = [];
+    return slowedDown;
+  }
+}
+
+const noAttempts: readonly Attempt[] = [];
