@@ -1,10 +1,10 @@
 /**
- * Metadata blocks in memory. Clean blocks are bounded in number and leave by a clock (second chance); blocks
- * of the running transaction (dirty) and of a commit under way (frozen) stay.
+ * Metadata blocks in memory. The number of clean blocks is bounded; the clock algorithm (second chance) evicts them. Blocks
+ * of the running transaction (dirty) and of a commit under way (frozen) are not evicted.
  *
- * Progress: an operation that faults is run again, so the blocks it had already touched must still be there.
- * They are pinned when it faults and let go when an operation that uses them succeeds, or after many other
- * operations.
+ * Progress: an operation that faults is run again, and then the blocks that it had touched must still be in the cache. So
+ * they are pinned when it faults. They are unpinned when an operation that uses them succeeds, or after many other
+ * operations ({@linkcode pinOperations}).
  */
 import { assert } from "./base/assert.ts";
 import type { BlockKind } from "./format/block_header.ts";
@@ -16,8 +16,8 @@ import { pinOperations, spareBuffersMax } from "./base/limits.ts";
 import { damaged, MetadataFault } from "./metadata_fault.ts";
 
 /**
- * What a cached block has been verified as: one of the constants below, or the leaf value size of a tree's
- * nodes.
+ * What a cached block has been verified as: one of the constants below, or, for a B-tree node, the size in bytes of the
+ * tree's leaf values.
  */
 export type CacheKind = number;
 /** Read from the device, and not verified yet. */
@@ -27,13 +27,13 @@ export const kindBitmap: CacheKind = 1;
 /** The index block of the metadata space map. */
 export const kindMetadataIndex: CacheKind = 2;
 
-/** The kind by which a block of this cache kind is sealed and verified. */
+/** The kind of block, which selects the salt of the checksum. */
 export function blockKindOf(kind: CacheKind): BlockKind {
   if (kind === kindBitmap) return "bitmap";
   return kind === kindMetadataIndex ? "metadataIndex" : "btreeNode";
 }
 
-/** Clean as on the device; dirty in the running transaction; frozen in a commit; gone from the cache. */
+/** clean: as on the device. dirty: of the running transaction. frozen: of a commit under way. gone: no longer in the cache. */
 export type CacheState = "clean" | "dirty" | "frozen" | "gone";
 
 /** A block in the cache and what is known about it. */
@@ -43,13 +43,13 @@ export class CacheEntry {
   readonly view: DataView;
   kind: CacheKind;
   state: CacheState;
-  /** Used since the clock hand last passed. */
+  /** Used since the clock's hand passed it last. */
   referenced = true;
-  /** The operation that last read it through the cache. */
+  /** The operation that read it last. */
   touchedBy = 0;
   /** Not evicted before this operation number. */
   pinnedUntil = 0;
-  /** The operation that allocated it or saved its content for undo: no further pre-image is needed. */
+  /** The operation that allocated it, or saved its content for rollback. */
   savedBy = 0;
   /** Index in the ring of clean blocks. */
   ringIndex = -1;
@@ -71,10 +71,10 @@ export class BlockCache {
   readonly #ring: CacheEntry[] = [];
   #hand = 0;
   /**
-   * Blocks whose read is under way; true once the block was allocated anew, so that the bytes read are stale.
+   * Blocks whose read is under way. True: the block was allocated meanwhile, so the bytes that are read are stale.
    */
   readonly #wanted = new Map<number, boolean>();
-  /** Left to the garbage collector, a removal would leave it gigabytes, and everybody would wait for that. */
+  /** Buffers for the next blocks. Without them a removal leaves gigabytes to the garbage collector, which stops all actors. */
   readonly #spare: Uint8Array[] = [];
   readonly #touched: CacheEntry[] = [];
   #touchedLength = 0;
@@ -90,28 +90,28 @@ export class BlockCache {
     return this.#operation;
   }
 
-  /** Blocks that the operation under way has read. */
+  /** Number of blocks that the operation under way has read. */
   get blocksTouched(): number {
     return this.#touchedLength;
   }
 
-  /** Blocks held, in any state. */
+  /** Blocks in the cache, in any state. */
   get size(): number {
     return this.#entries.size;
   }
 
-  /** Starts an operation: what it touches is remembered in case it faults. */
+  /** Starts an operation, and the list of the blocks that it touches. */
   beginOperation(): void {
     this.#operation++;
     this.#touchedLength = 0;
   }
 
-  /** The operation succeeded: what it touched needs no pin. */
+  /** The operation succeeded: the blocks that it touched are unpinned. */
   endOperation(): void {
     for (let index = 0; index < this.#touchedLength; index++) this.#touched[index]!.pinnedUntil = 0;
   }
 
-  /** The entry, or undefined; neither verified nor touched. */
+  /** The entry, or undefined. It is not verified and does not count as touched. */
   peek(block: MetadataBlock): CacheEntry | undefined {
     return this.#entries.get(block);
   }
@@ -130,8 +130,8 @@ export class BlockCache {
   }
 
   /**
-   * Takes a block the caller has read after a "missing" fault. Ignored unless it is still wanted: bytes read
-   * before the block was allocated anew are stale. At most one read of a block may be under way.
+   * Takes a block that was read after a "missing" fault. It is ignored if no operation missed it, or if the block was
+   * allocated after the read began, because then the bytes are stale. At most one read of a block may be under way.
    */
   supply(block: MetadataBlock, bytes: Uint8Array): void {
     assert(bytes.length === metadataBlockSizeBytes, "a supplied block has 4096 bytes");
@@ -145,12 +145,12 @@ export class BlockCache {
     this.#evict();
   }
 
-  /** A buffer for a block that is to be read, with any content. */
+  /** A buffer to read a block into. Its content is undefined. */
   takeBuffer(): Uint8Array {
     return this.#spare.pop() ?? new Uint8Array(metadataBlockSizeBytes);
   }
 
-  /** Makes a zeroed dirty block. Returns it; `replaced` tells what it pushed out, for undo. */
+  /** Makes a zeroed dirty block. {@linkcode displace} comes before it, {@linkcode uncreate} undoes it. */
   create(block: MetadataBlock, kind: CacheKind): CacheEntry {
     if (this.#wanted.has(block)) this.#wanted.set(block, true);
     const bytes = this.#spare.pop()?.fill(0) ?? new Uint8Array(metadataBlockSizeBytes);
@@ -161,8 +161,8 @@ export class BlockCache {
   }
 
   /**
-   * Prepares for {@linkcode create} of the same number: the entry that it will replace, if that holds
-   * unwritten content.
+   * Prepares {@linkcode create} of the block. Returns the entry that `create` will replace if that entry is dirty, for
+   * {@linkcode uncreate}.
    */
   displace(block: MetadataBlock): CacheEntry | undefined {
     const entry = this.#entries.get(block);
@@ -175,7 +175,7 @@ export class BlockCache {
     return entry;
   }
 
-  /** Undoes a {@linkcode create}: puts back what it displaced. */
+  /** Undoes a {@linkcode create}, and restores the entry that it replaced. */
   uncreate(block: MetadataBlock, displaced: CacheEntry | undefined): void {
     const created = this.#entries.get(block)!;
     if (displaced === undefined) this.#entries.delete(block);
@@ -184,39 +184,39 @@ export class BlockCache {
     this.#spareBytes(created);
   }
 
-  /** Forgets a dirty block that was freed in the transaction that made it. */
+  /** Drops a dirty block that was freed in the transaction that allocated it. */
   forget(entry: CacheEntry): void {
     if (this.#entries.get(entry.block) === entry) this.#entries.delete(entry.block);
     entry.state = "gone";
     this.#spareBytes(entry);
   }
 
-  /** A frozen block is on the device now. */
+  /** A frozen block has become durable. */
   clean(entry: CacheEntry): void {
     assert(entry.state === "frozen", "only a frozen block becomes clean");
     entry.state = "clean";
     this.#addToRing(entry);
   }
 
-  /** Brings the number of clean blocks back under its bound. */
+  /** Evicts clean blocks above the bound. */
   trim(): void {
     this.#evict();
   }
 
-  /** Drops a clean block that nobody will read again soon. */
+  /** Drops a clean block that will not be read again soon. */
   dropClean(block: MetadataBlock): void {
     const entry = this.#entries.get(block);
     if (entry !== undefined && entry.state === "clean") this.#drop(entry);
   }
 
   #verify(entry: CacheEntry, kind: CacheKind): void {
-    // A block of ours was made as what it is; only one from the device may turn out to be something else.
+    // Blocks that were made here have their kind from the start. Only a block from the device can be of another kind.
     let reason = entry.kind === kindUnverified
       ? verifyBlock(entry.bytes, blockKindOf(kind), entry.block)
       : "it is used as two kinds of block";
     if (reason === undefined && kind > kindMetadataIndex) reason = verifyNode(entry.view, kind);
     if (reason !== undefined) {
-      // Forgotten, so that the next use reads it again.
+      // Dropped, so that the next use reads it from the device again.
       if (entry.state === "clean") this.#drop(entry);
       damaged(entry.block, reason);
     }
@@ -227,8 +227,7 @@ export class BlockCache {
     for (let index = 0; index < this.#touchedLength; index++) {
       this.#touched[index]!.pinnedUntil = this.#operation + pinOperations;
     }
-    // A read already under way may be of older bytes: then its result is dropped and the block is missed
-    // again.
+    // If a read under way returns stale bytes, supply() drops them, and the block is missed again.
     if (!this.#wanted.has(block)) this.#wanted.set(block, false);
     throw MetadataFault.missing(block);
   }
@@ -249,14 +248,14 @@ export class BlockCache {
     this.#entries.delete(entry.block);
   }
 
-  /** Nobody looks at the bytes of an entry that is gone. */
+  /** Keeps the buffer of an entry that is gone for the next block. */
   #spareBytes(entry: CacheEntry): void {
     if (this.#spare.length < spareBuffersMax) this.#spare.push(entry.bytes);
   }
 
   /**
-   * Two turns of the hand at most: if everything is pinned the bound gives way, not the operation. Blocks are evicted between
-   * operations only, so nobody looks at their bytes any more: whoever kept an entry sees that it is gone.
+   * The hand goes round twice at most: if all blocks are pinned, the cache grows above its bound and the operation goes on.
+   * Blocks are evicted only between operations, so no operation uses their bytes. A kept entry shows the state "gone".
    */
   #evict(): void {
     let steps = 2 * this.#ring.length;

@@ -1,4 +1,4 @@
-/** A set of data blocks: a bitmap in chunks that exist only where something is set. */
+/** A set of data blocks: a bitmap in chunks. A chunk exists only if a bit in it was set. */
 import { assert } from "./base/assert.ts";
 import { type DBlock, dblock } from "./base/ids.ts";
 
@@ -11,6 +11,7 @@ export interface DBlockRun {
 const chunkBits = 2 ** 14;
 const wordsPerChunk = chunkBits / 32;
 
+/** See the head of this file. */
 export class BlockSet {
   readonly #chunks = new Map<number, Uint32Array>();
   #size = 0;
@@ -57,7 +58,7 @@ export class BlockSet {
     for (let index = 0; index < run.length; index += 1) this.add(dblock(run.begin + index));
   }
 
-  /** Adds the blocks of another set, none of which is in this one, and leaves that one empty. */
+  /** Moves all blocks of `other`, none of which is in this set, into this set. */
   takeAll(other: BlockSet): void {
     for (const [index, from] of other.#chunks) {
       const to = this.#chunks.get(index);
@@ -76,7 +77,7 @@ export class BlockSet {
     other.#size = 0;
   }
 
-  /** The set as runs in ascending order, none longer than `lengthMax`. It must not change meanwhile. */
+  /** The set as runs in ascending order, none longer than `lengthMax` blocks. The set must not change during the iteration. */
   *runs(lengthMax: number): IterableIterator<DBlockRun> {
     let begin = -1;
     let length = 0;

@@ -1,10 +1,10 @@
 /**
  * B-trees of the metadata: look-up and insertion (removal is in btree_remove.ts).
  *
- * A tree is its root's block number; whoever holds the root stores the new one that a change returns. Every
- * node on the way to a change is shadowed first. A shadowed node that was shared has given its children a
- * second parent, so their counts rise (`inc_children`, drivers/md/persistent-data/dm-btree.c). Counts of the children of a node that merely moved do
- * not change.
+ * A tree is identified by the block number of its root. A change returns the new root, which its caller stores. Every node
+ * on the path to a change is shadowed first. If the node was shared, its children now have two parents, so their counts are
+ * incremented (`inc_children`, drivers/md/persistent-data/dm-btree.c). If it was not shared, it only moved, and the counts
+ * of its children stay.
  */
 import type { CacheEntry, CacheKind } from "./block_cache.ts";
 import { closeGap, copyEntries, openGap } from "./btree_entries.ts";
@@ -25,26 +25,26 @@ import { siblingPlacesFreeMin } from "./base/limits.ts";
 import { damaged } from "./metadata_fault.ts";
 import type { Transaction } from "./transaction.ts";
 
-/** What the values of a tree's leaves refer to. */
+/** How the values of a tree's leaves count references (`struct dm_btree_value_type`, drivers/md/persistent-data/dm-btree.h). */
 export interface TreeValues {
-  /** The leaf was copied and the original lives on: the value at `index` has one holder more. */
-  adopt(leaf: CacheEntry, index: number): void;
-  /** The value at `index` goes: one holder less. */
-  drop(leaf: CacheEntry, index: number): void;
+  /** The leaf was copied and the original stays: one more reference to what the value at `index` refers to. */
+  increment(leaf: CacheEntry, index: number): void;
+  /** The value at `index` is removed: one reference less. */
+  decrement(leaf: CacheEntry, index: number): void;
 }
 
-/** Values that count nothing. */
-export const plainValues: TreeValues = { adopt: () => {}, drop: () => {} };
+/** Values that are no references. */
+export const plainValues: TreeValues = { increment: () => {}, decrement: () => {} };
 
-/** No tree of exact keys is higher: 84 children a node make 84^9 > 2^53 leaves. A longer path is a loop. */
+/** Levels that no valid tree exceeds: with at least 84 children a node, 84^9 > 2^53 leaves. A longer path is a loop. */
 export const treeHeightMax = 10;
 
-/** Every node but the root keeps at least a third of its capacity. */
+/** Entries that every node except the root has at least: a third of its capacity. */
 export function nodeMinEntries(node: CacheEntry): number {
   return nodeMaxEntries(node.view) / 3;
 }
 
-/** Faults if a node holds keys that its parent leads elsewhere for: a look-up would miss them, and a change misplace others. */
+/** Faults if a node has keys outside the range that its parent gives: look-ups would miss them, changes would misplace keys. */
 function requireKeysBetween({ view, block }: CacheEntry, begin: number, end: number): void {
   const entries = nodeEntries(view);
   if (entries === 0) return;
@@ -53,25 +53,25 @@ function requireKeysBetween({ view, block }: CacheEntry, begin: number, end: num
   }
 }
 
-/** One kind of tree. It keeps the result of its last search; its trees are told apart by their roots. */
+/** All trees of one kind, which are identified by their roots. Keeps the result of the last search. */
 export class Btree {
   readonly transaction: Transaction;
-  /** The leaf value size, which is also the cache kind of the tree's nodes. */
+  /** Bytes of a leaf value, which is also the cache kind of the nodes. */
   readonly kind: CacheKind;
   readonly values: TreeValues;
 
-  // The result of the last search, kept in fields so that a look-up makes no garbage.
+  // The result of the last search. It is in fields so that a look-up allocates nothing.
   #leaf: CacheEntry | undefined;
-  /** Index of the entry found or inserted; for a search that found none, of the last key below it, or -1. */
+  /** Index of the entry found or inserted. If none was found: of the last key below the one wanted, or -1. */
   index = -1;
   /** Keys that belong in {@linkcode leaf} are in `[leafBegin, leafEnd)`. */
   leafBegin = 0;
   leafEnd = Infinity;
-  /** Some node on the way to the leaf has more than one parent. */
+  /** Some node on the path to the leaf has more than one parent. */
   isPathShared = false;
-  /** Whether the key was there before. */
+  /** Whether the key was in the tree before. */
   isFound = false;
-  /** The operation whose last use of this tree was an insertion, and the root that it returned. */
+  /** The operation that used these trees last, if by an insertion, and the root that the insertion returned. */
   #insertedBy = 0;
   #insertedRoot: MetadataBlock | undefined;
 
@@ -90,7 +90,7 @@ export class Btree {
     return this.transaction.read(block, this.kind);
   }
 
-  /** Finds `key`: sets leaf, index and the rest. Returns whether it is there. */
+  /** Finds `key`, and sets the fields above. Returns whether it is in the tree. */
   find(root: MetadataBlock, key: number): boolean {
     this.#insertedBy = 0;
     const space = this.transaction.space;
@@ -115,7 +115,7 @@ export class Btree {
   }
 
   /**
-   * Finds the first key at or above `key`. Returns whether there is one; then leaf and index are its place.
+   * Finds the first key at or above `key`. Returns whether there is one; then `leaf` and `index` tell its place.
    */
   seek(root: MetadataBlock, key: number): boolean {
     let from = key;
@@ -125,7 +125,7 @@ export class Btree {
       if (this.index < nodeEntries(this.leaf.view)) return true;
       if (this.leafEnd === Infinity) return false;
       if (nodeEntries(this.leaf.view) === 0) damaged(this.leaf.block, "it is a leaf without entries");
-      from = this.leafEnd; // rises with every turn
+      from = this.leafEnd; // increases with every pass
     }
   }
 
@@ -141,10 +141,10 @@ export class Btree {
   }
 
   /**
-   * Makes a place for `key` in an owned leaf, or finds the one it has ({@linkcode isFound}), ready to be
-   * written: the caller writes the value at leaf and index. Returns the new root.
+   * Makes a place for `key` in an owned leaf, or finds its place ({@linkcode isFound}). The caller then writes the value at
+   * `leaf` and `index`. Returns the new root.
    *
-   * Full nodes are split on the way down, so that a parent always has room for one child more.
+   * Full nodes are split on the way down, so a parent always has a free place for one more child.
    */
   prepareInsert(root: MetadataBlock, key: number): MetadataBlock {
     const operation = this.transaction.cache.operation;
@@ -156,17 +156,17 @@ export class Btree {
     const newRoot = node.block;
     this.leafBegin = 0;
     this.leafEnd = Infinity;
-    if (this.#isInTheWay(node, key)) this.#splitRoot(node, key);
+    if (this.#mustSplit(node, key)) this.#splitRoot(node, key);
     for (let height = 0; !nodeIsLeaf(node.view); height++) {
       if (height > treeHeightMax) damaged(root, "the path below it never ends");
       let slot = nodeFindAtOrBelow(node.view, key);
       if (slot < 0) {
         this.transaction.edit(node);
-        setNodeKey(node.view, 0, key); // a parent's key is never above its child's first
+        setNodeKey(node.view, 0, key); // a parent's key must not be above the first key of the child
         slot = 0;
       }
       const child = this.shadowChild(node, slot);
-      if (this.#isInTheWay(child, key)) this.#makeRoom(node, slot, child, key);
+      if (this.#mustSplit(child, key)) this.#makeRoom(node, slot, child, key);
       slot = this.#narrow(node, key);
       node = this.node(nodeChild(node.view, slot));
     }
@@ -176,7 +176,7 @@ export class Btree {
     return newRoot;
   }
 
-  /** Whether the key belongs behind the last one of the leaf that was inserted into, and there is room for it. */
+  /** Whether the key belongs after the last key of the leaf of the last insertion, and that leaf is not full. */
   #isNext(key: number): boolean {
     const { view } = this.leaf;
     const entries = nodeEntries(view);
@@ -184,8 +184,8 @@ export class Btree {
   }
 
   /**
-   * Finds a key whose path is owned, ready to be overwritten. Needs neither a block from the device nor a new
-   * one.
+   * Finds a key whose path is owned, so that its value can be overwritten. Reads nothing from the device and allocates
+   * nothing.
    */
   prepareOverwrite(root: MetadataBlock, key: number): void {
     const isThere = this.find(root, key);
@@ -195,15 +195,15 @@ export class Btree {
     this.transaction.edit(this.leaf);
   }
 
-  /** The node, owned; children of a node that was shared get their second reference. */
+  /** Shadows the node. If it was shared, the counts of its children are incremented. */
   shadowNode(node: CacheEntry): CacheEntry {
     const wasShared = this.transaction.space.count(node.block) > 1;
     const owned = this.transaction.shadow(node);
-    if (owned !== node && wasShared) this.adoptEntries(owned, 0, nodeEntries(owned.view));
+    if (owned !== node && wasShared) this.incrementEntries(owned, 0, nodeEntries(owned.view));
     return owned;
   }
 
-  /** The child at `slot` of an owned node, owned; the node points to where it is now. */
+  /** Shadows the child at `slot` of an owned node, and writes its new block number into the node. */
   shadowChild(parent: CacheEntry, slot: number): CacheEntry {
     const child = this.node(nodeChild(parent.view, slot));
     const endSlot = slot + 1;
@@ -217,16 +217,16 @@ export class Btree {
     return owned;
   }
 
-  /** Entries were copied out of a node that lives on: what they point to has a holder more. */
-  adoptEntries(node: CacheEntry, begin: number, count: number): void {
+  /** Entries were copied out of a node that stays: one more reference to each child or value. */
+  incrementEntries(node: CacheEntry, begin: number, count: number): void {
     const isLeaf = nodeIsLeaf(node.view);
     for (let index = begin; index < begin + count; index++) {
-      if (isLeaf) this.values.adopt(node, index);
+      if (isLeaf) this.values.increment(node, index);
       else this.transaction.space.increment(nodeChild(node.view, index));
     }
   }
 
-  /** The slot of an internal node that `key` belongs to; narrows the bounds of the leaf to come. */
+  /** The slot of the child that `key` belongs to. Narrows `leafBegin` and `leafEnd` to the keys of that child. */
   #narrow(node: CacheEntry, key: number): number {
     const entries = nodeEntries(node.view);
     if (entries === 0) damaged(node.block, "it is an inner node without children");
@@ -236,8 +236,8 @@ export class Btree {
     return slot;
   }
 
-  /** Whether the node is full and an insertion of `key` may need a place in it. */
-  #isInTheWay(node: CacheEntry, key: number): boolean {
+  /** Whether an insertion of `key` may need a place in the node, and the node is full. */
+  #mustSplit(node: CacheEntry, key: number): boolean {
     if (nodeEntries(node.view) < nodeMaxEntries(node.view)) return false;
     if (!nodeIsLeaf(node.view)) return true;
     const index = nodeFindAtOrBelow(node.view, key);
@@ -257,7 +257,8 @@ export class Btree {
   }
 
   /**
-   * How many of a full node's entries stay in its left part: sequential insertion leaves full nodes behind.
+   * Number of entries that stay in the left node of a split. For ascending keys it is two
+   * thirds, and later `#makeRoom` fills the left node up.
    */
   #splitPoint(node: CacheEntry, key: number): number {
     const entries = nodeEntries(node.view);
@@ -266,7 +267,7 @@ export class Btree {
     return Math.floor(entries / 2);
   }
 
-  /** The root keeps its place and becomes the parent of two halves. */
+  /** Splits the root into two new nodes. The root keeps its block and becomes their parent. */
   #splitRoot(root: CacheEntry, key: number): void {
     const point = this.#splitPoint(root, key);
     const entries = nodeEntries(root.view);
@@ -293,7 +294,7 @@ export class Btree {
     return made;
   }
 
-  /** Relieves the full child at `slot`: entries go to a sibling with room, or to a new one. */
+  /** Moves entries of the full child at `slot` to a sibling that is not full, or else to a new sibling. */
   #makeRoom(parent: CacheEntry, slot: number, child: CacheEntry, key: number): void {
     const entries = nodeEntries(child.view);
     const isAppend = key > nodeKey(child.view, entries - 1);
@@ -315,7 +316,7 @@ export class Btree {
     setNodeChild(parent.view, slot + 1, made.block);
   }
 
-  /** The sibling at `slot`, owned, if it exists, has room and nobody else points to it. */
+  /** The sibling at `slot`, shadowed, if it exists, is not shared and has enough places free. */
   #roomySibling(parent: CacheEntry, slot: number, child: CacheEntry): CacheEntry | undefined {
     if (slot < 0 || slot >= nodeEntries(parent.view)) return undefined;
     const block = nodeChild(parent.view, slot);
@@ -364,6 +365,6 @@ export class Btree {
     const entries = nodeEntries(full.view);
     const room = nodeMaxEntries(sibling.view) - nodeEntries(sibling.view);
     if (asManyAsFit) return Math.min(room, entries - nodeMinEntries(full));
-    return Math.ceil(room / 2); // the full one has no room, so this makes them equal
+    return Math.ceil(room / 2); // the other node is full, so afterwards both have the same number of entries
   }
 }

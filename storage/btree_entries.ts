@@ -1,4 +1,4 @@
-/** Moving entries inside and between nodes of equal capacity. The caller has prepared both for change. */
+/** Moves entries inside a node and between nodes of equal capacity. The caller has called `edit` for both. */
 import { assert } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
 import {
@@ -11,7 +11,7 @@ import {
   setNodeEntries,
 } from "./format/btree_node.ts";
 
-/** Makes room for `count` entries at `index`; their content is stale until it is written. */
+/** Inserts `count` entries at `index`. Their content is undefined until it is written. */
 export function openGap(node: CacheEntry, index: number, count: number): void {
   const entries = nodeEntries(node.view);
   assert(
@@ -30,7 +30,7 @@ export function closeGap(node: CacheEntry, index: number, count: number): void {
   setNodeEntries(node.view, entries - count);
 }
 
-/** Copies `count` entries over ones that are already in use in `to`. */
+/** Copies `count` entries over entries that are in use in `to`. */
 export function copyEntries(
   from: CacheEntry,
   fromIndex: number,

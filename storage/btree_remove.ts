@@ -1,8 +1,8 @@
 /**
- * Removal from the metadata's B-trees, bottom up: take entries out of one leaf, then mend its ancestors. A
- * node that fell below a third of its capacity merges with a sibling or takes entries from it; a root with
- * one child gives way to that child, whose count stays (one parent pointer goes, one comes; forgetting that
- * was CVE-2026-46107).
+ * Removal from the metadata's B-trees, bottom up: entries are removed from one leaf, then its ancestors are rebalanced. A
+ * node with less than a third of its capacity merges with a sibling or takes entries from it. A root with one child is
+ * replaced by that child. The child's count stays then, because it loses one parent and gets another (the kernel got this
+ * wrong once: CVE-2026-46107).
  */
 import { assert } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
@@ -24,21 +24,21 @@ import { damaged } from "./metadata_fault.ts";
 /** Removal from one kind of tree. */
 export class BtreeRemover {
   readonly #tree: Btree;
-  /** Owned nodes from the root down, and the slot of each that leads to the next. */
+  /** Owned nodes from the root down, and of each the slot of the next. */
   readonly #path: CacheEntry[] = [];
   readonly #slots: number[] = [];
-  /** How many entries the last removal took out. */
+  /** Number of entries that the last removal removed. */
   removed = 0;
-  /** Where the next removal of a range goes on. */
+  /** The key at which the next removal of a range continues. */
   next = 0;
-  /** Whether the last removal of a range dropped a node that others have too. */
+  /** Whether the last removal of a range decremented the count of a shared node. */
   hasDroppedShared = false;
 
   constructor(tree: Btree) {
     this.#tree = tree;
   }
 
-  /** Removes one key, which must be there. Its value is the caller's business. Returns the new root. */
+  /** Removes one key, which must be in the tree. The caller decrements what its value refers to. Returns the new root. */
   removeKey(root: MetadataBlock, key: number): MetadataBlock {
     this.#shadowPath(root, key);
     const leaf = this.#path.at(-1)!;
@@ -49,13 +49,13 @@ export class BtreeRemover {
     this.#tree.transaction.edit(leaf);
     closeGap(leaf, index, 1);
     this.removed = 1;
-    return this.#mend();
+    return this.#rebalance();
   }
 
   /**
-   * Removes the keys in `[begin, end)` that lie in one leaf, the first that holds any, at most `entriesMax`
-   * of them, and drops their values. {@linkcode next} is `end` when no more remain. Returns the new root, the
-   * old one if nothing was there.
+   * Removes the keys in `[begin, end)` of the first leaf that has any, at most `entriesMax` of them, and decrements what
+   * their values refer to. {@linkcode next} is `end` when no keys of the range remain. Returns the new root, or the old one
+   * if the range had no keys.
    */
   removeInOneLeaf(root: MetadataBlock, begin: number, end: number, entriesMax: number): MetadataBlock {
     const tree = this.#tree;
@@ -78,12 +78,11 @@ export class BtreeRemover {
       this.#shadowPath(root, first);
       this.#dropEntries(this.#path.at(-1)!, first, count);
     }
-    return this.#mend();
+    return this.#rebalance();
   }
 
   /**
-   * Removes up to `leavesMax` whole leaves from the right end. Returns the new root. The root must not be a
-   * leaf.
+   * Removes up to `leavesMax` whole leaves from the right end. The root must not be a leaf. Returns the new root.
    */
   removeRightLeaves(root: MetadataBlock, leavesMax: number): MetadataBlock {
     this.#shadowPath(root, Number.MAX_SAFE_INTEGER, true);
@@ -95,7 +94,7 @@ export class BtreeRemover {
       this.removed += nodeEntries(this.#tree.node(nodeChild(parent.view, slot)).view);
     }
     this.#dropLeaves(count, entries - count);
-    return this.#mend();
+    return this.#rebalance();
   }
 
   /** Removes up to `entriesMax` entries from the end of the last leaf. Returns the new root. */
@@ -108,7 +107,7 @@ export class BtreeRemover {
     return this.removeInOneLeaf(root, first, last + 1, entriesMax);
   }
 
-  /** Removes a whole tree: what is shared loses a reference, the rest its values and its blocks. */
+  /** Removes a whole tree. A shared node loses one reference. A node that is not shared is freed, with all below it. */
   removeTree(root: MetadataBlock, height = 0): void {
     const tree = this.#tree;
     if (tree.transaction.space.count(root) <= 1) {
@@ -116,7 +115,7 @@ export class BtreeRemover {
       const node = tree.node(root);
       const isLeaf = nodeIsLeaf(node.view);
       for (let index = 0; index < nodeEntries(node.view); index++) {
-        if (isLeaf) tree.values.drop(node, index);
+        if (isLeaf) tree.values.decrement(node, index);
         else this.removeTree(nodeChild(node.view, index), height + 1);
       }
     } else this.hasDroppedShared = true;
@@ -124,8 +123,7 @@ export class BtreeRemover {
   }
 
   /**
-   * Number of unshared nodes that {@linkcode removeTree} would free, or more than `nodesMax` if there are
-   * more.
+   * Number of nodes that {@linkcode removeTree} would free. It stops counting above `nodesMax`.
    */
   countUnshared(root: MetadataBlock, nodesMax: number, height = 0): number {
     const tree = this.#tree;
@@ -140,7 +138,7 @@ export class BtreeRemover {
     return nodes;
   }
 
-  /** Owns the path to the leaf of `key`, or to that leaf's parent only. */
+  /** Shadows the path to the leaf of `key`, or only to the parent of that leaf. */
   #shadowPath(root: MetadataBlock, key: number, stopAboveLeaf = false): void {
     const tree = this.#tree;
     this.#path.length = 0;
@@ -160,23 +158,23 @@ export class BtreeRemover {
 
   #dropEntries(leaf: CacheEntry, firstKey: number, count: number): void {
     const begin = nodeFindAtOrBelow(leaf.view, firstKey);
-    for (let index = begin; index < begin + count; index++) this.#tree.values.drop(leaf, index);
+    for (let index = begin; index < begin + count; index++) this.#tree.values.decrement(leaf, index);
     this.#tree.transaction.edit(leaf);
     closeGap(leaf, begin, count);
   }
 
-  /** Drops `count` leaves from `slot` on of the path's last node, which is their parent. */
+  /** Removes `count` leaves from `slot` on of their parent, the last node of the path. */
   #dropLeaves(count: number, slot: number): void {
     const parent = this.#path.at(-1)!;
     for (let index = slot; index < slot + count; index++) this.removeTree(nodeChild(parent.view, index));
     this.#tree.transaction.edit(parent);
     closeGap(parent, slot, count);
-    // What is left of the path ends at the parent.
+    // The path ends at the parent now.
     this.#slots.length = this.#path.length - 1;
   }
 
-  /** Restores the minimum fill from the end of the path upwards. Returns the root. */
-  #mend(): MetadataBlock {
+  /** Restores the minimum number of entries from the end of the path upwards. Returns the root. */
+  #rebalance(): MetadataBlock {
     const space = this.#tree.transaction.space;
     for (let level = this.#path.length - 1; level > 0; level--) {
       const node = this.#path[level]!;
@@ -196,8 +194,7 @@ export class BtreeRemover {
     const tree = this.#tree;
     let top = root;
     while (!nodeIsLeaf(top.view) && nodeEntries(top.view) === 1) {
-      // The child may be shared: then the next change shadows it and gives its children their second
-      // reference.
+      // The child may be shared. Then the next change shadows it and increments the counts of its children.
       if (!tree.transaction.isOwned(top.block)) break;
       const child = tree.node(nodeChild(top.view, 0));
       tree.transaction.space.decrement(top.block);
@@ -212,11 +209,11 @@ export class BtreeRemover {
   }
 
   /**
-   * Brings an underfull node above its minimum with the help of the sibling to the left, else to the right.
+   * Brings a node to its minimum: merges it with a sibling or takes entries from it. The left sibling is preferred.
    */
   #refill(parent: CacheEntry, slot: number, node: CacheEntry): void {
     const tree = this.#tree;
-    if (nodeEntries(parent.view) === 1) return; // no sibling: only below a root that is about to go
+    if (nodeEntries(parent.view) === 1) return; // no sibling: the parent is a root, which will be replaced
     const isLeft = slot > 0;
     const siblingSlot = isLeft ? slot - 1 : slot + 1;
     const sibling = tree.node(nodeChild(parent.view, siblingSlot));
@@ -227,14 +224,14 @@ export class BtreeRemover {
     tree.transaction.edit(node);
     const capacity = nodeMaxEntries(node.view);
     const total = nodeEntries(node.view) + nodeEntries(sibling.view);
-    // Merged nodes keep a little room, or the next insertion would split them again.
+    // A merged node keeps a few places free, or the next insertion would split it again.
     if (total <= capacity - Math.floor(capacity / 12)) {
-      this.#absorb(parent, siblingSlot, sibling, node, isLeft);
+      this.#merge(parent, siblingSlot, sibling, node, isLeft);
     } else this.#balance(parent, siblingSlot, node, isLeft);
   }
 
-  /** Takes all entries of the sibling into the node and drops the sibling. */
-  #absorb(
+  /** Moves all entries of the sibling into the node, and frees the sibling. */
+  #merge(
     parent: CacheEntry,
     siblingSlot: number,
     sibling: CacheEntry,
@@ -246,14 +243,14 @@ export class BtreeRemover {
     const at = isLeft ? 0 : nodeEntries(node.view);
     openGap(node, at, count);
     copyEntries(sibling, 0, node, at, count);
-    // If others hold the sibling, its entries now have two parents; else they only moved.
-    if (tree.transaction.space.count(sibling.block) > 1) tree.adoptEntries(node, at, count);
+    // If the sibling is shared, its entries now have two parents. Else they only moved.
+    if (tree.transaction.space.count(sibling.block) > 1) tree.incrementEntries(node, at, count);
     tree.transaction.space.decrement(sibling.block);
     if (isLeft) setNodeKey(parent.view, siblingSlot + 1, nodeKey(parent.view, siblingSlot));
     closeGap(parent, siblingSlot, 1);
   }
 
-  /** Moves entries from the sibling until both hold about the same. */
+  /** Moves entries from the sibling until both have about the same number. */
   #balance(parent: CacheEntry, siblingSlot: number, node: CacheEntry, isLeft: boolean): void {
     const sibling = this.#tree.shadowChild(parent, siblingSlot);
     this.#tree.transaction.edit(sibling);

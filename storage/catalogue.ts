@@ -1,16 +1,16 @@
 /**
- * The catalogue: what the metadata does not know about volumes (names, sizes, whose snapshot), in memory. How it
- * is written down is catalogue_journal.ts.
+ * The catalogue in memory: what dm-thin's metadata does not have, the names, sizes and origins of volumes. Its file is the
+ * journal (catalogue_journal.ts).
  *
- * A change goes in two steps, tied to the metadata by its transaction id: {@linkcode Catalogue.stage} checks the change
- * and gives the line to append; once that line is durable and the metadata is committed with the same id,
- * {@linkcode Catalogue.commitStaged} makes it true here. If we stop after the line is durable but before the commit,
- * the metadata's id at the next start says that the line does not hold; after the commit, that it does.
+ * A change has two steps, which the transaction id ties to the metadata:
+ * 1. {@linkcode Catalogue.stage} checks the change and returns the line to append to the journal.
+ * 2. When the line is durable and the metadata is committed with the same id, {@linkcode Catalogue.commitStaged} applies the
+ *    change here.
+ * If we stop after the line is durable and before the commit is, the superblock has the old id, and the line is dropped at
+ * the next start. If we stop after the commit, the superblock has the new id, and the line holds.
  */
 import { assert } from "./base/assert.ts";
 import {
-  damaged,
-  type Journal,
   lineOfChangesSlices,
   piecesOfSnapshot,
   recordCharsMax,
@@ -29,7 +29,7 @@ import { SliceEnd, type Slices, wholeOf } from "./slices.ts";
 
 export type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord };
 
-/** The one in memory. Names, uids and thin ids are unique; a record that is being deleted keeps its thin id but no name. */
+/** The catalogue. Names, uids and thin ids are unique. A record that is being deleted keeps its thin id, but not its name. */
 export class Catalogue {
   readonly settings: PoolSettings;
   #transactionId: bigint;
@@ -37,9 +37,9 @@ export class Catalogue {
   readonly #byUid = new Map<string, VolumeRecord>();
   readonly #byName = new Map<string, VolumeRecord>();
   readonly #byThinId = new Map<ThinId, VolumeRecord>();
-  /** Uids of the snapshots of each owner, present or gone. */
+  /** Uids of the snapshots of each owner. The owner may be removed already. */
   readonly #ownedBy = new Map<string, Set<string>>();
-  /** Uids of what was made from each origin, present or gone. */
+  /** Uids of the volumes and snapshots made from each origin. The origin may be removed already. */
   readonly #madeFrom = new Map<string, Set<string>>();
   #staged: readonly CatalogueChange[] | undefined;
   #recordBytes = 0;
@@ -57,23 +57,23 @@ export class Catalogue {
     return this.#transactionId;
   }
 
-  /** How many records there are, those that are being deleted included. */
+  /** Number of records, including those that are being deleted. */
   get count(): number {
     return this.#byUid.size;
   }
 
-  /** Bytes that {@linkcode snapshotLine} takes at most: what a journal's bounds are tied to. */
+  /** Bytes of {@linkcode snapshotLine} at most. The bounds of the journal depend on it. */
   get contentBytes(): number {
     return headBytesMax(this.settings) + this.#recordBytes;
   }
 
-  /** The same with the staged change, or without it if that is more. */
+  /** The larger of {@linkcode contentBytes} with and without the staged change. */
   get stagedContentBytes(): number {
     assert(this.#staged !== undefined, "a change was staged");
     return Math.max(this.contentBytes, this.#stagedContentBytes);
   }
 
-  /** All records, those that are being deleted included, in no order that means anything. */
+  /** All records, including those that are being deleted, in no particular order. */
   volumes(): Iterable<VolumeRecord> {
     return this.#byUid.values();
   }
@@ -91,7 +91,7 @@ export class Catalogue {
     return this.#byThinId.get(id);
   }
 
-  /** The name that `uid` goes by today; null if it is null, gone, or being deleted. For `origin`. */
+  /** The present name of `uid`; null if it is null, removed, or being deleted. */
   nameOf(uid: string | null): string | null {
     const record = uid === null ? undefined : this.#byUid.get(uid);
     return record === undefined || record.deleting ? null : record.name;
@@ -108,18 +108,18 @@ export class Catalogue {
   }
 
   /**
-   * All records that what they were made from ties to `uid`, itself included, also those that are being deleted. Where a
-   * record is gone, those made from it still name it, and so each other; what it was made from itself is forgotten.
+   * All records that are related to `uid` by `origin`, in both directions, with `uid` itself and with records that are being
+   * deleted. Records made from the same removed origin are still related; the origin of a removed record is not known.
    */
   familyOf(uid: string): VolumeRecord[] {
     return wholeOf(this.familySlices(uid, Infinity));
   }
 
-  /** {@linkcode familyOf} in slices of `perSlice` records, each right for the time at which it was looked at. */
+  /** {@linkcode familyOf} in slices of `perSlice` records. Each slice is right for the time at which it runs. */
   *familySlices(uid: string, perSlice: number): Slices<VolumeRecord[]> {
     const family: VolumeRecord[] = [];
     const end = new SliceEnd(perSlice);
-    // Grows while it is read.
+    // The loop also visits what it adds.
     const met = new Set([uid]);
     for (const relative of met) {
       if (end.isDue()) yield;
@@ -135,7 +135,7 @@ export class Catalogue {
     return family;
   }
 
-  /** Unused thin ids for new records, in the order in which they are to be put; undefined if there are not so many. */
+  /** Unused thin ids for new records, in the order in which the records are to be put; undefined if there are too few. */
   freeThinIds(count: number): ThinId[] | undefined {
     const free = [...this.unusedThinIds().take(count)];
     return free.length < count ? undefined : free;
@@ -145,23 +145,23 @@ export class Catalogue {
   *unusedThinIds(): Generator<ThinId, void, undefined> {
     let candidate = this.#nextThinId;
     for (let tried = 0; tried <= thinIdMax; tried += 1) {
-      // Ids are used again only after all others were (an id seen twice by a backup program would mean the same volume).
+      // An id is used again only after all others: a backup program takes the same id for the same volume.
       if (!this.#byThinId.has(thinId(candidate))) yield thinId(candidate);
       candidate = following(candidate);
     }
   }
 
   /**
-   * Checks a change, which becomes transaction {@linkcode transactionId} + 1, and gives the line to append for it.
-   * Nothing is changed before {@linkcode commitStaged}. A change that breaks a rule is a defect of the caller.
+   * Checks a change, which is going to be transaction {@linkcode transactionId} + 1, and returns the line to append. Nothing is
+   * changed before {@linkcode commitStaged}. A change that breaks a rule is a defect of the caller.
    */
   stage(changes: readonly CatalogueChange[]): string {
     return wholeOf(this.stageSlices(changes, Infinity));
   }
 
   /**
-   * {@linkcode stage} in slices of `perSlice` changes. They are tried out, so between two slices the catalogue shows a part
-   * of them: nothing may look at it before the last.
+   * {@linkcode stage} in slices of `perSlice` changes. The changes are applied and undone again, so between two slices the
+   * catalogue has a part of them. It must not be read before the last slice.
    */
   *stageSlices(changes: readonly CatalogueChange[], perSlice: number): Slices<string> {
     assert(this.#staged === undefined, "one change of the catalogue at a time");
@@ -185,12 +185,12 @@ export class Catalogue {
     return yield* lineOfChangesSlices(this.#transactionId + 1n, changes, perSlice);
   }
 
-  /** The metadata is committed with the next id: the staged change is true. */
+  /** Applies the staged change, after the metadata was committed with the next id. */
   commitStaged(): void {
     wholeOf(this.commitStagedSlices(Infinity));
   }
 
-  /** {@linkcode commitStaged} in slices of `perSlice` changes. Nothing may look at the catalogue before the last. */
+  /** {@linkcode commitStaged} in slices of `perSlice` changes. The catalogue must not be read before the last slice. */
   *commitStagedSlices(perSlice: number): Slices<void> {
     assert(this.#staged !== undefined, "a change was staged");
     const problem = yield* this.#applyAll(this.#staged, [], perSlice);
@@ -199,7 +199,7 @@ export class Catalogue {
     this.#staged = undefined;
   }
 
-  /** The staged change will not happen; its line must be taken back from the file before another is appended. */
+  /** Drops the staged change. Its line must be removed from the file before another line is appended. */
   abandonStaged(): void {
     assert(this.#staged !== undefined, "a change was staged");
     this.#staged = undefined;
@@ -210,7 +210,7 @@ export class Catalogue {
     return [...this.snapshotPieces()].join("");
   }
 
-  /** The same line in pieces, of which each may be taken in a later turn. Nothing may be made true meanwhile. */
+  /** The same line in pieces, which may be taken in different turns. No change may be applied before the last piece. */
   *snapshotPieces(): Generator<string> {
     const [transactionId, settings, nextThinId] = [this.#transactionId, this.settings, this.#nextThinId];
     for (const piece of piecesOfSnapshot({ transactionId, settings, nextThinId }, this.volumes())) {
@@ -220,8 +220,8 @@ export class Catalogue {
   }
 
   /**
-   * Applies a change that a journal holds: the transaction id goes up by one. Answers what is wrong with it, as words to
-   * follow a colon, and the catalogue is then of no use any more.
+   * Applies a change from a journal, and increments the transaction id. Returns what is wrong with it, as words to follow a
+   * colon; then the catalogue must not be used.
    */
   apply(changes: readonly CatalogueChange[]): string | undefined {
     const problem = wholeOf(this.#applyAll(changes, [], Infinity));
@@ -229,7 +229,7 @@ export class Catalogue {
     return problem;
   }
 
-  /** Puts the records that a catalogue starts with. Answers what is wrong, as words to follow a colon. */
+  /** Adds the records of the journal's first line. Returns what is wrong with them, as words to follow a colon. */
   load(volumes: readonly VolumeRecord[]): string | undefined {
     const nextThinId = this.#nextThinId;
     const problem = wholeOf(this.#applyAll(volumes.map((volume) => ({ put: volume })), [], Infinity));
@@ -256,7 +256,7 @@ export class Catalogue {
         this.#nextThinId = following(change.put.thinId);
       }
     }
-    // Between the steps of a rename the names of a volume and its snapshots may differ, at its end not.
+    // During a rename the names of a volume and its snapshots may differ, but not at its end.
     return yield* this.#problemOfNames(changes, end);
   }
 
@@ -279,7 +279,7 @@ export class Catalogue {
     for (const change of changes) {
       if (end.isDue()) yield;
       if (!("put" in change)) continue;
-      // A later step may have replaced it.
+      // A later step may have replaced the record.
       const record = this.#byUid.get(change.put.uid);
       if (record === undefined || record.deleting) continue;
       const ownerName = this.nameOf(record.owner);
@@ -295,7 +295,7 @@ export class Catalogue {
     return undefined;
   }
 
-  /** The only place that changes the maps. */
+  /** All changes of the maps are made here. */
   #set(uid: string, after: VolumeRecord | undefined): void {
     const before = this.#byUid.get(uid);
     if (before !== undefined) {
@@ -323,65 +323,7 @@ interface Undo {
   readonly before: VolumeRecord | undefined;
 }
 
-/** A catalogue for a pool that is being made (`init`, `import`). Records that break a rule are a defect of the caller. */
-export function catalogueFrom(content: CatalogueContent): Catalogue {
-  const catalogue = new Catalogue(content);
-  const problem = catalogue.load(content.volumes);
-  assert(problem === undefined, "the volumes of a new catalogue keep its rules");
-  return catalogue;
-}
-
-/** A catalogue as the metadata says that it is, and what was in the journal besides. */
-export interface SettledCatalogue {
-  readonly catalogue: Catalogue;
-  /** What was dropped at the end: a change that was never committed, or the torn beginning of one. */
-  readonly dropped: "change" | "torn" | undefined;
-  /** Where the lines that hold end in the file. */
-  readonly heldBytes: number;
-}
-
-/**
- * Decides which lines of a journal hold, by the trans_id of the metadata's superblock (see catalogue_journal.ts), and applies
- * them. What was dropped must be gone from the file before a line is appended. Throws {@linkcode UserError} if the two
- * do not belong together, or the journal is damaged.
- */
-export function settleCatalogue(journal: Journal, transactionId: bigint): SettledCatalogue {
-  const catalogue = new Catalogue(journal.content);
-  const problem = catalogue.load(journal.content.volumes);
-  if (problem !== undefined) throw damaged(1, problem);
-  let dropped: SettledCatalogue["dropped"];
-  let heldBytes = journal.contentEndBytes;
-  for (let line = journal.next(); line !== undefined;) {
-    if (line.kind === "torn") {
-      dropped = "torn";
-      break;
-    }
-    const { lineNumber } = line;
-    if (line.transactionId !== catalogue.transactionId + 1n) {
-      throw damaged(lineNumber, "transactions are missing before it");
-    }
-    const next = journal.next();
-    // Only the last line can be the one that was begun and never committed.
-    if (catalogue.transactionId === transactionId && next === undefined) {
-      dropped = "change";
-      break;
-    }
-    const problem = catalogue.apply(line.changes);
-    if (problem !== undefined) throw damaged(lineNumber, problem);
-    heldBytes = line.endBytes;
-    line = next;
-  }
-  if (catalogue.transactionId !== transactionId) {
-    throw new UserError(
-      `The catalogue belongs to transaction ${catalogue.transactionId} of the metadata, which is at ${transactionId}: ` +
-        "another program changed the pool, or one of the two was restored without the other. Bring back the files that " +
-        "belong together, or make a new pool directory around the metadata and the data with `import`.",
-    );
-  }
-  return { catalogue, dropped, heldBytes };
-}
-
-/** Bytes of a first line without its volumes, at most; a path may be escaped to six times its length. */
+/** Bytes of the first line without its volumes, at most. JSON escapes may make a path six times as long. */
 function headBytesMax(settings: PoolSettings): number {
   return 256 + 6 * (settings.metadataPath.length + settings.dataPath.length);
 }
@@ -394,7 +336,7 @@ function tie(ties: Map<string, Set<string>>, to: string, uid: string): void {
 
 function untie(ties: Map<string, Set<string>>, from: string, uid: string): void {
   const tied = ties.get(from);
-  assert(tied !== undefined, "what was tied knows to what");
+  assert(tied !== undefined, "a record that is untied was tied");
   tied.delete(uid);
   if (tied.size === 0) ties.delete(from);
 }

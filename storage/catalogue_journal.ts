@@ -1,6 +1,6 @@
 /**
- * The catalogue as text: a journal of JSON lines. The first line is the whole catalogue, each following line one change
- * with the next transaction id. Zero bytes follow the last line: room for lines to come, which is set aside.
+ * The catalogue's file: a journal of JSON lines. The first line is the whole catalogue, each following line one change with
+ * the next transaction id. Zero bytes follow the last line: space that is set aside for more lines.
  *
  * ```
  * {"format":"gossamer catalog 1","transaction_id":"7","block_size_bytes":65536,"metadata_path":"metadata.img",
@@ -8,18 +8,19 @@
  * {"transaction_id":"8","changes":[{"put":{...}},{"remove":"Qx..."}]}
  * ```
  *
- * Which lines hold is decided by the trans_id T in the metadata's superblock. A line is durable before the
- * metadata is committed with its id, and no second line is written before that commit is done. So, whenever we stop:
- * - all lines are of T or less: they hold;
- * - one more line, of T + 1: it was never committed, it is dropped;
- * - one more line, torn: it was never durable, so never committed; it is dropped if the one before it is of T.
- * Everything else was not done by us.
+ * The trans_id T of the metadata's superblock decides which lines hold. A line is durable before the metadata is committed
+ * with its id, and the next line is written after that commit is durable. So after a crash there are, besides the lines of
+ * T and less, which hold:
+ * - no line, or
+ * - one line of T + 1: it was not committed, and is dropped; or
+ * - one torn line: it was not durable, so not committed. It is dropped if the line before it is of T.
+ * In any other state the journal is damaged, or does not belong to the metadata.
  *
- * A journal that has become long is replaced by another one, of a single line that says what all lines of T and less say
- * (actors/edge/catalogue_file.ts). That is done only while the last line is of T and T is durable in the superblock. So
- * the one journal and the other mean the same, and it does not matter which of them is found.
+ * A long journal is rewritten: another file gets a single line with the content of all lines of T and less
+ * (actors/edge/catalogue_file.ts). This is done only while the last line is of T and T is durable in the superblock. So both
+ * files mean the same, and if we stop during the rewrite, either of them may be found.
  *
- * A journal is read as a stream: of its text only one line is in memory at a time.
+ * A journal is read as a stream: only one line of its text is in memory at a time.
  */
 import type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord } from "./catalogue_records.ts";
 import { UserError } from "./base/errors.ts";
@@ -32,7 +33,7 @@ export function lineOfSnapshot(content: CatalogueContent): string {
   return [...piecesOfSnapshot(content, content.volumes)].join("");
 }
 
-/** The same line in pieces of some 64 KiB: with 65,536 volumes it has 16 MB, and other work goes on between the pieces. */
+/** The same line in pieces of about 64 KiB. With 65,536 volumes it has 16 MB, so other work must run between the pieces. */
 export function* piecesOfSnapshot(
   content: Omit<CatalogueContent, "volumes">,
   volumes: Iterable<VolumeRecord>,
@@ -58,14 +59,14 @@ export function* piecesOfSnapshot(
   yield `${piece}]}\n`;
 }
 
-/** Characters that a record takes in a line at most, and what stands between two of them. */
+/** Characters of a record in a line at most, with the separator. */
 export function recordCharsMax(record: VolumeRecord): number {
-  // The words of all fields, the numbers at their longest, and the time.
+  // 260: the names of all fields, the longest numbers, and the time.
   return 260 + record.uid.length + record.name.length + (record.origin?.length ?? 0) +
     (record.owner?.length ?? 0);
 }
 
-/** A following line, ended by a newline; made in slices of `perSlice` changes. */
+/** The line of one change, ended by a newline, made in slices of `perSlice` steps of the change. */
 export function* lineOfChangesSlices(
   transactionId: bigint,
   changes: readonly CatalogueChange[],
@@ -76,21 +77,21 @@ export function* lineOfChangesSlices(
     if (at > 0) yield;
     const slice = changes.slice(at, at + perSlice);
     const json = slice.map((change) => "put" in change ? { put: jsonOfVolume(change.put) } : change);
-    // Without the brackets of the slice's own list.
+    // The brackets of the slice's own list are removed.
     line += (at > 0 ? "," : "") + JSON.stringify(json).slice(1, -1);
   }
   return `${line}]}\n`;
 }
 
-/** {@linkcode lineOfChangesSlices} at once. */
+/** {@linkcode lineOfChangesSlices} in one call. */
 export function lineOfChanges(transactionId: bigint, changes: readonly CatalogueChange[]): string {
   return wholeOf(lineOfChangesSlices(transactionId, changes, Infinity));
 }
 
-/** A line of a journal, not taken apart yet. */
+/** A line of a journal as text. */
 export interface LineText {
   readonly text: string;
-  /** Where the line ends in the file, its newline included. */
+  /** Where the line ends in the file, with its newline. */
   readonly endBytes: number;
 }
 
@@ -103,14 +104,14 @@ export interface JournalLine {
   readonly lineNumber: number;
 }
 
-/** A last line that is not whole. */
+/** A last line that is not complete. */
 export interface TornLine {
   readonly kind: "torn";
 }
 
-/** A journal that is read line by line. Whether its lines hold is not decided here. */
+/** A journal that is read line by line. catalogue_open.ts decides which lines hold. */
 export class Journal {
-  /** The first line. Its settings never change, so they may be used before the metadata is read. */
+  /** The first line. Its settings never change, so they can be used before the metadata is read. */
   readonly content: CatalogueContent;
   /** Where the first line ends. */
   readonly contentEndBytes: number;
@@ -133,21 +134,21 @@ export class Journal {
     this.#lineNumber += 1;
     const { text, endBytes } = step.value;
     const json = jsonOf(text);
-    // A sector that did not reach the disk reads as zero bytes, which no JSON text holds: such a line is torn as well.
+    // A sector that did not become durable reads as zero bytes. JSON text has no zero bytes, so such a line is torn too.
     if (json === undefined && this.#texts.next().done) return { kind: "torn" };
     const lineNumber = this.#lineNumber;
     return { kind: "change", ...changesOfJson(json, lineNumber), endBytes, lineNumber };
   }
 }
 
-/** A journal that is in memory as text. Throws {@linkcode UserError} if its first line is malformed. */
+/** Reads a journal from text in memory. Throws {@linkcode UserError} if its first line is malformed. */
 export function readJournal(text: string): Journal {
   return new Journal(linesOf([new TextEncoder().encode(text)]));
 }
 
 /**
- * Takes the bytes of a journal apart into lines. What follows the last newline is a line too, unless it is all zeroes.
- * Throws {@linkcode UserError} if a line is longer than any that we write.
+ * Splits the bytes of a journal into lines. Bytes after the last newline are a line too, unless all are zero. Throws
+ * {@linkcode UserError} if a line is longer than {@linkcode journalLineBytesMax}.
  */
 export function* linesOf(pieces: Iterable<Uint8Array>): Generator<LineText> {
   const newline = "\n".charCodeAt(0);
@@ -167,7 +168,7 @@ export function* linesOf(pieces: Iterable<Uint8Array>): Generator<LineText> {
     }
     offsetBytes += piece.length;
     const rest = piece.subarray(begin);
-    // Zeroes at the beginning of a line are room that is set aside, or make it a torn one, however many they are.
+    // Zeroes at the begin of a line are space that is set aside, or belong to a torn line. Their number does not matter.
     if (pendingBytes === 0 && isZeroes(rest)) continue;
     pendingBytes += rest.length;
     if (pendingBytes > journalLineBytesMax) {
@@ -190,7 +191,7 @@ function textOf(pieces: readonly Uint8Array[]): string {
   return text + decoder.decode();
 }
 
-/** The error for a journal that we did not write like this. */
+/** The error for a damaged journal. */
 export function damaged(lineNumber: number, problem: string): UserError {
   return new UserError(
     `The catalogue of the pool is damaged in line ${lineNumber}: ${problem}. Bring it back from a copy, or make a new ` +
@@ -200,12 +201,12 @@ export function damaged(lineNumber: number, problem: string): UserError {
 
 const formatName = "gossamer catalog 1";
 
-/** Undefined if the text is not JSON; null and the like are for the caller to refuse. */
+/** The parsed text; undefined if it is not JSON. The caller refuses values of a wrong type. */
 function jsonOf(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    // This is an answer too: the caller tells a line that is torn from one that is damaged.
+    // No error here: the caller decides whether the line is torn or damaged.
     return undefined;
   }
 }
@@ -287,7 +288,7 @@ function jsonOfVolume(record: VolumeRecord): unknown {
     origin: record.origin,
     owner: record.owner,
     created: record.created,
-    // JSON leaves out what is undefined.
+    // JSON.stringify leaves out undefined fields.
     deleting: record.deleting,
     trim_from_bytes: record.trimFromBytes,
   };
@@ -296,7 +297,7 @@ function jsonOfVolume(record: VolumeRecord): unknown {
 /** The largest 64-bit transaction id. */
 export const transactionIdMax = (1n << 64n) - 1n;
 
-/** Takes the fields of a JSON object one by one, and refuses what is missing, of another type, or left over. */
+/** Takes the fields of a JSON object one by one, and refuses fields that are missing, of another type, or unknown. */
 class Fields {
   readonly #fields: Map<string, unknown>;
   readonly #lineNumber: number;
@@ -304,7 +305,7 @@ class Fields {
   constructor(json: unknown, lineNumber: number) {
     this.#lineNumber = lineNumber;
     if (typeof json !== "object" || json === null || Array.isArray(json)) {
-      throw damaged(lineNumber, "it is not what a line of a catalogue is");
+      throw damaged(lineNumber, "it is not a JSON object");
     }
     this.#fields = new Map(Object.entries(json));
   }
@@ -345,7 +346,7 @@ class Fields {
     return Array.isArray(value) ? value : this.#refuse(name);
   }
 
-  /** 64 bits do not fit a JSON number, so it is a string of decimal digits. */
+  /** A JSON number does not hold 64 bits, so the id is a string of decimal digits. */
   transactionId(): bigint {
     const text = this.text("transaction_id");
     const value = /^\d{1,20}$/.test(text) ? BigInt(text) : -1n;
@@ -353,7 +354,7 @@ class Fields {
   }
 
   end(): void {
-    // Dropping what a later version may have put there would lose it at the next start.
+    // A later version may have added the field. To ignore it would lose it at the next rewrite.
     for (const name of this.#fields.keys()) throw damaged(this.#lineNumber, `"${name}" is not known here`);
   }
 

@@ -1,29 +1,29 @@
-/** The records of the catalogue, and what makes a single one well-formed. */
+/** The records of the catalogue, and the rules for a single record. */
 import { type ThinId, thinIdMax } from "./base/ids.ts";
 import { problemOfName } from "./base/names.ts";
 
 /** A volume or snapshot. Records are never changed in place. */
 export interface VolumeRecord {
-  /** Random, never used twice; what other records refer to. */
+  /** Random, never used again. Other records refer to it. */
   readonly uid: string;
   /** `VOL`, or `VOL@SNAP` for a snapshot. */
   readonly name: string;
   readonly thinId: ThinId;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
-  /** The uid of what it was made from; it may be gone by now. */
+  /** The uid of the volume or snapshot that it was made from, which may be removed already. */
   readonly origin: string | null;
-  /** Of a snapshot, the uid of the volume whose renames it follows; it may be gone by now. */
+  /** Of a snapshot, the uid of the volume whose renames it follows, which may be removed already. */
   readonly owner: string | null;
   /** RFC 3339, UTC. */
   readonly created: string | null;
-  /** Its name is free already; its mappings are being removed. */
+  /** It is being deleted: its name is free already, and its mappings are being removed. */
   readonly deleting?: true;
-  /** Mappings at and after this byte are being removed: it became smaller. */
+  /** The volume became smaller: mappings from this byte on are being removed. */
   readonly trimFromBytes?: number;
 }
 
-/** What is fixed when a pool is made. */
+/** The settings of a pool, which never change. */
 export interface PoolSettings {
   readonly blockSizeBytes: number;
   /** Absolute, or relative to the pool directory. */
@@ -34,22 +34,22 @@ export interface PoolSettings {
 
 /** One step of a change; steps are applied in order, all or none. */
 export type CatalogueChange =
-  /** Adds the record, or replaces the one of the same uid. */
+  /** Adds the record, or replaces the one with the same uid. */
   | { readonly put: VolumeRecord }
-  /** Removes the record of this uid. */
+  /** Removes the record with this uid. */
   | { readonly remove: string };
 
-/** Everything that the catalogue holds. */
+/** The whole content of the catalogue. */
 export interface CatalogueContent {
-  /** The metadata superblock's trans_id that this belongs to: 64 bits. */
+  /** The superblock's trans_id to which this content belongs: 64 bits. */
   readonly transactionId: bigint;
   readonly settings: PoolSettings;
-  /** Where the search for an unused thin id begins. */
+  /** The thin id at which the search for an unused one begins. */
   readonly nextThinId: number;
   readonly volumes: readonly VolumeRecord[];
 }
 
-/** What is wrong with a record by itself, as words to follow a colon. */
+/** What is wrong with a single record, as words to follow a colon. */
 export function problemOfRecord(record: VolumeRecord): string | undefined {
   if (!isUid(record.uid)) return "a uid is malformed";
   if (record.origin !== null && !isUid(record.origin)) return "an origin is malformed";

@@ -1,13 +1,7 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { Defect } from "./base/assert.ts";
-import {
-  type Catalogue,
-  type CatalogueChange,
-  catalogueFrom,
-  settleCatalogue,
-  type SettledCatalogue,
-  type VolumeRecord,
-} from "./catalogue.ts";
+import { type Catalogue, type CatalogueChange, type VolumeRecord } from "./catalogue.ts";
+import { catalogueFrom, settleCatalogue, type SettledCatalogue } from "./catalogue_open.ts";
 import { Journal, lineOfChanges, linesOf, readJournal } from "./catalogue_journal.ts";
 import { UserError } from "./base/errors.ts";
 import { thinId, thinIdMax } from "./base/ids.ts";

@@ -1,11 +1,11 @@
 /**
- * All thin devices, in memory, over the two trees that hold them: device id to mapping root, and device id to
+ * All thin devices, in memory, and the two trees in which they are stored: device id to mapping root, and device id to
  * details.
  *
- * A device's root and counters change with every insertion, so they live in its record and reach the trees at
- * the commit. But the paths to its entries in both trees are owned (shadowed) at its first change in a
- * transaction: only then do the reference counts of mapping roots speak of the current state, and only then
- * can the commit neither fault nor lack space.
+ * The root and the counters of a device change with every insertion. So they are kept in its record, and written into the
+ * trees at the commit. The paths to its entries in both trees are shadowed at its first change in a transaction already, for
+ * two reasons: the reference counts of mapping roots are then right for the current state, and the commit needs no block
+ * from the device and no free block.
  */
 import { assert, present } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
@@ -27,43 +27,43 @@ export interface SnapshotPair {
 export interface DeviceChange {
   /** Devices to make, empty. */
   readonly create: readonly ThinId[];
-  /** Snapshots to make, all at one tick of the clock. */
+  /** Snapshots to make, all at one time of the snapshot clock. */
   readonly snapshots: readonly SnapshotPair[];
   /**
-   * Whether the clock advances. Without a tick no origin may hold a mapping of the present time (a read-only
-   * snapshot holds none): the kernel's time rule would take it for unshared.
+   * Whether the clock advances. Without a tick no origin may have a mapping of the present time, because the kernel's time
+   * rule would take that mapping for unshared. A read-only snapshot has none.
    */
   readonly tick: boolean;
-  /** Becomes the pool's transaction id, and that of the new devices. */
+  /** The new transaction id of the pool, and that of the new devices. */
   readonly transactionId: bigint;
 }
 
-/** One device. The fields that operations change can be undone. */
+/** One thin device. A rollback restores the fields that operations change. */
 export class DeviceRecord {
   readonly thin: ThinId;
   readonly transactionId: bigint;
   readonly creationTime: number;
-  /** Root of its mappings. */
+  /** Root of its mapping tree. */
   root: MetadataBlock;
   mappedBlocks: number;
-  /** Mappings older than this are shared with a snapshot, perhaps with one that is gone. */
+  /** Mappings older than this are shared with a snapshot, or were with one that is gone. */
   snapshottedTime: number;
-  /** The transaction in which its paths in both trees were owned. */
+  /** The transaction in which its paths in both trees were shadowed last. */
   ownedIn = 0;
-  /** The transaction in which its fields were changed, so that the commit has to write them into the trees. */
+  /** The transaction in which its fields changed last: the commit writes them into the trees. */
   changedIn = 0;
-  /** A slice of it may be gone. Never undone: who began to delete goes on. */
+  /** A slice of it may be gone. A rollback does not reset this, because a deletion that began is carried on. */
   isBeingDeleted = false;
 
-  /** The leaf of the last look-up, with the keys that belong there: most look-ups are near the last one. */
+  /** The leaf of the last look-up, and the keys that belong in it. Most look-ups are near the last one. */
   leaf: CacheEntry | undefined;
   leafBegin = 0;
   leafEnd = 0;
   isLeafShared = false;
-  /** What {@linkcode MetadataSpaceMap.unshared} was then: a path that was shared may not be any more. */
+  /** {@linkcode MetadataSpaceMap.unshared} at that time. If it changed, a path that was shared may be unshared now. */
   leafFoundAt = 0;
 
-  /** What the operation numbered `savedBy` found here. */
+  /** The fields as the operation `savedBy` found them. */
   savedBy = 0;
   savedRoot: MetadataBlock = metadataBlock(0);
   savedMappedBlocks = 0;
@@ -98,9 +98,9 @@ export class DeviceTable {
   #mappingRoot: MetadataBlock;
   #detailsRoot: MetadataBlock;
   readonly #records = new Map<ThinId, DeviceRecord>();
-  /** Devices to write when this transaction is committed; some may be gone again. */
+  /** Devices to write at the commit of this transaction. Some may be removed meanwhile. */
   #changed: DeviceRecord[] = [];
-  /** Where loading goes on. */
+  /** The device id at which loading continues. */
   #loadNext = 0;
 
   readonly #savedRecords: DeviceRecord[] = [];
@@ -134,7 +134,7 @@ export class DeviceTable {
     return this.#records.get(thin);
   }
 
-  /** The record of a device that the caller knows to exist. */
+  /** The record of a device, which must exist. */
   expect(thin: ThinId): DeviceRecord {
     return present(this.#records.get(thin), "the thin device does not exist");
   }
@@ -145,7 +145,7 @@ export class DeviceTable {
     this.#detailsRoot = this.#transaction.allocateLeaf(deviceDetailsSizeBytes).block;
   }
 
-  /** Reads both trees. Goes on where the last call faulted. A device in only one of them is damage. */
+  /** Reads both trees; continues where the last call faulted. A device that is in one tree only is damage. */
   load(): void {
     const details = this.#detailsTree;
     const mappings = this.#mappingTree;
@@ -187,8 +187,8 @@ export class DeviceTable {
   }
 
   /**
-   * Makes devices that share every block with their origins, which may be made by the same call before them. The new ones
-   * are written one behind the other, where the tree need not be searched for the place of each.
+   * Makes devices that share every block with their origins. An origin may be made earlier in the same call. New devices are
+   * written into the trees together, since consecutive insertions need no new search.
    */
   snapshot(pairs: readonly SnapshotPair[], transactionId: bigint, time: number): void {
     let made: DeviceRecord[] = [];
@@ -201,7 +201,7 @@ export class DeviceTable {
       const from = this.expect(origin);
       this.own(from);
       this.#transaction.space.increment(from.root);
-      // Written now: the commit would have to do it for thousands in its one turn.
+      // Written now, and not at the commit, which would have to write thousands in one turn.
       if (from.snapshottedTime !== time) this.write(from, time);
       made.push(new DeviceRecord(thin, from.root, from.mappedBlocks, transactionId, time, time));
     }
@@ -224,7 +224,7 @@ export class DeviceTable {
     record.ownedIn = this.#transaction.number;
   }
 
-  /** Takes a device out of both trees. Its mappings are the caller's business. */
+  /** Removes a device from both trees. The caller removes its mappings. */
   remove(record: DeviceRecord): void {
     this.#undoThins.push(record.thin);
     this.#undoRecords.push(record);
@@ -234,8 +234,8 @@ export class DeviceTable {
   }
 
   /**
-   * To be called before the fields of a record change: remembers them for undo, and owns its place in both
-   * trees. The commit writes them.
+   * To be called before the fields of a record change: saves them for rollback, and shadows the paths to it in both trees.
+   * The commit writes the fields.
    */
   change(record: DeviceRecord): void {
     this.own(record);
@@ -262,15 +262,15 @@ export class DeviceTable {
     record.ownedIn = this.#transaction.number;
   }
 
-  /** Writes every changed record into the trees. Needs no new block. */
+  /** Writes every changed record into the trees. Allocates no block. */
   flush(): void {
     for (const record of this.#changed) {
       if (this.#records.get(record.thin) === record) this.write(record);
     }
   }
 
-  /** After {@linkcode flush} succeeded and the transaction ended. */
-  settle(): void {
+  /** To be called after {@linkcode flush} succeeded and the transaction ended. */
+  endTransaction(): void {
     this.#changed = [];
   }
 
@@ -302,7 +302,7 @@ export class DeviceTable {
     this.#changed.length = this.#mark.changed;
   }
 
-  /** Writes the record's fields into the trees, where its place is owned; with another time of its last snapshot. */
+  /** Writes the record's fields, with `snapshottedTime`, into the trees. The paths are shadowed already. */
   write(record: DeviceRecord, snapshottedTime = record.snapshottedTime): void {
     record.snapshottedTime = snapshottedTime;
     const mappings = this.#mappingTree;
@@ -314,7 +314,7 @@ export class DeviceTable {
   }
 }
 
-/** The values of the top-level mapping tree: roots of mapping trees, which a copied leaf holds once more. */
+/** The values of the top-level mapping tree: each is one reference to the root of a device's mapping tree. */
 class RootReferences implements TreeValues {
   readonly #transaction: Transaction;
 
@@ -322,11 +322,11 @@ class RootReferences implements TreeValues {
     this.#transaction = transaction;
   }
 
-  adopt(leaf: CacheEntry, index: number): void {
+  increment(leaf: CacheEntry, index: number): void {
     this.#transaction.space.increment(nodeChild(leaf.view, index));
   }
 
-  drop(_leaf: CacheEntry, _index: number): void {
-    assert(false, "a device's mappings are dropped before its entry");
+  decrement(_leaf: CacheEntry, _index: number): void {
+    assert(false, "a device's mappings are removed before its entry");
   }
 }

@@ -1,23 +1,23 @@
 /**
- * What is mapped in a device, and where two devices differ, as runs of blocks alike. Nothing is changed here.
+ * Block status of thin devices: which vblocks are mapped, and where two devices differ, as runs. Nothing is changed here.
  *
  * Two devices differ in a vblock if one maps it and the other does not, or if they map it to different data blocks.
- * Times do not count. Equal data blocks mean equal content, for as long as both map the block:
+ * Times do not matter. While both map one data block, both have its content, for these reasons:
  *
- * - A data block gets its first mapping from an insertion, which takes only blocks that nothing maps; every further
- *   mapping of it is a copy that a snapshot made, at one instant, of the same vblock. So both devices have it from one
- *   mapping, and no device can have let it go and got it back while the other kept it.
- * - It is written in place only by a device that nobody shares it with: not if the mapping is older than the device's
- *   last snapshot, nor if some node on the way to it has two parents, nor if its own count is above 1 (thin_mappings.ts).
- *   Since both map it, one of these holds for each of them. What was written before the snapshot, both have.
- * - While it is mapped it is not free, so nobody else gets it.
+ * - The first mapping of a data block is an insertion, which takes only blocks without mappings. Every further mapping is
+ *   a copy of it, for the same vblock, which a snapshot made. So both devices have the block from one mapping, and neither
+ *   can have removed it and got it back while the other one kept it.
+ * - A device writes a block in place only if the block is not shared: not if the mapping is older than the device's last
+ *   snapshot, not if a node on the path has two parents, not if the block's count is above 1 (thin_mappings.ts). Since both
+ *   map the block, one of these is true for each of them. What was written before the snapshot is the same for both.
+ * - While the block is mapped it is not free, so it is not allocated for another mapping.
  *
- * Likewise for whole subtrees: a node with two parents is never changed in place, so one block number under both roots
- * is one content, and it is passed over without being read. That is why the difference of a large volume and its snapshot
- * costs as much as was changed since, not as much as is mapped.
+ * The same is true of whole subtrees: a node with two parents is never changed in place, so the same block number under both
+ * roots means the same content, and the subtree is skipped without being read. So the cost of comparing a large volume with
+ * its snapshot depends on the changes since, not on the number of mappings.
  *
- * A turn touches at most so many nodes; where it stops, the next goes on by vblock. Every turn is right for the
- * state that it finds, whatever happened in between.
+ * The number of nodes that one turn touches is bounded ({@linkcode nodesPerTurn}). The next turn continues at the vblock
+ * where the last one ended. Each turn is right for the state at its time.
  */
 import { assert } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
@@ -38,20 +38,20 @@ import { nodesPerTurn, stepsPerTurn } from "./base/limits.ts";
 import { damaged } from "./metadata_fault.ts";
 import type { Transaction } from "./transaction.ts";
 
-/** Vblocks one after another that are all marked (mapped, or different), or all not. */
+/** Consecutive vblocks that are all marked (mapped, or different), or all not marked. */
 export interface MarkedRun {
   readonly length: number;
   readonly isMarked: boolean;
 }
 
-/** A part of a device, and how many runs are wanted of it at most. */
+/** The range of vblocks asked for, and the largest number of runs in the answer. */
 export interface RunsWanted {
   readonly begin: VBlock;
   readonly end: VBlock;
   readonly runsMax: number;
 }
 
-/** The questions about runs, over all devices. */
+/** Answers block status, for all thin devices. */
 export class MappingRuns {
   readonly #transaction: Transaction;
   readonly #devices: DeviceTable;
@@ -62,8 +62,8 @@ export class MappingRuns {
   }
 
   /**
-   * What is mapped, from `begin` on without gaps, at least one run, neighbours different; undefined if the device is gone,
-   * or is being deleted and maps less than it should.
+   * What is mapped, as runs from `begin` on without gaps: at least one run, and adjacent runs differ. Undefined if the device
+   * does not exist, or is being deleted and so has lost mappings.
    */
   mapped(thin: ThinId, wanted: RunsWanted): readonly MarkedRun[] | undefined {
     const record = this.#whole(thin);
@@ -71,7 +71,7 @@ export class MappingRuns {
     return this.#collect(wanted, (runs) => this.#addLeaf(record.root, runs));
   }
 
-  /** What differs between two devices; undefined if one of them is gone or going. See {@linkcode mapped}. */
+  /** Where two devices differ, as {@linkcode mapped} answers it. Undefined if one does not exist or is being deleted. */
   differing(thin: ThinId, other: ThinId, wanted: RunsWanted): readonly MarkedRun[] | undefined {
     const [one, two] = [this.#whole(thin), this.#whole(other)];
     if (one === undefined || two === undefined) return undefined;
@@ -93,7 +93,7 @@ export class MappingRuns {
     return record?.isBeingDeleted ? undefined : record;
   }
 
-  /** Takes steps until there are enough runs or the turn is over. Every step gets on by a vblock at least. */
+  /** Takes steps until there are enough runs or the turn is over. Every step advances by at least one vblock. */
   #collect(wanted: RunsWanted, step: (runs: Runs) => boolean): readonly MarkedRun[] {
     const cache = this.#transaction.cache;
     const runs = new Runs(wanted);
@@ -106,7 +106,7 @@ export class MappingRuns {
     return runs.found;
   }
 
-  /** Adds what one leaf holds from `runs.at` on, and the hole behind it. Returns false if there is no room for that. */
+  /** Adds the mappings of one leaf from `runs.at` on, and the hole after them. Returns false if that needs too many runs. */
   #addLeaf(root: MetadataBlock, runs: Runs): boolean {
     const place = subtree(root, 0);
     while (this.#descend(place, runs.at)) continue;
@@ -130,8 +130,8 @@ export class MappingRuns {
   }
 
   /**
-   * Goes down both trees towards `runs.at`, keeping level, until they meet in one node or in two leaves. Heights only say
-   * where they may meet: if they are wrong (foreign metadata), more is read, and the answer is the same.
+   * Goes down both trees towards `runs.at`, level by level, until both reach the same node or two leaves. The heights only
+   * save reads: if they are wrong (foreign metadata), more nodes are read, and the answer is the same.
    */
   #addDifference(one: ComparedSubtree, other: ComparedSubtree, runs: Runs): boolean {
     for (;;) {
@@ -145,12 +145,12 @@ export class MappingRuns {
     }
   }
 
-  /** One node down; a leaf that is higher up than others counts as being as low as it should be. */
+  /** Goes one node down. If the node is a leaf already, its height is set to `height`. */
   #lower(place: ComparedSubtree, height: number, key: number): void {
     if (!this.#descend(place, key)) place.height = height;
   }
 
-  /** Two leaves side by side, as far as both reach. */
+  /** Compares two leaves over the keys that belong to both. */
   #addLeaves(one: ComparedSubtree, other: ComparedSubtree, runs: Runs): boolean {
     const [view, otherView] = [this.#node(one.block).view, this.#node(other.block).view];
     assert(nodeIsLeaf(view) && nodeIsLeaf(otherView), "only leaves hold mappings");
@@ -194,10 +194,10 @@ export class MappingRuns {
   }
 }
 
-/** A node on the way down, and the keys that belong below it: those before `end`. */
+/** A node on the path down. The keys below it are less than `end`. */
 interface ComparedSubtree {
   block: MetadataBlock;
-  /** Steps down to a leaf, as far as one knows. */
+  /** Expected number of nodes between this one and a leaf. */
   height: number;
   end: number;
   depth: number;
@@ -216,7 +216,7 @@ function dblockAt(leaf: DataView, index: number): DBlock {
   return blockTimeDblock(leaf, nodeValueOffset(leaf, index));
 }
 
-/** The runs found so far, from the beginning of what was asked up to {@linkcode Runs.at}. */
+/** The runs found so far, from the begin of the range up to {@linkcode Runs.at}. */
 class Runs {
   readonly found: { length: number; isMarked: boolean }[] = [];
   readonly #end: number;
@@ -234,7 +234,7 @@ class Runs {
     return this.#end;
   }
 
-  /** What is before `to` and has no run yet gets this one. Returns false, adding nothing, if it were one too many. */
+  /** Adds the vblocks from `at` to `to`. Returns false, adding nothing, if that needs more than `runsMax` runs. */
   add(to: number, isMarked: boolean): boolean {
     const length = Math.min(to, this.#end) - this.at;
     if (length <= 0) return true;

@@ -1,4 +1,5 @@
 /** Runs of what is mapped and what differs, against a plain model, the real thin_delta, and counts of what is read. */
+import { createSnapshots, createThin } from "../tests/engine/metadata_driver.ts";
 import { assert, assertEquals } from "@std/assert";
 import type { MetadataDriver } from "../tests/engine/metadata_driver.ts";
 import { type Random, seededRandom } from "../tests/engine/seeded_random.ts";
@@ -85,7 +86,7 @@ class Family {
 
   create(): void {
     const thin = thinId(++this.#thinLast);
-    this.pool.run((engine) => engine.createThin(thin));
+    this.pool.run((engine) => createThin(engine, thin));
     this.devices.set(thin, new Map());
   }
 
@@ -111,7 +112,7 @@ class Family {
   #snapshot(): void {
     const origin = this.any();
     const thin = thinId(++this.#thinLast);
-    this.pool.run((engine) => engine.createSnapshots([{ thin, origin }], { tick: true }));
+    this.pool.run((engine) => createSnapshots(engine, [{ thin, origin }], { tick: true }));
     this.devices.set(thin, new Map(this.devices.get(origin)));
   }
 
@@ -225,11 +226,11 @@ async function thinDelta(
 /** Device 1 with `count` mappings at every `stride`th block, device 2 a snapshot of it; committed, nothing in memory. */
 function makeSnapshotted(count: number, stride: number): MetadataDriver {
   const pool = makePool(4096, 2 * count + 80_000, 5000);
-  pool.run((engine) => engine.createThin(one));
+  pool.run((engine) => createThin(engine, one));
   for (let at = 0; at < count; at++) {
     pool.run((engine) => engine.insert(one, vblock(at * stride), dblock(at)));
   }
-  pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+  pool.run((engine) => createSnapshots(engine, [{ thin: two, origin: one }], { tick: true }));
   pool.commit();
   pool.reopen();
   pool.misses = 0;

@@ -1,18 +1,18 @@
-/** Why a metadata operation did not happen. Whoever catches one knows that nothing was changed. */
+/** The faults of metadata operations. An operation that throws one has changed nothing. */
 import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 
-/** What kept an operation from happening. */
+/** Why an operation was not carried out. */
 export type MetadataFaultKind =
-  /** The block is not in the cache: read it, supply it, run the operation again. */
+  /** The block is not in the cache: read it, call `supply` and run the operation again. */
   | { readonly kind: "missing"; readonly block: MetadataBlock }
-  /** The block's checksum or content cannot be right; `reason` is the end of a sentence about it. */
+  /** The block's checksum or content is wrong; `reason` is the end of a sentence about it. */
   | { readonly kind: "damaged"; readonly block: MetadataBlock; readonly reason: string }
-  /** Too few free metadata blocks. A commit may release some; growing the metadata device helps always. */
+  /** Too few free metadata blocks. A commit may free some; growing the metadata device always helps. */
   | { readonly kind: "noMetadataSpace" }
-  /** The 24-bit snapshot clock is at its end. */
+  /** The 24-bit snapshot clock has its largest value. */
   | { readonly kind: "clockExhausted" };
 
-/** Thrown by every operation of the engine after it has undone whatever it did. */
+/** Thrown by every operation of the engine after it has undone its changes. */
 export class MetadataFault extends Error {
   override readonly name = "MetadataFault";
   #fault: MetadataFaultKind;
@@ -27,8 +27,8 @@ export class MetadataFault extends Error {
   }
 
   /**
-   * A block is not in the cache. Always the same error, good until the next one: a removal misses tens of thousands, and what
-   * an error notes about the stack costs as much as reading the block.
+   * The fault for a block that is not in the cache. Always the same object, valid until the next call: a removal misses tens
+   * of thousands of blocks, and recording the stack in a new Error costs as much as reading the block.
    */
   static missing(block: MetadataBlock): MetadataFault {
     missing.#fault = { kind: "missing", block };
@@ -38,15 +38,15 @@ export class MetadataFault extends Error {
 
 const missing = new MetadataFault({ kind: "missing", block: metadataBlock(0) });
 
-/** Throws the fault for a block whose content cannot be right. */
+/** Throws the fault for a block with wrong content. */
 export function damaged(block: MetadataBlock, reason: string): never {
   throw new MetadataFault({ kind: "damaged", block, reason });
 }
 
-/** The reason for a block that is used though it counts as free: it would be given away and overwritten. */
+/** The reason for a block that is in use with count 0. It could be allocated and overwritten. */
 export const countedFree = "it is in use but its reference count is 0";
 
-/** The metadata cannot be opened at all (or not for writing); the message is the sentence to show. */
+/** The metadata cannot be opened, or not for writing. The message is for the user. */
 export class OpenRefused extends Error {
   override readonly name = "OpenRefused";
 }

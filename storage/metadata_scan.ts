@@ -1,28 +1,28 @@
 /**
- * Reads one metadata tree leaf by leaf in key order, without I/O: the cursor says which block it wants, and is given the
- * bytes. For readers that print or count; what they meet is verified, but reference counts are the checker's business.
+ * Reads one metadata tree leaf by leaf in key order, without I/O: the cursor tells which block it needs, and its caller
+ * supplies the bytes. For scans that print or count. Nodes are verified, reference counts are not: check.ts does that.
  */
 import { verifyBlock } from "./format/block_header.ts";
 import { nodeChild, nodeEntries, nodeIsLeaf, nodeKey, verifyNode } from "./format/btree_node.ts";
 import { viewOf } from "./format/fields.ts";
 import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 
-/** Metadata that cannot be read to the end, and why, as a sentence. */
+/** The metadata cannot be read to the end; `sentence` says why. */
 export interface MetadataDamaged {
   readonly kind: "damaged";
   readonly sentence: string;
 }
 
 /**
- * A walk that works long without needing a block asks for the superblock's, which its driver has at hand, so that others can
- * go first: after so many devices.
+ * What a scan yields to pause: the superblock's number, because its driver has that block in memory. A scan that needs no
+ * block for `devicesPerPause` devices yields it, so that other work can run.
  */
 export const pause: MetadataBlock = metadataBlock(0);
 
-/** Deeper than any legal tree. */
+/** Levels that no valid tree exceeds. */
 const levelsMax = 17;
 
-/** Inner nodes between the root and the block wanted. */
+/** An inner node between the root and the block wanted. */
 interface Level {
   readonly keys: Float64Array;
   readonly children: Float64Array;
@@ -51,14 +51,14 @@ export class TreeCursor {
     return this.#wanted;
   }
 
-  /** Passes over the subtree under the block wanted. */
+  /** Skips the subtree under the block wanted. */
   skip(): void {
     this.#wanted = this.#advance();
   }
 
   /**
-   * Takes the bytes of the block wanted, undefined when they cannot be read. Returns the node when it is a leaf, nothing
-   * when it is an inner node, or the damage. Of the bytes only a returned leaf is used later, by the caller.
+   * Takes the bytes of the block wanted, undefined when they cannot be read. Returns a leaf, or undefined for an inner node,
+   * or the damage. The cursor does not use the bytes after it returns; a returned leaf is a DataView of them.
    */
   supply(bytes: Uint8Array | undefined): DataView | MetadataDamaged | undefined {
     const block = this.#wanted;
@@ -117,12 +117,12 @@ export class TreeCursor {
   }
 }
 
-/** Whether a step of a scan met damage. */
+/** Whether a step of a scan found damage. */
 export function isDamaged(value: object | undefined): value is MetadataDamaged {
   return value !== undefined && "kind" in value && value.kind === "damaged";
 }
 
-/** Reports a superblock that does not verify. */
+/** The damage of a superblock that is not valid. */
 export function superblockDamaged(reason: string): MetadataDamaged {
   return { kind: "damaged", sentence: `The superblock (metadata block 0) is damaged: ${reason}.` };
 }

@@ -14,21 +14,21 @@ import type { MetadataSpaceLayout } from "./space_map_layout.ts";
 import { overflowCountMin } from "./space_map_metadata.ts";
 import type { Transaction } from "./transaction.ts";
 
-/** The loading of one metadata space map, which goes on where it faulted. */
+/** Loads one metadata space map. {@linkcode load} continues where it faulted. */
 export class MetadataSpaceLoad {
   readonly #transaction: Transaction;
   readonly #root: SpaceMapRoot;
   readonly #overflow: Btree;
   readonly #bitmaps: MetadataBlock[] = [];
-  /** Nodes of the overflow tree still to be read, and those that were: leaves that hold something, and the rest. */
+  /** Nodes of the overflow tree that are still to be read; those that were read: leaves with entries, and all others. */
   readonly #overflowNext: { block: MetadataBlock; height: number }[] = [];
   readonly #overflowLeaves: OverflowLeaf[] = [];
   readonly #overflowInner: MetadataBlock[] = [];
-  /** Blocks with three or more references whose exact count has not been met yet. */
+  /** Blocks with 3 or more references whose exact count has not been read yet. */
   #exactMissing = 0;
   #isStarted = false;
   #isDone = false;
-  /** Index entries whose number of free blocks was not that of the bitmap. */
+  /** Index entries whose number of free blocks differed from the bitmap's. */
   wrongHints = 0;
 
   constructor(transaction: Transaction, root: SpaceMapRoot) {
@@ -38,8 +38,8 @@ export class MetadataSpaceLoad {
   }
 
   /**
-   * Goes on where the last call faulted; at the end tells the layout where everything is, once: it looks at all counts,
-   * and whatever is loaded after this faults a thousand times.
+   * Continues where the last call faulted. At the end it calls the layout's `load`, once: that takes a pass over all counts,
+   * and this function is called again for each of the thousands of faults of what is loaded after it.
    */
   load(layout: MetadataSpaceLayout): void {
     if (this.#isDone) return;
@@ -61,8 +61,9 @@ export class MetadataSpaceLoad {
   }
 
   /**
-   * A commit gives up the map's own blocks after it has written the exact counts. If one of those were among them, it would
-   * leave metadata that nobody opens.
+   * Faults if a block of the map itself has a count of 0 or an exact count. A commit frees the map's old blocks after it has
+   * written the exact counts. If one of these blocks had an exact count, the commit would leave a wrong one behind, and the
+   * metadata could not be opened again.
    */
   #checkOwnBlocks(): void {
     const leaves = this.#overflowLeaves.map(({ block }) => block);
@@ -85,7 +86,7 @@ export class MetadataSpaceLoad {
       if (space.count(superblockLocation) === 0) damaged(entry.bitmap, "it says that the superblock is free");
       if (entry.free !== bitmapEntries - used) this.wrongHints++;
       this.#bitmaps.push(entry.bitmap);
-      this.#transaction.cache.dropClean(entry.bitmap); // counts live in memory from here on
+      this.#transaction.cache.dropClean(entry.bitmap); // its counts are in memory from here on
     }
   }
 

@@ -1,10 +1,11 @@
 /**
- * Where the exact counts of metadata blocks with three and more references lie: a B-tree that a commit changes only where
- * counts have changed. In full it would cost milliseconds in one turn where snapshots share tens of thousands of nodes.
+ * The overflow tree of the metadata space map: a B-tree with the exact counts of metadata blocks with 3 or more references.
+ * A commit writes only the leaves with changed counts, and the nodes above. To write the whole tree would take milliseconds
+ * in one turn when snapshots share tens of thousands of nodes.
  *
- * What the leaves hold is kept in memory, so that nothing need be read. A leaf is never changed in place: it gets
- * a new home, and its old one loses its only reference, which is a matter of the same transaction as all else. The
- * blocks of the tree have count 1, so moving them changes no count that the tree holds.
+ * The keys of the leaves are kept in memory, so nothing is read. A leaf is never changed in place: it is written to a new
+ * block, and the old block loses its only reference, in the same transaction. The blocks of the tree have count 1, so moving
+ * them changes no count in the tree.
  */
 import { assert } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
@@ -24,29 +25,29 @@ import { overflowEntriesPerChange } from "./base/limits.ts";
 import { type MetadataSpaceMap, overflowCountMin } from "./space_map_metadata.ts";
 import type { Transaction } from "./transaction.ts";
 
-/** A leaf that lies in a block, and the blocks whose counts it holds, ascending. Never changed. */
+/** A written leaf: its block, and the keys in it (metadata block numbers), ascending. Never changed. */
 export interface OverflowLeaf {
   readonly block: MetadataBlock;
   readonly keys: Uint32Array;
 }
 
-/** A leaf as it shall be; one without a block has still to be made. */
-interface Piece {
+/** A leaf of the new tree. Without a block it is still to be written. */
+interface PlannedLeaf {
   readonly block: MetadataBlock | undefined;
   readonly keys: Uint32Array;
 }
 
-/** The tree as it lies on the device. Never changed. */
+/** The tree as it was written last. Never changed. */
 interface Tree {
   readonly root: MetadataBlock;
-  /** In the order of their keys. All hold some, but for an empty tree's only one. */
+  /** In the order of their keys. Only an empty tree has a leaf without keys. */
   readonly leaves: readonly OverflowLeaf[];
   /** The nodes above them. */
   readonly inner: readonly MetadataBlock[];
 }
 
 const leafEntriesMax = nodeCapacity(overflowValueSizeBytes);
-/** Every leaf but an only one holds a third of what it could. */
+/** Every leaf, except one that is the root, has a third of its capacity at least. */
 const leafEntriesMin = leafEntriesMax / 3;
 
 /** The blocks of the overflow tree. */
@@ -59,7 +60,7 @@ export class OverflowLayout {
     this.#transaction = transaction;
   }
 
-  /** Where the loaded metadata has it. */
+  /** Takes the tree of loaded metadata. */
   load(root: MetadataBlock, leaves: readonly OverflowLeaf[], inner: readonly MetadataBlock[]): void {
     this.#tree = { root, leaves, inner };
   }
@@ -69,12 +70,12 @@ export class OverflowLayout {
     return this.#tree.root;
   }
 
-  /** Blocks that {@linkcode move} may need at worst. */
+  /** Blocks that {@linkcode move} allocates at most. */
   get blocksNeededMax(): number {
     const space = this.#transaction.space;
     const leaves = this.#tree?.leaves.length ?? 0;
     const changes = space.recounted.length;
-    // Each run of changed leaves becomes one more than it was, and one more for each leaf's worth of new entries.
+    // Consecutive changed leaves become at most one leaf more, and one more for each `leafEntriesMax` new entries.
     const fromChanges = leaves + Math.min(changes, leaves + Math.ceil(changes / leafEntriesMax));
     const fromEntries = Math.max(1, Math.floor(space.overflowing / leafEntriesMin));
     const made = Math.min(fromChanges, fromEntries);
@@ -82,21 +83,21 @@ export class OverflowLayout {
     return Math.max(1, made) + innerNodesOver(all);
   }
 
-  /** Gives every leaf with a changed count a new home, and the nodes above. */
+  /** Writes every leaf with a changed count, and the nodes above, to new blocks. */
   move(): void {
     const space = this.#transaction.space;
     const before = this.#tree;
     this.#before = before;
     if (before !== undefined && space.recounted.length === 0) return;
-    // Where most leaves change anyway, one pass over all counts takes less than finding out which do not.
+    // If most leaves change, one pass over all counts takes less time than finding those that do not.
     const isMost = space.recounted.length > space.overflowing / overflowEntriesPerChange;
-    const pieces = isMost
-      ? new Pieces(space).whole()
-      : new Pieces(space).of(before?.leaves ?? [], Uint32Array.from(space.recounted).sort());
-    const kept = new Set(pieces.map(({ block }) => block));
+    const planned = isMost
+      ? new LeafPlan(space).whole()
+      : new LeafPlan(space).of(before?.leaves ?? [], Uint32Array.from(space.recounted).sort());
+    const kept = new Set(planned.map(({ block }) => block));
     for (const { block } of before?.leaves ?? []) if (!kept.has(block)) space.decrement(block);
     for (const block of before?.inner ?? []) space.decrement(block);
-    const leaves = pieces.map(({ block, keys }) => ({ block: block ?? this.#makeLeaf(keys), keys }));
+    const leaves = planned.map(({ block, keys }) => ({ block: block ?? this.#makeLeaf(keys), keys }));
     const inner: MetadataBlock[] = [];
     let level = leaves.map(({ block, keys }) => ({ block, firstKey: keys[0] ?? 0 }));
     while (level.length > 1) {
@@ -121,7 +122,7 @@ export class OverflowLayout {
     return block;
   }
 
-  /** One level above the children, which are spread evenly, so that no node is less than half full. */
+  /** Writes the level above the children. They are spread evenly, so that no node is less than half full. */
   #makeInner(children: readonly InnerEntry[]): InnerEntry[] {
     return evenly(children.length, nodeCapacity(childSizeBytes)).map(([begin, end]) => {
       const { view, block } = this.#makeNode(false, end - begin);
@@ -147,82 +148,83 @@ interface InnerEntry {
 }
 
 /**
- * The leaves as they shall be. Those that hold a changed block, and what a changed block belongs to, are taken apart and put
- * together anew; so is the leaf before what would be too little for one, or after it.
+ * Plans the leaves of the new tree. A leaf to which a changed block belongs is made anew. So is a leaf next to it, if there
+ * would be too few keys for a leaf otherwise. All other leaves are kept.
  */
-class Pieces {
+class LeafPlan {
   readonly #space: MetadataSpaceMap;
-  readonly #made: Piece[] = [];
-  /** Keys that belong after those of the last piece, and how many. */
-  #loose = new Uint32Array(0);
-  #looseLength = 0;
+  readonly #leaves: PlannedLeaf[] = [];
+  /** Keys after those of the last planned leaf, which have no leaf yet, and their number. */
+  #pending = new Uint32Array(0);
+  #pendingLength = 0;
 
   constructor(space: MetadataSpaceMap) {
     this.#space = space;
   }
 
-  of(leaves: readonly OverflowLeaf[], changed: Uint32Array): Piece[] {
-    const pieces = this.#made;
-    this.#loose = new Uint32Array(changed.length + leaves.reduce((sum, { keys }) => sum + keys.length, 0));
+  of(leaves: readonly OverflowLeaf[], changed: Uint32Array): PlannedLeaf[] {
+    const planned = this.#leaves;
+    this.#pending = new Uint32Array(changed.length + leaves.reduce((sum, { keys }) => sum + keys.length, 0));
     let at = 0;
     for (let leaf = 0; leaf < leaves.length; leaf++) {
       const { keys } = leaves[leaf]!;
       const from = at;
       const endKey = leaves[leaf + 1]?.keys[0] ?? Infinity;
       while (at < changed.length && changed[at]! < endKey) at++;
-      const isTooLittle = this.#looseLength > 0 && this.#looseLength < leafEntriesMin && pieces.length === 0;
-      if (at > from) this.#loosenChanged(keys, changed.subarray(from, at));
-      else if (isTooLittle) this.#loosen(keys);
+      const isTooLittle = this.#pendingLength > 0 && this.#pendingLength < leafEntriesMin &&
+        planned.length === 0;
+      if (at > from) this.#addChanged(keys, changed.subarray(from, at));
+      else if (isTooLittle) this.#addKeys(keys);
       else {
-        this.#putTogether();
-        pieces.push(leaves[leaf]!);
+        this.#planPending();
+        planned.push(leaves[leaf]!);
       }
     }
-    this.#loosenChanged(new Uint32Array(0), changed.subarray(at));
-    this.#putTogether();
-    if (pieces.length === 0) pieces.push({ block: undefined, keys: new Uint32Array(0) });
-    return pieces;
+    this.#addChanged(new Uint32Array(0), changed.subarray(at));
+    this.#planPending();
+    if (planned.length === 0) planned.push({ block: undefined, keys: new Uint32Array(0) });
+    return planned;
   }
 
-  whole(): Piece[] {
-    this.#loosen(this.#space.overflowingBlocks());
-    this.#putTogether();
-    if (this.#made.length === 0) this.#made.push({ block: undefined, keys: new Uint32Array(0) });
-    return this.#made;
+  whole(): PlannedLeaf[] {
+    this.#addKeys(this.#space.overflowingBlocks());
+    this.#planPending();
+    if (this.#leaves.length === 0) this.#leaves.push({ block: undefined, keys: new Uint32Array(0) });
+    return this.#leaves;
   }
 
-  #loosen(keys: Uint32Array): void {
-    if (this.#loose.length === 0) this.#loose = new Uint32Array(keys.length);
-    this.#loose.set(keys, this.#looseLength);
-    this.#looseLength += keys.length;
+  #addKeys(keys: Uint32Array): void {
+    if (this.#pending.length === 0) this.#pending = new Uint32Array(keys.length);
+    this.#pending.set(keys, this.#pendingLength);
+    this.#pendingLength += keys.length;
   }
 
-  /** The keys of a leaf, with the changed ones among them where they belong now. Both ascend. */
-  #loosenChanged(keys: Uint32Array, changed: Uint32Array): void {
-    const loose = this.#loose;
-    let length = this.#looseLength;
+  /** Adds the keys of a leaf and the changed keys that belong in the tree now. Both ascend. */
+  #addChanged(keys: Uint32Array, changed: Uint32Array): void {
+    const pending = this.#pending;
+    let length = this.#pendingLength;
     let from = 0;
     for (let at = 0; at < changed.length; at++) {
       const key = changed[at]!;
-      while (from < keys.length && keys[from]! < key) loose[length++] = keys[from++]!;
+      while (from < keys.length && keys[from]! < key) pending[length++] = keys[from++]!;
       if (keys[from] === key) from++;
-      if (this.#space.count(metadataBlock(key)) >= overflowCountMin) loose[length++] = key;
+      if (this.#space.count(metadataBlock(key)) >= overflowCountMin) pending[length++] = key;
     }
-    while (from < keys.length) loose[length++] = keys[from++]!;
-    this.#looseLength = length;
+    while (from < keys.length) pending[length++] = keys[from++]!;
+    this.#pendingLength = length;
   }
 
-  /** Makes leaves for the loose keys, with those of the last piece if it takes that to fill one. */
-  #putTogether(): void {
-    const pieces = this.#made;
-    let keys = this.#loose.subarray(0, this.#looseLength);
-    while (keys.length > 0 && keys.length < leafEntriesMin && pieces.length > 0) {
-      keys = joined(pieces.pop()!.keys, keys);
+  /** Plans leaves for the pending keys, together with the keys of the last planned leaf if they are too few for a leaf. */
+  #planPending(): void {
+    const planned = this.#leaves;
+    let keys = this.#pending.subarray(0, this.#pendingLength);
+    while (keys.length > 0 && keys.length < leafEntriesMin && planned.length > 0) {
+      keys = joined(planned.pop()!.keys, keys);
     }
     for (const [begin, end] of evenly(keys.length, leafEntriesMax)) {
-      pieces.push({ block: undefined, keys: keys.slice(begin, end) });
+      planned.push({ block: undefined, keys: keys.slice(begin, end) });
     }
-    this.#looseLength = 0;
+    this.#pendingLength = 0;
   }
 }
 
@@ -233,7 +235,7 @@ function joined(first: Uint32Array, second: Uint32Array): Uint32Array<ArrayBuffe
   return both;
 }
 
-/** Begin and end of the fewest parts of at most `partMax` that differ by one at most. */
+/** Divides `count` into the fewest parts of at most `partMax`, with sizes that differ by at most 1. Begin and end of each. */
 function evenly(count: number, partMax: number): (readonly [number, number])[] {
   const parts = Math.ceil(count / partMax);
   return Array.from({ length: parts }, (_, part) => {
@@ -241,7 +243,7 @@ function evenly(count: number, partMax: number): (readonly [number, number])[] {
   });
 }
 
-/** Nodes above so many leaves. */
+/** Inner nodes above so many leaves. */
 function innerNodesOver(leaves: number): number {
   let nodes = 0;
   for (let level = leaves; level > 1;) {

@@ -81,9 +81,9 @@ class Harness {
     this.transaction.begin();
     change();
     const needed = this.layout.blocksNeededMax;
-    const before = this.space.bornLive;
+    const before = this.space.newInUse;
     this.layout.move();
-    const written = this.space.bornLive - before;
+    const written = this.space.newInUse - before;
     this.transaction.succeed();
     assert(written <= needed, "no more blocks are needed than were said");
     this.transaction.freeze();

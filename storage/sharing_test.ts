@@ -1,6 +1,6 @@
 /** When a block is a device's own though the time rule calls it shared: whoever shared it is gone, and durably so. */
 import { assertEquals } from "@std/assert";
-import { MetadataDriver } from "../tests/engine/metadata_driver.ts";
+import { createSnapshots, createThin, MetadataDriver } from "../tests/engine/metadata_driver.ts";
 import { committed, makeMapped, one, two } from "../tests/engine/small_pools.ts";
 import { makeImage, run } from "../tests/support/metadata_image.ts";
 import { dblock, type ThinId, thinId, vblock } from "./base/ids.ts";
@@ -12,7 +12,7 @@ const three = thinId(3);
 /** Device 1 with so many blocks, and device 2, a snapshot of it; all of it committed. */
 function makeShared(blocks: number): MetadataDriver {
   const pool = makeMapped(blocks);
-  pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+  pool.run((engine) => createSnapshots(engine, [{ thin: two, origin: one }], { tick: true }));
   pool.commit();
   return pool;
 }
@@ -52,16 +52,16 @@ Deno.test("a block inserted again at the present time is own, counted once, unti
   assertEquals(pool.engine.takeFreed(), []);
   assertEquals(committed(pool).devices.get(1)!.get(1), [1, 1]);
   // Whoever is removed elsewhere, it stays so.
-  pool.run((engine) => engine.createThin(three));
+  pool.run((engine) => createThin(engine, three));
   pool.run((engine) => engine.deleteThin(three, 10));
   assertEquals([sharingOf(pool, one, 1), sharingOf(pool, one, 599)], ["own", "shared"]);
-  pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+  pool.run((engine) => createSnapshots(engine, [{ thin: two, origin: one }], { tick: true }));
   assertEquals(sharingOf(pool, one, 1), "shared");
 });
 
 Deno.test("a block whose path another device has too is shared, though only one leaf holds it", () => {
   const pool = makeShared(3);
-  pool.run((engine) => engine.createSnapshots([{ thin: three, origin: one }], { tick: true }));
+  pool.run((engine) => createSnapshots(engine, [{ thin: three, origin: one }], { tick: true }));
   pool.run((engine) => engine.deleteThin(three, 10));
   pool.commit();
   assertEquals(pool.run((engine) => engine.dataReferenceCount(dblock(1))), 1);

@@ -1,10 +1,11 @@
 /**
- * Reference counts of data blocks: bitmaps that are ordinary copy-on-write metadata blocks, an index tree
- * that says where they are, and an overflow tree for counts of three and more (drivers/md/persistent-data/dm-space-map-common.c). What the
- * index entries say is kept in memory and written into the tree at the commit.
+ * Reference counts of data blocks: bitmaps, which are ordinary copy-on-write metadata blocks; an index tree, which tells
+ * where they are; and an overflow tree for counts of 3 or more (drivers/md/persistent-data/dm-space-map-common.c). The index
+ * entries are kept in memory and written into the tree at the commit.
  */
 import { assert } from "./base/assert.ts";
 import type { DBlockRun } from "./block_set.ts";
+import { mergedRuns, runsOf } from "./dblock_runs.ts";
 import { type CacheEntry, kindBitmap } from "./block_cache.ts";
 import { Btree, plainValues } from "./btree.ts";
 import { BtreeRemover } from "./btree_remove.ts";
@@ -40,22 +41,22 @@ export class DataSpaceMap {
   #overflowRoot: MetadataBlock;
   #blocks: number;
   #allocated: number;
-  /** Index entries whose number of free blocks was not that of the bitmap, seen while loading. */
+  /** Index entries whose number of free blocks differed from the bitmap's, found while loading. */
   wrongHints = 0;
   /** By ordinal: where the bitmap is, and how many of its entries are in use. */
-  #homes: MetadataBlock[] = [];
+  #bitmaps: MetadataBlock[] = [];
   #used: number[] = [];
-  /** By ordinal: an index below which none is free; not always the last such, so an undo may leave it as it is. */
+  /** By ordinal: an index below which no entry is free. A lower one is right too, so a rollback does not restore it. */
   #noneFree: number[] = [];
-  /** Ordinals whose bitmap was shadowed in this transaction: their index entries are to be written. */
+  /** Ordinals of bitmaps that were shadowed in this transaction: the commit writes their index entries. */
   #changed: number[] = [];
-  /** Ordinals whose stored hint was found wrong: put right with the next change of the map. */
-  #misstated: number[] = [];
-  /** Blocks whose count reached 0 since they were last asked for. */
+  /** Ordinals whose stored hint was wrong: they are corrected with the next change of the map. */
+  #wrongHintOrdinals: number[] = [];
+  /** Blocks whose count reached 0 since the last {@linkcode takeFreed}. */
   #freed: DBlock[] = [];
 
   readonly #undoOrdinals: number[] = [];
-  readonly #undoHomes: MetadataBlock[] = [];
+  readonly #undoBitmaps: MetadataBlock[] = [];
   readonly #undoUsed: number[] = [];
   #mark = {
     indexRoot: 0,
@@ -65,7 +66,7 @@ export class DataSpaceMap {
     ordinals: 0,
     changed: 0,
     freed: 0,
-    misstated: this.#misstated,
+    wrongHintOrdinals: this.#wrongHintOrdinals,
   };
 
   constructor(transaction: Transaction, root: SpaceMapRoot) {
@@ -102,14 +103,14 @@ export class DataSpaceMap {
   }
 
   /**
-   * Reads index and bitmaps and counts what is in use: the stored hints are believed by nobody. Goes on where
-   * the last call faulted.
+   * Reads index and bitmaps and counts the blocks in use; the stored hints are not used. Continues where the last call
+   * faulted.
    */
   load(): void {
     const ordinals = Math.ceil(this.#blocks / bitmapEntries);
-    if (this.#homes.length === 0) this.#allocated = 0;
-    this.#overflow.node(this.#overflowRoot); // so that a damaged root is met at open
-    for (let ordinal = this.#homes.length; ordinal < ordinals; ordinal++) {
+    if (this.#bitmaps.length === 0) this.#allocated = 0;
+    this.#overflow.node(this.#overflowRoot); // so that a damaged root is found at open
+    for (let ordinal = this.#bitmaps.length; ordinal < ordinals; ordinal++) {
       if (!this.#index.find(this.#indexRoot, ordinal)) {
         damaged(this.#indexRoot, `it leads to no bitmap ${ordinal} of the data space map`);
       }
@@ -120,36 +121,36 @@ export class DataSpaceMap {
       const used = bitmapUsed(bitmap.bytes, this.#entriesOf(ordinal));
       if (entry.free !== bitmapEntries - used) {
         this.wrongHints++;
-        if (this.#misstated.length < wrongHintsCorrectedMax) this.#misstated.push(ordinal);
+        if (this.#wrongHintOrdinals.length < wrongHintsCorrectedMax) this.#wrongHintOrdinals.push(ordinal);
       }
-      this.#homes.push(entry.bitmap);
+      this.#bitmaps.push(entry.bitmap);
       this.#used.push(used);
       this.#noneFree.push(bitmapNextFree(bitmap.bytes, 0, this.#entriesOf(ordinal)));
       this.#allocated += used;
       this.#transaction.cache.endOperation();
-      this.#transaction.cache.beginOperation(); // one bitmap is one step: what was read for it needs no pin
+      this.#transaction.cache.beginOperation(); // each bitmap is a step of its own: unpin the blocks read for it
     }
   }
 
   count(block: DBlock): number {
     const ordinal = this.#ordinalOf(block);
-    const bitmap = this.#transaction.read(this.#homes[ordinal]!, kindBitmap);
+    const bitmap = this.#transaction.read(this.#bitmaps[ordinal]!, kindBitmap);
     const count = bitmapCount(bitmap.bytes, block - ordinal * bitmapEntries);
     return count < countOverflows ? count : this.#overflowCount(block);
   }
 
-  /** Whether the count is 1 for sure, without anything being read. */
+  /** Whether the count is known to be 1 without reading a block. */
   isKnownSingle(block: DBlock): boolean {
     const ordinal = this.#ordinalOf(block);
-    const bitmap = this.#transaction.cache.peek(this.#homes[ordinal]!);
+    const bitmap = this.#transaction.cache.peek(this.#bitmaps[ordinal]!);
     return bitmap?.kind === kindBitmap && bitmapCount(bitmap.bytes, block - ordinal * bitmapEntries) === 1;
   }
 
-  /** Answers the new count. */
+  /** Returns the new count. */
   increment(block: DBlock): number {
     const ordinal = this.#ordinalOf(block);
     const index = block - ordinal * bitmapEntries;
-    const bitmap = this.#transaction.read(this.#homes[ordinal]!, kindBitmap);
+    const bitmap = this.#transaction.read(this.#bitmaps[ordinal]!, kindBitmap);
     const count = bitmapCount(bitmap.bytes, index);
     if (count === countOverflows) {
       const exact = this.#overflowCount(block);
@@ -163,11 +164,11 @@ export class DataSpaceMap {
     return count + 1;
   }
 
-  /** Answers 0 if that was the last reference, more if another is left. */
+  /** Returns the new count. At 0 the block is freed: see {@linkcode takeFreed}. */
   decrement(block: DBlock): number {
     const ordinal = this.#ordinalOf(block);
     const index = block - ordinal * bitmapEntries;
-    const bitmap = this.#transaction.read(this.#homes[ordinal]!, kindBitmap);
+    const bitmap = this.#transaction.read(this.#bitmaps[ordinal]!, kindBitmap);
     const count = bitmapCount(bitmap.bytes, index);
     if (count === 0) damaged(bitmap.block, `the count of data block ${block} would fall below 0`);
     if (count === countOverflows) {
@@ -187,8 +188,8 @@ export class DataSpaceMap {
   }
 
   /**
-   * Blocks with count zero from `from` on, in runs, `blocksWanted` of them at most. Looks at a bounded number
-   * of bitmaps; `next` is where to go on, `blocks` at the end.
+   * Blocks with count 0 from `from` on, in runs, at most `blocksWanted` blocks. Reads a bounded number of bitmaps; `next` is
+   * where the next search continues, `blocks` at the end.
    */
   findFree(from: DBlock, blocksWanted: number): { runs: DBlockRun[]; next: DBlock } {
     const runs: DBlockRun[] = [];
@@ -204,7 +205,7 @@ export class DataSpaceMap {
         continue;
       }
       if (reads-- === 0) break;
-      const { bytes } = this.#transaction.read(this.#homes[ordinal]!, kindBitmap);
+      const { bytes } = this.#transaction.read(this.#bitmaps[ordinal]!, kindBitmap);
       while (at < base + entries && wanted > 0) {
         const begin = bitmapNextFree(bytes, at - base, entries);
         const end = begin === entries
@@ -223,18 +224,16 @@ export class DataSpaceMap {
     const freed = this.#freed;
     if (freed.length === 0) return [];
     this.#freed = [];
-    // A removal frees whole leaves, most of which lie in ascending order: then there is nothing to sort.
-    if (!isAscending(freed)) freed.sort((a, b) => a - b);
     return runsOf(freed);
   }
 
-  /** Governs more blocks, all free. */
+  /** Grows the map to so many blocks; the new ones are free. */
   grow(blocks: number): void {
     assert(blocks >= this.#blocks, "the data device only grows");
     this.#blocks = blocks;
-    for (let ordinal = this.#homes.length; ordinal < Math.ceil(blocks / bitmapEntries); ordinal++) {
+    for (let ordinal = this.#bitmaps.length; ordinal < Math.ceil(blocks / bitmapEntries); ordinal++) {
       const bitmap = this.#transaction.allocate(kindBitmap);
-      this.#homes.push(bitmap.block);
+      this.#bitmaps.push(bitmap.block);
       this.#used.push(0);
       this.#noneFree.push(0);
       this.#enterIndex(ordinal);
@@ -242,12 +241,12 @@ export class DataSpaceMap {
   }
 
   /**
-   * Writes the index entries of changed bitmaps. Their path was owned when they changed, so this needs no new
+   * Writes the index entries of changed bitmaps. Their paths were shadowed when the bitmaps changed, so this allocates no
    * block.
    */
   flush(): void {
     for (const ordinal of this.#changed) {
-      const bitmap = this.#homes[ordinal]!;
+      const bitmap = this.#bitmaps[ordinal]!;
       this.#index.prepareOverwrite(this.#indexRoot, ordinal);
       const { leaf, index } = this.#index;
       packIndexEntry(leaf.view, nodeValueOffset(leaf.view, index), {
@@ -258,7 +257,7 @@ export class DataSpaceMap {
     }
   }
 
-  /** Zero, which is always right, for a bitmap that did not change and perhaps is not in memory. */
+  /** The hint for the index entry. 0, which is always right, for a bitmap that did not change and may not be in memory. */
   #noneFreeBefore(ordinal: number, bitmap: MetadataBlock): number {
     if (!this.#transaction.isOwned(bitmap)) return 0;
     const { bytes } = this.#transaction.read(bitmap, kindBitmap);
@@ -267,29 +266,29 @@ export class DataSpaceMap {
     return noneFree;
   }
 
-  /** After {@linkcode flush} succeeded and the transaction ended. */
-  settle(): void {
+  /** To be called after {@linkcode flush} succeeded and the transaction ended. */
+  endTransaction(): void {
     this.#changed = [];
   }
 
   begin(): void {
     this.#undoOrdinals.length = 0;
-    this.#undoHomes.length = 0;
+    this.#undoBitmaps.length = 0;
     this.#undoUsed.length = 0;
     const mark = this.#mark;
     mark.indexRoot = this.#indexRoot;
     mark.overflowRoot = this.#overflowRoot;
     mark.blocks = this.#blocks;
     mark.allocated = this.#allocated;
-    mark.ordinals = this.#homes.length;
+    mark.ordinals = this.#bitmaps.length;
     mark.changed = this.#changed.length;
     mark.freed = this.#freed.length;
-    mark.misstated = this.#misstated;
+    mark.wrongHintOrdinals = this.#wrongHintOrdinals;
   }
 
   rollback(): void {
     for (let at = this.#undoOrdinals.length - 1; at >= 0; at--) {
-      this.#homes[this.#undoOrdinals[at]!] = this.#undoHomes[at]!;
+      this.#bitmaps[this.#undoOrdinals[at]!] = this.#undoBitmaps[at]!;
       this.#used[this.#undoOrdinals[at]!] = this.#undoUsed[at]!;
     }
     const mark = this.#mark;
@@ -297,15 +296,15 @@ export class DataSpaceMap {
     this.#overflowRoot = mark.overflowRoot as MetadataBlock;
     this.#blocks = mark.blocks;
     this.#allocated = mark.allocated;
-    this.#homes.length = mark.ordinals;
+    this.#bitmaps.length = mark.ordinals;
     this.#used.length = mark.ordinals;
     this.#noneFree.length = mark.ordinals;
     this.#changed.length = mark.changed;
     this.#freed.length = mark.freed;
-    this.#misstated = mark.misstated;
+    this.#wrongHintOrdinals = mark.wrongHintOrdinals;
   }
 
-  /** Entries in use of a bitmap that could be: all, but for the last. */
+  /** Entries of a bitmap that stand for blocks: all, except in the last bitmap. */
   #entriesOf(ordinal: number): number {
     return Math.min(bitmapEntries, this.#blocks - ordinal * bitmapEntries);
   }
@@ -315,38 +314,37 @@ export class DataSpaceMap {
     return Math.floor(block / bitmapEntries);
   }
 
-  /** Faults if a mapping leads to no block of the data device. */
+  /** Faults if the block, which a mapping refers to, is beyond the end of the data device. */
   requireInside(block: DBlock): void {
     if (!(block < this.#blocks)) damaged(this.#indexRoot, `data block ${block} lies outside the data device`);
   }
 
-  /** Throws the fault for a count that cannot be right; names the bitmap that holds it. */
+  /** Throws the fault for a count that cannot be right. It names the bitmap with that count. */
   damagedCount(block: DBlock, reason: string): never {
-    damaged(this.#homes[this.#ordinalOf(block)]!, `the reference count of data block ${block} ${reason}`);
+    damaged(this.#bitmaps[this.#ordinalOf(block)]!, `the reference count of data block ${block} ${reason}`);
   }
 
-  /** The bitmap, ready to be changed. */
+  /** The bitmap, shadowed and saved for rollback. */
   #owned(ordinal: number, bitmap: CacheEntry): CacheEntry {
     const owned = this.#transaction.shadow(bitmap);
     if (owned === bitmap) this.#transaction.edit(bitmap);
     else {
       this.#recordUndo(ordinal);
-      this.#homes[ordinal] = owned.block;
+      this.#bitmaps[ordinal] = owned.block;
       this.#enterIndex(ordinal);
     }
     return owned;
   }
 
   /**
-   * Owns the path to the index entry now, so that the commit finds it owned and can neither fault nor lack
-   * space.
+   * Shadows the path to the index entry now, so that the commit needs no block from the device and no free block.
    */
   #enterIndex(ordinal: number): void {
     this.#indexRoot = this.#index.prepareInsert(this.#indexRoot, ordinal);
     this.#changed.push(ordinal);
-    const misstated = this.#misstated;
-    this.#misstated = [];
-    for (const other of misstated) this.#enterIndex(other);
+    const wrong = this.#wrongHintOrdinals;
+    this.#wrongHintOrdinals = [];
+    for (const other of wrong) this.#enterIndex(other);
   }
 
   #addUsed(ordinal: number, change: number): void {
@@ -357,7 +355,7 @@ export class DataSpaceMap {
 
   #recordUndo(ordinal: number): void {
     this.#undoOrdinals.push(ordinal);
-    this.#undoHomes.push(this.#homes[ordinal]!);
+    this.#undoBitmaps.push(this.#bitmaps[ordinal]!);
     this.#undoUsed.push(this.#used[ordinal]!);
   }
 
@@ -378,34 +376,4 @@ export class DataSpaceMap {
     const { leaf, index } = this.#overflow;
     writeU32(leaf.view, nodeValueOffset(leaf.view, index), count);
   }
-}
-
-function isAscending(blocks: readonly DBlock[]): boolean {
-  for (let at = 1; at < blocks.length; at++) if (blocks[at]! < blocks[at - 1]!) return false;
-  return true;
-}
-
-/** Ascending blocks as runs. An object for each block would be garbage by the million. */
-function runsOf(blocks: readonly DBlock[]): DBlockRun[] {
-  const runs: DBlockRun[] = [];
-  for (let from = 0; from < blocks.length;) {
-    const begin = blocks[from]!;
-    let length = 1;
-    while (blocks[from + length] === begin + length) length++;
-    runs.push({ begin, length });
-    from += length;
-  }
-  return runs;
-}
-
-/** Joins runs that touch; the input is in ascending order. */
-function mergedRuns(runs: readonly DBlockRun[]): DBlockRun[] {
-  const merged: DBlockRun[] = [];
-  for (const run of runs) {
-    const last = merged.at(-1);
-    if (last !== undefined && last.begin + last.length === run.begin) {
-      merged[merged.length - 1] = { begin: last.begin, length: last.length + run.length };
-    } else merged.push(run);
-  }
-  return merged;
 }

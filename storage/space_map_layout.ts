@@ -1,10 +1,9 @@
 /**
- * Where the metadata space map itself lies, and how it moves at a commit.
+ * Where the blocks of the metadata space map are, and how they move at a commit.
  *
- * The map counts its own blocks, so writing it changes it. As all counts are in memory, the circle closes
- * like this: every bitmap with a changed count gets a new home; that changes counts in
- * perhaps other bitmaps, which then move too; each bitmap moves at most once, so this ends. Only then is
- * anything encoded.
+ * The map counts its own blocks, so writing it changes it. All counts are in memory, so this is solved as follows: every
+ * bitmap with a changed count moves to a new block. That may change counts in other bitmaps, which then move too. Each
+ * bitmap moves at most once, so this ends. The bitmaps are encoded after that.
  */
 import { type CacheEntry, kindBitmap, kindMetadataIndex } from "./block_cache.ts";
 import { bitmapEntries, packBitmap } from "./format/bitmap.ts";
@@ -16,10 +15,10 @@ import { OverflowLayout, type OverflowLeaf } from "./overflow_layout.ts";
 import type { MetadataSpaceMap } from "./space_map_metadata.ts";
 import type { Transaction } from "./transaction.ts";
 
-/** No home yet. Block 0 is the superblock, so no other structure lies there. */
-const homeless = metadataBlock(0);
+/** Not written yet. Block 0 is the superblock, so no other structure can be there. */
+const nowhere = metadataBlock(0);
 
-/** Where the overflow tree of loaded metadata lies. */
+/** Where the overflow tree of loaded metadata is. */
 export interface LoadedOverflow {
   readonly root: MetadataBlock;
   readonly leaves: readonly OverflowLeaf[];
@@ -29,11 +28,11 @@ export interface LoadedOverflow {
 /** The blocks of the metadata space map. */
 export class MetadataSpaceLayout {
   readonly #transaction: Transaction;
-  #index: MetadataBlock = homeless;
-  /** By ordinal: where the bitmap is and what its hints were when it was last encoded. */
+  #index: MetadataBlock = nowhere;
+  /** By ordinal: where the bitmap is, and its hints when it was encoded last. */
   #entries: IndexEntry[] = [];
   readonly #overflow: OverflowLayout;
-  /** What {@linkcode move} replaced, for undo. */
+  /** What {@linkcode move} replaced, for rollback. */
   #before: { index: MetadataBlock; entries: IndexEntry[] } | undefined;
 
   constructor(transaction: Transaction) {
@@ -45,7 +44,7 @@ export class MetadataSpaceLayout {
     return this.#transaction.space;
   }
 
-  /** Where the loaded metadata has it, once all counts are known. `bitmaps` are in ordinal order. */
+  /** Takes the places of loaded metadata, once all counts are known. `bitmaps` are in ordinal order. */
   load(index: MetadataBlock, bitmaps: MetadataBlock[], overflow: LoadedOverflow): void {
     this.#index = index;
     this.#entries = bitmaps.map((bitmap, ordinal) => {
@@ -55,19 +54,18 @@ export class MetadataSpaceLayout {
     this.#overflow.load(overflow.root, overflow.leaves, overflow.inner);
   }
 
-  /** Blocks that {@linkcode move} may need at worst: every bitmap, the index, and of the overflow tree what changed. */
+  /** Blocks that {@linkcode move} allocates at most: every bitmap, the index, and the changed part of the overflow tree. */
   get blocksNeededMax(): number {
     return this.#space.ordinals + 1 + this.#overflow.blocksNeededMax;
   }
 
-  /** Gives everything that changed a new home and encodes it. The last step of a transaction. */
+  /** Moves all that changed to new blocks and encodes it. The last step of a transaction. */
   move(): SpaceMapRoot {
     const space = this.#space;
     this.#before = { index: this.#index, entries: this.#entries.slice() };
-    // The overflow tree first: its blocks have count 1, so nothing after it changes which counts it must
-    // hold.
+    // The overflow tree first. The later steps change counts of blocks with count 1 or 0 only, which it does not contain.
     this.#overflow.move();
-    const index = this.#rehome(this.#index, kindMetadataIndex);
+    const index = this.#relocate(this.#index, kindMetadataIndex);
     this.#index = index.block;
     this.#moveBitmaps().forEach((bitmap, ordinal) => this.#encodeBitmap(ordinal, bitmap));
     this.#entries.forEach((entry, ordinal) => packMetadataIndexEntry(index.view, ordinal, entry));
@@ -88,12 +86,12 @@ export class MetadataSpaceLayout {
     this.#before = undefined;
   }
 
-  /** The operation that moved it succeeded. */
-  settle(): void {
+  /** The operation that moved it succeeded, and the transaction ends. */
+  endTransaction(): void {
     this.#before = undefined;
   }
 
-  /** Moves dirty bitmaps until no move dirties another. Returns the new blocks by ordinal, with gaps. */
+  /** Moves dirty bitmaps until no move makes another one dirty. Returns the new blocks by ordinal, with gaps. */
   #moveBitmaps(): CacheEntry[] {
     const space = this.#space;
     const moved: CacheEntry[] = [];
@@ -101,17 +99,17 @@ export class MetadataSpaceLayout {
       hasMoved = false;
       for (let ordinal = 0; ordinal < space.ordinals; ordinal++) {
         if (moved[ordinal] !== undefined || !space.isDirtyOrdinal(ordinal)) continue;
-        moved[ordinal] = this.#rehome(this.#entries[ordinal]?.bitmap ?? homeless, kindBitmap);
+        moved[ordinal] = this.#relocate(this.#entries[ordinal]?.bitmap ?? nowhere, kindBitmap);
         hasMoved = true;
       }
     }
     return moved;
   }
 
-  #rehome(old: MetadataBlock, kind: number): CacheEntry {
-    const home = this.#transaction.allocate(kind);
-    if (old !== homeless) this.#space.decrement(old);
-    return home;
+  #relocate(old: MetadataBlock, kind: number): CacheEntry {
+    const entry = this.#transaction.allocate(kind);
+    if (old !== nowhere) this.#space.decrement(old);
+    return entry;
   }
 
   #encodeBitmap(ordinal: number, bitmap: CacheEntry): void {
@@ -122,6 +120,6 @@ export class MetadataSpaceLayout {
 
 function indexEntry(bitmap: MetadataBlock, counts: Uint32Array, used: number): IndexEntry {
   const firstFree = counts.indexOf(0);
-  // As if the bitmap were whole, the last one too, as the kernel does (`sm_ll_find_free_block`).
+  // The last bitmap is counted as if it were whole, as the kernel does (`sm_ll_find_free_block`).
   return { bitmap, free: bitmapEntries - used, noneFreeBefore: firstFree < 0 ? counts.length : firstFree };
 }

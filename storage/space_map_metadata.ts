@@ -1,11 +1,12 @@
 /**
- * Reference counts of metadata blocks, all in memory (four bytes a block), so that changing them needs no
- * blocks itself: the recursion that dm-space-map-metadata.c of the kernel solves with a queue is solved at commit time (space_map_layout.ts).
+ * Reference counts of metadata blocks, all in memory (four bytes a block). So a change of a count allocates no block. The
+ * kernel needs a queue against that recursion (dm-space-map-metadata.c); here the counts are written at the commit
+ * (space_map_layout.ts).
  *
- * A block may be allocated when its count is zero in the durable, in the committing and in the current state,
- * and no view holds it. A block freed in the transaction that allocated it is free at once. Any other freed
- * block is quarantined until the commit that freed it is durable, and then as long as a view of an older
- * commit holds it.
+ * A block may be allocated when its count is 0 in the durable state, in the one being committed and in the current one, and
+ * no held commit contains it. If we stop at any time, one of the first two states is restored, and its blocks must be as
+ * they were. A block that is freed in the transaction that allocated it may be allocated again at once. Any other freed
+ * block is quarantined until the commit that frees it is durable, and until no held commit contains it.
  */
 import { assert } from "./base/assert.ts";
 import { bitmapEntries } from "./format/bitmap.ts";
@@ -13,18 +14,18 @@ import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 import { countedFree, damaged, MetadataFault } from "./metadata_fault.ts";
 
 /** Allocated in the current transaction. */
-const flagBorn = 1;
-/** Freed, but still part of an older state that must survive. */
+const flagNew = 1;
+/** Freed, but a part of an older state that a crash can restore. */
 const flagQuarantined = 2;
 /** Allocated in the transaction whose commit is under way. */
-const flagYoung = 4;
+const flagCommitting = 4;
 /** Its exact count changed in the current transaction. */
 const flagRecounted = 8;
 
-/** A count from which on the exact number lives in the overflow tree. */
+/** Counts from this one on are in the overflow tree; the bitmap has 3 for all of them. */
 export const overflowCountMin = 3;
 
-/** The blocks of one durable commit, kept from reuse while somebody reads it. */
+/** The blocks of a durable commit, which are not reused while a reader holds it. */
 export interface HeldBlocks {
   /** One bit per block. */
   readonly bits: Uint8Array;
@@ -34,23 +35,23 @@ export interface HeldBlocks {
 export class MetadataSpaceMap {
   #counts: Uint32Array;
   #flags: Uint8Array;
-  /** Where the search for a free block goes on. */
+  /** Where the search for a free block continues. */
   #cursor = 1;
   #used = 0;
   #allocatable: number;
-  #bornLive = 0;
+  #newInUse = 0;
   #overflowing = 0;
   #recounted: MetadataBlock[] = [];
   #unshared = 0;
   #dirtyOrdinals: Uint8Array;
 
-  #born: MetadataBlock[] = [];
+  #new: MetadataBlock[] = [];
   #freed: MetadataBlock[] = [];
-  #committingBorn: MetadataBlock[] = [];
+  #committingNew: MetadataBlock[] = [];
   #committingFreed: MetadataBlock[] = [];
-  #viewHeld: MetadataBlock[] = [];
-  readonly #views = new Set<HeldBlocks>();
-  /** All counts have been read. A pool opened read-only reads none. */
+  #heldBack: MetadataBlock[] = [];
+  readonly #holds = new Set<HeldBlocks>();
+  /** True once all counts were read. A pool opened read-only reads none. */
   isLoaded = false;
 
   /** Undo of the operation under way: block, count and flags before each change, newest last. */
@@ -61,10 +62,10 @@ export class MetadataSpaceMap {
   #mark = {
     used: 0,
     allocatable: 0,
-    bornLive: 0,
+    newInUse: 0,
     overflowing: 0,
     cursor: 0,
-    born: 0,
+    new: 0,
     freed: 0,
     recounted: 0,
   };
@@ -76,7 +77,7 @@ export class MetadataSpaceMap {
     this.#allocatable = blocks;
   }
 
-  /** Blocks governed. */
+  /** Blocks of the metadata device that the map counts. */
   get blocks(): number {
     return this.#counts.length;
   }
@@ -84,23 +85,23 @@ export class MetadataSpaceMap {
   get used(): number {
     return this.#used;
   }
-  /** Blocks that could be allocated now. */
+  /** Blocks that may be allocated now. */
   get allocatable(): number {
     return this.#allocatable;
   }
-  /** Blocks of the current transaction that a commit would write. */
-  get bornLive(): number {
-    return this.#bornLive;
+  /** Blocks allocated in the current transaction and still in use: a commit would write them. */
+  get newInUse(): number {
+    return this.#newInUse;
   }
-  /** Blocks with a count of three and more. */
+  /** Number of blocks with a count of 3 or more. */
   get overflowing(): number {
     return this.#overflowing;
   }
-  /** Blocks whose count changed in the current transaction from three and more, or to that; each once. */
+  /** Blocks whose count was or became 3 or more by a change in the current transaction, each once. */
   get recounted(): readonly MetadataBlock[] {
     return this.#recounted;
   }
-  /** Counts how often a block was left with one parent: as long as it stays the same, what was shared is. */
+  /** Number of times that a count fell from 2 to 1. While this number stays, a block that was shared is still shared. */
   get unshared(): number {
     return this.#unshared;
   }
@@ -114,8 +115,8 @@ export class MetadataSpaceMap {
   }
 
   /**
-   * The count of a block that something points to. Faults where it is 0: the block would be given away and overwritten. Where
-   * no counts were read it is 0 of every block, and nothing is changed.
+   * The count of a block that has a parent. Faults if it is 0, because the block could be allocated and overwritten. A pool
+   * opened read-only has no counts and changes nothing, so there it does not fault.
    */
   countInUse(block: MetadataBlock): number {
     const count = this.#counts[block]!;
@@ -124,19 +125,18 @@ export class MetadataSpaceMap {
   }
 
   /**
-   * Whether the block was allocated in this transaction, so that it may be changed in place (if its count is
-   * 1).
+   * Whether the block was allocated in this transaction. If its count is 1 too, it may be changed in place.
    */
-  isBorn(block: MetadataBlock): boolean {
-    return (this.#flags[block]! & flagBorn) !== 0;
+  isNew(block: MetadataBlock): boolean {
+    return (this.#flags[block]! & flagNew) !== 0;
   }
 
-  /** The counts that one bitmap holds, to be read at once. */
+  /** The counts of one bitmap, as a subarray that is valid until the next change. */
   countsOf(ordinal: number): Uint32Array {
     return this.#counts.subarray(ordinal * bitmapEntries, (ordinal + 1) * bitmapEntries);
   }
 
-  /** The blocks with a count of three and more, ascending. */
+  /** The blocks with a count of 3 or more, ascending. */
   overflowingBlocks(): Uint32Array {
     const found = new Uint32Array(this.#overflowing);
     const counts = this.#counts;
@@ -165,16 +165,16 @@ export class MetadataSpaceMap {
     const found = metadataBlock(block);
     this.#record(found);
     this.#counts[block] = 1;
-    this.#flags[block]! |= flagBorn;
+    this.#flags[block]! |= flagNew;
     this.#cursor = block + 1;
     this.#used++;
     this.#allocatable--;
-    this.#bornLive++;
-    this.#born.push(found);
+    this.#newInUse++;
+    this.#new.push(found);
     return found;
   }
 
-  /** One more parent points to a block that is in use. */
+  /** The block, which is in use, has one more parent. */
   increment(block: MetadataBlock): void {
     const count = this.#counts[block];
     if (count === undefined) damaged(block, "it lies outside the metadata");
@@ -186,7 +186,7 @@ export class MetadataSpaceMap {
     if (count + 1 === overflowCountMin) this.#overflowing++;
   }
 
-  /** One parent less; frees the block when it was the last. */
+  /** The block has one parent less. Without a parent it is freed. */
   decrement(block: MetadataBlock): void {
     const count = this.#counts[block];
     if (count === undefined) damaged(block, "it lies outside the metadata");
@@ -198,9 +198,9 @@ export class MetadataSpaceMap {
     if (count === 2) this.#unshared++;
     if (count > 1) return;
     this.#used--;
-    if ((this.#flags[block]! & flagBorn) !== 0) {
-      this.#flags[block]! &= ~flagBorn;
-      this.#bornLive--;
+    if ((this.#flags[block]! & flagNew) !== 0) {
+      this.#flags[block]! &= ~flagNew;
+      this.#newInUse--;
       this.#allocatable++;
     } else {
       this.#flags[block]! |= flagQuarantined;
@@ -208,7 +208,7 @@ export class MetadataSpaceMap {
     }
   }
 
-  /** Sets a count read from the device while loading, or block 0's while formatting. Not undone. */
+  /** Sets a count that was read from the device at open, or that of block 0 of a new pool. Rollback does not undo it. */
   load(block: MetadataBlock, count: number): void {
     const before = this.#counts[block]!;
     if (before === 0 && count > 0) {
@@ -219,7 +219,7 @@ export class MetadataSpaceMap {
     this.#counts[block] = count;
   }
 
-  /** Governs more blocks, all free. Not undone: nothing that can fail follows it. */
+  /** Grows the map to so many blocks; the new ones are free. Rollback does not undo it: it is the last step of its operation. */
   grow(blocks: number): void {
     const added = blocks - this.#counts.length;
     assert(added > 0, "metadata only grows");
@@ -231,7 +231,7 @@ export class MetadataSpaceMap {
     this.#allocatable += added;
   }
 
-  /** Every bitmap must be written: the metadata is being made. */
+  /** Marks every bitmap to be written, for a new pool. */
   markAllDirty(): void {
     this.#dirtyOrdinals.fill(1);
   }
@@ -241,17 +241,16 @@ export class MetadataSpaceMap {
     const mark = this.#mark;
     mark.used = this.#used;
     mark.allocatable = this.#allocatable;
-    mark.bornLive = this.#bornLive;
+    mark.newInUse = this.#newInUse;
     mark.overflowing = this.#overflowing;
     mark.cursor = this.#cursor;
-    mark.born = this.#born.length;
+    mark.new = this.#new.length;
     mark.freed = this.#freed.length;
     mark.recounted = this.#recounted.length;
   }
 
   /**
-   * Undoes everything since {@linkcode begin}. Bitmaps stay marked dirty, which only writes them once in
-   * vain.
+   * Undoes all since {@linkcode begin}. Bitmaps stay marked dirty, so the next commit may write some that did not change.
    */
   rollback(): void {
     while (this.#undoLength > 0) {
@@ -263,35 +262,35 @@ export class MetadataSpaceMap {
     const mark = this.#mark;
     this.#used = mark.used;
     this.#allocatable = mark.allocatable;
-    this.#bornLive = mark.bornLive;
+    this.#newInUse = mark.newInUse;
     this.#overflowing = mark.overflowing;
     this.#cursor = mark.cursor;
-    this.#born.length = mark.born;
+    this.#new.length = mark.new;
     this.#freed.length = mark.freed;
     this.#recounted.length = mark.recounted;
   }
 
   /**
-   * The current state becomes the committing one. Returns the blocks allocated in it and still in use, which
-   * from here on are not changed in place, and those it freed again, which need not be written.
+   * The current state becomes the one being committed. `live` are the blocks that were allocated in it and are in use: from
+   * now on they are not changed in place. `dead` are those that it freed again: they are not written.
    */
   freeze(): { readonly live: readonly MetadataBlock[]; readonly dead: readonly MetadataBlock[] } {
-    assert(this.#committingBorn.length === 0 && this.#committingFreed.length === 0, "one commit at a time");
+    assert(this.#committingNew.length === 0 && this.#committingFreed.length === 0, "one commit at a time");
     const live: MetadataBlock[] = [];
     const dead: MetadataBlock[] = [];
-    for (const block of this.#born) {
-      if ((this.#flags[block]! & flagBorn) === 0) {
-        if (this.#counts[block] === 0) dead.push(block); // else it is listed twice, and live
+    for (const block of this.#new) {
+      if ((this.#flags[block]! & flagNew) === 0) {
+        if (this.#counts[block] === 0) dead.push(block); // else it was allocated twice, and is in the list twice
         continue;
       }
-      this.#flags[block] = (this.#flags[block]! & ~flagBorn) | flagYoung;
+      this.#flags[block] = (this.#flags[block]! & ~flagNew) | flagCommitting;
       live.push(block);
     }
-    this.#committingBorn = live;
+    this.#committingNew = live;
     this.#committingFreed = this.#freed;
-    this.#born = [];
+    this.#new = [];
     this.#freed = [];
-    this.#bornLive = 0;
+    this.#newInUse = 0;
     this.#dirtyOrdinals.fill(0);
     const recounted = this.#recounted;
     for (let at = 0; at < recounted.length; at++) this.#flags[recounted[at]!]! &= ~flagRecounted;
@@ -299,39 +298,39 @@ export class MetadataSpaceMap {
     return { live, dead };
   }
 
-  /** The committing state is durable: what it freed may be allocated, unless a view holds it. */
+  /** The state being committed is durable. The blocks that it freed may be allocated, unless a held commit contains them. */
   durable(): void {
-    for (const block of this.#committingBorn) this.#flags[block]! &= ~flagYoung;
+    for (const block of this.#committingNew) this.#flags[block]! &= ~flagCommitting;
     const freed = this.#committingFreed;
-    this.#committingBorn = [];
+    this.#committingNew = [];
     this.#committingFreed = [];
     this.#release(freed);
   }
 
-  /** Keeps every block of the last durable commit from reuse. */
+  /** Keeps all blocks of the last durable commit from reuse. */
   hold(): HeldBlocks {
     const bits = new Uint8Array(Math.ceil(this.#counts.length / 8));
     for (let block = 0; block < this.#counts.length; block++) {
       const flags = this.#flags[block]!;
       const isInSomeState = this.#counts[block]! > 0 || (flags & flagQuarantined) !== 0;
-      if (isInSomeState && (flags & (flagBorn | flagYoung)) === 0) bits[block >>> 3]! |= 1 << (block & 7);
+      if (isInSomeState && (flags & (flagNew | flagCommitting)) === 0) bits[block >>> 3]! |= 1 << (block & 7);
     }
     const held: HeldBlocks = { bits };
-    this.#views.add(held);
+    this.#holds.add(held);
     return held;
   }
 
   /** Ends a hold. */
   unhold(held: HeldBlocks): void {
-    assert(this.#views.delete(held), "a view is released once");
-    const waiting = this.#viewHeld;
-    this.#viewHeld = [];
+    assert(this.#holds.delete(held), "a held commit is released once");
+    const waiting = this.#heldBack;
+    this.#heldBack = [];
     this.#release(waiting);
   }
 
   #release(blocks: readonly MetadataBlock[]): void {
     for (const block of blocks) {
-      if (this.#isHeld(block)) this.#viewHeld.push(block);
+      if (this.#isHeld(block)) this.#heldBack.push(block);
       else {
         this.#flags[block]! &= ~flagQuarantined;
         this.#allocatable++;
@@ -340,14 +339,14 @@ export class MetadataSpaceMap {
   }
 
   #isHeld(block: MetadataBlock): boolean {
-    for (const view of this.#views) {
-      // A view older than a growth has no bit for the new blocks.
-      if (((view.bits[block >>> 3] ?? 0) & (1 << (block & 7))) !== 0) return true;
+    for (const hold of this.#holds) {
+      // A commit that was held before the metadata grew has no bits for the new blocks.
+      if (((hold.bits[block >>> 3] ?? 0) & (1 << (block & 7))) !== 0) return true;
     }
     return false;
   }
 
-  /** After it was recorded, so that an undo takes the flag back too. */
+  /** To be called after #record(), so that a rollback restores the flag too. */
   #noteRecounted(block: MetadataBlock): void {
     if ((this.#flags[block]! & flagRecounted) !== 0) return;
     this.#flags[block]! |= flagRecounted;

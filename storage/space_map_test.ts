@@ -81,7 +81,7 @@ Deno.test("a rollback restores counts, flags and numbers", () => {
   space.freeze();
   space.durable();
   const numbers =
-    () => [space.used, space.allocatable, space.bornLive, space.overflowing, space.count(a), space.count(b)];
+    () => [space.used, space.allocatable, space.newInUse, space.overflowing, space.count(a), space.count(b)];
   const before = numbers();
   space.begin();
   for (let count = 0; count < 5; count++) space.increment(a);
@@ -90,7 +90,7 @@ Deno.test("a rollback restores counts, flags and numbers", () => {
   space.decrement(made);
   space.rollback();
   assertEquals(numbers(), before);
-  assert(!space.isBorn(made), "what it allocated is not of this transaction");
+  assert(!space.isNew(made), "what it allocated is not of this transaction");
 });
 
 Deno.test("a count below zero and a reference to a free block are damage", () => {
@@ -116,7 +116,7 @@ Deno.test("a move that finds no space is undone and works when there is space ag
   space.markAllDirty();
   transaction.begin();
   layout.move();
-  layout.settle();
+  layout.endTransaction();
   transaction.succeed();
   transaction.freeze();
   transaction.durable();
@@ -134,7 +134,7 @@ Deno.test("a move that finds no space is undone and works when there is space ag
   transaction.begin();
   for (const block of filler) space.decrement(block);
   const root = layout.move();
-  layout.settle();
+  layout.endTransaction();
   transaction.succeed();
   transaction.freeze();
   transaction.durable();

@@ -1,5 +1,5 @@
 /**
- * The mapping tree of each device: vblock to data block and time, and the answer to "is this block shared?".
+ * The mapping tree of each thin device: vblock to data block and time; and whether a mapped block is shared.
  */
 import type { CacheEntry } from "./block_cache.ts";
 import { Btree, type TreeValues } from "./btree.ts";
@@ -27,8 +27,8 @@ export type Mapping = { readonly kind: "unprovisioned" } | {
   readonly dblock: DBlock;
   readonly shared: boolean;
   /**
-   * The time rule calls it shared, whatever `shared` says. Whoever shared it is gone if it is not: whoever writes it
-   * then in place inserts it first, with the same data block, at the present time.
+   * The time rule says that the block is shared. If `shared` is false all the same, the snapshot that shared it was removed.
+   * Then a write in place comes with an insert of the same data block at the present time.
    */
   readonly isOld: boolean;
 };
@@ -44,14 +44,14 @@ export interface MappedRun {
 /** What is mapped in a range of vblocks. */
 export interface MappedRange {
   readonly runs: readonly MappedRun[];
-  /** Everything below is answered; go on from here, or stop if it is the end of the range. */
+  /** The answer is complete below this vblock. The next call continues here, unless it is the end of the range. */
   readonly next: VBlock;
 }
 
-/** The one answer for a hole, so that nobody allocates it per look-up. */
+/** The mapping of a hole. One object, so that a look-up allocates none. */
 const unprovisioned: Mapping = { kind: "unprovisioned" };
 
-/** Mappings in a full leaf. */
+/** Mappings that a leaf can hold. */
 export const leafEntriesMax = nodeCapacity(childSizeBytes);
 
 /** Operations on the mapping tree of a device, given its record. */
@@ -60,20 +60,25 @@ export class ThinMappings {
   readonly #data: DataSpaceMap;
   readonly #tree: Btree;
   readonly #remover: BtreeRemover;
-  /** A pool opened read-only loads no counts; then the time rule alone answers. */
+  /** False for a pool opened read-only: then only the time rule tells what is shared. */
   readonly #areCountsKnown: boolean;
-  /** Where a metadata snapshot is held, somebody reads trees that the counts of our paths may not tell of. */
-  readonly #isHeld: boolean;
-  /** Who let go of what since the last durable commit; whoever commits says when that is. */
+  /** The superblock has a metadata snapshot: its readers use trees that the counts of a path here may not show. */
+  readonly #hasMetadataSnapshot: boolean;
+  /** Blocks that are shared in a state which a crash can restore. The commit calls its `freeze` and `durable`. */
   readonly recentlyUnshared = new RecentlyUnshared();
 
-  constructor(transaction: Transaction, data: DataSpaceMap, areCountsKnown: boolean, isHeld: boolean) {
+  constructor(
+    transaction: Transaction,
+    data: DataSpaceMap,
+    areCountsKnown: boolean,
+    hasMetadataSnapshot: boolean,
+  ) {
     this.#transaction = transaction;
     this.#data = data;
     this.#tree = new Btree(transaction, childSizeBytes, new DataReferences(data, this.recentlyUnshared));
     this.#remover = new BtreeRemover(this.#tree);
     this.#areCountsKnown = areCountsKnown;
-    this.#isHeld = isHeld;
+    this.#hasMetadataSnapshot = hasMetadataSnapshot;
   }
 
   lookup(device: DeviceRecord, block: VBlock): Mapping {
@@ -104,7 +109,7 @@ export class ThinMappings {
     };
   }
 
-  /** The mapped runs in `[begin, end)`, at most `runsMax`, after bounded work; `next` is where to go on. */
+  /** The mapped runs in `[begin, end)`, at most `runsMax`. The work of one call is bounded; `next` is where the next continues. */
   lookupRange(device: DeviceRecord, begin: VBlock, end: VBlock, runsMax: number): MappedRange {
     const tree = this.#tree;
     const runs: OpenRun[] = [];
@@ -133,8 +138,8 @@ export class ThinMappings {
   }
 
   /**
-   * Maps `block` to `mapped`, in place of what it was mapped to, or at another time only. The device's record is ready
-   * to be changed.
+   * Maps `block` to `mapped`. It replaces the mapping that the block has, or only its time. The caller has called
+   * {@linkcode DeviceTable.change} for the device.
    */
   insert(device: DeviceRecord, block: VBlock, mapped: DBlock, time: number): void {
     const tree = this.#tree;
@@ -143,7 +148,7 @@ export class ThinMappings {
     const offset = nodeValueOffset(leaf.view, index);
     const before = tree.isFound ? blockTimeDblock(leaf.view, offset) : undefined;
     if (before !== mapped) {
-      // The allocator saw 0, and no operation raises a count from 0 but this one: then the bitmap was read anew and differs.
+      // The allocator found a count of 0, and only this operation increments from 0. So the bitmap was read again, and differs.
       if (this.#data.count(mapped) !== 0) {
         damaged(leaf.block, `free data block ${mapped} has a reference by now`);
       }
@@ -157,15 +162,17 @@ export class ThinMappings {
   }
 
   /**
-   * Gives the present time to all that others have left to the device in an owned leaf: who writes one of these blocks
-   * writes its neighbours too, and the leaf is to be written anyway. What would have to be read for it stays as it is.
+   * Sets the present time in all mappings of an owned leaf that are old but no longer shared: neighbours of a written block
+   * are often written too, and the leaf is going to be written anyway. Mappings whose count is not in memory are left out.
    */
   #renewLeaf(device: DeviceRecord, leaf: CacheEntry, time: number): void {
     for (let index = nodeEntries(leaf.view) - 1; index >= 0; index--) {
       const offset = nodeValueOffset(leaf.view, index);
       if (blockTimeTime(leaf.view, offset) >= device.snapshottedTime) continue;
       const mapped = blockTimeDblock(leaf.view, offset);
-      if (this.#isHeld || this.recentlyUnshared.has(mapped) || !this.#data.isKnownSingle(mapped)) continue;
+      if (
+        this.#hasMetadataSnapshot || this.recentlyUnshared.has(mapped) || !this.#data.isKnownSingle(mapped)
+      ) continue;
       packBlockTime(leaf.view, offset, mapped, time);
     }
   }
@@ -178,7 +185,7 @@ export class ThinMappings {
     return key < end ? vblock(key) : undefined;
   }
 
-  /** Unmaps what one leaf holds of `[begin, end)`, at most `entriesMax` blocks. Returns where to go on. */
+  /** Removes the mappings in `[begin, end)` of one leaf, at most `entriesMax`. Returns where the next call continues. */
   removeInOneLeaf(device: DeviceRecord, begin: VBlock, end: VBlock, entriesMax: number): VBlock {
     device.root = this.#remover.removeInOneLeaf(device.root, begin, end, entriesMax);
     if (this.#remover.hasDroppedShared) this.recentlyUnshared.addAll();
@@ -187,13 +194,12 @@ export class ThinMappings {
   }
 
   /**
-   * Unmaps a slice of about `entriesMax` blocks from the end, or everything if what is the device's own is no
-   * more than that: shared subtrees only lose a reference then. Returns true when the tree is gone; the
-   * device must go with it.
+   * Removes about `entriesMax` mappings from the end, or the whole tree if its unshared leaves have no more than that: a
+   * shared subtree only loses a reference. Returns true when the tree is gone; then the caller removes the device.
    */
   removeFromEnd(device: DeviceRecord, entriesMax: number): boolean {
     device.isBeingDeleted = true;
-    // It shares most of what it has, so that its blocks are not noted one by one.
+    // Most of its blocks are shared, through nodes that are not visited, so they cannot be added one by one.
     this.recentlyUnshared.addAll();
     const leaves = Math.floor(entriesMax / leafEntriesMax);
     const isSmall = this.#remover.countUnshared(device.root, leaves) <= leaves ||
@@ -208,12 +214,12 @@ export class ThinMappings {
     return false;
   }
 
-  /** Whether so few blocks are mapped. An empty tree counts as such whatever its details say. */
+  /** Whether at most `blocks` blocks are mapped. An empty tree counts as 0, whatever the device's details say. */
   #isAtMost(device: DeviceRecord, blocks: number): boolean {
     return device.mappedBlocks <= blocks || this.#tree.lastKey(device.root) === undefined;
   }
 
-  /** Foreign metadata may hold a wrong number, which the kernel believes too; it must not become negative. */
+  /** mapped_blocks of foreign metadata may be too small, and must not become negative. */
   #subtractMapped(device: DeviceRecord): void {
     device.mappedBlocks = Math.max(0, device.mappedBlocks - this.#remover.removed);
   }
@@ -228,14 +234,14 @@ export class ThinMappings {
   }
 
   /**
-   * A block may be written in place if nobody else has the path to its mapping, and its data count is 1. For metadata
-   * of our own the time rule (`__snapshotted_since`, drivers/md/dm-thin-metadata.c) implies both; foreign metadata can map one block twice at equal times, or
-   * share a tree whose times are wrong. While a metadata snapshot is held, counts of paths it shares rise, and blocks
-   * are copied that the kernel would overwrite: legal, and safe for the snapshot.
+   * A block may be written in place if no node on the path to its mapping is shared, and its data count is 1. For metadata
+   * written by this program the time rule (`__snapshotted_since`, drivers/md/dm-thin-metadata.c) implies both. Foreign
+   * metadata may map one block twice at equal times, or share a tree with wrong times. A metadata snapshot increments the
+   * counts of paths that it shares, so blocks are copied that the kernel would overwrite; this is safe too.
    *
-   * Where the time rule says shared, counts may say otherwise since whoever shared the block is gone. That is true
-   * of the present state only, unless it is true of the last durable one and of the one that is being committed too:
-   * if we stopped, who is gone would be back, and must find its bytes.
+   * If the time rule says shared but the counts do not, the snapshot that shared the block was removed. The counts are those
+   * of the current state. The last durable state and the one being committed may differ: after a crash the removed snapshot
+   * exists again and must see the old bytes. recently_unshared.ts tells whether they may.
    */
   #isShared(mapped: DBlock, isOld: boolean, isPathShared: boolean): boolean {
     if (!this.#areCountsKnown) {
@@ -243,12 +249,14 @@ export class ThinMappings {
       return isOld;
     }
     const count = this.#data.count(mapped);
-    // It would be given to another mapping as a free block. Found here, it is found before this one is written.
+    // With count 0 the block could be allocated for another mapping. Checked here, it is found before this one is written.
     if (count === 0) this.#data.damagedCount(mapped, "is 0 though it is mapped");
-    return isPathShared || count !== 1 || isOld && (this.#isHeld || this.recentlyUnshared.has(mapped));
+    return isPathShared || count !== 1 || isOld && (
+          this.#hasMetadataSnapshot || this.recentlyUnshared.has(mapped)
+        );
   }
 
-  /** Adds the entry to the runs. Returns false if that needs a run too many. */
+  /** Adds the entry to the runs. Returns false, adding nothing, if that needs more than `runsMax` runs. */
   #extendRuns(device: DeviceRecord, runs: OpenRun[], key: number, index: number, runsMax: number): boolean {
     const { leaf, isPathShared } = this.#tree;
     const offset = nodeValueOffset(leaf.view, index);
@@ -269,7 +277,7 @@ export class ThinMappings {
   }
 }
 
-/** A {@linkcode MappedRun} that still grows. */
+/** A {@linkcode MappedRun} that can be extended. */
 interface OpenRun {
   vblockBegin: VBlock;
   length: number;
@@ -277,7 +285,7 @@ interface OpenRun {
   shared: boolean;
 }
 
-/** The values of a mapping tree: every leaf entry is one reference to its data block. */
+/** The values of a mapping tree: each is one reference to its data block. */
 class DataReferences implements TreeValues {
   readonly #data: DataSpaceMap;
   readonly #recentlyUnshared: RecentlyUnshared;
@@ -287,14 +295,14 @@ class DataReferences implements TreeValues {
     this.#recentlyUnshared = recentlyUnshared;
   }
 
-  adopt(leaf: CacheEntry, index: number): void {
+  increment(leaf: CacheEntry, index: number): void {
     const mapped = blockTimeDblock(leaf.view, nodeValueOffset(leaf.view, index));
     if (this.#data.increment(mapped) === 1) {
       this.#data.damagedCount(mapped, "is 0 though it is mapped");
     }
   }
 
-  drop(leaf: CacheEntry, index: number): void {
+  decrement(leaf: CacheEntry, index: number): void {
     const mapped = blockTimeDblock(leaf.view, nodeValueOffset(leaf.view, index));
     if (this.#data.decrement(mapped) > 0) this.#recentlyUnshared.add(mapped);
   }

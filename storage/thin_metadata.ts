@@ -1,20 +1,17 @@
 /**
- * The metadata engine: dm-thin's mapping trees, devices and space maps as synchronous operations without any
- * I/O.
+ * The metadata engine: dm-thin's mapping trees, thin devices and space maps, as synchronous operations without I/O.
  *
- * Every operation either happens entirely or throws a {@linkcode MetadataFault} having changed nothing. After
- * "missing" the caller reads the block, {@linkcode ThinMetadata.supply}s it and runs the operation again. A
- * commit is planned in one call; operations go on while its blocks are being written, because none of them is
- * changed in place any more.
+ * An operation either succeeds, or throws a {@linkcode MetadataFault} and has changed nothing. After "missing" the caller
+ * reads the block, gives it to {@linkcode ThinMetadata.supply} and runs the operation again. A commit is planned in one call.
+ * Operations can run while its blocks are being written, because these blocks are never changed in place again.
  */
 import { assert } from "./base/assert.ts";
 import type { DBlockRun } from "./block_set.ts";
 import { BlockCache } from "./block_cache.ts";
-import { type DeviceChange, DeviceRecord, DeviceTable, type SnapshotPair } from "./device_table.ts";
-import { timeMax } from "./format/block_time.ts";
+import { type DeviceChange, DeviceRecord, DeviceTable } from "./device_table.ts";
 import type { DeviceDetails } from "./format/device_details.ts";
 import { metadataBlocksMax } from "./format/metadata_index.ts";
-import { flagNeedsCheck, packSuperblock, type Superblock } from "./format/superblock.ts";
+import { flagNeedsCheck, type Superblock } from "./format/superblock.ts";
 import {
   type DBlock,
   type MetadataBlock,
@@ -23,13 +20,14 @@ import {
   type ThinId,
   type VBlock,
 } from "./base/ids.ts";
-import { MetadataFault } from "./metadata_fault.ts";
 import { MappingRuns } from "./mapping_runs.ts";
+import { MetadataOperation } from "./metadata_operation.ts";
 import { MetadataReserve } from "./metadata_reserve.ts";
 import { MetadataSpaceLoad } from "./metadata_space_load.ts";
 import { DataSpaceMap } from "./space_map_data.ts";
 import { MetadataSpaceLayout } from "./space_map_layout.ts";
 import { MetadataSpaceMap } from "./space_map_metadata.ts";
+import { SuperblockState } from "./superblock_state.ts";
 import { leafEntriesMax, type MappedRange, type Mapping, ThinMappings } from "./thin_mappings.ts";
 import {
   emptySuperblock,
@@ -38,14 +36,14 @@ import {
   notesOnHints,
   openSuperblock,
 } from "./thin_superblock.ts";
-import { type CommitPlan, type MetadataView, type PlannedBlock, Transaction } from "./transaction.ts";
+import { type CommitPlan, type HeldCommit, type PlannedBlock, Transaction } from "./transaction.ts";
 
 export type { DeviceChange, SnapshotPair } from "./device_table.ts";
 export type { MarkedRun, RunsWanted } from "./mapping_runs.ts";
 export { MetadataFault, type MetadataFaultKind, OpenRefused } from "./metadata_fault.ts";
 export type { MappedRange, MappedRun, Mapping } from "./thin_mappings.ts";
 export type { EngineOptions, MetadataGeometry } from "./thin_superblock.ts";
-export type { CommitPlan, MetadataView, PlannedBlock } from "./transaction.ts";
+export type { CommitPlan, HeldCommit, PlannedBlock } from "./transaction.ts";
 
 /** One pool's metadata. */
 export class ThinMetadata {
@@ -55,28 +53,18 @@ export class ThinMetadata {
   readonly #data: DataSpaceMap;
   readonly #devices: DeviceTable;
   readonly #mappings: ThinMappings;
-  /** What is mapped, and what differs. */
+  /** Block status: which vblocks are mapped, and where two devices differ. */
   readonly runs: MappingRuns;
   readonly #readOnly: boolean;
   readonly #spaceLoad: MetadataSpaceLoad;
+  readonly #superblock: SuperblockState;
+  readonly #operation: MetadataOperation;
   #isLoaded = false;
-  #isDirty = false;
-  #time: number;
-  #transactionId: bigint;
-  #timeMark = 0;
-  #transactionIdMark = 0n;
-  /** The superblock that is on the device, and the one on its way there. */
-  #durable: Superblock;
-  #durableBytes: Uint8Array;
-  #committing: { superblock: Superblock; bytes: Uint8Array } | undefined;
-  /** What the stored hints said wrongly; nobody but us looks. */
+  /** Stored hints that were wrong, as sentences for the log. */
   readonly notes: string[] = [];
 
   private constructor(superblock: Superblock, bytes: Uint8Array, cacheBlocks: number, readOnly: boolean) {
-    this.#durable = superblock;
-    this.#durableBytes = bytes;
-    this.#time = superblock.time;
-    this.#transactionId = superblock.transactionId;
+    this.#superblock = new SuperblockState(superblock, bytes);
     this.#readOnly = readOnly;
     const space = new MetadataSpaceMap(superblock.metadataSpaceMap.blocks);
     this.#transaction = new Transaction(new BlockCache(cacheBlocks), space);
@@ -88,11 +76,19 @@ export class ThinMetadata {
     const isHeld = superblock.heldRoot !== 0;
     this.#mappings = new ThinMappings(this.#transaction, this.#data, !readOnly, isHeld);
     this.runs = new MappingRuns(this.#transaction, this.#devices);
+    this.#operation = new MetadataOperation({
+      transaction: this.#transaction,
+      devices: this.#devices,
+      data: this.#data,
+      superblock: this.#superblock,
+      reserve: this.#reserve,
+    });
   }
 
   /**
-   * Makes the blocks of an empty pool, the superblock last: whoever writes them flushes before it and after
-   * it. Faults with noMetadataSpace if the metadata is too small for its data.
+   * Makes the blocks of an empty pool, the superblock last. The caller writes them in this order, with a flush before the
+   * superblock and one after it. If it stops before the second flush is done, there may be no valid superblock, and so no
+   * pool. Faults with noMetadataSpace if the metadata is too small for the data.
    */
   static format(geometry: MetadataGeometry): PlannedBlock[] {
     assert(
@@ -109,25 +105,25 @@ export class ThinMetadata {
     space.load(metadataBlock(0), 1);
     space.markAllDirty();
     metadata.#isLoaded = true;
-    metadata.#begin();
+    metadata.#operation.isAllowed = true;
+    metadata.#operation.begin();
     metadata.#devices.format();
     metadata.#data.format();
     metadata.#data.grow(geometry.dataBlocks);
-    metadata.#succeed();
+    metadata.#operation.succeed();
     const plan = metadata.beginCommit();
     return [...plan.blocks, { block: metadataBlock(0), bytes: plan.superblock }];
   }
 
   /**
-   * Opens metadata by its superblock. {@linkcode load} must follow. Throws OpenRefused with the sentence to
-   * show.
+   * Opens metadata by its superblock. {@linkcode load} must follow. Throws OpenRefused with a message for the user.
    */
   static open(superblockBytes: Uint8Array, options: EngineOptions): ThinMetadata {
     const superblock = openSuperblock(superblockBytes, options);
     return new ThinMetadata(superblock, superblockBytes.slice(), options.cacheBlocks, options.readOnly);
   }
 
-  /** Reads what is kept in memory: metadata counts, the data space map's index, devices. Run until it returns. */
+  /** Loads what is kept in memory: metadata counts, the data space map's index, devices. To be run until it returns. */
   load(): void {
     assert(!this.#isLoaded, "metadata is loaded once");
     this.#transaction.cache.beginOperation();
@@ -138,15 +134,16 @@ export class ThinMetadata {
     this.#devices.load();
     this.#transaction.cache.endOperation();
     this.#isLoaded = true;
+    this.#operation.isAllowed = !this.#readOnly;
     if (this.#readOnly) return;
-    this.notes.push(...notesOnHints(this.#durable, {
+    this.notes.push(...notesOnHints(this.#superblock.durable, {
       wrongEntries: this.#spaceLoad.wrongHints + this.#data.wrongHints,
       dataAllocated: this.#data.allocated,
       metadataAllocated: this.#transaction.space.used,
     }));
   }
 
-  /** Takes a block that was read after a "missing" fault, and owns the bytes. One read of a block at a time. */
+  /** Takes a block that was read after a "missing" fault, and keeps the buffer. At most one read of a block may be under way. */
   supply(block: MetadataBlock, bytes: Uint8Array): void {
     this.#transaction.cache.supply(block, bytes);
   }
@@ -157,44 +154,44 @@ export class ThinMetadata {
   }
 
   get dataBlockSizeSectors(): number {
-    return this.#durable.dataBlockSizeSectors;
+    return this.#superblock.durable.dataBlockSizeSectors;
   }
   get transactionId(): bigint {
-    return this.#transactionId;
+    return this.#superblock.transactionId;
   }
   /** The snapshot clock. */
   get time(): number {
-    return this.#time;
+    return this.#superblock.time;
   }
   get needsCheck(): boolean {
-    return (this.#durable.flags & flagNeedsCheck) !== 0;
+    return (this.#superblock.durable.flags & flagNeedsCheck) !== 0;
   }
-  /** The kernel's metadata snapshot, 0 if there is none. It is kept. */
+  /** The metadata snapshot that the kernel made, 0 if there is none. It is kept as it is. */
   get heldRoot(): MetadataBlock {
-    return this.#durable.heldRoot;
+    return this.#superblock.durable.heldRoot;
   }
   get dataBlocks(): number {
     return this.#data.blocks;
   }
-  /** Data blocks without a reference in the current state; some may be reused only after a commit. */
+  /** Data blocks without a reference in the current state. Some of them may be allocated only after a commit. */
   get dataFree(): number {
     return this.#data.blocks - this.#data.allocated;
   }
   get metadataBlocks(): number {
     return this.#transaction.space.blocks;
   }
-  /** Metadata blocks without a reference now. Of a pool opened read-only, what the superblock claims. */
+  /** Metadata blocks without a reference in the current state. Of a pool opened read-only, what the superblock says. */
   get metadataFree(): number {
-    const root = this.#durable.metadataSpaceMap;
+    const root = this.#superblock.durable.metadataSpaceMap;
     return this.#readOnly ? root.blocks - root.allocated : this.metadataBlocks - this.#transaction.space.used;
   }
-  /** Blocks that a commit would have to write, its own bookkeeping aside. */
+  /** Blocks that a commit would write, without those of the space maps that it adds. */
   get dirtyBlocks(): number {
-    return this.#transaction.space.bornLive;
+    return this.#transaction.space.newInUse;
   }
-  /** Whether anything changed since the last beginCommit. */
+  /** Whether an operation has succeeded since the last beginCommit. */
   get isDirty(): boolean {
-    return this.#isDirty;
+    return this.#operation.isDirty;
   }
 
   /** Ids of all devices, ascending. */
@@ -202,7 +199,7 @@ export class ThinMetadata {
     return this.#devices.thinIds();
   }
 
-  /** The device's numbers in the current state, or undefined if there is no such device. */
+  /** The device's details in the current state, or undefined if there is no such device. */
   device(thin: ThinId): DeviceDetails | undefined {
     const record = this.#devices.get(thin);
     if (record === undefined) return undefined;
@@ -211,52 +208,35 @@ export class ThinMetadata {
   }
 
   /**
-   * Makes devices and snapshots and sets the opaque transaction id, all at one instant, all or none. Origins
-   * must exist (they may be made by the same change), new ids must not. A change of the id alone may use the
-   * reserve.
+   * Makes thin devices and snapshots and sets the transaction id, in one operation. Origins must exist (the same change may
+   * make them), and the new ids must not. A change of the transaction id alone may use the reserve.
    */
   change(change: DeviceChange): void {
     const { create, snapshots, tick, transactionId } = change;
-    if (tick && this.#time >= timeMax) throw new MetadataFault({ kind: "clockExhausted" });
-    this.#begin();
-    try {
-      this.#transactionId = transactionId;
-      if (tick) this.#time++;
+    this.#operation.run(() => {
+      this.#superblock.transactionId = transactionId;
+      if (tick) this.#superblock.tick();
       for (const thin of create) this.#createThin(thin);
-      this.#devices.snapshot(snapshots, this.#transactionId, this.#time);
+      this.#devices.snapshot(snapshots, transactionId, this.time);
       if (create.length + snapshots.length > 0) this.#reserve.admit();
       else this.#reserve.admitFromReserve();
-    } catch (error) {
-      this.#rollback();
-      throw error;
-    }
-    this.#succeed();
-  }
-
-  /** Makes an empty device, which must not exist. */
-  createThin(thin: ThinId): void {
-    this.change({ create: [thin], snapshots: [], tick: false, transactionId: this.#transactionId });
-  }
-
-  /** Makes every `thin` a snapshot of its `origin`: see {@linkcode DeviceChange}. */
-  createSnapshots(snapshots: readonly SnapshotPair[], options: { readonly tick: boolean }): void {
-    this.change({ create: [], snapshots, tick: options.tick, transactionId: this.#transactionId });
+    });
   }
 
   #createThin(thin: ThinId): void {
     const root = this.#mappings.makeTree().block;
-    this.#devices.insert(new DeviceRecord(thin, root, 0, this.#transactionId, this.#time, this.#time));
+    this.#devices.insert(new DeviceRecord(thin, root, 0, this.transactionId, this.time, this.time));
   }
 
   /**
-   * Deletes a slice of the device: the whole if at most `leafBudget` nodes are its own, else its last
-   * `leafBudget` leaves, less when space is short. Each slice leaves a legal tree and a right count. Returns
-   * true when the device is gone.
+   * Deletes a slice of the device: all of it if at most `leafBudget` of its nodes are not shared, else its last `leafBudget`
+   * leaves, or fewer if space is short. After each slice the tree and the mapped_blocks count are valid. Returns true when
+   * the device is gone.
    */
   deleteThin(thin: ThinId, leafBudget: number): boolean {
     assert(leafBudget > 0, "a slice is at least one leaf");
     const record = this.#devices.expect(thin);
-    return this.#removeBySlices(leafBudget * leafEntriesMax, (entriesMax) => {
+    return this.#operation.removeBySlices(leafBudget * leafEntriesMax, (entriesMax) => {
       this.#devices.change(record);
       const isGone = this.#mappings.removeFromEnd(record, entriesMax);
       if (isGone) this.#devices.remove(record);
@@ -274,8 +254,8 @@ export class ThinMetadata {
   }
 
   /**
-   * Mapped runs in `[begin, end)`, at most `runsMax`, after bounded work; `next` is where to go on, `end` if
-   * finished.
+   * Mapped runs in `[begin, end)`, at most `runsMax`. The work of one call is bounded; `next` is where the next call
+   * continues, `end` if there is no more.
    */
   lookupRange(thin: ThinId, begin: VBlock, end: VBlock, runsMax: number): MappedRange {
     const record = this.#devices.expect(thin);
@@ -294,32 +274,28 @@ export class ThinMetadata {
     return highest;
   }
 
-  /** Maps `block` to a data block without references; or again to the one it has, which is then its own. */
+  /** Maps `block` to a data block without references; or again to the data block that it has, at the present time. */
   insert(thin: ThinId, block: VBlock, mapped: DBlock): void {
     const record = this.#devices.expect(thin);
-    this.#begin();
-    try {
+    this.#operation.run(() => {
       this.#devices.change(record);
-      this.#mappings.insert(record, block, mapped, this.#time);
+      this.#mappings.insert(record, block, mapped, this.time);
       this.#reserve.admit();
-    } catch (error) {
-      this.#rollback();
-      throw error;
-    }
-    this.#succeed();
+    });
   }
 
   /**
-   * Unmaps what the first leaf with any holds of `[begin, end)`. `next` is where to go on, `end` if finished.
+   * Removes the mappings in `[begin, end)` that are in the first leaf with any. `next` is where the next call continues,
+   * `end` if there is no more.
    */
   removeRange(thin: ThinId, begin: VBlock, end: VBlock): { next: VBlock; removedBlocks: number } {
     const record = this.#devices.expect(thin);
     this.#transaction.cache.beginOperation();
     const first = this.#mappings.firstMapped(record, begin, end);
     this.#transaction.cache.endOperation();
-    if (first === undefined) return { next: end, removedBlocks: 0 }; // a hole is not worth a transaction
+    if (first === undefined) return { next: end, removedBlocks: 0 }; // nothing to commit
     const before = record.mappedBlocks;
-    const next = this.#removeBySlices(leafEntriesMax, (entriesMax) => {
+    const next = this.#operation.removeBySlices(leafEntriesMax, (entriesMax) => {
       this.#devices.change(record);
       return this.#mappings.removeInOneLeaf(record, first, end, entriesMax);
     });
@@ -327,8 +303,8 @@ export class ThinMetadata {
   }
 
   /**
-   * Data blocks without references from `from` on. Bounded work; `next` is where to go on, `dataBlocks` at
-   * the end.
+   * Data blocks without references from `from` on. The work of one call is bounded; `next` is where the next call continues,
+   * `dataBlocks` at the end.
    */
   findFreeData(from: DBlock, blocksWanted: number): { runs: DBlockRun[]; next: DBlock } {
     this.#transaction.cache.beginOperation();
@@ -338,15 +314,15 @@ export class ThinMetadata {
   }
 
   /**
-   * Data blocks whose count reached 0 since the last call, as runs. They are not in the current state, but
-   * the durable one may still map them. Take them after every operation that may free: findFreeData knows
-   * nothing of quarantine.
+   * Data blocks whose count reached 0 since the last call, as runs. The durable state may still map them, so the caller
+   * must quarantine them until the commit after this is durable. To be called after every operation that may free blocks,
+   * because findFreeData returns these blocks too.
    */
   takeFreed(): DBlockRun[] {
     return this.#data.takeFreed();
   }
 
-  /** How many mappings hold the data block. */
+  /** Number of mappings that refer to the data block. */
   dataReferenceCount(block: DBlock): number {
     this.#transaction.cache.beginOperation();
     const count = this.#data.count(block);
@@ -354,130 +330,71 @@ export class ThinMetadata {
     return count;
   }
 
-  /** Governs more data blocks. */
+  /** Grows the data space map to so many blocks. */
   growData(dataBlocks: number): void {
-    this.#begin();
-    try {
+    this.#operation.run(() => {
       this.#data.grow(dataBlocks);
       this.#reserve.admit();
-    } catch (error) {
-      this.#rollback();
-      throw error;
-    }
-    this.#succeed();
+    });
   }
 
-  /** Governs more metadata blocks, up to the format's limit; the device must have them. */
+  /** Grows the metadata space map to so many blocks, at most the format's limit. The device must have them. */
   growMetadata(blocks: number): void {
-    this.#begin();
+    this.#operation.begin();
     if (Math.min(blocks, metadataBlocksMax) > this.metadataBlocks) {
       this.#transaction.space.grow(Math.min(blocks, metadataBlocksMax));
     }
-    this.#succeed();
+    this.#operation.succeed();
   }
 
   /**
-   * Plans the commit of everything changed since the last one, and starts the next transaction. Nothing in it
-   * is read from the device: paths were owned when they were first needed, and the metadata space map is in
-   * memory.
+   * Plans the commit of all changes since the last one, and starts the next transaction. It reads nothing from the device:
+   * the paths that it needs were shadowed when the changes were made, and the metadata space map is in memory.
    */
   beginCommit(): CommitPlan {
-    assert(this.#committing === undefined, "one commit at a time");
     let metadataSpaceMap: Superblock["metadataSpaceMap"];
-    this.#begin();
+    this.#operation.begin();
     try {
       this.#devices.flush();
       this.#data.flush();
-      metadataSpaceMap = this.#layout.move(); // last: everything before it changes the counts it writes
+      metadataSpaceMap = this.#layout.move(); // last: it encodes the counts that the steps before it change
     } catch (error) {
       this.#layout.rollback();
-      this.#rollback();
+      this.#operation.rollback();
       throw error;
     }
-    this.#succeed();
-    this.#layout.settle();
-    this.#devices.settle();
-    this.#data.settle();
+    this.#operation.succeed();
+    this.#layout.endTransaction();
+    this.#devices.endTransaction();
+    this.#data.endTransaction();
     this.#mappings.recentlyUnshared.freeze();
     const blocks = this.#transaction.freeze();
-    const superblock: Superblock = {
-      ...this.#durable,
-      time: this.#time,
-      transactionId: this.#transactionId,
+    const superblock = this.#superblock.freeze({
       dataSpaceMap: this.#data.root,
       metadataSpaceMap,
       mappingRoot: this.#devices.mappingRoot,
       detailsRoot: this.#devices.detailsRoot,
-    };
-    const bytes = packSuperblock(superblock, this.#durableBytes.slice());
-    this.#committing = { superblock, bytes };
-    this.#isDirty = false;
-    return { blocks, superblock: bytes };
+    });
+    this.#operation.isDirty = false;
+    return { blocks, superblock };
   }
 
-  /** The superblock of the commit under way is durable: what that commit freed may be allocated. */
+  /** The superblock of the commit under way is durable: the blocks that this commit freed may be allocated. */
   commitDurable(): void {
-    assert(this.#committing !== undefined, "a commit is under way");
-    this.#durable = this.#committing.superblock;
-    this.#durableBytes = this.#committing.bytes;
-    this.#committing = undefined;
+    this.#superblock.commitDurable();
     this.#transaction.durable();
     this.#mappings.recentlyUnshared.durable();
   }
 
   /** The last durable superblock with needs_check set, to be written after a commit failed. */
   needsCheckSuperblock(): Uint8Array {
-    const flagged: Superblock = { ...this.#durable, flags: this.#durable.flags | flagNeedsCheck };
-    return packSuperblock(flagged, this.#durableBytes.slice());
+    return this.#superblock.needsCheckBytes();
   }
 
-  /** Keeps the last durable commit readable on the device until it is released. */
-  holdCommit(): MetadataView {
+  /** Keeps the blocks of the last durable commit from reuse, so that they can be read from the device until the release. */
+  holdCommit(): HeldCommit {
     const space = this.#transaction.space;
     const held = space.hold();
-    return { superblock: this.#durableBytes.slice(), release: () => space.unhold(held) };
-  }
-
-  /**
-   * Runs a removal that may use the reserve. If even that is too little (every mapping may lie in another
-   * bitmap, which must be copied), a smaller slice is tried, down to one mapping: so space can always be won
-   * back, commit by commit.
-   */
-  #removeBySlices<Result>(entriesMax: number, remove: (entriesMax: number) => Result): Result {
-    for (let entries = entriesMax;; entries = Math.ceil(entries / 8)) {
-      this.#begin();
-      try {
-        const result = remove(entries);
-        this.#reserve.admitFromReserve();
-        this.#succeed();
-        return result;
-      } catch (error) {
-        this.#rollback();
-        const isSpace = error instanceof MetadataFault && error.fault.kind === "noMetadataSpace";
-        if (!isSpace || entries === 1) throw error;
-      }
-    }
-  }
-
-  #begin(): void {
-    assert(this.#isLoaded && !this.#readOnly, "only loaded metadata, opened for writing, is changed");
-    this.#transaction.begin();
-    this.#devices.begin();
-    this.#data.begin();
-    this.#timeMark = this.#time;
-    this.#transactionIdMark = this.#transactionId;
-  }
-
-  #succeed(): void {
-    this.#transaction.succeed();
-    this.#isDirty = true;
-  }
-
-  #rollback(): void {
-    this.#data.rollback();
-    this.#devices.rollback();
-    this.#transaction.rollback();
-    this.#time = this.#timeMark;
-    this.#transactionId = this.#transactionIdMark;
+    return { superblock: this.#superblock.durableBytes(), release: () => space.unhold(held) };
   }
 }

@@ -1,4 +1,5 @@
 /** The engine with many mappings and many devices: node splits, merges, deep trees, deletion in slices. */
+import { createSnapshots, createThin } from "../tests/engine/metadata_driver.ts";
 import { assert, assertEquals } from "@std/assert";
 import type { MetadataDriver } from "../tests/engine/metadata_driver.ts";
 import { committed, makeMapped, makePool, one, two } from "../tests/engine/small_pools.ts";
@@ -18,7 +19,7 @@ for (const order of ["ascending", "descending", "random"] as const) {
       [shuffled[index], shuffled[other]] = [shuffled[other]!, shuffled[index]!];
     }
     const pool = makePool(1024);
-    pool.run((engine) => engine.createThin(one));
+    pool.run((engine) => createThin(engine, one));
     for (let index = 0; index < count; index++) {
       const key = order === "ascending"
         ? index
@@ -53,7 +54,7 @@ for (const order of ["ascending", "descending", "random"] as const) {
 Deno.test("300,000 mappings are made, committed, found again and deleted in slices", () => {
   const count = 300_000;
   const pool = makePool(4096, count, 100);
-  pool.run((engine) => engine.createThin(one));
+  pool.run((engine) => createThin(engine, one));
   for (let at = 0; at < count; at++) {
     pool.run((engine) => engine.insert(one, vblock(at), dblock(at)));
     if (at % 50_000 === 0) pool.commit();
@@ -80,7 +81,7 @@ Deno.test("a thousand devices come, in no order, and go again", () => {
   const pool = makePool(3000);
   const thins = new Set<number>();
   while (thins.size < 1000) thins.add(random.below(0x100_0000));
-  for (const thin of thins) pool.run((engine) => engine.createThin(thinId(thin)));
+  for (const thin of thins) pool.run((engine) => createThin(engine, thinId(thin)));
   assertEquals(committed(pool).devices.size, 1000);
   pool.reopen();
   const ids = pool.engine.thinIds();
@@ -95,7 +96,7 @@ Deno.test("a thousand devices come, in no order, and go again", () => {
 
 Deno.test("a shared only child that becomes the root keeps its count (CVE-2026-46107)", () => {
   const pool = makeMapped(30_000, 1024);
-  pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+  pool.run((engine) => createSnapshots(engine, [{ thin: two, origin: one }], { tick: true }));
   pool.commit();
   // All but one leaf of the snapshot's origin go; the last leaf is still the snapshot's too.
   for (let at = 0; at < 29_900;) {
@@ -115,7 +116,7 @@ Deno.test("a shared only child that becomes the root keeps its count (CVE-2026-4
 
 Deno.test("a snapshot that hardly diverged is deleted in one slice without reading what it shares", () => {
   const pool = makeMapped(30_000, 1024);
-  pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+  pool.run((engine) => createSnapshots(engine, [{ thin: two, origin: one }], { tick: true }));
   pool.run((engine) => engine.insert(two, vblock(5), dblock(39_000)));
   pool.commit();
   pool.reopen();
@@ -144,7 +145,7 @@ function removeWithCommits(pool: MetadataDriver, remove: () => boolean): number 
 for (const how of ["removed", "deleted"] as const) {
   Deno.test(`60 mappings in 60 bitmaps are ${how} bit by bit when space for their copies is short`, () => {
     const pool = makePool(100, 16_320 * 60);
-    pool.run((engine) => engine.createThin(one));
+    pool.run((engine) => createThin(engine, one));
     for (let ordinal = 0; ordinal < 60; ordinal++) {
       pool.run((engine) => engine.insert(one, vblock(ordinal), dblock(16_320 * ordinal)));
       if (ordinal % 2 === 0) pool.commit();

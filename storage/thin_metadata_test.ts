@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { MetadataDriver } from "../tests/engine/metadata_driver.ts";
+import { createSnapshots, createThin, MetadataDriver } from "../tests/engine/metadata_driver.ts";
 import { Recount } from "../tests/engine/metadata_recount.ts";
 import {
   committed,
@@ -31,7 +31,7 @@ Deno.test("a new pool is empty, counts right, and keeps its uuid", () => {
 
 Deno.test("a pool of twelve metadata blocks opens, and refuses its first device without harm", () => {
   const pool = makePool(12, 100);
-  assertEquals(faultOf(() => pool.run((engine) => engine.createThin(one))), { kind: "noMetadataSpace" });
+  assertEquals(faultOf(() => pool.run((engine) => createThin(engine, one))), { kind: "noMetadataSpace" });
   assertEquals(pool.engine.thinIds(), []);
   committed(pool);
 });
@@ -44,7 +44,7 @@ Deno.test("metadata too small for its data is refused by format", () => {
 for (const dataBlocks of [16_319, 16_320, 16_321, 32_640]) {
   Deno.test(`the last of ${dataBlocks} data blocks can be mapped and freed`, () => {
     const pool = makePool(64, dataBlocks);
-    pool.run((engine) => engine.createThin(one));
+    pool.run((engine) => createThin(engine, one));
     const last = dblock(dataBlocks - 1);
     const { runs, next } = pool.run((engine) => engine.findFreeData(dblock(dataBlocks - 3), 100));
     assertEquals(runs, [{ begin: dblock(dataBlocks - 3), length: 3 }]);
@@ -62,7 +62,7 @@ for (const dataBlocks of [16_319, 16_320, 16_321, 32_640]) {
 for (const metadataBlocks of [16_319, 16_320, 16_321]) {
   Deno.test(`metadata of ${metadataBlocks} blocks is counted to its end`, () => {
     const pool = makePool(metadataBlocks, 1000);
-    pool.run((engine) => engine.createThin(one));
+    pool.run((engine) => createThin(engine, one));
     pool.run((engine) => engine.insert(one, vblock(0), dblock(0)));
     committed(pool);
     pool.reopen();
@@ -73,7 +73,7 @@ for (const metadataBlocks of [16_319, 16_320, 16_321]) {
 
 Deno.test("a search for free data stops at what is wanted and joins runs across bitmaps", () => {
   const pool = makePool(512, 16_320 * 2);
-  pool.run((engine) => engine.createThin(one));
+  pool.run((engine) => createThin(engine, one));
   for (const block of [10, 16_319]) {
     pool.run((engine) => engine.insert(one, vblock(block), dblock(block)));
   }
@@ -90,7 +90,7 @@ Deno.test("a search for free data stops at what is wanted and joins runs across 
 
 Deno.test("an origin's block is shared after a snapshot, and its new block is not", () => {
   const pool = makeMapped(3);
-  pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+  pool.run((engine) => createSnapshots(engine, [{ thin: two, origin: one }], { tick: true }));
   const before = { kind: "provisioned", dblock: dblock(1), shared: true, isOld: true } as const;
   assertEquals(pool.run((engine) => engine.lookup(one, vblock(1))), before);
   assertEquals(pool.run((engine) => engine.lookup(two, vblock(1))), before);
@@ -109,7 +109,7 @@ Deno.test("an origin's block is shared after a snapshot, and its new block is no
 Deno.test("several snapshots in one change take one tick, and one refused leaves none", () => {
   const pool = makeMapped(3);
   pool.run((engine) =>
-    engine.createSnapshots([{ thin: two, origin: one }, { thin: thinId(3), origin: one }], { tick: true })
+    createSnapshots(engine, [{ thin: two, origin: one }, { thin: thinId(3), origin: one }], { tick: true })
   );
   assertEquals(pool.engine.time, 1);
   assertEquals(pool.engine.device(thinId(3)), {
@@ -119,7 +119,7 @@ Deno.test("several snapshots in one change take one tick, and one refused leaves
     snapshottedTime: 1,
   });
   assertThrows(() =>
-    pool.engine.createSnapshots([{ thin: thinId(4), origin: one }, { thin: two, origin: one }], {
+    createSnapshots(pool.engine, [{ thin: thinId(4), origin: one }, { thin: two, origin: one }], {
       tick: true,
     })
   );
@@ -150,10 +150,10 @@ Deno.test("the clock stops at its 24 bits, and the last tick still works", () =>
   const late = { ...superblockOf(pool), time: 0xff_fffe };
   packSuperblock(late, pool.image.subarray(0, metadataBlockSizeBytes));
   pool.reopen();
-  pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+  pool.run((engine) => createSnapshots(engine, [{ thin: two, origin: one }], { tick: true }));
   pool.run((engine) => engine.insert(one, vblock(0), dblock(10)));
   const fault = faultOf(() =>
-    pool.engine.createSnapshots([{ thin: thinId(3), origin: one }], { tick: true })
+    createSnapshots(pool.engine, [{ thin: thinId(3), origin: one }], { tick: true })
   );
   assertEquals(fault, { kind: "clockExhausted" });
   assertEquals(committed(pool).devices.get(1)!.get(0), [10, 0xff_ffff]);
@@ -161,7 +161,7 @@ Deno.test("the clock stops at its 24 bits, and the last tick still works", () =>
 
 Deno.test("foreign metadata that maps one data block twice at one time calls it shared", () => {
   const pool = makeMapped(2);
-  pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: false }));
+  pool.run((engine) => createSnapshots(engine, [{ thin: two, origin: one }], { tick: false }));
   // The path to the mapping is shared although the times say otherwise.
   assertEquals(pool.run((engine) => engine.lookup(one, vblock(0))), {
     kind: "provisioned",
@@ -188,7 +188,7 @@ Deno.test("foreign metadata that maps one data block twice at one time calls it 
 
 Deno.test("runs are cut where vblocks, data blocks or the sharing answer break, and at their number", () => {
   const pool = makeMapped(10);
-  pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+  pool.run((engine) => createSnapshots(engine, [{ thin: two, origin: one }], { tick: true }));
   pool.run((engine) => engine.insert(one, vblock(4), dblock(20)));
   pool.run((engine) => engine.insert(one, vblock(5), dblock(21)));
   pool.run((engine) => engine.removeRange(one, vblock(8), vblock(9)));
@@ -210,7 +210,7 @@ Deno.test("runs are cut where vblocks, data blocks or the sharing answer break, 
 
 Deno.test("mapping a block to where it is already mapped changes its time and no count", () => {
   const pool = makeMapped(1);
-  pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+  pool.run((engine) => createSnapshots(engine, [{ thin: two, origin: one }], { tick: true }));
   pool.run((engine) => engine.insert(one, vblock(0), dblock(0)));
   const recount = committed(pool);
   assertEquals(recount.devices.get(1)!.get(0), [0, 1]);
@@ -292,7 +292,7 @@ Deno.test("data and metadata grow across bitmap boundaries, and the new space is
   pool.run((engine) => engine.growMetadata(20_000));
   pool.run((engine) => engine.growData(16_320));
   pool.run((engine) => engine.growData(50_000));
-  pool.run((engine) => engine.createThin(one));
+  pool.run((engine) => createThin(engine, one));
   pool.run((engine) => engine.insert(one, vblock(0), dblock(49_999)));
   committed(pool);
   pool.reopen();
@@ -302,7 +302,7 @@ Deno.test("data and metadata grow across bitmap boundaries, and the new space is
 
 Deno.test("needs_check is set on the last durable superblock, and then refuses writing", () => {
   const pool = makeMapped(5);
-  pool.run((engine) => engine.createThin(two));
+  pool.run((engine) => createThin(engine, two));
   pool.engine.beginCommit();
   pool.image.set(pool.engine.needsCheckSuperblock(), 0);
   const error = assertThrows(() => pool.reopen());
@@ -402,7 +402,7 @@ const undoable: readonly (readonly [string, (engine: ThinMetadata) => void])[] =
   ["an insertion into a shared leaf", (engine) => engine.insert(one, vblock(900), dblock(33_000))],
   ["a replacement", (engine) => engine.insert(two, vblock(10), dblock(33_001))],
   ["a removal", (engine) => void engine.removeRange(one, vblock(400), vblock(700))],
-  ["a snapshot", (engine) => engine.createSnapshots([{ thin: three, origin: two }], { tick: true })],
+  ["a snapshot", (engine) => createSnapshots(engine, [{ thin: three, origin: two }], { tick: true })],
   ["a slice of a deletion", (engine) => void engine.deleteThin(one, 2)],
   ["a whole deletion", (engine) => void engine.deleteThin(two, 100)],
 ];
@@ -410,7 +410,7 @@ const undoable: readonly (readonly [string, (engine: ThinMetadata) => void])[] =
 for (const [name, operation] of undoable) {
   Deno.test(`${name} that misses a block, at any block, has changed nothing`, () => {
     const pool = makeMapped(1500);
-    pool.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+    pool.run((engine) => createSnapshots(engine, [{ thin: two, origin: one }], { tick: true }));
     for (let at = 0; at < 1500; at += 100) {
       pool.run((engine) => engine.insert(two, vblock(at), dblock(9000 + at)));
     }
@@ -457,7 +457,7 @@ Deno.test("with a cache of one block every operation still comes to its end", ()
     const at = vblock(random.below(3000));
     assertEquals(tight.run((engine) => engine.lookup(one, at)).kind, "provisioned");
   }
-  tight.run((engine) => engine.createSnapshots([{ thin: two, origin: one }], { tick: true }));
+  tight.run((engine) => createSnapshots(engine, [{ thin: two, origin: one }], { tick: true }));
   tight.run((engine) => engine.insert(two, vblock(1500), dblock(30_000)));
   committed(tight);
 });

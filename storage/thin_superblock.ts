@@ -1,6 +1,5 @@
 /**
- * The superblock at the two ends of its life: what a new pool begins with, and what decides whether one is
- * opened.
+ * The superblock of a new pool, and the checks of a superblock when a pool is opened.
  */
 import { dataBlocksMax, timeMax } from "./format/block_time.ts";
 import { metadataBlocksMax } from "./format/metadata_index.ts";
@@ -15,12 +14,12 @@ import {
 import { metadataBlock } from "./base/ids.ts";
 import { OpenRefused } from "./metadata_fault.ts";
 
-/** What a new pool is made of. */
+/** The sizes of a new pool. */
 export interface MetadataGeometry {
   readonly metadataBlocks: number;
   readonly dataBlocks: number;
   readonly dataBlockSizeSectors: number;
-  /** 16 bytes, zeroes if absent as the kernel writes them. */
+  /** 16 bytes; if absent, zeroes, which the kernel writes too. */
   readonly uuid?: Uint8Array;
 }
 
@@ -30,13 +29,13 @@ export interface EngineOptions {
   readonly cacheBlocks: number;
   /** Size of the metadata device in metadata blocks. */
   readonly deviceBlocks: number;
-  /** Nothing will be changed: reference counts are not loaded. */
+  /** The pool will not be changed, so reference counts are not loaded. */
   readonly readOnly: boolean;
-  /** For simulations, which keep their state small: blocks of any number of sectors, as no other program makes them. */
+  /** For simulations with small state: accepts blocks of any number of sectors, which no other program makes. */
   readonly takesSmallBlocks?: boolean;
 }
 
-/** The superblock's record. Throws {@linkcode OpenRefused} with the sentences to show. */
+/** Unpacks and checks the superblock. Throws {@linkcode OpenRefused} with a message for the user. */
 export function openSuperblock(bytes: Uint8Array, options: EngineOptions): Superblock {
   const superblock = unpackSuperblock(bytes);
   if (typeof superblock === "string") {
@@ -52,7 +51,7 @@ export function openSuperblock(bytes: Uint8Array, options: EngineOptions): Super
   return superblock;
 }
 
-/** Why it cannot be opened at all, and what to do next. */
+/** Why the metadata cannot be opened, and what to do next. */
 function refusalOf(superblock: Superblock, options: EngineOptions): string | undefined {
   const { incompatFlags, dataBlockSizeSectors: sectors, metadataSpaceMap, dataSpaceMap } = superblock;
   if (incompatFlags !== 0) {
@@ -80,7 +79,7 @@ function refusalOf(superblock: Superblock, options: EngineOptions): string | und
   return undefined;
 }
 
-/** Why it can only be read, and what to do next. */
+/** Why the metadata cannot be opened for writing, and what to do next. */
 function writeRefusalOf(superblock: Superblock): string | undefined {
   if (superblock.compatRoFlags !== 0) {
     return `it uses features to be read only (compat_ro flags ${superblock.compatRoFlags}). Open it read-only.`;
@@ -93,17 +92,16 @@ function writeRefusalOf(superblock: Superblock): string | undefined {
   return undefined;
 }
 
-/** What was counted while loading, where others only believe a hint. */
+/** What was counted while loading, to compare with the stored hints. */
 export interface CountedHints {
-  /** Index entries whose number of free blocks was not that of the bitmap. */
+  /** Index entries whose number of free blocks differed from the bitmap's. */
   readonly wrongEntries: number;
   readonly dataAllocated: number;
   readonly metadataAllocated: number;
 }
 
 /**
- * Sentences about hints that were wrong, as thin_restore 0.9 leaves them. Everything is counted anew, so
- * nothing is amiss.
+ * Sentences about hints that were wrong, as thin_restore 0.9 leaves them. The hints are not used, so this is no damage.
  */
 export function notesOnHints(superblock: Superblock, counted: CountedHints): string[] {
   const notes: string[] = [];
@@ -121,7 +119,7 @@ export function notesOnHints(superblock: Superblock, counted: CountedHints): str
   return notes;
 }
 
-/** The superblock of a pool about to be made; its roots are filled in by the first commit. */
+/** The superblock of a new pool. The first commit sets its roots. */
 export function emptySuperblock(geometry: MetadataGeometry): Superblock {
   const nowhere = metadataBlock(0);
   return {

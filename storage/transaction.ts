@@ -1,9 +1,11 @@
 /**
- * All metadata changes since the last commit, and the undo of the operation under way.
+ * All metadata changes since the last commit, and the rollback of the operation under way.
  *
- * Copy-on-write (`dm_tm_shadow_block`, drivers/md/persistent-data/dm-transaction-manager.c): a block of an older transaction is never changed in place. It is shadowed:
- * copied to a new block, which its parent then points to. So everything the last superblock leads to stays
- * whole.
+ * Copy-on-write (`dm_tm_shadow_block`, drivers/md/persistent-data/dm-transaction-manager.c): a block of an older transaction
+ * is never changed in place. It is shadowed: copied to a new block, which its parent then points to. So the blocks below the
+ * last superblock are not changed.
+ *
+ * Owned means: allocated in this transaction and with one parent, so that the block may be changed in place.
  */
 import { assert } from "./base/assert.ts";
 import { BlockCache, blockKindOf, type CacheEntry, type CacheKind } from "./block_cache.ts";
@@ -16,13 +18,13 @@ import type { MetadataSpaceMap } from "./space_map_metadata.ts";
 /** A block of a commit, to be written before the superblock. */
 export interface PlannedBlock {
   readonly block: MetadataBlock;
-  /** As they are written: with a checksum. */
+  /** As they are written, with checksum. */
   readonly bytes: Uint8Array;
 }
 
 /**
- * A frozen block, which nobody changes any more. Sealed when its bytes are asked for: the checksums of thousands of blocks
- * in the one turn that freezes them would hold everybody up.
+ * A block of the commit under way, which is not changed any more. It is sealed when its bytes are read: to compute the
+ * checksums of thousands of blocks in the turn that freezes them would stop all actors for too long.
  */
 class FrozenBlock implements PlannedBlock {
   readonly #entry: CacheEntry;
@@ -45,17 +47,16 @@ class FrozenBlock implements PlannedBlock {
 }
 
 /**
- * What to write, in this order: `blocks` in any order and a flush; the superblock and a flush. The data
- * device is flushed after the plan was made and before the superblock is written (FORMAT.md, the crash
- * argument).
+ * What a commit writes: first `blocks` in any order and a flush, then the superblock and a flush. The data device is
+ * flushed after the plan is made and before the superblock is written (FORMAT.md, "How a commit survives a crash").
  */
 export interface CommitPlan {
   readonly blocks: readonly PlannedBlock[];
   readonly superblock: Uint8Array;
 }
 
-/** The last durable commit, whose blocks are not reused until it is released. Held in memory only. */
-export interface MetadataView {
+/** A durable commit whose blocks are not reused until it is released. It is held in memory only, so a crash releases it. */
+export interface HeldCommit {
   readonly superblock: Uint8Array;
   /** To be called once. */
   release(): void;
@@ -65,17 +66,17 @@ export interface MetadataView {
 export class Transaction {
   readonly cache: BlockCache;
   readonly space: MetadataSpaceMap;
-  /** Counts transactions, for "already done in this one". */
+  /** Number of the running transaction. */
   #number = 1;
   #isOpen = false;
   #frozen: CacheEntry[] = [];
   #isCommitting = false;
 
-  /** Blocks changed in place by this operation, and what they held before. The buffers are used again. */
+  /** Blocks that this operation changed in place, and their bytes before. The buffers are used again. */
   readonly #savedEntries: CacheEntry[] = [];
   readonly #savedBytes: Uint8Array[] = [];
   #savedLength = 0;
-  /** Blocks created by this operation, and unwritten entries they pushed out of the cache. */
+  /** Blocks that this operation created, and the dirty cache entries that they replaced. */
   readonly #createdBlocks: MetadataBlock[] = [];
   readonly #displaced: (CacheEntry | undefined)[] = [];
 
@@ -109,7 +110,7 @@ export class Transaction {
   }
 
   /**
-   * Makes the operation not have happened. Newest change first, since a block may have been created twice.
+   * Undoes the operation. The newest change is undone first, since a block may have been created twice.
    */
   rollback(): void {
     assert(this.#isOpen, "an operation ends once");
@@ -145,15 +146,14 @@ export class Transaction {
     return leaf;
   }
 
-  /** Whether the block may be changed in place: made in this transaction, and nobody else points to it. */
+  /** Whether the block may be changed in place: it was allocated in this transaction, and has one parent. */
   isOwned(block: MetadataBlock): boolean {
-    return this.space.isBorn(block) && this.space.count(block) === 1;
+    return this.space.isNew(block) && this.space.count(block) === 1;
   }
 
   /**
-   * The block itself if it is owned, else a copy in a new place; the old place loses a reference. Whoever
-   * calls this sets the parent's pointer, and for a node that was shared gives its children their second
-   * reference.
+   * The block itself if it is owned, else a copy in a new block; the old block loses a reference. The caller writes the new
+   * block number into the parent, and, if the node was shared, increments the counts of its children.
    */
   shadow(entry: CacheEntry): CacheEntry {
     if (this.isOwned(entry.block)) return entry;
@@ -163,7 +163,7 @@ export class Transaction {
     return copy;
   }
 
-  /** To be called before an owned block is changed, so that the operation can be undone. */
+  /** To be called before an owned block is changed: saves its bytes for the rollback. */
   edit(entry: CacheEntry): void {
     assert(entry.state === "dirty" && this.#isOpen, "only a block of this transaction is changed in place");
     if (entry.savedBy === this.cache.operation) return;
@@ -175,8 +175,8 @@ export class Transaction {
   }
 
   /**
-   * Ends the transaction: freezes its blocks, so that the next transaction shadows them while
-   * they are being written. The superblock is the caller's business.
+   * Ends the transaction and freezes its blocks: the next transaction shadows them, so they do not change while they are
+   * being written. The caller makes the superblock.
    */
   freeze(): PlannedBlock[] {
     assert(!this.#isOpen && !this.#isCommitting, "one commit at a time");
@@ -198,7 +198,7 @@ export class Transaction {
     return plan;
   }
 
-  /** The superblock that leads to the frozen blocks is durable. */
+  /** The superblock above the frozen blocks is durable. */
   durable(): void {
     assert(this.#isCommitting, "a commit is under way");
     this.#isCommitting = false;

@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { catalogueFrom, type VolumeRecord } from "../../storage/catalogue.ts";
+import { type VolumeRecord } from "../../storage/catalogue.ts";
+import { catalogueFrom } from "../../storage/catalogue_open.ts";
 import { thinId } from "../../storage/base/ids.ts";
 import { planStep } from "./admin_plan.ts";
 

@@ -6,7 +6,8 @@
  */
 import fs from "node:fs";
 import { assert, present } from "../../storage/base/assert.ts";
-import { type Catalogue, type PoolSettings, settleCatalogue } from "../../storage/catalogue.ts";
+import { type Catalogue, type PoolSettings } from "../../storage/catalogue.ts";
+import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { Journal } from "../../storage/catalogue_journal.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { type Catalogue, catalogueFrom, type VolumeRecord } from "../../storage/catalogue.ts";
+import { type Catalogue, type VolumeRecord } from "../../storage/catalogue.ts";
+import { catalogueFrom } from "../../storage/catalogue_open.ts";
 import { ioOk, type IoResult } from "../../storage/device/port.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { thinId } from "../../storage/base/ids.ts";

@@ -1,6 +1,7 @@
 /** What is done with a pool's files without making it work: checking, dumping, and making a pool around foreign ones. */
 import { nanoid } from "nanoid";
-import { catalogueFrom, type VolumeRecord } from "../../storage/catalogue.ts";
+import { type VolumeRecord } from "../../storage/catalogue.ts";
+import { catalogueFrom } from "../../storage/catalogue_open.ts";
 import { checkMetadata } from "../../storage/check.ts";
 import type { DevicePort } from "../../storage/device/port.ts";
 import { dumpMetadata } from "../../storage/dump.ts";

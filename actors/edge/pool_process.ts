@@ -3,7 +3,7 @@
  */
 import { OpenRefused, ThinMetadata } from "../../storage/thin_metadata.ts";
 import { assert } from "../../storage/base/assert.ts";
-import { catalogueFrom } from "../../storage/catalogue.ts";
+import { catalogueFrom } from "../../storage/catalogue_open.ts";
 import type { DevicePort } from "../../storage/device/port.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/base/ids.ts";

@@ -15,7 +15,7 @@ import { Metadata } from "../pool/metadata.ts";
 import { type MetadataMessage, MetadataStub } from "../pool/metadata_messages.ts";
 import { MemoryDevice } from "../../tests/support/memory_device.ts";
 import { assert as require } from "../../storage/base/assert.ts";
-import { settleCatalogue } from "../../storage/catalogue.ts";
+import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";
 import { bitmapEntries } from "../../storage/format/bitmap.ts";
 import { nodeChild, nodeFindAtOrBelow } from "../../storage/format/btree_node.ts";

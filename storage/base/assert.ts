@@ -1,9 +1,9 @@
 /**
- * Invariants, always on. A failed one is a defect: the kernel stops delivery and the pool fails (invariant I10 of actors/ARCHITECTURE.md).
- * Messages are constants: a template string would cost thirty times the check itself.
+ * Assertions, always on. One that fails is a defect: the actors' kernel stops delivering messages and the pool fails
+ * (invariant I10 of actors/ARCHITECTURE.md). Messages are constants: building a template string costs thirty times the check.
  */
 
-/** A broken invariant: never caught and continued from. */
+/** A broken invariant. The pool does not go on after it. */
 export class Defect extends Error {
   override readonly name = "Defect";
 }
@@ -18,7 +18,7 @@ export function unreachable(_value: never): never {
   throw new Defect("unreachable case");
 }
 
-/** The value, which the caller knows to be there. Throws {@linkcode Defect} if it is not. */
+/** The value, which must be there. Throws {@linkcode Defect} if it is not. */
 export function present<T>(value: T | undefined | null, message: string): T {
   if (value === undefined || value === null) throw new Defect(message);
   return value;

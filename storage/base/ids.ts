@@ -1,6 +1,6 @@
 /**
- * Address kinds as distinct types: a data block is not a virtual block is not a byte offset.
- * All are non-negative integers below 2^53; the constructors are the only casts.
+ * Address kinds as distinct types, so that a data block cannot be used where a virtual block is expected.
+ * All are non-negative integers below 2^53. Only the functions below cast to them.
  */
 
 declare const kind: unique symbol;

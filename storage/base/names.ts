@@ -1,11 +1,11 @@
 /**
- * The names that people give: `NAME` for a volume, `VOL@SNAP` for a snapshot. ASCII letters, digits,
- * `.`, `_`, `-`; each part 1 to 127 bytes, not starting with `-`.
+ * Names of volumes (`NAME`) and snapshots (`VOL@SNAP`). A part has 1 to 127 bytes: ASCII letters, digits, `.`, `_`, `-`,
+ * and does not begin with `-`.
  */
 import { UsageError } from "./errors.ts";
 import { nameBytesMax } from "./limits.ts";
 
-/** A name taken apart: `snapshot` is absent for a plain volume name. */
+/** A parsed name. `snapshot` is absent for the name of a volume. */
 export interface ParsedName {
   /** As given: the two parts with an `@` between them, or the volume alone. */
   readonly name: string;
@@ -15,7 +15,7 @@ export interface ParsedName {
   readonly snapshot?: string;
 }
 
-/** Takes `NAME` or `VOL@SNAP` apart. Throws {@linkcode UsageError}. */
+/** Parses `NAME` or `VOL@SNAP`. Throws {@linkcode UsageError}. */
 export function parseName(text: string): ParsedName {
   const problem = problemOfName(text);
   if (problem !== undefined) throw new UsageError(problem);
@@ -24,7 +24,7 @@ export function parseName(text: string): ParsedName {
   return { name: text, volume: text.slice(0, at), snapshot: text.slice(at + 1) };
 }
 
-/** The name of a volume that is not a snapshot. Throws {@linkcode UsageError}. */
+/** Parses the name of a volume that is not a snapshot. Throws {@linkcode UsageError}. */
 export function parseVolumeName(text: string): string {
   const { name, snapshot } = parseName(text);
   if (snapshot !== undefined) {
@@ -33,7 +33,7 @@ export function parseVolumeName(text: string): string {
   return name;
 }
 
-/** The name of a snapshot. Throws {@linkcode UsageError}. */
+/** Parses the name of a snapshot. Throws {@linkcode UsageError}. */
 export function parseSnapshotName(text: string): Required<ParsedName> {
   const { name, volume, snapshot } = parseName(text);
   if (snapshot === undefined) {
@@ -49,7 +49,7 @@ export function snapshotName(volume: string, snapshot: string): string {
   return `${volume}@${snapshot}`;
 }
 
-/** What is wrong with a name, as a sentence with a next step; undefined if it is a good one. */
+/** What is wrong with a name, in sentences that end with what to do; undefined if the name is valid. */
 export function problemOfName(text: string): string | undefined {
   const parts = text.split("@");
   if (parts.length > 2) {
@@ -76,7 +76,7 @@ function problemOfPart(part: string, isOneOfTwo: boolean): string | undefined {
   return undefined;
 }
 
-/** For a message: control characters escaped, and never a screenful. */
+/** The text for a message: control characters escaped, and cut after 200 characters. */
 function quoted(text: string): string {
   return JSON.stringify(text.length <= 200 ? text : `${text.slice(0, 200)}...`);
 }

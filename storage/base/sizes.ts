@@ -1,4 +1,4 @@
-/** Sizes as people write them: `512`, `10G` and `10GiB` (powers of 1024), `10GB` (powers of 1000), `1.5T`. */
+/** Sizes on the command line: `512`, `10G` and `10GiB` (powers of 1024), `10GB` (powers of 1000), `1.5T`. */
 import { UsageError } from "./errors.ts";
 import { metadataBlockSizeBytes } from "./ids.ts";
 
@@ -6,8 +6,9 @@ const prefixes = "KMGTPE";
 const sizePattern = /^(\d{1,20})(?:\.(\d{1,20}))?(?:([KMGTPE])(iB|B)?|B)?$/i;
 
 /**
- * Bytes from a size. Upper and lower case are the same; a bare number is bytes; a fraction is exact, and what is left of a
- * byte counts as one. At least 1 and at most 2^53 - 1. Throws {@linkcode UsageError}.
+ * Parses a size; the result is bytes. Upper and lower case are the same, and a number without a unit is bytes. A fraction
+ * is computed exactly and rounded up to a whole byte. The result is at least 1 and at most 2^53 - 1. Throws
+ * {@linkcode UsageError}.
  */
 export function parseSize(text: string): number {
   const match = sizePattern.exec(text);
@@ -32,7 +33,7 @@ export function parseSize(text: string): number {
   return Number(bytes);
 }
 
-/** A size for people: exact if it is a whole number of KiB, MiB and so on, else with one digit after the point. */
+/** A size for output: exact if it is a whole number of KiB, MiB and so on, else with one digit after the point. */
 export function formatSize(bytes: number): string {
   let power = 0;
   // 1023.95 and above would print as 1024.0.
@@ -53,14 +54,21 @@ export function roundDown(bytes: number, unitBytes: number): number {
   return Math.floor(bytes / unitBytes) * unitBytes;
 }
 
-/** Smallest metadata device that is made: what the kernel's documentation recommends at least (Documentation/admin-guide/device-mapper/thin-provisioning.rst). */
+/**
+ * Bytes of the smallest metadata device that a new pool gets: the minimum that the kernel documents
+ * (Documentation/admin-guide/device-mapper/thin-provisioning.rst).
+ */
 export const metadataBytesMin = 2 << 20;
-/** Largest metadata device that is used: 255 index entries of 16,320 blocks (`THIN_METADATA_MAX_SECTORS`, drivers/md/dm-thin-metadata.h), 15.875 GiB. */
+/**
+ * Bytes of the metadata device that can be used: 255 index entries of 16,320 blocks (`THIN_METADATA_MAX_SECTORS`,
+ * drivers/md/dm-thin-metadata.h), 15.875 GiB.
+ */
 export const metadataBytesMax = 255 * 16_320 * metadataBlockSizeBytes;
 
 /**
- * Bytes of metadata for a data device of so many dblocks: 48 a dblock (the kernel documentation's thin-provisioning.rst) hold each dblock once; twice that, and
- * at least 16 MiB, leaves room for the snapshots, which map the same dblocks again in nodes of their own.
+ * Bytes of metadata for a data device of `dataBlockCount` dblocks. 48 bytes a dblock hold one mapping of each (the kernel's
+ * thin-provisioning.rst). Twice that, and at least 16 MiB, leaves space for snapshots, which map the same dblocks in nodes
+ * of their own.
  */
 export function defaultMetadataBytes(dataBlockCount: number): number {
   const wanted = Math.max(2 * 48 * dataBlockCount, 16 << 20);

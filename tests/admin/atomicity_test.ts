@@ -6,7 +6,7 @@ import { assert, assertEquals } from "@std/assert";
 import { assert as require, present } from "../../storage/base/assert.ts";
 import type { AdminCommand } from "../../actors/control/admin_command.ts";
 import type { SchedulerPolicy } from "../../actors/kernel/ports.ts";
-import { settleCatalogue } from "../../storage/catalogue.ts";
+import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";
 import { unpackSuperblock } from "../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";

@@ -6,7 +6,7 @@ import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import type { LineRoom } from "../../actors/control/catalogue_room.ts";
 import { assert as require } from "../../storage/base/assert.ts";
-import { settleCatalogue } from "../../storage/catalogue.ts";
+import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";
 import { MemoryDevice } from "../support/memory_device.ts";
 import type { IoDone, IoResult } from "../../storage/device/port.ts";

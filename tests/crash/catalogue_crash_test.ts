@@ -6,13 +6,8 @@ import { CatalogueFile } from "../../actors/edge/catalogue_file.ts";
 import { CatalogueLines } from "../../actors/edge/catalogue_lines.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
 import { poolPaths } from "../../actors/edge/pool_files.ts";
-import {
-  type Catalogue,
-  type CatalogueChange,
-  catalogueFrom,
-  settleCatalogue,
-  type VolumeRecord,
-} from "../../storage/catalogue.ts";
+import { type Catalogue, type CatalogueChange, type VolumeRecord } from "../../storage/catalogue.ts";
+import { catalogueFrom, settleCatalogue } from "../../storage/catalogue_open.ts";
 import { Journal, lineOfChanges, linesOf } from "../../storage/catalogue_journal.ts";
 import type { IoDone } from "../../storage/device/port.ts";
 import { thinId } from "../../storage/base/ids.ts";

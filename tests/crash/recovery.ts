@@ -1,6 +1,6 @@
 /** Opening what a crash left the way the product does, and comparing it with what the history allows. */
 import { checkMetadata } from "../../storage/check.ts";
-import { settleCatalogue } from "../../storage/catalogue.ts";
+import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";
 import { MemoryDevice } from "../support/memory_device.ts";
 import { flagNeedsCheck, unpackSuperblock } from "../../storage/format/superblock.ts";

@@ -4,7 +4,7 @@
  * look at it.
  */
 import { assert, assertEquals } from "@std/assert";
-import { MetadataDriver } from "./metadata_driver.ts";
+import { createSnapshots, createThin, MetadataDriver } from "./metadata_driver.ts";
 import { Recount } from "./metadata_recount.ts";
 import { type Random, seededRandom } from "./seeded_random.ts";
 import { hasThinTools, runOnImage, type ThinToolsVersion } from "../support/thin_tools.ts";
@@ -132,7 +132,7 @@ class Model {
 
   #create(): void {
     const thin = this.#freshThin();
-    if (thin !== undefined && this.#try((engine) => engine.createThin(thin))) {
+    if (thin !== undefined && this.#try((engine) => createThin(engine, thin))) {
       this.#devices.set(thin, new Map());
     }
   }
@@ -144,7 +144,7 @@ class Model {
       if (thin === undefined || pairs.some((pair) => pair.thin === thin)) break;
       pairs.push({ thin, origin: this.#anyDevice() });
     }
-    if (pairs.length === 0 || !this.#try((engine) => engine.createSnapshots(pairs, { tick: true }))) return;
+    if (pairs.length === 0 || !this.#try((engine) => createSnapshots(engine, pairs, { tick: true }))) return;
     for (const { thin, origin } of pairs) this.#devices.set(thin, new Map(this.#devices.get(origin)!));
   }
 

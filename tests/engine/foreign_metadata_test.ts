@@ -19,7 +19,7 @@ import { MetadataFault } from "../../storage/thin_metadata.ts";
 import { type Corpus, kernelCorpora, poolXml, sharingCorpora, toolCorpora } from "../compat/corpora.ts";
 import { withBlock } from "../support/metadata_image.ts";
 import { hasThinTools, restoreImage, runOnImage, type ThinToolsVersion } from "../support/thin_tools.ts";
-import { MetadataDriver } from "./metadata_driver.ts";
+import { createSnapshots, createThin, MetadataDriver } from "./metadata_driver.ts";
 import { Recount, type RecountedDevices } from "./metadata_recount.ts";
 import { type Random, seededRandom } from "./seeded_random.ts";
 import { faultOf, makeMapped, superblockOf } from "./small_pools.ts";
@@ -59,7 +59,7 @@ function mappedInRuns(pool: MetadataDriver, thin: ThinId): number {
  */
 function change(pool: MetadataDriver, devices: RecountedDevices, random: Random): void {
   if (devices.size === 0) {
-    pool.run((engine) => engine.createThin(thinId(5)));
+    pool.run((engine) => createThin(engine, thinId(5)));
     devices.set(5, new Map());
   }
   const ids = [...devices.keys()];
@@ -80,7 +80,7 @@ function change(pool: MetadataDriver, devices: RecountedDevices, random: Random)
     let snapshot = snapshotIdMin;
     while (devices.has(snapshot)) snapshot++;
     pool.run((engine) =>
-      engine.createSnapshots([{ thin: thinId(snapshot), origin: thinId(id) }], { tick: true })
+      createSnapshots(engine, [{ thin: thinId(snapshot), origin: thinId(id) }], { tick: true })
     );
     devices.set(snapshot, new Map(devices.get(id)!));
     const keys = [...devices.get(id)!.keys()];
@@ -229,7 +229,7 @@ for (const version of versions) {
       const pool = MetadataDriver.format(geometry);
       const devices: RecountedDevices = new Map();
       for (const id of [3, 0, 0xff_ffff]) {
-        pool.run((engine) => engine.createThin(thinId(id)));
+        pool.run((engine) => createThin(engine, thinId(id)));
         devices.set(id, new Map());
       }
       change(pool, devices, seededRandom(4));

@@ -1,10 +1,11 @@
 /** For tests: a metadata device in memory, and the loop that any caller of the engine runs. */
 import { superblockLocation } from "../../storage/format/superblock.ts";
-import { type MetadataBlock, metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { type MetadataBlock, metadataBlockSizeBytes, type ThinId } from "../../storage/base/ids.ts";
 import {
   type CommitPlan,
   MetadataFault,
   type MetadataGeometry,
+  type SnapshotPair,
   ThinMetadata,
 } from "../../storage/thin_metadata.ts";
 
@@ -87,4 +88,18 @@ export class MetadataDriver {
     this.run((engine) => engine.load());
     return this.engine;
   }
+}
+
+/** Makes an empty device, which must not exist. */
+export function createThin(engine: ThinMetadata, thin: ThinId): void {
+  engine.change({ create: [thin], snapshots: [], tick: false, transactionId: engine.transactionId });
+}
+
+/** Makes every `thin` a snapshot of its `origin`: see {@linkcode DeviceChange}. */
+export function createSnapshots(
+  engine: ThinMetadata,
+  snapshots: readonly SnapshotPair[],
+  options: { readonly tick: boolean },
+): void {
+  engine.change({ create: [], snapshots, tick: options.tick, transactionId: engine.transactionId });
 }

@@ -3,7 +3,7 @@ import { assertThrows } from "@std/assert";
 import { type Superblock, unpackSuperblock } from "../../storage/format/superblock.ts";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/base/ids.ts";
 import type { MetadataFault } from "../../storage/thin_metadata.ts";
-import { MetadataDriver } from "./metadata_driver.ts";
+import { createThin, MetadataDriver } from "./metadata_driver.ts";
 import { Recount } from "./metadata_recount.ts";
 
 export const one = thinId(1);
@@ -16,7 +16,7 @@ export function makePool(metadataBlocks = 512, dataBlocks = 40_000, cacheBlocks 
 /** A pool with device 1, vblocks `[0, blocks)` mapped to the same data blocks, committed. */
 export function makeMapped(blocks: number, metadataBlocks = 512): MetadataDriver {
   const pool = makePool(metadataBlocks);
-  pool.run((engine) => engine.createThin(one));
+  pool.run((engine) => createThin(engine, one));
   for (let at = 0; at < blocks; at++) pool.run((engine) => engine.insert(one, vblock(at), dblock(at)));
   pool.commit();
   return pool;

@@ -15,7 +15,7 @@ import { mailboxMax } from "../../actors/limits.ts";
 import { NbdListener } from "../../actors/nbd/listener.ts";
 import type { NbdListenerMessage } from "../../actors/nbd/messages.ts";
 import type { PoolNotice, PoolStub } from "../../actors/control/pool_messages.ts";
-import { settleCatalogue } from "../../storage/catalogue.ts";
+import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";

@@ -1,5 +1,5 @@
 /** What the run's disks hold, durably and not, from life to life. */
-import { catalogueFrom, settleCatalogue } from "../../storage/catalogue.ts";
+import { catalogueFrom, settleCatalogue } from "../../storage/catalogue_open.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";
 import { checkMetadata } from "../../storage/check.ts";
 import { flagNeedsCheck, packSuperblock, unpackSuperblock } from "../../storage/format/superblock.ts";

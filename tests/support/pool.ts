@@ -12,7 +12,7 @@ import type { Steps } from "../../actors/kernel/task.ts";
 import { type SliceSizes, sliceSizes } from "../../actors/limits.ts";
 import type { ExportContext, PoolNotice, PoolStub } from "../../actors/control/pool_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
-import { settleCatalogue } from "../../storage/catalogue.ts";
+import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { lineOfSnapshot, readJournal } from "../../storage/catalogue_journal.ts";
 import { MemoryDevice } from "./memory_device.ts";
 import { type DevicePort, type IoDone, ioOk } from "../../storage/device/port.ts";

@@ -1,5 +1,5 @@
 /** Opening what a power cut left the way the product does, noting everything that is read on the way. */
-import { settleCatalogue } from "../../../storage/catalogue.ts";
+import { settleCatalogue } from "../../../storage/catalogue_open.ts";
 import { readJournal } from "../../../storage/catalogue_journal.ts";
 import { type DevicePort, ioOk, type IoResult } from "../../../storage/device/port.ts";
 import { flagNeedsCheck, unpackSuperblock } from "../../../storage/format/superblock.ts";

@@ -10,7 +10,7 @@ import { MetadataStub } from "../../../actors/pool/metadata_messages.ts";
 import type { PoolNotice, PoolStub } from "../../../actors/control/pool_messages.ts";
 import type { ThinVolumeMessage } from "../../../actors/volume/thin_volume.ts";
 import { Defect } from "../../../storage/base/assert.ts";
-import { settleCatalogue } from "../../../storage/catalogue.ts";
+import { settleCatalogue } from "../../../storage/catalogue_open.ts";
 import { readJournal } from "../../../storage/catalogue_journal.ts";
 import { metadataBlockSizeBytes } from "../../../storage/base/ids.ts";
 import { ThinMetadata } from "../../../storage/thin_metadata.ts";
