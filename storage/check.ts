@@ -1,7 +1,8 @@
 /**
- * An independent checker of pool metadata: walks every tree from the superblock, counts references anew and compares
- * them with both space maps. It shares no code with the side that changes metadata, only the packing of blocks, and it
- * fails whenever thin_check 0.9, thin_check 1.x or the kernel would refuse (tests/compat/mutations.ts has the list).
+ * An independent checker of pool metadata: it walks every tree from the superblock, counts all references, and compares them
+ * with both space maps. With the code that changes metadata it shares only the packing of blocks (format/). It reports a
+ * problem whenever thin_check 0.9, thin_check 1.x or the kernel would refuse the metadata (tests/compat/mutations.ts has the
+ * list).
  */
 import { BlockUse, type CountedSubtree, DataCounts, MetadataCounts, SharedSubtrees } from "./check_counts.ts";
 import { type CheckedDevice, type CheckReport, Findings } from "./check_report.ts";
@@ -34,18 +35,18 @@ import { SliceEnd } from "./slices.ts";
 export type { CheckedDevice, CheckReport } from "./check_report.ts";
 export type { MetadataReading } from "./check_tree.ts";
 
-/** What a check has to know besides the blocks it reads. */
+/** Options of a check. */
 export interface CheckOptions {
-  /** Size of the metadata device in blocks; blocks beyond it are never asked for. */
+  /** Size of the metadata device in blocks. Blocks beyond it are never requested. */
   readonly deviceBlocks: number;
-  /** For simulations, which keep their state small: blocks of any number of sectors, as no other program makes them. */
+  /** For simulations with small state: accepts blocks of any number of sectors, which no other program makes. */
   readonly takesSmallBlocks?: boolean;
 }
 
 /**
- * Checks the metadata of a pool. Yields each block it needs, once per node, and is resumed with the block's bytes or with
- * undefined when they cannot be read. Memory: 9 bytes a metadata block, about 1 a data block under a mapped region, 25 a
- * shared node. Damage never throws; it is in the report.
+ * Checks the metadata of a pool. Yields the number of each block that it needs, once per node, and is resumed with its bytes,
+ * or with undefined when they cannot be read. Memory: 9 bytes for each metadata block, about 1 for each data block in a
+ * mapped region, 25 for each shared node. Damage throws nothing; it is in the report.
  */
 export function* checkMetadata(
   options: CheckOptions,
@@ -109,7 +110,7 @@ function reportUnreadable(findings: Findings): CheckReport {
   };
 }
 
-/** The fields that the kernel refuses to open with, though thin_check lets them pass. */
+/** Checks the fields with which the kernel refuses a pool, though thin_check accepts them. */
 function checkSuperblock(superblock: Superblock, options: CheckOptions, findings: Findings): void {
   const { deviceBlocks } = options;
   const unitSectors = options.takesSmallBlocks === true ? 1 : dataBlockSizeSectorsMin;
@@ -150,7 +151,7 @@ function checkSuperblock(superblock: Superblock, options: CheckOptions, findings
   }
 }
 
-/** What walking the mappings needs. */
+/** The state of the walk over the mappings. */
 interface MappingCheck {
   readonly context: CheckContext;
   /** The snapshot clock. */
@@ -162,15 +163,15 @@ interface MappingCheck {
 
 interface DevicesWalk {
   readonly devices: CheckedDevice[];
-  /** False when a part of some tree could not be read. */
+  /** False if a part of a tree could not be read. */
   readonly sound: boolean;
-  /** Roots of devices that were not counted under another superblock before. */
+  /** Number of device roots that were not counted under another superblock before. */
   readonly rootsCounted: number;
 }
 
 /**
- * Two devices may share a data block, but one that maps it twice would see a write at one place appear at another. Among
- * several devices the counts do not show that; with a single one, a count of 2 does.
+ * Two devices may share a data block. But if one device maps a data block twice, a write to one vblock changes the other too.
+ * With several devices the counts do not show this; with one device, a count of 2 does.
  */
 function checkOnlyDevice(check: MappingCheck): void {
   const dblock = check.dataCounts.someShared();
@@ -182,7 +183,7 @@ function checkOnlyDevice(check: MappingCheck): void {
 
 const nothingWalked: DevicesWalk = { devices: [], sound: false, rootsCounted: 0 };
 
-/** Walks the copy of the superblock that a metadata snapshot is, and the trees under it. */
+/** Walks the trees of the metadata snapshot, whose root is a copy of a superblock. */
 function* walkHeldSnapshot(check: MappingCheck, location: MetadataBlock): MetadataReading<DevicesWalk> {
   const { context } = check;
   const name = "the metadata snapshot";
@@ -233,7 +234,7 @@ function* walkDevices(
       context.findings.damage(`Thin device ${device.thinId}${where} has mappings, but no details.`);
     }
     if (record !== undefined) devices.push({ thinId: device.thinId, mappedBlocks: record.mappedBlocks });
-    // An entry seen before under the live superblock was counted there, its device checked there.
+    // An entry that the live superblock has too was counted there, and its device was checked there.
     if (!device.counts) continue;
     rootsCounted++;
     const tree = yield* walkDevice(check, device);
@@ -295,7 +296,7 @@ class DetailsVisitor implements LeafVisitor {
 interface TopEntry {
   readonly thinId: ThinId;
   readonly root: MetadataBlock;
-  /** Whether this entry is met for the first time, so that its reference counts. */
+  /** Whether this entry is visited for the first time, so that its reference is counted. */
   readonly counts: boolean;
 }
 

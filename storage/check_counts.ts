@@ -1,11 +1,11 @@
 /**
- * The reference counts the checker finds by walking, and those the space maps record. Typed arrays only, so that the
- * memory needed is known from the sizes of the two devices.
+ * The reference counts that the checker finds by walking, and those that the space maps record. All are typed arrays, so the
+ * sizes of the two devices tell how much memory a check needs.
  */
 import { assert } from "./base/assert.ts";
 import { bitmapEntries } from "./format/bitmap.ts";
 
-/** What a metadata block was first met as. A second meeting as something else is damage. */
+/** The use of a metadata block where it was first found. If it is found again with another use, that is damage. */
 export const BlockUse = {
   none: 0,
   superblock: 1,
@@ -36,18 +36,18 @@ export const blockUseNames: readonly string[] = [
   "the metadata snapshot",
 ];
 
-/** In place of a recorded count: the bitmap says "3 or more" and no overflow entry has been read yet. */
+/** In place of a recorded count: the bitmap says "3 or more", and the overflow entry has not been read yet. */
 export const countPending = 0xffff_ffff;
 /** In place of a recorded count: its bitmap cannot be read. */
 export const countUnknown = 0xffff_fffe;
 
-/** Reference counts of metadata blocks: found by walking beside recorded by the space map. 9 bytes a block. */
+/** Reference counts of metadata blocks: as found by walking, and as recorded in the space map. 9 bytes for each block. */
 export class MetadataCounts {
   readonly found: Uint32Array;
   readonly recorded: Uint32Array;
   readonly uses: Uint8Array;
 
-  /** `blocks` as the metadata space map governs them. */
+  /** @param blocks number of blocks that the metadata space map counts */
   constructor(readonly blocks: number) {
     this.found = new Uint32Array(blocks);
     this.recorded = new Uint32Array(blocks);
@@ -58,8 +58,8 @@ export class MetadataCounts {
 type Page = Uint8Array | Uint32Array;
 
 /**
- * Reference counts of data blocks found by walking. Pages appear where something is mapped, one byte an entry, and
- * grow to four bytes an entry when one of their blocks is referred to 255 times.
+ * Reference counts of data blocks found by walking. A page exists if one of its blocks is mapped. It has one byte for each
+ * block, and four once a block in it has 255 references.
  */
 export class DataCounts {
   readonly #pages: Map<number, Page> = new Map();
@@ -68,7 +68,7 @@ export class DataCounts {
 
   constructor(readonly blocks: number) {}
 
-  /** Adds one reference to `dblock`, which lies below {@linkcode DataCounts.blocks}. */
+  /** Adds one reference to `dblock`, which is less than {@linkcode DataCounts.blocks}. */
   add(dblock: number): void {
     assert(dblock < this.blocks, "a data block to count lies outside the data device");
     const index = Math.floor(dblock / bitmapEntries);
@@ -85,7 +85,7 @@ export class DataCounts {
     return this.#pages.get(index)?.[dblock - index * bitmapEntries] ?? 0;
   }
 
-  /** The counts under bitmap `index`, or undefined where nothing is mapped. */
+  /** The counts of the blocks of bitmap `index`, or undefined if none of them is mapped. */
   page(index: number): Page | undefined {
     return this.#pages.get(index);
   }
@@ -116,7 +116,7 @@ export class DataCounts {
   }
 }
 
-/** A set of data blocks, one bit each, paged like {@linkcode DataCounts}. */
+/** A set of data blocks, one bit for each, in pages as in {@linkcode DataCounts}. */
 export class DataBlockSet {
   readonly #pages: Map<number, Uint8Array> = new Map();
 
@@ -140,16 +140,16 @@ export class DataBlockSet {
   }
 }
 
-/** What the walk of one subtree found. */
+/** The result of the walk of one subtree. */
 export interface CountedSubtree {
-  /** Levels, leaves being 1; 0 when nothing sound was found. */
+  /** Levels: 1 for a leaf, 0 if the subtree's root could not be read. */
   readonly height: number;
   /** Entries in all leaves. */
   readonly entries: number;
-  /** Smallest and largest key; meaningless when `entries` is 0. */
+  /** Smallest and largest key; undefined values if `entries` is 0. */
   readonly keyFirst: number;
   readonly keyLast: number;
-  /** False when a part of it could not be read. */
+  /** False if a part of it could not be read. */
   readonly sound: boolean;
   /** Whether the subtree's root has fewer entries than a node below a root must have. */
   readonly underfull: boolean;
@@ -161,8 +161,8 @@ const walkedBit = 0x20;
 const heightMask = 0x1f;
 
 /**
- * Results of walking those nodes that several parents may share, so that each is read once. Kept only for nodes whose
- * recorded count is above 1: one met twice with a smaller count is damage that the comparison of counts reports.
+ * The results for nodes that may have several parents, so that each is read once. They are kept only for nodes with a
+ * recorded count above 1. A node that is found twice with a smaller count is damage, which the comparison of counts reports.
  */
 export class SharedSubtrees {
   readonly #blocks: Uint32Array;
@@ -171,7 +171,7 @@ export class SharedSubtrees {
   readonly #keyFirst: Float64Array;
   readonly #keyLast: Float64Array;
 
-  /** `everyBlock` keeps room for every node, for when the recorded counts are not to be trusted. */
+  /** @param everyBlock reserves a place for every block, for the case that the recorded counts are not known */
   constructor(recorded: Uint32Array, everyBlock: boolean) {
     let size = 0;
     for (const count of recorded) if (everyBlock || count > 1) size++;
@@ -186,7 +186,7 @@ export class SharedSubtrees {
     this.#keyLast = new Float64Array(size);
   }
 
-  /** Remembers the result for `block`, if its count says that it may be met again. */
+  /** Stores the result for `block`, if its count says that it may be found again. */
   set(block: number, subtree: CountedSubtree): void {
     const slot = this.#slot(block);
     if (slot < 0) return;
@@ -197,7 +197,7 @@ export class SharedSubtrees {
     this.#keyLast[slot] = subtree.keyLast;
   }
 
-  /** The result for `block`, or undefined if none was kept or its walk has not ended. */
+  /** The result for `block`, or undefined if none was stored. */
   get(block: number): CountedSubtree | undefined {
     const slot = this.#slot(block);
     const flags = slot < 0 ? 0 : (this.#flags[slot] ?? 0);

@@ -1,29 +1,29 @@
-/** What the checker found, and the bounded lists it collects findings in. */
+/** The report of a check, and the bounded lists in which findings are collected. */
 import type { DBlock, MetadataBlock, ThinId } from "./base/ids.ts";
 import { findingsListedMax } from "./base/limits.ts";
 
-/** One thin device as its mapping tree shows it. */
+/** One thin device, as found by the check. */
 export interface CheckedDevice {
   readonly thinId: ThinId;
-  /** Mapped blocks by the details record; equal to the mappings counted unless a problem says otherwise. */
+  /** mapped_blocks of the details record. If the number of mappings differs, there is a problem in the report. */
   readonly mappedBlocks: number;
 }
 
-/** The verdict on one metadata device. It is sound when {@linkcode CheckReport.problemCount} is 0. */
+/** The result of the check of one metadata device. The metadata is sound if {@linkcode CheckReport.problemCount} is 0. */
 export interface CheckReport {
   /** The first problems, one sentence each. */
   readonly problems: readonly string[];
-  /** All problems, those beyond the list included. */
+  /** Number of all problems, with those that are not listed. */
   readonly problemCount: number;
-  /** True when every problem is a leak: space is lost, but no mapping is wrong and nothing gets overwritten. */
+  /** True if every problem is a leak: space is lost, but no mapping is wrong and no block in use can be overwritten. */
   readonly onlyLeaks: boolean;
-  /** Oddities that every reader accepts, such as wrong hints; they are recomputed when the pool is opened. */
+  /** Findings that every reader accepts, such as wrong hints. */
   readonly notes: readonly string[];
-  /** False when damage kept the reference counts from being compared to the end. */
+  /** False if damage made it impossible to compare all reference counts. */
   readonly complete: boolean;
   readonly transactionId: bigint;
   readonly needsCheck: boolean;
-  /** Where the metadata snapshot lies, if one is held. */
+  /** The block of the metadata snapshot, if there is one. */
   readonly heldSnapshot: MetadataBlock | undefined;
   readonly dataBlockSizeSectors: number;
   readonly devices: readonly CheckedDevice[];
@@ -43,19 +43,19 @@ export class Findings {
   #leakCount = 0;
   #noteCount = 0;
 
-  /** Something a reader refuses, or that loses or mixes up data. */
+  /** Something that a reader refuses, or by which data is lost or mixed up. */
   damage(sentence: string): void {
     this.#damageCount++;
     this.#list(sentence);
   }
 
-  /** Space that is counted as used and that nothing refers to. */
+  /** A block that is counted as used, but without a reference. */
   leak(sentence: string): void {
     this.#leakCount++;
     this.#list(sentence);
   }
 
-  /** Something odd that every reader accepts. */
+  /** Something wrong that every reader accepts. */
   note(sentence: string): void {
     this.#noteCount++;
     if (this.#notes.length < findingsListedMax) this.#notes.push(sentence);

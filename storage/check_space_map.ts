@@ -1,6 +1,6 @@
 /**
- * Reads both space maps for the checker and compares them with the references found by walking. Counts must be exact;
- * the hints beside them (nr_free, none_free_before, nr_allocated) are believed by nobody here, only noted when wrong.
+ * Reads both space maps for the checker and compares them with the references found by walking. Counts must be exact. The
+ * hints (nr_free, none_free_before, nr_allocated) are not used; a wrong one is a note in the report.
  */
 import {
   BlockUse,
@@ -35,8 +35,8 @@ import { metadataIndexEntry } from "./format/metadata_index.ts";
 import { overflowValueSizeBytes, type SpaceMapRoot } from "./format/space_map_root.ts";
 
 /**
- * Fills `counts.recorded` from the metadata space map. Returns whether all of it could be read; entries of a bitmap
- * that could not are {@linkcode countUnknown}.
+ * Fills `counts.recorded` from the metadata space map. Returns whether all of it could be read. Entries of a bitmap that
+ * cannot be read are {@linkcode countUnknown}.
  */
 export function* loadMetadataSpaceMap(context: CheckContext, root: SpaceMapRoot): MetadataReading<boolean> {
   const { counts, findings } = context;
@@ -116,7 +116,7 @@ function strayOverflow(what: string, block: number, count: number): string {
   return `${what} block ${block} has an overflow entry with count ${count} that its space map does not call for.`;
 }
 
-/** The verified bitmap of an index entry, its hints checked, or undefined after reporting damage. */
+/** Verifies the bitmap of an index entry and checks the entry's hints. Undefined after damage was reported. */
 function* readBitmap(
   context: CheckContext,
   entry: IndexEntry,
@@ -136,7 +136,7 @@ function* readBitmap(
     return undefined;
   }
   const used = bitmapUsed(bytes, entries);
-  // The kernel counts every bitmap as if it were whole, thin_restore 0.9 counts a partial one as it is.
+  // The kernel counts the last bitmap as if it were whole. thin_restore 0.9 counts only the entries that stand for blocks.
   if (entry.free !== bitmapEntries - used && entry.free !== entries - used) {
     context.findings.note(
       `The index says that ${name} has ${entry.free} free entries, but it has ${entries - used}.`,
@@ -158,8 +158,8 @@ function noteAllocated(findings: Findings, what: string, stored: number, used: n
 }
 
 /**
- * Compares the data space map with the references found. `walkedAll` is false when damage hid some references: then
- * a count above what was found means nothing. Returns the number of data blocks in use.
+ * Compares the data space map with the references found. `walkedAll` is false if damage hid some references; then a count
+ * above the references found is not reported. Returns the number of data blocks in use.
  */
 export function* compareDataSpaceMap(
   context: CheckContext,
@@ -214,7 +214,7 @@ export function* compareDataSpaceMap(
   return used;
 }
 
-/** Compares counts of 0, 1 and 2; greater ones stand in the overflow tree and were compared there. */
+/** Compares counts of 0, 1 and 2. Greater counts are in the overflow tree, and were compared there. */
 function compareBitmap(
   bitmap: Uint8Array,
   entries: number,
@@ -224,7 +224,7 @@ function compareBitmap(
 ): void {
   const page = found.page(begin / bitmapEntries);
   if (page === undefined) {
-    // Nothing is mapped here: every count above zero is a leak.
+    // No block of this bitmap is mapped: every count above 0 is a leak.
     let index = bitmapNextUsed(bitmap, 0, entries);
     while (index < entries) {
       const count = bitmapCount(bitmap, index);
@@ -305,7 +305,7 @@ export function compareMetadataCounts(context: CheckContext, walkedAll: boolean)
   return used;
 }
 
-/** Joins mismatches of neighbouring blocks into one sentence. */
+/** Joins mismatches of consecutive blocks into one sentence. */
 class MismatchRuns {
   #begin = 0;
   #end = 0;
@@ -314,7 +314,7 @@ class MismatchRuns {
 
   constructor(readonly findings: Findings, readonly what: string, readonly walkedAll: boolean) {}
 
-  /** A block whose recorded count is not the number of references found. */
+  /** Adds a block whose recorded count differs from the number of references found. */
   add(block: number, references: number, recorded: number): void {
     if (recorded > references && !this.walkedAll) return;
     const joins = block === this.#end && references === this.#references && recorded === this.#recorded;
@@ -327,7 +327,7 @@ class MismatchRuns {
     this.#end = block + 1;
   }
 
-  /** Reports the run in hand. */
+  /** Reports the current run of blocks. */
   flush(): void {
     if (this.#end === this.#begin) return;
     const range = blockRange(this.what, this.#begin, this.#end);

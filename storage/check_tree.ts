@@ -1,6 +1,6 @@
 /**
- * Walks one B-tree for the checker: counts a reference per parent, reads each node once, and checks what no node shows
- * alone: keys against the parent's, leaves at equal depth, nodes filled to a third (as thin_check asks).
+ * Walks one B-tree for the checker: counts one reference per parent, reads each node once, and checks the relations between
+ * nodes: keys against the parent's, all leaves at one depth, and nodes at least a third full (as thin_check demands).
  */
 import {
   type BlockUse,
@@ -24,39 +24,39 @@ import { viewOf } from "./format/fields.ts";
 import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 
 /**
- * A computation that asks for metadata blocks: yields the one it needs and is resumed with its bytes, or with undefined
- * when it cannot be read. It looks at the bytes only until it yields again, so a caller may reuse the buffer.
+ * A computation over metadata blocks. It yields the number of the block that it needs, and is resumed with its bytes, or with
+ * undefined when it cannot be read. It uses the bytes only until it yields again, so the driver may reuse the buffer.
  */
 export type MetadataReading<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
 
-/** What the walks of one check share. */
+/** The state that all walks of one check share. */
 export interface CheckContext {
   readonly findings: Findings;
   readonly counts: MetadataCounts;
-  /** Blocks of the device; none beyond is asked for. */
+  /** Size of the device in blocks. Blocks beyond it are never requested. */
   readonly deviceBlocks: number;
 }
 
-/** Sees the leaves of a tree in key order. */
+/** Is called for the leaves of a tree in key order. */
 export interface LeafVisitor {
-  /** `counts` is false when the leaf's entries have been counted before, under another root. */
+  /** `counts` is false if the leaf's entries have been counted under another root before. */
   visitLeaf(leaf: DataView, counts: boolean): void;
 }
 
-/** One kind of tree and what to do with it. */
+/** How one tree is walked. */
 export interface TreeWalk {
   readonly use: BlockUse;
   readonly valueSizeBytes: number;
-  /** In a sentence: "the device details tree". */
+  /** The name for messages: "the device details tree". */
   readonly name: string;
   readonly visitor: LeafVisitor;
-  /** Where results for shared nodes are kept; without it a node met twice is damage. */
+  /** Where results for shared nodes are stored. If undefined, a node that is found twice is damage. */
   readonly shared: SharedSubtrees | undefined;
-  /** Whether the leaves of a shared subtree are shown again, uncounted. */
+  /** Whether the leaves of a shared subtree are visited again, without being counted. */
   readonly rereads: boolean;
 }
 
-/** Where a node hangs: its parent's key for it and the next, and how deep. The root hangs at {@linkcode rootPlace}. */
+/** The place of a node in the tree: the range of its keys by its parent, and its depth. The root is at {@linkcode rootPlace}. */
 interface Place {
   readonly keyMin: number;
   readonly keyEnd: number;
@@ -65,7 +65,7 @@ interface Place {
 
 const rootPlace: Place = { keyMin: 0, keyEnd: Infinity, depth: 0 };
 
-/** Deeper than any legal tree: with 84 children a node, 16 levels hold more keys than there are. */
+/** Depth that no valid tree exceeds: with 84 children a node, 16 levels hold more than 2^64 keys. */
 const depthMax = 16;
 
 const nothingSound: CountedSubtree = {
@@ -86,7 +86,7 @@ export function walkTree(
   return walkNode(context, walk, root, rootPlace, true);
 }
 
-/** Asks for a block. Undefined when the device ends before it or it cannot be read, which is damage. */
+/** Requests a block. Undefined, after damage was reported, if it is beyond the end of the device or cannot be read. */
 export function* readBlock(
   context: CheckContext,
   block: MetadataBlock,
@@ -103,8 +103,8 @@ export function* readBlock(
 }
 
 /**
- * Adds a reference to `block` from something of kind `use`. Returns the references found before, or undefined after
- * reporting damage: the block does not exist, or it was met as something else.
+ * Adds a reference to `block` with the given use. Returns the number of references found before, or undefined after damage
+ * was reported: the block does not exist, or it was found with another use.
  */
 export function addReference(
   context: CheckContext,
@@ -148,7 +148,7 @@ function* walkNode(
     if (before === undefined) return nothingSound;
     if (before > 0) {
       const known = recall(context, walk, block, place);
-      // Below a node known to be sound nothing leads back to it, so reading it again ends.
+      // A sound subtree has no loop, so reading it again ends.
       if (!walk.rereads || !known.sound) return known;
       isFirst = false;
     }
@@ -168,7 +168,7 @@ function* walkNode(
   return subtree;
 }
 
-/** The verified node, or undefined after reporting the damage. */
+/** The verified node, or undefined after damage was reported. */
 function* readNode(
   context: CheckContext,
   walk: TreeWalk,
@@ -183,7 +183,7 @@ function* readNode(
   return undefined;
 }
 
-/** What an earlier visit of a shared node found, checked against this place. */
+/** The stored result for a shared node, checked against this place. */
 function recall(context: CheckContext, walk: TreeWalk, block: MetadataBlock, place: Place): CountedSubtree {
   const known = walk.shared?.get(block);
   if (known === undefined) {
@@ -223,7 +223,7 @@ function* walkChildren(
     context.findings.damage(`Metadata block ${block} (${walk.name}) is an inner node that ${what}.`);
     return nothingSound;
   }
-  // Copied out, because the bytes may be gone after the first child is asked for.
+  // Copied, because the buffer may be reused once the first child is requested.
   const keys = new Float64Array(fanout + 1);
   const children = new Float64Array(fanout);
   for (let index = 0; index < fanout; index++) {
@@ -253,7 +253,7 @@ function* walkChildren(
   return { height: height + 1, entries, keyFirst: keys[0] ?? 0, keyLast, sound, underfull };
 }
 
-/** A node hangs rightly when its keys lie between its parent's two, and it is filled to a third unless it is the root. */
+/** Checks that the keys of a node are in its parent's range, and that a node below the root is at least a third full. */
 function checkPlace(
   context: CheckContext,
   walk: TreeWalk,

@@ -1,4 +1,4 @@
-/** Writes a pool's mappings as XML, byte for byte as thin_dump 0.9 does, the always empty uuid included. */
+/** Writes a pool's mappings as XML, byte for byte as thin_dump 0.9 does, with its always empty uuid. */
 import { blockTimeDblock, blockTimeTime } from "./format/block_time.ts";
 import { childSizeBytes, nodeChild, nodeEntries, nodeKey, nodeValueOffset } from "./format/btree_node.ts";
 import { type DeviceDetails, deviceDetailsSizeBytes, unpackDeviceDetails } from "./format/device_details.ts";
@@ -8,17 +8,17 @@ import type { MetadataBlock } from "./base/ids.ts";
 import { dumpPieceChars } from "./base/limits.ts";
 import { isDamaged, type MetadataDamaged, superblockDamaged, TreeCursor } from "./metadata_scan.ts";
 
-/** What {@linkcode dumpMetadata} yields: a block it needs, answered with its bytes, or text, answered with nothing. */
+/** What {@linkcode dumpMetadata} yields: a block that it needs, to be resumed with its bytes, or a piece of text. */
 export type DumpStep =
   | { readonly kind: "read"; readonly block: MetadataBlock }
   | { readonly kind: "text"; readonly text: string };
 
-/** How a dump ended. After damage the text yielded so far is not a document. */
+/** How a dump ended. After damage the text is not a complete document. */
 export type DumpEnd = { readonly kind: "whole" } | MetadataDamaged;
 
 type Dumping<Result> = Generator<DumpStep, Result, Uint8Array | undefined>;
 
-/** A record of the details tree. The number of mapped blocks is printed as it stands, all 64 bits. */
+/** A record of the details tree. The number of mapped blocks is printed with all 64 bits, whatever it is. */
 interface DumpedDetails extends DeviceDetails {
   readonly mappedBlocksExact: bigint;
 }
@@ -29,8 +29,8 @@ interface DumpedDevice {
 }
 
 /**
- * Dumps the metadata under the superblock. Answer a "read" step with the block's bytes, or with undefined when they cannot
- * be read; they are not looked at after the next step. Memory: one record a thin device, one node a tree level.
+ * Dumps the metadata under the superblock. A "read" step is resumed with the block's bytes, or with undefined when they cannot
+ * be read. The bytes are not used after the next step. Memory: one record for each thin device, one node for each level.
  */
 export function* dumpMetadata(): Dumping<DumpEnd> {
   const bytes = yield { kind: "read", block: superblockLocation };
@@ -112,7 +112,7 @@ function* dumpDevice(device: DumpedDevice, details: DumpedDetails): Dumping<Meta
   return undefined;
 }
 
-/** Joins mappings into runs: vblocks and dblocks both consecutive, times equal. A run goes on across leaves. */
+/** Joins mappings into runs: vblocks and dblocks are consecutive, times are equal. A run may extend over several leaves. */
 class MappingWriter {
   text = "";
   #vblockBegin = 0;

@@ -1,4 +1,4 @@
-/** What removing some thin devices would free. Pure: a walk that yields the blocks it needs, as in check.ts. */
+/** Computes how much space the removal of some thin devices would free. A scan that yields the blocks it needs, as check.ts. */
 import { blockTimeDblock } from "./format/block_time.ts";
 import { childSizeBytes, nodeChild, nodeEntries, nodeKey, nodeValueOffset } from "./format/btree_node.ts";
 import { superblockLocation, unpackSuperblock } from "./format/superblock.ts";
@@ -8,14 +8,15 @@ import { devicesPerPause } from "./base/limits.ts";
 import { isDamaged, type MetadataDamaged, pause, superblockDamaged, TreeCursor } from "./metadata_scan.ts";
 import { SliceEnd } from "./slices.ts";
 
-/** How many data blocks nobody would map any more. */
+/** The number of data blocks that would have no mapping any more, or the damage. */
 export type RemovalResult = { readonly kind: "freed"; readonly blocks: number } | MetadataDamaged;
 
 type Scanning<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
 
 /**
- * Counts the data blocks that only the named devices map. Every tree that stays is walked, shared nodes once, a held
- * metadata snapshot's too; then what the others map besides. Memory: a bit for each block met.
+ * Counts the data blocks that only the given devices map. First it walks all trees that stay, with those of the metadata
+ * snapshot, each shared node once. Then it walks the trees to remove, and counts the data blocks that were not found before.
+ * Memory: one bit for each data block found.
  */
 export function* blocksFreedByRemoval(removed: readonly ThinId[]): Scanning<RemovalResult> {
   const bytes = yield superblockLocation;
@@ -38,10 +39,10 @@ export function* blocksFreedByRemoval(removed: readonly ThinId[]): Scanning<Remo
     if (isDamaged(held)) return held;
     staying.push(...held.values());
   }
-  const stayingMet = yield* meet(staying, nodes, blocks);
+  const stayingMet = yield* addMapped(staying, nodes, blocks);
   if (isDamaged(stayingMet)) return stayingMet;
   const before = blocks.size;
-  const leavingMet = yield* meet(leavingRoots, nodes, blocks);
+  const leavingMet = yield* addMapped(leavingRoots, nodes, blocks);
   if (isDamaged(leavingMet)) return leavingMet;
   return { kind: "freed", blocks: blocks.size - before };
 }
@@ -67,8 +68,8 @@ function* readRoots(mappingRoot: MetadataBlock): Scanning<Map<ThinId, MetadataBl
   return roots;
 }
 
-/** Adds every data block under the roots that is not in the set yet, passing over nodes that were met before. */
-function* meet(
+/** Adds every data block under the roots to the set, and skips nodes that were visited before. */
+function* addMapped(
   roots: readonly MetadataBlock[],
   nodes: Set<MetadataBlock>,
   blocks: BlockSet,

@@ -1,12 +1,12 @@
 /**
- * Long work in slices: a generator that yields where others may go first, and returns its result. What drives it decides
- * when it goes on; between two slices others run, so the work must stand whatever they may change.
+ * Long work in slices: a generator that yields where other work may run, and returns its result. Its driver decides when the
+ * next slice runs. Other work runs between two slices, so the generator must allow for whatever that changes.
  */
 
 /** Work in slices. */
 export type Slices<Result> = Generator<undefined, Result, undefined>;
 
-/** Tells where a slice ends: `isDue` is true once for every `perSlice` calls. */
+/** Tells where a slice ends: every `perSlice`-th call of `isDue` returns true. */
 export class SliceEnd {
   readonly #perSlice: number;
   #left: number;
@@ -24,14 +24,14 @@ export class SliceEnd {
   }
 }
 
-/** All slices at once. */
+/** Runs all slices, and returns the result. */
 export function wholeOf<Result>(slices: Slices<Result>): Result {
   let slice = slices.next();
   while (!slice.done) slice = slices.next();
   return slice.value;
 }
 
-/** Sorts by a text of each item; items of the same text keep their order. A merge sort, `perSlice` items at a time. */
+/** Sorts items by a text of each; items with equal texts keep their order. A merge sort, `perSlice` items in one slice. */
 export function* sortedSlices<Item>(
   items: readonly Item[],
   textOf: (item: Item) => string,

@@ -1,7 +1,7 @@
 /**
- * How many data blocks each thin device maps, and how many of them it alone maps: the numbers of
- * `thin_ls -o DEV,MAPPED_BLOCKS,EXCLUSIVE_BLOCKS`. A data block is exclusive when exactly one vblock of one device
- * reaches it; a metadata snapshot's own mappings do not take part.
+ * How many data blocks each thin device maps, and how many of them no other device maps: the numbers of
+ * `thin_ls -o DEV,MAPPED_BLOCKS,EXCLUSIVE_BLOCKS`. A data block is exclusive if it is mapped by exactly one vblock of one
+ * device. The mappings of a metadata snapshot are not counted.
  */
 import { bitmapCount, bitmapEntries } from "./format/bitmap.ts";
 import { verifyBlock } from "./format/block_header.ts";
@@ -20,20 +20,20 @@ import { SliceEnd } from "./slices.ts";
 /** How usage is counted. */
 export interface UsageOptions {
   /**
-   * Count every mapping anew even where the space maps would decide. Needed only for metadata whose counts are too high,
-   * as a kernel that crashed during a discard leaves them; it is done anyway while a metadata snapshot is held.
+   * Count every mapping, even if the space maps would decide. Needed only for metadata with counts that are too high, which a
+   * kernel leaves if it crashes during a discard. It is always done if there is a metadata snapshot.
    */
   readonly recount?: boolean;
 }
 
-/** The space one thin device takes, in data blocks. */
+/** The space that one thin device uses, in data blocks. */
 export interface DeviceUsage {
   readonly thinId: ThinId;
   readonly mappedBlocks: number;
   readonly exclusiveBlocks: number;
 }
 
-/** Usage of every device in ascending order of its number, or the damage that hides it. */
+/** Usage of every device in ascending order of its id, or the damage. */
 export type UsageResult =
   | { readonly kind: "usage"; readonly devices: readonly DeviceUsage[] }
   | MetadataDamaged;
@@ -47,15 +47,15 @@ interface UsedDevice {
 }
 
 /**
- * Computes the usage of all devices. Yields each block it needs and is resumed with its bytes, or with undefined when they
- * cannot be read; it looks at them only until it yields again.
+ * Computes the usage of all devices. Yields the number of each block that it needs, and is resumed with its bytes, or with
+ * undefined when they cannot be read. It uses the bytes only until it yields again.
  *
- * The counts decide as follows when no metadata snapshot is held. Every node and every leaf entry is then reachable from
- * a live device. If all nodes from a device's root down to a leaf have count 1 and the data block has count 1, one
- * leaf entry holds the block and one path leads to that entry: it is exclusive. If the block has count 2, two entries
- * hold it, and if a node on the path has count 2, two parents lead there: either way a second vblock, of this device or
- * another, reaches the block. So a subtree under a shared node has nothing exclusive in it and need not be read at all.
- * A metadata snapshot adds counts that no live device stands for, so then every mapping is counted.
+ * Without a metadata snapshot the counts are used as follows. Every node and every leaf entry is then reachable from a live
+ * device. If all nodes from a device's root down to a leaf have count 1, and the data block has count 1, one leaf entry
+ * refers to the block, on one path: the block is exclusive. If the block has count 2, two entries refer to it. If a node on
+ * the path has count 2, it has two parents. In both cases a second vblock, of this device or of another one, maps the block.
+ * So a subtree under a shared node has no exclusive blocks, and is not read. A metadata snapshot adds counts without a live
+ * device, so then every mapping is counted.
  */
 export function* deviceUsage(options: UsageOptions = {}): Scanning<UsageResult> {
   const bytes = yield superblockLocation;
@@ -149,7 +149,7 @@ function* countUnshared(
   leaf: DataView,
   dataCounts: CountReader,
 ): Scanning<{ readonly blocks: number } | MetadataDamaged> {
-  // Copied out, because the leaf's bytes may be gone once a bitmap is asked for.
+  // Copied, because the leaf's buffer may be reused once a bitmap is requested.
   const dblocks = new Float64Array(nodeEntries(leaf));
   for (let index = 0; index < dblocks.length; index++) {
     dblocks[index] = blockTimeDblock(leaf, nodeValueOffset(leaf, index));
@@ -200,13 +200,13 @@ function* loadDataIndex(superblock: Superblock): Scanning<CountReader | Metadata
   return new CountReader(bitmaps);
 }
 
-/** A bitmap that is wanted before counts under it can be told. */
+/** A bitmap that must be loaded before its counts can be read. */
 interface MissingBitmap {
   readonly ordinal: number;
   readonly bitmap: MetadataBlock;
 }
 
-/** Two-bit counts of one space map, bitmaps loaded as they are needed: at most a quarter byte a block governed. */
+/** Two-bit counts of one space map. Bitmaps are loaded when they are needed: a quarter byte for each block at most. */
 class CountReader {
   readonly #bitmaps: readonly MetadataBlock[];
   readonly #loaded: Map<number, Uint8Array> = new Map();
@@ -215,7 +215,7 @@ class CountReader {
     this.#bitmaps = bitmaps;
   }
 
-  /** The bitmap to load before the count of `block` can be told, or undefined when there is none. */
+  /** The bitmap to load before the count of `block` can be read, or undefined if it is loaded or does not exist. */
   missing(block: number): MissingBitmap | undefined {
     const ordinal = Math.floor(block / bitmapEntries);
     const bitmap = this.#bitmaps[ordinal];
@@ -235,7 +235,7 @@ class CountReader {
     return undefined;
   }
 
-  /** 0, 1, 2, or 3 for more; 0 beyond what the space map governs. */
+  /** 0, 1, 2, or 3 for 3 or more; 0 for a block beyond the space map. */
   count(block: number): number {
     const ordinal = Math.floor(block / bitmapEntries);
     const bytes = this.#loaded.get(ordinal);
@@ -247,8 +247,8 @@ const metOnce = 1;
 const metOften = 2;
 
 /**
- * Counts without the space maps. A node reached a second time makes all its entries shared; it is read at most twice to
- * mark them, however many devices share it, and once more when its entries may be exclusive.
+ * Counts without the space maps. The entries of a node that is reached a second time are shared. A node is read at most twice
+ * to mark them, however many devices share it, and once more if its entries may be exclusive.
  */
 function* countByRecount(devices: readonly UsedDevice[]): Scanning<Float64Array | MetadataDamaged> {
   const nodes = new MarkedBlocks();
@@ -293,11 +293,11 @@ function metOnceEntries(leaf: DataView, data: MarkedBlocks): number {
   return blocks;
 }
 
-/** Which blocks were met not at all, once, or more often: two bits each, in pages that appear where something is met. */
+/** How often blocks were marked: not at all, once, or more often. Two bits for each; a page exists once a block in it is marked. */
 class MarkedBlocks {
   readonly #pages: Map<number, Uint8Array> = new Map();
 
-  /** Marks a block and returns how it was marked before. */
+  /** Marks a block, and returns its mark before. */
   mark(block: number): number {
     const ordinal = Math.floor(block / bitmapEntries);
     let page = this.#pages.get(ordinal);

@@ -1,5 +1,5 @@
 /**
- * The block device port: what a device must do for us, whoever it is (a file, memory, a simulated disk).
+ * The block device port: the interface of every device (a file, memory, a simulated disk).
  *
  * One method per operation. It either finishes at once and returns its {@linkcode IoResult}, or returns
  * "pending" and calls `done` exactly once later, never from inside the call itself. A page-cached file answers
@@ -18,7 +18,7 @@ export type IoResult =
     readonly isOfSource?: boolean;
   };
 
-/** The one "ok", so that nobody allocates it per operation. */
+/** The result "ok". One object, so that an operation allocates none. */
 export const ioOk: IoResult = { kind: "ok" };
 
 /** Why an operation did not end well, as words to follow a colon. */

@@ -1,7 +1,7 @@
 /**
- * A space map bitmap: 16,320 counts of two bits each, 3 meaning "three or more, see the overflow tree"
- * (`sm_lookup_bitmap`, drivers/md/persistent-data/dm-space-map-common.c). The lower-numbered bit of a field holds the HIGH bit of the count, so the field read
- * the natural way is bit-swapped.
+ * A space map bitmap: 16,320 counts of two bits each; 3 means "3 or more, see the overflow tree" (`sm_lookup_bitmap`,
+ * drivers/md/persistent-data/dm-space-map-common.c). The lower bit of a field is the HIGH bit of the count, so the two bits
+ * of a field must be swapped.
  */
 
 /** Counts in one bitmap. */
@@ -11,7 +11,7 @@ const bitmapPayloadOffset = 16;
 /** The field value that refers to the overflow tree. */
 export const countOverflows = 3;
 
-/** Swaps the two bits of a field; its own inverse. */
+/** Swaps the two bits of a field. Applied twice, it changes nothing. */
 function swapBits(field: number): number {
   return ((field & 1) << 1) | (field >>> 1);
 }
@@ -29,7 +29,7 @@ export function setBitmapCount(bytes: Uint8Array, index: number, count: number):
   bytes[at] = (bytes[at]! & ~(3 << shift)) | (swapBits(count) << shift);
 }
 
-/** Writes the first counts of a bitmap that is all zeroes, from three on as 3. Returns how many are not zero. */
+/** Writes the counts into a bitmap that is all zeroes; 3 and above become 3. Returns how many counts are not 0. */
 export function packBitmap(bytes: Uint8Array, counts: Uint32Array): number {
   let used = 0;
   for (let index = 0; index < counts.length; index++) {
@@ -73,7 +73,7 @@ export function bitmapNextUsed(bytes: Uint8Array, from: number, entries: number)
   return entries;
 }
 
-/** How many of the four fields of a byte are not zero. */
+/** By value of a byte: how many of its four fields are not 0. */
 const usedInByte = makeUsedInByte();
 
 function makeUsedInByte(): Uint8Array {

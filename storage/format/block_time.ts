@@ -1,13 +1,13 @@
 /**
- * A mapping as it lies in a leaf: data block << 24 | snapshot time, in a u64 (`pack_block_time`, drivers/md/dm-thin-metadata.c). Handled as two
- * words, because the whole does not fit a double and BigInt is too slow for every look-up.
+ * A mapping in a leaf: data block << 24 | snapshot time, in a u64 (`pack_block_time`, drivers/md/dm-thin-metadata.c). It is
+ * handled as two words, because 64 bits do not fit into a double, and BigInt is too slow for look-ups.
  */
 import { type DBlock, dblock } from "../base/ids.ts";
 import { readU32, writeU32 } from "./fields.ts";
 
 /**
- * Largest snapshot time a mapping can hold. A clock beyond it would spill into the data block number
- * (`pack_block_time`, drivers/md/dm-thin-metadata.c, shifts the block by 24 bits).
+ * The largest snapshot time of a mapping. A larger one would change the data block number, since `pack_block_time` does not
+ * mask the time.
  */
 export const timeMax = 0xff_ffff;
 

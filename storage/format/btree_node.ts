@@ -1,6 +1,6 @@
 /**
- * A B-tree node (`struct btree_node`, drivers/md/persistent-data/dm-btree-internal.h). Values begin after room for `maxEntries` keys, not after the keys in use.
- * All functions work on a DataView of the whole block; keys are numbers below 2^53.
+ * A B-tree node (`struct btree_node`, drivers/md/persistent-data/dm-btree-internal.h). The values begin after the space for
+ * `maxEntries` keys, not after the keys in use. All functions take a DataView of the whole block; keys are numbers below 2^53.
  */
 import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../base/ids.ts";
 import { exactNumberEnd, readU32, readU64, writeU32, writeU64 } from "./fields.ts";
@@ -16,16 +16,16 @@ export const keySizeBytes = 8;
 const flagInternal = 1;
 const flagLeaf = 2;
 
-/** Bytes of a child pointer, the value of every internal node whatever its leaves hold. */
+/** Bytes of a child pointer, which is the value of every internal node, whatever the values of the leaves are. */
 export const childSizeBytes = 8;
 
-/** The capacity every reader computes from the value size: what fits, rounded down to a multiple of three. */
+/** Entries that a node can hold: as many as fit, rounded down to a multiple of three. Every reader computes it so. */
 export function nodeCapacity(valueSizeBytes: number): number {
   const fits = Math.floor((metadataBlockSizeBytes - keysOffset) / (keySizeBytes + valueSizeBytes));
   return fits - fits % 3;
 }
 
-/** Whether the values are the tree's own, not children. */
+/** Whether the node is a leaf. */
 export function nodeIsLeaf(view: DataView): boolean {
   return readU32(view, flagsOffset) === flagLeaf;
 }
@@ -40,7 +40,7 @@ export function setNodeEntries(view: DataView, entries: number): void {
   writeU32(view, entriesOffset, entries);
 }
 
-/** The stored capacity; verifyNode has compared it with {@linkcode nodeCapacity}. */
+/** The stored capacity, which {@linkcode verifyNode} compares with {@linkcode nodeCapacity}. */
 export function nodeMaxEntries(view: DataView): number {
   return readU32(view, maxEntriesOffset);
 }
@@ -83,7 +83,7 @@ export function initNode(view: DataView, isLeaf: boolean, valueSizeBytes: number
   writeU32(view, valueSizeOffset, valueSizeBytes);
 }
 
-/** Index of the last key at or below `key`, -1 if all are above. */
+/** Index of the last key at or below `key`, -1 if all keys are above it. */
 export function nodeFindAtOrBelow(view: DataView, key: number): number {
   let low = -1;
   let high = nodeEntries(view);
@@ -96,9 +96,8 @@ export function nodeFindAtOrBelow(view: DataView, key: number): number {
 }
 
 /**
- * Checks what can be checked of a node alone: kind, sizes, keys exact and strictly ascending. The checksum is
- * verifyBlock's business. `leafValueSizeBytes` is that of the tree. Returns undefined, or the end of a
- * sentence.
+ * Checks what one node shows: kind, sizes, and that the keys are below 2^53 and strictly ascending. verifyBlock checks the
+ * checksum. `leafValueSizeBytes` is that of the tree. Returns undefined, or what is wrong, as the end of a sentence.
  */
 export function verifyNode(view: DataView, leafValueSizeBytes: number): string | undefined {
   const flags = readU32(view, flagsOffset);

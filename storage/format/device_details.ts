@@ -1,10 +1,13 @@
-/** The details record of a thin device, 24 bytes, the value of the details tree (`struct disk_device_details`, drivers/md/dm-thin-metadata.c). */
+/**
+ * The details record of a thin device, 24 bytes, the value of the details tree (`struct disk_device_details`,
+ * drivers/md/dm-thin-metadata.c).
+ */
 import { readOpaqueU64, readU32, readU64, writeOpaqueU64, writeU32, writeU64 } from "./fields.ts";
 
 /** Bytes of a packed {@linkcode DeviceDetails}. */
 export const deviceDetailsSizeBytes = 24;
 
-/** What the pool remembers of a device beside its mappings. */
+/** What the metadata has about a thin device besides its mappings. */
 export interface DeviceDetails {
   /** Number of mappings in the device's tree. */
   readonly mappedBlocks: number;
@@ -12,7 +15,7 @@ export interface DeviceDetails {
   readonly transactionId: bigint;
   /** The snapshot clock when the device was made. */
   readonly creationTime: number;
-  /** The clock of the latest snapshot taken of the device, or its creation time. */
+  /** The snapshot clock at the latest snapshot of the device, or its creation time. */
   readonly snapshottedTime: number;
 }
 

@@ -1,17 +1,20 @@
-/** The index entry of one space map bitmap, 16 bytes, the same for both space maps (`struct disk_index_entry`, drivers/md/persistent-data/dm-space-map-common.h). */
+/**
+ * The index entry of one bitmap, 16 bytes, the same for both space maps (`struct disk_index_entry`,
+ * drivers/md/persistent-data/dm-space-map-common.h).
+ */
 import { type MetadataBlock, metadataBlock } from "../base/ids.ts";
 import { readU32, readU64, writeU32, writeU64 } from "./fields.ts";
 
 /** Bytes of a packed {@linkcode IndexEntry}. */
 export const indexEntrySizeBytes = 16;
 
-/** Where a bitmap is, and two hints for whoever allocates. */
+/** Where a bitmap is, and two hints for the allocation of blocks. */
 export interface IndexEntry {
-  /** Where the bitmap lies. */
+  /** The metadata block with the bitmap. */
   readonly bitmap: MetadataBlock;
-  /** Entries with count zero, counted as if every bitmap were whole, the last one too. A hint. */
+  /** Entries with count 0, counted as if the last bitmap were whole too. A hint. */
   readonly free: number;
-  /** Every entry below this one is in use. A hint, zero is always safe. */
+  /** Every entry below this one is in use. A hint; 0 is always right. */
   readonly noneFreeBefore: number;
 }
 

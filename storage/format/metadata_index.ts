@@ -7,7 +7,7 @@ import { type IndexEntry, indexEntrySizeBytes, packIndexEntry, unpackIndexEntry 
 
 /** Index entries in the block. */
 const metadataIndexEntries = 255;
-/** More metadata blocks than this cannot be governed. */
+/** Metadata blocks that the index can count. */
 export const metadataBlocksMax = metadataIndexEntries * bitmapEntries;
 
 const payloadOffset = 16;

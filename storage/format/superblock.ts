@@ -1,5 +1,6 @@
 /**
- * The superblock, metadata block 0 (`struct thin_disk_superblock`, drivers/md/dm-thin-metadata.c): everything a commit switches lies in its first sector.
+ * The superblock, metadata block 0 (`struct thin_disk_superblock`, drivers/md/dm-thin-metadata.c). All fields that a commit
+ * changes are in its first sector.
  */
 import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../base/ids.ts";
 import { assert } from "../base/assert.ts";
@@ -7,30 +8,30 @@ import { sealBlock, verifyBlock } from "./block_header.ts";
 import { readOpaqueU64, readU32, readU64, viewOf, writeOpaqueU64, writeU32, writeU64 } from "./fields.ts";
 import { packSpaceMapRoot, type SpaceMapRoot, unpackSpaceMapRoot } from "./space_map_root.ts";
 
-/** Where the superblock lies. */
+/** The block of the superblock. */
 export const superblockLocation: MetadataBlock = metadataBlock(0);
-/** The number at byte 32 that marks dm-thin metadata. */
+/** The number at byte 32 that identifies dm-thin metadata. */
 const superblockMagic = 27_022_010;
-/** Written by us and by the kernel; readers accept any. */
+/** The version that the kernel writes too. Readers accept any. */
 export const superblockVersion = 2;
-/** Bit of `flags`: somebody must run thin_check before the pool is written again. */
+/** Bit of `flags`: thin_check must be run before the pool is written again. */
 export const flagNeedsCheck = 1;
-/** Bounds of `dataBlockSizeSectors`; it is a multiple of the smaller. */
+/** Bounds of `dataBlockSizeSectors`, which is a multiple of the smaller one. */
 export const dataBlockSizeSectorsMin = 128;
 export const dataBlockSizeSectorsMax = 2_097_152;
 
-/** All fields of the superblock that mean something. */
+/** The fields of the superblock that are used. */
 export interface Superblock {
-  /** {@linkcode flagNeedsCheck} and bits nobody knows, which are kept. */
+  /** {@linkcode flagNeedsCheck}, and unknown bits, which are kept. */
   readonly flags: number;
   /** 16 bytes, kept. */
   readonly uuid: Uint8Array;
   readonly version: number;
   /** The snapshot clock. */
   readonly time: number;
-  /** 64 bits, opaque. */
+  /** 64 bits, with no meaning for the metadata. */
   readonly transactionId: bigint;
-  /** The metadata snapshot, 0 if there is none. */
+  /** Block of the metadata snapshot, 0 if there is none. */
   readonly heldRoot: MetadataBlock;
   readonly dataSpaceMap: SpaceMapRoot;
   readonly metadataSpaceMap: SpaceMapRoot;
@@ -39,12 +40,12 @@ export interface Superblock {
   /** Root of the tree from device id to device details. */
   readonly detailsRoot: MetadataBlock;
   readonly dataBlockSizeSectors: number;
-  /** Size when formatted; the metadata space map knows the present one. */
+  /** Metadata blocks when the pool was made. The metadata space map has the present number. */
   readonly metadataBlocksAtFormat: number;
   readonly compatFlags: number;
-  /** Non-zero: may be opened for reading only. */
+  /** If not 0, the pool may be opened for reading only. */
   readonly compatRoFlags: number;
-  /** Non-zero: may not be opened. */
+  /** If not 0, the pool may not be opened. */
   readonly incompatFlags: number;
 }
 
@@ -71,9 +72,9 @@ const uuidSizeBytes = 16;
 const metadataBlockSizeSectors = 8;
 
 /**
- * Packs and seals a superblock at `location` into `bytes`. Bytes that belong to no field keep what `bytes`
- * held: a write torn at a sector boundary is old or new only if nothing beyond the first sector changes, so
- * give the previous block.
+ * Packs and seals a superblock for block `location` into `bytes`. Bytes that belong to no field stay as they are in `bytes`.
+ * For a commit these must be the bytes of the previous superblock: then only the first sector changes. If we stop during the
+ * write, each sector is old or new, so the block is the old superblock or the new one.
  */
 export function packSuperblock(
   superblock: Superblock,
@@ -104,8 +105,8 @@ export function packSuperblock(
 }
 
 /**
- * The record, or what is wrong as the end of a sentence: checksum, location, magic. Feature flags are the
- * caller's business.
+ * The superblock; or what is wrong with checksum, location or magic number, as the end of a sentence. The caller checks the
+ * feature flags.
  */
 export function unpackSuperblock(
   bytes: Uint8Array,
