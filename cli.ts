@@ -29,6 +29,7 @@ import {
   UsageError,
   usageText,
   UserError,
+  versionText,
   type VolumeToCreate,
   writeResult,
 } from "./mod.ts";
@@ -55,6 +56,9 @@ async function main(args: readonly string[]): Promise<number> {
       return 0;
     case "serve":
       return await serve(invocation);
+    case "version":
+      await print(versionText());
+      return 0;
     default:
       await print(usageText());
       return 0;

@@ -24,8 +24,10 @@
 import type {
   AdminCommand,
   AdminResult,
+  ClientListing,
   Command,
   PoolStatus,
+  ServerCommand,
   VolumeListing,
 } from "./actors/control/admin_command.ts";
 import { commandOf, type Invocation, parseInvocation } from "./actors/edge/invocation.ts";
@@ -61,6 +63,7 @@ import { usageText } from "./actors/control/usage_text.ts";
 import { assert } from "./storage/base/assert.ts";
 import { UsageError, UserError } from "./storage/base/errors.ts";
 import { type ParsedName, parseName, parseSnapshotName, parseVolumeName } from "./storage/base/names.ts";
+import { catalogueFormat } from "./storage/catalogue_journal.ts";
 import { formatSize, parseSize } from "./storage/base/sizes.ts";
 
 export {
@@ -93,6 +96,7 @@ export { UsageError, UserError };
 export type {
   AdminCommand,
   AdminResult,
+  ClientListing,
   Command,
   CommandVerb,
   DumpWriter,
@@ -109,6 +113,7 @@ export type {
   PoolStatus,
   Report,
   ServeOptions,
+  ServerCommand,
   Serving,
   SignalHandlers,
   TextTaken,
@@ -118,6 +123,14 @@ export type {
   VolumeToCreate,
   WaitOptions,
 };
+
+/** The version of this package: that of deno.json. */
+export const version = "0.1.0";
+
+/** What `--version` prints: our version, Deno's, and the number of the catalogue's format. */
+export function versionText(): string {
+  return `gossamer ${version} (deno ${Deno.version.deno}, format ${catalogueFormat})`;
+}
 
 /** Bytes of a block unless said otherwise: 64 KiB. */
 export const defaultBlockSizeBytes = 65536;

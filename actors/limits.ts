@@ -205,6 +205,10 @@ export const resendMs = 5_000;
 /** Milliseconds that a stopping server waits for its clients. */
 export const drainMs = 5_000;
 
+/** Milliseconds for which `kick --for` may refuse a host, at most: a day. */
+export const kickMsMax = 24 * 3_600_000;
+/** Hosts that are refused at once because of `kick --for`. */
+export const refusedOriginsMax = 1024;
 /** Connections to the control socket at once. One more closes the oldest of those that have given no command yet. */
 export const controlConnectionsMax = 64;
 /** Where few descriptors are allowed, there may be fewer, but so many: a dump, another command, and one that is refused. */

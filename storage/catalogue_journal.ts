@@ -199,7 +199,9 @@ export function damaged(lineNumber: number, problem: string): UserError {
   );
 }
 
-const formatName = "gossamer catalog 1";
+/** The number of the catalogue's format. */
+export const catalogueFormat = 1;
+const formatName = `gossamer catalog ${catalogueFormat}`;
 
 /** The parsed text; undefined if it is not JSON. The caller refuses values of a wrong type. */
 function jsonOf(text: string): unknown {

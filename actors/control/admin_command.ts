@@ -21,8 +21,14 @@ export type AdminCommand =
   | { readonly verb: "check" }
   | { readonly verb: "dump" };
 
+/** A command to the server of a pool, about its clients. */
+export type ServerCommand =
+  | { readonly verb: "clients" }
+  /** Its host is refused for `refuseMs` from then on; 0: it is not. */
+  | { readonly verb: "kick"; readonly client: number; readonly refuseMs: number };
+
 /** Everything that can be asked of a pool or of its server. */
-export type Command = AdminCommand;
+export type Command = AdminCommand | ServerCommand;
 
 /** One entry of `list --json`. */
 export interface VolumeListing {
@@ -44,6 +50,20 @@ export interface VolumeListing {
   readonly created: string | null;
   /** Clients that have it attached. */
   readonly attached: number;
+}
+
+/** One entry of `clients --json`. */
+export interface ClientListing {
+  /** What `kick` takes. */
+  readonly id: number;
+  /** Its address, with the name in its certificate if it has shown one. */
+  readonly peer: string;
+  /** By what its places are counted, and what `kick --for` refuses: its host, or its certificate. Null for a local client. */
+  readonly origin: string | null;
+  /** Null if it is not attached, or its volume was removed. */
+  readonly export: string | null;
+  /** When it connected: RFC 3339, UTC. */
+  readonly since: string;
 }
 
 /** The object of `status --json`. `transaction_id` is 64 bits and printed as a number. */
@@ -75,6 +95,7 @@ export type AdminResult =
   | { readonly kind: "done" }
   | { readonly kind: "volumes"; readonly volumes: readonly VolumeListing[] }
   | { readonly kind: "status"; readonly status: PoolStatus }
+  | { readonly kind: "clients"; readonly clients: readonly ClientListing[] }
   /** `rm -n`: bytes that would be freed. */
   | { readonly kind: "wouldFree"; readonly bytes: number }
   | { readonly kind: "checked"; readonly problems: readonly string[]; readonly notes: readonly string[] }

@@ -1,7 +1,7 @@
 /** The results of commands as they are printed: as text, or as JSON. */
 import { unreachable } from "../../storage/base/assert.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
-import type { AdminResult, PoolStatus, VolumeListing } from "./admin_command.ts";
+import type { AdminResult, ClientListing, PoolStatus, VolumeListing } from "./admin_command.ts";
 
 /** What is printed of a result. */
 export interface Report {
@@ -22,6 +22,8 @@ export function reportOf(result: AdminResult, options: { readonly json: boolean 
       return printed(options.json ? jsonOf(result) : tableOf(result.volumes));
     case "status":
       return printed(options.json ? jsonOf(result) : statusText(result.status));
+    case "clients":
+      return printed(options.json ? jsonOf(result) : clientTable(result.clients));
     case "wouldFree":
       return printed(`${result.bytes} bytes (${formatSize(result.bytes)}) would be freed`);
     case "checked":
@@ -40,6 +42,8 @@ export function documentOf(result: AdminResult): unknown {
       return { volumes: result.volumes };
     case "status":
       return result.status;
+    case "clients":
+      return { clients: result.clients };
     default:
       return result;
   }
@@ -73,9 +77,28 @@ function tableOf(volumes: readonly VolumeListing[]): string {
       formatSize(volume.mapped_bytes),
       formatSize(volume.exclusive_bytes),
       volume.origin ?? "-",
-      volume.created?.replace(/\.\d+Z$/, "Z") ?? "-",
+      volume.created === null ? "-" : withoutFraction(volume.created),
     ]);
   }
+  return columns(rows);
+}
+
+/** Clients as `clients` prints them. */
+function clientTable(clients: readonly ClientListing[]): string {
+  const rows = clients.map(({ id, peer, export: name, since }) => [
+    String(id),
+    peer,
+    name ?? "-",
+    withoutFraction(since),
+  ]);
+  return columns([["ID", "CLIENT", "EXPORT", "SINCE"], ...rows]);
+}
+
+function withoutFraction(time: string): string {
+  return time.replace(/\.\d+Z$/, "Z");
+}
+
+function columns(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join(
     "\n",

@@ -1,5 +1,6 @@
 /** How the fields of a command are read: from the words and options of the command line, and from JSON. */
-import { UserError } from "../../storage/base/errors.ts";
+import { parseDurationMs } from "../../storage/base/durations.ts";
+import { UsageError, UserError } from "../../storage/base/errors.ts";
 import { parseName, parseSnapshotName, parseVolumeName } from "../../storage/base/names.ts";
 import { parseSize } from "../../storage/base/sizes.ts";
 import { SliceEnd, type Slices } from "../../storage/slices.ts";
@@ -64,6 +65,29 @@ export const size: Kind<number> = {
   },
 };
 
+/** The number of a client, as `clients` shows it. */
+export const clientNumber: Kind<number> = {
+  ofText: (text) => {
+    if (/^[1-9]\d{0,14}$/.test(text)) return Number(text);
+    throw new UsageError(
+      `${JSON.stringify(text.slice(0, 100))} is no client's number. \`clients\` shows them.`,
+    );
+  },
+  ofValue: (value, name) => {
+    if (typeof value === "number" && Number.isSafeInteger(value) && value > 0) return value;
+    throw malformed(`"${name}" is not a client's number`);
+  },
+};
+
+/** A time, in milliseconds. */
+export const durationMs: Kind<number> = {
+  ofText: parseDurationMs,
+  ofValue: (value, name) => {
+    if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+    throw malformed(`"${name}" is not a number of milliseconds`);
+  },
+};
+
 /** A field that is one word. */
 export function word<T>(label: string, json: string, kind: Kind<T>): Field<T> {
   return {
@@ -94,6 +118,21 @@ export function wordList(label: string, json: string, kind: Kind<string>): Field
         parsed.push(kind.ofText(item));
       }
       return parsed;
+    },
+  };
+}
+
+/** A field that an option with a value sets. */
+export function value<T>(option: OptionName, json: string, kind: Kind<T>, otherwise: T): Field<T> {
+  return {
+    option,
+    json,
+    ofWords: ({ options }) => {
+      const text = options[option];
+      return typeof text === "string" ? kind.ofText(text) : otherwise;
+    },
+    *ofJson(fields) {
+      return fields[json] === undefined ? otherwise : kind.ofValue(fields[json], json);
     },
   };
 }

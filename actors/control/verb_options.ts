@@ -45,6 +45,7 @@ const table = {
   },
   "dry-run": { letter: "n", help: "only say how many bytes would become free" },
   force: { help: "also where clients are attached" },
+  for: { value: "60s", help: "how long to refuse the client's host: 500ms, 60s, 5m, 1h" },
   json: { help: "print JSON" },
   timeout: {
     value: "S",

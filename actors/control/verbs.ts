@@ -5,15 +5,18 @@
  * A new verb needs its command in admin_command.ts and its entry here: neither compiles without the other. What carries
  * it out is in admin_task.ts, and what of its result is printed in result_text.ts.
  */
-import type { AdminCommand, Command } from "./admin_command.ts";
+import type { AdminCommand, Command, ServerCommand } from "./admin_command.ts";
 import {
   anyName,
+  clientNumber,
+  durationMs,
   type Field,
   flag,
   type JsonFields,
   malformed,
   size,
   snapshotName,
+  value,
   volumeName,
   word,
   wordList,
@@ -25,7 +28,7 @@ import { type Slices } from "../../storage/slices.ts";
 /** Verbs that ask something of a pool, so that a server can be asked them too. */
 export type CommandVerb = Command["verb"];
 /** Verbs that are no such question. */
-export type LocalVerb = "serve" | "init" | "import" | "help";
+export type LocalVerb = "serve" | "init" | "import" | "help" | "version";
 /** All verbs. */
 export type Verb = CommandVerb | LocalVerb;
 
@@ -53,8 +56,10 @@ interface CommandSpec<C> extends Described {
   readonly fields: FieldsOf<C>;
   /** Whether the command changes nothing. Such a command need not wait for those that do, nor they for it. */
   readonly isLook: boolean | ((command: C) => boolean);
-  /** Without a server: `open` the pool and do it there, or read its `files` only. */
-  readonly offline: C extends { readonly verb: FilesVerb } ? "files" : "open";
+  /** Without a server: `open` the pool and do it there, or read its `files` only, or `never`. */
+  readonly offline: C extends ServerCommand ? "never"
+    : C extends { readonly verb: FilesVerb } ? "files"
+    : "open";
 }
 
 /** A verb without one. */
@@ -187,13 +192,37 @@ const table: Table = {
     isLook: true,
     offline: "files",
   },
+  clients: {
+    summary: "the clients of the running server: number, address, export, since when",
+    example: "clients --json",
+    options: ["json", ...waits],
+    fields: {},
+    isLook: true,
+    offline: "never",
+  },
+  kick: {
+    summary: "close a client's connection; with --for, refuse its host for that time",
+    example: "kick 3 --for 60s",
+    options: waits,
+    fields: {
+      client: word("CLIENT", "client", clientNumber),
+      refuseMs: value("for", "refuse_ms", durationMs, 0),
+    },
+    isLook: false,
+    offline: "never",
+  },
   import: {
     summary: "make a pool around existing dm-thin metadata and data, in place",
     example: "import --metadata /dev/vg/pool_tmeta --data /dev/vg/pool_tdata",
     options: ["metadata", "data"],
     required: ["metadata", "data"],
   },
-  help: { summary: "this text", example: "help", options: [] },
+  help: { summary: "this text (--help)", example: "help", options: [] },
+  version: {
+    summary: "the version of gossamer, Deno and the pool's format (--version)",
+    example: "version",
+    options: [],
+  },
 };
 
 /** The entries, in the order of the help. */
@@ -249,6 +278,11 @@ export function isLook(command: Command): boolean {
 /** The verb of a command that without a server only reads the pool's files; undefined for the others. */
 export function filesVerbOf({ verb }: AdminCommand): FilesVerb | undefined {
   return table[verb].offline === "files" ? verb as FilesVerb : undefined;
+}
+
+/** Whether a command is for the server of a pool alone. */
+export function isServerCommand(command: Command): command is ServerCommand {
+  return table[command.verb].offline === "never";
 }
 
 /** The command of a line with as many words as the grammar wants. Throws {@linkcode UsageError}. */

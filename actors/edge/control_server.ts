@@ -4,6 +4,7 @@
  *   POST /v1/commands   a Command (admin_command.ts) -> its AdminResult
  *   GET  /v1/volumes    what `list --json` prints
  *   GET  /v1/status     what `status --json` prints
+ *   GET  /v1/clients    what `clients --json` prints
  *
  * The answer to `dump` is a line of JSON for each piece, {"text":...}, and then the result's line.
  *
@@ -177,6 +178,7 @@ export class ControlServer {
 const readable: Readonly<Record<string, Command>> = {
   "/v1/volumes": { verb: "list" },
   "/v1/status": { verb: "status" },
+  "/v1/clients": { verb: "clients" },
 };
 
 /** Throws {@linkcode Problem} or {@linkcode UserError}. */
@@ -188,10 +190,13 @@ async function askedFor({ url, method }: IncomingMessage, text: string): Promise
     throw new Problem(405, `Read ${pathname} with GET. Commands are POSTed to /v1/commands.`);
   }
   if (pathname !== "/v1/commands") {
-    throw new Problem(404, `There is no ${pathname}. See /v1/commands, /v1/volumes, /v1/status.`);
+    throw new Problem(
+      404,
+      `There is no ${pathname}. See /v1/commands, /v1/volumes, /v1/status, /v1/clients.`,
+    );
   }
   if (method !== "POST") {
-    throw new Problem(405, "Commands are POSTed. Others are GET /v1/volumes and GET /v1/status.");
+    throw new Problem(405, "Commands are POSTed. Others are GET /v1/volumes, /v1/status and /v1/clients.");
   }
   const posted = await inTurns(commandSlices(jsonOf(text), sliceSizes.records));
   return { command: posted, answerOf: (result) => result };

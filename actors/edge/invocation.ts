@@ -53,7 +53,7 @@ export function parseInvocation(args: readonly string[]): Invocation {
   const options = parseArgs(args, {
     // "_" keeps the names as they are: 007 is a name, not 7.
     string: ["_", "pool", ...valued],
-    boolean: [...flags, "help"],
+    boolean: [...flags, "help", "version"],
     collect: optionNames.filter((name) => optionTable[name].repeats),
     alias: {
       ...Object.fromEntries(letters.map((letter) => [letter, longFormOf(letter)])),
@@ -68,7 +68,9 @@ export function parseInvocation(args: readonly string[]): Invocation {
     },
   });
   const [first, ...words] = options._;
-  if (options.help === true) return { verb: "help", words: [], pool: "", options };
+  for (const verb of ["help", "version"] as const) {
+    if (options[verb] === true) return { verb, words: [], pool: "", options };
+  }
   if (first === undefined) {
     throw new UsageError(args.length === 0 ? usageText() : `No command. ${seeHelp}`);
   }
@@ -76,7 +78,7 @@ export function parseInvocation(args: readonly string[]): Invocation {
   if (verb === undefined) throw new UsageError(`There is no command "${first}". ${seeHelp}`);
   requireOptions(verb, options);
   requireWords(verb, words.length);
-  return { verb, words, pool: verb === "help" ? "" : poolOf(options.pool), options };
+  return { verb, words, pool: verb === "help" || verb === "version" ? "" : poolOf(options.pool), options };
 }
 
 function longFormOf(letter: string): string {

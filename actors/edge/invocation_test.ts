@@ -49,6 +49,8 @@ Deno.test("the JSON of a command has the names that the control API promises", (
     ["resize a 512", '{"verb":"resize","name":"a","size_bytes":512}'],
     ["rm a -n", '{"verb":"rm","names":["a"],"dry_run":true,"force":false}'],
     ["dump", '{"verb":"dump"}'],
+    ["clients", '{"verb":"clients"}'],
+    ["kick 3 --for 1.5s", '{"verb":"kick","client":3,"refuse_ms":1500}'],
   ];
   for (const [line, json] of expected) {
     assertEquals(JSON.stringify(jsonOfCommand(commandOfLine(line)!)), json);
@@ -63,6 +65,8 @@ Deno.test("a field of the wrong type is refused by its name", () => {
     [{ verb: "create", name: 7, size_bytes: 1 }, /"name" is not a string/],
     [{ verb: "create", name: "a", size_bytes: 1.5 }, /"size_bytes" is not a positive number of bytes/],
     [{ verb: "rm", names: ["a", 1] }, /"names" is not a list of strings/],
+    [{ verb: "kick", client: 1.5 }, /"client" is not a client's number/],
+    [{ verb: "kick", client: 1, refuse_ms: "1" }, /"refuse_ms" is not a number of milliseconds/],
     [{ verb: "rm", names: ["a"], force: "no" }, /"force" is neither true nor false/],
   ];
   for (const [json, says] of wrong) {
@@ -72,7 +76,7 @@ Deno.test("a field of the wrong type is refused by its name", () => {
 
 Deno.test("only what changes nothing is a look", () => {
   const looks = verbs.filter(isCommandVerb).filter((verb) => isLook(commandOfLine(verbTable[verb].example)!));
-  assertEquals(looks, ["list", "status", "check", "dump"]);
+  assertEquals(looks, ["list", "status", "check", "dump", "clients"]);
   assert(isLook(commandOfLine("rm a -n")!));
 });
 

@@ -1,6 +1,6 @@
 /** One command on a pool, wherever that is: by the server that has it open, else with its files, in this process. */
 import type { AdminResult, Command, PoolStatus } from "../control/admin_command.ts";
-import { type FilesVerb, filesVerbOf, isLook } from "../control/verbs.ts";
+import { type FilesVerb, filesVerbOf, isLook, isServerCommand } from "../control/verbs.ts";
 import { lockWaitMs } from "../limits.ts";
 import { askControl } from "./control.ts";
 import { whenUnlocked } from "./file_lock.ts";
@@ -37,6 +37,16 @@ export function runCommand(
   });
 }
 
+/** For a command about clients. */
+function noServer(directory: string, verb: string): AdminResult {
+  return {
+    kind: "refused",
+    reason:
+      `Cannot carry out ${verb}: no server with a control socket serves the pool "${directory}", so it has no ` +
+      "clients that could be asked for. Name the pool of a running `serve` with --pool.",
+  };
+}
+
 /** What reads the files of a pool that is not opened. */
 const onFiles: Readonly<
   Record<FilesVerb, (directory: string, write: DumpWriter) => Promise<AdminResult>>
@@ -47,6 +57,7 @@ const onFiles: Readonly<
 
 /** Throws {@linkcode LockedElsewhere} with nothing done. */
 async function runHere(directory: string, command: Command, write: DumpWriter): Promise<AdminResult> {
+  if (isServerCommand(command)) return noServer(directory, command.verb);
   const filesVerb = filesVerbOf(command);
   if (filesVerb !== undefined) return await onFiles[filesVerb](directory, write);
   const process = await PoolProcess.open(directory, { readOnly: isLook(command) });

@@ -21,6 +21,7 @@ import { exposureOf } from "./exposure.ts";
 import type { PoolProcess } from "./pool_process.ts";
 import { listenPrivately } from "./private_socket.ts";
 import { type ListenAddress, type Listening, ListeningSocket, parseListenAddress } from "./sockets.ts";
+import { ServedPool } from "./served_pool.ts";
 import { shortSocketPath, socketPathBytesMax } from "./socket_path.ts";
 import { missingForPath, requireNoneMissing } from "./socket_permission.ts";
 import { readTlsKeys, ReloadableTlsKeys, type TlsKeys, type TlsOptions } from "./tls_keys.ts";
@@ -93,7 +94,8 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
     for (const address of namedAddresses(options) ?? [defaultAddress]) {
       sockets.push(await ListeningSocket.open(address, keys));
     }
-    if (options.control ?? !files.readOnly) control = openControl(process, controlMax);
+    const served = new ServedPool(process);
+    if (options.control ?? !files.readOnly) control = openControl(process, served, controlMax);
     const own = await openOwnSocket(process, sockets, keys);
     if (own !== undefined) sockets.push(own);
     for (const { address } of sockets) {
@@ -102,10 +104,12 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
     }
     const peers = { pool: pool.address, accepts: sockets, log, clientsMax };
     const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
+    const stub = new NbdListenerStub(address);
+    served.listener = stub;
     for (const socket of sockets) socket.start(kernel, address, log);
     const stopAll = async () => {
       await control?.close();
-      await process.ask("stop listening", new NbdListenerStub(address).stop());
+      await process.ask("stop listening", stub.stop());
       for (const socket of sockets) await socket.released;
       reserve[Symbol.dispose]();
     };
@@ -211,7 +215,7 @@ async function openOwnSocket(
 }
 
 /** The control socket. A stale one can be removed: the pool is locked, so nobody else serves it. */
-function openControl(process: PoolProcess, connectionsMax: number) {
+function openControl(process: PoolProcess, served: ServedPool, connectionsMax: number) {
   const path = shortSocketPath(process.files.paths.controlSocket);
   if (path === undefined) {
     process.log(
@@ -223,7 +227,7 @@ function openControl(process: PoolProcess, connectionsMax: number) {
   requireNoneMissing(`Cannot open the control socket ${path}`, missingForPath(path));
   try {
     removeStaleSocket(path);
-    return new ControlServer(listenPrivately(path) as Deno.UnixListener, process, undefined, connectionsMax);
+    return new ControlServer(listenPrivately(path) as Deno.UnixListener, served, undefined, connectionsMax);
   } catch (error) {
     throw cannotControl(path, error);
   }

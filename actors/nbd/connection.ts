@@ -132,6 +132,9 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "makeRoom":
         // Nothing is lost on a client that is not attached; the listener has said why.
         return this.#transmission === undefined ? this.#close() : undefined;
+      case "kicked":
+        if (this.#phase === "closing" || this.#phase === "left") return;
+        return this.#giveUp("the operator has kicked it");
       case "silent":
         return this.#giveUp("its host does not answer");
       case "abort":
@@ -264,7 +267,11 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     const asked = this.#asked === name ? "" : ` by the name ${quoted(this.#asked)}`;
     const tls = this.#handshake.isSecured ? ", TLS" : "";
     this.#peers.log(`${this.#peers.socket.peer} attached to ${quoted(name)}${asked}${tls}`);
-    this.#kernel.tell(this.#peers.listener, { type: "settled", connection: this.#self });
+    this.#kernel.tell(this.#peers.listener, {
+      type: "settled",
+      connection: this.#self,
+      uid: attached.info.uid,
+    });
     this.#send();
   }
 

@@ -25,8 +25,17 @@ import {
   spareMs,
 } from "../limits.ts";
 import { NbdConnection } from "./connection.ts";
+import { type KickableClient, Kicks } from "./kicks.ts";
 import { Loans } from "./loans.ts";
-import type { NbdConnectionMessage, NbdListenerMessage, StopListening } from "./messages.ts";
+import type {
+  ClientFacts,
+  KickClient,
+  KickResult,
+  ListClients,
+  NbdConnectionMessage,
+  NbdListenerMessage,
+  StopListening,
+} from "./messages.ts";
 import { type Bound, countPlaces, countsWithout, Places } from "./places.ts";
 import type { PoolMessage } from "../control/pool_messages.ts";
 import type { AcceptPort, LogPort, SocketPort } from "./socket_port.ts";
@@ -37,6 +46,16 @@ export class NbdListenerStub {
 
   stop(): Steps<"stopped"> {
     const request: StopListening = { type: "stop", replyTo: unasked };
+    return ask(this.address, request);
+  }
+
+  listClients(): Steps<readonly ClientFacts[]> {
+    const request: ListClients = { type: "listClients", replyTo: unasked };
+    return ask(this.address, request);
+  }
+
+  kick(client: number, refuseMs: number): Steps<KickResult> {
+    const request: KickClient = { type: "kick", replyTo: unasked, client, refuseMs };
     return ask(this.address, request);
   }
 }
@@ -51,7 +70,10 @@ export interface ListenerPeers {
   readonly clientsMax?: number | undefined;
 }
 
-interface Client {
+interface Client extends KickableClient {
+  readonly since: string;
+  /** Of the volume that it is attached to. */
+  uid: string | undefined;
   /** The connection's; read here to know who is there. */
   readonly socket: Pick<SocketPort, "peer" | "silentMs">;
   /** See nbd/places.ts. */
@@ -77,6 +99,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   #connectionsMade = 0;
   /** Each is logged once until there is room again. */
   readonly #refusals = new Set<Bound>();
+  readonly #kicks: Kicks;
   #hasMadeRoom = false;
   readonly #loans = new Loans(this.#clients);
   /** Some clients were told that others wait for what they have. */
@@ -93,6 +116,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#kernel = kernel;
     this.#self = self;
     this.#peers = peers;
+    this.#kicks = new Kicks(kernel, peers.log);
     this.#places = new Places(peers.clientsMax ?? connectionsMax);
   }
 
@@ -116,7 +140,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       case "connected":
         return this.#arrived(message.socket);
       case "settled":
-        return this.#settled(this.#client(message.connection));
+        return this.#settled(this.#client(message.connection), message.uid);
       case "identified":
         return this.#identified(message.connection, message.origin);
       case "borrow":
@@ -128,6 +152,10 @@ export class NbdListener implements Actor<NbdListenerMessage> {
         return this.#lend();
       case "leave":
         return this.#leave(message.connection);
+      case "listClients":
+        return this.#kernel.reply(message, [...this.#clients.values()].map(factsOf));
+      case "kick":
+        return this.#kick(message);
       case "stop":
         return this.#stop(message);
       case "spareCheck":
@@ -146,7 +174,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   }
 
   #arrived(socket: SocketPort): void {
-    if (this.#stopping !== undefined) return socket.close();
+    if (this.#stopping !== undefined || this.#kicks.isRefused(socket)) return socket.close();
     const bound = this.#places.keepsOut(socket.origin, this.#clients.values());
     if (bound === undefined) return this.#connect(socket);
     if (!this.#waitsForRoom(socket, bound)) this.#refuse(socket, bound);
@@ -197,8 +225,9 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   }
 
   /** If it was to make room it has not, so another one has to, or the client that waited for it is refused. */
-  #settled(client: Client): void {
+  #settled(client: Client, uid: string): void {
     client.state = "settled";
+    client.uid = uid;
     const socket = client.roomFor;
     client.roomFor = undefined;
     if (socket !== undefined) this.#lostRoom(socket);
@@ -216,7 +245,9 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   #identified(connection: Address<NbdConnectionMessage>, origin: string): void {
     const client = this.#client(connection);
     const bound = this.#places.keepsOut(origin, this.#clients.values(), client);
-    if (bound === "origin") {
+    if (this.#kicks.isRefused({ peer: client.socket.peer, origin })) {
+      this.#kernel.tell(connection, { type: "makeRoom" });
+    } else if (bound === "origin") {
       this.#logRefusal(client.socket.peer, origin, bound);
       this.#kernel.tell(connection, { type: "makeRoom" });
     }
@@ -244,6 +275,10 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       (self) => new NbdConnection(this.#kernel, self, { socket, pool, listener: this.#self, log }),
     );
     this.#clients.set(connection, {
+      id: this.#connectionsMade,
+      since: this.#kernel.clock.wallTime(),
+      uid: undefined,
+      kicks: [],
       socket,
       origin: socket.origin,
       sinceMs: this.#kernel.clock.now(),
@@ -262,6 +297,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#loans.giveBack(client, client.lentBytes, []);
     this.#clients.delete(connection);
     this.#kernel.tell(connection, { type: "left" });
+    this.#kicks.answer(client, "left");
     const isPlaceFree = this.#waiting.length === 0;
     this.#seatWaiting();
     // Another one that has waited for longer may have its place now.
@@ -272,6 +308,21 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     }
     this.#lend();
     if (this.#clients.size === 0) this.#answerStop();
+  }
+
+  #kick(message: KickClient): void {
+    if (this.#stopped) return this.#kernel.reply(message, { kind: "stopping" });
+    const refused = this.#kicks.kick(message, this.#clients);
+    if (refused !== undefined) this.#dropWaiting(refused);
+  }
+
+  /** Clients of this origin that wait for a place get none. */
+  #dropWaiting(origin: string): void {
+    for (const socket of this.#waiting.filter((waiting) => waiting.origin === origin)) {
+      for (const client of this.#clients.values()) if (client.roomFor === socket) client.roomFor = undefined;
+      socket.close();
+    }
+    this.#waiting = this.#waiting.filter((waiting) => waiting.origin !== origin);
   }
 
   #lend(): void {
@@ -329,6 +380,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   #answerStop(): void {
     if (this.#stopping === undefined || this.#stopped) return;
     this.#stopped = true;
+    for (const client of this.#clients.values()) this.#kicks.answer(client, "stopping");
     if (this.#spareTimer !== undefined) this.#kernel.cancelTimer(this.#spareTimer);
     this.#spareTimer = undefined;
     if (this.#drainTimer !== undefined) this.#kernel.cancelTimer(this.#drainTimer);
@@ -341,4 +393,8 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   #client(connection: Address<NbdConnectionMessage>): Client {
     return present(this.#clients.get(connection), "a message of a connection that has left");
   }
+}
+
+function factsOf({ id, socket, origin, uid, since }: Client): ClientFacts {
+  return { id, peer: socket.peer, origin, uid, since };
 }

@@ -36,6 +36,37 @@ export interface Leave extends Message {
 export interface Settled extends Message {
   readonly type: "settled";
   readonly connection: Address<NbdConnectionMessage>;
+  /** Of the volume. */
+  readonly uid: string;
+}
+
+/** Which clients are there? */
+export interface ListClients extends Request<readonly ClientFacts[]> {
+  readonly type: "listClients";
+}
+
+/** One client, as the listener knows it. */
+export interface ClientFacts {
+  readonly id: number;
+  readonly peer: string;
+  /** See nbd/places.ts. */
+  readonly origin: string | undefined;
+  /** Of the volume that it is attached to. */
+  readonly uid: string | undefined;
+  /** RFC 3339, UTC. */
+  readonly since: string;
+}
+
+/** Close this client's connection, and refuse its origin for `refuseMs` if that is above 0. Answered when it has left. */
+export interface KickClient extends Request<KickResult> {
+  readonly type: "kick";
+  readonly client: number;
+  readonly refuseMs: number;
+}
+
+/** `local`: it has no origin that could be refused; `full`: too many are refused. Nothing was done but with `left`. */
+export interface KickResult {
+  readonly kind: "left" | "noClient" | "local" | "full" | "stopping";
 }
 
 /** From a connection: its client has shown a certificate, by which it is counted from now on. */
@@ -72,6 +103,8 @@ export type NbdListenerMessage =
   | Borrow
   | GiveBackLoan
   | Leave
+  | ListClients
+  | KickClient
   | StopListening
   | SpareCheck
   | LinkCheck
@@ -102,6 +135,11 @@ export interface Drain extends Message {
 /** From the listener: another client waits for this one's place; close the socket, unless it is attached. */
 export interface MakeRoom extends Message {
   readonly type: "makeRoom";
+}
+
+/** From the listener: the operator wants this client's connection closed. */
+export interface Kicked extends Message {
+  readonly type: "kicked";
 }
 
 /** From the listener: the client's host has not answered for so long that it is gone. */
@@ -155,6 +193,7 @@ export type NbdConnectionMessage =
   | Left
   | Drain
   | MakeRoom
+  | Kicked
   | Silent
   | Abort
   | Drained

@@ -67,6 +67,11 @@ const malformed: readonly string[] = [
   '{"verb":"rm","names":["a"],"dry_run":1}',
   '{"verb":"rm","names":["a"],"dry_run":"yes"}',
   '{"verb":"rm","names":["a"],"force":"no"}',
+  '{"verb":"kick"}',
+  '{"verb":"kick","client":"1"}',
+  '{"verb":"kick","client":0}',
+  '{"verb":"kick","client":1,"refuse_ms":-1}',
+  '{"verb":"serve"}',
 ];
 
 Deno.test("a request that is no command is answered with a sentence, and changes nothing", async () => {
@@ -91,7 +96,7 @@ Deno.test("a request that is no command is answered with a sentence, and changes
   }
   expectRefused(await ask(pool, "GET", "/v1/commands"), 405, "GET");
   expectRefused(await ask(pool, "DELETE", "/v1/commands"), 405, "DELETE");
-  for (const path of ["/v1/volumes", "/v1/status"]) {
+  for (const path of ["/v1/volumes", "/v1/status", "/v1/clients"]) {
     for (const method of ["POST", "DELETE"]) {
       expectRefused(await ask(pool, method, path, "{}"), 405, `${method} ${path}`);
     }
@@ -109,6 +114,7 @@ Deno.test("the control socket answers what list and status print, and carries ou
   assertEquals(await ask(pool, "POST", "/v1/commands", '{"verb":"clone","source":"a@s","name":"c"}'), done);
   assertEquals(await ask(pool, "POST", "/v1/commands", '{"verb":"rm","names":["a@s"]}'), done);
   assertEquals((await ask(pool, "GET", "/v1/volumes")).body, (await pool.verb("list", "--json")).trim());
+  assertEquals(await ask(pool, "GET", "/v1/clients"), { status: 200, body: '{"clients":[]}' });
   assertEquals((await ask(pool, "GET", "/v1/status")).body, (await pool.verb("status", "--json")).trim());
   await server.stop();
 });

@@ -1,7 +1,8 @@
 /** The words of the command line: what is wrong usage (status 2), what is refused (1), what goes to stdout and to stderr. */
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { mapAtOnce } from "../support/thin_tools.ts";
 import { connectionsMax } from "../../actors/limits.ts";
+import { catalogueFormat } from "../../storage/catalogue_journal.ts";
 import { commandLine } from "./command_line.ts";
 
 const longName = "n".repeat(128);
@@ -49,6 +50,12 @@ const wrongUsage: readonly (readonly [args: string[], says: RegExp])[] = [
   [["snapshot", "a@"], /one side of the "@"/],
   [["rollback", "a"], /Write it as a@SNAPSHOT/],
   [["clone", "a", "b@s"], /Leave out "@s"/],
+  [["kick"], /write kick CLIENT/],
+  [["kick", "x"], /"x" is no client's number/],
+  [["kick", "0"], /"0" is no client's number/],
+  [["kick", "1", "--for", "soon"], /"soon" is not a time/],
+  [["kick", "1", "--for", "0s"], /"0s" is not a time/],
+  [["clients", "--for", "1s"], /clients has no option --for/],
   [["list", "--timeout", "soon"], /--timeout takes seconds, such as 30 or 0\.5, not "soon"/],
   [["serve", "--lock-wait", "-1"], /--lock-wait (takes seconds|needs a value)|less than nothing/],
   [["serve", "--timeout", "1"], /serve has no option --timeout/],
@@ -101,12 +108,25 @@ Deno.test("help is a result: on stdout, status 0, with every command", () =>
       assertEquals(help, { ...helps[0]!, status: 0, stderr: "" });
     }
     for (
-      const verb of "serve init create snapshot clone rollback rename resize rm list status check dump import"
-        .split(" ")
+      const verb
+        of "serve init create snapshot clone rollback rename resize rm list status check dump clients kick import"
+          .split(" ")
     ) {
       assertMatch(helps[0]!.stdout, new RegExp(`^  ${verb}\\b`, "m"));
     }
     assertMatch(helps[0]!.stdout, new RegExp(`\\bat most ${connectionsMax} clients\\b`));
+  }));
+
+Deno.test("--version names the version of the package, of Deno and of the pool's format", () =>
+  inFolder(async (folder) => {
+    const { version } = JSON.parse(await Deno.readTextFile(new URL("../../deno.json", import.meta.url)));
+    const expected = `gossamer ${version} (deno ${Deno.version.deno}, format ${catalogueFormat})\n`;
+    for (const args of [["--version"], ["version"], ["list", "--version"]]) {
+      assertEquals(await commandLine(args, folder), { status: 0, stdout: expected, stderr: "" });
+    }
+    await commandLine(["init", "--data-size", "1M", "--metadata-size", "2M"], folder);
+    const catalogue = await Deno.readTextFile(`${folder}/pool/catalog.json`);
+    assertStringIncludes(catalogue, `"format":"gossamer catalog ${catalogueFormat}"`);
   }));
 
 Deno.test("the pool is --pool, else GOSSAMER_POOL, else ./pool", () =>
