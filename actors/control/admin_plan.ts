@@ -6,16 +6,15 @@ import type { Catalogue, CatalogueChange, VolumeRecord } from "../../storage/cat
 import { type ThinId } from "../../storage/base/ids.ts";
 import { parseName, snapshotName } from "../../storage/base/names.ts";
 import { SliceEnd, type Slices, wholeOf } from "../../storage/slices.ts";
-import { volumesMax } from "../limits.ts";
+import {
+  noThinIds,
+  problemOfNewName,
+  problemOfSize,
+  roundUp,
+  seeList,
+  unfinishedTrim,
+} from "./plan_checks.ts";
 import type { Deletion, PlanRefused, PlanStep, Trim } from "./pool_messages.ts";
-
-/**
- * Bytes of a volume for a thin device that another program made. The metadata holds no size, so the volume ends where the
- * highest mapping ends, or at the largest size of a volume.
- */
-export function adoptedSizeBytes(highestMapped: number | undefined, blockSizeBytes: number): number {
-  return Math.min(((highestMapped ?? 0) + 1) * blockSizeBytes, volumeBytesMax);
-}
 
 /** What planning reads of the pool. */
 export interface PlanContext {
@@ -44,12 +43,6 @@ export interface PlanDraft {
   readonly deletions: readonly Deletion[];
   readonly trims: readonly Trim[];
 }
-
-/** Volumes round up to whole sectors. */
-const volumeSizeUnitBytes = 512;
-
-/** The largest whole number of sectors whose bytes a number counts exactly. */
-export const volumeBytesMax = 2 ** 53 - volumeSizeUnitBytes;
 
 /** {@linkcode planSlices} at once. */
 export function planStep(context: PlanContext, step: PlanStep): PlanDraft | PlanRefused {
@@ -376,41 +369,4 @@ function planReconcile(
     });
   }
   return draft(changes);
-}
-
-const seeList = "`list` shows what is there.";
-
-/** @param newNames how many names the command adds; 0 for a rename */
-function problemOfNewName(context: PlanContext, name: string, newNames = 1): string | undefined {
-  if (context.catalogue.byName(name) !== undefined) {
-    return `"${name}" exists already. Choose another name, or remove it first.`;
-  }
-  if (newNames > 0 && context.catalogue.count + newNames > volumesMax) {
-    return `a pool holds ${volumesMax} volumes and snapshots at most. Remove some first.`;
-  }
-  return undefined;
-}
-
-/** Checks a size: the library and the control socket pass any number. */
-function problemOfSize(sizeBytes: number): string | undefined {
-  if (!Number.isInteger(sizeBytes) || sizeBytes <= 0) {
-    return `a size of ${sizeBytes} bytes is no whole positive number. Give one that is.`;
-  }
-  if (sizeBytes > volumeBytesMax) {
-    return `a volume has at most ${volumeBytesMax} bytes, 512 less than 8 PiB. Give a smaller size.`;
-  }
-  return undefined;
-}
-
-function noThinIds(what: string): string {
-  return `Cannot ${what}: all 16,777,216 device numbers are in use. Remove some volumes first.`;
-}
-
-function unfinishedTrim(what: string): string {
-  return `Cannot ${what}: what lay beyond its end when it was made smaller could not be removed yet. ` +
-    "Free some space and restart the pool, which finishes that first.";
-}
-
-function roundUp(sizeBytes: number): number {
-  return Math.ceil(sizeBytes / volumeSizeUnitBytes) * volumeSizeUnitBytes;
 }

@@ -17,7 +17,7 @@ import {
 import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
 import type { AdminResult } from "../control/admin_command.ts";
 import type { TextTaken } from "../control/text_out.ts";
-import { adoptedSizeBytes } from "../control/admin_plan.ts";
+import { adoptedSizeBytes } from "../control/plan_checks.ts";
 import { seeDisks } from "./disk_state.ts";
 import { FileDevice } from "./file_device.ts";
 import { requireOk } from "./file_errors.ts";
