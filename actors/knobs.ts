@@ -1,5 +1,5 @@
 /**
- * The knobs of the edge: numbers that change how fast the server is, and how it shares its thread, and nothing that a client
+ * The knobs of the edge and the kernel: numbers that change how fast the server is, and how it shares its thread, and nothing that a client
  * may rely on. Any value keeps the service correct. They were measured on Linux 6.18 (tests/bench/README.md). The bounds are
  * in limits.ts.
  */
@@ -76,3 +76,19 @@ export const acceptLookMs = 1000;
 export const asksPerSilence = 4;
 /** Milliseconds until a call on another thread is looked at again where no thread could be made to wait for it. */
 export const callLookMs = 1;
+
+// The kernel: how long it delivers before the event loop has its turn.
+
+/** Turns of actors and tasks in one drain, at most. */
+export const drainTurnsMax = 4096;
+/**
+ * Milliseconds of one drain, after which the event loop has its turn. A turn that copies data takes a thousand times as long
+ * as one that does not, so turns alone do not bound it.
+ */
+export const drainMsMax = 2;
+/** Turns between two looks at the clock: a look costs as much as a turn. */
+export const drainTurnsPerLook = 16;
+/** Milliseconds for which background tasks may run; then all pause for `backgroundPauseMs`, so that Deno polls its sockets. */
+export const backgroundMsMax = 3;
+/** Milliseconds of that pause. */
+export const backgroundPauseMs = 1;

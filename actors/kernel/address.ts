@@ -1,23 +1,23 @@
 /**
  * Addresses and messages: the vocabulary of the kernel.
  *
- * A message is plain data with a `type`. A request is a message that is answered once; the type of its answer
- * is part of its own type, so `const mapping = yield* ask(metadata, lookup)` is typed without a cast.
+ * A message is plain data with a `type`. A request is a message that is answered once. Its type contains the type of its
+ * answer, so `const mapping = yield* ask(metadata, lookup)` is typed without a cast.
  */
 
 declare const accepts: unique symbol;
 
-/** Where messages of type `M` can be sent. An address that accepts more also serves where less is needed. */
+/** Where messages of type `M` can be sent. An address that accepts more types can be used where fewer are needed. */
 export type Address<M extends Message> = number & { readonly [accepts]: (message: M) => void };
 
 declare const awaits: unique symbol;
 
-/** The task that waits for an answer; an answer to a task that has moved on is dropped. */
+/** The task that waits for an answer. An answer to a task that no longer waits for it is dropped. */
 export interface ReplyTo {
   readonly [awaits]?: true;
 }
 
-/** What an actor receives: plain data, told apart by `type`. */
+/** What an actor receives: plain data, distinguished by `type`. */
 export interface Message {
   readonly type: string;
 }

@@ -1,9 +1,9 @@
 /**
  * The boundary between the kernel and what is outside of it: devices, sockets, files, streams, the host.
  *
- * A call out may throw, reject or be late. None of that is a defect of ours: each becomes a typed result, or the last
- * word of a socket. So every `catch` around such a call, in an actor or an adapter, asks `reasonOutside` for the reason,
- * which lets one thing pass: a broken invariant of our own, which stops the pool wherever it is found.
+ * A call to the outside may throw, reject or be late. That is not a defect: it becomes a typed result, or closes a socket. So
+ * every `catch` around such a call, in an actor or an adapter, gets the reason from `reasonOutside`. It throws a broken
+ * invariant of our own again, because that must stop the pool wherever it is caught.
  */
 import { Defect } from "../../storage/base/assert.ts";
 

@@ -1,84 +1,57 @@
 /**
  * The actor kernel: one synchronous delivery loop for all actors and tasks of a pool.
  *
- * `tell` appends to the receiver's mailbox and never runs the receiver. `run` delivers until nobody is ready;
- * it is not re-entrant: called from inside, or from a port while it runs, it only notes that there is work.
- * Per sender and receiver the order of messages is kept; nothing else about order is promised.
+ * A turn is the delivery of one message, or one step of a task. A drain is one call of `run`: turns until no actor and no
+ * task is ready, or until the event loop must have its turn.
  *
- * Supervision (invariant I10 of actors/ARCHITECTURE.md): an uncaught error in an actor or task is a defect. Delivery stops before another
- * message is processed, every task gets `return()` so that its `using` declarations run (their messages go
- * nowhere), and `onDefect` hears of it once. Nothing is restarted; restart is crash recovery.
+ * `tell` appends to the receiver's mailbox and never runs the receiver. `run` is not re-entrant: during a drain it does
+ * nothing, because the drain delivers what was sent. The messages of one sender to one receiver keep their order; no other
+ * order is promised.
+ *
+ * Supervision (invariant I10 of actors/ARCHITECTURE.md): an uncaught error in an actor or task is a defect. Delivery stops
+ * before another message is processed, every task gets `return()` so that its `using` declarations run (their messages are
+ * dropped), and `onDefect` is called once. Nothing is restarted; a restart of the process is crash recovery.
  */
 import { assert, Defect, present } from "../../storage/base/assert.ts";
 import { type Actor, type Address, type Message, type ReplyTo, type Request, unasked } from "./address.ts";
-import { Mailbox } from "./mailbox.ts";
+import { type ActorCell, ActorTable, slotsMax } from "./actor_table.ts";
+import { backgroundPauseMs, drainMsMax, drainTurnsMax, drainTurnsPerLook } from "../knobs.ts";
 import { type ClockPort, fifo, type SchedulerPolicy } from "./ports.ts";
 import { ReadyQueue } from "./ready_queue.ts";
-import { nameOf, newTask, type Task } from "./running_task.ts";
+import { RestingTasks } from "./resting_tasks.ts";
+import { nameOf, type Task, TaskTable } from "./task_table.ts";
 import type { Call, Steps } from "./task.ts";
-import { type Timer, Timers } from "./timers.ts";
+import { Alarm, type Timer, Timers } from "./timers.ts";
 import { describe, describeMessage, type TraceEvent, type TraceSink } from "./trace.ts";
 
-/** A slot is reused; the generation above it, which just fits into a number with it, tells a stale address. */
-const slotsMax = 2 ** 20;
-const generationsMax = 2 ** 33;
-
-/**
- * Turns, and milliseconds, before the loop lets the event loop have its turn, so that completions and sockets are heard.
- * A turn that copies data takes a thousand times as long as one that does not; looking at the clock each turn would cost
- * as much as the turn.
- */
-const turnsPerRunMax = 4096;
-const runMsMax = 2;
-const turnsPerLook = 16;
-/** Milliseconds for which tasks that rest go on before all of them wait for one: only then the sockets are looked at for sure. */
-const restsMsMax = 3;
-const restsPauseMs = 1;
-
-interface ActorCell {
-  readonly name: string;
-  readonly actor: Actor<Message>;
-  readonly mailbox: Mailbox;
-  /** It stands in the ready queue, or has its turn now. */
-  ready: boolean;
-}
-
-/** What a kernel is made with: its time, who has the next turn, and who hears of its defect. */
+/** What a kernel is made with: its clock, what has the next turn, and what is called after a defect. */
 export interface KernelOptions {
   readonly clock: ClockPort;
   readonly policy?: SchedulerPolicy;
-  /** Hears of the one defect; without it `run` throws the defect. */
+  /** Called once, with the defect. Without it `run` throws the defect. */
   readonly onDefect?: (defect: unknown) => void;
 }
 
 export class Kernel {
   readonly clock: ClockPort;
-  /** Every message goes here while it is set. */
+  /** Is given every message while it is set. */
   trace: TraceSink | undefined;
-  /** Messages from outside that came after their actor had ended. */
+  /** Messages from outside for actors that had ended. */
   postsDropped = 0;
   readonly #policy: SchedulerPolicy;
   readonly #onDefect: ((defect: unknown) => void) | undefined;
-  readonly #cells: (ActorCell | undefined)[] = [undefined];
-  readonly #cellGenerations: number[] = [1];
-  readonly #cellsFree: number[] = [];
-  readonly #tasks: Task[] = [];
-  readonly #tasksFree: Task[] = [];
-  /** Cells as their slot, tasks as minus their slot less one. */
+  readonly #actors = new ActorTable();
+  readonly #tasks = new TaskTable();
+  /** An actor as its slot, a task as minus its slot less one. */
   readonly #ready = new ReadyQueue();
   readonly #timers = new Timers();
-  /** Tasks that let everybody else go first, oldest first. */
-  readonly #resting: Task[] = [];
-  /** When they pause, and whether they do. */
-  #restsEndMs = -Infinity;
-  #restsPause = false;
+  readonly #alarm: Alarm;
+  readonly #resting = new RestingTasks();
   #idleNotices: { readonly to: Address<Message>; readonly message: Message }[] = [];
   #running = false;
   #stopped = false;
-  /** The clock has been asked to let the event loop have its turn, and has not called back. */
+  /** The event loop has its turn: the clock was asked for it and has not called back. */
   #yielded = false;
-  /** What the clock's alarm is set to. */
-  #alarmMs: number | undefined;
   #current: ActorCell | Task | undefined;
   #currentTask: Task | undefined;
   #deliveries = 0;
@@ -87,20 +60,21 @@ export class Kernel {
   constructor(options: KernelOptions) {
     this.clock = options.clock;
     this.#policy = options.policy ?? fifo;
+    this.#alarm = new Alarm(options.clock, () => this.run());
     this.#onDefect = options.onDefect;
   }
 
-  /** True after {@linkcode stop} or a defect: nothing is delivered any more. */
+  /** True after {@linkcode stop} or a defect: nothing more is delivered. */
   get stopped(): boolean {
     return this.#stopped;
   }
 
-  /** True while the event loop has the turn that a long run has asked for. */
+  /** True while the event loop has the turn that a long drain asked for. */
   get hasYielded(): boolean {
     return this.#yielded;
   }
 
-  /** Runs begun so far. Between one and the next, the event loop may have had its turn. */
+  /** Drains begun so far. Between two of them the event loop may have had its turn. */
   get drains(): number {
     return this.#drains;
   }
@@ -112,7 +86,7 @@ export class Kernel {
 
   /** Tasks that have started and not ended. */
   get tasksRunning(): number {
-    return this.#stopped ? 0 : this.#tasks.length - this.#tasksFree.length;
+    return this.#stopped ? 0 : this.#tasks.running;
   }
 
   /** Makes an actor. `messagesMax` bounds its mailbox and comes from limits.ts. */
@@ -121,39 +95,22 @@ export class Kernel {
     messagesMax: number,
     make: (self: Address<M>) => Actor<M>,
   ): Address<M> {
-    // The slot is taken before `make` runs, which may spawn other actors.
-    const slot = this.#cellsFree.pop() ?? this.#cells.push(undefined) - 1;
-    assert(slot < slotsMax, "more actors than addresses");
-    const generation = (this.#cellGenerations[slot] ?? 0) + 1;
-    assert(generation < generationsMax, "a slot was used too often");
-    this.#cellGenerations[slot] = generation;
-    const address = (generation * slotsMax + slot) as Address<M>;
-    this.#cells[slot] = {
-      name,
-      actor: make(address) as Actor<Message>,
-      mailbox: new Mailbox(messagesMax),
-      ready: false,
-    };
-    return address;
+    return this.#actors.add(name, messagesMax, make);
   }
 
-  /** Ends an actor. Nobody may send to it any more, and nothing may wait in its mailbox. */
+  /** Ends an actor. Its mailbox must be empty, and no actor or task may send to it any more. */
   retire<M extends Message>(address: Address<M>): void {
-    const slot = address % slotsMax;
-    const cell = this.#cellOf(address);
-    assert(cell.mailbox.length === 0, "retired an actor with messages waiting");
-    this.#cells[slot] = undefined;
-    this.#cellsFree.push(slot);
+    this.#actors.remove(address);
   }
 
-  /** Sends a message that is not answered. After a stop it goes nowhere. */
+  /** Sends a message that is not answered. After a stop it is dropped. */
   tell<M extends Message>(to: Address<M>, message: M): void {
     if (this.#stopped) return;
-    if (this.trace !== undefined) this.#record("tell", this.#cellOf(to).name, describeMessage(message));
+    if (this.trace !== undefined) this.#record("tell", this.#actors.get(to).name, describeMessage(message));
     this.#enqueue(to as unknown as Address<Message>, message);
   }
 
-  /** Answers a request, once. An answer to a task that has ended meanwhile is dropped. */
+  /** Answers a request, once. The answer is dropped if the task has ended since. */
   reply<R>(request: Request<R>, answer: R): void {
     if (this.#stopped) return;
     assert(request.replyTo !== unasked, "answered a request that was never asked");
@@ -164,13 +121,13 @@ export class Kernel {
     this.#resumeWith(task, answer);
   }
 
-  /** Starts a task; it runs when its turn comes. Its name is for people, with an ordinal where there are many. */
+  /** Starts a task; it runs when its turn comes. Its name, with an ordinal where there are many, is for traces and messages. */
   start(name: string, steps: Steps<unknown>, ordinal?: number): void {
     if (this.#stopped) return;
     this.#startTask(name, ordinal, steps, undefined, 0);
   }
 
-  /** Sends the message once nobody is ready, or when the kernel lets the event loop have its turn. */
+  /** Delivers the message when no actor and no task is ready, or before the event loop has its turn. */
   whenIdle<M extends Message>(to: Address<M>, message: M): void {
     this.#idleNotices.push({ to: to as unknown as Address<Message>, message });
   }
@@ -185,30 +142,29 @@ export class Kernel {
   }
 
   /**
-   * Sends a message from outside (an edge adapter) and delivers everything that follows from it. While the event loop has
-   * its turn that is left to the next run: else each of its completions would bring a whole run with it.
-   * What is outside may be late: a message for an actor that has ended is dropped.
+   * Sends a message from outside (an edge adapter) and delivers all that follows from it. While the event loop has its turn,
+   * the next drain does that: otherwise each completion would start a drain of its own.
+   * An adapter may be late, so a message for an actor that has ended is dropped.
    */
   post<M extends Message>(to: Address<M>, message: M): void {
-    const isOld = this.#cellGenerations[to % slotsMax] !== Math.floor(to / slotsMax);
-    if (isOld || this.#cells[to % slotsMax] === undefined) return void (this.postsDropped += 1);
+    if (!this.#actors.has(to)) return void (this.postsDropped += 1);
     if (this.#running) return this.tell(to, message);
     try {
       this.tell(to, message);
     } catch (defect) {
-      // Not even sending it was right: a defect like any other, though nobody has his turn.
+      // Sending failed, as with a full mailbox: a defect like one in a turn.
       return this.#fail(defect);
     }
     if (!this.#yielded) this.run();
   }
 
-  /** For a simulator whose event loop has its turn in the midst of a run: what a long run does before it yields. */
+  /** For a simulator: does what a long drain does before the event loop has its turn. */
   pause(): void {
     this.#deliverIdle();
     this.#drains += 1;
   }
 
-  /** Delivers until nobody is ready, or the turns of one run are used up. */
+  /** Delivers until no actor and no task is ready, or until the turns of one drain are used up. */
   run(): void {
     if (this.#running || this.#stopped) return;
     this.#running = true;
@@ -216,7 +172,7 @@ export class Kernel {
     try {
       this.#deliver();
     } catch (defect) {
-      // This does not go on: it stops everything and tells `onDefect`, or throws the defect on.
+      // A defect is not handled here: it stops the kernel, and goes to `onDefect` or is thrown.
       this.#fail(defect);
     } finally {
       this.#running = false;
@@ -225,48 +181,41 @@ export class Kernel {
     this.#setAlarm();
   }
 
-  /** Stops delivery for ever and cancels every task. Throws the first error of a `using` declaration, at the end. */
+  /** Stops delivery and cancels every task. Then throws the first error of their `using` declarations, if there is one. */
   stop(): void {
     const failures = this.#halt();
     if (failures.length > 0) throw failures[0];
   }
 
-  /** What each running task waits for, for a person to read. */
+  /** What each running task waits for, one line each, for error messages. */
   tasksInFlight(): string[] {
-    return this.#tasks.filter((task) => task.steps !== undefined).map((task) => {
-      const call = task.waitsIn;
-      if (call === undefined || task.ready) return `${nameOf(task)}: ready`;
-      if (call.kind !== "ask") return `${nameOf(task)}: ${call.kind}`;
-      return `${nameOf(task)}: ${describeMessage(call.request)} -> ${this.#cellOf(call.to).name}`;
-    });
+    return this.#tasks.inFlight((address) => this.#actors.get(address).name);
   }
 
   /** The highest fill of every mailbox by actor name, for the checks of bounds. */
   mailboxHighWater(): Map<string, number> {
-    const marks = new Map<string, number>();
-    for (const cell of this.#cells) if (cell !== undefined) marks.set(cell.name, cell.mailbox.highWater);
-    return marks;
+    return this.#actors.highWater();
   }
 
   #deliver(): void {
-    this.#fireTimers();
-    const endMs = this.clock.now() + runMsMax;
+    if (this.#timers.length > 0) this.#timers.fireDue(this.clock.now());
+    const endMs = this.clock.now() + drainMsMax;
     for (let turns = 1; !this.#stopped; turns += 1) {
       if (this.#ready.length === 0) {
         if (this.#deliverIdle()) continue;
         if (!this.#resumeResting()) return;
         if (this.clock.now() >= endMs) return this.#yield();
       }
-      const isLong = turns % turnsPerLook === 0 && this.clock.now() >= endMs;
-      if (isLong || turns > turnsPerRunMax) {
-        // Replies need not wait for the end of a long work, and one step of what rests is made however busy others are.
+      const isLong = turns % drainTurnsPerLook === 0 && this.clock.now() >= endMs;
+      if (isLong || turns > drainTurnsMax) {
+        // Idle notices, which send replies, do not wait for the end of long work. One resting task goes on in each drain.
         this.#deliverIdle();
         this.#resumeResting();
         return this.#yield();
       }
-      const who = this.#ready.take(this.#policy.choose(this.#ready.length));
-      if (who >= 0) this.#turnOfActor(who);
-      else this.#turnOfTask(present(this.#tasks[-who - 1], "no such task"));
+      const next = this.#ready.take(this.#policy.choose(this.#ready.length));
+      if (next >= 0) this.#turnOfActor(next);
+      else this.#turnOfTask(this.#tasks.inSlot(-next - 1));
     }
   }
 
@@ -279,31 +228,28 @@ export class Kernel {
     });
   }
 
-  /** Resumes the oldest of those who rest; false if there is none, or they all pause. */
+  /** Resumes the oldest of the resting tasks; false if there is none, or they all pause. */
   #resumeResting(): boolean {
-    if (this.#resting.length === 0 || this.#restsPause) return false;
-    const nowMs = this.clock.now();
-    // Where nobody has rested for as long, the event loop has had its turn.
-    if (nowMs >= this.#restsEndMs + restsMsMax) this.#restsEndMs = nowMs + restsMsMax;
-    if (nowMs < this.#restsEndMs) {
-      this.#resumeWith(this.#resting.shift()!, undefined);
+    const task = this.#resting.take(this.clock);
+    if (task === undefined) return false;
+    if (task !== "pause") {
+      this.#resumeWith(task, undefined);
       return true;
     }
-    this.#restsPause = true;
-    this.#addTimer(restsPauseMs, () => {
-      this.#restsPause = false;
-      this.#restsEndMs = this.clock.now() + restsMsMax;
-    });
+    this.#addTimer(backgroundPauseMs, () => this.#resting.endPause(this.clock.now()));
     return false;
   }
 
-  /** False if there was none. At once, not by way of mailboxes: what replies have a view of is good for this run alone. */
+  /**
+   * Delivers the idle notices; false if there was none. They are not put into mailboxes: replies refer to mapped segments,
+   * which may be used in this drain only.
+   */
   #deliverIdle(): boolean {
     const notices = this.#idleNotices;
     if (notices.length === 0) return false;
     this.#idleNotices = [];
     for (const { to, message } of notices) {
-      const cell = this.#cellOf(to);
+      const cell = this.#actors.get(to);
       this.#current = undefined;
       if (this.trace !== undefined) this.#record("tell", cell.name, describeMessage(message));
       this.#current = cell;
@@ -315,7 +261,7 @@ export class Kernel {
   }
 
   #turnOfActor(slot: number): void {
-    const cell = present(this.#cells[slot], "a retired actor was ready");
+    const cell = present(this.#actors.inSlot(slot), "a retired actor was ready");
     const { actor, mailbox } = cell;
     this.#current = cell;
     let count = Math.min(mailbox.length, this.#policy.messagesPerTurnMax);
@@ -323,7 +269,7 @@ export class Kernel {
       count -= 1;
       this.#deliveries += 1;
       actor.receive(mailbox.shift());
-      if (this.#stopped || this.#cells[slot] !== cell) return;
+      if (this.#stopped || this.#actors.inSlot(slot) !== cell) return;
     }
     cell.ready = mailbox.length > 0;
     if (cell.ready) this.#ready.push(slot);
@@ -341,7 +287,7 @@ export class Kernel {
     this.#currentTask = task;
     const step = steps.next(answer);
     this.#currentTask = undefined;
-    // It has itself stopped the kernel, and is cancelled like the others now that it can be.
+    // The task itself has stopped the kernel. It could not be cancelled during its turn, so it is cancelled now.
     if (this.#stopped) steps.return(undefined);
     else if (step.done) this.#endTask(task, step.value);
     else this.#call(task, step.value);
@@ -353,7 +299,7 @@ export class Kernel {
       case "ask":
         call.request.replyTo = task as ReplyTo;
         if (this.trace !== undefined) {
-          this.#record("ask", this.#cellOf(call.to).name, describeMessage(call.request));
+          this.#record("ask", this.#actors.get(call.to).name, describeMessage(call.request));
         }
         this.#enqueue(call.to as unknown as Address<Message>, call.request);
         return;
@@ -384,29 +330,15 @@ export class Kernel {
     parent: Task | undefined,
     parentIndex: number,
   ): void {
-    const task = this.#tasksFree.pop() ?? this.#newTask();
-    task.name = name;
-    task.ordinal = ordinal;
-    task.steps = steps;
-    task.parent = parent;
-    task.parentIndex = parentIndex;
+    const task = this.#tasks.add(name, ordinal, steps, parent, parentIndex);
     if (this.trace !== undefined) this.#record("start", nameOf(task), "start");
     this.#resumeWith(task, undefined);
-  }
-
-  #newTask(): Task {
-    const task = newTask(this.#tasks.length);
-    assert(task.slot < slotsMax, "more tasks than slots");
-    this.#tasks.push(task);
-    return task;
   }
 
   #endTask(task: Task, value: unknown): void {
     if (this.trace !== undefined) this.#record("end", nameOf(task), "end");
     const parent = task.parent;
-    task.steps = undefined;
-    task.parent = undefined;
-    this.#tasksFree.push(task);
+    this.#tasks.remove(task);
     if (parent === undefined) return;
     parent.childrenAnswers[task.parentIndex] = value;
     parent.childrenRunning -= 1;
@@ -421,17 +353,11 @@ export class Kernel {
   }
 
   #enqueue(to: Address<Message>, message: Message): void {
-    const cell = this.#cellOf(to);
+    const cell = this.#actors.get(to);
     cell.mailbox.push(message);
     if (cell.ready) return;
     cell.ready = true;
     this.#ready.push(to % slotsMax);
-  }
-
-  #cellOf<M extends Message>(address: Address<M>): ActorCell {
-    const slot = address % slotsMax;
-    assert(this.#cellGenerations[slot] === Math.floor(address / slotsMax), "sent to a stale address");
-    return present(this.#cells[slot], "sent to a retired actor");
   }
 
   #addTimer(ms: number, fire: () => void): Timer {
@@ -441,49 +367,19 @@ export class Kernel {
     return timer;
   }
 
-  #fireTimers(): void {
-    if (this.#timers.length === 0) return;
-    const nowMs = this.clock.now();
-    for (let timer = this.#timers.takeDue(nowMs); timer !== undefined; timer = this.#timers.takeDue(nowMs)) {
-      timer.fire();
-    }
-  }
-
   #setAlarm(): void {
-    const nextMs = this.#stopped ? undefined : this.#timers.nextMs;
-    if (nextMs === this.#alarmMs) return;
-    this.#alarmMs = nextMs;
-    if (nextMs === undefined) return this.clock.clearAlarm();
-    this.clock.setAlarm(nextMs, () => {
-      this.#alarmMs = undefined;
-      this.run();
-    });
+    this.#alarm.set(this.#stopped ? undefined : this.#timers.nextMs);
   }
 
   /** Stops delivery and cancels every task; returns what their `using` declarations threw. */
   #halt(): unknown[] {
-    const failures: unknown[] = [];
-    if (this.#stopped) return failures;
+    if (this.#stopped) return [];
     this.#stopped = true;
     this.#setAlarm();
-    for (const task of this.#tasks) {
-      const steps = task.steps;
-      task.steps = undefined;
-      task.waitsIn = undefined;
-      // The task whose turn it is cannot be cancelled: one that failed runs its own `using` declarations as its
-      // error passes through them, one that called stop() is cancelled at the end of its turn.
-      if (steps === undefined || task === this.#currentTask) continue;
-      try {
-        steps.return(undefined);
-      } catch (error) {
-        // The other tasks are cancelled all the same; then stop() throws it, unless a defect came first.
-        failures.push(error);
-      }
-    }
-    return failures;
+    return this.#tasks.cancelAll(this.#currentTask);
   }
 
-  /** What goes wrong while the tasks are cancelled is a consequence of the defect, which is what is told. */
+  /** Stops, and reports the defect. Errors while tasks are cancelled follow from the defect and are not reported. */
   #fail(defect: unknown): void {
     this.#halt();
     const error = defect instanceof Error ? defect : new Defect(String(defect));

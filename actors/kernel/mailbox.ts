@@ -9,7 +9,7 @@ export class Mailbox {
   #ring: (Message | undefined)[] = new Array(capacityFirst).fill(undefined);
   #head = 0;
   #length = 0;
-  /** The most messages that ever waited here at once: what the bound is checked against in tests. */
+  /** The most messages that ever waited at once. Tests compare it with the bound. */
   highWater = 0;
 
   constructor(messagesMax: number) {
@@ -21,7 +21,7 @@ export class Mailbox {
     return this.#length;
   }
 
-  /** Appends. Overflow is a defect: every bound is derived in limits.ts from what was admitted. */
+  /** Appends a message. Overflow is a defect: every bound is derived in limits.ts from the requests admitted. */
   push(message: Message): void {
     assert(this.#length < this.#messagesMax, "a mailbox overflowed its bound");
     if (this.#length === this.#ring.length) this.#grow();

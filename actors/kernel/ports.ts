@@ -1,4 +1,4 @@
-/** What the kernel asks of the world: time, a way to be called again, and whose turn it is. */
+/** What the kernel needs from outside: time, a call at a later time, and a choice of what has the next turn. */
 
 /** Monotonic time in milliseconds, and one alarm. */
 export interface ClockPort {
@@ -8,20 +8,20 @@ export interface ClockPort {
   clearAlarm(): void;
   /** Calls `run` soon, after the event loop has had its turn. */
   yield(run: () => void): void;
-  /** Wall-clock time as RFC 3339 in UTC. For people and records, never for decisions. */
+  /** Wall-clock time as RFC 3339 in UTC, for logs and records. No decision depends on it. */
   wallTime(): string;
 }
 
 /**
- * Which of the ready actors and tasks runs next. Production takes the oldest; a simulator takes any, one
- * message a turn.
+ * Chooses which of the ready actors and tasks has the next turn. Production takes the oldest; a simulator takes any, with one
+ * message each time.
  */
 export interface SchedulerPolicy {
-  /** Messages an actor may take in one turn. */
+  /** Messages that an actor may receive before the next one is chosen. */
   readonly messagesPerTurnMax: number;
   /** An index below `readyCount`, counted from the oldest. */
   choose(readyCount: number): number;
-  /** A task that rests waits until nobody is ready; without this it is one of those to choose from. */
+  /** True: a resting task waits until nothing else is ready. Otherwise it is ready at once. */
   readonly restsLast?: boolean;
 }
 

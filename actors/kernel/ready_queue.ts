@@ -1,4 +1,4 @@
-/** The actors and tasks that have something to do, oldest first. Each stands in it at most once. */
+/** The actors and tasks that are ready, oldest first, as numbers. Each is in it at most once. */
 import { assert } from "../../storage/base/assert.ts";
 
 export class ReadyQueue {
@@ -10,23 +10,23 @@ export class ReadyQueue {
     return this.#length;
   }
 
-  push(who: number): void {
+  push(ready: number): void {
     if (this.#length === this.#ring.length) this.#grow();
-    this.#ring[(this.#head + this.#length) & (this.#ring.length - 1)] = who;
+    this.#ring[(this.#head + this.#length) & (this.#ring.length - 1)] = ready;
     this.#length += 1;
   }
 
-  /** Takes the one at `index`, counted from the oldest; the others keep their order. */
+  /** Removes and returns the one at `index`, counted from the oldest; the others keep their order. */
   take(index: number): number {
-    assert(index >= 0 && index < this.#length, "the scheduler chose nobody");
+    assert(index >= 0 && index < this.#length, "the scheduler chose an index that is not there");
     const mask = this.#ring.length - 1;
-    const who = this.#ring[(this.#head + index) & mask]!;
+    const taken = this.#ring[(this.#head + index) & mask]!;
     for (let at = index; at > 0; at -= 1) {
       this.#ring[(this.#head + at) & mask] = this.#ring[(this.#head + at - 1) & mask]!;
     }
     this.#head = (this.#head + 1) & mask;
     this.#length -= 1;
-    return who;
+    return taken;
   }
 
   #grow(): void {

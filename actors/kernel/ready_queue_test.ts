@@ -26,6 +26,6 @@ Deno.test("whichever is taken, the others keep their order, as in a plain list",
 Deno.test("a scheduler that chooses nobody is a defect", () => {
   const queue = new ReadyQueue();
   queue.push(7);
-  assertThrows(() => queue.take(1), Defect, "the scheduler chose nobody");
-  assertThrows(() => queue.take(-1), Defect, "the scheduler chose nobody");
+  assertThrows(() => queue.take(1), Defect, "the scheduler chose an index that is not there");
+  assertThrows(() => queue.take(-1), Defect, "the scheduler chose an index that is not there");
 });

@@ -13,7 +13,7 @@ export type Call =
   | { readonly kind: "sleep"; readonly ms: number }
   | { readonly kind: "rest" };
 
-/** The steps of a task, or of a part of one; must be `yield*`-ed to happen at all. Every generator of calls is one. */
+/** The steps of a task, or of a part of one. Without `yield*` they do not run. Every generator of calls is one. */
 export interface Steps<T> {
   next(answer: unknown): IteratorResult<Call, T>;
   return(value: T): IteratorResult<Call, T>;
@@ -21,8 +21,8 @@ export interface Steps<T> {
 }
 
 /**
- * Steps that are one question. By far the most steps are, so this is no generator, and its own call and result: yielded
- * the first time, it is done with the answer the second time.
+ * Steps that are one request. Most steps are, so for speed this is not a generator: the object is its own call and its own
+ * result. The first `next` returns it as the call; the second, with the answer, returns it as the result.
  */
 class Ask<R> implements Steps<R> {
   readonly kind = "ask";
@@ -66,7 +66,7 @@ export function* sleep(ms: number): Steps<void> {
   yield { kind: "sleep", ms };
 }
 
-/** Lets everybody else go first, for work in the background: waits until nobody is ready, or for the next run. */
+/** For background work: waits until no actor and no other task is ready, or for the next drain. */
 export function* rest(): Steps<void> {
   yield { kind: "rest" };
 }

@@ -45,10 +45,10 @@ export function describe(value: unknown): string {
   return parts.join(" ");
 }
 
-/** A longer text is told by its length. */
+/** A longer text is shown as its length. */
 const textCharactersMax = 64;
 
-/** Empty for what a person could not read. */
+/** Empty for a function. */
 function describeField(field: unknown): string {
   if (field === null) return "none";
   if (typeof field === "function") return "";

@@ -1,0 +1,40 @@
+/**
+ * Background tasks that rest: each goes on when no actor and no other task is ready.
+ *
+ * They may run for `backgroundMsMax`; then all pause for `backgroundPauseMs`, with nothing else ready, so that the event loop
+ * certainly looks at its sockets.
+ */
+import { assert } from "../../storage/base/assert.ts";
+import { backgroundMsMax } from "../knobs.ts";
+import type { ClockPort } from "./ports.ts";
+import type { Task } from "./task_table.ts";
+
+export class RestingTasks {
+  /** Oldest first. */
+  readonly #tasks: Task[] = [];
+  /** When the pause is due. */
+  #endMs = -Infinity;
+  #isPaused = false;
+
+  push(task: Task): void {
+    this.#tasks.push(task);
+  }
+
+  /** The oldest task, to be resumed; "pause" if the pause begins now; undefined if no task rests or all pause. */
+  take(clock: ClockPort): Task | "pause" | undefined {
+    if (this.#tasks.length === 0 || this.#isPaused) return undefined;
+    const nowMs = clock.now();
+    // If no task has been resumed for as long as they may run, the event loop has had its turn since.
+    if (nowMs >= this.#endMs + backgroundMsMax) this.#endMs = nowMs + backgroundMsMax;
+    if (nowMs < this.#endMs) return this.#tasks.shift()!;
+    this.#isPaused = true;
+    return "pause";
+  }
+
+  /** Ends the pause. */
+  endPause(nowMs: number): void {
+    assert(this.#isPaused, "ended a pause that had not begun");
+    this.#isPaused = false;
+    this.#endMs = nowMs + backgroundMsMax;
+  }
+}
