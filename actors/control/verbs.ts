@@ -54,6 +54,8 @@ interface Described {
 /** A verb with a command. */
 interface CommandSpec<C> extends Described {
   readonly fields: FieldsOf<C>;
+  /** Where the control API answers GET with what `--json` prints. Only for a command without fields. */
+  readonly path?: Exclude<keyof C, "verb"> extends never ? string : never;
   /** Whether the command changes nothing. Such a command need not wait for those that do, nor they for it. */
   readonly isLook: boolean | ((command: C) => boolean);
   /** Without a server: `open` the pool and do it there, or read its `files` only, or `never`. */
@@ -162,6 +164,7 @@ const table: Table = {
   },
   list: {
     summary: "volumes and snapshots",
+    path: "/v1/volumes",
     example: "list --json",
     options: ["json", ...waits],
     fields: {},
@@ -170,6 +173,7 @@ const table: Table = {
   },
   status: {
     summary: "the pool",
+    path: "/v1/status",
     example: "status --json",
     options: ["json", ...waits],
     fields: {},
@@ -193,6 +197,7 @@ const table: Table = {
     offline: "files",
   },
   clients: {
+    path: "/v1/clients",
     summary: "the clients of the running server: number, address, export, since when",
     example: "clients --json",
     options: ["json", ...waits],
@@ -279,6 +284,14 @@ export function isLook(command: Command): boolean {
 export function filesVerbOf({ verb }: AdminCommand): FilesVerb | undefined {
   return table[verb].offline === "files" ? verb as FilesVerb : undefined;
 }
+
+/** The commands that the control API carries out for a GET, by path. */
+export const commandOfPath: ReadonlyMap<string, Command> = new Map(
+  commandVerbs.flatMap((verb) => {
+    const { path } = specOf(verb);
+    return path === undefined ? [] : [[path, { verb } as Command]];
+  }),
+);
 
 /** Whether a command is for the server of a pool alone. */
 export function isServerCommand(command: Command): command is ServerCommand {

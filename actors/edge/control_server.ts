@@ -18,7 +18,7 @@ import { assert } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import type { AdminResult, Command } from "../control/admin_command.ts";
 import { documentOf } from "../control/result_text.ts";
-import { commandSlices } from "../control/verbs.ts";
+import { commandOfPath, commandSlices } from "../control/verbs.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import {
   controlBodyBytesMax,
@@ -174,17 +174,13 @@ export class ControlServer {
   }
 }
 
-/** What can be read with GET. */
-const readable: Readonly<Record<string, Command>> = {
-  "/v1/volumes": { verb: "list" },
-  "/v1/status": { verb: "status" },
-  "/v1/clients": { verb: "clients" },
-};
+/** For sentences. */
+const readable = [...commandOfPath.keys()].join(", ");
 
 /** Throws {@linkcode Problem} or {@linkcode UserError}. */
 async function askedFor({ url, method }: IncomingMessage, text: string): Promise<Asked> {
   const pathname = pathOf(url ?? "");
-  const command = Object.hasOwn(readable, pathname) ? readable[pathname] : undefined;
+  const command = commandOfPath.get(pathname);
   if (command !== undefined) {
     if (method === "GET") return { command, answerOf: documentOf };
     throw new Problem(405, `Read ${pathname} with GET. Commands are POSTed to /v1/commands.`);
@@ -192,11 +188,11 @@ async function askedFor({ url, method }: IncomingMessage, text: string): Promise
   if (pathname !== "/v1/commands") {
     throw new Problem(
       404,
-      `There is no ${pathname}. See /v1/commands, /v1/volumes, /v1/status, /v1/clients.`,
+      `There is no ${pathname}. See /v1/commands, ${readable}.`,
     );
   }
   if (method !== "POST") {
-    throw new Problem(405, "Commands are POSTed. Others are GET /v1/volumes, /v1/status and /v1/clients.");
+    throw new Problem(405, `Commands are POSTed. Read ${readable} with GET.`);
   }
   const posted = await inTurns(commandSlices(jsonOf(text), sliceSizes.records));
   return { command: posted, answerOf: (result) => result };
