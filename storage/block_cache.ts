@@ -1,9 +1,9 @@
 /**
- * Metadata blocks in memory. The number of clean blocks is bounded; the clock algorithm (second chance) evicts them. Blocks
- * of the running transaction (dirty) and of a commit under way (frozen) are not evicted.
+ * Metadata blocks in memory. The number of clean blocks is bounded; the clock algorithm (second chance) evicts them.
+ * Blocks of the running transaction (dirty) and of a commit under way (frozen) are not evicted.
  *
- * Progress: an operation that faults is run again, and then the blocks that it had touched must still be in the cache. So
- * they are pinned when it faults. They are unpinned when an operation that uses them succeeds, or after many other
+ * Progress: an operation that faults is run again, and then the blocks that it had touched must still be in the cache.
+ * So they are pinned when it faults. They are unpinned when an operation that uses them succeeds, or after many other
  * operations ({@linkcode pinOperations}).
  */
 import { assert } from "./base/assert.ts";
@@ -33,7 +33,10 @@ export function blockKindOf(kind: CacheKind): BlockKind {
   return kind === kindMetadataIndex ? "metadataIndex" : "btreeNode";
 }
 
-/** clean: as on the device. dirty: of the running transaction. frozen: of a commit under way. gone: no longer in the cache. */
+/**
+ * clean: as on the device. dirty: of the running transaction. frozen: of a commit under way. gone: no longer in the
+ * cache.
+ */
 export type CacheState = "clean" | "dirty" | "frozen" | "gone";
 
 /** A block in the cache and what is known about it. */
@@ -74,7 +77,10 @@ export class BlockCache {
    * Blocks whose read is under way. True: the block was allocated meanwhile, so the bytes that are read are stale.
    */
   readonly #wanted = new Map<number, boolean>();
-  /** Buffers for the next blocks. Without them a removal leaves gigabytes to the garbage collector, which stops all actors. */
+  /**
+   * Buffers for the next blocks. Without them a removal leaves gigabytes to the garbage collector, which stops all
+   * actors.
+   */
   readonly #spare: Uint8Array[] = [];
   readonly #touched: CacheEntry[] = [];
   #touchedLength = 0;
@@ -254,8 +260,9 @@ export class BlockCache {
   }
 
   /**
-   * The hand goes round twice at most: if all blocks are pinned, the cache grows above its bound and the operation goes on.
-   * Blocks are evicted only between operations, so no operation uses their bytes. A kept entry shows the state "gone".
+   * The hand goes round twice at most: if all blocks are pinned, the cache grows above its bound and the operation goes
+   * on. Blocks are evicted only between operations, so no operation uses their bytes. A kept entry shows the state
+   * "gone".
    */
   #evict(): void {
     let steps = 2 * this.#ring.length;

@@ -77,7 +77,10 @@ export class BlockSet {
     other.#size = 0;
   }
 
-  /** The set as runs in ascending order, none longer than `lengthMax` blocks. The set must not change during the iteration. */
+  /**
+   * The set as runs in ascending order, none longer than `lengthMax` blocks. The set must not change during the
+   * iteration.
+   */
   *runs(lengthMax: number): IterableIterator<DBlockRun> {
     let begin = -1;
     let length = 0;

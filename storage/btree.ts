@@ -1,10 +1,10 @@
 /**
  * B-trees of the metadata: look-up and insertion (removal is in btree_remove.ts).
  *
- * A tree is identified by the block number of its root. A change returns the new root, which its caller stores. Every node
- * on the path to a change is shadowed first. If the node was shared, its children now have two parents, so their counts are
- * incremented (`inc_children`, drivers/md/persistent-data/dm-btree.c). If it was not shared, it only moved, and the counts
- * of its children stay.
+ * A tree is identified by the block number of its root. A change returns the new root, which its caller stores. Every
+ * node on the path to a change is shadowed first. If the node was shared, its children now have two parents, so their
+ * counts are incremented (`inc_children`, drivers/md/persistent-data/dm-btree.c). If it was not shared, it only moved,
+ * and the counts of its children stay.
  */
 import type { CacheEntry, CacheKind } from "./block_cache.ts";
 import { closeGap, copyEntries, openGap } from "./btree_entries.ts";
@@ -25,7 +25,10 @@ import { siblingPlacesFreeMin } from "./base/limits.ts";
 import { damaged } from "./metadata_fault.ts";
 import type { Transaction } from "./transaction.ts";
 
-/** How the values of a tree's leaves count references (`struct dm_btree_value_type`, drivers/md/persistent-data/dm-btree.h). */
+/**
+ * How the values of a tree's leaves count references (`struct dm_btree_value_type`,
+ * drivers/md/persistent-data/dm-btree.h).
+ */
 export interface TreeValues {
   /** The leaf was copied and the original stays: one more reference to what the value at `index` refers to. */
   increment(leaf: CacheEntry, index: number): void;
@@ -44,7 +47,10 @@ export function nodeMinEntries(node: CacheEntry): number {
   return nodeMaxEntries(node.view) / 3;
 }
 
-/** Faults if a node has keys outside the range that its parent gives: look-ups would miss them, changes would misplace keys. */
+/**
+ * Faults if a node has keys outside the range that its parent gives: look-ups would miss them, changes would misplace
+ * keys.
+ */
 function requireKeysBetween({ view, block }: CacheEntry, begin: number, end: number): void {
   const entries = nodeEntries(view);
   if (entries === 0) return;
@@ -141,7 +147,8 @@ export class Btree {
   }
 
   /**
-   * Makes a place for `key` in an owned leaf, or finds its place ({@linkcode isFound}). The caller then writes the value at
+   * Makes a place for `key` in an owned leaf, or finds its place ({@linkcode isFound}). The caller then writes the
+   * value at
    * `leaf` and `index`. Returns the new root.
    *
    * Full nodes are split on the way down, so a parent always has a free place for one more child.

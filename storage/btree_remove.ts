@@ -1,8 +1,8 @@
 /**
- * Removal from the metadata's B-trees, bottom up: entries are removed from one leaf, then its ancestors are rebalanced. A
- * node with less than a third of its capacity merges with a sibling or takes entries from it. A root with one child is
- * replaced by that child. The child's count stays then, because it loses one parent and gets another (the kernel got this
- * wrong once: CVE-2026-46107).
+ * Removal from the metadata's B-trees, bottom up: entries are removed from one leaf, then its ancestors are rebalanced.
+ * A node with less than a third of its capacity merges with a sibling or takes entries from it. A root with one child
+ * is replaced by that child. The child's count stays then, because it loses one parent and gets another (the kernel got
+ * this wrong once: CVE-2026-46107).
  */
 import { assert } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
@@ -38,7 +38,9 @@ export class BtreeRemover {
     this.#tree = tree;
   }
 
-  /** Removes one key, which must be in the tree. The caller decrements what its value refers to. Returns the new root. */
+  /**
+   * Removes one key, which must be in the tree. The caller decrements what its value refers to. Returns the new root.
+   */
   removeKey(root: MetadataBlock, key: number): MetadataBlock {
     this.#shadowPath(root, key);
     const leaf = this.#path.at(-1)!;
@@ -53,9 +55,9 @@ export class BtreeRemover {
   }
 
   /**
-   * Removes the keys in `[begin, end)` of the first leaf that has any, at most `entriesMax` of them, and decrements what
-   * their values refer to. {@linkcode next} is `end` when no keys of the range remain. Returns the new root, or the old one
-   * if the range had no keys.
+   * Removes the keys in `[begin, end)` of the first leaf that has any, at most `entriesMax` of them, and decrements
+   * what their values refer to. {@linkcode next} is `end` when no keys of the range remain. Returns the new root, or
+   * the old one if the range had no keys.
    */
   removeInOneLeaf(root: MetadataBlock, begin: number, end: number, entriesMax: number): MetadataBlock {
     const tree = this.#tree;

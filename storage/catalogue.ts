@@ -1,13 +1,13 @@
 /**
- * The catalogue in memory: what dm-thin's metadata does not have, the names, sizes and origins of volumes. Its file is the
- * journal (catalogue_journal.ts).
+ * The catalogue in memory: what dm-thin's metadata does not have, the names, sizes and origins of volumes. Its file is
+ * the journal (catalogue_journal.ts).
  *
  * A change has two steps, which the transaction id ties to the metadata:
  * 1. {@linkcode Catalogue.stage} checks the change and returns the line to append to the journal.
  * 2. When the line is durable and the metadata is committed with the same id, {@linkcode Catalogue.commitStaged} applies the
  *    change here.
- * If we stop after the line is durable and before the commit is, the superblock has the old id, and the line is dropped at
- * the next start. If we stop after the commit, the superblock has the new id, and the line holds.
+ * If we stop after the line is durable and before the commit is, the superblock has the old id, and the line is dropped
+ * at the next start. If we stop after the commit, the superblock has the new id, and the line holds.
  */
 import { assert } from "./base/assert.ts";
 import {
@@ -29,7 +29,10 @@ import { SliceEnd, type Slices, wholeOf } from "./slices.ts";
 
 export type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord };
 
-/** The catalogue. Names, uids and thin ids are unique. A record that is being deleted keeps its thin id, but not its name. */
+/**
+ * The catalogue. Names, uids and thin ids are unique. A record that is being deleted keeps its thin id, but not its
+ * name.
+ */
 export class Catalogue {
   readonly settings: PoolSettings;
   #transactionId: bigint;
@@ -108,8 +111,9 @@ export class Catalogue {
   }
 
   /**
-   * All records that are related to `uid` by `origin`, in both directions, with `uid` itself and with records that are being
-   * deleted. Records made from the same removed origin are still related; the origin of a removed record is not known.
+   * All records that are related to `uid` by `origin`, in both directions, with `uid` itself and with records that are
+   * being deleted. Records made from the same removed origin are still related; the origin of a removed record is not
+   * known.
    */
   familyOf(uid: string): VolumeRecord[] {
     return wholeOf(this.familySlices(uid, Infinity));
@@ -135,7 +139,9 @@ export class Catalogue {
     return family;
   }
 
-  /** Unused thin ids for new records, in the order in which the records are to be put; undefined if there are too few. */
+  /**
+   * Unused thin ids for new records, in the order in which the records are to be put; undefined if there are too few.
+   */
   freeThinIds(count: number): ThinId[] | undefined {
     const free = [...this.unusedThinIds().take(count)];
     return free.length < count ? undefined : free;
@@ -152,16 +158,16 @@ export class Catalogue {
   }
 
   /**
-   * Checks a change, which is going to be transaction {@linkcode transactionId} + 1, and returns the line to append. Nothing is
-   * changed before {@linkcode commitStaged}. A change that breaks a rule is a defect of the caller.
+   * Checks a change, which is going to be transaction {@linkcode transactionId} + 1, and returns the line to append.
+   * Nothing is changed before {@linkcode commitStaged}. A change that breaks a rule is a defect of the caller.
    */
   stage(changes: readonly CatalogueChange[]): string {
     return wholeOf(this.stageSlices(changes, Infinity));
   }
 
   /**
-   * {@linkcode stage} in slices of `perSlice` changes. The changes are applied and undone again, so between two slices the
-   * catalogue has a part of them. It must not be read before the last slice.
+   * {@linkcode stage} in slices of `perSlice` changes. The changes are applied and undone again, so between two slices
+   * the catalogue has a part of them. It must not be read before the last slice.
    */
   *stageSlices(changes: readonly CatalogueChange[], perSlice: number): Slices<string> {
     assert(this.#staged === undefined, "one change of the catalogue at a time");
@@ -220,8 +226,8 @@ export class Catalogue {
   }
 
   /**
-   * Applies a change from a journal, and increments the transaction id. Returns what is wrong with it, as words to follow a
-   * colon; then the catalogue must not be used.
+   * Applies a change from a journal, and increments the transaction id. Returns what is wrong with it, as words to
+   * follow a colon; then the catalogue must not be used.
    */
   apply(changes: readonly CatalogueChange[]): string | undefined {
     const problem = wholeOf(this.#applyAll(changes, [], Infinity));

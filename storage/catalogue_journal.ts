@@ -1,6 +1,6 @@
 /**
- * The catalogue's file: a journal of JSON lines. The first line is the whole catalogue, each following line one change with
- * the next transaction id. Zero bytes follow the last line: space that is set aside for more lines.
+ * The catalogue's file: a journal of JSON lines. The first line is the whole catalogue, each following line one change
+ * with the next transaction id. Zero bytes follow the last line: space that is set aside for more lines.
  *
  * ```
  * {"format":"gossamer catalog 1","transaction_id":"7","block_size_bytes":65536,"metadata_path":"metadata.img",
@@ -8,17 +8,17 @@
  * {"transaction_id":"8","changes":[{"put":{...}},{"remove":"Qx..."}]}
  * ```
  *
- * The trans_id T of the metadata's superblock decides which lines hold. A line is durable before the metadata is committed
- * with its id, and the next line is written after that commit is durable. So after a crash there are, besides the lines of
- * T and less, which hold:
+ * The trans_id T of the metadata's superblock decides which lines hold. A line is durable before the metadata is
+ * committed with its id, and the next line is written after that commit is durable. So after a crash there are, besides
+ * the lines of T and less, which hold:
  * - no line, or
  * - one line of T + 1: it was not committed, and is dropped; or
  * - one torn line: it was not durable, so not committed. It is dropped if the line before it is of T.
  * In any other state the journal is damaged, or does not belong to the metadata.
  *
  * A long journal is rewritten: another file gets a single line with the content of all lines of T and less
- * (actors/edge/catalogue_file.ts). This is done only while the last line is of T and T is durable in the superblock. So both
- * files mean the same, and if we stop during the rewrite, either of them may be found.
+ * (actors/edge/catalogue_file.ts). This is done only while the last line is of T and T is durable in the superblock. So
+ * both files mean the same, and if we stop during the rewrite, either of them may be found.
  *
  * A journal is read as a stream: only one line of its text is in memory at a time.
  */
@@ -33,7 +33,9 @@ export function lineOfSnapshot(content: CatalogueContent): string {
   return [...piecesOfSnapshot(content, content.volumes)].join("");
 }
 
-/** The same line in pieces of about 64 KiB. With 65,536 volumes it has 16 MB, so other work must run between the pieces. */
+/**
+ * The same line in pieces of about 64 KiB. With 65,536 volumes it has 16 MB, so other work must run between the pieces.
+ */
 export function* piecesOfSnapshot(
   content: Omit<CatalogueContent, "volumes">,
   volumes: Iterable<VolumeRecord>,
@@ -127,14 +129,18 @@ export class Journal {
     this.contentEndBytes = endBytes;
   }
 
-  /** The next line; undefined after the last one. Throws {@linkcode UserError} if anything but the last line is malformed. */
+  /**
+   * The next line; undefined after the last one. Throws {@linkcode UserError} if anything but the last line is
+   * malformed.
+   */
   next(): JournalLine | TornLine | undefined {
     const step = this.#texts.next();
     if (step.done) return undefined;
     this.#lineNumber += 1;
     const { text, endBytes } = step.value;
     const json = jsonOf(text);
-    // A sector that did not become durable reads as zero bytes. JSON text has no zero bytes, so such a line is torn too.
+    // A sector that did not become durable reads as zero bytes. JSON text has no zero bytes, so such a line is torn
+    // too.
     if (json === undefined && this.#texts.next().done) return { kind: "torn" };
     const lineNumber = this.#lineNumber;
     return { kind: "change", ...changesOfJson(json, lineNumber), endBytes, lineNumber };
@@ -168,7 +174,8 @@ export function* linesOf(pieces: Iterable<Uint8Array>): Generator<LineText> {
     }
     offsetBytes += piece.length;
     const rest = piece.subarray(begin);
-    // Zeroes at the begin of a line are space that is set aside, or belong to a torn line. Their number does not matter.
+    // Zeroes at the begin of a line are space that is set aside, or belong to a torn line. Their number does not
+    // matter.
     if (pendingBytes === 0 && isZeroes(rest)) continue;
     pendingBytes += rest.length;
     if (pendingBytes > journalLineBytesMax) {

@@ -23,9 +23,9 @@ export interface SettledCatalogue {
 }
 
 /**
- * Decides by the trans_id of the metadata's superblock which lines of a journal hold (see catalogue_journal.ts), and applies
- * them. The caller removes what was dropped from the file before it appends a line. Throws {@linkcode UserError} if journal
- * and metadata do not belong together, or the journal is damaged.
+ * Decides by the trans_id of the metadata's superblock which lines of a journal hold (see catalogue_journal.ts), and
+ * applies them. The caller removes what was dropped from the file before it appends a line. Throws {@linkcode
+ * UserError} if journal and metadata do not belong together, or the journal is damaged.
  */
 export function settleCatalogue(journal: Journal, transactionId: bigint): SettledCatalogue {
   const catalogue = new Catalogue(journal.content);

@@ -1,8 +1,8 @@
 /**
- * An independent checker of pool metadata: it walks every tree from the superblock, counts all references, and compares them
- * with both space maps. With the code that changes metadata it shares only the packing of blocks (format/). It reports a
- * problem whenever thin_check 0.9, thin_check 1.x or the kernel would refuse the metadata (tests/compat/mutations.ts has the
- * list).
+ * An independent checker of pool metadata: it walks every tree from the superblock, counts all references, and compares
+ * them with both space maps. With the code that changes metadata it shares only the packing of blocks (format/). It
+ * reports a problem whenever thin_check 0.9, thin_check 1.x or the kernel would refuse the metadata
+ * (tests/compat/mutations.ts has the list).
  */
 import { BlockUse, type CountedSubtree, DataCounts, MetadataCounts, SharedSubtrees } from "./check_counts.ts";
 import { type CheckedDevice, type CheckReport, Findings } from "./check_report.ts";
@@ -44,9 +44,9 @@ export interface CheckOptions {
 }
 
 /**
- * Checks the metadata of a pool. Yields the number of each block that it needs, once per node, and is resumed with its bytes,
- * or with undefined when they cannot be read. Memory: 9 bytes for each metadata block, about 1 for each data block in a
- * mapped region, 25 for each shared node. Damage throws nothing; it is in the report.
+ * Checks the metadata of a pool. Yields the number of each block that it needs, once per node, and is resumed with its
+ * bytes, or with undefined when they cannot be read. Memory: 9 bytes for each metadata block, about 1 for each data
+ * block in a mapped region, 25 for each shared node. Damage throws nothing; it is in the report.
  */
 export function* checkMetadata(
   options: CheckOptions,
@@ -170,8 +170,8 @@ interface DevicesWalk {
 }
 
 /**
- * Two devices may share a data block. But if one device maps a data block twice, a write to one vblock changes the other too.
- * With several devices the counts do not show this; with one device, a count of 2 does.
+ * Two devices may share a data block. But if one device maps a data block twice, a write to one vblock changes the
+ * other too. With several devices the counts do not show this; with one device, a count of 2 does.
  */
 function checkOnlyDevice(check: MappingCheck): void {
   const dblock = check.dataCounts.someShared();

@@ -1,6 +1,6 @@
 /**
- * The reference counts that the checker finds by walking, and those that the space maps record. All are typed arrays, so the
- * sizes of the two devices tell how much memory a check needs.
+ * The reference counts that the checker finds by walking, and those that the space maps record. All are typed arrays,
+ * so the sizes of the two devices tell how much memory a check needs.
  */
 import { assert } from "./base/assert.ts";
 import { bitmapEntries } from "./format/bitmap.ts";
@@ -41,7 +41,9 @@ export const countPending = 0xffff_ffff;
 /** In place of a recorded count: its bitmap cannot be read. */
 export const countUnknown = 0xffff_fffe;
 
-/** Reference counts of metadata blocks: as found by walking, and as recorded in the space map. 9 bytes for each block. */
+/**
+ * Reference counts of metadata blocks: as found by walking, and as recorded in the space map. 9 bytes for each block.
+ */
 export class MetadataCounts {
   readonly found: Uint32Array;
   readonly recorded: Uint32Array;
@@ -58,8 +60,8 @@ export class MetadataCounts {
 type Page = Uint8Array | Uint32Array;
 
 /**
- * Reference counts of data blocks found by walking. A page exists if one of its blocks is mapped. It has one byte for each
- * block, and four once a block in it has 255 references.
+ * Reference counts of data blocks found by walking. A page exists if one of its blocks is mapped. It has one byte for
+ * each block, and four once a block in it has 255 references.
  */
 export class DataCounts {
   readonly #pages: Map<number, Page> = new Map();
@@ -162,7 +164,8 @@ const heightMask = 0x1f;
 
 /**
  * The results for nodes that may have several parents, so that each is read once. They are kept only for nodes with a
- * recorded count above 1. A node that is found twice with a smaller count is damage, which the comparison of counts reports.
+ * recorded count above 1. A node that is found twice with a smaller count is damage, which the comparison of counts
+ * reports.
  */
 export class SharedSubtrees {
   readonly #blocks: Uint32Array;

@@ -9,7 +9,9 @@ export interface CheckedDevice {
   readonly mappedBlocks: number;
 }
 
-/** The result of the check of one metadata device. The metadata is sound if {@linkcode CheckReport.problemCount} is 0. */
+/**
+ * The result of the check of one metadata device. The metadata is sound if {@linkcode CheckReport.problemCount} is 0.
+ */
 export interface CheckReport {
   /** The first problems, one sentence each. */
   readonly problems: readonly string[];

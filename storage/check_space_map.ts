@@ -1,6 +1,6 @@
 /**
- * Reads both space maps for the checker and compares them with the references found by walking. Counts must be exact. The
- * hints (nr_free, none_free_before, nr_allocated) are not used; a wrong one is a note in the report.
+ * Reads both space maps for the checker and compares them with the references found by walking. Counts must be exact.
+ * The hints (nr_free, none_free_before, nr_allocated) are not used; a wrong one is a note in the report.
  */
 import {
   BlockUse,
@@ -35,8 +35,8 @@ import { metadataIndexEntry } from "./format/metadata_index.ts";
 import { overflowValueSizeBytes, type SpaceMapRoot } from "./format/space_map_root.ts";
 
 /**
- * Fills `counts.recorded` from the metadata space map. Returns whether all of it could be read. Entries of a bitmap that
- * cannot be read are {@linkcode countUnknown}.
+ * Fills `counts.recorded` from the metadata space map. Returns whether all of it could be read. Entries of a bitmap
+ * that cannot be read are {@linkcode countUnknown}.
  */
 export function* loadMetadataSpaceMap(context: CheckContext, root: SpaceMapRoot): MetadataReading<boolean> {
   const { counts, findings } = context;
@@ -136,7 +136,8 @@ function* readBitmap(
     return undefined;
   }
   const used = bitmapUsed(bytes, entries);
-  // The kernel counts the last bitmap as if it were whole. thin_restore 0.9 counts only the entries that stand for blocks.
+  // The kernel counts the last bitmap as if it were whole. thin_restore 0.9 counts only the entries that stand for
+  // blocks.
   if (entry.free !== bitmapEntries - used && entry.free !== entries - used) {
     context.findings.note(
       `The index says that ${name} has ${entry.free} free entries, but it has ${entries - used}.`,
@@ -158,8 +159,8 @@ function noteAllocated(findings: Findings, what: string, stored: number, used: n
 }
 
 /**
- * Compares the data space map with the references found. `walkedAll` is false if damage hid some references; then a count
- * above the references found is not reported. Returns the number of data blocks in use.
+ * Compares the data space map with the references found. `walkedAll` is false if damage hid some references; then a
+ * count above the references found is not reported. Returns the number of data blocks in use.
  */
 export function* compareDataSpaceMap(
   context: CheckContext,

@@ -1,6 +1,7 @@
 /**
- * Walks one B-tree for the checker: counts one reference per parent, reads each node once, and checks the relations between
- * nodes: keys against the parent's, all leaves at one depth, and nodes at least a third full (as thin_check demands).
+ * Walks one B-tree for the checker: counts one reference per parent, reads each node once, and checks the relations
+ * between nodes: keys against the parent's, all leaves at one depth, and nodes at least a third full (as thin_check
+ * demands).
  */
 import {
   type BlockUse,
@@ -24,8 +25,9 @@ import { viewOf } from "./format/fields.ts";
 import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 
 /**
- * A computation over metadata blocks. It yields the number of the block that it needs, and is resumed with its bytes, or with
- * undefined when it cannot be read. It uses the bytes only until it yields again, so the driver may reuse the buffer.
+ * A computation over metadata blocks. It yields the number of the block that it needs, and is resumed with its bytes,
+ * or with undefined when it cannot be read. It uses the bytes only until it yields again, so the driver may reuse the
+ * buffer.
  */
 export type MetadataReading<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
 
@@ -56,7 +58,10 @@ export interface TreeWalk {
   readonly rereads: boolean;
 }
 
-/** The place of a node in the tree: the range of its keys by its parent, and its depth. The root is at {@linkcode rootPlace}. */
+/**
+ * The place of a node in the tree: the range of its keys by its parent, and its depth. The root is at {@linkcode
+ * rootPlace}.
+ */
 interface Place {
   readonly keyMin: number;
   readonly keyEnd: number;
@@ -103,8 +108,8 @@ export function* readBlock(
 }
 
 /**
- * Adds a reference to `block` with the given use. Returns the number of references found before, or undefined after damage
- * was reported: the block does not exist, or it was found with another use.
+ * Adds a reference to `block` with the given use. Returns the number of references found before, or undefined after
+ * damage was reported: the block does not exist, or it was found with another use.
  */
 export function addReference(
   context: CheckContext,
@@ -253,7 +258,9 @@ function* walkChildren(
   return { height: height + 1, entries, keyFirst: keys[0] ?? 0, keyLast, sound, underfull };
 }
 
-/** Checks that the keys of a node are in its parent's range, and that a node below the root is at least a third full. */
+/**
+ * Checks that the keys of a node are in its parent's range, and that a node below the root is at least a third full.
+ */
 function checkPlace(
   context: CheckContext,
   walk: TreeWalk,

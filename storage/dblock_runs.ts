@@ -3,8 +3,8 @@ import type { DBlockRun } from "./block_set.ts";
 import type { DBlock } from "./base/ids.ts";
 
 /**
- * The blocks as runs in ascending order. Sorts `blocks` if they are not ascending; a removal frees whole leaves, most of them
- * in ascending order. It makes no object per block, since there may be millions.
+ * The blocks as runs in ascending order. Sorts `blocks` if they are not ascending; a removal frees whole leaves, most
+ * of them in ascending order. It makes no object per block, since there may be millions.
  */
 export function runsOf(blocks: DBlock[]): DBlockRun[] {
   if (!isAscending(blocks)) blocks.sort((a, b) => a - b);

@@ -2,10 +2,10 @@
  * All thin devices, in memory, and the two trees in which they are stored: device id to mapping root, and device id to
  * details.
  *
- * The root and the counters of a device change with every insertion. So they are kept in its record, and written into the
- * trees at the commit. The paths to its entries in both trees are shadowed at its first change in a transaction already, for
- * two reasons: the reference counts of mapping roots are then right for the current state, and the commit needs no block
- * from the device and no free block.
+ * The root and the counters of a device change with every insertion. So they are kept in its record, and written into
+ * the trees at the commit. The paths to its entries in both trees are shadowed at its first change in a transaction
+ * already, for two reasons: the reference counts of mapping roots are then right for the current state, and the commit
+ * needs no block from the device and no free block.
  */
 import { assert, present } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
@@ -30,8 +30,8 @@ export interface DeviceChange {
   /** Snapshots to make, all at one time of the snapshot clock. */
   readonly snapshots: readonly SnapshotPair[];
   /**
-   * Whether the clock advances. Without a tick no origin may have a mapping of the present time, because the kernel's time
-   * rule would take that mapping for unshared. A read-only snapshot has none.
+   * Whether the clock advances. Without a tick no origin may have a mapping of the present time, because the kernel's
+   * time rule would take that mapping for unshared. A read-only snapshot has none.
    */
   readonly tick: boolean;
   /** The new transaction id of the pool, and that of the new devices. */
@@ -187,8 +187,8 @@ export class DeviceTable {
   }
 
   /**
-   * Makes devices that share every block with their origins. An origin may be made earlier in the same call. New devices are
-   * written into the trees together, since consecutive insertions need no new search.
+   * Makes devices that share every block with their origins. An origin may be made earlier in the same call. New
+   * devices are written into the trees together, since consecutive insertions need no new search.
    */
   snapshot(pairs: readonly SnapshotPair[], transactionId: bigint, time: number): void {
     let made: DeviceRecord[] = [];
@@ -234,8 +234,8 @@ export class DeviceTable {
   }
 
   /**
-   * To be called before the fields of a record change: saves them for rollback, and shadows the paths to it in both trees.
-   * The commit writes the fields.
+   * To be called before the fields of a record change: saves them for rollback, and shadows the paths to it in both
+   * trees. The commit writes the fields.
    */
   change(record: DeviceRecord): void {
     this.own(record);

@@ -29,8 +29,9 @@ interface DumpedDevice {
 }
 
 /**
- * Dumps the metadata under the superblock. A "read" step is resumed with the block's bytes, or with undefined when they cannot
- * be read. The bytes are not used after the next step. Memory: one record for each thin device, one node for each level.
+ * Dumps the metadata under the superblock. A "read" step is resumed with the block's bytes, or with undefined when they
+ * cannot be read. The bytes are not used after the next step. Memory: one record for each thin device, one node for
+ * each level.
  */
 export function* dumpMetadata(): Dumping<DumpEnd> {
   const bytes = yield { kind: "read", block: superblockLocation };
@@ -112,7 +113,9 @@ function* dumpDevice(device: DumpedDevice, details: DumpedDetails): Dumping<Meta
   return undefined;
 }
 
-/** Joins mappings into runs: vblocks and dblocks are consecutive, times are equal. A run may extend over several leaves. */
+/**
+ * Joins mappings into runs: vblocks and dblocks are consecutive, times are equal. A run may extend over several leaves.
+ */
 class MappingWriter {
   text = "";
   #vblockBegin = 0;

@@ -1,5 +1,6 @@
 /**
- * Block status of thin devices: which vblocks are mapped, and where two devices differ, as runs. Nothing is changed here.
+ * Block status of thin devices: which vblocks are mapped, and where two devices differ, as runs. Nothing is changed
+ * here.
  *
  * Two devices differ in a vblock if one maps it and the other does not, or if they map it to different data blocks.
  * Times do not matter. While both map one data block, both have its content, for these reasons:
@@ -12,12 +13,12 @@
  *   map the block, one of these is true for each of them. What was written before the snapshot is the same for both.
  * - While the block is mapped it is not free, so it is not allocated for another mapping.
  *
- * The same is true of whole subtrees: a node with two parents is never changed in place, so the same block number under both
- * roots means the same content, and the subtree is skipped without being read. So the cost of comparing a large volume with
- * its snapshot depends on the changes since, not on the number of mappings.
+ * The same is true of whole subtrees: a node with two parents is never changed in place, so the same block number under
+ * both roots means the same content, and the subtree is skipped without being read. So the cost of comparing a large
+ * volume with its snapshot depends on the changes since, not on the number of mappings.
  *
- * The number of nodes that one turn touches is bounded ({@linkcode nodesPerTurn}). The next turn continues at the vblock
- * where the last one ended. Each turn is right for the state at its time.
+ * The number of nodes that one turn touches is bounded ({@linkcode nodesPerTurn}). The next turn continues at the
+ * vblock where the last one ended. Each turn is right for the state at its time.
  */
 import { assert } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
@@ -62,8 +63,8 @@ export class MappingRuns {
   }
 
   /**
-   * What is mapped, as runs from `begin` on without gaps: at least one run, and adjacent runs differ. Undefined if the device
-   * does not exist, or is being deleted and so has lost mappings.
+   * What is mapped, as runs from `begin` on without gaps: at least one run, and adjacent runs differ. Undefined if the
+   * device does not exist, or is being deleted and so has lost mappings.
    */
   mapped(thin: ThinId, wanted: RunsWanted): readonly MarkedRun[] | undefined {
     const record = this.#whole(thin);
@@ -71,7 +72,9 @@ export class MappingRuns {
     return this.#collect(wanted, (runs) => this.#addLeaf(record.root, runs));
   }
 
-  /** Where two devices differ, as {@linkcode mapped} answers it. Undefined if one does not exist or is being deleted. */
+  /**
+   * Where two devices differ, as {@linkcode mapped} answers it. Undefined if one does not exist or is being deleted.
+   */
   differing(thin: ThinId, other: ThinId, wanted: RunsWanted): readonly MarkedRun[] | undefined {
     const [one, two] = [this.#whole(thin), this.#whole(other)];
     if (one === undefined || two === undefined) return undefined;
@@ -106,7 +109,10 @@ export class MappingRuns {
     return runs.found;
   }
 
-  /** Adds the mappings of one leaf from `runs.at` on, and the hole after them. Returns false if that needs too many runs. */
+  /**
+   * Adds the mappings of one leaf from `runs.at` on, and the hole after them. Returns false if that needs too many
+   * runs.
+   */
   #addLeaf(root: MetadataBlock, runs: Runs): boolean {
     const place = subtree(root, 0);
     while (this.#descend(place, runs.at)) continue;
@@ -130,8 +136,8 @@ export class MappingRuns {
   }
 
   /**
-   * Goes down both trees towards `runs.at`, level by level, until both reach the same node or two leaves. The heights only
-   * save reads: if they are wrong (foreign metadata), more nodes are read, and the answer is the same.
+   * Goes down both trees towards `runs.at`, level by level, until both reach the same node or two leaves. The heights
+   * only save reads: if they are wrong (foreign metadata), more nodes are read, and the answer is the same.
    */
   #addDifference(one: ComparedSubtree, other: ComparedSubtree, runs: Runs): boolean {
     for (;;) {

@@ -223,7 +223,9 @@ async function thinDelta(
   return runs;
 }
 
-/** Device 1 with `count` mappings at every `stride`th block, device 2 a snapshot of it; committed, nothing in memory. */
+/**
+ * Device 1 with `count` mappings at every `stride`th block, device 2 a snapshot of it; committed, nothing in memory.
+ */
 function makeSnapshotted(count: number, stride: number): MetadataDriver {
   const pool = makePool(4096, 2 * count + 80_000, 5000);
   pool.run((engine) => createThin(engine, one));
@@ -276,7 +278,8 @@ Deno.test("trees of different heights still share what they share", () => {
 
 Deno.test("a shared leaf hides nothing of the leaf that was behind it on one side only", () => {
   const pool = makeSnapshotted(1000, 1);
-  // Leaves filled in ascending order are full: 252 entries. The second goes whole, and the first reaches on to the third.
+  // Leaves filled in ascending order are full: 252 entries. The second goes whole, and the first reaches on to the
+  // third.
   const [begin, end] = [252, 504];
   for (let at = begin; at < end;) {
     at = pool.run((engine) => engine.removeRange(one, vblock(at), vblock(end)).next);

@@ -27,8 +27,8 @@ export class MetadataFault extends Error {
   }
 
   /**
-   * The fault for a block that is not in the cache. Always the same object, valid until the next call: a removal misses tens
-   * of thousands of blocks, and recording the stack in a new Error costs as much as reading the block.
+   * The fault for a block that is not in the cache. Always the same object, valid until the next call: a removal misses
+   * tens of thousands of blocks, and recording the stack in a new Error costs as much as reading the block.
    */
   static missing(block: MetadataBlock): MetadataFault {
     missing.#fault = { kind: "missing", block };

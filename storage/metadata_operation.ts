@@ -73,8 +73,8 @@ export class MetadataOperation {
 
   /**
    * Runs a removal, which may use the reserve. If space is too short even then (each mapping may be counted in another
-   * bitmap, which must be copied), a smaller slice is tried, down to one mapping. So a removal can always free space, commit
-   * by commit.
+   * bitmap, which must be copied), a smaller slice is tried, down to one mapping. So a removal can always free space,
+   * commit by commit.
    */
   removeBySlices<Result>(entriesMax: number, remove: (entriesMax: number) => Result): Result {
     for (let entries = entriesMax;; entries = Math.ceil(entries / sliceDivisor)) {

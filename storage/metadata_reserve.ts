@@ -1,7 +1,7 @@
 /**
- * Admission by free metadata blocks. Every operation must leave enough free blocks for the commit that makes it durable. All
- * except removals must leave a reserve besides, so that removal and discard are possible when other operations are refused
- * (as `metadata_reserve` in drivers/md/dm-thin-metadata.c).
+ * Admission by free metadata blocks. Every operation must leave enough free blocks for the commit that makes it
+ * durable. All except removals must leave a reserve besides, so that removal and discard are possible when other
+ * operations are refused (as `metadata_reserve` in drivers/md/dm-thin-metadata.c).
  */
 import { reserveBlocksMax, reserveBlocksMin } from "./base/limits.ts";
 import { MetadataFault } from "./metadata_fault.ts";

@@ -14,8 +14,8 @@ export interface MetadataDamaged {
 }
 
 /**
- * What a scan yields to pause: the superblock's number, because its driver has that block in memory. A scan that needs no
- * block for `devicesPerPause` devices yields it, so that other work can run.
+ * What a scan yields to pause: the superblock's number, because its driver has that block in memory. A scan that needs
+ * no block for `devicesPerPause` devices yields it, so that other work can run.
  */
 export const pause: MetadataBlock = metadataBlock(0);
 
@@ -57,8 +57,8 @@ export class TreeCursor {
   }
 
   /**
-   * Takes the bytes of the block wanted, undefined when they cannot be read. Returns a leaf, or undefined for an inner node,
-   * or the damage. The cursor does not use the bytes after it returns; a returned leaf is a DataView of them.
+   * Takes the bytes of the block wanted, undefined when they cannot be read. Returns a leaf, or undefined for an inner
+   * node, or the damage. The cursor does not use the bytes after it returns; a returned leaf is a DataView of them.
    */
   supply(bytes: Uint8Array | undefined): DataView | MetadataDamaged | undefined {
     const block = this.#wanted;

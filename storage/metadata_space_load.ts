@@ -20,7 +20,9 @@ export class MetadataSpaceLoad {
   readonly #root: SpaceMapRoot;
   readonly #overflow: Btree;
   readonly #bitmaps: MetadataBlock[] = [];
-  /** Nodes of the overflow tree that are still to be read; those that were read: leaves with entries, and all others. */
+  /**
+   * Nodes of the overflow tree that are still to be read; those that were read: leaves with entries, and all others.
+   */
   readonly #overflowNext: { block: MetadataBlock; height: number }[] = [];
   readonly #overflowLeaves: OverflowLeaf[] = [];
   readonly #overflowInner: MetadataBlock[] = [];
@@ -38,8 +40,8 @@ export class MetadataSpaceLoad {
   }
 
   /**
-   * Continues where the last call faulted. At the end it calls the layout's `load`, once: that takes a pass over all counts,
-   * and this function is called again for each of the thousands of faults of what is loaded after it.
+   * Continues where the last call faulted. At the end it calls the layout's `load`, once: that takes a pass over all
+   * counts, and this function is called again for each of the thousands of faults of what is loaded after it.
    */
   load(layout: MetadataSpaceLayout): void {
     if (this.#isDone) return;
@@ -61,9 +63,9 @@ export class MetadataSpaceLoad {
   }
 
   /**
-   * Faults if a block of the map itself has a count of 0 or an exact count. A commit frees the map's old blocks after it has
-   * written the exact counts. If one of these blocks had an exact count, the commit would leave a wrong one behind, and the
-   * metadata could not be opened again.
+   * Faults if a block of the map itself has a count of 0 or an exact count. A commit frees the map's old blocks after
+   * it has written the exact counts. If one of these blocks had an exact count, the commit would leave a wrong one
+   * behind, and the metadata could not be opened again.
    */
   #checkOwnBlocks(): void {
     const leaves = this.#overflowLeaves.map(({ block }) => block);

@@ -1,11 +1,11 @@
 /**
- * The overflow tree of the metadata space map: a B-tree with the exact counts of metadata blocks with 3 or more references.
- * A commit writes only the leaves with changed counts, and the nodes above. To write the whole tree would take milliseconds
- * in one turn when snapshots share tens of thousands of nodes.
+ * The overflow tree of the metadata space map: a B-tree with the exact counts of metadata blocks with 3 or more
+ * references. A commit writes only the leaves with changed counts, and the nodes above. To write the whole tree would
+ * take milliseconds in one turn when snapshots share tens of thousands of nodes.
  *
- * The keys of the leaves are kept in memory, so nothing is read. A leaf is never changed in place: it is written to a new
- * block, and the old block loses its only reference, in the same transaction. The blocks of the tree have count 1, so moving
- * them changes no count in the tree.
+ * The keys of the leaves are kept in memory, so nothing is read. A leaf is never changed in place: it is written to a
+ * new block, and the old block loses its only reference, in the same transaction. The blocks of the tree have count 1,
+ * so moving them changes no count in the tree.
  */
 import { assert } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
@@ -148,8 +148,8 @@ interface InnerEntry {
 }
 
 /**
- * Plans the leaves of the new tree. A leaf to which a changed block belongs is made anew. So is a leaf next to it, if there
- * would be too few keys for a leaf otherwise. All other leaves are kept.
+ * Plans the leaves of the new tree. A leaf to which a changed block belongs is written again. So is a leaf next to it,
+ * if there would be too few keys for a leaf otherwise. All other leaves are kept.
  */
 class LeafPlan {
   readonly #space: MetadataSpaceMap;
@@ -214,7 +214,9 @@ class LeafPlan {
     this.#pendingLength = length;
   }
 
-  /** Plans leaves for the pending keys, together with the keys of the last planned leaf if they are too few for a leaf. */
+  /**
+   * Plans leaves for the pending keys, together with the keys of the last planned leaf if they are too few for a leaf.
+   */
   #planPending(): void {
     const planned = this.#leaves;
     let keys = this.#pending.subarray(0, this.#pendingLength);
@@ -235,7 +237,10 @@ function joined(first: Uint32Array, second: Uint32Array): Uint32Array<ArrayBuffe
   return both;
 }
 
-/** Divides `count` into the fewest parts of at most `partMax`, with sizes that differ by at most 1. Begin and end of each. */
+/**
+ * Divides `count` into the fewest parts of at most `partMax`, with sizes that differ by at most 1. Begin and end of
+ * each.
+ */
 function evenly(count: number, partMax: number): (readonly [number, number])[] {
   const parts = Math.ceil(count / partMax);
   return Array.from({ length: parts }, (_, part) => {

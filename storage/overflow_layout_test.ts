@@ -31,7 +31,9 @@ class Harness {
   readonly transaction = new Transaction(new BlockCache(4096), this.space);
   readonly layout = new OverflowLayout(this.transaction);
 
-  /** @param leafSizes for a tree as others may leave it, entries of one leaf after the other; else there is an empty one */
+  /**
+   * @param leafSizes for a tree as others may leave it, entries of one leaf after the other; else there is an empty one
+   */
   constructor(leafSizes?: readonly number[], keyStep = 1) {
     for (let block = 0; block < usedBlocks; block++) this.space.load(metadataBlock(block), 1);
     if (leafSizes === undefined) this.commit(() => {});
@@ -97,7 +99,9 @@ class Harness {
     while (this.space.count(at) > count) this.space.decrement(at);
   }
 
-  /** What the tree holds; its nodes are sound, filled as they must be, and all that is in use beside the others' blocks. */
+  /**
+   * What the tree holds; its nodes are sound, filled as they must be, and all that is in use beside the others' blocks.
+   */
   read(): Map<number, number> {
     const tree = new Btree(this.transaction, overflowValueSizeBytes, plainValues);
     const found = new Map<number, number>();

@@ -5,13 +5,13 @@
  * If we stop before the running transaction is durable, the state after the restart is that of the last durable commit,
  * or that of the commit under way. A block that has one reference now may have two in either of them.
  *
- * Why the set is complete. Suppose that one of these states has a second path from a mapping root to a block that has one
- * path now. Then an operation since that state removed the path, in one of two ways:
+ * Why the set is complete. Suppose that one of these states has a second path from a mapping root to a block that has
+ * one path now. Then an operation since that state removed the path, in one of two ways:
  * - It removed or replaced a leaf entry, which decremented the block's count to a value above 0. The block is added.
  * - It dropped a reference to a shared node (count above 1) above the entry. The blocks below that node were not visited,
  *   so all blocks are added.
- * Other changes remove no path. Copying a shared node increments the counts of its children. Moving entries between nodes
- * leaves their number as it is.
+ * Other changes remove no path. Copying a shared node increments the counts of its children. Moving entries between
+ * nodes leaves their number as it is.
  *
  * A block that was added by an operation which was then rolled back stays in the set. This costs one copy of the block,
  * and is safe.

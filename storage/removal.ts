@@ -1,4 +1,7 @@
-/** Computes how much space the removal of some thin devices would free. A scan that yields the blocks it needs, as check.ts. */
+/**
+ * Computes how much space the removal of some thin devices would free. A scan that yields the blocks it needs, as
+ * check.ts.
+ */
 import { blockTimeDblock } from "./format/block_time.ts";
 import { childSizeBytes, nodeChild, nodeEntries, nodeKey, nodeValueOffset } from "./format/btree_node.ts";
 import { superblockLocation, unpackSuperblock } from "./format/superblock.ts";
@@ -14,9 +17,9 @@ export type RemovalResult = { readonly kind: "freed"; readonly blocks: number } 
 type Scanning<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
 
 /**
- * Counts the data blocks that only the given devices map. First it walks all trees that stay, with those of the metadata
- * snapshot, each shared node once. Then it walks the trees to remove, and counts the data blocks that were not found before.
- * Memory: one bit for each data block found.
+ * Counts the data blocks that only the given devices map. First it walks all trees that stay, with those of the
+ * metadata snapshot, each shared node once. Then it walks the trees to remove, and counts the data blocks that were not
+ * found before. Memory: one bit for each data block found.
  */
 export function* blocksFreedByRemoval(removed: readonly ThinId[]): Scanning<RemovalResult> {
   const bytes = yield superblockLocation;

@@ -1,6 +1,6 @@
 /**
- * Long work in slices: a generator that yields where other work may run, and returns its result. Its driver decides when the
- * next slice runs. Other work runs between two slices, so the generator must allow for whatever that changes.
+ * Long work in slices: a generator that yields where other work may run, and returns its result. Its driver decides
+ * when the next slice runs. Other work runs between two slices, so the generator must allow for whatever that changes.
  */
 
 /** Work in slices. */
@@ -31,7 +31,9 @@ export function wholeOf<Result>(slices: Slices<Result>): Result {
   return slice.value;
 }
 
-/** Sorts items by a text of each; items with equal texts keep their order. A merge sort, `perSlice` items in one slice. */
+/**
+ * Sorts items by a text of each; items with equal texts keep their order. A merge sort, `perSlice` items in one slice.
+ */
 export function* sortedSlices<Item>(
   items: readonly Item[],
   textOf: (item: Item) => string,

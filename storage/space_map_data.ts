@@ -1,7 +1,8 @@
 /**
- * Reference counts of data blocks: bitmaps, which are ordinary copy-on-write metadata blocks; an index tree, which tells
- * where they are; and an overflow tree for counts of 3 or more (drivers/md/persistent-data/dm-space-map-common.c). The index
- * entries are kept in memory and written into the tree at the commit.
+ * Reference counts of data blocks: bitmaps, which are ordinary copy-on-write metadata blocks; an index tree, which
+ * tells where they are; and an overflow tree for counts of 3 or more
+ * (drivers/md/persistent-data/dm-space-map-common.c). The index entries are kept in memory and written into the tree at
+ * the commit.
  */
 import { assert } from "./base/assert.ts";
 import type { DBlockRun } from "./block_set.ts";
@@ -188,8 +189,8 @@ export class DataSpaceMap {
   }
 
   /**
-   * Blocks with count 0 from `from` on, in runs, at most `blocksWanted` blocks. Reads a bounded number of bitmaps; `next` is
-   * where the next search continues, `blocks` at the end.
+   * Blocks with count 0 from `from` on, in runs, at most `blocksWanted` blocks. Reads a bounded number of bitmaps;
+   * `next` is where the next search continues, `blocks` at the end.
    */
   findFree(from: DBlock, blocksWanted: number): { runs: DBlockRun[]; next: DBlock } {
     const runs: DBlockRun[] = [];
@@ -241,8 +242,8 @@ export class DataSpaceMap {
   }
 
   /**
-   * Writes the index entries of changed bitmaps. Their paths were shadowed when the bitmaps changed, so this allocates no
-   * block.
+   * Writes the index entries of changed bitmaps. Their paths were shadowed when the bitmaps changed, so this allocates
+   * no block.
    */
   flush(): void {
     for (const ordinal of this.#changed) {
@@ -257,7 +258,9 @@ export class DataSpaceMap {
     }
   }
 
-  /** The hint for the index entry. 0, which is always right, for a bitmap that did not change and may not be in memory. */
+  /**
+   * The hint for the index entry. 0, which is always right, for a bitmap that did not change and may not be in memory.
+   */
   #noneFreeBefore(ordinal: number, bitmap: MetadataBlock): number {
     if (!this.#transaction.isOwned(bitmap)) return 0;
     const { bytes } = this.#transaction.read(bitmap, kindBitmap);

@@ -1,9 +1,9 @@
 /**
  * Where the blocks of the metadata space map are, and how they move at a commit.
  *
- * The map counts its own blocks, so writing it changes it. All counts are in memory, so this is solved as follows: every
- * bitmap with a changed count moves to a new block. That may change counts in other bitmaps, which then move too. Each
- * bitmap moves at most once, so this ends. The bitmaps are encoded after that.
+ * The map counts its own blocks, so writing it changes it. All counts are in memory, so this is solved as follows:
+ * every bitmap with a changed count moves to a new block. That may change counts in other bitmaps, which then move too.
+ * Each bitmap moves at most once, so this ends. The bitmaps are encoded after that.
  */
 import { type CacheEntry, kindBitmap, kindMetadataIndex } from "./block_cache.ts";
 import { bitmapEntries, packBitmap } from "./format/bitmap.ts";
@@ -54,7 +54,9 @@ export class MetadataSpaceLayout {
     this.#overflow.load(overflow.root, overflow.leaves, overflow.inner);
   }
 
-  /** Blocks that {@linkcode move} allocates at most: every bitmap, the index, and the changed part of the overflow tree. */
+  /**
+   * Blocks that {@linkcode move} allocates at most: every bitmap, the index, and the changed part of the overflow tree.
+   */
   get blocksNeededMax(): number {
     return this.#space.ordinals + 1 + this.#overflow.blocksNeededMax;
   }
@@ -63,7 +65,8 @@ export class MetadataSpaceLayout {
   move(): SpaceMapRoot {
     const space = this.#space;
     this.#before = { index: this.#index, entries: this.#entries.slice() };
-    // The overflow tree first. The later steps change counts of blocks with count 1 or 0 only, which it does not contain.
+    // The overflow tree first. The later steps change counts of blocks with count 1 or 0 only, which it does not
+    // contain.
     this.#overflow.move();
     const index = this.#relocate(this.#index, kindMetadataIndex);
     this.#index = index.block;

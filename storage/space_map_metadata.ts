@@ -1,12 +1,12 @@
 /**
- * Reference counts of metadata blocks, all in memory (four bytes a block). So a change of a count allocates no block. The
- * kernel needs a queue against that recursion (dm-space-map-metadata.c); here the counts are written at the commit
+ * Reference counts of metadata blocks, all in memory (four bytes a block). So a change of a count allocates no block.
+ * The kernel needs a queue against that recursion (dm-space-map-metadata.c); here the counts are written at the commit
  * (space_map_layout.ts).
  *
- * A block may be allocated when its count is 0 in the durable state, in the one being committed and in the current one, and
- * no held commit contains it. If we stop at any time, one of the first two states is restored, and its blocks must be as
- * they were. A block that is freed in the transaction that allocated it may be allocated again at once. Any other freed
- * block is quarantined until the commit that frees it is durable, and until no held commit contains it.
+ * A block may be allocated when its count is 0 in the durable state, in the one being committed and in the current one,
+ * and no held commit contains it. If we stop at any time, one of the first two states is restored, and its blocks must
+ * be as they were. A block that is freed in the transaction that allocated it may be allocated again at once. Any other
+ * freed block is quarantined until the commit that frees it is durable, and until no held commit contains it.
  */
 import { assert } from "./base/assert.ts";
 import { bitmapEntries } from "./format/bitmap.ts";
@@ -101,7 +101,9 @@ export class MetadataSpaceMap {
   get recounted(): readonly MetadataBlock[] {
     return this.#recounted;
   }
-  /** Number of times that a count fell from 2 to 1. While this number stays, a block that was shared is still shared. */
+  /**
+   * Number of times that a count fell from 2 to 1. While this number stays, a block that was shared is still shared.
+   */
   get unshared(): number {
     return this.#unshared;
   }
@@ -115,8 +117,8 @@ export class MetadataSpaceMap {
   }
 
   /**
-   * The count of a block that has a parent. Faults if it is 0, because the block could be allocated and overwritten. A pool
-   * opened read-only has no counts and changes nothing, so there it does not fault.
+   * The count of a block that has a parent. Faults if it is 0, because the block could be allocated and overwritten. A
+   * pool opened read-only has no counts and changes nothing, so there it does not fault.
    */
   countInUse(block: MetadataBlock): number {
     const count = this.#counts[block]!;
@@ -208,7 +210,9 @@ export class MetadataSpaceMap {
     }
   }
 
-  /** Sets a count that was read from the device at open, or that of block 0 of a new pool. Rollback does not undo it. */
+  /**
+   * Sets a count that was read from the device at open, or that of block 0 of a new pool. Rollback does not undo it.
+   */
   load(block: MetadataBlock, count: number): void {
     const before = this.#counts[block]!;
     if (before === 0 && count > 0) {
@@ -219,7 +223,10 @@ export class MetadataSpaceMap {
     this.#counts[block] = count;
   }
 
-  /** Grows the map to so many blocks; the new ones are free. Rollback does not undo it: it is the last step of its operation. */
+  /**
+   * Grows the map to so many blocks; the new ones are free. Rollback does not undo it: it is the last step of its
+   * operation.
+   */
   grow(blocks: number): void {
     const added = blocks - this.#counts.length;
     assert(added > 0, "metadata only grows");
@@ -250,7 +257,8 @@ export class MetadataSpaceMap {
   }
 
   /**
-   * Undoes all since {@linkcode begin}. Bitmaps stay marked dirty, so the next commit may write some that did not change.
+   * Undoes all since {@linkcode begin}. Bitmaps stay marked dirty, so the next commit may write some that did not
+   * change.
    */
   rollback(): void {
     while (this.#undoLength > 0) {
@@ -271,8 +279,8 @@ export class MetadataSpaceMap {
   }
 
   /**
-   * The current state becomes the one being committed. `live` are the blocks that were allocated in it and are in use: from
-   * now on they are not changed in place. `dead` are those that it freed again: they are not written.
+   * The current state becomes the one being committed. `live` are the blocks that were allocated in it and are in use:
+   * from now on they are not changed in place. `dead` are those that it freed again: they are not written.
    */
   freeze(): { readonly live: readonly MetadataBlock[]; readonly dead: readonly MetadataBlock[] } {
     assert(this.#committingNew.length === 0 && this.#committingFreed.length === 0, "one commit at a time");
@@ -298,7 +306,10 @@ export class MetadataSpaceMap {
     return { live, dead };
   }
 
-  /** The state being committed is durable. The blocks that it freed may be allocated, unless a held commit contains them. */
+  /**
+   * The state being committed is durable. The blocks that it freed may be allocated, unless a held commit contains
+   * them.
+   */
   durable(): void {
     for (const block of this.#committingNew) this.#flags[block]! &= ~flagCommitting;
     const freed = this.#committingFreed;

@@ -1,6 +1,6 @@
 /**
- * The superblock in three states: of the last durable commit, of the commit under way, and the two fields that the running
- * transaction changes directly, the snapshot clock and the transaction id.
+ * The superblock in three states: of the last durable commit, of the commit under way, and the two fields that the
+ * running transaction changes directly, the snapshot clock and the transaction id.
  */
 import { assert } from "./base/assert.ts";
 import { timeMax } from "./format/block_time.ts";

@@ -27,8 +27,8 @@ export type Mapping = { readonly kind: "unprovisioned" } | {
   readonly dblock: DBlock;
   readonly shared: boolean;
   /**
-   * The time rule says that the block is shared. If `shared` is false all the same, the snapshot that shared it was removed.
-   * Then a write in place comes with an insert of the same data block at the present time.
+   * The time rule says that the block is shared. If `shared` is false all the same, the snapshot that shared it was
+   * removed. Then a write in place comes with an insert of the same data block at the present time.
    */
   readonly isOld: boolean;
 };
@@ -109,7 +109,10 @@ export class ThinMappings {
     };
   }
 
-  /** The mapped runs in `[begin, end)`, at most `runsMax`. The work of one call is bounded; `next` is where the next continues. */
+  /**
+   * The mapped runs in `[begin, end)`, at most `runsMax`. The work of one call is bounded; `next` is where the next
+   * continues.
+   */
   lookupRange(device: DeviceRecord, begin: VBlock, end: VBlock, runsMax: number): MappedRange {
     const tree = this.#tree;
     const runs: OpenRun[] = [];
@@ -148,7 +151,8 @@ export class ThinMappings {
     const offset = nodeValueOffset(leaf.view, index);
     const before = tree.isFound ? blockTimeDblock(leaf.view, offset) : undefined;
     if (before !== mapped) {
-      // The allocator found a count of 0, and only this operation increments from 0. So the bitmap was read again, and differs.
+      // The allocator found a count of 0, and only this operation increments from 0. So the bitmap was read again, and
+      // differs.
       if (this.#data.count(mapped) !== 0) {
         damaged(leaf.block, `free data block ${mapped} has a reference by now`);
       }
@@ -162,8 +166,9 @@ export class ThinMappings {
   }
 
   /**
-   * Sets the present time in all mappings of an owned leaf that are old but no longer shared: neighbours of a written block
-   * are often written too, and the leaf is going to be written anyway. Mappings whose count is not in memory are left out.
+   * Sets the present time in all mappings of an owned leaf that are old but no longer shared: neighbours of a written
+   * block are often written too, and the leaf is going to be written anyway. Mappings whose count is not in memory are
+   * left out.
    */
   #renewLeaf(device: DeviceRecord, leaf: CacheEntry, time: number): void {
     for (let index = nodeEntries(leaf.view) - 1; index >= 0; index--) {
@@ -185,7 +190,9 @@ export class ThinMappings {
     return key < end ? vblock(key) : undefined;
   }
 
-  /** Removes the mappings in `[begin, end)` of one leaf, at most `entriesMax`. Returns where the next call continues. */
+  /**
+   * Removes the mappings in `[begin, end)` of one leaf, at most `entriesMax`. Returns where the next call continues.
+   */
   removeInOneLeaf(device: DeviceRecord, begin: VBlock, end: VBlock, entriesMax: number): VBlock {
     device.root = this.#remover.removeInOneLeaf(device.root, begin, end, entriesMax);
     if (this.#remover.hasDroppedShared) this.recentlyUnshared.addAll();
@@ -194,8 +201,8 @@ export class ThinMappings {
   }
 
   /**
-   * Removes about `entriesMax` mappings from the end, or the whole tree if its unshared leaves have no more than that: a
-   * shared subtree only loses a reference. Returns true when the tree is gone; then the caller removes the device.
+   * Removes about `entriesMax` mappings from the end, or the whole tree if its unshared leaves have no more than that:
+   * a shared subtree only loses a reference. Returns true when the tree is gone; then the caller removes the device.
    */
   removeFromEnd(device: DeviceRecord, entriesMax: number): boolean {
     device.isBeingDeleted = true;
@@ -234,14 +241,15 @@ export class ThinMappings {
   }
 
   /**
-   * A block may be written in place if no node on the path to its mapping is shared, and its data count is 1. For metadata
-   * written by this program the time rule (`__snapshotted_since`, drivers/md/dm-thin-metadata.c) implies both. Foreign
-   * metadata may map one block twice at equal times, or share a tree with wrong times. A metadata snapshot increments the
-   * counts of paths that it shares, so blocks are copied that the kernel would overwrite; this is safe too.
+   * A block may be written in place if no node on the path to its mapping is shared, and its data count is 1. For
+   * metadata written by this program the time rule (`__snapshotted_since`, drivers/md/dm-thin-metadata.c) implies both.
+   * Foreign metadata may map one block twice at equal times, or share a tree with wrong times. A metadata snapshot
+   * increments the counts of paths that it shares, so blocks are copied that the kernel would overwrite; this is safe
+   * too.
    *
-   * If the time rule says shared but the counts do not, the snapshot that shared the block was removed. The counts are those
-   * of the current state. The last durable state and the one being committed may differ: after a crash the removed snapshot
-   * exists again and must see the old bytes. recently_unshared.ts tells whether they may.
+   * If the time rule says shared but the counts do not, the snapshot that shared the block was removed. The counts are
+   * those of the current state. The last durable state and the one being committed may differ: after a crash the
+   * removed snapshot exists again and must see the old bytes. recently_unshared.ts tells whether they may.
    */
   #isShared(mapped: DBlock, isOld: boolean, isPathShared: boolean): boolean {
     if (!this.#areCountsKnown) {
@@ -249,7 +257,8 @@ export class ThinMappings {
       return isOld;
     }
     const count = this.#data.count(mapped);
-    // With count 0 the block could be allocated for another mapping. Checked here, it is found before this one is written.
+    // With count 0 the block could be allocated for another mapping. Checked here, it is found before this one is
+    // written.
     if (count === 0) this.#data.damagedCount(mapped, "is 0 though it is mapped");
     return isPathShared || count !== 1 || isOld && (
           this.#hasMetadataSnapshot || this.recentlyUnshared.has(mapped)

@@ -1,9 +1,10 @@
 /**
  * The metadata engine: dm-thin's mapping trees, thin devices and space maps, as synchronous operations without I/O.
  *
- * An operation either succeeds, or throws a {@linkcode MetadataFault} and has changed nothing. After "missing" the caller
- * reads the block, gives it to {@linkcode ThinMetadata.supply} and runs the operation again. A commit is planned in one call.
- * Operations can run while its blocks are being written, because these blocks are never changed in place again.
+ * An operation either succeeds, or throws a {@linkcode MetadataFault} and has changed nothing. After "missing" the
+ * caller reads the block, gives it to {@linkcode ThinMetadata.supply} and runs the operation again. A commit is planned
+ * in one call. Operations can run while its blocks are being written, because these blocks are never changed in place
+ * again.
  */
 import { assert } from "./base/assert.ts";
 import type { DBlockRun } from "./block_set.ts";
@@ -11,7 +12,7 @@ import { BlockCache } from "./block_cache.ts";
 import { type DeviceChange, DeviceRecord, DeviceTable } from "./device_table.ts";
 import type { DeviceDetails } from "./format/device_details.ts";
 import { metadataBlocksMax } from "./format/metadata_index.ts";
-import { flagNeedsCheck, type Superblock } from "./format/superblock.ts";
+import type { Superblock } from "./format/superblock.ts";
 import {
   type DBlock,
   type MetadataBlock,
@@ -45,7 +46,7 @@ export type { MappedRange, MappedRun, Mapping } from "./thin_mappings.ts";
 export type { EngineOptions, MetadataGeometry } from "./thin_superblock.ts";
 export type { CommitPlan, HeldCommit, PlannedBlock } from "./transaction.ts";
 
-/** One pool's metadata. */
+/** The metadata of one pool. */
 export class ThinMetadata {
   readonly #transaction: Transaction;
   readonly #layout: MetadataSpaceLayout;
@@ -73,8 +74,7 @@ export class ThinMetadata {
     this.#spaceLoad = new MetadataSpaceLoad(this.#transaction, superblock.metadataSpaceMap);
     this.#data = new DataSpaceMap(this.#transaction, superblock.dataSpaceMap);
     this.#devices = new DeviceTable(this.#transaction, superblock.mappingRoot, superblock.detailsRoot);
-    const isHeld = superblock.heldRoot !== 0;
-    this.#mappings = new ThinMappings(this.#transaction, this.#data, !readOnly, isHeld);
+    this.#mappings = new ThinMappings(this.#transaction, this.#data, !readOnly, superblock.heldRoot !== 0);
     this.runs = new MappingRuns(this.#transaction, this.#devices);
     this.#operation = new MetadataOperation({
       transaction: this.#transaction,
@@ -86,9 +86,9 @@ export class ThinMetadata {
   }
 
   /**
-   * Makes the blocks of an empty pool, the superblock last. The caller writes them in this order, with a flush before the
-   * superblock and one after it. If it stops before the second flush is done, there may be no valid superblock, and so no
-   * pool. Faults with noMetadataSpace if the metadata is too small for the data.
+   * Makes the blocks of an empty pool, the superblock last. The caller writes them in this order, with a flush before
+   * the superblock and one after it. If it stops before the second flush is done, there may be no valid superblock, and
+   * so no pool. Faults with noMetadataSpace if the metadata is too small for the data.
    */
   static format(geometry: MetadataGeometry): PlannedBlock[] {
     assert(
@@ -143,7 +143,10 @@ export class ThinMetadata {
     }));
   }
 
-  /** Takes a block that was read after a "missing" fault, and keeps the buffer. At most one read of a block may be under way. */
+  /**
+   * Takes a block that was read after a "missing" fault, and keeps the buffer. At most one read of a block may be under
+   * way.
+   */
   supply(block: MetadataBlock, bytes: Uint8Array): void {
     this.#transaction.cache.supply(block, bytes);
   }
@@ -162,13 +165,6 @@ export class ThinMetadata {
   /** The snapshot clock. */
   get time(): number {
     return this.#superblock.time;
-  }
-  get needsCheck(): boolean {
-    return (this.#superblock.durable.flags & flagNeedsCheck) !== 0;
-  }
-  /** The metadata snapshot that the kernel made, 0 if there is none. It is kept as it is. */
-  get heldRoot(): MetadataBlock {
-    return this.#superblock.durable.heldRoot;
   }
   get dataBlocks(): number {
     return this.#data.blocks;
@@ -208,8 +204,8 @@ export class ThinMetadata {
   }
 
   /**
-   * Makes thin devices and snapshots and sets the transaction id, in one operation. Origins must exist (the same change may
-   * make them), and the new ids must not. A change of the transaction id alone may use the reserve.
+   * Makes thin devices and snapshots and sets the transaction id, in one operation. Origins must exist (the same change
+   * may make them), and the new ids must not. A change of the transaction id alone may use the reserve.
    */
   change(change: DeviceChange): void {
     const { create, snapshots, tick, transactionId } = change;
@@ -229,9 +225,9 @@ export class ThinMetadata {
   }
 
   /**
-   * Deletes a slice of the device: all of it if at most `leafBudget` of its nodes are not shared, else its last `leafBudget`
-   * leaves, or fewer if space is short. After each slice the tree and the mapped_blocks count are valid. Returns true when
-   * the device is gone.
+   * Deletes a slice of the device: all of it if at most `leafBudget` of its nodes are not shared, else its last
+   * `leafBudget` leaves, or fewer if space is short. After each slice the tree and the mapped_blocks count are valid.
+   * Returns true when the device is gone.
    */
   deleteThin(thin: ThinId, leafBudget: number): boolean {
     assert(leafBudget > 0, "a slice is at least one leaf");
@@ -285,7 +281,8 @@ export class ThinMetadata {
   }
 
   /**
-   * Removes the mappings in `[begin, end)` that are in the first leaf with any. `next` is where the next call continues,
+   * Removes the mappings in `[begin, end)` that are in the first leaf with any. `next` is where the next call
+   * continues,
    * `end` if there is no more.
    */
   removeRange(thin: ThinId, begin: VBlock, end: VBlock): { next: VBlock; removedBlocks: number } {
@@ -303,7 +300,8 @@ export class ThinMetadata {
   }
 
   /**
-   * Data blocks without references from `from` on. The work of one call is bounded; `next` is where the next call continues,
+   * Data blocks without references from `from` on. The work of one call is bounded; `next` is where the next call
+   * continues,
    * `dataBlocks` at the end.
    */
   findFreeData(from: DBlock, blocksWanted: number): { runs: DBlockRun[]; next: DBlock } {
@@ -315,8 +313,8 @@ export class ThinMetadata {
 
   /**
    * Data blocks whose count reached 0 since the last call, as runs. The durable state may still map them, so the caller
-   * must quarantine them until the commit after this is durable. To be called after every operation that may free blocks,
-   * because findFreeData returns these blocks too.
+   * must quarantine them until the commit after this is durable. To be called after every operation that may free
+   * blocks, because findFreeData returns these blocks too.
    */
   takeFreed(): DBlockRun[] {
     return this.#data.takeFreed();
@@ -348,8 +346,8 @@ export class ThinMetadata {
   }
 
   /**
-   * Plans the commit of all changes since the last one, and starts the next transaction. It reads nothing from the device:
-   * the paths that it needs were shadowed when the changes were made, and the metadata space map is in memory.
+   * Plans the commit of all changes since the last one, and starts the next transaction. It reads nothing from the
+   * device: the paths that it needs were shadowed when the changes were made, and the metadata space map is in memory.
    */
   beginCommit(): CommitPlan {
     let metadataSpaceMap: Superblock["metadataSpaceMap"];
@@ -391,7 +389,9 @@ export class ThinMetadata {
     return this.#superblock.needsCheckBytes();
   }
 
-  /** Keeps the blocks of the last durable commit from reuse, so that they can be read from the device until the release. */
+  /**
+   * Keeps the blocks of the last durable commit from reuse, so that they can be read from the device until the release.
+   */
   holdCommit(): HeldCommit {
     const space = this.#transaction.space;
     const held = space.hold();

@@ -13,7 +13,7 @@ import {
 import { seededRandom } from "../tests/engine/seeded_random.ts";
 import { sealBlock } from "./format/block_header.ts";
 import { viewOf } from "./format/fields.ts";
-import { packSuperblock, type Superblock } from "./format/superblock.ts";
+import { flagNeedsCheck, packSuperblock, type Superblock } from "./format/superblock.ts";
 import { dblock, metadataBlock, metadataBlockSizeBytes, thinId, vblock } from "./base/ids.ts";
 import { MetadataFault, OpenRefused, ThinMetadata } from "./thin_metadata.ts";
 
@@ -308,7 +308,7 @@ Deno.test("needs_check is set on the last durable superblock, and then refuses w
   const error = assertThrows(() => pool.reopen());
   assert(error instanceof OpenRefused && error.message.includes("needing a check"));
   pool.reopen(true);
-  assertEquals([pool.engine.needsCheck, pool.engine.thinIds()], [true, [one]]);
+  assertEquals([superblockOf(pool).flags, pool.engine.thinIds()], [flagNeedsCheck, [one]]);
 });
 
 Deno.test("superblocks that may not be opened, or not for writing, are refused with a sentence", () => {

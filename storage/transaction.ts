@@ -1,9 +1,9 @@
 /**
  * All metadata changes since the last commit, and the rollback of the operation under way.
  *
- * Copy-on-write (`dm_tm_shadow_block`, drivers/md/persistent-data/dm-transaction-manager.c): a block of an older transaction
- * is never changed in place. It is shadowed: copied to a new block, which its parent then points to. So the blocks below the
- * last superblock are not changed.
+ * Copy-on-write (`dm_tm_shadow_block`, drivers/md/persistent-data/dm-transaction-manager.c): a block of an older
+ * transaction is never changed in place. It is shadowed: copied to a new block, which its parent then points to. So the
+ * blocks below the last superblock are not changed.
  *
  * Owned means: allocated in this transaction and with one parent, so that the block may be changed in place.
  */
@@ -55,7 +55,9 @@ export interface CommitPlan {
   readonly superblock: Uint8Array;
 }
 
-/** A durable commit whose blocks are not reused until it is released. It is held in memory only, so a crash releases it. */
+/**
+ * A durable commit whose blocks are not reused until it is released. It is held in memory only, so a crash releases it.
+ */
 export interface HeldCommit {
   readonly superblock: Uint8Array;
   /** To be called once. */
@@ -152,8 +154,8 @@ export class Transaction {
   }
 
   /**
-   * The block itself if it is owned, else a copy in a new block; the old block loses a reference. The caller writes the new
-   * block number into the parent, and, if the node was shared, increments the counts of its children.
+   * The block itself if it is owned, else a copy in a new block; the old block loses a reference. The caller writes the
+   * new block number into the parent, and, if the node was shared, increments the counts of its children.
    */
   shadow(entry: CacheEntry): CacheEntry {
     if (this.isOwned(entry.block)) return entry;
@@ -175,8 +177,8 @@ export class Transaction {
   }
 
   /**
-   * Ends the transaction and freezes its blocks: the next transaction shadows them, so they do not change while they are
-   * being written. The caller makes the superblock.
+   * Ends the transaction and freezes its blocks: the next transaction shadows them, so they do not change while they
+   * are being written. The caller makes the superblock.
    */
   freeze(): PlannedBlock[] {
     assert(!this.#isOpen && !this.#isCommitting, "one commit at a time");

@@ -20,8 +20,8 @@ import { SliceEnd } from "./slices.ts";
 /** How usage is counted. */
 export interface UsageOptions {
   /**
-   * Count every mapping, even if the space maps would decide. Needed only for metadata with counts that are too high, which a
-   * kernel leaves if it crashes during a discard. It is always done if there is a metadata snapshot.
+   * Count every mapping, even if the space maps would decide. Needed only for metadata with counts that are too high,
+   * which a kernel leaves if it crashes during a discard. It is always done if there is a metadata snapshot.
    */
   readonly recount?: boolean;
 }
@@ -47,15 +47,15 @@ interface UsedDevice {
 }
 
 /**
- * Computes the usage of all devices. Yields the number of each block that it needs, and is resumed with its bytes, or with
- * undefined when they cannot be read. It uses the bytes only until it yields again.
+ * Computes the usage of all devices. Yields the number of each block that it needs, and is resumed with its bytes, or
+ * with undefined when they cannot be read. It uses the bytes only until it yields again.
  *
- * Without a metadata snapshot the counts are used as follows. Every node and every leaf entry is then reachable from a live
- * device. If all nodes from a device's root down to a leaf have count 1, and the data block has count 1, one leaf entry
- * refers to the block, on one path: the block is exclusive. If the block has count 2, two entries refer to it. If a node on
- * the path has count 2, it has two parents. In both cases a second vblock, of this device or of another one, maps the block.
- * So a subtree under a shared node has no exclusive blocks, and is not read. A metadata snapshot adds counts without a live
- * device, so then every mapping is counted.
+ * Without a metadata snapshot the counts are used as follows. Every node and every leaf entry is then reachable from a
+ * live device. If all nodes from a device's root down to a leaf have count 1, and the data block has count 1, one leaf
+ * entry refers to the block, on one path: the block is exclusive. If the block has count 2, two entries refer to it. If
+ * a node on the path has count 2, it has two parents. In both cases a second vblock, of this device or of another one,
+ * maps the block. So a subtree under a shared node has no exclusive blocks, and is not read. A metadata snapshot adds
+ * counts without a live device, so then every mapping is counted.
  */
 export function* deviceUsage(options: UsageOptions = {}): Scanning<UsageResult> {
   const bytes = yield superblockLocation;
@@ -247,8 +247,8 @@ const metOnce = 1;
 const metOften = 2;
 
 /**
- * Counts without the space maps. The entries of a node that is reached a second time are shared. A node is read at most twice
- * to mark them, however many devices share it, and once more if its entries may be exclusive.
+ * Counts without the space maps. The entries of a node that is reached a second time are shared. A node is read at most
+ * twice to mark them, however many devices share it, and once more if its entries may be exclusive.
  */
 function* countByRecount(devices: readonly UsedDevice[]): Scanning<Float64Array | MetadataDamaged> {
   const nodes = new MarkedBlocks();
@@ -293,7 +293,10 @@ function metOnceEntries(leaf: DataView, data: MarkedBlocks): number {
   return blocks;
 }
 
-/** How often blocks were marked: not at all, once, or more often. Two bits for each; a page exists once a block in it is marked. */
+/**
+ * How often blocks were marked: not at all, once, or more often. Two bits for each; a page exists once a block in it is
+ * marked.
+ */
 class MarkedBlocks {
   readonly #pages: Map<number, Uint8Array> = new Map();
 

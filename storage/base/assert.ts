@@ -1,6 +1,7 @@
 /**
  * Assertions, always on. One that fails is a defect: the actors' kernel stops delivering messages and the pool fails
- * (invariant I10 of actors/ARCHITECTURE.md). Messages are constants: building a template string costs thirty times the check.
+ * (invariant I10 of actors/ARCHITECTURE.md). Messages are constants: building a template string costs thirty times the
+ * check.
  */
 
 /** A broken invariant. The pool does not go on after it. */

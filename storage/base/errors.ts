@@ -1,6 +1,6 @@
 /**
- * Errors that the user can act on. Only the message is printed, no stack trace. It is one or two full sentences: what was
- * tried, why it failed, and what to do next.
+ * Errors that the user can act on. Only the message is printed, no stack trace. It is one or two full sentences: what
+ * was tried, why it failed, and what to do next.
  */
 
 /** The command cannot be carried out: something is unknown, in use, damaged or not permitted. Exit status 1. */

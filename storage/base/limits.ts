@@ -9,12 +9,16 @@
 /** Bytes of one part of a name (which are characters: names are ASCII). */
 export const nameBytesMax = 127;
 
-/** Buffers of evicted metadata blocks that are kept for the next reads: a few hundred reads may be under way at once. */
+/**
+ * Buffers of evicted metadata blocks that are kept for the next reads: a few hundred reads may be under way at once.
+ */
 export const spareBuffersMax = 512;
 /** Operations after which the pins of an operation that was never run again are dropped. */
 export const pinOperations = 4096;
 
-/** Data blocks in each of the two sets of recently unshared blocks, about 2 MiB. Above it, all blocks count as members. */
+/**
+ * Data blocks in each of the two sets of recently unshared blocks, about 2 MiB. Above it, all blocks count as members.
+ */
 export const recentlyUnsharedMax = 2 ** 16;
 
 /**
@@ -24,11 +28,17 @@ export const recentlyUnsharedMax = 2 ** 16;
 export const reserveBlocksMax = 4096;
 export const reserveBlocksMin = 16;
 
-/** A sibling takes entries from a full node only if it has this many places free; with fewer it would be full again soon. */
+/**
+ * A sibling takes entries from a full node only if it has this many places free; with fewer it would be full again
+ * soon.
+ */
 export const siblingPlacesFreeMin = 8;
-/** The tree of exact metadata counts is written anew if more than one in so many of its entries changed. */
+/** The overflow tree of metadata counts is written in full if more than one entry in so many changed. */
 export const overflowEntriesPerChange = 8;
-/** Index entries with a wrong number of free blocks that are corrected with the next change. thin_restore 0.9 leaves one. */
+/**
+ * Index entries with a wrong number of free blocks that are corrected with the next change. thin_restore 0.9 leaves
+ * one.
+ */
 export const wrongHintsCorrectedMax = 16;
 
 /** Leaves that one look-up of a range visits. */
@@ -52,5 +62,7 @@ export const findingsListedMax = 100;
 
 /** Characters of one piece of the catalogue's first line, about. */
 export const journalPieceChars = 64 * 1024;
-/** Bytes of the longest journal line that is read. The first line of 65,536 volumes with the longest names has 45 MB. */
+/**
+ * Bytes of the longest journal line that is read. The first line of 65,536 volumes with the longest names has 45 MB.
+ */
 export const journalLineBytesMax = 64 * 1024 * 1024;

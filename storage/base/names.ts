@@ -1,6 +1,6 @@
 /**
- * Names of volumes (`NAME`) and snapshots (`VOL@SNAP`). A part has 1 to 127 bytes: ASCII letters, digits, `.`, `_`, `-`,
- * and does not begin with `-`.
+ * Names of volumes (`NAME`) and snapshots (`VOL@SNAP`). A part has 1 to 127 bytes: ASCII letters, digits, `.`, `_`,
+ * `-`, and does not begin with `-`.
  */
 import { UsageError } from "./errors.ts";
 import { nameBytesMax } from "./limits.ts";

@@ -6,8 +6,8 @@ const prefixes = "KMGTPE";
 const sizePattern = /^(\d{1,20})(?:\.(\d{1,20}))?(?:([KMGTPE])(iB|B)?|B)?$/i;
 
 /**
- * Parses a size; the result is bytes. Upper and lower case are the same, and a number without a unit is bytes. A fraction
- * is computed exactly and rounded up to a whole byte. The result is at least 1 and at most 2^53 - 1. Throws
+ * Parses a size; the result is bytes. Upper and lower case are the same, and a number without a unit is bytes. A
+ * fraction is computed exactly and rounded up to a whole byte. The result is at least 1 and at most 2^53 - 1. Throws
  * {@linkcode UsageError}.
  */
 export function parseSize(text: string): number {
@@ -66,9 +66,9 @@ export const metadataBytesMin = 2 << 20;
 export const metadataBytesMax = 255 * 16_320 * metadataBlockSizeBytes;
 
 /**
- * Bytes of metadata for a data device of `dataBlockCount` dblocks. 48 bytes a dblock hold one mapping of each (the kernel's
- * thin-provisioning.rst). Twice that, and at least 16 MiB, leaves space for snapshots, which map the same dblocks in nodes
- * of their own.
+ * Bytes of metadata for a data device of `dataBlockCount` dblocks. 48 bytes a dblock hold one mapping of each (the
+ * kernel's thin-provisioning.rst). Twice that, and at least 16 MiB, leaves space for snapshots, which map the same
+ * dblocks in nodes of their own.
  */
 export function defaultMetadataBytes(dataBlockCount: number): number {
   const wanted = Math.max(2 * 48 * dataBlockCount, 16 << 20);

@@ -1,7 +1,7 @@
 /**
  * A space map bitmap: 16,320 counts of two bits each; 3 means "3 or more, see the overflow tree" (`sm_lookup_bitmap`,
- * drivers/md/persistent-data/dm-space-map-common.c). The lower bit of a field is the HIGH bit of the count, so the two bits
- * of a field must be swapped.
+ * drivers/md/persistent-data/dm-space-map-common.c). The lower bit of a field is the HIGH bit of the count, so the two
+ * bits of a field must be swapped.
  */
 
 /** Counts in one bitmap. */

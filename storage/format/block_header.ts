@@ -1,7 +1,7 @@
 /**
  * The header of every metadata block: a salted checksum, and the block's own number at byte 8 (`dm_bm_checksum`,
- * drivers/md/persistent-data/dm-block-manager.c). The salt differs by kind of block, so a node that is read where a bitmap is
- * expected fails the checksum.
+ * drivers/md/persistent-data/dm-block-manager.c). The salt differs by kind of block, so a node that is read where a
+ * bitmap is expected fails the checksum.
  */
 import { type MetadataBlock, metadataBlockSizeBytes } from "../base/ids.ts";
 import { assert } from "../base/assert.ts";

@@ -1,13 +1,13 @@
 /**
- * A mapping in a leaf: data block << 24 | snapshot time, in a u64 (`pack_block_time`, drivers/md/dm-thin-metadata.c). It is
- * handled as two words, because 64 bits do not fit into a double, and BigInt is too slow for look-ups.
+ * A mapping in a leaf: data block << 24 | snapshot time, in a u64 (`pack_block_time`, drivers/md/dm-thin-metadata.c).
+ * It is handled as two words, because 64 bits do not fit into a double, and BigInt is too slow for look-ups.
  */
 import { type DBlock, dblock } from "../base/ids.ts";
 import { readU32, writeU32 } from "./fields.ts";
 
 /**
- * The largest snapshot time of a mapping. A larger one would change the data block number, since `pack_block_time` does not
- * mask the time.
+ * The largest snapshot time of a mapping. A larger one would change the data block number, since `pack_block_time` does
+ * not mask the time.
  */
 export const timeMax = 0xff_ffff;
 

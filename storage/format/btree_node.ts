@@ -1,5 +1,6 @@
 /**
- * A B-tree node (`struct btree_node`, drivers/md/persistent-data/dm-btree-internal.h). The values begin after the space for
+ * A B-tree node (`struct btree_node`, drivers/md/persistent-data/dm-btree-internal.h). The values begin after the space
+ * for
  * `maxEntries` keys, not after the keys in use. All functions take a DataView of the whole block; keys are numbers below 2^53.
  */
 import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../base/ids.ts";
@@ -96,8 +97,9 @@ export function nodeFindAtOrBelow(view: DataView, key: number): number {
 }
 
 /**
- * Checks what one node shows: kind, sizes, and that the keys are below 2^53 and strictly ascending. verifyBlock checks the
- * checksum. `leafValueSizeBytes` is that of the tree. Returns undefined, or what is wrong, as the end of a sentence.
+ * Checks what one node shows: kind, sizes, and that the keys are below 2^53 and strictly ascending. verifyBlock checks
+ * the checksum. `leafValueSizeBytes` is that of the tree. Returns undefined, or what is wrong, as the end of a
+ * sentence.
  */
 export function verifyNode(view: DataView, leafValueSizeBytes: number): string | undefined {
   const flags = readU32(view, flagsOffset);

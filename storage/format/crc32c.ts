@@ -1,7 +1,7 @@
 /**
  * CRC-32C as dm-thin uses it: Castagnoli, reflected, start value all ones, and no final inversion (`dm_bm_checksum`,
- * drivers/md/persistent-data/dm-block-manager.c). Slicing-by-8: eight table look-ups for eight bytes at a time. One look-up
- * per byte takes nearly three times as long.
+ * drivers/md/persistent-data/dm-block-manager.c). Slicing-by-8: eight table look-ups for eight bytes at a time. One
+ * look-up per byte takes nearly three times as long.
  */
 import { metadataBlockSizeBytes } from "../base/ids.ts";
 import { assert } from "../base/assert.ts";
@@ -26,7 +26,8 @@ function makeTables(): Uint32Array {
 }
 
 /**
- * The CRC-32C of `bytes[begin, end)` without the final inversion, as an unsigned number. Most libraries return its complement.
+ * The CRC-32C of `bytes[begin, end)` without the final inversion, as an unsigned number. Most libraries return its
+ * complement.
  */
 export function crc32c(bytes: Uint8Array, begin = 0, end = bytes.length): number {
   const t = tables;
@@ -44,7 +45,8 @@ export function crc32c(bytes: Uint8Array, begin = 0, end = bytes.length): number
 }
 
 /**
- * The checksum for the first four bytes of a metadata block: the CRC of bytes 4 to 4095, XORed with the salt of its kind.
+ * The checksum for the first four bytes of a metadata block: the CRC of bytes 4 to 4095, XORed with the salt of its
+ * kind.
  */
 export function checksumOf(block: Uint8Array, salt: number): number {
   assert(block.length === metadataBlockSizeBytes, "a checksum is taken over a whole metadata block");

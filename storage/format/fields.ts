@@ -23,7 +23,8 @@ export function writeU32(view: DataView, offset: number, value: number): void {
 }
 
 /**
- * A u64 as a number. From 2^53 on the low bits are lost, but the result is still above every bound that it is compared with.
+ * A u64 as a number. From 2^53 on the low bits are lost, but the result is still above every bound that it is compared
+ * with.
  */
 export function readU64(view: DataView, offset: number): number {
   return view.getUint32(offset + 4, true) * twoTo32 + view.getUint32(offset, true);

@@ -1,6 +1,6 @@
 /**
- * The superblock, metadata block 0 (`struct thin_disk_superblock`, drivers/md/dm-thin-metadata.c). All fields that a commit
- * changes are in its first sector.
+ * The superblock, metadata block 0 (`struct thin_disk_superblock`, drivers/md/dm-thin-metadata.c). All fields that a
+ * commit changes are in its first sector.
  */
 import { type MetadataBlock, metadataBlock, metadataBlockSizeBytes } from "../base/ids.ts";
 import { assert } from "../base/assert.ts";
@@ -72,9 +72,9 @@ const uuidSizeBytes = 16;
 const metadataBlockSizeSectors = 8;
 
 /**
- * Packs and seals a superblock for block `location` into `bytes`. Bytes that belong to no field stay as they are in `bytes`.
- * For a commit these must be the bytes of the previous superblock: then only the first sector changes. If we stop during the
- * write, each sector is old or new, so the block is the old superblock or the new one.
+ * Packs and seals a superblock for block `location` into `bytes`. Bytes that belong to no field stay as they are in
+ * `bytes`. For a commit these must be the bytes of the previous superblock: then only the first sector changes. If we
+ * stop during the write, each sector is old or new, so the block is the old superblock or the new one.
  */
 export function packSuperblock(
   superblock: Superblock,
@@ -105,8 +105,8 @@ export function packSuperblock(
 }
 
 /**
- * The superblock; or what is wrong with checksum, location or magic number, as the end of a sentence. The caller checks the
- * feature flags.
+ * The superblock; or what is wrong with checksum, location or magic number, as the end of a sentence. The caller checks
+ * the feature flags.
  */
 export function unpackSuperblock(
   bytes: Uint8Array,

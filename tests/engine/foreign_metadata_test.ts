@@ -208,7 +208,7 @@ for (const version of versions) {
     fn: async () => {
       const held = kernelCorpora().find((corpus) => corpus.name.endsWith("held"))!;
       const pool = new MetadataDriver(held.image(), cacheBlocks);
-      assert(pool.engine.heldRoot !== 0, "the corpus has a metadata snapshot");
+      assert(superblockOf(pool).heldRoot !== 0, "the corpus has a metadata snapshot");
       const before = await runOnImage("thin_dump", version, pool.image, ["-m"]);
       assertEquals(before.status, 0, before.stderr);
       const devices = new Recount(pool.image, false).devices;
