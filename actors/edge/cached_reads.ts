@@ -1,8 +1,9 @@
 /**
- * Reads that do not wait for a disk: at once what the host has in its page cache, and on another thread what it has not.
+ * Reads that do not wait for a disk on this thread: what the host has in its page cache is read at once, the rest on another
+ * thread.
  *
- * One cold block takes a disk a tenth of a millisecond, and tens of them where it is busy (a read that waited behind the
- * write-back of a commit took 185 ms): on the thread that serves everybody nobody would be served meanwhile.
+ * A block that is not cached takes a disk 0.1 ms, and tens of milliseconds if the disk is busy (185 ms behind the write-back
+ * of a commit). This thread serves all clients: all would wait.
  */
 import fs from "node:fs";
 import { codeOf } from "./file_errors.ts";
@@ -25,12 +26,12 @@ const calls = fromLibc<Calls>(() =>
 );
 
 /**
- * How a read on another thread ended: all is there, the file ends before, or it failed. Why it failed was told to that thread
- * alone. It is not asked again on this one: a disk that fails a read may take seconds for it.
+ * How a read on another thread ended: all was read, the file ends before, or it failed. The errno stays with that thread. It
+ * is not read again on this one to get it: a disk may take seconds to fail a read.
  */
 export type ReadEnd = "filled" | "past end" | "failed";
 
-/** Reads one file, whose descriptor stays open until the last of them has come back. */
+/** Reads one file. Its descriptor must stay open until the last read has been answered. */
 export class CachedReads {
   readonly #fd: number;
   /** One struct iovec: where to, and how many bytes. */
@@ -53,7 +54,7 @@ export class CachedReads {
     const reads = new CachedReads(fd);
     const byte = new Uint8Array(1);
     try {
-      // Now it is in the page cache: whoever says that it is not cannot tell.
+      // The byte is in the page cache now. A file system that refuses to read it from there does not know what is cached.
       fs.readSync(fd, byte, 0, 1, 0);
     } catch (error) {
       if (codeOf(error) === undefined) throw error;
@@ -66,7 +67,7 @@ export class CachedReads {
     return isLocal ? undefined : reads;
   }
 
-  /** Whether all of it was there, and the buffer is filled. */
+  /** True if all of it was in the page cache: the buffer is filled. */
   readNow(buffer: Uint8Array, offsetBytes: number): boolean {
     if (!this.#canRefuse) return false;
     this.#vector[0] = Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer as Uint8Array<ArrayBuffer>));
@@ -75,13 +76,13 @@ export class CachedReads {
     return Number(count) === buffer.length;
   }
 
-  /** Fills the buffer on another thread; `done` hears, later, how that ended. */
+  /** Fills the buffer on another thread. `done` is called later. */
   readLater(buffer: Uint8Array, offsetBytes: number, done: (end: ReadEnd) => void, isAgain = false): void {
     const ended = (count: number) => {
       if (count === buffer.length) done("filled");
       else if (count === 0) done("past end");
       else if (count > 0) this.readLater(buffer.subarray(count), offsetBytes + count, done);
-      // Once more: it may have been interrupted by a signal.
+      // Once more: a signal may have interrupted it.
       else if (!isAgain) this.readLater(buffer, offsetBytes, done, true);
       else done("failed");
     };

@@ -20,7 +20,7 @@ import { restPauseMs, sendSpinMs } from "../knobs.ts";
 /** With one processor the client cannot read while this thread polls. */
 const spinMs = navigator.hardwareConcurrency > 1 ? sendSpinMs : 0;
 
-/** One client's socket. A read and a send may be under way; when both have ended after a close, that is told. */
+/** One client's socket. One read and one send may be under way. `closed` is told when both have ended after a close. */
 export class ClientSocket implements SocketPort, Polled {
   readonly tls: TlsPolicy;
   sentBytes = 0;
@@ -35,30 +35,30 @@ export class ClientSocket implements SocketPort, Polled {
   #sending = false;
   /** What has not been sent, of a send that did not go out at once. */
   #rest: readonly Uint8Array[] = [];
-  /** Its memory is asked for; and it has been copied. */
+  /** `shrink` was called; and what was not sent has been copied. */
   #isShrinking = false;
   #isShrunk = false;
-  /** The system has been given a part of what `send` was given, not a copy. */
+  /** The system reads from the memory that `send` was given, not from a copy. */
   #isPinned = false;
   #securing = false;
   #closing = false;
-  /** Streams that say their last words: one, or TLS and what carried it. */
+  /** Streams that are being closed: one, or TLS and its carrier. */
   #ending = 0;
   #reason: string | undefined;
   readonly #poll: SocketPoll;
   readonly #share: SendShare;
   readonly #heard: HeardLately;
-  /** The system's own calls, while the stream is in clear text and they can be had. */
+  /** The system's own calls, if they are available and the stream is in clear text. */
   #direct: DirectSocket | undefined;
   #link: DirectSocket | undefined;
-  /** What the poll asks to receive into. */
+  /** The buffer that the poll receives into. */
   #polledInto: Uint8Array | undefined;
 
   /**
-   * @param keys what TLS needs, where there is any
+   * @param keys for TLS, if the server has it
    * @param forget called when the socket is closed
-   * @param direct the system's own calls, for all of it
-   * @param link the same for a stream that is not to be read and sent by them, to see whether the other host is there
+   * @param direct the system's own calls, to receive and send with
+   * @param link the same, used only to see whether the other host still answers
    */
   constructor(
     kernel: Kernel,
@@ -107,7 +107,7 @@ export class ClientSocket implements SocketPort, Polled {
   read(buffer: Uint8Array, isInStep: boolean): void {
     if (this.#closing) return;
     this.#reading = true;
-    // Who has more requests under way is better heard when several have come: each of our sends would wake it for one.
+    // A client with several requests under way is not polled: each send would wake it for one reply only.
     if (this.#direct === undefined || !isInStep) {
       return void this.#read(buffer, () => this.#poll.heardOther());
     }
@@ -118,7 +118,7 @@ export class ClientSocket implements SocketPort, Polled {
   readRest(buffer: Uint8Array): void {
     if (this.#closing) return;
     this.#reading = true;
-    // The kernel first sends the replies that it has.
+    // After this drain, so that the replies which it has queued are sent first.
     if (this.#direct !== undefined) queueMicrotask(() => this.#readRest(buffer));
     else void this.#read(buffer, () => this.#poll.heardOther());
   }
@@ -132,13 +132,13 @@ export class ClientSocket implements SocketPort, Polled {
       this.#reading = false;
       return this.#broken(error);
     }
-    // That it ended, or was closed meanwhile, is told from there too.
+    // `#read` also tells the end of the stream, and that it was closed.
     if (doneBytes === 0) return void this.#read(buffer, () => this.#poll.heardOther());
     this.#reading = false;
     this.#tell({ type: "received", bytes: buffer.subarray(0, doneBytes) });
   }
 
-  /** Until when the client may be waited for here: as long as nobody waits for what only the event loop can tell. */
+  /** Until when this thread may wait for the client: not at all while something waits that only the event loop can deliver. */
   #waitEndMs(): number {
     if (this.#kernel.tasksRunning > 0 || this.#kernel.hasYielded) return -Infinity;
     return this.#heard.waitEndMs(this, performance.now());
@@ -146,7 +146,7 @@ export class ClientSocket implements SocketPort, Polled {
 
   poll(): boolean {
     const buffer = present(this.#polledInto, "polled a socket that does not read");
-    const direct = present(this.#direct, "polled what has no calls of its own");
+    const direct = present(this.#direct, "polled a socket without direct calls");
     let count: number;
     try {
       count = direct.receive(buffer);
@@ -192,7 +192,7 @@ export class ClientSocket implements SocketPort, Polled {
     return bytes;
   }
 
-  /** Where the system was given no copy, it has the memory until it has sent some; from then on it gets copies. */
+  /** Without a copy, the system has the memory until it has sent a part. From then on it gets copies. */
   shrink(): boolean {
     if (!this.#sending) return false;
     this.#isShrinking = true;
@@ -227,7 +227,7 @@ export class ClientSocket implements SocketPort, Polled {
     this.#link = this.#direct = undefined;
   }
 
-  /** Bytes that found room; the client makes more by reading. */
+  /** The number of bytes that the system took. The client makes room for more by reading. */
   #sendNow(direct: DirectSocket, pieces: readonly Piece[]): number {
     let allBytes = 0;
     for (const piece of pieces) allBytes += lengthOf(piece);
@@ -236,7 +236,7 @@ export class ClientSocket implements SocketPort, Polled {
     let giveUpMs = 0;
     for (;;) {
       const count = direct.send(pieces, doneBytes);
-      // The rest is copied: a read says whether the bytes can be had, and if not, why.
+      // The rest is copied: reading it tells whether the bytes are readable, and if not, why.
       if (count === unreadable) break;
       if (count !== wouldBlock) doneBytes += count;
       if (doneBytes === allBytes) break;
@@ -259,17 +259,17 @@ export class ClientSocket implements SocketPort, Polled {
   }
 
   async #startTls(keys: TlsKeys): Promise<void> {
-    // From here on two close it: we, and TLS when it is done with it.
+    // From here on both this socket and TLS close the stream.
     const clear = new ClosedOnce(this.#stream);
     this.#stream = clear;
     try {
-      // Loaded where it is used: it takes longer than all else at the start.
+      // Loaded when it is used: node:tls takes longer to load than all the rest.
       const { secureStream } = await import("./tls.ts");
       const secured = await secureStream(clear, keys);
       this.#stream = secured.stream;
       if (secured.clientName !== undefined) {
         this.#peer += ` (${quoted(secured.clientName)})`;
-        // A local client stays one.
+        // A local client stays a local client.
         if (this.#origin !== undefined) this.#origin = `the certificate of ${quoted(secured.clientName)}`;
       }
       this.#securing = false;
@@ -308,14 +308,14 @@ export class ClientSocket implements SocketPort, Polled {
     this.#tell(count === null ? { type: "ended" } : { type: "received", bytes: buffer.subarray(0, count) });
   }
 
-  /** Nothing is held here but `#rest`, so that what `shrink` takes out of it is free. */
+  /** Holds no reference but `#rest`: what `shrink` removes from it is free at once. */
   async #sendRest(): Promise<void> {
     try {
       while (this.#rest.length > 0) {
         const count = await this.#stream.write(this.#nextPiece());
         this.sentBytes += count;
         this.#rest = copied(this.#rest, count);
-        // Where there is room again, there usually is for more than Deno's call takes at once.
+        // There is room again, usually for more than Deno's call takes at once.
         if (this.#direct !== undefined) {
           this.#rest = copied(this.#rest, this.#sendNow(this.#direct, this.#rest));
         }
@@ -331,8 +331,8 @@ export class ClientSocket implements SocketPort, Polled {
   }
 
   /**
-   * What the system is given next. A copy costs little where most is sent by the calls that do not wait, or where streams of
-   * Node's take no more at once; else it is made when memory is short, or all of a large reply would go out in small parts.
+   * What the system gets next. A copy, if direct calls send most bytes anyway, or if the stream takes no more at once (Node).
+   * Else a copy is made only when memory is short: with copies, a large reply goes out in small parts.
    */
   #nextPiece(): Uint8Array {
     const piece = present(this.#rest[0], "nothing is left to send");
@@ -341,7 +341,7 @@ export class ClientSocket implements SocketPort, Polled {
     return this.#isPinned ? piece : piece.slice(0, sendCopyBytesMax);
   }
 
-  /** The client is gone, or `close` interrupted what was under way. */
+  /** The connection is lost, or `close` interrupted what was under way. */
   #broken(error: unknown): void {
     const reason = reasonOutside(error);
     if (this.#closing) return this.#tellClosed();
@@ -371,12 +371,12 @@ function tryToClose(stream: ByteStream): void | Promise<void> {
   try {
     return stream.close();
   } catch (error) {
-    // It was closed already, or cannot be: there is nothing left to do with it.
+    // It is closed already, or cannot be closed: nothing else can be done.
     reasonOutside(error);
   }
 }
 
-/** Bytes of the buffer that came without a pause until then. */
+/** The number of bytes received into the buffer until a pause of `restPauseMs`, or `endMs`. */
 function receiveRest(direct: DirectSocket, buffer: Uint8Array, endMs: number): number {
   let doneBytes = 0;
   while (doneBytes < buffer.length && performance.now() < endMs) {

@@ -8,10 +8,10 @@ import type { AdminResult, Command } from "../control/admin_command.ts";
 import { jsonOfCommand } from "../control/verbs.ts";
 import { SilenceWatch } from "./silence_watch.ts";
 
-/** How it shows that we may not ask. */
+/** Errors that mean: no permission to ask. */
 const forbidden: readonly (string | undefined)[] = ["EACCES", "EPERM"];
-/** How it shows that there is no server; whatever else is wrong with the pool is found when it is opened. */
-const nobodyThere: readonly (string | undefined)[] = ["ENOENT", "ECONNREFUSED", "ENOTDIR"];
+/** Errors that mean: there is no server. Other faults of the pool are found when it is opened. */
+const noServer: readonly (string | undefined)[] = ["ENOENT", "ECONNREFUSED", "ENOTDIR"];
 
 /**
  * Asks the server behind a control socket; undefined if there is none. Pieces of text go to `write` as they come. A server
@@ -35,7 +35,7 @@ export async function askControl(
     readLines(path, response, write).then(resolve, reject);
   });
   request.on("error", (error: Error & { code?: string }) => {
-    if (nobodyThere.includes(error.code)) resolve(undefined);
+    if (noServer.includes(error.code)) resolve(undefined);
     else reject(forbidden.includes(error.code) ? mayNotAsk(path) : broken(path, error.message));
   });
   request.end(body);
@@ -60,7 +60,7 @@ async function readLines(
     if (typeof value.text !== "string") return value as AdminResult;
     if (await write(value.text) === "gone") return { kind: "refused", reason: "The dump broke off." };
   }
-  throw broken(path, "it hung up");
+  throw broken(path, "it closed the connection");
 }
 
 async function* linesOf(path: string, response: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
@@ -68,7 +68,7 @@ async function* linesOf(path: string, response: AsyncIterable<Uint8Array>): Asyn
   let rest = "";
   try {
     for await (const piece of response) {
-      // Only what is new is looked through: a line of megabytes comes in hundreds of pieces.
+      // Only the new piece is searched: a line of megabytes comes in hundreds of pieces.
       const lines = decoder.decode(piece, { stream: true }).split("\n");
       lines[0] = rest + lines[0];
       rest = lines.pop()!;
@@ -86,7 +86,7 @@ function valueOf(path: string, line: string): Partial<AdminResult> & { readonly 
     const value = JSON.parse(line);
     if (typeof value === "object" && value !== null) return value;
   } catch {
-    // Not ours, as below.
+    // Not JSON of ours: refused below.
   }
   throw broken(path, `it answered ${JSON.stringify(line.slice(0, 100))}`);
 }
@@ -100,13 +100,13 @@ function silent(path: string, silenceMs: number): UserError {
   );
 }
 
-/** Says whose the socket is, or the directory on the way to it that lets us in no further. */
+/** Names the owner of the socket, or of the directory above it that refuses access. */
 function mayNotAsk(path: string): UserError {
   const owned = ownerOf(path);
   const whose = owned === undefined ? "it is another user's" : `"${owned.path}" belongs to ${owned.name}`;
-  const asWhom = owned === undefined ? "that user" : owned.name;
+  const user = owned === undefined ? "that user" : owned.name;
   return new UserError(
-    `Cannot ask the server at ${path}: it is not permitted, as ${whose}. Run the command as ${asWhom}, for instance with sudo -u.`,
+    `Cannot ask the server at ${path}: it is not permitted, as ${whose}. Run the command as ${user}, for instance with sudo -u.`,
   );
 }
 

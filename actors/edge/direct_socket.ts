@@ -1,10 +1,10 @@
 /**
- * The system's own calls on a socket that Deno has accepted: they receive and send at once or not at all, where Deno's take
- * a turn of the event loop for each. A client whose next request comes soon is heard without one, and what a device has in
- * memory is sent from where it lies.
+ * The system's own calls on a socket that Deno has accepted. They receive and send at once or not at all; Deno's calls take a
+ * turn of the event loop each. So a request that comes soon is received without a turn, and mapped segments of a device are
+ * sent without a copy.
  *
- * Deno does not tell a socket's descriptor. The one that was just accepted is the only one with this address that was
- * not seen before; if that is not so, or without the C library, Deno's calls do it all.
+ * Deno does not tell the descriptor of a socket. The socket that was just accepted is the only one with this address that was
+ * not seen before. If there is not exactly one, or without the C library, only Deno's calls are used.
  */
 import type { Piece } from "../nbd/wire/pieces.ts";
 import {
@@ -16,9 +16,9 @@ import {
 } from "../limits.ts";
 import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
 
-/** Nothing is there to receive, or there is no room to send. */
+/** Nothing can be received, or there is no room to send. */
 export const wouldBlock = -1;
-/** What was to be sent cannot be read where it lies: the file behind it was cut, or its disk fails. */
+/** A mapped segment that was to be sent cannot be read: its file was cut, or its disk fails. */
 export const unreadable = -2;
 
 // Constants of Linux, the same on x86-64 and arm64.
@@ -38,15 +38,15 @@ const tcpKeepIdle = 4;
 const tcpKeepInterval = 5;
 const tcpKeepCount = 6;
 const tcpInfo = 11;
-/** Since Linux 6.15; before, the system waits up to `resendMsBefore`. */
+/** Since Linux 6.15. Older systems wait up to `resendMsBefore` between two attempts. */
 const tcpResendMaxMs = 44;
 const resendMsBefore = 120_000;
-/** Where they are in tcp_info, and how long it has to be for that. */
+/** Offsets in struct tcp_info (linux/tcp.h), and the length up to the end of the last field. */
 const infoUnacknowledged = 24;
 const infoLastAcknowledgedMs = 56;
 const infoUnsentBytes = 144;
 const infoBytes = 148;
-/** Not one of anybody's: the system refuses it. */
+/** No descriptor: the system refuses it. */
 const noDescriptor = -1;
 
 /** Pieces of one call (IOV_MAX). */
@@ -64,7 +64,7 @@ function load() {
     getpeername: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
     getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
     setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
-    // Both answer ssize_t, which fits for what is asked here.
+    // Both answer ssize_t; the lengths used here fit in 32 bits.
     recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "i32" },
     sendmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
     ppoll: { parameters: ["buffer", "usize", "buffer", "pointer"], result: "i32" },
@@ -73,7 +73,7 @@ function load() {
   return { symbols, errno, vector: new SendVector(), polled: new Uint32Array(2), time: new BigInt64Array(2) };
 }
 
-/** Cookies of the sockets that were found before and are still there: the system gives each socket another one. */
+/** Cookies of the open sockets that were found before. The system gives each socket a cookie of its own. */
 let cookiesKnown: ReadonlySet<number> = new Set();
 let highestSeen = 0;
 
@@ -82,7 +82,7 @@ export type Addresses = Pick<Deno.Conn, "localAddr" | "remoteAddr">;
 
 export class DirectSocket {
   readonly #calls: Library;
-  /** A duplicate of Deno's, so that it stays this socket's for as long as it is used here; none once it is closed. */
+  /** A duplicate of Deno's descriptor: it names this socket until it is closed here, also if Deno closes its own. */
   #fd: number;
   #resendMaxMs = resendMsBefore;
 
@@ -91,7 +91,7 @@ export class DirectSocket {
     this.#fd = fd;
   }
 
-  /** The connection that was accepted last. To be asked before the next one is. */
+  /** The connection that was accepted last. Must be called before the next one is accepted. */
   static of(conn: Addresses): DirectSocket | undefined {
     if (library === undefined) return undefined;
     const found = newDescriptors(library.symbols, conn);
@@ -111,7 +111,7 @@ export class DirectSocket {
     }
   }
 
-  /** Waits on this thread until something is there to receive, or the stream has ended or is broken; false after `ms`. */
+  /** Waits on this thread until something can be received, or the stream has ended or is broken. False after `ms`. */
   waitFor(ms: number): boolean {
     const { symbols, polled, time } = this.#calls;
     polled[0] = this.#fd;
@@ -122,9 +122,9 @@ export class DirectSocket {
   }
 
   /**
-   * Has the system find out whether the other host is there: it asks while nothing is said, and tries again soon where
-   * nothing is acknowledged. For TCP. TCP_USER_TIMEOUT would do more than that: it also ends a client that is there and
-   * takes nothing, as a paused guest does.
+   * For TCP: the system probes the other host while the connection is idle, and resends soon what is not acknowledged.
+   * TCP_USER_TIMEOUT is not used: it would also end the connection of a host that answers and takes nothing, such as a paused
+   * guest.
    */
   keepAlive(): void {
     this.#setTcp(tcpKeepIdle, keepAliveIdleS);
@@ -134,9 +134,8 @@ export class DirectSocket {
   }
 
   /**
-   * Milliseconds for which the other host should have acknowledged something and has not; 0 where nothing is out. A host
-   * whose client has no room is asked each time that the system tries to send, and counts as silent from when it has not
-   * answered that.
+   * Milliseconds since the other host should have acknowledged something and did not; 0 if nothing is unacknowledged. If the
+   * client has no room, the system probes its host at most each `resendMs`: silence counts from a probe without an answer.
    */
   get silentMs(): number {
     infoLengthBytes[0] = infoBuffer.byteLength;
@@ -170,7 +169,7 @@ export class DirectSocket {
     }
   }
 
-  /** The socket itself stays open while Deno has it. The number is soon another file's: nothing reaches that from here. */
+  /** The socket stays open while Deno has it. The number is forgotten, because the system soon gives it to another file. */
   close(): void {
     if (this.#fd !== noDescriptor) this.#calls.symbols.close(this.#fd);
     this.#fd = noDescriptor;
@@ -218,7 +217,7 @@ class SendVector {
 
 const addresses = new WeakMap<ArrayBufferLike, number>();
 
-/** Where a buffer is in memory; it stays there. */
+/** The address of a buffer. V8 does not move the memory of buffers. */
 function addressOf(buffer: ArrayBufferLike): number {
   let address = addresses.get(buffer);
   if (address === undefined) {
@@ -272,7 +271,7 @@ function isOf(symbols: Symbols, fd: number, { localAddr, remoteAddr }: Addresses
 const nameBytes = new Uint8Array(128);
 const nameLengthBytes = new Uint32Array(1);
 
-/** The path of a Unix socket, or the port of one of the internet. */
+/** The path of a Unix socket, or the port of a TCP socket. */
 function nameOf(
   call: Symbols["getsockname"],
   fd: number,

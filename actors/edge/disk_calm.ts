@@ -1,26 +1,25 @@
 /**
- * Whether a write that is made on this thread, the one that serves everybody, is a copy into the page cache and nothing else.
+ * Whether a write on this thread, which serves all clients, is only a copy into the page cache.
  *
- * The copy takes some microseconds, the way to another thread and back 15 and more: overwrites of 64 KiB by threads made two
- * thirds of the throughput (tests/bench/README.md). But a write may also wait for the disk, and then for seconds: where the
- * host has too many dirty pages, and so makes those wait that add to them; where the disk has stopped, and the journal of the
- * file system or a page under write-back waits for it. Where that may be, writes go to another thread:
+ * The copy takes some microseconds; the way to another thread and back takes 15 or more. Overwrites of 64 KiB on other threads
+ * reached two thirds of the throughput (tests/bench/README.md). But a write may also wait for the disk, for seconds: the host
+ * throttles writers if it has too many dirty pages; and if the disk has stopped, the journal of the file system or a page under
+ * write-back waits for it. So writes go to another thread if
  *
  * - a flush has been under way for longer than usual: the disk is busy, or has stopped;
- * - the host has more dirty pages than it begins to write back at, and so may soon make writers wait;
- * - the last write here was long, until some in a row were short on another thread;
- * - (file_writes.ts) the file system may wait for a server, or a page has to be read first, or others are under way there.
+ * - the host has more dirty pages than its background threshold, and so may soon throttle writers;
+ * - the last write on this thread was long, until `shortWritesWanted` writes in a row were short on another thread;
+ * - (file_writes.ts) the file system may wait for a server, a page has to be read first, or writes are under way there.
  *
- * What is left is a disk that stops without any sign before, at a write that needs it although nothing was to be written back.
- * One write meets it, and those after it do not. Where the file system takes writes that do not wait (RWF_NOWAIT: xfs, btrfs),
- * it tells us in place of waiting, and nothing of this is asked.
+ * Not covered: a disk that stops without a sign, at a write that needs it. That one write waits on this thread; the next ones do
+ * not. None of this is asked for file systems with writes that do not wait (RWF_NOWAIT: xfs, btrfs).
  */
 import fs from "node:fs";
 import { heldUpMsMax, longFlushMs, shortWritesWanted } from "../limits.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 import { dirtyPagesMs, threadPauseFactor, threadWayMs } from "../knobs.ts";
 
-/** What is known of the disks of this process; all of its files share one, as they may share a disk. */
+/** What is known of the disks of this process. All files share one, as they may lie on one disk. */
 export class DiskCalm {
   readonly #flushes = new Map<number, number>();
   #flushLast = 0;
@@ -30,12 +29,12 @@ export class DiskCalm {
   #hasManyDirtyPages = false;
   readonly #dirtyPages: () => boolean;
 
-  /** @param hasManyDirtyPages what the host says of itself */
+  /** @param hasManyDirtyPages asks the host */
   constructor(hasManyDirtyPages: () => boolean = askDirtyPages) {
     this.#dirtyPages = hasManyDirtyPages;
   }
 
-  /** A flush begins; call what is returned when it has ended. */
+  /** A flush begins. The caller calls the answer when the flush has ended. */
   flushBegins(nowMs: number): () => void {
     this.#flushLast += 1;
     const flush = this.#flushLast;
@@ -43,13 +42,13 @@ export class DiskCalm {
     return () => void this.#flushes.delete(flush);
   }
 
-  /** So long did a write take, here or on another thread. */
+  /** A write took `ms`, on any thread. */
   wrote(ms: number): void {
     if (ms > heldUpMsMax) this.#shortWanted = shortWritesWanted;
     else if (this.#shortWanted > 0) this.#shortWanted -= 1;
   }
 
-  /** So long has this thread waited for another, in vain or not. */
+  /** This thread has waited `ms` for another one, whether that was done or not. */
   waited(ms: number, nowMs: number): void {
     if (ms > threadWayMs) this.#pauseEndMs = nowMs + threadPauseFactor * ms;
   }
@@ -64,19 +63,19 @@ export class DiskCalm {
     return !this.#hasManyDirtyPages;
   }
 
-  /** Milliseconds for which this thread may wait for one that was made on another. */
+  /** Milliseconds for which this thread may wait for a write on another one. */
   waitMs(nowMs: number): number {
     return this.#shortWanted > 0 || nowMs < this.#pauseEndMs || this.#isFlushLong(nowMs) ? 0 : heldUpMsMax;
   }
 
   #isFlushLong(nowMs: number): boolean {
-    // The oldest comes first.
+    // A Map keeps the order: the oldest flush comes first.
     for (const begunMs of this.#flushes.values()) return nowMs >= begunMs + longFlushMs;
     return false;
   }
 }
 
-/** The one of all files. */
+/** Shared by all files. */
 export const diskCalm = new DiskCalm();
 
 const calls = fromLibc(() =>
@@ -90,8 +89,10 @@ const calls = fromLibc(() =>
 const vmstat = new Uint8Array(16384);
 let vmstatFd: number | undefined;
 
-/** Whether the host has more dirty pages than it begins to write back at (balance_dirty_pages: writers wait from midway to
- * the limit on). By the C library, as Deno wants a permission of its own for /proc. */
+/**
+ * Whether the host has more dirty pages than its background threshold. (balance_dirty_pages, mm/page-writeback.c, throttles
+ * writers from the middle between that and the limit.) Read by the C library: Deno has a special permission for /proc.
+ */
 function askDirtyPages(): boolean {
   if (calls === undefined) return false;
   vmstatFd ??= calls.open(new TextEncoder().encode("/proc/vmstat\0"), fs.constants.O_RDONLY | 0o2000000);
@@ -99,7 +100,7 @@ function askDirtyPages(): boolean {
   return length > 0 && hasManyDirtyPages(new TextDecoder().decode(vmstat.subarray(0, length)));
 }
 
-/** The same of the text of /proc/vmstat. */
+/** The same, from the text of /proc/vmstat. */
 export function hasManyDirtyPages(text: string): boolean {
   const pages = (name: string) => Number(new RegExp(`^${name} (\\d+)$`, "m").exec(text)?.[1] ?? NaN);
   return pages("nr_dirty") + pages("nr_writeback") > pages("nr_dirty_background_threshold");
@@ -107,11 +108,11 @@ export function hasManyDirtyPages(text: string): boolean {
 
 /**
  * File systems whose writes go to the page cache and to the disk later, by their types in linux/magic.h: ext4, xfs, btrfs,
- * f2fs, tmpfs, overlayfs on one of them. A network's or FUSE's may ask a server at each.
+ * f2fs, tmpfs, overlayfs on one of them. A network file system or FUSE may ask a server at each write.
  */
 const localTypes = new Set([0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994, 0x794c_7630]);
 
-/** Whether a file lies on one of these. */
+/** Whether a file lies on one of these file systems. */
 export function isOnLocalFiles(fd: number): boolean {
   const found = new DataView(new ArrayBuffer(256));
   if (calls === undefined || calls.fstatfs(fd, new Uint8Array(found.buffer)) !== 0) return false;

@@ -1,10 +1,10 @@
 /**
  * A device in a file or on a block device of the host.
  *
- * Reads, writes and copies of what is in the page cache are synchronous calls, answered at once: they cost less than the way
- * through a thread. What may wait for the disk (a read of something else, a write to a busy disk, a flush, a hole) goes to a
- * thread and answers later, so that a disk that stops holds up those alone that need it (disk_calm.ts). Without the C library
- * reads and writes are made here, however long they take.
+ * Reads, writes and copies within the page cache are synchronous calls, answered at once: that costs less than the way through
+ * a thread. What may wait for the disk (a read of an uncached block, a write to a busy disk, a flush, a punch) goes to a thread
+ * and answers later: a disk that stops delays only the requests that need it (disk_calm.ts). Without the C library, reads and
+ * writes are made on this thread, however long they take.
  */
 import fs from "node:fs";
 import {
@@ -33,18 +33,18 @@ import { PageWindow } from "./page_window.ts";
 export interface FileDeviceOptions {
   /** Open for reading only; every write is then an ioError. Default false. */
   readonly readOnly?: boolean;
-  /** Holes need it; without it, zeroes are written and nothing is given back. */
+  /** Needed for holes. Without it, zeroes are written, and no space goes back to the host. */
   readonly libc?: Libc | undefined;
   /**
-   * Whether a short flush may be waited for on this thread: see short_flushes.ts. Not for the metadata device: what a commit
+   * Whether this thread may wait for a short flush: see short_flushes.ts. Not for the metadata device: blocks that a commit
    * frees must not be used again before the event loop's next turn, so one of the two flushes answers later. Default false.
    */
   readonly waitsForShortFlushes?: boolean;
-  /** Whether what the host has not in its page cache is read on another thread. Default false. */
+  /** Whether blocks that are not in the host's page cache are read on another thread. Default false. */
   readonly readsColdBeside?: boolean;
   /** Whether a write that may wait for the disk is made on another thread, and answers later. Default false. */
   readonly writesBeside?: boolean;
-  /** Whether what is in the host's memory can be sent from there. Default false. */
+  /** Whether it gives mapped segments. Default false. */
   readonly givesSegments?: boolean;
 }
 
@@ -61,9 +61,9 @@ export class FileDevice implements DevicePort {
   readonly #shortFlushes: ShortFlushes;
   readonly #flushes: FileFlushes;
   readonly #writes: FileWrites;
-  /** Not on a network, nor made up by a program, which may take its time for anything. */
+  /** On a local disk: no server has to answer before a call returns. */
   readonly #isLocal: boolean;
-  /** Holes that are being punched. */
+  /** Punches under way. */
   #punches = 0;
   readonly #holes: KnownHole;
   readonly #fileEnd: FileEnd;
@@ -144,13 +144,13 @@ export class FileDevice implements DevicePort {
     reads.readLater(buffer, offsetBytes, (end) => {
       if (end === "past end") this.#fileEnd.check();
       done(end === "filled" ? ioOk : end === "past end" ? shrunk : failureOfErrno(errno.io, "read"));
-      // Not before: a copy writes what it has read.
+      // After `done`, as a copy goes on with a write in it.
       this.#end();
     });
     return "pending";
   }
 
-  /** Reads on this thread, and waits for the disk where that must be. */
+  /** Reads on this thread, and waits for the disk if it must. */
   readNow(buffer: Uint8Array, offsetBytes: number): IoResult {
     let doneBytes = 0;
     while (doneBytes < buffer.length) {
@@ -189,7 +189,7 @@ export class FileDevice implements DevicePort {
     this.#shortFlushes.wrote(buffer.length);
     this.#holes.forget(offsetBytes, buffer.length);
     const result = this.#writes.write(buffer, offsetBytes, (result) => {
-      // Again: where a hole was asked for meanwhile, this write was not seen.
+      // Again: the host may have been asked for a hole before this write was made.
       this.#holes.forget(offsetBytes, buffer.length);
       done(result);
       this.#end();
@@ -201,7 +201,7 @@ export class FileDevice implements DevicePort {
     return result;
   }
 
-  /** Does pieces of a range, one after the other until one fails; `done` hears of it if one of them ends later. */
+  /** Does pieces of a range, one after the other until one fails. `done` is called if one of them answers later. */
   #inPieces(lengthBytes: number, done: IoDone, operate: OperatePiece, firstBytes = 0): IoResult | "pending" {
     for (let begin = firstBytes; begin < lengthBytes; begin += filePieceBytes) {
       const result = operate(begin, Math.min(filePieceBytes, lengthBytes - begin), (result) => {
@@ -215,6 +215,10 @@ export class FileDevice implements DevicePort {
     return ioOk;
   }
 
+  /**
+   * Up to `filePieceBytes` it writes zeroes into the page cache (10 us for 64 KiB). A punch may first wait until the disk has
+   * taken the dirty pages of the range.
+   */
   zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
     if (!this.#isInside(offsetBytes, lengthBytes)) return this.#outside(offsetBytes, lengthBytes);
     if (lengthBytes <= filePieceBytes) return this.#writeZeroes(offsetBytes, lengthBytes, done);
@@ -245,7 +249,7 @@ export class FileDevice implements DevicePort {
       return read.kind === "ok" ? this.#write(piece, toBytes, done, true) : ofSource(read);
     }
     if (reads.readNow(piece, fromBytes)) return this.#write(piece, toBytes, done, true);
-    // The piece is everybody's: what waits for the disk has one of its own.
+    // `#piece` is shared by all copies. A copy that waits for the disk gets a buffer of its own.
     const own = new Uint8Array(lengthBytes);
     return this.#readLater(reads, own, fromBytes, (read) => {
       const written = read.kind === "ok" ? this.#write(own, toBytes, done) : ofSource(read);
@@ -253,7 +257,7 @@ export class FileDevice implements DevicePort {
     });
   }
 
-  /** The caller bounds the length (16 MiB), so that the threads are not kept from flushes. */
+  /** The caller bounds the length (`discardBytesMax`), so that threads are free for flushes. */
   discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
     if (!this.#isInside(offsetBytes, lengthBytes)) return this.#outside(offsetBytes, lengthBytes);
     if (lengthBytes === 0) return ioOk;
@@ -265,7 +269,7 @@ export class FileDevice implements DevicePort {
     libc.punchHoleLater(this.#fd, offsetBytes, lengthBytes, (failure) => {
       this.#punches -= 1;
       if (failure === errno.notSupported) this.#canDiscard = false;
-      // The range was to read as zeroes, so it shall, whatever kept the host from punching it.
+      // If the host cannot punch, zeroes are written: the range must read as zeroes.
       const result = failure === 0 ? ioOk : this.#writeZeroes(offsetBytes, lengthBytes, done);
       if (result !== "pending") done(result);
       this.#end();
@@ -274,7 +278,7 @@ export class FileDevice implements DevicePort {
   }
 
   isHole(offsetBytes: number, lengthBytes: number): boolean {
-    // Beyond the end of a file that was cut there is nothing, and no hole either.
+    // Beyond the end of a file that was cut there is no hole.
     if (!this.#isInside(offsetBytes, lengthBytes)) return false;
     return this.#holes.has(offsetBytes, lengthBytes, this.#tellsHoles());
   }
@@ -290,14 +294,14 @@ export class FileDevice implements DevicePort {
   }
 
   /**
-   * Has the host set aside every block of the file, so that writing cannot meet a full host. Answers 0 or the errno
-   * (see libc.ts); errno.notSupported also without the library, and the caller may write zeroes instead.
+   * Has the host allocate every block of the file, so that no write meets a full host. Answers 0 or the errno (see libc.ts).
+   * errno.notSupported also without the library: then the caller may write zeroes instead.
    */
   allocate(): number {
     return this.#libc?.allocate(this.#fd, 0, this.sizeBytes) ?? errno.notSupported;
   }
 
-  /** Has the host let go of what it has of it in memory and has written: see page_cache.ts. Nothing else may be under way. */
+  /** Has the host drop the clean pages of the file from memory: see page_cache.ts. Nothing may be under way. */
   letGo(): Promise<number | undefined> {
     assert(
       !this.#closed && this.#pendingCount === 0,
@@ -306,7 +310,7 @@ export class FileDevice implements DevicePort {
     return letGo(this.#fd, this.sizeBytes);
   }
 
-  /** Its first bytes as the disk has them; undefined where that cannot be had. */
+  /** The first bytes as the disk has them; undefined where they cannot be read past the page cache. */
   readPastCache(lengthBytes: number): Uint8Array | undefined {
     return lengthBytes <= this.sizeBytes ? readPastCache(this.path, lengthBytes) : undefined;
   }
@@ -316,7 +320,7 @@ export class FileDevice implements DevicePort {
     return isNotedFlushed(this.#fd);
   }
 
-  /** Call after a flush of all that was written, to spare the next start a cold page cache. Not noted if any flush failed. */
+  /** To be called after a flush of all writes: the next start then keeps the page cache. Notes nothing if any flush failed. */
   noteFlushed(): void {
     assert(!this.#closed && this.#pendingCount === 0, "what is noted as flushed is not changed any more");
     if (!this.#flushes.hasFailed) noteFlushed(this.#fd);
@@ -340,7 +344,7 @@ export class FileDevice implements DevicePort {
 
   #end(): void {
     this.#pendingCount -= 1;
-    // A thread holds the bare number of the handle: closed earlier, that number could be another file by now.
+    // A thread knows only the number of the descriptor: if closed earlier, that could be another file by now.
     if (this.#closed && this.#pendingCount === 0) this.#closeHandles();
     if (this.#pendingCount > 0) return;
     this.#idle?.resolve();
@@ -373,12 +377,12 @@ export class FileDevice implements DevicePort {
   }
 }
 
-/** For devices that answer writes at once: see {@linkcode FileDeviceOptions.writesBeside}. */
+/** For callers of devices that answer writes at once: see {@linkcode FileDeviceOptions.writesBeside}. */
 const unheard: IoDone = () => assert(false, "this write was to be answered at once");
 
 type OperatePiece = (beginBytes: number, lengthBytes: number, done: IoDone) => IoResult | "pending";
 
-/** A range of a file that the host has in memory. */
+/** A range of a file that is in the host's page cache. */
 class FileSegment implements MappedSegment {
   drain = 0;
 
@@ -394,7 +398,7 @@ class FileSegment implements MappedSegment {
   }
 }
 
-/** Why a copy failed that could not read what it was to copy. */
+/** The failure of a copy that could not read its source. */
 function ofSource(read: IoResult): IoResult {
   return read.kind === "ioError" ? { ...read, isOfSource: true } : read;
 }

@@ -1,8 +1,8 @@
 /**
- * The flushes of one file: which of them run beside each other, and on which thread.
+ * The flushes of one file: which of them run at the same time, and on which thread.
  *
- * Each has a handle of its own. The host tells each handle once that it could not write something: with one for several,
- * only one of them would hear of what all may have lost. (Calls on one handle queue behind each other besides.)
+ * Each uses a descriptor of its own. The host reports a lost write once to each open file: if flushes shared one, only one of
+ * them would fail, and all may have lost data. (Calls on one descriptor would also queue.)
  */
 import fs from "node:fs";
 import { assert } from "../../storage/base/assert.ts";
@@ -16,15 +16,15 @@ import { syncLater } from "./sync_later.ts";
 
 export class FileFlushes {
   readonly #handles: number;
-  /** Those that no flush uses. */
+  /** Descriptors that no flush uses. */
   readonly #free: number[];
-  /** Who came while all were in use. */
+  /** Flushes that were asked for while all descriptors were in use. */
   #waiting: IoDone[] = [];
   readonly #short: ShortFlushes;
   readonly #calm: DiskCalm;
-  /** By handle. Empty without the C library: then no flush is waited for. */
+  /** By descriptor. Empty without the C library: then this thread waits for no flush. */
   readonly #bounded = new Map<number, BoundedCalls>();
-  /** Whether any of them failed: the host may then show what the disk does not have. */
+  /** Whether any flush failed: then the host may show bytes that the disk does not have. */
   hasFailed = false;
 
   /** @param handles of the file, for nothing else */
@@ -53,13 +53,13 @@ export class FileFlushes {
     return "pending";
   }
 
-  /** Not while any is under way. */
+  /** No flush may be under way. */
   close(): void {
     assert(this.#free.length === this.#handles, "no handle is closed while it is used");
     for (const fd of this.#free) fs.closeSync(fd);
   }
 
-  /** On another thread, for which this one waits a little: others wait with it. */
+  /** On another thread, for which this one waits up to `heldUpMsMax`: all clients wait meanwhile. */
   #flushSoon(flush: Flush, fd: number, calls: BoundedCalls, done: IoDone): IoResult | "pending" {
     const end = this.#begin();
     const finish = (status: number) => {
@@ -90,7 +90,7 @@ export class FileFlushes {
     return result;
   }
 
-  /** Whoever waits shares the next flush. */
+  /** All that wait share the next flush. */
   #goOn(fd: number): void {
     const waiting = this.#waiting;
     this.#waiting = [];

@@ -1,6 +1,6 @@
 /**
- * Locks on the files of a pool (flock), so that one process owns it. They end with the process, however it ends, and hold between
- * two opens of one process too. Other programs that do not ask for the lock are not kept out.
+ * Locks on the files of a pool (flock), so that one process owns it. They end with the process, and hold between two opens of
+ * one process too. They do not stop a program that does not lock.
  */
 import { UserError } from "../../storage/base/errors.ts";
 import { blockDeviceLockPauseMs, blockDeviceLockTries, lockAgainMs } from "../limits.ts";
@@ -48,7 +48,7 @@ export function openLocked(path: string, isExclusive: boolean, inUse: string): D
 function tryLock(file: Deno.FsFile, isExclusive: boolean): boolean {
   if (file.tryLockSync(isExclusive)) return true;
   if (!file.statSync().isBlockDevice) return false;
-  // udev locks a block device for some milliseconds to look at it, whenever somebody who wrote to it closed it.
+  // udev locks a block device for some milliseconds after each writer has closed it.
   for (let count = 1; count < blockDeviceLockTries; count += 1) {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, blockDeviceLockPauseMs);
     if (file.tryLockSync(isExclusive)) return true;

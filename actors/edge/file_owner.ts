@@ -1,14 +1,14 @@
-/** Whose a file is, for sentences. */
+/** The owner of a file, for sentences. */
 import { dirname, resolve } from "node:path";
 
-/** A path and the user to whom it belongs. */
+/** A path and the user that owns it. */
 export interface OwnedPath {
   readonly path: string;
-  /** The user's name, or `user 1000` where there is none to be found. */
+  /** The user's name, or `user 1000` if no name is known. */
   readonly name: string;
 }
 
-/** The owner of a path, or of the first directory above it that we may look at; undefined where nothing can be told. */
+/** The owner of a path, or of the first directory above it that may be read; undefined if none may be. */
 export function ownerOf(path: string): OwnedPath | undefined {
   for (let at = resolve(path);; at = dirname(at)) {
     const uid = uidOf(at);
@@ -22,12 +22,12 @@ function uidOf(path: string): number | undefined {
   try {
     return Deno.statSync(path).uid ?? undefined;
   } catch {
-    // We may not look there either: its directory is asked next.
+    // No permission, or no such file: the directory above is tried next.
     return undefined;
   }
 }
 
-/** As passwd(5) has it, where we may read that. */
+/** As /etc/passwd has it, if that may be read. */
 function nameOf(uid: number): string {
   const unnamed = `user ${uid}`;
   if (Deno.permissions.querySync({ name: "read", path: "/etc/passwd" }).state !== "granted") return unnamed;
@@ -35,7 +35,7 @@ function nameOf(uid: number): string {
     const fields = Deno.readTextFileSync("/etc/passwd").split("\n").map((line) => line.split(":"));
     return fields.find((field) => field[2] === String(uid))?.[0] ?? unnamed;
   } catch {
-    // The number says as much.
+    // The number names the user as well.
     return unnamed;
   }
 }

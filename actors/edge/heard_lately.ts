@@ -1,6 +1,6 @@
 /**
- * Which sockets have lately been heard, and when the event loop had its turn: to wait on this thread for one socket alone is
- * right where that holds up nobody else.
+ * Which sockets have lately received something, and when the event loop had its turn. Waiting on this thread for one socket is
+ * allowed only while no other socket receives: it delays all others.
  */
 import type { Kernel } from "../kernel/kernel.ts";
 import { recentSocketMs, restTurnMsMax } from "../knobs.ts";

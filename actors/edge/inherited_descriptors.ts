@@ -2,18 +2,19 @@
 import { UserError } from "../../storage/base/errors.ts";
 
 /**
- * The descriptors that systemd, or whoever speaks as it does, has passed to this very process; none without the permission to
- * look. `log` hears of sockets that are passed to another one. Throws `UserError` where the count makes no sense.
+ * The descriptors that systemd, or a program that uses its protocol, has passed to this process; none without the permission
+ * to read the variables. Sockets that are meant for another process are named in the log. Throws `UserError` if LISTEN_FDS is
+ * not a number.
  */
 export function inheritedDescriptors(log: (sentence: string) => void = () => {}): number[] {
   const count = variable("LISTEN_FDS");
   if (count === undefined) return [];
-  const forWhom = variable("LISTEN_PID");
-  if (forWhom !== String(Deno.pid)) {
-    // Often they came down from a parent that has served them itself.
+  const target = variable("LISTEN_PID");
+  if (target !== String(Deno.pid)) {
+    // Often a parent has inherited and served them, and passes its environment on.
     log(
       `LISTEN_FDS promises sockets, but ${
-        whose(forWhom)
+        targetOf(target)
       }; this one is ${Deno.pid}. They are left alone: to serve them, start ` +
         "Deno itself and not through npx or another program, and with --allow-env=LISTEN_FDS,LISTEN_PID.",
     );
@@ -25,8 +26,8 @@ export function inheritedDescriptors(log: (sentence: string) => void = () => {})
   return Array.from({ length: Number(count) }, (_, at) => 3 + at);
 }
 
-function whose(forWhom: string | undefined): string {
-  return forWhom === undefined ? "no LISTEN_PID says to which process" : `to the process ${forWhom}`;
+function targetOf(target: string | undefined): string {
+  return target === undefined ? "no LISTEN_PID says to which process" : `to the process ${target}`;
 }
 
 function variable(name: string): string | undefined {

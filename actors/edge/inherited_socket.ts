@@ -1,6 +1,6 @@
 /**
- * Listening sockets that the process was started with, as systemd does it (sd_listen_fds): descriptors from 3 on, bound by
- * whoever started us. Deno's own `listen` takes none; node:net does, without a permission.
+ * Listening sockets that the process was started with, as systemd does it (sd_listen_fds): descriptors from 3 on, bound by the
+ * parent. Deno's own `listen` takes no descriptor; node:net does, without a permission.
  */
 import { createServer, type Server, type Socket } from "node:net";
 import { present } from "../../storage/base/assert.ts";
@@ -36,12 +36,12 @@ export function listenAgain(server: Server, fd: number): void {
   server.listen({ fd: again });
 }
 
-/** One of them. Its path or port stays bound after `stop`, and a path stays in the file system: neither is ours. */
+/** One of them. Its path or port stays bound after `stop`, and a path stays in the file system: both are the parent's. */
 export class InheritedSocket implements Listening {
   readonly url: string;
   readonly address: ListenAddress | undefined;
   #server: Server;
-  /** Another descriptor of the socket, to see whether clients wait there, and to begin again; none without the C library. */
+  /** Another descriptor of the socket, to see whether clients wait, and to accept again. None without the C library. */
   readonly #own: number | undefined;
   readonly #keys: TlsKeys | undefined;
   readonly #local: Peer;
@@ -66,13 +66,13 @@ export class InheritedSocket implements Listening {
     this.#own = duplicate(fd);
     this.#keys = keys;
     this.address = address;
-    // Without the path there is still a URL that says as much as is known.
+    // Without the path, the URL says at least the scheme.
     this.url = nbdUrl(address ?? { transport: "unix", path: "" }, keys?.policy);
     this.#local = localPeer(address?.transport === "unix" ? address.path : undefined);
     this.#hear(server);
   }
 
-  /** Nothing that befalls one client ends the process. */
+  /** An error event without a handler would end the process. */
   #hear(server: Server): void {
     server.on("error", () => {});
     server.on("connection", (client: Socket) => {
@@ -139,8 +139,8 @@ export class InheritedSocket implements Listening {
   }
 
   /**
-   * In Deno 2.9.6, node:net takes nobody any more once the process had no descriptor to spare, and does not say so. What
-   * tells is that a client waits from one look to the next and none arrives: then another server takes up the socket.
+   * In Deno 2.9.6, node:net accepts no client any more once accepting has failed for want of descriptors, and reports no error.
+   * The sign is that a client waits from one look to the next and none arrives. Then another server accepts on the socket.
    */
   #look(log: LogPort): void {
     const own = present(this.#own, "looked at a socket without a descriptor");

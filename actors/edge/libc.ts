@@ -1,6 +1,6 @@
 /**
- * The few calls of Linux's C library that Deno does not offer, through its foreign function interface. All of them are
- * optional: without the permission, or off Linux, the pool works, only without giving space back to the host.
+ * Calls of Linux's C library that Deno does not offer, through its foreign function interface. All are optional: without the
+ * permission, or not on Linux, the pool works, but gives no space back to the host.
  *
  * Reading, writing and copying stay with node:fs. Measured on page-cached files (Deno 2.9.6): fs.readSync and fs.writeSync are
  * within 0.5 us of pread and pwrite. copy_file_range against a read and a write, us for one copy from random places into
@@ -12,10 +12,10 @@
  *     1 MiB                   454 : 627 285 : 243  15 : 148  10 : 1111
  *     1 MiB, just written        -      265 : 482 192 : 158 328 : 1069
  *
- * Where extents are shared (xfs, btrfs) it writes the source back first, which holds everybody up, and a block that was
- * copied needs space of the host again when it is overwritten, long after its pool counted it as written. That buys
- * much for blocks of 1 MiB, and little for the usual ones of 64 KiB, so it is not used.
- * The interface types 64-bit arguments as BigInt; the two conversions are lost in the 0.7 us of the system call.
+ * On file systems that share extents (xfs, btrfs) it writes the source back first, on this thread; and a copied block needs new
+ * space of the host when it is overwritten, long after the pool counted it as written. It gains much for blocks of 1 MiB, and
+ * little for the usual 64 KiB, so it is not used.
+ * The interface types 64-bit arguments as BigInt; the two conversions are small beside the 0.7 us of the system call.
  */
 
 import { callOutside } from "./outside.ts";
@@ -25,7 +25,7 @@ import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
 export interface Libc {
   /** Punches a hole into a file, keeping its size. Answers 0 or the errno. */
   punchHole(fd: number, offsetBytes: number, lengthBytes: number): number;
-  /** The same on another thread; `done` gets 0 or the errno, later; errno.io where only that thread was told. */
+  /** The same on another thread. `done` gets 0 later, or errno.io for any failure: the errno stays with that thread. */
   punchHoleLater(fd: number, offsetBytes: number, lengthBytes: number, done: (errno: number) => void): void;
   /** Has the file system set blocks aside for the range, growing the file if needed. Answers 0 or the errno. */
   allocate(fd: number, offsetBytes: number, lengthBytes: number): number;
@@ -34,7 +34,7 @@ export interface Libc {
    * needs free space for that. Answers 0, or the errno where that is not known; most file systems do so anyway.
    */
   overwriteInPlace(fd: number): number;
-  /** Has the host begin to write a range of its page cache to the disk. Nothing is durable by that, nor is a failure told. */
+  /** Has the host begin to write a range of its page cache to the disk. Makes nothing durable, and reports no failure. */
   startWriteBack(fd: number, offsetBytes: number, lengthBytes: number): void;
   /**
    * Where the first stored byte at or after `offsetBytes` is; -1 if only a hole follows. A file system that cannot
@@ -78,7 +78,7 @@ const openExclusiveCloseOnExec = 0o200 | 0o2000000;
 
 let opened: Libc | undefined;
 
-/** The library, or undefined where it cannot be had. Never prompts. */
+/** The library; undefined without the permission or the library. Never prompts. */
 export function openLibc(): Libc | undefined {
   // One for the life of the process: the calls stay valid for as long as the library is loaded.
   opened ??= fromLibc(() => {
@@ -124,7 +124,7 @@ class GlibcCalls implements Libc {
 
   punchHoleLater(fd: number, offsetBytes: number, lengthBytes: number, done: (errno: number) => void): void {
     const [offset, length] = [BigInt(offsetBytes), BigInt(lengthBytes)];
-    // Asked again on this thread, errno would say what it was; but a punch may wait for the disk.
+    // The call is not repeated on this thread to get its errno: a punch may wait for the disk.
     const failed = () => done(errno.io);
     callOutside(
       () => this.#symbols.fallocate_later(fd, keepSizeAndPunchHole, offset, length),

@@ -1,10 +1,10 @@
 /**
- * What the host keeps of a file in its page cache: having it let go of that, and reading past it.
+ * Dropping the pages of a file from the host's page cache, and reading past it.
  *
- * After a flush that failed the page cache may hold what the disk does not: Linux takes the pages that it could not write
- * for written (Documentation/filesystems/vfs.rst, "Handling errors during writeback"), goes on to show them, and tells each
- * open handle once. A process that opens the file later is told nothing, and reads what a power cut would take away. What
- * is read after the host has let go of its pages is what the disk has.
+ * After a failed flush the page cache may hold bytes that the disk does not have. Linux marks the pages that it could not write
+ * as clean (Documentation/filesystems/vfs.rst, "Handling errors during writeback"), still shows them, and reports the error once
+ * to each open file. A process that opens the file later gets no error, and reads bytes that a power cut would lose. Once the
+ * pages are dropped, reads show what the disk has.
  */
 import fs from "node:fs";
 import { codeOf } from "./file_errors.ts";
@@ -30,7 +30,7 @@ const cachestatNumber = 451n;
 
 const calls = fromLibc<Calls>(() =>
   Deno.dlopen(libraryName, {
-    // On another thread: going over the pages of a large file takes seconds.
+    // On another thread: for a large file this takes seconds.
     posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32", nonblocking: true },
     // glibc has no function of that name.
     cachestat: { name: "syscall", parameters: ["i64", "i32", "buffer", "buffer", "u32"], result: "i64" },
@@ -45,15 +45,14 @@ const calls = fromLibc<Calls>(() =>
 
 const pageBytes = 4096;
 
-/** Whether the host can be asked to let go of its pages: not without the C library. */
+/** Whether the host can be asked to drop pages: not without the C library. */
 export function canLetGo(): boolean {
   return calls !== undefined;
 }
 
 /**
- * Has the host let go of the pages of a whole file that it has written, or takes for written. Not of those that it still has
- * to write: flush before. Answers how many stay (another program may have them mapped, or locked), undefined where that is
- * not known.
+ * Has the host drop the clean pages of a whole file. Dirty pages stay: flush before. Answers how many pages stay (another
+ * program may have mapped or locked them), undefined if that is not known.
  */
 export async function letGo(fd: number, sizeBytes: number): Promise<number | undefined> {
   if (calls === undefined) return undefined;
@@ -61,7 +60,7 @@ export async function letGo(fd: number, sizeBytes: number): Promise<number | und
   return cachedPages(fd, sizeBytes);
 }
 
-/** Pages of a file that the host has in memory; undefined where it does not say. */
+/** Pages of a file that the host has in memory; undefined if it does not tell. */
 export function cachedPages(fd: number, sizeBytes: number): number | undefined {
   if (calls === undefined || sizeBytes === 0) return undefined;
   // struct cachestat: cached, dirty, under write-back, evicted, evicted lately.
@@ -90,8 +89,8 @@ export function cachedPagesByMapping(fd: number, sizeBytes: number): number | un
 }
 
 /**
- * The first bytes of a file or block device as its disk has them, past the page cache. Undefined where that cannot be had: a
- * file system without O_DIRECT, a disk that fails the read, no C library. `lengthBytes` is a multiple of 4096.
+ * The first bytes of a file or block device as its disk has them, past the page cache. Undefined without O_DIRECT or the C
+ * library, or if the disk fails the read. `lengthBytes` is a multiple of 4096.
  */
 export function readPastCache(path: string, lengthBytes: number): Uint8Array | undefined {
   if (calls === undefined) return undefined;
@@ -103,7 +102,7 @@ export function readPastCache(path: string, lengthBytes: number): Uint8Array | u
     return undefined;
   }
   try {
-    // O_DIRECT wants the address to be that of a page.
+    // O_DIRECT needs an address at the begin of a page.
     const room = new Uint8Array(lengthBytes + pageBytes);
     const address = Deno.UnsafePointer.value(Deno.UnsafePointer.of(room));
     const buffer = room.subarray((pageBytes - Number(BigInt(address) % BigInt(pageBytes))) % pageBytes)
@@ -117,16 +116,16 @@ export function readPastCache(path: string, lengthBytes: number): Uint8Array | u
 const flushedName = new TextEncoder().encode("user.gossamer.flushed\0");
 
 /**
- * Notes in an extended attribute of a file that all of it has been flushed, and no flush of it has failed: until the time of
- * its last change is another one, its disk has what the page cache shows. Writes no byte of it. Where that cannot be noted
- * (a full host, a file system without attributes, a block device) nothing is, which costs only a cold start.
+ * Notes in an extended attribute of a file that all of it has been flushed, and no flush has failed: until its time of change
+ * differs, the disk has what the page cache shows. Changes no byte of the file. If it cannot be noted (a full host, a file
+ * system without attributes, a block device), the next start has a cold page cache.
  */
 export function noteFlushed(fd: number): void {
   const value = changeOf(fd);
   if (value !== undefined) calls?.fsetxattr(fd, flushedName, value, BigInt(value.length), 0);
 }
 
-/** Whether the file is as it was when that was noted: no program has written it since, whichever it was. */
+/** Whether the file is as it was when that was noted: no program has written it since. */
 export function isNotedFlushed(fd: number): boolean {
   const value = changeOf(fd);
   if (calls === undefined || value === undefined) return false;
@@ -135,7 +134,7 @@ export function isNotedFlushed(fd: number): boolean {
   return lengthBytes === value.length && value.every((byte, at) => byte === found[at]);
 }
 
-/** Which file it is, and when it was changed last; undefined for a block device, whose time does not tell. */
+/** Inode, time of change and size. Undefined for a block device: its time of change does not tell. */
 function changeOf(fd: number): Uint8Array | undefined {
   const { ino, mtimeMs, size } = fs.fstatSync(fd);
   return size === 0 ? undefined : new TextEncoder().encode(`${ino} ${mtimeMs} ${size}`);

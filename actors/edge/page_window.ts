@@ -1,10 +1,9 @@
 /**
- * A file mapped into memory, so that what the host has of it in its page cache can be sent from there: no copy into a buffer
- * of ours and out again. Nothing here or in JavaScript touches the mapping: only the system's calls do, for which a page
- * that cannot be read is an error and no signal.
+ * A file mapped into memory, so that a socket can be sent bytes from the host's page cache without a copy. JavaScript never
+ * touches the mapping, only system calls do: for them a page that cannot be read is an error, not a signal.
  *
- * A page counts as the process's memory once it was sent from. So only slices that are used again are kept, and no more
- * than `mappedBytesMax` of them; else reading a large volume would make the process look as large.
+ * A page counts as memory of the process once it was sent from. So only slices that are used again are kept, and no more
+ * than `mappedBytesMax` of them; without that, reading a large volume would make the process seem as large.
  */
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 import { mappedBytesMax, mappedSliceBytes } from "../limits.ts";
@@ -37,15 +36,15 @@ export class PageWindow {
   readonly #base: number;
   readonly #sizeBytes: number;
   readonly #inUse = new Map<number, Residency>();
-  /** By slice: the number of the miss that it was asked for with. */
+  /** By slice: the number of its last miss. */
   readonly #missedAt: Uint32Array;
-  /** Their number, which begins again after 2^32: that only takes slices in that were missed long ago. */
+  /** Count of misses, modulo 2^32. A wrong count only takes in a slice that was missed long ago. */
   #misses: number;
   /** The slices in use, in the order in which they were taken in. */
   readonly #queue: number[] = [];
-  /** So many at most. A slice is taken in when it is asked for again before as many others were. */
+  /** Slices in use at most. A slice is taken in when it is missed again before that many others were. */
   readonly #slicesMax: number;
-  /** Of the slices that are wanted when there is no room, so many are read before one comes in. */
+  /** While the window is full, one of so many wanted slices is taken in. The others are read. */
   readonly #replaceEvery: number;
   #wanted = 0;
 
@@ -58,7 +57,7 @@ export class PageWindow {
   }
 
   /**
-   * The file, whose descriptor may be closed after. Undefined where it cannot be mapped; then it is read.
+   * Maps a file; its descriptor may be closed afterwards. Undefined if it cannot be mapped: then it is read.
    *
    * @param residentMax bytes of the slices in use, at most
    */
@@ -68,7 +67,7 @@ export class PageWindow {
     return base <= 0n ? undefined : new PageWindow(Number(base), sizeBytes, residentMax / mappedSliceBytes);
   }
 
-  /** Where the bytes are in memory; undefined if the host does not have all of them there, or they are asked for seldom. */
+  /** The address of the bytes; undefined if not all are in the page cache, or they are asked for too rarely. */
   addressOf(offsetBytes: number, lengthBytes: number): number | undefined {
     const first = Math.floor(offsetBytes / pageBytes);
     const last = Math.floor((offsetBytes + lengthBytes - 1) / pageBytes);
@@ -85,11 +84,11 @@ export class PageWindow {
   }
 
   close(): void {
-    // If the host refuses, the addresses stay taken until the process ends, and nothing else comes of it.
+    // If the host refuses, only the address range stays in use until the process ends.
     calls?.munmap(BigInt(this.#base), BigInt(this.#sizeBytes));
   }
 
-  /** A slice that was asked for before and not long ago is in use from now on. */
+  /** Puts a slice in use if it was missed a short while ago. */
   #takeIn(slice: number): Residency | undefined {
     const isAgain = ((this.#misses - this.#missedAt[slice]!) >>> 0) < this.#slicesMax;
     this.#missedAt[slice] = this.#misses;
@@ -103,8 +102,8 @@ export class PageWindow {
   }
 
   /**
-   * Asking the host about a slice, and letting one go for it, costs as much as some dozen reads. So where more are in use
-   * by turns than there is room for, only every so many replaces another, and the others are read as before.
+   * Asking the host about a slice, and dropping another one for it, costs as much as some dozen reads. So if more slices are
+   * used in turn than there is room for, only one of `#replaceEvery` replaces another one.
    */
   #isWorthIt(): boolean {
     if (this.#queue.length < this.#slicesMax) return true;
@@ -114,7 +113,7 @@ export class PageWindow {
 
   #letGo(slice: number): void {
     this.#inUse.delete(slice);
-    // It is advice: a slice that stays is only counted as ours.
+    // It is advice: pages that stay only count as memory of the process.
     calls?.madvise(
       BigInt(this.#base + slice * mappedSliceBytes),
       BigInt(this.#bytesOf(slice)),
@@ -123,7 +122,7 @@ export class PageWindow {
   }
 
   #areResident(slice: number, residency: Residency, from: number, to: number): boolean {
-    // Somebody may set the clock.
+    // The wall clock may be set back.
     const ageMs = Math.abs(Date.now() - residency.askedMs);
     if (ageMs > residentPageMs) this.#askHost(slice, residency);
     if (areSet(residency.pages, from, to)) return true;

@@ -19,15 +19,15 @@ import { openFailure } from "./file_errors.ts";
 import { openLocked } from "./file_lock.ts";
 import type { Libc } from "./libc.ts";
 
-/** Where things are. All paths but `directory` are under it or absolute. */
+/** The paths of a pool. All but `directory` are under it or absolute. */
 export interface PoolPaths {
   /** As the user named it. */
   readonly directory: string;
   readonly catalogue: string;
-  /** Stored room into which the catalogue is written anew, and the old one's name while the two are swapped. */
+  /** The file into which the catalogue is rewritten, and a second name of the old one while the two are swapped. */
   readonly catalogueSpare: string;
   readonly catalogueMoved: string;
-  /** There while the pool is being made, and after a crash in between. */
+  /** Exists while the pool is being made, and after a crash in between. */
   readonly unfinished: string;
   readonly controlSocket: string;
   readonly nbdSocket: string;
@@ -85,7 +85,7 @@ export class PoolFiles {
   readonly readOnly: boolean;
   /** Undefined if the pool is open read-only. */
   readonly catalogueFile: CatalogueFile | undefined;
-  /** Undefined once it is settled: it is read once, and neither kept nor kept open. */
+  /** Undefined once it is settled: it is read once, and not kept. */
   #journal: Journal | undefined;
   readonly #lines: CatalogueLines;
   readonly #held: DisposableStack;
@@ -114,7 +114,7 @@ export class PoolFiles {
     requirePool(paths);
     using held = new DisposableStack();
     held.use(openLocked(directory, !readOnly, inUse(directory)));
-    // Read under the lock, or another process could be about to change it.
+    // Read under the lock: without it another process could change it.
     const lines = held.use(new CatalogueLines(paths.catalogue));
     const journal = new Journal(lines.texts);
     const metadataPath = pathIn(directory, journal.content.settings.metadataPath);
@@ -273,7 +273,7 @@ function requireSize(what: string, device: FileDevice, neededBytes: number): voi
 }
 
 /**
- * Refuses with a sentence what Deno would ask the user about: an answer at the terminal is no part of this program.
+ * Refuses with a sentence what Deno would ask the user about at the terminal.
  * Throws {@linkcode UserError}.
  */
 export function requirePermission(name: "read" | "write", path: string): void {
@@ -284,7 +284,7 @@ export function requirePermission(name: "read" | "write", path: string): void {
   );
 }
 
-/** The message for a pool that somebody has open. */
+/** The message for a pool that another process has open. */
 export function inUse(directory: string): string {
   return `Cannot open the pool "${directory}": another process has it open. Stop that one first.`;
 }

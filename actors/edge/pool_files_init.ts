@@ -1,11 +1,11 @@
 /**
- * Making a pool directory, in steps of which each may be the last:
+ * Making a pool directory, in steps. A crash may come after each of them:
  * 1. lock the directory; a note, `unfinished.json`, names the files that are about to be made in it;
  * 2. make them: the metadata whole (a full host must not break a commit), the data sparse;
  * 3. the caller writes and flushes empty metadata;
  * 4. the catalogue appears by a rename, and with it the pool; the note goes.
  * If we stop before 4 is durable, there is no pool, and the next `init` removes what the note names and begins anew. If we
- * stop between the rename and the removal of the note, the note says nothing, as there is a catalogue.
+ * stop between the rename and the removal of the note, the note is ignored, as there is a catalogue.
  */
 import fs from "node:fs";
 import { dirname, resolve } from "node:path";
@@ -44,7 +44,7 @@ export interface InitOptions {
   /** A file (made if missing) or block device instead of one in the directory; it must not hold metadata. */
   readonly metadataPath?: string | undefined;
   readonly libc?: Libc | undefined;
-  /** Hears what the user may not expect. */
+  /** Gets sentences about what the user may not expect. */
   readonly log?: ((sentence: string) => void) | undefined;
 }
 
@@ -95,7 +95,7 @@ export class UnfinishedPool {
 
   /** Removes what was made. Files and devices that were there before stay, with whatever the caller wrote to them. */
   abandon(): void {
-    // Still locked, or another process could begin to make a pool of the same files.
+    // Before unlocking: another process could begin to make a pool of the same files.
     clear(this.#site);
     this.#held.dispose();
   }
@@ -111,10 +111,10 @@ export function initPoolFiles(options: InitOptions): UnfinishedPool {
     const sizes = sizesFor(options, site.settings);
     const metadataPath = pathIn(options.directory, site.settings.metadataPath);
     const dataPath = pathIn(options.directory, site.settings.dataPath);
-    // A full host must not break a commit. The data are another matter: what is written there may be refused.
+    // A full host must not break a commit. Writes to the data may be refused.
     makeIfMissing(site, metadataPath, (fd) => void options.libc?.overwriteInPlace(fd));
     makeIfMissing(site, dataPath);
-    // Locked before anything in them changes: they may belong to another pool.
+    // Locked before they are changed: they may belong to another pool.
     lockDevices(held, metadataPath, dataPath, true);
     requireEmpty(metadataPath);
     if (holdsData(dataPath)) {
@@ -141,11 +141,11 @@ export function adoptPoolFiles(options: AdoptOptions): UnfinishedPool {
   });
 }
 
-/** Where a pool is being made, and what was made for it so far. */
+/** The place of a pool that is being made, and the files made so far. */
 interface Site {
   readonly paths: PoolPaths;
   readonly settings: PoolSettings;
-  /** Absolute paths of the files made, to be removed if it comes to nothing. */
+  /** Absolute paths of the files made; they are removed if making the pool fails. */
   readonly made: string[];
   readonly madeDirectory: boolean;
 }
@@ -181,7 +181,7 @@ function prepare(
   }
 }
 
-/** Makes the directory, for its owner only; an empty one that is there already is closed to others too. */
+/** Makes the directory with mode 0700. An empty directory that exists gets that mode too. */
 function makeDirectory(directory: string): boolean {
   try {
     if (fs.existsSync(directory)) {
@@ -190,7 +190,7 @@ function makeDirectory(directory: string): boolean {
     }
     fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
     const parent = dirname(directory);
-    // Deno may be allowed to read the pool only; the name then becomes durable when the host gets to it.
+    // Without permission to read the parent, the name becomes durable later, when the host writes it.
     if (Deno.permissions.querySync({ name: "read", path: parent }).state === "granted") syncDirectory(parent);
     return true;
   } catch (error) {
@@ -205,7 +205,7 @@ function requireNoPool(paths: PoolPaths): void {
   );
 }
 
-/** What an interrupted `init` made in the directory goes. The note is ours to believe: it was durable before the files. */
+/** Removes what an interrupted `init` made in the directory. The note names all of it: it was durable before the files. */
 function removeUnfinished(site: Site): void {
   if (!fs.existsSync(site.paths.unfinished)) return;
   const text = fs.readFileSync(site.paths.unfinished, "utf8");
@@ -214,7 +214,7 @@ function removeUnfinished(site: Site): void {
   }
 }
 
-/** Names the files of the directory that are about to be made, so not those that are there. */
+/** The note names the files that will be made in the directory, and none that exists already. */
 function writeNote(site: Site): void {
   const names = [site.settings.metadataPath, site.settings.dataPath].filter((path) =>
     !path.startsWith("/") && !fs.existsSync(pathIn(site.paths.directory, path))
@@ -226,7 +226,7 @@ function writeNote(site: Site): void {
   }
 }
 
-/** Undoes what was made, the note last: as long as a file is there that it names, it is needed. */
+/** Removes what was made, the note last: if we stop before, the next `init` finds the rest by it. */
 function clear(site: Site): void {
   fs.rmSync(site.paths.catalogue, { force: true });
   for (const path of site.made) fs.rmSync(path, { force: true });
@@ -239,7 +239,7 @@ function clear(site: Site): void {
 function settingsOf(options: InitOptions | AdoptOptions): PoolSettings {
   return {
     blockSizeBytes: options.blockSizeBytes,
-    // A pool directory may be moved, so its own files are named without it; what the user named stays where it is.
+    // A pool directory may be moved, so files in it are named without it. Paths given by the user become absolute.
     metadataPath: options.metadataPath === undefined ? defaultMetadataName : absolute(options.metadataPath),
     dataPath: options.dataPath === undefined ? defaultDataName : absolute(options.dataPath),
   };
@@ -251,7 +251,7 @@ function absolute(path: string): string {
   return resolve(path);
 }
 
-/** Whether the host stores anything in the file. What a block device holds, nobody can tell. */
+/** Whether the host stores anything in the file. False for a block device, for which that is not known. */
 function holdsData(path: string): boolean {
   const { isFile, blocks } = Deno.statSync(path);
   return isFile && (blocks ?? 0) > 0;
@@ -271,7 +271,7 @@ function makeIfMissing(site: Site, path: string, prepare: (fd: number) => void =
   }
 }
 
-/** Makes a file so long without storing anything; a block device must be so long. */
+/** Makes a file as long as needed without storing anything. A block device must be long enough already. */
 function lengthen(path: string, sizeBytes: number): void {
   const presentBytes = existingBytes(path) ?? 0;
   if (presentBytes >= sizeBytes) return;
@@ -289,7 +289,7 @@ function lengthen(path: string, sizeBytes: number): void {
   }
 }
 
-/** As the kernel does: metadata is made only where the first block is all zeroes. */
+/** Metadata is made only if the first block is all zeroes, as in the kernel (drivers/md/dm-thin-metadata.c). */
 function requireEmpty(path: string): void {
   const block = new Uint8Array(metadataBlockSizeBytes);
   try {

@@ -1,4 +1,4 @@
-/** What is done with a pool's files without making it work: checking, dumping, and making a pool around foreign ones. */
+/** Checking and dumping a pool that is not open, and making a pool around existing metadata and data. */
 import { nanoid } from "nanoid";
 import { type VolumeRecord } from "../../storage/catalogue.ts";
 import { catalogueFrom } from "../../storage/catalogue_open.ts";
@@ -26,7 +26,7 @@ import { PoolFiles } from "./pool_files.ts";
 import { adoptPoolFiles } from "./pool_files_init.ts";
 import { openOn, requireBlockSize } from "./pool_process.ts";
 
-/** Checks the metadata of a pool that nobody writes, and that the catalogue and the files belong to it. */
+/** Checks the metadata of a pool that no process writes, and that the catalogue and the files belong to it. */
 export async function checkOffline(directory: string): Promise<AdminResult> {
   using opened = new DisposableStack();
   const files = opened.adopt(PoolFiles.open(directory, { readOnly: true }), (files) => files.close());

@@ -1,5 +1,5 @@
 /**
- * A pool in this process: its files, its kernel, its actors, and promises for who is outside.
+ * A pool in this process: its files, its kernel, its actors, and promises for callers outside the kernel.
  */
 import { OpenRefused, ThinMetadata } from "../../storage/thin_metadata.ts";
 import { assert } from "../../storage/base/assert.ts";
@@ -175,7 +175,7 @@ function keepsHostSpace(): string {
   return `The host cannot punch holes into the data device, so ${known}.`;
 }
 
-/** Who waits for something that will not come once the process has failed. */
+/** Rejects all promises that are still open when a broken invariant has stopped the kernel. */
 class Defects {
   readonly first: Promise<unknown>;
   #met: (defect: unknown) => void;

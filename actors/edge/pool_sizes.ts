@@ -63,7 +63,7 @@ export function sizesFor(options: SizesAsked, settings: PoolSettings): Sizes {
       } of metadata: it needs at least 2 MiB. Give a larger --metadata-size.`,
     );
   }
-  // dm-thin uses 15.875 GiB and ignores the rest; 16 GiB is what people write when they mean the most.
+  // dm-thin uses 15.875 GiB and ignores the rest. 16 GiB is accepted as a round number for all of that.
   if ((options.metadataSizeBytes ?? 0) > metadataAskedBytesMax) {
     throw new UserError(
       `Cannot make a pool with ${
@@ -76,7 +76,7 @@ export function sizesFor(options: SizesAsked, settings: PoolSettings): Sizes {
   return { metadataBytes: roundUp(usedBytes, metadataBlockSizeBytes), dataBytes };
 }
 
-/** The size of a file or block device that is there and not empty. */
+/** The size of a file or block device; undefined if it does not exist or is empty. */
 export function existingBytes(path: string): number | undefined {
   requirePermission("read", path);
   if (!fs.existsSync(path)) return undefined;
@@ -89,7 +89,7 @@ export function existingBytes(path: string): number | undefined {
   }
 }
 
-/** What the host's file system has left, less the metadata that it will hold as well. */
+/** Free bytes of the host's file system, less the metadata, which it will store too. */
 function freeBytes(options: SizesAsked): number {
   if (Deno.permissions.querySync({ name: "sys", kind: "statfs" }).state !== "granted") {
     throw new UserError(

@@ -1,6 +1,6 @@
 /**
- * How long one send may hold the thread: what a round of sends may take, shared by those who have lately sent. A client
- * alone has its megabyte sent while it reads it; beside others that would be their wait, once for each.
+ * How long one send may use the thread: the time of one round of sends, divided by the sockets that have sent lately. One
+ * client alone gets a reply of a megabyte while it reads it. With several, each would wait for the sends of all others.
  */
 import type { Kernel } from "../kernel/kernel.ts";
 import { recentSocketMs, sendRoundMsMax } from "../knobs.ts";
@@ -19,7 +19,7 @@ export class SendShare {
     return share;
   }
 
-  /** Milliseconds that the sender may take, from now on. */
+  /** Milliseconds that the sender may use, from now on. */
   take(sender: object, nowMs: number): number {
     if (nowMs >= this.#periodEndMs) {
       const isNext = nowMs < this.#periodEndMs + recentSocketMs;

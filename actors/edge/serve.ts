@@ -84,7 +84,7 @@ export async function servePool(process: PoolProcess, options: ServeOptions = {}
   process.requireOpen();
   const keys = options.tls === undefined ? undefined : new ReloadableTlsKeys(options.tls);
   const { clientsMax, controlMax } = mostOf(process, options);
-  // Its code is there before clients have all descriptors.
+  // Loaded now: when clients have taken all descriptors, no file can be opened.
   if (keys !== undefined) await import("./tls.ts");
   const sockets: Listening[] = [];
   let control: ControlServer | undefined;
@@ -156,8 +156,8 @@ function mostOf({ log }: PoolProcess, options: ServeOptions): Most {
 }
 
 /**
- * Those for which there are descriptors beside what is open and the pool's own. Both are bounds that hold: control
- * connections, of which a new one closes an idle one, would else take every descriptor before a client came to one.
+ * The connections for which there are descriptors besides the open ones and the pool's own. Control connections have a bound
+ * of their own: without it they could take all descriptors before a client gets one.
  */
 function mostWithin({ limit, used }: DescriptorRoom): Most {
   const free = Math.max(0, limit - used - 3 * ownDescriptors);
@@ -173,7 +173,7 @@ function reloadCertificates(keys: ReloadableTlsKeys | undefined, log: (sentence:
     keys?.reload();
     if (keys !== undefined) log("The TLS certificates were read again; new connections use them.");
   } catch (error) {
-    // Bad files are the operator's to mend; the server goes on with what it has.
+    // The operator has to mend the files. The server goes on with the certificates that it has.
     if (!(error instanceof UserError)) throw error;
     log(`${error.message} The certificates that were read before stay in use.`);
   }
@@ -207,14 +207,14 @@ async function openOwnSocket(
   try {
     return await ListeningSocket.open({ transport: "unix", path }, keys);
   } catch (error) {
-    // Nobody asked for it by name, so the others are served without it.
+    // It was not asked for by name, so the other addresses are served without it.
     if (!(error instanceof UserError)) throw error;
     process.log(`${error.message} This one is left out.`);
     return undefined;
   }
 }
 
-/** The control socket. A stale one can be removed: the pool is locked, so nobody else serves it. */
+/** The control socket. A stale one can be removed: the pool is locked, so no other process serves it. */
 function openControl(process: PoolProcess, served: ServedPool, connectionsMax: number) {
   const path = shortSocketPath(process.files.paths.controlSocket);
   if (path === undefined) {

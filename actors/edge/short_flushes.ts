@@ -1,19 +1,18 @@
 /**
- * Whether this thread waits for a flush, for a millisecond at most, or hears of it in a later turn; and whether the disk may
- * begin before it is asked for.
+ * Whether this thread waits for a flush, for a millisecond at most, or gets its end in a later turn; and whether write-back may
+ * begin before the flush is asked for.
  *
- * A client that flushes after each write or few waits for the disk, and for nothing else. On a disk that takes 0.1 ms the
- * way to another thread and back costs more than the flush itself (measured: 125 us for a write and a flush at once,
- * 180 to 225 by a thread, at half the CPU time). On one that takes 10 ms, or while others have work for this thread,
- * it would hold everybody up. The flush itself is always made on another thread (bounded_calls.ts: 27 us more than here, and
- * not 50 to 100), so that one that was guessed wrong holds others up for a millisecond and not for as long as it takes. It is
- * waited for only if
+ * A client that flushes after each write, or after a few, waits only for the disk. On a disk that takes 0.1 ms, the event loop
+ * costs more than the flush (measured: 125 us for a write and a waited flush, 180 to 225 us through the event loop, with twice
+ * the CPU time). On a disk that takes 10 ms, or while other clients have work for this thread, waiting would delay all. The flush
+ * itself always runs on another thread (bounded_calls.ts), so a wrong guess costs a millisecond, not the whole flush. This
+ * thread waits only if
  *
- * - one client waits for it alone: else others write, and flush, while this one goes on;
- * - few bytes were written since the last one, and nothing else was asked of the device: nobody else is busy;
+ * - one client alone waits for the flush; with several, the others write and flush meanwhile;
+ * - few bytes were written since the last flush, and the device was asked for nothing else: no other client is busy;
  * - the last small flushes were all short;
- * - where others were here a moment ago, those that were not short, and were waited for here, have held this thread up for
- *   a fiftieth of the time at most. (On a busy disk one of a hundred took 2 ms and more where the others took 0.2.)
+ * - if other clients were busy a moment ago: long flushes that were waited for have used at most a fiftieth of the time.
+ *   (On a busy disk one of a hundred flushes took 2 ms or more, the others 0.2.)
  */
 import {
   flushDisturbedMs,
@@ -36,34 +35,33 @@ export class ShortFlushes {
   #othersMs = -Infinity;
   #singles = 0;
 
-  /** @param isOn if not, no flush is done at once */
+  /** @param isOn if false, no flush is waited for */
   constructor(isOn: boolean) {
     this.#isOn = isOn;
   }
 
-  /** So many bytes were written. */
+  /** Bytes were written. */
   wrote(bytes: number): void {
     this.#writes += 1;
     this.#bytes += bytes;
   }
 
   /**
-   * Whether a flush is to be expected after what was just written, by a client that flushes after each write. Then the disk
-   * may as well begin while the client is told of the write and asks for the flush (measured: the flush takes 65 us then and
-   * not 118, and a client gets a seventh more of both). It changes nothing about what is durable: the host may write dirty
-   * pages at any time.
+   * Whether a flush is expected next, because the client flushes after each write. Then the disk may begin while the client
+   * gets the write's reply and sends the flush (measured: the flush takes 65 us instead of 118, and throughput grows by a
+   * seventh). This changes nothing about what is durable: the host may write dirty pages at any time.
    */
   get isFlushNear(): boolean {
     return this.#isOn && this.#singles === singleWritesWanted && this.#writes === 1 &&
       this.#bytes <= shortFlushBytesMax;
   }
 
-  /** Something else was asked. */
+  /** The device was asked for something else. */
   disturbed(): void {
     this.#writes = shortFlushWritesMax + 1;
   }
 
-  /** A flush begins, with which counting begins anew. `isAlone`: nobody else waits for it, or for another one. */
+  /** A flush begins, and counting starts again. `isAlone`: one request waits for it, and none for another flush. */
   begin(nowMs: number, isAlone: boolean): Flush {
     const isSmall = this.#writes <= shortFlushWritesMax && this.#bytes <= shortFlushBytesMax;
     if (!isSmall) this.#othersMs = nowMs;
@@ -75,7 +73,7 @@ export class ShortFlushes {
     return { beginMs: nowMs, isSmall, isAtOnce };
   }
 
-  /** It has ended, or failed. */
+  /** The flush has ended or failed. */
   ended(flush: Flush, nowMs: number): void {
     const ms = nowMs - flush.beginMs;
     if (ms <= shortFlushMs) {

@@ -1,4 +1,4 @@
-/** What Deno has to be allowed for a socket: looked up beforehand, so that what is missing is named and never asked for. */
+/** The permissions that a socket needs. They are looked up first, so that Deno never prompts and a sentence names the missing ones. */
 import fs from "node:fs";
 import { resolve } from "node:path";
 import { UserError } from "../../storage/base/errors.ts";
@@ -35,7 +35,7 @@ export function requireNoneMissing(what: string, options: readonly string[]): vo
 export function mayAskControl(path: string): boolean {
   const missing = missingForPath(path);
   if (missing.length === 0) return true;
-  // Who may not even look will hear of it when the pool is opened.
+  // Without the permission to read, opening the pool says so.
   if (missing.some((option) => option.startsWith("--allow-read")) || !fs.existsSync(path)) return false;
   throw new UserError(
     `Cannot ask the server at ${path}: Deno was not given the permission. Add ${

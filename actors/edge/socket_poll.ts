@@ -1,10 +1,10 @@
 /**
- * Who is heard next: the sockets that want to receive are asked in turn, right after the kernel has sent its replies, and
- * for a moment again and again if clients have lately been that fast; then the event loop waits for them.
+ * Polls the sockets of clients that have one request under way: in turn, right after the kernel has sent its replies, and
+ * again without a pause for up to `pollSpinUsMax` if clients have lately been that fast. Then they go to epoll.
  *
- * A client that waits for each reply sends its next request some twenty microseconds after it. To sleep that long and be
- * woken costs both sides more than that: asking for it doubles what one such client gets, for less processor time a request.
- * Clients that have several requests under way are not here: they are served best when several have come.
+ * Such a client sends its next request some 20 us after a reply. To sleep that long and be woken costs both sides more:
+ * polling doubles the throughput of one such client, with less CPU
+ * time for each request. Clients with several requests under way are not polled: serving is cheaper when several have come.
  */
 import type { Kernel } from "../kernel/kernel.ts";
 import {
@@ -16,9 +16,9 @@ import {
   recentSocketMs,
 } from "../knobs.ts";
 
-/** A socket that wants to receive. */
+/** A socket that waits to receive. */
 export interface Polled {
-  /** Receives, if something is there, and tells it. False if nothing is. */
+  /** Receives, and tells its connection. False if nothing has come. */
   poll(): boolean;
   /** Waits in the event loop, and calls `waited` on the poll when something came. */
   wait(): void;
@@ -31,12 +31,12 @@ export class SocketPoll {
   #waiting: Polled[] = [];
   #isAwake = false;
   #spinUs = 0;
-  /** Until when there are others to be heard by the event loop. */
+  /** Until then, clients that are not polled are expected in epoll. */
   #othersUntilMs = -Infinity;
-  /** Sockets from here that wait in the event loop, and when the last of them began. */
+  /** Polled sockets that wait in epoll, and when the last of them began to. */
   #asleep = 0;
   #sleptMs = -Infinity;
-  /** Where another thread cannot run meanwhile, nobody would send what is waited for. */
+  /** With one processor, no client could send while this thread polls. */
   readonly #spinUsMax = navigator.hardwareConcurrency > 1 ? pollSpinUsMax : 0;
 
   private constructor(kernel: Kernel) {
@@ -50,7 +50,7 @@ export class SocketPoll {
     return poll;
   }
 
-  /** Asks the socket when the kernel is done with what it does. */
+  /** Polls the socket after this drain of the kernel. */
   add(socket: Polled): void {
     this.#waiting.push(socket);
     if (this.#isAwake) return;
@@ -58,13 +58,13 @@ export class SocketPoll {
     queueMicrotask(() => this.#run());
   }
 
-  /** The socket wants nothing any more. */
+  /** The socket is closed. */
   remove(socket: Polled): void {
     const index = this.#waiting.indexOf(socket);
     if (index >= 0) this.#waiting.splice(index, 1);
   }
 
-  /** The event loop had to wait for a socket for so long: if that was short, asking for longer would have been better. */
+  /** A socket waited in epoll for `forMs`. If that was short, polling for longer would have been better. */
   waited(forMs: number): void {
     this.#asleep -= 1;
     if (forMs * 1000 <= 2 * this.#spinUsMax) {
@@ -74,7 +74,7 @@ export class SocketPoll {
     }
   }
 
-  /** The event loop has heard a client that is not here, or that one is gone. */
+  /** Epoll has reported a client that is not polled, or the end of one. */
   heardOther(): void {
     this.#othersUntilMs = performance.now() + recentSocketMs;
   }
@@ -83,15 +83,15 @@ export class SocketPoll {
     const beginMs = performance.now();
     let spinEndMs = beginMs + this.#spinUs / 1000;
     for (;;) {
-      const anyone = this.#askAll(beginMs + pollBusyTurnMsMax);
+      const hasHeard = this.#askAll(beginMs + pollBusyTurnMsMax);
       const nowMs = performance.now();
       if (this.#waiting.length === 0) break;
-      // Somebody waits for what only the event loop can tell: a thread's answer, its turn, or a client that is not here.
+      // Something waits that only the event loop can deliver: the answer of a thread, a yield, or a client that is not polled.
       if (this.#kernel.tasksRunning > 0 || this.#kernel.hasYielded || nowMs < this.#othersUntilMs) {
         return this.#sleep();
       }
       const forMs = nowMs - beginMs;
-      if (anyone) spinEndMs = nowMs + this.#spinUs / 1000;
+      if (hasHeard) spinEndMs = nowMs + this.#spinUs / 1000;
       else if (nowMs >= spinEndMs || forMs >= pollTurnMsMax) return this.#sleep();
       if (forMs >= pollBusyTurnMsMax) return this.#kernel.clock.yield(() => this.#run());
       if (forMs >= pollBriefMsMax && this.#areOthersAsleep(nowMs)) return this.#sleep();
@@ -99,9 +99,9 @@ export class SocketPoll {
     this.#isAwake = false;
   }
 
-  /** True if anyone was heard. Who wants to receive again comes after all others, also where time is up before their turn. */
+  /** One pass over the sockets; true if one has received. A socket that waits again comes last, also if time ends the pass. */
   #askAll(endMs: number): boolean {
-    let anyone = false;
+    let hasHeard = false;
     for (let count = this.#waiting.length; count > 0; count -= 1) {
       const socket = this.#waiting.shift();
       if (socket === undefined) break;
@@ -109,14 +109,14 @@ export class SocketPoll {
         this.#waiting.push(socket);
         continue;
       }
-      anyone = true;
-      // Serving one may have taken a whole run of the kernel.
+      hasHeard = true;
+      // Serving one socket may have taken a whole drain of the kernel.
       if (performance.now() >= endMs) break;
     }
-    return anyone;
+    return hasHeard;
   }
 
-  /** Whether some who were here a moment ago wait in the event loop, which should not take long to hear them. */
+  /** Whether sockets that were polled a moment ago wait in epoll, and are expected soon. */
   #areOthersAsleep(nowMs: number): boolean {
     return this.#asleep > 0 && nowMs < this.#sleptMs + recentSocketMs;
   }

@@ -62,7 +62,7 @@ export interface Listening extends AcceptPort {
   start(kernel: Kernel, listener: Address<Connected>, log?: LogPort): void;
   /** After `stop`, resolves when the address is free. */
   readonly released: Promise<void>;
-  /** For a kernel that has stopped and tells nobody to close: closes the clients' sockets too. */
+  /** For a kernel that has stopped, so that no connection closes its socket: closes the clients' sockets too. */
   closeAll(): void;
 }
 
@@ -82,7 +82,7 @@ export class ListeningSocket implements Listening {
     this.#listener = listener;
   }
 
-  /** Binds. A Unix socket that nobody answers on any more is replaced. Throws `UserError` if it cannot be. */
+  /** Binds. A Unix socket on which no server answers is replaced. Throws `UserError` if it cannot be bound. */
   static async open(address: ListenAddress, keys?: TlsKeys): Promise<ListeningSocket> {
     if (address.transport === "unix") {
       return new ListeningSocket(address, await listenOnPath(address.path), keys);
@@ -116,12 +116,12 @@ export class ListeningSocket implements Listening {
   stop(): void {
     if (this.#isStopped) return;
     this.#isStopped = true;
-    // Deno removes the file of a Unix socket with it, though not before what accepts has ended.
+    // Deno then removes the file of a Unix socket, after the accept under way has ended.
     if (this.#accepts === undefined) this.#listener.close();
     else this.#accepts.stop();
   }
 
-  /** A socket bound to the same path before would lose its file. */
+  /** Binding the same path before that would lose the new file. */
   get released(): Promise<void> {
     return this.#accepts?.ended ?? Promise.resolve();
   }
@@ -131,7 +131,7 @@ export class ListeningSocket implements Listening {
     for (const client of this.#clients) client.close();
   }
 
-  /** To be called before the next one is accepted, as the system's own calls find the last. */
+  /** Must be called before the next connection is accepted: DirectSocket finds the last one. */
   #clientOf(kernel: Kernel, conn: Deno.Conn): ClientSocket {
     const direct = DirectSocket.of(conn);
     if (this.address.transport === "tcp") setOptions(conn as Deno.TcpConn);
@@ -158,7 +158,7 @@ function setOptions(conn: Deno.TcpConn): void {
     conn.setNoDelay();
     conn.setKeepAlive();
   } catch {
-    // The client is gone already, which whoever reads from it will hear.
+    // The connection is lost already; the next read says so.
   }
 }
 
@@ -192,7 +192,7 @@ async function listenOnPath(path: string): Promise<Deno.Listener> {
   }
 }
 
-/** Whether a server listens on the socket. One without leave to look counts as one that does. */
+/** Whether a server listens on the socket. True also if there is no permission to connect. */
 async function answers(path: string): Promise<boolean> {
   try {
     (await Deno.connect({ transport: "unix", path })).close();

@@ -1,4 +1,4 @@
-/** A text's way out to a function that takes it a piece at a time (text_out.ts): whatever it does is an answer. */
+/** Gives a text to a function of the caller, a piece at a time (text_out.ts). An exception of the function is an answer too. */
 import type { TextPort, TextTaken } from "../control/text_out.ts";
 import { callOutside } from "./outside.ts";
 
@@ -17,7 +17,7 @@ export class TextWriter implements TextPort {
       try {
         return await this.#write(text);
       } catch (error) {
-        // Not the kernel's to know: it is thrown to the caller, whose function this is.
+        // The function is the caller's: its exception goes to the caller, not into the kernel.
         this.#failure ??= { error };
         return "gone";
       }

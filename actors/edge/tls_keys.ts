@@ -22,10 +22,10 @@ export interface TlsKeys {
 }
 
 const fileNames = ["ca-cert.pem", "server-cert.pem", "server-key.pem"] as const;
-/** For files that are not there or no PEM. */
+/** For files that are missing or not PEM. */
 const makeThem = "Make the files with openssl, as the README shows under TLS.";
 
-/** Keys that can be read again while they are in use: each handshake takes what is there when it begins. */
+/** Keys that can be read again while they are in use. Each handshake uses the keys of the moment when it begins. */
 export class ReloadableTlsKeys implements TlsKeys {
   readonly policy: "allow" | "require";
   readonly verifyPeer: boolean;
@@ -68,12 +68,12 @@ export function readTlsKeys({ policy, certificates, verifyPeer = false }: TlsOpt
     const others = missing.length > 1 ? missing.slice(0, -1) : missing;
     throw cannotUse(certificates, `${others.join(", ")}${last} missing`, makeThem);
   }
-  // Going on without it would let in whom somebody has shut out.
+  // Serving without the list would accept certificates that were revoked.
   if (verifyPeer && readText(certificates, "ca-crl.pem") !== undefined) {
     throw cannotUse(
       certificates,
       "revocations, as in ca-crl.pem, are not supported",
-      "Take it out, and give those who stay certificates of a new authority.",
+      "Remove it, and give all clients that may connect certificates of a new authority.",
     );
   }
   const [authority = "", certificate = "", key = ""] = texts;
@@ -105,12 +105,12 @@ function requireKey(directory: string, certificate: X509Certificate, text: strin
   }
 }
 
-/** What the parser makes of it; its own words are of no use to anybody. */
+/** The parsed value. The parser's own message does not help an operator. */
 function attempt<T>(parse: () => T): T | undefined {
   try {
     return parse();
   } catch {
-    // Undefined says it all.
+    // The caller says what is wrong with the file.
     return undefined;
   }
 }

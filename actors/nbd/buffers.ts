@@ -1,6 +1,6 @@
 /**
  * Payload buffers of one connection, or those that the listener lends, in sizes of powers of two, kept for the next
- * request of that size. A new buffer is zeroed memory that has yet to be paged in, which costs more than the I/O it is for.
+ * request of that size. The host first has to page in the memory of a new buffer, which costs more than the I/O.
  */
 import { assert } from "../../storage/base/assert.ts";
 import { payloadBufferBytesMin, requestBytesMax } from "../limits.ts";
@@ -8,7 +8,7 @@ import { payloadBufferBytesMin, requestBytesMax } from "../limits.ts";
 const smallestShift = Math.log2(payloadBufferBytesMin);
 const classCount = Math.log2(requestBytesMax) - smallestShift + 1;
 
-/** Bytes of memory that a buffer of `lengthBytes` takes: what a request pays. 0 for none. */
+/** Bytes of memory that a buffer of `lengthBytes` takes, which a request pays. 0 for no bytes. */
 export function bufferBytes(lengthBytes: number): number {
   return lengthBytes === 0 ? 0 : payloadBufferBytesMin << classOf(lengthBytes);
 }
@@ -17,12 +17,12 @@ export class BufferPool {
   readonly #spare: Uint8Array[][] = Array.from({ length: classCount }, () => []);
   #spareBytes = 0;
 
-  /** Bytes of the buffers that nobody uses. */
+  /** Bytes of the buffers that no request uses. */
   get spareBytes(): number {
     return this.#spareBytes;
   }
 
-  /** A buffer of exactly `lengthBytes`, content unspecified. If it must be made, others go until `spareMaxBytes` are left. */
+  /** A buffer of exactly `lengthBytes`, content unspecified. If it must be made, spare ones are dropped until `spareMaxBytes` are left. */
   take(lengthBytes: number, spareMaxBytes: number): Uint8Array {
     assert(
       lengthBytes > 0 && lengthBytes <= requestBytesMax,
@@ -56,7 +56,7 @@ export class BufferPool {
     this.#spareBytes += sizeBytes;
   }
 
-  /** Forgets all that is spare. */
+  /** Drops all spare buffers. */
   clear(): void {
     this.#dropSpare(0);
   }

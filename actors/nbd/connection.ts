@@ -3,14 +3,14 @@
  *
  * Owns: the socket, the handshake, what was received and not yet parsed, the replies not yet sent, and the credits
  * of its requests. It reads the socket only when all that came is parsed, and stops parsing in front of a request
- * without credit: a client that sends too much, or does not read, stalls itself and nobody else. All replies that
- * one drain of the kernel produced go out with one send.
+ * without credit: a client that sends too much, or does not read, stalls only itself. All replies that one drain of the
+ * kernel produced go out with one send.
  *
  *   handshake --> transmission --> shuttingDown --> finishing --> closing --> left
  *
- * Phases are only ever left to the right, and any may be skipped. It leaves when the socket has said its last
- * word, the volume has nothing of it, the pool has heard that it detached, and the listener has forgotten it; then
- * nobody can send to it any more.
+ * A phase only changes to one further right, and any may be skipped. The actor retires when the socket has told `closed`, the
+ * volume has none of its requests, the pool has answered `detach`, and the listener has answered `leave`. Then no actor can
+ * send it a message any more.
  *
  * Failure policy: a client that breaks the protocol is logged and closed, after the replies it is owed.
  */
@@ -86,7 +86,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   receive(message: NbdConnectionMessage): void {
     this.#handle(message);
-    this.#settle();
+    this.#leave();
   }
 
   #handle(message: NbdConnectionMessage): void {
@@ -130,7 +130,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "drain":
         return this.#shutDown();
       case "makeRoom":
-        // Nothing is lost on a client that is not attached; the listener has said why.
+        // Only a client that is not attached makes room. The listener has logged why.
         return this.#transmission === undefined ? this.#close() : undefined;
       case "kicked":
         if (this.#phase === "closing" || this.#phase === "left") return;
@@ -199,7 +199,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     return this.#phase === "finishing" || this.#phase === "closing" || this.#phase === "left";
   }
 
-  /** Goes on with what was received, if anything. */
+  /** Parses what was received, as far as that is possible now. */
   #parse(): void {
     while (this.#unparsed && this.#phase === "handshake") {
       if (this.#sender.isSending || this.#questionOpen || this.#isSecuring) return;
@@ -241,7 +241,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       this.#takeStep(this.#handshake.answer(answer));
       this.#parse();
     } else if (answer.type === "attached") {
-      // The client left while the pool attached it; settling detaches again.
+      // The client left while the pool attached it: `#leave` detaches it again.
       this.#attached = answer;
     }
   }
@@ -294,7 +294,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   }
 
   #lent(loan: Lent): void {
-    // A connection that is leaving gives back all it was lent by leaving.
+    // All loans of a connection that is leaving go back when it leaves.
     if (this.#transmission === undefined || this.#isReadingOver()) return;
     this.#loanWatch.watch();
     const isBlocked = this.#unparsed;
@@ -354,7 +354,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   #checkStall(): void {
     this.#sender.stallChecked();
     if (!this.#sender.isSending || this.#phase === "closing" || this.#phase === "left") return;
-    // A paused guest takes nothing for hours. What it has borrowed is another matter (nbd/loan_watch.ts).
+    // A paused guest takes nothing for hours, which is allowed. Borrowed bytes have a timeout of their own (nbd/loan_watch.ts).
     if (this.#phase === "transmission") return this.#sender.watchStall();
     if (this.#sender.isStalled) this.#giveUp("it does not read its replies");
     else this.#sender.watchStall();
@@ -405,7 +405,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   }
 
   /** Takes the next step towards the end, if it is due. */
-  #settle(): void {
+  #leave(): void {
     if (this.#phase === "handshake" || this.#phase === "transmission" || this.#phase === "left") return;
     if (this.#transmission !== undefined && this.#transmission.inFlight > 0) return;
     if (this.#attached !== undefined) this.#detach(this.#attached);
@@ -417,7 +417,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#kernel.tell(this.#peers.listener, { type: "leave", connection: this.#self });
   }
 
-  /** The pool's answer comes behind all else it told us, so nothing is on the way to a connection that has left. */
+  /** Messages of one sender keep their order: after the pool's answer, none of its messages is on the way to this actor. */
   #detach(attached: Attached): void {
     this.#attached = undefined;
     this.#kernel.tell(this.#peers.pool, { type: "detach", uid: attached.info.uid, client: this.#self });

@@ -1,9 +1,9 @@
 /**
- * What one connection may have in flight: a number of requests, payload bytes of its own, and bytes borrowed from
- * the listener for a request that its own do not cover.
+ * What one connection may have in flight: a number of requests, payload bytes of its own, and bytes borrowed from the listener
+ * for a request that its own bytes cannot pay.
  *
- * A request is paid for whole from one purse, and borrowed bytes never wait for more of them, so that nobody
- * holds what others need while it waits: what is lent pays for a request in flight or goes back.
+ * A request is paid for whole from one purse, and borrowed bytes never wait for more borrowed bytes. So no connection holds
+ * bytes that others need while it waits: lent bytes pay for a request in flight, or go back.
  */
 import { assert } from "../../storage/base/assert.ts";
 import { connectionBorrowMax, connectionBytesMax, requestsPerConnectionMax } from "../limits.ts";
@@ -40,7 +40,7 @@ export class Credits {
     return this.#requests < requestsPerConnectionMax;
   }
 
-  /** Takes the credit for one request, or tells by undefined that the bytes are not there. */
+  /** Takes the credit for one request. Undefined if there are not enough bytes. */
   pay(bytes: number): Purse | undefined {
     assert(this.hasRequest, "a request was admitted without a credit");
     if (this.#ownBytes + bytes <= connectionBytesMax) {
@@ -62,21 +62,21 @@ export class Credits {
     return true;
   }
 
-  /** The bytes asked for are here. Whatever `pay` does not take at once is to be returned. */
+  /** The bytes asked for have come. What `pay` does not take at once must be given back. */
   arrived(bytes: number): void {
-    assert(this.#borrowing, "bytes were lent that nobody asked for");
+    assert(this.#borrowing, "bytes were lent that were not asked for");
     this.#borrowing = false;
     this.#arrivedBytes = bytes;
   }
 
-  /** Takes out the bytes that arrived and were not needed. */
+  /** Takes the bytes that came and were not needed; the caller gives them back. */
   takeUnneeded(): number {
     const bytes = this.#arrivedBytes;
     this.#arrivedBytes = 0;
     return bytes;
   }
 
-  /** Bytes of a request's payload are free again. Lent ones are then to be returned. */
+  /** Bytes of a request's payload are free again. Lent bytes must then be given back. */
   releaseBytes(purse: Purse, bytes: number): void {
     if (purse === "own") this.#ownBytes -= bytes;
     else this.#lentBytes -= bytes;

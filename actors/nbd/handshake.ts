@@ -1,10 +1,10 @@
 /**
- * The handshake of one connection as a state machine without a socket: received bytes go in, option replies come
- * out into the output queue, and what only the pool knows is asked for.
+ * The handshake of one connection as a state machine without a socket: received bytes go in, option replies go to the output
+ * queue, and questions to the pool are steps.
  *
- * It stops after each option ("answered"), so that the next one is looked at only when the answer has been sent:
- * a client that does not read gets no further. A long list is answered in parts, with such a stop after each. `next`
- * after "ask" needs `answer` first.
+ * It stops after each option ("answered"): the next option is parsed only when the answer has been sent, so a client that does
+ * not read cannot make the server work. A long list is answered in parts, with a stop after each. After "ask", `answer` must be
+ * called before `next`.
  */
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import {
@@ -43,12 +43,12 @@ export type PoolAnswer = Extract<
   { readonly type: "attached" | "described" | "unknownExport" | "exports" | "contexts" }
 >;
 
-/** The pool's word that the client is attached. */
+/** The pool's answer that the client is attached. */
 export type Attached = Extract<PoolNotice, { readonly type: "attached" }>;
 
-/** How far the handshake has come. */
+/** What the connection has to do next. */
 export type HandshakeStep =
-  /** What was received is used up. */
+  /** All received bytes are parsed. */
   | { readonly kind: "needBytes" }
   /** An option has been answered into the output queue, or a part of its answer has been put there. */
   | { readonly kind: "answered" }
@@ -91,7 +91,7 @@ function nothing(): Negotiated {
   return { structured: false, extendedHeaders: false, selection: undefined };
 }
 
-/** A long answer, and how far it has come. */
+/** A long answer, and its next entry. */
 interface Listing {
   readonly number: number;
   /** Of exports, which have descriptions, or of contexts. */
@@ -248,8 +248,8 @@ export class NbdHandshake {
   }
 
   /**
-   * Forgets what was negotiated in clear text, and lets no byte of it in behind the encryption: whoever sits between
-   * client and server could have put it there.
+   * Forgets what was negotiated in clear text, and refuses clear text behind STARTTLS: an attacker between client and server
+   * could have inserted it.
    */
   #startTls(number: number): HandshakeStep {
     if (this.#tls === "off" || this.#isSecured) {
@@ -301,7 +301,7 @@ export class NbdHandshake {
     uid: string,
     contexts: readonly ExportContext[],
   ): HandshakeStep {
-    assert("queries" in option, "the pool named contexts that nobody asked for");
+    assert("queries" in option, "the pool named contexts that were not asked for");
     const { queries } = option;
     if (option.type === "listMetaContext") {
       const names = contexts.map(({ name }) => name);
@@ -330,7 +330,7 @@ export class NbdHandshake {
       if (this.#output.pendingBytes >= optionReplyBytesMax) return answered;
       const name = names[listing.next]!;
       if (descriptions !== undefined) this.#replies.server(number, name, descriptions[listing.next]!);
-      // In a list an id means nothing.
+      // The id is reserved in a list (NBD specification, NBD_OPT_LIST_META_CONTEXT).
       else this.#replies.metaContext(number, 0, name);
       listing.next += 1;
     }
@@ -364,7 +364,7 @@ export function blockSizesOf(volumeBlockSizeBytes: number): BlockSizes {
   return { minimum: 1, preferred: Math.min(largestPowerOfTwo, payloadMaxBytes), maximum: payloadMaxBytes };
 }
 
-/** In a list, a query that ends in a colon stands for every name that begins with it. An unknown one for none. */
+/** In a list, a query that ends in a colon selects every name that begins with it. An unknown name selects nothing. */
 function isListedBy(queries: readonly string[], name: string): boolean {
   return queries.some((query) => query === name || (query.endsWith(":") && name.startsWith(query)));
 }

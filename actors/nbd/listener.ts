@@ -1,13 +1,12 @@
 /**
  * NbdListener: all clients of all addresses.
  *
- * Owns: who is connected, the caps on that, and the payload bytes that connections may borrow above their own, by
- * the rules of nbd/places.ts and nbd/loans.ts. Small requests wait for no loan, as they need no more than a connection's
- * own bytes.
+ * Owns: the list of connections, their maximum number, and the payload bytes that connections may borrow above their own, by
+ * the rules of nbd/places.ts and nbd/loans.ts. Small requests need no loan: a connection's own bytes pay for them.
  *
- * Failure policy: a client above a cap takes the place of the oldest one that has had `crowdedHandshakeMs`, is not
- * attached, and whose leaving helps; without such a one it is closed at once. A client that is attached never makes
- * room. When the server stops, clients have `drainMs` to take their replies; then their sockets are closed.
+ * Failure policy: if there is no place for a client, the oldest client that is not attached, has had `crowdedHandshakeMs`, and
+ * whose leaving would free a fitting place, makes room. Without such a client the new one is closed at once. An attached client
+ * never makes room. When the server stops, clients have `drainMs` to take their replies; then their sockets are closed.
  */
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { Actor, Address } from "../kernel/address.ts";
@@ -74,14 +73,14 @@ interface Client extends KickableClient {
   readonly since: string;
   /** Of the volume that it is attached to. */
   uid: string | undefined;
-  /** The connection's; read here to know who is there. */
+  /** The connection's socket; the listener reads only its name and its silence. */
   readonly socket: Pick<SocketPort, "peer" | "silentMs">;
   /** See nbd/places.ts. */
   origin: string | undefined;
   readonly sinceMs: number;
   /** `makingRoom`: it was told to go, and answers by leaving or, if it was faster, by being settled. */
   state: "handshake" | "makingRoom" | "settled";
-  /** The one that waits for its place. */
+  /** The client that waits for its place. */
   roomFor: SocketPort | undefined;
   lentBytes: number;
   isWanted: boolean;
@@ -94,7 +93,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   readonly #places: Places;
   /** In the order in which they came. */
   readonly #clients = new Map<Address<NbdConnectionMessage>, Client>();
-  /** Those for whom another client is making room: each has one that does. */
+  /** Clients for which another client is making room. */
   #waiting: SocketPort[] = [];
   #connectionsMade = 0;
   /** Each is logged once until there is room again. */
@@ -102,9 +101,9 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   readonly #kicks: Kicks;
   #hasMadeRoom = false;
   readonly #loans = new Loans(this.#clients);
-  /** Some clients were told that others wait for what they have. */
+  /** Some connections were told that others wait for their loans. */
   #isAnyWanted = false;
-  /** Memory that was given back goes when nobody has borrowed for a while. */
+  /** Memory that was given back is dropped after `spareMs` without a loan. */
   #spareTimer: Timer | undefined;
   #hasLent = false;
   #stopping: StopListening | undefined;
@@ -120,7 +119,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#places = new Places(peers.clientsMax ?? connectionsMax);
   }
 
-  /** Who is connected, attached or not. */
+  /** Number of connections, attached or not. */
   get clients(): number {
     return this.#clients.size;
   }
@@ -130,7 +129,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     return this.#loans.lentBytes;
   }
 
-  /** Bytes of memory kept for whoever borrows next. */
+  /** Bytes of memory kept for the next loan. */
   get spareBytes(): number {
     return this.#loans.spareBytes;
   }
@@ -180,7 +179,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     if (!this.#waitsForRoom(socket, bound)) this.#refuse(socket, bound);
   }
 
-  /** Whether a client leaves, or is told to, in whose place this one may come. */
+  /** Whether another client is leaving, or is told to, whose place this one can take. */
   #waitsForRoom(socket: SocketPort, bound: Bound): boolean {
     const nowMs = this.#kernel.clock.now();
     const counts = countPlaces(socket.origin, this.#clients.values());
@@ -224,7 +223,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#refusals.add(bound);
   }
 
-  /** If it was to make room it has not, so another one has to, or the client that waited for it is refused. */
+  /** It is attached and makes no room. Another client has to, or the client that waited for its place is refused. */
   #settled(client: Client, uid: string): void {
     client.state = "settled";
     client.uid = uid;
@@ -233,7 +232,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     if (socket !== undefined) this.#lostRoom(socket);
   }
 
-  /** The client that was to make room for it has not, or its place is another's. Nothing happens if it has come in. */
+  /** The place that it waited for was not freed, or was taken. Does nothing if it has a place already. */
   #lostRoom(socket: SocketPort): void {
     const at = this.#waiting.indexOf(socket);
     if (at < 0) return;
@@ -241,7 +240,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#arrived(socket);
   }
 
-  /** The client has shown a certificate: its place is one of that from now on, if there is one. */
+  /** The client has shown a certificate: it is counted by that from now on, if its origin has a place left. */
   #identified(connection: Address<NbdConnectionMessage>, origin: string): void {
     const client = this.#client(connection);
     const bound = this.#places.keepsOut(origin, this.#clients.values(), client);
@@ -255,7 +254,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#seatWaiting();
   }
 
-  /** Those for whom there is a place now come in. */
+  /** Connects the waiting clients for which there is a place now. */
   #seatWaiting(): void {
     for (const socket of [...this.#waiting]) {
       if (this.#places.keepsOut(socket.origin, this.#clients.values()) !== undefined) continue;
@@ -300,7 +299,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#kicks.answer(client, "left");
     const isPlaceFree = this.#waiting.length === 0;
     this.#seatWaiting();
-    // Another one that has waited for longer may have its place now.
+    // A client that has waited for longer may have taken the place.
     if (client.roomFor !== undefined) this.#lostRoom(client.roomFor);
     if (isPlaceFree) {
       this.#refusals.clear();
@@ -334,7 +333,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     if (this.#loans.isAnyWaiting || this.#isAnyWanted) this.#tellWanted();
   }
 
-  /** Clients that hold what others wait for are told, and when that is over. */
+  /** Tells connections when others begin or cease to wait for their loans. */
   #tellWanted(): void {
     const wanted = this.#loans.wanted();
     this.#isAnyWanted = wanted.size > 0;
@@ -349,7 +348,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#linkTimer = this.#kernel.tellLater(linkCheckMs, this.#self, { type: "linkCheck" });
   }
 
-  /** A client whose host is gone gives its place and its volume free, whatever state it is in. */
+  /** A client whose host is gone loses its place and its volume, in any state. */
   #checkLinks(): void {
     this.#linkTimer = undefined;
     let isAnyRemote = false;

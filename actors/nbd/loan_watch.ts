@@ -1,7 +1,7 @@
 /**
- * Whether one client is too slow for what it has borrowed. It is nobody's business how slow a client is while nobody
- * waits: a paused guest takes nothing for hours. While another client waits for what all borrow from, one that holds
- * some of it has to take its replies, or send its WRITE, at `loanPaceBytesMin` in each `loanPaceMs`.
+ * Times out a client that holds shared payload credit and is slow. While no other client waits for credit, any pace is allowed: a
+ * paused guest takes nothing for hours. While one waits, a client that holds a loan has to take its replies, or send its WRITE,
+ * at `loanPaceBytesMin` in each `loanPaceMs`.
  */
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -9,7 +9,7 @@ import type { Timer } from "../kernel/timers.ts";
 import { loanCheckMs, loanPaceBytesMin, loanPaceMs } from "../limits.ts";
 import type { LoanCheck } from "./messages.ts";
 
-/** What is borrowed just now, and what for. */
+/** What is borrowed now, and for what. */
 export interface LoanHolder {
   readonly holdsLent: boolean;
   /** Some of it pays for replies that have not been sent, or for READs that wait for that. */
@@ -28,7 +28,7 @@ export class LoanWatch {
   #receivedBytes = 0;
   #sendBeganMs = 0;
   #payloadBeganMs: number | undefined;
-  /** When the pace was looked at last, and how far the client had come. */
+  /** The time of the last look at the pace, and the counts at that time. */
   #sinceMs = 0;
   #sentBytesBefore = 0;
   #receivedBytesBefore = 0;
@@ -45,7 +45,7 @@ export class LoanWatch {
     this.watch();
   }
 
-  /** Begins to look, if there is a reason to: to be called when bytes are lent. */
+  /** Starts the periodic look if others wait. Must be called when bytes are lent. */
   watch(): void {
     if (!this.#isWanted || this.#timer !== undefined) return;
     this.#look();
@@ -57,18 +57,18 @@ export class LoanWatch {
     this.#sendBeganMs = this.#kernel.clock.now();
   }
 
-  /** So much has come. */
+  /** Bytes were received. */
   received(bytes: number): void {
     this.#receivedBytes += bytes;
   }
 
-  /** Whether the rest of a WRITE is waited for that borrowed bytes are held for. */
+  /** Whether a WRITE that borrowed bytes pay for has not come whole. */
   setPayloadArriving(isArriving: boolean): void {
     if (!isArriving) this.#payloadBeganMs = undefined;
     else this.#payloadBeganMs ??= this.#kernel.clock.now();
   }
 
-  /** The answer to `loanCheck`: what the client was too slow in, if it was. */
+  /** Handles `loanCheck`: in what the client was too slow, undefined if in nothing. */
   check(loans: LoanHolder): TooSlow | undefined {
     this.#timer = undefined;
     if (!this.#isWanted || !loans.holdsLent) return undefined;
@@ -76,7 +76,7 @@ export class LoanWatch {
     if (this.#kernel.clock.now() - this.#sinceMs < loanPaceMs) return undefined;
     const sentBytes = this.#socket.sentBytes - this.#sentBytesBefore;
     const receivedBytes = this.#receivedBytes - this.#receivedBytesBefore;
-    // What began since the last look is looked at the next time.
+    // A send or payload that began after the last look counts at the next one.
     const isSending = loans.holdsLentForReplies && this.#sendBeganMs <= this.#sinceMs;
     const isReceiving = this.#payloadBeganMs !== undefined && this.#payloadBeganMs <= this.#sinceMs;
     this.#look();

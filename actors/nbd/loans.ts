@@ -1,10 +1,9 @@
 /**
  * The payload bytes that connections borrow above their own, and the memory that they give back.
  *
- * The next loan goes to the client whose origin (nbd/places.ts; a local client is one of its own) has borrowed least, the
- * first that came among those: one that borrows often waits behind one that has nothing. It is waited for until there
- * is room for it, so that a large request gets its turn. One origin borrows three quarters of all at most, so
- * that others always find the rest.
+ * The next loan goes to the client whose origin (nbd/places.ts; each local client counts as an origin) has borrowed least; among
+ * equals, to the first that asked. No later loan is made before there is room for that one, so a large request gets its turn.
+ * One origin can borrow `originBorrowMax`, so the rest is always left to others.
  */
 import { assert } from "../../storage/base/assert.ts";
 import { BufferPool } from "./buffers.ts";
@@ -12,11 +11,11 @@ import type { Address } from "../kernel/address.ts";
 import { borrowedBytesMax, originBorrowMax } from "../limits.ts";
 import type { Borrow, NbdConnectionMessage } from "./messages.ts";
 
-/** One client, as far as loans go. */
+/** What loans need to know of one client. */
 export interface Borrower {
   readonly origin: string | undefined;
   lentBytes: number;
-  /** It was told that others wait for what it has. */
+  /** It was told that others wait for its loan. */
   isWanted: boolean;
 }
 
@@ -32,7 +31,7 @@ export interface Loan {
 export class Loans {
   readonly #clients: Borrowers;
   #lentBytes = 0;
-  /** In the order in which they came. */
+  /** In the order in which they were asked for. */
   #waiting: Borrow[] = [];
   /** Memory given back, for the next loan. */
   readonly #spare = new BufferPool();
@@ -53,7 +52,7 @@ export class Loans {
     this.#waiting.push(borrow);
   }
 
-  /** The next loan; undefined if nobody waits for one, or there is no room for it. */
+  /** The next loan; undefined if none is asked for, or there is no room for it. */
   next(): Loan | undefined {
     if (this.#waiting.length === 0) return undefined;
     const borrow = this.#first(this.#lentByOrigin());
@@ -72,7 +71,7 @@ export class Loans {
     for (const buffer of buffers) this.#spare.give(buffer, borrowedBytesMax - this.#lentBytes);
   }
 
-  /** The connection is gone: it waits for nothing any more. */
+  /** The connection is gone: its questions are dropped. */
   forget(connection: Address<NbdConnectionMessage>): void {
     this.#waiting = this.#waiting.filter((borrow) => borrow.connection !== connection);
   }
@@ -84,7 +83,7 @@ export class Loans {
   /** The connections whose loans another client waits for. */
   wanted(): Set<Address<NbdConnectionMessage>> {
     const lent = this.#lentByOrigin();
-    /** Those that wait for anything, and those that wait for what their own origin has. */
+    /** Clients that wait for any bytes, and clients that wait for bytes that their own origin has borrowed. */
     const waiting: Borrow[] = [];
     const waitingByOrigin = new Map<string, Borrow[]>();
     for (const borrow of this.#waiting) {
@@ -103,7 +102,7 @@ export class Loans {
     return wanted;
   }
 
-  /** Whether anybody waits. */
+  /** Whether any loan is asked for. */
   get isAnyWaiting(): boolean {
     return this.#waiting.length > 0;
   }
@@ -121,7 +120,7 @@ export class Loans {
     return first;
   }
 
-  /** What the clients of each origin have together. */
+  /** Bytes that the clients of each origin have borrowed together. */
   #lentByOrigin(): Map<string, number> {
     const lent = new Map<string, number>();
     for (const { origin, lentBytes } of this.#clients.values()) {

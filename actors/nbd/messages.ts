@@ -18,7 +18,7 @@ export interface Borrow extends Message {
   readonly bytes: number;
 }
 
-/** From a connection: lent bytes are free again, and buffers of that much memory at most, for whoever borrows next. */
+/** From a connection: lent bytes are free again, with buffers of at most as much memory for the next loan. */
 export interface GiveBackLoan extends Message {
   readonly type: "giveBack";
   readonly connection: Address<NbdConnectionMessage>;
@@ -26,13 +26,13 @@ export interface GiveBackLoan extends Message {
   readonly buffers: readonly Uint8Array[];
 }
 
-/** From a connection: it is done, and gives back what it was lent. Answered by `left`, the last word to it. */
+/** From a connection: it is done, and gives back its loans. Answered by `left`, the last message to it. */
 export interface Leave extends Message {
   readonly type: "leave";
   readonly connection: Address<NbdConnectionMessage>;
 }
 
-/** From a connection: its client is attached, and does not make room for others any more. */
+/** From a connection: its client is attached, and no longer makes room for others. */
 export interface Settled extends Message {
   readonly type: "settled";
   readonly connection: Address<NbdConnectionMessage>;
@@ -115,14 +115,14 @@ export interface Begin extends Message {
   readonly type: "begin";
 }
 
-/** From the listener: the bytes asked for; and a buffer of that size, content unspecified, if somebody gave one back. */
+/** From the listener: the bytes asked for; and a buffer of that size, content unspecified, if one is spare. */
 export interface Lent extends Message {
   readonly type: "lent";
   readonly bytes: number;
   readonly buffer: Uint8Array | undefined;
 }
 
-/** From the listener: nobody knows this connection any more. */
+/** From the listener: no other actor knows this connection any more. */
 export interface Left extends Message {
   readonly type: "left";
 }
@@ -152,7 +152,7 @@ export interface Abort extends Message {
   readonly type: "abort";
 }
 
-/** From the connection to itself: nobody is busy, so no more replies are about to join those queued. */
+/** From the connection to itself: this drain of the kernel ends, so no more replies will join those that are queued. */
 export interface Drained extends Message {
   readonly type: "drained";
 }

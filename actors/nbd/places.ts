@@ -1,18 +1,18 @@
 /**
- * Who may be connected at once: a rule without state.
+ * How many clients may be connected at once, and which: a rule without state.
  *
- * An origin is the address of a TCP client's host, or the certificate that it has shown; a local client (of a Unix
- * socket, which only the pool's owner reaches) has none. Some of all places are for local clients alone, so that the
- * owner gets in whatever the network does, and one origin gets a part of the rest, so that others do.
+ * The origin of a TCP client is the address of its host, or the name in the certificate that it has shown. A local client (of a
+ * Unix socket, which only the pool's owner can reach) has no origin. Some places are kept for local clients, so that the owner
+ * can always connect. One origin gets only a part of the other places, so that other hosts can connect.
  */
 import { localPlacesShare, originPlacesShare } from "../limits.ts";
 
-/** The client of one place. */
+/** A client, for the count of places. */
 export interface Place {
   readonly origin: string | undefined;
 }
 
-/** Which rule one more client would break. */
+/** The rule that one more client would break. */
 export type Bound = "all" | "remote" | "origin";
 
 /** How many clients there are, how many of them are remote, and how many of one origin. */
@@ -22,7 +22,7 @@ export interface Counts {
   readonly same: number;
 }
 
-/** Counts the clients that are there, as they matter to one of this origin. */
+/** Counts the clients in `there`, for a client of this origin. */
 export function countPlaces(origin: string | undefined, there: Iterable<Place>): Counts {
   let all = 0;
   let remote = 0;
@@ -36,7 +36,7 @@ export function countPlaces(origin: string | undefined, there: Iterable<Place>):
   return { all, remote, same };
 }
 
-/** The same once this one has left. */
+/** The same without the client that is leaving. */
 export function countsWithout(counts: Counts, origin: string | undefined, leaving: Place): Counts {
   const { all, remote, same } = counts;
   if (leaving.origin === undefined) return { all: all - 1, remote, same };
@@ -63,13 +63,13 @@ export class Places {
     this.ofOneOrigin = Math.ceil(this.remote * originPlacesShare);
   }
 
-  /** What keeps one more client of this origin out; undefined if it has a place. `leaving` counts as gone. */
+  /** The rule that keeps one more client of this origin out; undefined if there is a place. `leaving` counts as gone. */
   keepsOut(origin: string | undefined, there: Iterable<Place>, leaving?: Place): Bound | undefined {
     const counts = countPlaces(origin, there);
     return this.boundOf(origin, leaving === undefined ? counts : countsWithout(counts, origin, leaving));
   }
 
-  /** The same where so many are there. */
+  /** The same, from counts. */
   boundOf(origin: string | undefined, { all, remote, same }: Counts): Bound | undefined {
     if (origin !== undefined && same >= this.ofOneOrigin) return "origin";
     if (origin !== undefined && remote >= this.remote) return "remote";

@@ -1,8 +1,8 @@
 /**
  * The buffers that one connection reads its socket into, at most `receiveBuffersMax`.
  *
- * A WRITE whose payload lies wholly in what was received is served from there, and holds that buffer until it is
- * done. One buffer is always left to read into: when the others are held, payloads are copied instead.
+ * A WRITE whose payload was received whole with one read is served from that buffer, and holds it until it is done. One buffer
+ * is always left to read into: when all others are held, payloads are copied.
  */
 import { assert } from "../../storage/base/assert.ts";
 import { receiveBuffersMax, receiveBytesMax } from "../limits.ts";
@@ -15,7 +15,7 @@ export interface ReceiveBuffer {
 }
 
 export class ReceiveBuffers {
-  /** What is read into, or has been and is being parsed. */
+  /** The buffer that is read into, or is being parsed. */
   #current: ReceiveBuffer = newBuffer();
   readonly #spare: ReceiveBuffer[] = [];
   #count = 1;
@@ -33,7 +33,7 @@ export class ReceiveBuffers {
     return this.#current.bytes;
   }
 
-  /** Keeps what is being parsed for one more request, if another buffer is then left to read into. */
+  /** Holds the buffer that is being parsed for one more request; undefined if no buffer would be left to read into. */
   hold(): ReceiveBuffer | undefined {
     const buffer = this.#current;
     if (buffer.holders === 0) {

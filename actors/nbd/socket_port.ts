@@ -10,9 +10,9 @@ export type TlsPolicy = "off" | "allow" | "require";
 
 /** One client's stream of bytes. At most one read and one send are under way at a time. */
 export interface SocketPort {
-  /** Who is at the other end, for the log; with the name in its certificate once that was verified. */
+  /** The name of the other end for the log, with the name in its certificate once that is verified. */
   readonly peer: string;
-  /** The host it comes from, or what its certificate says once that was verified; undefined for a local one. See nbd/places.ts. */
+  /** The host of the client, or the name in its certificate once that is verified; undefined for a local client. See nbd/places.ts. */
   readonly origin: string | undefined;
   /** Whether `startTls` may be called, and whether it has to be. */
   readonly tls: TlsPolicy;
@@ -21,34 +21,34 @@ export interface SocketPort {
   /** Bytes of the send that is under way, 0 if none is. */
   readonly sendingBytes: number;
   /**
-   * Keeps what has not been sent in pieces of its own of `loanPieceBytes`, and each of them for as long as it is unsent:
-   * what was given to `send` is free. False if that cannot be yet; it is tried again then. Costs a copy the first time.
+   * Copies what has not been sent into pieces of `loanPieceBytes`, and keeps each until it is sent: the memory given to `send`
+   * is free then. False if that is not possible yet: the caller tries again later. Only the first call copies.
    */
   shrink(): boolean;
-  /** Milliseconds for which the client's host should have acknowledged something and has not; 0 where that is not known. */
+  /** Milliseconds since the client's host should have acknowledged something and did not; 0 if that is not known. */
   readonly silentMs: number;
-  /** Begins: everything the socket has to tell goes to `owner`. */
+  /** Begins. All notices of the socket go to `owner`. */
   open(owner: Address<SocketNotice>): void;
   /**
    * Asks for one `received` or `ended`. The buffer belongs to the socket until then, or until `closed`.
    * @param isInStep the client sends one request and waits for its reply: the next one comes right after that
    */
   read(buffer: Uint8Array, isInStep: boolean): void;
-  /** The same for the rest of a payload that is being sent, of which as much is waited for as comes without a pause. */
+  /** The same for the rest of a payload. Waits for as many bytes as come without a pause. */
   readRest(buffer: Uint8Array): void;
-  /** Whether `send` may be given views of a device. */
+  /** Whether `send` takes mapped segments of a device. */
   readonly takesSegments: boolean;
   /**
-   * Sends the pieces in order, then tells `sent`. They stay untouched until then, or until `closed`. Views are sent
-   * or copied in the call, into `memory` if there is one.
+   * Sends the pieces in order, then tells `sent`. They must stay unchanged until then, or until `closed`. Mapped segments are
+   * sent or copied before the call returns; copies lie in `memory` if it is given.
    */
   send(pieces: readonly Piece[], memory?: CopyMemory): void;
   /**
-   * Goes on in TLS, as the server: told `secured`, or `closed` with the reason. Once, with nothing under way. What the
-   * client sends from now on, and what it has sent that was not read, is TLS or breaks the stream.
+   * Begins TLS as the server, then tells `secured`, or `closed` with the reason. Called once, with nothing under way. All bytes
+   * that were not read before must be TLS, or the stream breaks.
    */
   startTls(): void;
-  /** Ends both directions at once; told `closed` when nothing is under way any more. May be repeated. */
+  /** Ends both directions at once; tells `closed` when nothing is under way any more. May be repeated. */
   close(): void;
 }
 
@@ -73,7 +73,7 @@ export interface Secured extends Message {
   readonly type: "secured";
 }
 
-/** The last word of every socket, said once: after `close`, or with a reason if the stream broke. */
+/** The last notice of every socket, told once: after `close`, or with a reason if the stream broke. */
 export interface Closed extends Message {
   readonly type: "closed";
   readonly reason?: string;
@@ -88,5 +88,5 @@ export interface AcceptPort {
   stop(): void;
 }
 
-/** A sentence for whoever runs the server. */
+/** Takes a sentence for the operator of the server. */
 export type LogPort = (sentence: string) => void;

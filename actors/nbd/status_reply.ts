@@ -16,7 +16,7 @@ export interface NbdSession extends Session {
   readonly contexts: readonly ExportContext[];
 }
 
-/** Who asks, and how it pays for the answer. */
+/** The client that asks, and what pays for the answer. */
 export interface StatusAsker {
   readonly session: NbdSession;
   readonly client: Address<StatusDone>;
@@ -25,7 +25,7 @@ export interface StatusAsker {
   readonly paidBytes: number;
 }
 
-/** The question as the volume sees it, with what its connection needs to answer. */
+/** The request as the volume sees it, with what its connection needs to answer it. */
 export class ClientStatus implements StatusRequest, Echo {
   readonly sources: readonly StatusSource[];
   readonly offsetBytes: number;
@@ -72,8 +72,8 @@ function extentsMaxOf(request: NbdRequest, contextCount: number): number {
 }
 
 /**
- * A compact reply has 32 bits for the length of an extent. A range that comes near that ends at the boundary of a block
- * instead, so that the client goes on at one, and no extent has an odd length that is nobody's (CVE-2025-47711).
+ * A compact reply has 32 bits for the length of an extent. A longer range is cut at a block boundary, so that the client goes on
+ * at one, and no extent ends within a block (CVE-2025-47711).
  */
 function below4GiB(offsetBytes: number, lengthBytes: number, blockSizeBytes: number): number {
   if (lengthBytes <= 2 ** 32 - blockSizeBytes) return lengthBytes;

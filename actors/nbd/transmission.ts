@@ -1,11 +1,10 @@
 /**
- * The transmission phase of one connection without its socket: parses requests, admits them as far as credits
- * reach, submits them to the volume, and queues replies.
+ * The transmission phase of one connection without its socket: parses requests, admits them as far as credits allow, submits
+ * them to the volume, and queues replies.
  *
- * A request is admitted when its header is known: it is checked against the size of the moment, and its credits
- * and buffer are taken. It is submitted when its payload is there, a large READ not before what was read for the
- * client has mostly been sent. Its reply is queued when the volume is done; its bytes are free when nobody reads
- * its buffer any more, and its place when its reply has been sent.
+ * A request is admitted when its header is known: it is checked against the volume's present size, and takes its credits and
+ * buffer (payload_memory.ts). It is submitted when its payload has come; a large READ only when most of what was read before
+ * has been sent. Its reply is queued when the volume is done.
  */
 import { unreachable } from "../../storage/base/assert.ts";
 import {
@@ -68,7 +67,7 @@ export class NbdTransmission {
   /** Requests that the volume has. */
   #inFlight = 0;
 
-  /** Large READs that the volume gets when what was read before has been sent; they count as in flight. */
+  /** Large READs that are submitted when the ones before have been sent. They count as in flight. */
   readonly #waiting: ClientRequest[] = [];
   /** Bytes of large READs that the volume has or that have not been sent. */
   #readBytes = 0;
@@ -150,7 +149,7 @@ export class NbdTransmission {
     this.submitWaiting();
   }
 
-  /** Nothing is to be held in flight by a client that takes nothing: what waits is read now, and copied. */
+  /** Submits all waiting READs, which are then copied: a client that takes nothing must not keep requests in flight. */
   submitWaiting(): void {
     for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
       this.#submit(next);
@@ -183,7 +182,7 @@ export class NbdTransmission {
     return this.memory.lent(loan, () => isBlocked ? this.parse() : "needBytes");
   }
 
-  /** The client is gone: what the volume has not is forgotten. What was lent for it goes back when the connection leaves. */
+  /** The client is gone: requests that were not submitted are dropped. Their loans go back when the connection leaves. */
   dropWaiting(): void {
     this.#inFlight -= this.#waiting.length;
     this.#waiting.length = 0;
@@ -195,8 +194,8 @@ export class NbdTransmission {
     const isRead = request.kind === "read" && refusal === undefined && answer;
     if (isRead && request.segments.length > 0) {
       if (!this.#areGood(request.segments)) return this.#readAgain(request);
-      // What is under way may take its time, and the views have none. Nor are they copied beside a buffer for all of it, as
-      // they would be if the client took nothing: one of the two was paid for.
+      // Segments are valid in this drain only, so they are copied if a send is under way. And if the request has a buffer too, its
+      // bytes pay for that buffer only: the segments go into it now, as a slow client would need a second copy later.
       if (
         (this.#isSending || request.data.length > 0) &&
         !copySegments(request, this.#attached.blockSizeBytes)
@@ -218,13 +217,13 @@ export class NbdTransmission {
     return segments.every((segment) => segment === undefined || segment.drain === drains);
   }
 
-  /** The volume stays open while a client is attached, and it is until nothing is in flight. */
+  /** The client stays attached while anything is in flight, so the volume is open. */
   #readAgain(request: ClientRequest): void {
     request.forgoSegments();
     this.#peers.kernel.tell(this.#attached.volume, { type: "submit", request });
   }
 
-  /** The volume has answered a block status, or has not. `answer` is false if the client is gone. */
+  /** The volume is done with a block status. `answer` is false if the client is gone. */
   statusDone(request: ClientStatus, answer: boolean): void {
     this.#inFlight -= 1;
     const refusal = refusalOf(request.status, "blockStatus");
@@ -254,7 +253,7 @@ export class NbdTransmission {
     while (this.#waiting.length > 0 && this.#mayRead(this.#waiting[0]!)) this.#submit(this.#waiting.shift()!);
   }
 
-  /** True if the offered request has been taken in, be it to refuse it. */
+  /** True if the request has been admitted, or refused. */
   #admit(request: NbdRequest): boolean {
     if (!this.memory.hasRequest) return false;
     this.#refusal = this.#shuttingDown ? goingAway : validateRequest(request, this.#export, this.#session);
@@ -291,7 +290,7 @@ export class NbdTransmission {
     return new ClientRequest(request, { ...payload, purse, paidBytes, receivedIn }, this.#peers.connection);
   }
 
-  /** The whole request is here: refused, done without the volume, or submitted. */
+  /** The request has come whole: it is refused, done without the volume, or submitted. */
   #execute(request: NbdRequest): void {
     this.#executed += 1;
     const arriving = this.#arriving;
@@ -316,8 +315,8 @@ export class NbdTransmission {
   }
 
   /**
-   * Whether what a large READ finds could be sent from where it lies. Else it waits: read now, it would only be copied, while
-   * other clients wait for that, to be sent no sooner.
+   * Whether the segments of a large READ could be sent without a copy. If not, the READ waits: it would be copied now, which
+   * delays other clients, and be sent no sooner.
    */
   #mayRead(request: ClientRequest): boolean {
     if (!this.#peers.socket.takesSegments) return true;

@@ -237,7 +237,7 @@ Deno.test({
     Deno.writeTextFileSync(file("server-key.pem"), key);
     Deno.writeTextFileSync(file("ca-crl.pem"), "");
     const revoking = await complaintAbout(pool, server);
-    assertMatch(revoking, /revocations, as in ca-crl\.pem, are not supported\. Take it out/);
+    assertMatch(revoking, /revocations, as in ca-crl\.pem, are not supported\. Remove it/);
     Deno.removeSync(file("ca-crl.pem"));
     Deno.writeTextFileSync(file("ca-cert.pem"), "trust me");
     assertStringIncludes(await complaintAbout(pool, server), "ca-cert.pem is not a certificate");
