@@ -126,7 +126,7 @@ Deno.test("a defect stops delivery before another message, is told once, and sto
   assertEquals(defects.map(String), ["Error: half-changed"]);
 });
 
-Deno.test("without anybody to hear of it, a defect is thrown to whoever runs the kernel", () => {
+Deno.test("without onDefect, a defect is thrown to the caller of run", () => {
   const { kernel } = new World();
   const address = doer(kernel, () => {
     throw "a string";
@@ -158,7 +158,7 @@ Deno.test("an address does not reach the actor that was later given the same slo
   assertEquals(heard, [2]);
 });
 
-Deno.test("nobody may send to a retired actor, or retire one that has messages waiting", () => {
+Deno.test("sending to a retired actor, and retiring one with messages waiting, are defects", () => {
   const { kernel } = new World();
   const address = doer(kernel, () => {});
   kernel.tell(address, note(1));
@@ -197,7 +197,7 @@ Deno.test("an actor may spawn others while it is being made", () => {
   assertEquals(heard, ["outer 1", "inner 2"]);
 });
 
-Deno.test("idle notices come once nobody is ready, in the order they were asked for", () => {
+Deno.test("idle notices come when nothing is ready, in the order they were asked for", () => {
   for (let seed = 0; seed < 20; seed += 1) {
     const { kernel } = new World({ seed });
     const heard: number[] = [];

@@ -11,9 +11,9 @@ Deno.test("whichever is taken, the others keep their order, as in a plain list",
     // Grows past the first ring of 1024 and shrinks again.
     const wantsPush = random.below(100) < (step < 10_000 ? 60 : 40);
     if (wantsPush || list.length === 0) {
-      const who = random.below(2 ** 20) - 2 ** 19;
-      queue.push(who);
-      list.push(who);
+      const ready = random.below(2 ** 20) - 2 ** 19;
+      queue.push(ready);
+      list.push(ready);
     } else {
       const index = random.below(list.length);
       assertEquals(queue.take(index), list.splice(index, 1)[0]);
@@ -23,7 +23,7 @@ Deno.test("whichever is taken, the others keep their order, as in a plain list",
   while (list.length > 0) assertEquals(queue.take(0), list.shift());
 });
 
-Deno.test("a scheduler that chooses nobody is a defect", () => {
+Deno.test("a scheduler that chooses an index that is not there is a defect", () => {
   const queue = new ReadyQueue();
   queue.push(7);
   assertThrows(() => queue.take(1), Defect, "the scheduler chose an index that is not there");

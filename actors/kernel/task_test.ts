@@ -142,7 +142,7 @@ Deno.test("a task asks, waits, and goes on with its answer", () => {
   assertEquals(kernel.tasksRunning, 0);
 });
 
-Deno.test("a task that has its answer and not its turn is listed as ready, even if who answered is gone", () => {
+Deno.test("a task that has its answer and not its turn is listed as ready, even if the actor that answered is gone", () => {
   const { kernel } = new World();
   const oracle = new Oracle(kernel);
   kernel.start("asker", asking(oracle, "why", []));
@@ -190,7 +190,7 @@ Deno.test("answering twice before the task has its turn is a defect, and so is a
   kernel.reply(oracle.asked[0]!, "one");
   assertThrows(() => kernel.reply(oracle.asked[0]!, "two"), Defect, "a task was answered twice");
   const never: Question = { type: "question", replyTo: unasked, text: "never" };
-  assertThrows(() => kernel.reply(never, "nobody"), Defect, "answered a request that was never asked");
+  assertThrows(() => kernel.reply(never, "no task"), Defect, "answered a request that was never asked");
 });
 
 Deno.test("joined answers are in the children's order, whatever order they come in", () => {
@@ -215,8 +215,8 @@ function* collected(steps: Steps<string[]>, into: string[]): Steps<void> {
   into.push(...yield* steps);
 }
 
-Deno.test("joining nobody is answered without waiting", () => {
-  assertEquals(new World().run(join("nobody", [])), []);
+Deno.test("joining no children is answered without waiting", () => {
+  assertEquals(new World().run(join("none", [])), []);
 });
 
 Deno.test("sleepers wake by time, equal times in order, and a clock that jumps wakes them all at once", () => {
@@ -246,7 +246,7 @@ Deno.test("a jump of the clock wakes a sleeper once; its next sleep begins then"
   assertEquals(woken, ["s once", "s twice"]);
 });
 
-Deno.test("an alarm that rings early wakes nobody and is set again", () => {
+Deno.test("an alarm that rings early wakes no task and is set again", () => {
   const { kernel, clock } = new World();
   const woken: string[] = [];
   kernel.start("sleeper", sleeping(10, "s", woken));
@@ -327,7 +327,7 @@ Deno.test("an error while cancelling after a defect does not hide the defect", (
   assertEquals(log, ["failing", "cancelled"]);
 });
 
-Deno.test("a test that waits for what never comes says who waits for what", () => {
+Deno.test("a test that waits for what never comes says which task waits for what", () => {
   const world = new World();
   const oracle = new Oracle(world.kernel);
   assertThrows(
@@ -345,7 +345,7 @@ function* restingSteps(steps: number, log: string[], work: () => void = () => {}
   }
 }
 
-Deno.test("who rests goes on when nobody else is ready, what was sent for then included", () => {
+Deno.test("a resting task goes on when nothing else is ready, idle notices included", () => {
   const { kernel } = new World();
   const log: string[] = [];
   const hop: Address<Message> = kernel.spawn("hop", 10, () => ({
@@ -361,7 +361,7 @@ Deno.test("who rests goes on when nobody else is ready, what was sent for then i
   assertEquals(log, ["hop 0", "hop 1", "hop 2", "hop 3", "rested 1", "rested 2"]);
 });
 
-Deno.test("who rests waits a millisecond after every three, until the event loop has heard its sockets", () => {
+Deno.test("resting tasks wait a millisecond after every three, until the event loop has heard its sockets", () => {
   const { kernel, clock } = new World();
   const log: string[] = [];
   clock.nowMs = 100;
@@ -376,7 +376,7 @@ Deno.test("who rests waits a millisecond after every three, until the event loop
   assertEquals([log.length, clock.nowMs], [12, 107]);
 });
 
-Deno.test("who rests goes on however busy others are", () => {
+Deno.test("a resting task goes on however busy others are", () => {
   const { kernel, clock } = new World();
   const log: string[] = [];
   kernel.start("resting", restingSteps(10, log));

@@ -1,6 +1,6 @@
 /**
- * Lock regions against two models that share no code with them: who excludes whom, under many tasks and thousands of
- * schedules, and exactly who waits, after every step.
+ * Lock regions against two models that share no code with them: which lock excludes which, under many tasks and thousands of
+ * schedules, and exactly which requests wait, after every step.
  */
 import { assert, assertEquals } from "@std/assert";
 import { LockBench, type Progress, retireEmpty, spawnRegion } from "../../tests/support/locks.ts";
@@ -27,13 +27,13 @@ class Occupancy {
 
   read(block: number, by: 1 | -1): void {
     const at = this.#at(block);
-    assert(!at.alone, "a reader beside one who is alone");
+    assert(!at.alone, "a reader beside an exclusive holder");
     at.readers += by;
   }
 
   write(block: number, by: 1 | -1): void {
     const at = this.#at(block);
-    assert(!at.alone && !at.excluder, "a writer beside one who excludes writers");
+    assert(!at.alone && !at.excluder, "a writer beside a holder that excludes writers");
     at.writers += by;
   }
 
@@ -139,7 +139,7 @@ function* program(scene: Scene, stepsCount: number): Steps<void> {
   }
 }
 
-Deno.test("under thousands of schedules nobody meets whom it excludes, everybody finishes, and nothing is left", () => {
+Deno.test("under thousands of schedules no task meets one that it excludes, all finish, and nothing is left", () => {
   for (let seed = 0; seed < 4000; seed += 1) {
     const world = new World({ seed });
     const random = new Random(-seed - 1);
@@ -170,7 +170,7 @@ interface Entry {
   upgradeTicket: number;
 }
 
-/** Exactly who waits, written down from the rules as one list. */
+/** Exactly which requests wait, written down from the rules as one list. */
 class WaitingModel {
   readonly entries: Entry[] = [];
   #ticketLast = 0;
@@ -190,7 +190,7 @@ class WaitingModel {
     this.settle();
   }
 
-  /** Grants until nobody can be granted any more; promotions and upgrades before the others. */
+  /** Grants until no request can be granted any more; promotions and upgrades before the others. */
   settle(): void {
     for (let granted = true; granted;) {
       granted = this.#grantOne("promotes", "promoted") || this.#grantOne("upgrades", "excludes") ||
@@ -268,7 +268,7 @@ function step(random: Random, bench: LockBench, model: WaitingModel, ordinal: nu
   }
 }
 
-Deno.test("after every step exactly those wait who must", () => {
+Deno.test("after every step exactly those requests wait that must", () => {
   for (let seed = 0; seed < 300; seed += 1) {
     const random = new Random(seed);
     const bench = new LockBench({ seed });

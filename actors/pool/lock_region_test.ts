@@ -35,7 +35,7 @@ const grantedBeside: readonly [held: Mode, granted: readonly Mode[]][] = [
 for (const [held, granted] of grantedBeside) {
   for (const wanted of modesTaken) {
     const expected = granted.includes(wanted) ? "in" : "waits";
-    Deno.test(`while ${held} is held, who wants ${wanted} ${expected === "in" ? "gets it" : expected}`, () => {
+    Deno.test(`while ${held} is held, a request for ${wanted} ${expected === "in" ? "is granted" : expected}`, () => {
       const bench = new LockBench();
       take(bench, "holder", held);
       take(bench, "wanter", wanted);
@@ -154,7 +154,7 @@ Deno.test("blocks do not wait for each other", () => {
   assertEquals(bench.state("other", "range"), "other in, range in");
 });
 
-Deno.test("a range that waits lets in who waited earlier and holds up who comes later", () => {
+Deno.test("a range that waits lets in earlier requests and holds up later ones", () => {
   const bench = new LockBench();
   take(bench, "holder", "excludeWriters");
   bench.block("earlier", 5, "write");

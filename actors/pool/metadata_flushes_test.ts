@@ -94,7 +94,7 @@ Deno.test("a flush after a write covers that write, also beside one that began b
   assertEquals(slow.answers([before, after]), ["ok", "open"]);
 });
 
-Deno.test("a commit begins when the flushes beside it have ended, and nobody flushes beside a commit", () => {
+Deno.test("a commit begins when the flushes beside it have ended, and no flush runs beside a commit", () => {
   const slow = new SlowPool();
   const committed = slow.superblock();
   const flush = slow.flush();

@@ -33,7 +33,7 @@ function sourceOf(pool: TestingPool, volume: string, context: string): StatusSou
   return found.source;
 }
 
-Deno.test("a terabyte that nobody wrote to is one hole", () => {
+Deno.test("a terabyte that was never written is one hole", () => {
   const volume = makeVolume(new TestingPool(makeTestingFiles()), 2 ** 40);
   const { status, extents } = volume.status(allocation, 0, 2 ** 40);
   assertEquals([status, extents], ["ok", [[{ lengthBytes: 2 ** 40, flags: 3 }]]]);

@@ -193,7 +193,7 @@ Deno.test("removing the origin and the snapshot leaves a clone whole, and only i
   assertSound(pool);
 });
 
-Deno.test("a volume that somebody is attached to is not removed", () => {
+Deno.test("a volume with an attached client is not removed", () => {
   const { pool } = poolWithVolume();
   const result = pool.admin({ verb: "rm", names: ["a"], force: false, dryRun: false });
   assertEquals(result.kind, "refused");
