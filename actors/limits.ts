@@ -29,7 +29,7 @@ export const connectionBorrowMax = requestBytesMax;
 export const borrowedBytesMax = 128 * MiB;
 /** Payload bytes in flight that the connections of one origin may borrow together, so that there is always some for others. */
 export const originBorrowMax = borrowedBytesMax * 3 / 4;
-/** Milliseconds in which nobody has borrowed after which the memory that was lent goes. */
+/** Milliseconds without a loan after which the memory of earlier loans is freed. */
 export const spareMs = 1_000;
 /** Bytes of large READs that one connection may have read and not sent, where they are sent from where they lie. */
 export const unsentReadBytesMax = MiB;
@@ -39,7 +39,7 @@ export const receiveBytesMax = 256 * KiB;
 export const receiveBuffersMax = 4;
 
 /**
- * Extents in the answer to one block status, of all its contexts together; who asks for more asks again from where it
+ * Extents in the answer to one block status, of all its contexts together; a client that wants more asks again from where it
  * ended. A thousand are one leaf's worth or four of looking up, and 16 KiB on the wire.
  */
 export const statusExtentsMax = 1024;
@@ -77,7 +77,7 @@ export const statusTurnsMax = 1024;
 export const discardBytesMax = 16 * MiB;
 /** Bytes zeroed with one call. */
 export const zeroBytesMax = 4 * MiB;
-/** Bytes copied with one call, during which nobody else is served. */
+/** Bytes copied with one call. Nothing else is served during it. */
 export const copyBytesMax = MiB;
 
 /** Clean metadata blocks kept in memory, by default: 32 MiB. */
@@ -152,7 +152,7 @@ export const adminQueueMax = 1024;
 export const looksMax = 4;
 /** Those of them that are dumps, which last as long as their readers like. */
 export const dumpsMax = looksMax - 1;
-/** Milliseconds after which a reader who takes nothing more of a dump is given up: the commit it shows holds space. */
+/** Milliseconds after which a dump ends whose reader takes nothing more: the commit it shows holds space. */
 export const stalledDumpMs = 10 * 60_000;
 
 /** Milliseconds that a client may take for its first option, and from one to the next; in qemu, for all. */
@@ -364,7 +364,7 @@ assert(dirtyBlocksMax < metadataCacheBlocks, "an operation always finds room bes
 assert(silentPeerMs >= 3 * resendMs, "a lost packet or two is no silence");
 assert(silentPeerMs + linkCheckMs <= 30_000, "a dead peer is gone within 30 s");
 assert(keepAliveIdleS + keepAliveCount * keepAliveIntervalS <= 30, "an idle one too");
-assert(crowdedHandshakeMs < handshakeMs, "who makes room loses time");
+assert(crowdedHandshakeMs < handshakeMs, "a client that makes room loses time");
 assert(handshakeMs < handshakeSumMs, "there is time for several options");
 assert(tlsHandshakeMs < handshakeMs, "TLS leaves time to attach");
 assert(connectionsMax <= maxClientsMost, "the default number of clients is allowed");

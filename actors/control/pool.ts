@@ -375,7 +375,7 @@ export class PoolActor implements Actor<PoolMessage> {
   }
 
   #commandEnded(result: AdminResult): void {
-    const command = present(this.#commands.shift(), "a command ended that nobody gave");
+    const command = present(this.#commands.shift(), "a command ended that was not given");
     this.#commandRunning = false;
     this.#closeIdle();
     if (command.type === "startPool" && result.kind === "done" && !this.#options.readOnly) this.#armTick();

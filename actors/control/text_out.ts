@@ -65,7 +65,7 @@ export class TextOut implements Actor<TextOutMessage> {
         this.#pending = message;
         return this.#write(message.text);
       case "completed": {
-        const pending = present(this.#pending, "a piece was completed that nobody wrote");
+        const pending = present(this.#pending, "a piece was completed that was not written");
         this.#pending = undefined;
         return this.#kernel.reply(pending, message.taken);
       }

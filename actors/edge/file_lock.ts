@@ -8,7 +8,7 @@ import { openFailure } from "./file_errors.ts";
 import { pause } from "./turns.ts";
 
 /** Another process has a lock that excludes ours. */
-export class LockedElsewhere extends UserError {}
+class LockedElsewhere extends UserError {}
 
 /**
  * Carries out `attempt`, and again for up to `waitMs` while it throws {@linkcode LockedElsewhere}: commands that are given

@@ -22,7 +22,7 @@ const encoder = new TextEncoder();
 const newline = 10;
 
 /** What is said where lines are missing. */
-export function droppedSentence(lines: number): string {
+function droppedSentence(lines: number): string {
   return lines === 1 ? "1 line of the log was dropped." : `${lines} lines of the log were dropped.`;
 }
 

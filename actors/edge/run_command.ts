@@ -55,7 +55,7 @@ const onFiles: Readonly<
   dump: dumpOffline,
 };
 
-/** Throws {@linkcode LockedElsewhere} with nothing done. */
+/** Throws {@linkcode UserError} with nothing done if another process has the pool. */
 async function runHere(directory: string, command: Command, write: DumpWriter): Promise<AdminResult> {
   if (isServerCommand(command)) return noServer(directory, command.verb);
   const filesVerb = filesVerbOf(command);

@@ -1,5 +1,6 @@
 /** The style of the whole repository, as tests: each failure names file and line and what to write instead. */
 import { assertEquals } from "@std/assert";
+import { ruleUsedExports } from "./exports.ts";
 import { ruleDependencies, ruleImportCycles, ruleImportDirection } from "./imports.ts";
 import { fileRules } from "./rules.ts";
 import { rulePaths } from "./paths.ts";
@@ -9,7 +10,7 @@ import { ruleSkips } from "./skips.ts";
 import { ruleStepsAreTaken } from "./steps.ts";
 import { ruleSymbols, ruleTwoHops } from "./symbols.ts";
 import { ruleTopLevel } from "./top_level.ts";
-import { ruleCannot, ruleCitations } from "./words.ts";
+import { ruleCannot, ruleCitations, rulePersons } from "./words.ts";
 
 const root = new URL("../../", import.meta.url);
 const sources = readSources(root);
@@ -37,6 +38,8 @@ holds("no two test files have one name", ruleTestNames);
 holds("every file that a comment or a page cites is there", ruleCitations);
 holds("every symbol that a page names is in its file", ruleSymbols);
 holds("each paragraph on the architecture names where it is in the code", ruleTwoHops);
+holds("comments name things and not persons", rulePersons);
+holds("what is exported is imported somewhere", ruleUsedExports);
 holds("cannot is one word", (all) => all.flatMap(ruleCannot));
 holds("no modules need each other's values", ruleImportCycles);
 holds("there are three dependencies, and the core uses none", ruleDependencies);

@@ -172,8 +172,6 @@ const optionReplyNames = namesOf({
   NBD_REP_ERR_EXT_HEADER_REQD,
 });
 
-const infoNames = namesOf({ NBD_INFO_EXPORT, NBD_INFO_NAME, NBD_INFO_DESCRIPTION, NBD_INFO_BLOCK_SIZE });
-
 const commandNames = namesOf({
   NBD_CMD_READ,
   NBD_CMD_WRITE,
@@ -184,41 +182,6 @@ const commandNames = namesOf({
   NBD_CMD_WRITE_ZEROES,
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_RESIZE,
-});
-
-const commandFlagBits = namesOf({
-  NBD_CMD_FLAG_FUA,
-  NBD_CMD_FLAG_NO_HOLE,
-  NBD_CMD_FLAG_DF,
-  NBD_CMD_FLAG_REQ_ONE,
-  NBD_CMD_FLAG_FAST_ZERO,
-  NBD_CMD_FLAG_PAYLOAD_LEN,
-});
-
-const transmissionFlagBits = namesOf({
-  NBD_FLAG_HAS_FLAGS,
-  NBD_FLAG_READ_ONLY,
-  NBD_FLAG_SEND_FLUSH,
-  NBD_FLAG_SEND_FUA,
-  NBD_FLAG_ROTATIONAL,
-  NBD_FLAG_SEND_TRIM,
-  NBD_FLAG_SEND_WRITE_ZEROES,
-  NBD_FLAG_SEND_DF,
-  NBD_FLAG_CAN_MULTI_CONN,
-  NBD_FLAG_SEND_RESIZE,
-  NBD_FLAG_SEND_CACHE,
-  NBD_FLAG_SEND_FAST_ZERO,
-  NBD_FLAG_BLOCK_STATUS_PAYLOAD,
-});
-
-const replyTypeNames = namesOf({
-  NBD_REPLY_TYPE_NONE,
-  NBD_REPLY_TYPE_OFFSET_DATA,
-  NBD_REPLY_TYPE_OFFSET_HOLE,
-  NBD_REPLY_TYPE_BLOCK_STATUS,
-  NBD_REPLY_TYPE_BLOCK_STATUS_EXT,
-  NBD_REPLY_TYPE_ERROR,
-  NBD_REPLY_TYPE_ERROR_OFFSET,
 });
 
 const errorNames = namesOf({
@@ -242,34 +205,14 @@ export function optionReplyName(replyType: number): string {
   return nameIn(optionReplyNames, replyType);
 }
 
-/** `NBD_INFO_EXPORT` for 0. */
-export function infoName(infoType: number): string {
-  return nameIn(infoNames, infoType);
-}
-
 /** `NBD_CMD_READ` for 0. */
 export function commandName(command: number): string {
   return nameIn(commandNames, command);
 }
 
-/** `NBD_REPLY_TYPE_NONE` for 0. */
-export function replyTypeName(replyType: number): string {
-  return nameIn(replyTypeNames, replyType);
-}
-
 /** `NBD_EINVAL` for 22. */
 export function errorName(error: number): string {
   return nameIn(errorNames, error);
-}
-
-/** `NBD_CMD_FLAG_FUA|NBD_CMD_FLAG_DF` for 5, `0` for none. */
-export function commandFlagNames(flags: number): string {
-  return bitNames(commandFlagBits, flags);
-}
-
-/** `NBD_FLAG_HAS_FLAGS|NBD_FLAG_READ_ONLY` for 3, `0` for none. */
-export function transmissionFlagNames(flags: number): string {
-  return bitNames(transmissionFlagBits, flags);
 }
 
 function namesOf(constants: Record<string, number>): ReadonlyMap<number, string> {
@@ -278,14 +221,4 @@ function namesOf(constants: Record<string, number>): ReadonlyMap<number, string>
 
 function nameIn(names: ReadonlyMap<number, string>, value: number): string {
   return names.get(value) ?? `0x${value.toString(16)}`;
-}
-
-function bitNames(names: ReadonlyMap<number, string>, flags: number): string {
-  const set: string[] = [];
-  for (let rest = flags; rest !== 0;) {
-    const lowest = rest & -rest;
-    set.push(nameIn(names, lowest));
-    rest &= ~lowest;
-  }
-  return set.length === 0 ? "0" : set.join("|");
 }

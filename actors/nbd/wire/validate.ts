@@ -61,7 +61,7 @@ export interface Refusal {
 /**
  * The transmission flags of an export. Flags that promise changes are left out of a read-only one.
  * CAN_MULTI_CONN holds because connections share the volume and a flush commits all of it. BLOCK_STATUS_PAYLOAD is
- * for those who have contexts to choose from.
+ * for clients that have contexts to choose from.
  */
 export function exportFlags(exportInfo: ExportSize, session: Session): number {
   const always = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN |
