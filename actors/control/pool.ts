@@ -12,15 +12,12 @@
  */
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
-import type { Slices } from "../../storage/slices.ts";
 import type { AdminResult } from "./admin_command.ts";
 import { planStep } from "./admin_plan.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import { startTask, stopTask } from "./admin_start.ts";
 import { adminTask, lookTask } from "./admin_task.ts";
-import type { BioStatus } from "../volume/bio.ts";
 import { rewriteTask } from "./catalogue_rewrite.ts";
-import { contextSlices, descriptionOf, exportListSlices, isSnapshot, longAnswer } from "./export_list.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { isLook } from "./verbs.ts";
@@ -29,6 +26,8 @@ import { LookQueue } from "./look_queue.ts";
 import { closeTask, type OpenVolume, takeIdle } from "./open_volumes.ts";
 import type { MetadataTrouble } from "../pool/metadata_messages.ts";
 import { PoolChange } from "./pool_change.ts";
+import { PoolExports } from "./pool_exports.ts";
+import { ModeOfPool } from "./pool_mode.ts";
 import type {
   Admin,
   AskPiece,
@@ -39,11 +38,9 @@ import type {
   DescribeContexts,
   Detach,
   Evict,
-  ExportInfo,
   ListExports,
   LookEnded,
   PoolMessage,
-  PoolMode,
   PoolNotice,
   Reconcile,
   Registry,
@@ -90,11 +87,8 @@ export class PoolActor implements Actor<PoolMessage> {
   #pieces: Iterator<string> | undefined;
   /** Messages that wait until the catalogue is whole, or until their volume need not be quiet any more. */
   #viewersWaiting: Viewer[] = [];
-  /** Long answers under way. */
-  readonly #works = new Map<number, Slices<void>>();
-  #workLast = 0;
-  #mode: PoolMode;
-  #trouble: string | null = null;
+  readonly #exports: PoolExports;
+  readonly #mode: ModeOfPool;
   #stopping = false;
 
   constructor(kernel: Kernel, self: Address<PoolMessage>, peers: AdminPeers, options: PoolOptions) {
@@ -104,14 +98,21 @@ export class PoolActor implements Actor<PoolMessage> {
     this.#options = options;
     this.#catalogue = options.catalogue;
     this.#isJournalLong = options.isJournalLong ?? false;
-    this.#mode = options.readOnly ? "read-only" : "write";
+    this.#mode = new ModeOfPool(options.readOnly);
     this.#change = new PoolChange({
       kernel,
       catalogue: options.catalogue,
       open: this.#open,
       perSlice: peers.slices.records,
       newUid: () => options.newUid(),
-      refusal: () => this.#mode === "write" ? undefined : this.#whyReadOnly(),
+      refusal: () => this.#mode.refusal(),
+    });
+    this.#exports = new PoolExports({
+      peers,
+      catalogue: options.catalogue,
+      readOnly: options.readOnly,
+      isLeaving: (uid) => this.#change.isLeaving(uid),
+      isStopping: () => this.#stopping,
     });
   }
 
@@ -172,15 +173,15 @@ export class PoolActor implements Actor<PoolMessage> {
       case "attach":
         return this.#attach(message);
       case "describe":
-        return this.#describe(message);
+        return this.#exports.describe(message);
       case "describeContexts":
-        return this.#describeContexts(message);
+        return this.#exports.describeContexts(message);
       case "listExports":
-        return this.#listExports(message);
+        return this.#exports.list(message);
       case "registry":
         return this.#kernel.reply(message, this.#registry());
       case "workOn":
-        return this.#workOn(message);
+        return this.#exports.workOn(message);
       default:
         return unreachable(message);
     }
@@ -193,26 +194,11 @@ export class PoolActor implements Actor<PoolMessage> {
     for (const message of waiting) this.#view(message);
   }
 
-  /** Begins a long answer. If a slice is not all of it, a task asks for the others. */
-  #work(slices: Slices<void>): void {
-    if (slices.next().done) return;
-    this.#workLast += 1;
-    this.#works.set(this.#workLast, slices);
-    this.#kernel.start("long answer", longAnswer(this.#peers.pool, this.#workLast));
-  }
-
-  #workOn(message: WorkOn): void {
-    const isDone =
-      present(this.#works.get(message.work), "a long answer was ended twice").next().done === true;
-    if (isDone) this.#works.delete(message.work);
-    this.#kernel.reply(message, isDone ? "done" : "more");
-  }
-
   // Clients.
 
   #attach(message: Attach): void {
-    const record = this.#exported(message.name);
-    if (typeof record === "string") return this.#tellUnknown(message, record);
+    const record = this.#exports.find(message.name);
+    if (typeof record === "string") return this.#exports.tellUnknown(message, record);
     // It may change, and a volume that is not suspended because no client has it must stay so.
     if (this.#change.isQuiet(record.uid)) {
       this.#viewersWaiting.push(message);
@@ -222,7 +208,7 @@ export class PoolActor implements Actor<PoolMessage> {
     volume.clients.add(message.client);
     this.#kernel.tell(message.client, {
       type: "attached",
-      info: this.#infoOf(record),
+      info: this.#exports.infoOf(record),
       volume: volume.stub.address,
       blockSizeBytes: this.#peers.thin.blockSizeBytes,
     });
@@ -243,69 +229,6 @@ export class PoolActor implements Actor<PoolMessage> {
     if (idle.length > 0) this.#kernel.start("close volumes", closeTask(idle, () => {}));
   }
 
-  #describe(message: Describe): void {
-    const record = this.#exported(message.name);
-    if (typeof record === "string") return this.#tellUnknown(message, record);
-    const blockSizeBytes = this.#peers.thin.blockSizeBytes;
-    this.#kernel.tell(message.client, { type: "described", info: this.#infoOf(record), blockSizeBytes });
-  }
-
-  #describeContexts(message: DescribeContexts): void {
-    const record = this.#exported(message.name);
-    if (typeof record === "string") return this.#tellUnknown(message, record);
-    this.#work(this.#contextSlices(message, record));
-  }
-
-  *#contextSlices({ client }: DescribeContexts, record: VolumeRecord): Slices<void> {
-    const about = { info: this.#infoOf(record), blockSizeBytes: this.#peers.thin.blockSizeBytes };
-    const contexts = yield* contextSlices(this.#catalogue, record, this.#peers.slices.records);
-    this.#kernel.tell(client, { type: "contexts", ...about, contexts });
-  }
-
-  #tellUnknown(message: Attach | Describe | DescribeContexts, reason: string): void {
-    this.#kernel.tell(message.client, { type: "unknownExport", name: message.name, reason });
-  }
-
-  /** The record exported under a name, or why there is none. The empty name is the only volume, if there is one. */
-  #exported(name: string): VolumeRecord | string {
-    if (this.#stopping) return "the server is stopping";
-    const record = name === "" ? this.#onlyVolume() : this.#catalogue.byName(name);
-    if (record === undefined) {
-      return name === "" ? "there is no default export; name one" : "there is no such volume";
-    }
-    return this.#change.isLeaving(record.uid) ? "the volume is being removed" : record;
-  }
-
-  #onlyVolume(): VolumeRecord | undefined {
-    let only: VolumeRecord | undefined;
-    for (const record of this.#catalogue.volumes()) {
-      if (record.deleting || isSnapshot(record)) continue;
-      if (only !== undefined) return undefined;
-      only = record;
-    }
-    return only;
-  }
-
-  #listExports(message: ListExports): void {
-    this.#work(this.#exportListSlices(message));
-  }
-
-  *#exportListSlices({ client }: ListExports): Slices<void> {
-    const isLeaving = (uid: string) => this.#change.isLeaving(uid);
-    const list = yield* exportListSlices(this.#catalogue, isLeaving, this.#peers.slices.records);
-    this.#kernel.tell(client, { type: "exports", ...list });
-  }
-
-  #infoOf(record: VolumeRecord): ExportInfo {
-    return {
-      name: record.name,
-      uid: record.uid,
-      sizeBytes: record.sizeBytes,
-      readOnly: record.readOnly || this.#options.readOnly,
-      description: descriptionOf(this.#catalogue, record),
-    };
-  }
-
   #openVolume(record: VolumeRecord): OpenVolume {
     const open = this.#open.get(record.uid);
     if (open !== undefined) return open;
@@ -318,7 +241,7 @@ export class PoolActor implements Actor<PoolMessage> {
     );
     const opened = { stub: new VolumeStub(this.#kernel, address), clients: new Set<Address<PoolNotice>>() };
     this.#open.set(record.uid, opened);
-    this.#tellRefusals(opened.stub);
+    this.#mode.tell(opened.stub);
     return opened;
   }
 
@@ -393,22 +316,12 @@ export class PoolActor implements Actor<PoolMessage> {
 
   /** A pool whose last commit failed may be ahead of its superblock, and what it has in memory is not written down then. */
   #piece(message: AskPiece): CataloguePiece {
-    if (this.#mode !== "write") return { kind: "refused", reason: "the pool takes no changes any more" };
+    if (this.#mode.mode !== "write") return { kind: "refused", reason: "the pool takes no changes any more" };
     if (message.isFirst) this.#pieces = this.#catalogue.snapshotPieces();
     const step = present(this.#pieces, "a piece was asked for before the first").next();
     if (!step.done) return { kind: "piece", text: step.value };
     this.#pieces = undefined;
     return { kind: "end", contentBytes: this.#catalogue.contentBytes };
-  }
-
-  #whyReadOnly(): string {
-    if (this.#options.readOnly) {
-      return "The pool is open read-only. Stop that server, or serve without --read-only.";
-    }
-    const next = this.#mode === "fail"
-      ? "Restart it to go on from the last commit."
-      : "Run `check`, which names all damage.";
-    return `The pool takes no changes (mode ${this.#mode}): ${this.#trouble}. ${next}`;
   }
 
   #applyInMemory(step: Reconcile): void {
@@ -455,7 +368,7 @@ export class PoolActor implements Actor<PoolMessage> {
     const attached = new Map<string, number>();
     for (const [uid, { clients }] of this.#open) if (clients.size > 0) attached.set(uid, clients.size);
     const records = [...this.#catalogue.volumes()];
-    return { kind: "registry", mode: this.#mode, trouble: this.#trouble, records, attached };
+    return { kind: "registry", mode: this.#mode.mode, trouble: this.#mode.trouble, records, attached };
   }
 
   // The commit timer, and trouble.
@@ -465,33 +378,17 @@ export class PoolActor implements Actor<PoolMessage> {
   }
 
   #tick(): void {
-    if (this.#mode === "fail") return;
+    if (this.#mode.mode === "fail") return;
     const metadata = this.#peers.thin.metadata;
     this.#kernel.tell(metadata.address, { type: "tick" });
     this.#armTick();
   }
 
   #metadataTrouble(message: MetadataTrouble): void {
-    const mode: PoolMode = message.what === "damaged" ? "read-only" : "fail";
-    if (this.#mode === "fail" || (this.#mode === mode && this.#trouble !== null)) return;
-    this.#mode = mode;
-    this.#trouble = message.reason;
-    this.#options.log(
-      mode === "fail"
-        ? `The pool has failed: ${message.reason}. Restart it to go on from the last commit.`
-        : `The pool writes no more: ${message.reason}. Run \`check\`, which names all damage.`,
-    );
-    for (const volume of this.#open.values()) this.#tellRefusals(volume.stub);
-  }
-
-  #tellRefusals(volume: VolumeStub): void {
-    if (this.#mode === "write") return;
-    const refusal: BioStatus = this.#mode === "fail"
-      ? "poolFailed"
-      : this.#options.readOnly
-      ? "readOnly"
-      : "ioError";
-    volume.refuse(refusal, this.#mode === "fail" ? "poolFailed" : undefined);
+    const sentence = this.#mode.meet(message);
+    if (sentence === undefined) return;
+    this.#options.log(sentence);
+    for (const volume of this.#open.values()) this.#mode.tell(volume.stub);
   }
 
   #recordOf(uid: string): VolumeRecord {

@@ -1,0 +1,118 @@
+/**
+ * What clients are told of the volumes and snapshots that a pool exports. Not an actor but a part of the pool's state: the
+ * pool calls it only while the catalogue is whole.
+ */
+import { present } from "../../storage/base/assert.ts";
+import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
+import type { Slices } from "../../storage/slices.ts";
+import type { AdminPeers } from "./admin_peers.ts";
+import { contextSlices, descriptionOf, exportListSlices, isSnapshot, longAnswer } from "./export_list.ts";
+import type { Attach, Describe, DescribeContexts, ExportInfo, ListExports, WorkOn } from "./pool_messages.ts";
+
+/** What the exports of a pool depend on. */
+export interface ExportsOptions {
+  readonly peers: AdminPeers;
+  readonly catalogue: Catalogue;
+  readonly readOnly: boolean;
+  /** Whether the volume with this uid is being removed. */
+  isLeaving(uid: string): boolean;
+  isStopping(): boolean;
+}
+
+/** See the head of this file. */
+export class PoolExports {
+  readonly #options: ExportsOptions;
+  /** Long answers under way. */
+  readonly #works = new Map<number, Slices<void>>();
+  #workLast = 0;
+
+  constructor(options: ExportsOptions) {
+    this.#options = options;
+  }
+
+  /** The record exported under a name, or why there is none. The empty name is the only volume, if there is one. */
+  find(name: string): VolumeRecord | string {
+    const { catalogue, isLeaving, isStopping } = this.#options;
+    if (isStopping()) return "the server is stopping";
+    const record = name === "" ? this.#onlyVolume() : catalogue.byName(name);
+    if (record === undefined) {
+      return name === "" ? "there is no default export; name one" : "there is no such volume";
+    }
+    return isLeaving(record.uid) ? "the volume is being removed" : record;
+  }
+
+  #onlyVolume(): VolumeRecord | undefined {
+    let only: VolumeRecord | undefined;
+    for (const record of this.#options.catalogue.volumes()) {
+      if (record.deleting || isSnapshot(record)) continue;
+      if (only !== undefined) return undefined;
+      only = record;
+    }
+    return only;
+  }
+
+  /** What a client is told of one export. */
+  infoOf(record: VolumeRecord): ExportInfo {
+    const { catalogue, readOnly } = this.#options;
+    return {
+      name: record.name,
+      uid: record.uid,
+      sizeBytes: record.sizeBytes,
+      readOnly: record.readOnly || readOnly,
+      description: descriptionOf(catalogue, record),
+    };
+  }
+
+  tellUnknown(message: Attach | Describe | DescribeContexts, reason: string): void {
+    const { kernel } = this.#options.peers;
+    kernel.tell(message.client, { type: "unknownExport", name: message.name, reason });
+  }
+
+  describe(message: Describe): void {
+    const record = this.find(message.name);
+    if (typeof record === "string") return this.tellUnknown(message, record);
+    const { kernel, thin } = this.#options.peers;
+    const { blockSizeBytes } = thin;
+    kernel.tell(message.client, { type: "described", info: this.infoOf(record), blockSizeBytes });
+  }
+
+  describeContexts(message: DescribeContexts): void {
+    const record = this.find(message.name);
+    if (typeof record === "string") return this.tellUnknown(message, record);
+    this.#work(this.#contextSlices(message, record));
+  }
+
+  *#contextSlices({ client }: DescribeContexts, record: VolumeRecord): Slices<void> {
+    const { catalogue, peers } = this.#options;
+    const about = { info: this.infoOf(record), blockSizeBytes: peers.thin.blockSizeBytes };
+    const contexts = yield* contextSlices(catalogue, record, peers.slices.records);
+    peers.kernel.tell(client, { type: "contexts", ...about, contexts });
+  }
+
+  list(message: ListExports): void {
+    this.#work(this.#listSlices(message));
+  }
+
+  *#listSlices({ client }: ListExports): Slices<void> {
+    const { catalogue, isLeaving, peers } = this.#options;
+    const list = yield* exportListSlices(catalogue, isLeaving, peers.slices.records);
+    peers.kernel.tell(client, { type: "exports", ...list });
+  }
+
+  /** Begins a long answer. If a slice is not all of it, a task asks for the others. */
+  #work(slices: Slices<void>): void {
+    if (slices.next().done) return;
+    this.#workLast += 1;
+    this.#works.set(this.#workLast, slices);
+    const { kernel, pool } = this.#options.peers;
+    kernel.start("long answer", longAnswer(pool, this.#workLast));
+  }
+
+  /** Does the next slice of a long answer. */
+  workOn(message: WorkOn): void {
+    const slices = present(this.#works.get(message.work), "a long answer was ended twice");
+    const isDone = slices.next().done === true;
+    if (isDone) this.#works.delete(message.work);
+    this.#options.peers.kernel.reply(message, isDone ? "done" : "more");
+  }
+}
