@@ -2,7 +2,6 @@
 import { assertEquals } from "@std/assert";
 import { ruleDependencies, ruleImportCycles, ruleImportDirection } from "./imports.ts";
 import { rulePaths } from "./paths.ts";
-import { ruleRooms, ruleTestNames } from "./rooms.ts";
 import {
   type FileRule,
   ruleAssertMessages,
@@ -15,17 +14,10 @@ import {
   ruleLeftovers,
   ruleThen,
 } from "./rules.ts";
-import { readSources, Source } from "./source.ts";
+import { Source } from "./source.ts";
 import { ruleSkips } from "./skips.ts";
 import { ruleStepsAreTaken } from "./steps.ts";
-import { ruleSymbols, ruleTwoHops } from "./symbols.ts";
-import { ruleTopLevel } from "./top_level.ts";
-import { personsPer1000Lines, ruleCannot, ruleCitations, rulePersons } from "./words.ts";
-
-/** The lines that the findings name. */
-function linesOf(findings: readonly string[]): string[] {
-  return findings.map((finding) => finding.split(": ")[0]!);
-}
+import { linesOf, tree } from "./tree.ts";
 
 function finds(rule: FileRule, path: string, text: string, lines: readonly number[]): void {
   assertEquals(linesOf(rule(new Source(path, text))), lines.map((line) => `${path}:${line}`), text);
@@ -191,10 +183,6 @@ Deno.test("an edge says what follows when what it waits for fails", () => {
   finds(ruleThen, "cli.ts", "f().then(g);\n", []);
 });
 
-function tree(files: Readonly<Record<string, string>>): Source[] {
-  return Object.entries(files).map(([path, text]) => new Source(path, text));
-}
-
 Deno.test("an import against the direction is found, of a type too", () => {
   const rule = (path: string, specifier: string): string[] =>
     linesOf(ruleImportDirection(tree({ [path]: `\nimport type { A } from "${specifier}";\n` })));
@@ -340,80 +328,4 @@ Deno.test("a path of the machine is found, and a part of a longer one is not", (
   ];
   const found = rulePaths(tree({ "README.md": text.join("\n") }), root, "/root");
   assertEquals([...new Set(linesOf(found))].sort(), ["README.md:1", "README.md:2", "README.md:5"]);
-});
-
-Deno.test("a file in no room is found, and an import from a room above", () => {
-  const from = (path: string, target: string) =>
-    linesOf(ruleRooms(tree({ [path]: `\nimport { a } from "${target}";\n` })));
-  assertEquals(from("actors/pool/a.ts", "../volume/b.ts"), ["actors/pool/a.ts:2"]);
-  assertEquals(from("actors/volume/a.ts", "../pool/b.ts"), []);
-  assertEquals(from("actors/kernel/a.ts", "../limits.ts"), []);
-  assertEquals(from("actors/limits.ts", "./kernel/a.ts"), ["actors/limits.ts:2"]);
-  assertEquals(from("storage/base/a.ts", "../format/b.ts"), ["storage/base/a.ts:2"]);
-  assertEquals(from("actors/new_file.ts", "./limits.ts"), ["actors/new_file.ts:1"]);
-});
-
-Deno.test("two test files of one name are found", () => {
-  const files = { "actors/pool/a_test.ts": "", "tests/e2e/a_test.ts": "", "tests/e2e/b_test.ts": "" };
-  assertEquals(linesOf(ruleTestNames(tree(files))), ["tests/e2e/a_test.ts:1"]);
-});
-
-Deno.test("a file that is cited and not there is found, in comments and pages, not in code", () => {
-  const text = '/** See b.ts, pool/b.ts, gone.md. */\nconst name = "gone.ts";\n// design 12\n';
-  const files = {
-    "actors/pool/a.ts": text,
-    "actors/pool/b.ts": "",
-    "README.md": "[x](docs/no.md) and actors/pool/b.ts",
-  };
-  assertEquals(linesOf(ruleCitations(tree(files))).sort(), [
-    "README.md:1",
-    "actors/pool/a.ts:1",
-    "actors/pool/a.ts:3",
-  ]);
-});
-
-Deno.test("words for persons are counted in the comments of product code", () => {
-  const text = '/** Whoever waits. */\nconst who = "who";\n';
-  assertEquals(personsPer1000Lines(tree({ "actors/pool/a.ts": text, "tests/b.ts": "// nobody\n" })), 1000);
-  assertEquals(linesOf(rulePersons(tree({ "actors/pool/a.ts": text }))).slice(1), ["actors/pool/a.ts:1"]);
-});
-
-Deno.test("cannot in two words is found", () => {
-  const text = "It can " + "not be.\nIt cannot be.\n";
-  assertEquals(tree({ "README.md": text }).flatMap(ruleCannot).length, 1);
-});
-
-Deno.test("what does not belong at the top level is named, and what git ignores is not", () => {
-  const names = [".git", "README.md", "docs", "node_modules", "x.img", "NOTES.md", "lib"];
-  const found = ruleTopLevel(names, "/pool/\nnode_modules/\n*.img\n");
-  assertEquals(linesOf(found), ["NOTES.md", "lib"]);
-});
-
-Deno.test("the pages and units of docs/ are read too", async () => {
-  const folder = await Deno.makeTempDir({ prefix: "gossamer-tidy-" });
-  try {
-    await Deno.mkdir(`${folder}/docs/install`, { recursive: true });
-    await Deno.writeTextFile(`${folder}/docs/page.md`, "a page\n");
-    await Deno.writeTextFile(`${folder}/docs/install/Containerfile`, "FROM x\n");
-    const paths = readSources(new URL(`file://${folder}/`)).map((source) => source.path);
-    assertEquals(paths, ["docs/install/Containerfile", "docs/page.md"]);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-});
-
-Deno.test("a symbol that is not in its file is found in a page", () => {
-  const sources = [
-    new Source("actors/a.ts", "export class One {}\n// Two\n"),
-    new Source("storage/b.ts", "function three() {}\n"),
-    new Source("page.md", "`a.ts#One`, `storage/b.ts#three`\n`a.ts#Two`\n`c.ts#One`\n"),
-  ];
-  assertEquals(linesOf(ruleSymbols(sources)), ["page.md:2", "page.md:3"]);
-});
-
-Deno.test("a paragraph or a failure without a file is found", () => {
-  const page = "# A\n\n## Locks\n\nSee `a.ts#b`.\n\nNothing.\n\n## When something fails\n\n" +
-    "| What | Then |\n| - | - |\n| one | `a.ts` |\n| two | - |\n";
-  const found = ruleTwoHops([new Source("actors/ARCHITECTURE.md", page)]);
-  assertEquals(linesOf(found), ["actors/ARCHITECTURE.md:7", "actors/ARCHITECTURE.md:11"]);
 });
