@@ -4,7 +4,7 @@
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { isTestable, programPath, python, requiredProgram } from "../support/programs.ts";
-import { PoolOnDisk, runToEnd, type ServerProcess } from "../support/server.ts";
+import { Lines, PoolOnDisk, runToEnd, type ServerProcess } from "../support/server.ts";
 
 const ip = programPath("ip");
 
@@ -110,11 +110,9 @@ time.sleep(600)
 `;
 }
 
-async function isReady(child: Deno.ChildProcess): Promise<void> {
-  const reader = child.stdout.getReader();
-  const { value } = await reader.read();
-  assert(new TextDecoder().decode(value).startsWith("ready"));
-  await reader.cancel();
+/** Waits until all of a program's clients are attached. Its whole line is read, since the end of the pipe ends it. */
+async function isReady(output: Lines): Promise<void> {
+  assert(await output.met((text) => text === "ready\n"), "a client ended before it was attached");
 }
 
 async function attachedTo(
@@ -152,8 +150,9 @@ Deno.test({
       link.start(on(link, 3, "read(c, 16 << 20)")),
       other.start(on(other, 1, "read(c, 16 << 20)")),
     ];
+    const outputs = children.map(({ stdout }) => new Lines(stdout));
     try {
-      for (const child of children) await isReady(child);
+      for (const output of outputs) await isReady(output);
       assertEquals((await pool.status()).attached, 7);
       await link.cut();
       const tookMs = await attachedTo(server, pool, 1, 40_000);
@@ -173,6 +172,7 @@ Deno.test({
         }
         await child.status;
       }
+      for (const output of outputs) await output.ended;
     }
     await server.stop();
   },
