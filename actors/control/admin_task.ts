@@ -131,11 +131,14 @@ function* applyPlan(
   // A new size becomes visible only after the commit. What a client writes beyond the old end may lie in a block that is
   // mapped already: if we stopped before the commit, the old size would hold, and a later growth would show those bytes
   // where nothing was written.
-  if (!isResize) yield* settled(peers, true);
+  //
+  // The first part of the settling lets the quiet volumes go on. The rest of it waits for the commit, because clients may
+  // wait for that too.
+  const settling = isResize ? "more" : yield* peers.pool.settle(true);
   const committed = yield* metadata.commit();
   if (isLong && committed.kind === "done") peers.kernel.tell(peers.pool.address, { type: "journalLong" });
   const zeroed = committed.kind === "done" ? yield* zeroTails(peers, plan.trims) : done;
-  if (isResize) yield* settled(peers, true);
+  if (settling === "more") yield* settled(peers, true);
   return committed.kind === "done"
     ? zeroed
     : refused(`The change is not durable: ${reasonOfFailure(committed)}.`);

@@ -352,6 +352,7 @@ export class FileDevice implements DevicePort {
   }
 
   #closeHandles(): void {
+    this.#fileEnd.close();
     this.#window?.close();
     fs.closeSync(this.#fd);
     this.#flushes.close();

@@ -99,13 +99,12 @@ const shorter: IoResult = {
     "another program has made the file shorter; stop, bring back what was beyond its end, and start again",
 };
 
-Deno.test("beyond the end of a file that was cut nothing is written, though it was made as long again since", () => {
+Deno.test("beyond the end of a file that was cut nothing is written, though it was made as long again since", async () => {
   using scratch = scratchFile(mib);
   const device = FileDevice.open(scratch.path, { libc });
   device.write(filled(mib, 5), 0);
   Deno.truncateSync(scratch.path, mib / 2);
-  const endMs = performance.now() + 2 * fileSizeCheckMs;
-  while (performance.now() < endMs) continue;
+  await new Promise((resolve) => setTimeout(resolve, 2 * fileSizeCheckMs));
   assertEquals(device.write(filled(512, 7), mib - 512), shorter);
   assertEquals(Deno.statSync(scratch.path).size, mib / 2, "a write made the file longer");
   assertEquals(device.isHole(mib / 2, 4096), false);

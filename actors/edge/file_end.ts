@@ -23,7 +23,8 @@ export class FileEnd {
   /** Whether the size may change, and can be asked for without waiting. A block device keeps its size while it is open. */
   readonly #isWatched: boolean;
   #endBytes: number;
-  #checkedMs = -Infinity;
+  /** Runs while the size that is known is fresh. A look at the clock before each operation would cost more than the rest. */
+  #fresh: ReturnType<typeof setTimeout> | undefined;
 
   constructor({ fd, sizeBytes, isBlockDevice }: Handles, isLocal: boolean) {
     this.#fd = fd;
@@ -33,13 +34,12 @@ export class FileEnd {
 
   /** Whether a range lies in the file. The size that counts is `fileSizeCheckMs` old at most. */
   contains(offsetBytes: number, lengthBytes: number): boolean {
-    if (performance.now() - this.#checkedMs > fileSizeCheckMs) this.check();
+    if (this.#isWatched && this.#fresh === undefined) this.check();
     return offsetBytes >= 0 && offsetBytes + lengthBytes <= this.#endBytes;
   }
 
   /** Looks at the size now. */
   check(): void {
-    this.#checkedMs = performance.now();
     if (!this.#isWatched) return;
     try {
       this.#endBytes = Math.min(this.#endBytes, fs.fstatSync(this.#fd).size);
@@ -47,5 +47,14 @@ export class FileEnd {
       // The host cannot tell, as for a file on another host. Then the operation itself fails where it must.
       if (codeOf(error) === undefined) throw error;
     }
+    this.close();
+    this.#fresh = setTimeout(() => this.#fresh = undefined, fileSizeCheckMs);
+    Deno.unrefTimer(this.#fresh);
+  }
+
+  /** The device is closed, or the size has to be looked at again. */
+  close(): void {
+    if (this.#fresh !== undefined) clearTimeout(this.#fresh);
+    this.#fresh = undefined;
   }
 }

@@ -49,6 +49,8 @@ export class FileWrites {
   readonly #queue: Write[] = [];
   /** Until when this thread may wait in the present turn. */
   #waitEndMs = -Infinity;
+  /** The last look at the clock, which takes as long as a twentieth of a small write. */
+  #nowMs = -Infinity;
 
   constructor(fd: number, options: FileWritesOptions) {
     this.#fd = fd;
@@ -72,7 +74,8 @@ export class FileWrites {
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone, isBorrowed = false): IoResult | "pending" {
     const write = { buffer, offsetBytes, doneBytes: 0, isBorrowed, done };
     if (this.isIdle) {
-      this.#waitEndMs = performance.now() + heldUpMsMax;
+      this.#nowMs = performance.now();
+      this.#waitEndMs = this.#nowMs + heldUpMsMax;
       const result = this.#goOn(write);
       if (result !== "pending") return result;
     } else this.#keep(write);
@@ -108,14 +111,15 @@ export class FileWrites {
       if (status !== -errno.notSupported) return undefined;
       this.#unwaiting = undefined;
     }
-    const beginMs = performance.now();
+    const beginMs = this.#nowMs;
     if (this.#elsewhere !== undefined && !this.#isCopyOnly(piece, offsetBytes, beginMs)) return undefined;
     try {
       return took(write, fs.writeSync(this.#fd, piece, 0, piece.length, offsetBytes));
     } catch (error) {
       return codeOf(error) === "EINTR" ? ioOk : failureOf(error, "write");
     } finally {
-      this.#calm.wrote(performance.now() - beginMs);
+      this.#nowMs = performance.now();
+      this.#calm.wrote(this.#nowMs - beginMs);
     }
   }
 
@@ -141,18 +145,19 @@ export class FileWrites {
       waitMs,
       (status) => this.#ended(status, beginMs),
     );
-    const nowMs = performance.now();
-    if (waitMs > 0) this.#calm.waited(nowMs - beginMs, nowMs);
+    this.#nowMs = performance.now();
+    const tookMs = this.#nowMs - beginMs;
+    if (waitMs > 0) this.#calm.waited(tookMs, this.#nowMs);
     if (status === "pending") return status;
-    this.#calm.wrote(nowMs - beginMs);
+    this.#calm.wrote(tookMs);
     return took(write, status);
   }
 
   /** A piece of the oldest has ended on another thread. */
   #ended(status: number, beginMs: number): void {
-    const nowMs = performance.now();
-    this.#calm.wrote(nowMs - beginMs);
-    this.#waitEndMs = nowMs + heldUpMsMax;
+    this.#nowMs = performance.now();
+    this.#calm.wrote(this.#nowMs - beginMs);
+    this.#waitEndMs = this.#nowMs + heldUpMsMax;
     const oldest = present(this.#queue[0], "a write is under way");
     const taken = took(oldest, status);
     let result = taken.kind === "ok" ? this.#goOn(oldest) : taken;

@@ -198,8 +198,9 @@ export class Kernel {
   }
 
   #deliver(): void {
-    if (this.#timers.length > 0) this.#timers.fireDue(this.clock.now());
-    const endMs = this.clock.now() + drainMsMax;
+    const nowMs = this.clock.now();
+    if (this.#timers.length > 0) this.#timers.fireDue(nowMs);
+    const endMs = nowMs + drainMsMax;
     for (let turns = 1; !this.#stopped; turns += 1) {
       if (this.#ready.length === 0) {
         if (this.#deliverIdle()) continue;

@@ -26,8 +26,11 @@ export class LoanWatch {
   #isWanted = false;
   #timer: Timer | undefined;
   #receivedBytes = 0;
-  #sendBeganMs = 0;
-  #payloadBeganMs: number | undefined;
+  /** A send began after the last look. */
+  #isSendNew = false;
+  #isPayloadArriving = false;
+  /** It began to arrive after the last look. */
+  #isPayloadNew = false;
   /** The time of the last look at the pace, and the counts at that time. */
   #sinceMs = 0;
   #sentBytesBefore = 0;
@@ -54,7 +57,7 @@ export class LoanWatch {
 
   /** A send begins. */
   sends(): void {
-    this.#sendBeganMs = this.#kernel.clock.now();
+    this.#isSendNew = true;
   }
 
   /** Bytes were received. */
@@ -64,8 +67,8 @@ export class LoanWatch {
 
   /** Whether a WRITE that borrowed bytes pay for has not come whole. */
   setPayloadArriving(isArriving: boolean): void {
-    if (!isArriving) this.#payloadBeganMs = undefined;
-    else this.#payloadBeganMs ??= this.#kernel.clock.now();
+    if (isArriving && !this.#isPayloadArriving) this.#isPayloadNew = true;
+    this.#isPayloadArriving = isArriving;
   }
 
   /** Handles `loanCheck`: in what the client was too slow, undefined if in nothing. */
@@ -77,8 +80,8 @@ export class LoanWatch {
     const sentBytes = this.#socket.sentBytes - this.#sentBytesBefore;
     const receivedBytes = this.#receivedBytes - this.#receivedBytesBefore;
     // A send or payload that began after the last look counts at the next one.
-    const isSending = loans.holdsLentForReplies && this.#sendBeganMs <= this.#sinceMs;
-    const isReceiving = this.#payloadBeganMs !== undefined && this.#payloadBeganMs <= this.#sinceMs;
+    const isSending = loans.holdsLentForReplies && !this.#isSendNew;
+    const isReceiving = this.#isPayloadArriving && !this.#isPayloadNew;
     this.#look();
     if (isSending && sentBytes < loanPaceBytesMin) return "takes";
     return isReceiving && receivedBytes < loanPaceBytesMin ? "sends" : undefined;
@@ -95,6 +98,8 @@ export class LoanWatch {
     this.#sinceMs = this.#kernel.clock.now();
     this.#sentBytesBefore = this.#socket.sentBytes;
     this.#receivedBytesBefore = this.#receivedBytes;
+    this.#isSendNew = false;
+    this.#isPayloadNew = false;
   }
 
   #lookLater(): void {

@@ -135,6 +135,18 @@ Deno.test("slices of a change of devices grow where it takes too long, and not w
   assert(slices >= 8 && slices <= 20, `${slices} slices`);
 });
 
+Deno.test("the commit of a change waits for none of the catalogue's slices but the first, which lets the volumes go on", () => {
+  const pool = new TestingPool(makeTestingFiles(64, 1024), { slices: slicesOf(10) });
+  assertEquals(pool.admin({ verb: "create", name: "a", sizeBytes: bs }), done);
+  const asks: string[] = [];
+  pool.kernel.trace = { record: ({ kind, text }) => void (kind === "ask" && asks.push(text)) };
+  assertEquals(pool.admin({ verb: "snapshot", names: namesOf("a", 200) }), done);
+  const lastChange = asks.findLastIndex((text) => text.startsWith("change "));
+  const afterChange = asks.slice(lastChange + 1).map((text) => text.split(" ")[0]);
+  assertEquals(afterChange.slice(0, 2), ["settle", "commit"]);
+  assertEquals(afterChange.filter((verb) => verb === "settle").length > 10, true);
+});
+
 for (const perSlice of [1, 7, 100]) {
   Deno.test(`a command of many names, ${perSlice} in a slice, does what it does at once`, () => {
     const pool = new TestingPool(makeTestingFiles(64, 1024), { slices: slicesOf(perSlice) });
