@@ -22,6 +22,7 @@ import {
   type VBlock,
 } from "./base/ids.ts";
 import { MappingRuns } from "./mapping_runs.ts";
+import { MetadataCommit } from "./metadata_commit.ts";
 import { MetadataOperation } from "./metadata_operation.ts";
 import { MetadataReserve } from "./metadata_reserve.ts";
 import { MetadataSpaceLoad } from "./metadata_space_load.ts";
@@ -60,6 +61,7 @@ export class ThinMetadata {
   readonly #spaceLoad: MetadataSpaceLoad;
   readonly #superblock: SuperblockState;
   readonly #operation: MetadataOperation;
+  readonly #commit: MetadataCommit;
   #isLoaded = false;
   /** Stored hints that were wrong, as sentences for the log. */
   readonly notes: string[] = [];
@@ -82,6 +84,15 @@ export class ThinMetadata {
       data: this.#data,
       superblock: this.#superblock,
       reserve: this.#reserve,
+    });
+    this.#commit = new MetadataCommit({
+      transaction: this.#transaction,
+      layout: this.#layout,
+      data: this.#data,
+      devices: this.#devices,
+      recentlyUnshared: this.#mappings.recentlyUnshared,
+      superblock: this.#superblock,
+      operation: this.#operation,
     });
   }
 
@@ -345,43 +356,14 @@ export class ThinMetadata {
     this.#operation.succeed();
   }
 
-  /**
-   * Plans the commit of all changes since the last one, and starts the next transaction. It reads nothing from the
-   * device: the paths that it needs were shadowed when the changes were made, and the metadata space map is in memory.
-   */
+  /** See {@linkcode MetadataCommit.begin}. */
   beginCommit(): CommitPlan {
-    let metadataSpaceMap: Superblock["metadataSpaceMap"];
-    this.#operation.begin();
-    try {
-      this.#devices.flush();
-      this.#data.flush();
-      metadataSpaceMap = this.#layout.move(); // last: it encodes the counts that the steps before it change
-    } catch (error) {
-      this.#layout.rollback();
-      this.#operation.rollback();
-      throw error;
-    }
-    this.#operation.succeed();
-    this.#layout.endTransaction();
-    this.#devices.endTransaction();
-    this.#data.endTransaction();
-    this.#mappings.recentlyUnshared.freeze();
-    const blocks = this.#transaction.freeze();
-    const superblock = this.#superblock.freeze({
-      dataSpaceMap: this.#data.root,
-      metadataSpaceMap,
-      mappingRoot: this.#devices.mappingRoot,
-      detailsRoot: this.#devices.detailsRoot,
-    });
-    this.#operation.isDirty = false;
-    return { blocks, superblock };
+    return this.#commit.begin();
   }
 
-  /** The superblock of the commit under way is durable: the blocks that this commit freed may be allocated. */
+  /** The superblock of the commit under way is durable. See {@linkcode MetadataCommit.durable}. */
   commitDurable(): void {
-    this.#superblock.commitDurable();
-    this.#transaction.durable();
-    this.#mappings.recentlyUnshared.durable();
+    this.#commit.durable();
   }
 
   /** The last durable superblock with needs_check set, to be written after a commit failed. */
@@ -389,12 +371,8 @@ export class ThinMetadata {
     return this.#superblock.needsCheckBytes();
   }
 
-  /**
-   * Keeps the blocks of the last durable commit from reuse, so that they can be read from the device until the release.
-   */
+  /** See {@linkcode MetadataCommit.hold}. */
   holdCommit(): HeldCommit {
-    const space = this.#transaction.space;
-    const held = space.hold();
-    return { superblock: this.#superblock.durableBytes(), release: () => space.unhold(held) };
+    return this.#commit.hold();
   }
 }

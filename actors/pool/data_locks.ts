@@ -4,7 +4,8 @@ import type { DBlock } from "../../storage/base/ids.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
 import { dataRegionsMax, mailboxMax } from "../limits.ts";
-import { LockRegion, RegionLocks } from "./lock_region.ts";
+import { LockRegion } from "./lock_region.ts";
+import { RegionLocks } from "./region_locks.ts";
 
 export class DataLocks {
   readonly #regions: readonly RegionLocks[];

@@ -25,7 +25,7 @@ import { passdownRunBlocksMax } from "../limits.ts";
 import type { DeviceStub } from "./block_device.ts";
 import type { PassedDown, Reclaim } from "./data_allocator.ts";
 import type { DataLocks } from "./data_locks.ts";
-import { lockRange } from "./lock_region.ts";
+import { lockRange } from "./region_locks.ts";
 import type { NotCommitted } from "./commit_messages.ts";
 import type { MetadataStub } from "./metadata_messages.ts";
 

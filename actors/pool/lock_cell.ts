@@ -10,7 +10,7 @@
  *   range            wait    wait    wait              wait
  */
 import { assert, unreachable } from "../../storage/base/assert.ts";
-import type { Access, LockBlock, Promote, Unlock, Upgrade } from "./lock_region.ts";
+import type { Access, LockBlock, Promote, Unlock, Upgrade } from "./region_locks.ts";
 
 /** A waiting lock request. Tickets ascend in the order of arrival at the region. */
 export interface Waiter {

@@ -8,7 +8,7 @@ import { Random, World } from "../../tests/support/world.ts";
 import type { Actor, Address, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
 import { ask, sleep, type Steps } from "../kernel/task.ts";
-import { type Access, lockRange, type RegionLocks } from "./lock_region.ts";
+import { type Access, lockRange, type RegionLocks } from "./region_locks.ts";
 
 /** Who is in which block, as the tasks themselves see it. Entering what is not free for it fails the test. */
 class Occupancy {

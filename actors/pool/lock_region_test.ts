@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { Defect } from "../../storage/base/assert.ts";
 import { LockBench } from "../../tests/support/locks.ts";
-import type { LockRegionMessage } from "./lock_region.ts";
+import type { LockRegionMessage } from "./region_locks.ts";
 
 type Mode = "read" | "write" | "excludeWriters" | "promoted" | "fresh" | "range";
 

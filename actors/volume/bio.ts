@@ -8,7 +8,7 @@ import type { Address, Message } from "../kernel/address.ts";
 import { assert, present } from "../../storage/base/assert.ts";
 import type { MappedSegment } from "../../storage/device/port.ts";
 import { type VBlock, vblock } from "../../storage/base/ids.ts";
-import type { RegionLocks } from "../pool/lock_region.ts";
+import type { RegionLocks } from "../pool/region_locks.ts";
 
 /** What a bio does. `checkSpace` changes nothing; it fails if the range that follows is larger than what is free. */
 export type BioKind = "read" | "write" | "writeZeroes" | "discard" | "flush" | "checkSpace";

@@ -27,7 +27,7 @@ import type { DeviceStub } from "../pool/block_device.ts";
 import { type AllocatorStub, Lease } from "../pool/data_allocator.ts";
 import type { DataLocks } from "../pool/data_locks.ts";
 import type { Steps } from "../kernel/task.ts";
-import { type BlockLock, lockRange } from "../pool/lock_region.ts";
+import { type BlockLock, lockRange } from "../pool/region_locks.ts";
 import type { Done, MetadataFailure, MetadataStub } from "../pool/metadata_messages.ts";
 import type { Mapping } from "../../storage/thin_metadata.ts";
 

@@ -9,7 +9,7 @@
  * Suspending waits for bios in flight, not for requests: bios of a request that have not started wait for the resumption.
  * A snapshot needs the suspension, so if it waited for them, each would wait for the other. The snapshot contains every
  * bio that ended before it and none that started after it.
- * Questions about block status change nothing, and are answered while the volume is suspended.
+ * Questions about block status (status_questions.ts) change nothing, and are answered while the volume is suspended.
  *
  * Failure policy: the request's status is the first failure of its bios. Bios in flight run to their end; the request's
  * other bios are not started.
@@ -17,7 +17,7 @@
 import { admit, mustWait, takeNextBio } from "./admission.ts";
 import type { MappedSegment } from "../../storage/device/port.ts";
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
-import { type AskStatus, type StatusEnded, type StatusRequest, statusTask } from "./block_status.ts";
+import type { AskStatus, StatusEnded } from "./block_status.ts";
 import type { ThinId } from "../../storage/base/ids.ts";
 import {
   type Admitted,
@@ -35,8 +35,9 @@ import type { Actor, Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
-import { biosPerVolumeMax, statusPerVolumeMax } from "../limits.ts";
+import { biosPerVolumeMax } from "../limits.ts";
 import type { Thin } from "./remap.ts";
+import { StatusQuestions, type StatusVolume } from "./status_questions.ts";
 import { VolumeRegions } from "./volume_regions.ts";
 
 /** From a client: serve this request and tell `request.client` when it is done. It lies inside the volume. */
@@ -109,7 +110,6 @@ export class VolumeStub {
 export class ThinVolume implements Actor<ThinVolumeMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<ThinVolumeMessage>;
-  readonly #name: string;
   readonly #taskNames: Readonly<Record<BioKind, string>>;
   #thin: Thin;
   #sizeBytes: number;
@@ -121,9 +121,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   #biosInFlight = 0;
   /** Not among the bios in flight: a flush changes no mapping, so a suspension need not wait for it. */
   #flushesInFlight = 0;
-  /** Questions about block status that wait, and the number of those that have a task. */
-  readonly #asked = new ClientTurns<StatusRequest>();
-  #statusInFlight = 0;
+  readonly #status: StatusQuestions;
   #suspended = false;
   #suspends: Suspend[] = [];
   #closing: Close | undefined;
@@ -137,8 +135,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   ) {
     this.#kernel = kernel;
     this.#self = self;
-    this.#name = volume.name;
     this.#taskNames = taskNames(volume.name);
+    this.#status = new StatusQuestions(kernel, self, volume.name);
     this.#thin = volume.thin;
     this.#sizeBytes = volume.sizeBytes;
     this.#regions = new VolumeRegions(kernel, volume.name, this.#blocks());
@@ -151,9 +149,11 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
       case "bioDone":
         return this.#bioDone(message);
       case "askStatus":
-        return this.#askStatus(message.request);
+        assert(this.#closing === undefined, "asked a closing volume");
+        return this.#status.ask(message.request, this.#state());
       case "statusEnded":
-        return this.#statusEnded(message);
+        this.#status.ended(message, this.#state());
+        return this.#answerIfIdle();
       case "suspend":
         this.#suspended = true;
         this.#suspends.push(message);
@@ -332,43 +332,9 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#kernel.tell(request.client, message);
   }
 
-  #askStatus(request: StatusRequest): void {
-    assert(this.#closing === undefined, "asked a closing volume");
-    assert(request.lengthBytes > 0 && request.extentsMax > 0, "a status request is not empty");
-    this.#asked.push(request.client, request);
-    this.#startStatus();
-  }
-
-  #startStatus(): void {
-    while (this.#statusInFlight < statusPerVolumeMax) {
-      const request = this.#asked.take();
-      if (request === undefined) return;
-      const isInside = request.offsetBytes + request.lengthBytes <= this.#sizeBytes;
-      const refusal = this.#refuseReads ?? (isInside ? undefined : "outOfRange");
-      if (refusal !== undefined) {
-        this.#tellStatus(request, refusal, []);
-        continue;
-      }
-      this.#statusInFlight += 1;
-      const task = statusTask(this.#kernel, this.#self, this.#thin, request);
-      this.#kernel.start(`${this.#name} status`, task);
-    }
-  }
-
-  #statusEnded(message: StatusEnded): void {
-    assert(this.#statusInFlight > 0, "more questions ended than started");
-    this.#statusInFlight -= 1;
-    // A rollback has given the volume another thin device since, and the one that was looked at is being deleted.
-    if (message.thinId !== this.#thin.id) this.#asked.push(message.request.client, message.request);
-    else this.#tellStatus(message.request, message.status, message.extents);
-    this.#startStatus();
-    this.#answerIfIdle();
-  }
-
-  #tellStatus(request: StatusRequest, status: BioStatus, extents: StatusRequest["extents"]): void {
-    request.status = status;
-    request.extents = extents;
-    this.#kernel.tell(request.client, { type: "statusDone", request });
+  /** What questions about block status are answered from. */
+  #state(): StatusVolume {
+    return { thin: this.#thin, sizeBytes: this.#sizeBytes, refusal: this.#refuseReads };
   }
 
   /** Answers suspend requests when no bio is in flight, and ends the volume when it is closing and idle. */
@@ -377,7 +343,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     for (const suspend of this.#suspends) this.#kernel.reply(suspend, "suspended");
     this.#suspends = [];
     if (this.#closing === undefined || this.#requests > 0 || this.#flushesInFlight > 0) return;
-    if (this.#statusInFlight > 0) return;
+    if (this.#status.inFlight > 0) return;
     this.#regions.retire();
     this.#kernel.reply(this.#closing, "closed");
     this.#kernel.retire(this.#self);

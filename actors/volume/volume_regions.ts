@@ -6,7 +6,8 @@
 import { assert, present } from "../../storage/base/assert.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { idleRegionsMax, mailboxMax, regionBlocksMin, regionsPerVolumeMax } from "../limits.ts";
-import { LockRegion, RegionLocks } from "../pool/lock_region.ts";
+import { LockRegion } from "../pool/lock_region.ts";
+import { RegionLocks } from "../pool/region_locks.ts";
 import type { Bio } from "./bio.ts";
 
 interface Region {

@@ -4,7 +4,8 @@ import { vblock } from "../../storage/base/ids.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
 import { mailboxMax } from "../limits.ts";
-import { LockRegion, RegionLocks } from "../pool/lock_region.ts";
+import { LockRegion } from "../pool/lock_region.ts";
+import { RegionLocks } from "../pool/region_locks.ts";
 import { remap, type Thin } from "./remap.ts";
 
 /**

@@ -3,13 +3,8 @@ import type { Actor, Address, Request } from "../../actors/kernel/address.ts";
 import { unasked } from "../../actors/kernel/address.ts";
 import type { Kernel } from "../../actors/kernel/kernel.ts";
 import { ask, type Steps } from "../../actors/kernel/task.ts";
-import {
-  type Access,
-  type BlockLock,
-  lockRange,
-  LockRegion,
-  RegionLocks,
-} from "../../actors/pool/lock_region.ts";
+import { LockRegion } from "../../actors/pool/lock_region.ts";
+import { type Access, type BlockLock, lockRange, RegionLocks } from "../../actors/pool/region_locks.ts";
 import { present } from "../../storage/base/assert.ts";
 import { World } from "./world.ts";
 

@@ -5,7 +5,7 @@ import { assemblePool } from "../../../actors/assemble.ts";
 import { AllocatorStub } from "../../../actors/pool/data_allocator.ts";
 import type { Actor, Address, Message } from "../../../actors/kernel/address.ts";
 import type { Steps } from "../../../actors/kernel/task.ts";
-import type { RetireRegion } from "../../../actors/pool/lock_region.ts";
+import type { RetireRegion } from "../../../actors/pool/region_locks.ts";
 import { MetadataStub } from "../../../actors/pool/metadata_messages.ts";
 import type { PoolNotice, PoolStub } from "../../../actors/control/pool_messages.ts";
 import type { ThinVolumeMessage } from "../../../actors/volume/thin_volume.ts";
