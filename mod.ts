@@ -49,7 +49,8 @@ import {
   type Serving,
   type VolumeToCreate,
 } from "./actors/edge/serve_options.ts";
-import { makePool, type OpenOptions, PoolProcess } from "./actors/edge/pool_process.ts";
+import { makePool } from "./actors/edge/make_pool.ts";
+import { type OpenOptions, PoolProcess } from "./actors/edge/pool_process.ts";
 import { type PoolServer, requireServable, type ServeOptions, servePool } from "./actors/edge/serve.ts";
 import { ReaderGone, writeResult } from "./actors/edge/result_output.ts";
 import { listenToSignals, refuseInspector, type SignalHandlers } from "./actors/edge/signals.ts";

@@ -1,5 +1,5 @@
 /** What an operator should know of an address that more than one user reaches. */
-import { type ListenAddress, nbdUrl } from "./sockets.ts";
+import { type ListenAddress, nbdUrl } from "./listen_address.ts";
 
 /**
  * The sentence for an address without TLS, or with TLS that clients may do without; undefined where none is needed: a Unix

@@ -15,7 +15,8 @@ import type { LogPort } from "../nbd/socket_port.ts";
 import { areSameSocket, closeDuplicate, duplicate, isReadable, isReserveFull } from "./descriptors.ts";
 import { DirectSocket } from "./direct_socket.ts";
 import { openLibc } from "./libc.ts";
-import { type ListenAddress, type Listening, nbdUrl } from "./sockets.ts";
+import { type ListenAddress, nbdUrl } from "./listen_address.ts";
+import type { Listening } from "./sockets.ts";
 import type { TlsKeys } from "./tls_keys.ts";
 import { acceptLookMs } from "../knobs.ts";
 

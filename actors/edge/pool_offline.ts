@@ -24,7 +24,7 @@ import { requireOk } from "./file_errors.ts";
 import { openLibc } from "./libc.ts";
 import { PoolFiles } from "./pool_files.ts";
 import { adoptPoolFiles } from "./pool_files_init.ts";
-import { openOn, requireBlockSize } from "./pool_process.ts";
+import { openOn, requireBlockSize } from "./open_engine.ts";
 
 /** Checks the metadata of a pool that no process writes, and that the catalogue and the files belong to it. */
 export async function checkOffline(directory: string): Promise<AdminResult> {

@@ -1,31 +1,25 @@
 /**
  * A pool in this process: its files, its kernel, its actors, and promises for callers outside the kernel.
  */
-import { OpenRefused, ThinMetadata } from "../../storage/thin_metadata.ts";
 import { assert } from "../../storage/base/assert.ts";
-import { catalogueFrom } from "../../storage/catalogue_open.ts";
-import type { DevicePort } from "../../storage/device/port.ts";
 import { UserError } from "../../storage/base/errors.ts";
-import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/base/ids.ts";
-import { formatSize } from "../../storage/base/sizes.ts";
 import { nanoid } from "nanoid";
 import type { AdminCommand, AdminResult } from "../control/admin_command.ts";
 import { assemblePool } from "../assemble.ts";
 import { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
-import { mailboxMax, metadataCacheBlocks } from "../limits.ts";
+import { mailboxMax } from "../limits.ts";
 import type { PoolStub } from "../control/pool_messages.ts";
 import { TextOut, type TextTaken } from "../control/text_out.ts";
 import { TextWriter } from "./text_writer.ts";
 import { DenoClock } from "./deno_clock.ts";
 import { seeDisks } from "./disk_state.ts";
-import { requireOk } from "./file_errors.ts";
 import { answerOf } from "./outside.ts";
 import { whenUnlocked } from "./file_lock.ts";
 import { openLibc } from "./libc.ts";
 import { guardedLog } from "./log_sink.ts";
+import { openEngine } from "./open_engine.ts";
 import { PoolFiles } from "./pool_files.ts";
-import { type InitOptions, initPoolFiles } from "./pool_files_init.ts";
 
 /** How a pool is opened. */
 export interface OpenOptions {
@@ -220,92 +214,3 @@ const noJournal = {
   rewrite: () => assert(false, "a read-only pool changed the catalogue"),
   finishRewrite: () => assert(false, "a read-only pool changed the catalogue"),
 };
-
-interface OpenedEngine {
-  readonly engine: ThinMetadata;
-  readonly writeRefusal: string | null;
-}
-
-async function openEngine(files: PoolFiles, options: OpenOptions): Promise<OpenedEngine> {
-  const readOnly = options.readOnly ?? false;
-  const device: DevicePort = files.metadata;
-  const superblock = new Uint8Array(metadataBlockSizeBytes);
-  await requireOk(
-    `Cannot read the metadata "${files.metadata.path}"`,
-    (done) => device.read(superblock, 0, done),
-  );
-  const engine = openOn(superblock, device, readOnly);
-  const blockSizeBytes = engine.dataBlockSizeSectors * sectorSizeBytes;
-  requireBlockSize(files, blockSizeBytes);
-  const { blockSizeBytes: wantedBytes = blockSizeBytes } = options;
-  if (wantedBytes !== blockSizeBytes) {
-    throw new UserError(
-      `Cannot open the pool "${files.paths.directory}" with blocks of ${
-        formatSize(wantedBytes)
-      }: it was made with ` +
-        `blocks of ${formatSize(blockSizeBytes)}. Leave out --block-size, or name another pool.`,
-    );
-  }
-  files.requireSizes(engine.metadataBlocks * metadataBlockSizeBytes, engine.dataBlocks * blockSizeBytes);
-  return { engine, writeRefusal: readOnly ? writeRefusalOf(superblock, device) : null };
-}
-
-/** Refuses a catalogue of other metadata. Throws {@linkcode UserError}. */
-export function requireBlockSize(files: PoolFiles, blockSizeBytes: number): void {
-  if (blockSizeBytes === files.settings.blockSizeBytes) return;
-  throw new UserError(
-    `Cannot open the pool "${files.paths.directory}": its catalogue says that its blocks have ` +
-      `${files.settings.blockSizeBytes} bytes, its metadata ${blockSizeBytes}. Bring back the files that belong together.`,
-  );
-}
-
-function writeRefusalOf(superblock: Uint8Array, device: DevicePort): string | null {
-  try {
-    openOn(superblock, device, false);
-    return null;
-  } catch (error) {
-    // Its sentence is what was asked for.
-    if (error instanceof UserError) return error.message;
-    throw error;
-  }
-}
-
-/** The engine on a superblock. Throws {@linkcode UserError}. */
-export function openOn(superblock: Uint8Array, device: DevicePort, readOnly: boolean): ThinMetadata {
-  try {
-    const deviceBlocks = Math.floor(device.sizeBytes / metadataBlockSizeBytes);
-    return ThinMetadata.open(superblock, { cacheBlocks: metadataCacheBlocks, deviceBlocks, readOnly });
-  } catch (error) {
-    if (error instanceof OpenRefused) throw new UserError(error.message);
-    throw error;
-  }
-}
-
-/** Makes a pool. Throws {@linkcode UserError}; nothing is left behind then. */
-export async function makePool(options: InitOptions): Promise<void> {
-  const log = options.log === undefined ? undefined : guardedLog(options.log);
-  const pool = initPoolFiles({ ...options, log, libc: openLibc() });
-  try {
-    await formatMetadata(pool.metadata, pool.dataSizeBytes, options.blockSizeBytes);
-    const { settings } = pool;
-    pool.finish(catalogueFrom({ transactionId: 0n, settings, nextThinId: 1, volumes: [] }));
-  } catch (error) {
-    pool.abandon();
-    throw error;
-  }
-}
-
-/** Writes the metadata of an empty pool, the superblock last: if we stop before, there is no metadata at all. */
-async function formatMetadata(device: DevicePort, dataBytes: number, blockSizeBytes: number): Promise<void> {
-  const blocks = ThinMetadata.format({
-    metadataBlocks: Math.floor(device.sizeBytes / metadataBlockSizeBytes),
-    dataBlocks: Math.floor(dataBytes / blockSizeBytes),
-    dataBlockSizeSectors: blockSizeBytes / sectorSizeBytes,
-  });
-  const what = "Cannot write the metadata of the new pool";
-  for (const { block, bytes } of blocks) {
-    if (block === 0) await requireOk(what, (done) => device.flush(done));
-    await requireOk(what, (done) => device.write(bytes, block * metadataBlockSizeBytes, done));
-  }
-  await requireOk(what, (done) => device.flush(done));
-}

@@ -20,7 +20,8 @@ import { DescriptorReserve, type DescriptorRoom, raisedDescriptorLimit } from ".
 import { exposureOf } from "./exposure.ts";
 import type { PoolProcess } from "./pool_process.ts";
 import { listenPrivately } from "./private_socket.ts";
-import { type ListenAddress, type Listening, ListeningSocket, parseListenAddress } from "./sockets.ts";
+import { type ListenAddress, parseListenAddress } from "./listen_address.ts";
+import { type Listening, ListeningSocket } from "./sockets.ts";
 import { ServedPool } from "./served_pool.ts";
 import { shortSocketPath, socketPathBytesMax } from "./socket_path.ts";
 import { missingForPath, requireNoneMissing } from "./socket_permission.ts";

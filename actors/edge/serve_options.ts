@@ -5,7 +5,7 @@ import { parseSize } from "../../storage/base/sizes.ts";
 import { inheritedDescriptors } from "./inherited_descriptors.ts";
 import type { Invocation } from "./invocation.ts";
 import { parseMaxClients, type ServeOptions } from "./serve.ts";
-import { parseListenAddress } from "./sockets.ts";
+import { parseListenAddress } from "./listen_address.ts";
 import type { TlsOptions } from "./tls_keys.ts";
 
 /** Options of a command line, by name: true, a text, or a list of texts. */

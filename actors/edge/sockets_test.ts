@@ -6,7 +6,8 @@ import { Kernel } from "../kernel/kernel.ts";
 import type { Connected } from "../nbd/messages.ts";
 import type { SocketNotice, SocketPort } from "../nbd/socket_port.ts";
 import { DenoClock } from "./deno_clock.ts";
-import { ListeningSocket, nbdUrl, parseListenAddress } from "./sockets.ts";
+import { nbdUrl, parseListenAddress } from "./listen_address.ts";
+import { ListeningSocket } from "./sockets.ts";
 
 Deno.test("addresses are read as people write them", () => {
   const tcp = (hostname: string, port: number) => ({ transport: "tcp" as const, hostname, port });

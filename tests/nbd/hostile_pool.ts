@@ -6,7 +6,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { drainMs } from "../../actors/limits.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
-import { makePool, PoolProcess } from "../../actors/edge/pool_process.ts";
+import { makePool } from "../../actors/edge/make_pool.ts";
+import { PoolProcess } from "../../actors/edge/pool_process.ts";
 import { type PoolServer, servePool } from "../../actors/edge/serve.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
 import { RawClient } from "./raw_client.ts";

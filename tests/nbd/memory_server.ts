@@ -4,12 +4,8 @@
  */
 import { present } from "../../storage/base/assert.ts";
 import { DenoClock } from "../../actors/edge/deno_clock.ts";
-import {
-  type ListenAddress,
-  ListeningSocket,
-  nbdUrl,
-  parseListenAddress,
-} from "../../actors/edge/sockets.ts";
+import { type ListenAddress, nbdUrl, parseListenAddress } from "../../actors/edge/listen_address.ts";
+import { ListeningSocket } from "../../actors/edge/sockets.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { mailboxMax } from "../../actors/limits.ts";

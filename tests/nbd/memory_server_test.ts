@@ -1,6 +1,6 @@
 /** Stock NBD clients in front of volumes in memory: the wire is right, whatever the pool behind it does. */
 import { assertEquals } from "@std/assert";
-import { nbdUrl } from "../../actors/edge/sockets.ts";
+import { nbdUrl } from "../../actors/edge/listen_address.ts";
 import { hasProgram } from "../support/programs.ts";
 import { MemoryServer } from "./memory_server.ts";
 

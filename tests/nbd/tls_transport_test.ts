@@ -3,7 +3,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { ByteStream } from "../../actors/edge/byte_stream.ts";
 import { ClientSocket } from "../../actors/edge/client_socket.ts";
 import { DenoClock } from "../../actors/edge/deno_clock.ts";
-import type { ListenAddress } from "../../actors/edge/sockets.ts";
+import type { ListenAddress } from "../../actors/edge/listen_address.ts";
 import { readTlsKeys } from "../../actors/edge/tls_keys.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { SocketNotice } from "../../actors/nbd/socket_port.ts";

@@ -1,0 +1,78 @@
+/** The metadata of a pool's files: the superblock read and checked against the catalogue and the files. */
+import { UserError } from "../../storage/base/errors.ts";
+import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/base/ids.ts";
+import { formatSize } from "../../storage/base/sizes.ts";
+import type { DevicePort } from "../../storage/device/port.ts";
+import { OpenRefused, ThinMetadata } from "../../storage/thin_metadata.ts";
+import { metadataCacheBlocks } from "../limits.ts";
+import { requireOk } from "./file_errors.ts";
+import type { PoolFiles } from "./pool_files.ts";
+
+/** What the metadata is opened for. */
+export interface EngineOptions {
+  readonly readOnly?: boolean;
+  /** Refuse a pool whose blocks have another size. */
+  readonly blockSizeBytes?: number | undefined;
+}
+
+/** The engine, and why the pool can only be opened read-only, if so. */
+export interface OpenedEngine {
+  readonly engine: ThinMetadata;
+  readonly writeRefusal: string | null;
+}
+
+/** Reads the superblock, and refuses a pool that is not what was asked for. Throws {@linkcode UserError}. */
+export async function openEngine(files: PoolFiles, options: EngineOptions): Promise<OpenedEngine> {
+  const readOnly = options.readOnly ?? false;
+  const device: DevicePort = files.metadata;
+  const superblock = new Uint8Array(metadataBlockSizeBytes);
+  await requireOk(
+    `Cannot read the metadata "${files.metadata.path}"`,
+    (done) => device.read(superblock, 0, done),
+  );
+  const engine = openOn(superblock, device, readOnly);
+  const blockSizeBytes = engine.dataBlockSizeSectors * sectorSizeBytes;
+  requireBlockSize(files, blockSizeBytes);
+  const { blockSizeBytes: wantedBytes = blockSizeBytes } = options;
+  if (wantedBytes !== blockSizeBytes) {
+    throw new UserError(
+      `Cannot open the pool "${files.paths.directory}" with blocks of ${
+        formatSize(wantedBytes)
+      }: it was made with ` +
+        `blocks of ${formatSize(blockSizeBytes)}. Leave out --block-size, or name another pool.`,
+    );
+  }
+  files.requireSizes(engine.metadataBlocks * metadataBlockSizeBytes, engine.dataBlocks * blockSizeBytes);
+  return { engine, writeRefusal: readOnly ? writeRefusalOf(superblock, device) : null };
+}
+
+/** Refuses a catalogue of other metadata. Throws {@linkcode UserError}. */
+export function requireBlockSize(files: PoolFiles, blockSizeBytes: number): void {
+  if (blockSizeBytes === files.settings.blockSizeBytes) return;
+  throw new UserError(
+    `Cannot open the pool "${files.paths.directory}": its catalogue says that its blocks have ` +
+      `${files.settings.blockSizeBytes} bytes, its metadata ${blockSizeBytes}. Bring back the files that belong together.`,
+  );
+}
+
+function writeRefusalOf(superblock: Uint8Array, device: DevicePort): string | null {
+  try {
+    openOn(superblock, device, false);
+    return null;
+  } catch (error) {
+    // Its sentence is what was asked for.
+    if (error instanceof UserError) return error.message;
+    throw error;
+  }
+}
+
+/** The engine on a superblock. Throws {@linkcode UserError}. */
+export function openOn(superblock: Uint8Array, device: DevicePort, readOnly: boolean): ThinMetadata {
+  try {
+    const deviceBlocks = Math.floor(device.sizeBytes / metadataBlockSizeBytes);
+    return ThinMetadata.open(superblock, { cacheBlocks: metadataCacheBlocks, deviceBlocks, readOnly });
+  } catch (error) {
+    if (error instanceof OpenRefused) throw new UserError(error.message);
+    throw error;
+  }
+}
