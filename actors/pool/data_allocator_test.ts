@@ -1,0 +1,169 @@
+/** When a data block is leased, and how a lease ends. What becomes of freed blocks is in data_quarantine_test.ts. */
+import { assertEquals, assertThrows } from "@std/assert";
+import { type DBlock, dblock } from "../../storage/base/ids.ts";
+import { retiredBlocksMax } from "../limits.ts";
+import { AllocatorBench, blockSizeBytes } from "../../tests/support/allocator.ts";
+import { Recorder, startCollecting } from "../../tests/support/stand_ins.ts";
+import type { Steps } from "../kernel/task.ts";
+import { World } from "../../tests/support/world.ts";
+import { type Allocation, AllocatorStub, Lease } from "./data_allocator.ts";
+
+Deno.test("each free block is leased once, and then there is no space", () => {
+  const bench = new AllocatorBench(4);
+  assertEquals(bench.lease(6), [0, 1, 2, 3, "noDataSpace", "noDataSpace"]);
+});
+
+Deno.test("a block that metadata counts is not leased", () => {
+  const bench = new AllocatorBench(4);
+  bench.metadata.free.delete(1);
+  assertEquals(bench.lease(4), [0, 2, 3, "noDataSpace"]);
+});
+
+function* noteAllocation(stub: AllocatorStub, name: string, notes: string[]): Steps<void> {
+  const allocation = yield* stub.allocate();
+  notes.push(`${name} ${allocation.kind === "allocated" ? allocation.dblock : allocation.kind}`);
+}
+
+Deno.test("bios that wait for one search are each given a block of their own, in the order they asked", () => {
+  const bench = new AllocatorBench(4);
+  bench.metadata.holds = true;
+  const notes: string[] = [];
+  for (const name of ["a", "b", "c"]) {
+    bench.world.kernel.start(name, noteAllocation(bench.stub, name, notes));
+  }
+  bench.world.settle();
+  assertEquals(notes, []);
+  bench.metadata.finish();
+  assertEquals(notes, ["a 0", "b 1", "c 2"]);
+});
+
+Deno.test("a search passes the whole device, from where the last one ended and on from its begin", () => {
+  const bench = new AllocatorBench(8);
+  bench.metadata.passesMax = 3;
+  for (const block of [0, 1, 2, 3, 4, 5]) bench.metadata.free.delete(block);
+  assertEquals(bench.lease(2), [6, 7]);
+  bench.metadata.free.add(1);
+  assertEquals(bench.lease(2), [1, "noDataSpace"]);
+});
+
+Deno.test("a block that was mapped while a search was on its way is not leased for what the search found", () => {
+  const bench = new AllocatorBench(1);
+  assertEquals(bench.allocate(), 0);
+  bench.metadata.holds = true;
+  const answers: Allocation[] = [];
+  startCollecting(bench.world.kernel, bench.stub.allocate(), answers);
+  bench.world.settle();
+  bench.map(0);
+  bench.metadata.finish();
+  assertEquals(answers, [{ kind: "noDataSpace" }]);
+});
+
+Deno.test("a block that was given back is the next that is leased", () => {
+  const bench = new AllocatorBench(4);
+  bench.lease(2);
+  bench.tell("giveBack", 0);
+  assertEquals(bench.lease(2), [0, 2]);
+});
+
+Deno.test("a bio that waits is given the block that another gives back, without another search", () => {
+  const bench = new AllocatorBench(1);
+  bench.allocate();
+  bench.metadata.holds = true;
+  const answers: Allocation[] = [];
+  startCollecting(bench.world.kernel, bench.stub.allocate(), answers);
+  bench.world.settle();
+  bench.tell("giveBack", 0);
+  assertEquals(answers, [{ kind: "allocated", dblock: dblock(0) }]);
+});
+
+Deno.test("a block that is not leased can neither be given back nor retired", () => {
+  for (const type of ["giveBack", "retire"] as const) {
+    assertThrows(() => new AllocatorBench(1).tell(type, 0), Error, "that is not leased");
+  }
+});
+
+Deno.test("where metadata cannot be read, the bios that wait are told, and the next one searches again", () => {
+  const bench = new AllocatorBench(1);
+  bench.metadata.fails = true;
+  assertEquals(bench.allocate(), "failed");
+  bench.metadata.fails = false;
+  assertEquals(bench.allocate(), 0);
+});
+
+Deno.test("a reclaim with nothing to reclaim says whether blocks became free since the last refusal", () => {
+  const bench = new AllocatorBench(1);
+  bench.lease(2);
+  assertEquals(bench.reclaim(), [false]);
+  bench.tell("giveBack", 0);
+  assertEquals(bench.reclaim(), [true]);
+  assertEquals([bench.lease(2), bench.reclaim()], [[0, "noDataSpace"], [false]]);
+});
+
+Deno.test("a device that is full is told, and once that there is space again", () => {
+  const bench = new AllocatorBench(1);
+  bench.lease(3);
+  assertEquals(bench.refusals.take().slice(0, 1), [{ type: "refused", what: "dataFull" }]);
+  bench.tell("giveBack", 0);
+  assertEquals(bench.allocate(), 0);
+  assertEquals(bench.refusals.take(), [{ type: "served", what: "dataFull" }]);
+  bench.tell("giveBack", 0);
+  assertEquals(bench.allocate(), 0);
+  assertEquals(bench.refusals.take(), []);
+});
+
+Deno.test("a block that could not be written is not leased again, and metadata and refusals are told where it is", () => {
+  const bench = new AllocatorBench(3);
+  bench.lease(2);
+  bench.tell("retire", 1);
+  assertEquals(bench.lease(2), [2, "noDataSpace"]);
+  assertEquals(bench.metadata.take(), [{ type: "dataRetired", blocks: 1 }]);
+  assertEquals(bench.refusals.received[0], {
+    type: "blockRetired",
+    offsetBytes: blockSizeBytes,
+    blocks: 1,
+  });
+});
+
+Deno.test("where too many blocks are retired already, the next is given back", () => {
+  const bench = new AllocatorBench(retiredBlocksMax + 1);
+  for (const block of bench.lease(retiredBlocksMax + 1)) bench.tell("retire", block as number);
+  assertEquals(bench.metadata.take().length, retiredBlocksMax);
+  assertEquals(bench.lease(2), [retiredBlocksMax, "noDataSpace"]);
+});
+
+/** What the allocator is told when a lease of block 3 ends so. */
+function toldOf(end: (lease: Lease) => void): string[] {
+  const world = new World();
+  const allocator = new Recorder<{ type: string; dblock?: DBlock }>(world.kernel, "allocator");
+  {
+    using lease = new Lease(new AllocatorStub(world.kernel, allocator.address), dblock(3));
+    end(lease);
+  }
+  world.settle();
+  return allocator.received.map(({ type, dblock }) => `${type} ${dblock}`);
+}
+
+Deno.test("a lease that is neither kept nor retired is given back when its scope ends", () => {
+  assertEquals(toldOf(() => {}), ["giveBack 3"]);
+  assertEquals(toldOf((lease) => lease.unfilled("noSpace")), ["giveBack 3"]);
+});
+
+Deno.test("a lease that is kept is not given back", () => {
+  assertEquals(toldOf((lease) => lease.keep()), ["keep 3"]);
+});
+
+Deno.test("a lease whose block had an I/O error is retired and not given back", () => {
+  assertEquals(toldOf((lease) => lease.unfilled("ioError")), ["retire 3"]);
+});
+
+Deno.test("a lease that ends twice is a defect", () => {
+  assertThrows(
+    () =>
+      toldOf((lease) => {
+        lease.keep();
+        lease.keep();
+      }),
+    Error,
+    "a lease ended twice",
+  );
+});
