@@ -1,0 +1,111 @@
+/** For tests of admin tasks: one actor in the place of all peers, which notes what it is sent and answers by a script. */
+import type { AdminPeers } from "../../actors/control/admin_peers.ts";
+import { JournalStub } from "../../actors/control/catalogue_journal.ts";
+import { type AdminPlan, PoolStub } from "../../actors/control/pool_messages.ts";
+import type { Actor, Message, Request } from "../../actors/kernel/address.ts";
+import type { Steps } from "../../actors/kernel/task.ts";
+import { type SliceSizes, sliceSizes } from "../../actors/limits.ts";
+import { DeviceStub } from "../../actors/pool/block_device.ts";
+import { AllocatorStub } from "../../actors/pool/data_allocator.ts";
+import { DataLocks } from "../../actors/pool/data_locks.ts";
+import { MetadataStub } from "../../actors/pool/metadata_messages.ts";
+import { VolumeStub } from "../../actors/volume/thin_volume.ts";
+import { ioOk } from "../../storage/device/port.ts";
+import { World } from "./world.ts";
+
+/** A plan that changes nothing but the transaction id, which becomes 8. */
+export const emptyPlan: AdminPlan = {
+  kind: "plan",
+  transactionId: 8n,
+  line: "the line\n",
+  room: { contentBytes: 100, usesReserve: false },
+  create: [],
+  snapshots: [],
+  tick: false,
+  quiesce: [],
+  evict: [],
+  deletions: [],
+  trims: [],
+};
+
+/** What each request is answered that the script says nothing about. */
+const usualAnswers: Readonly<Record<string, unknown>> = {
+  plan: emptyPlan,
+  settle: "settled",
+  evict: "evicted",
+  askPiece: { kind: "end", contentBytes: 100 },
+  appendLine: { result: ioOk, isLong: false },
+  retractLine: ioOk,
+  rewritePiece: ioOk,
+  finishRewrite: ioOk,
+  suspend: "suspended",
+  commit: { kind: "done" },
+  change: { kind: "done" },
+  revoke: { kind: "done" },
+  device: { kind: "device", mappedBlocks: 0, highest: undefined },
+  deleteSlice: { kind: "deleted", gone: true },
+  reclaim: true,
+};
+
+/** See the head of this file. */
+export class ScriptedPeers implements Actor<Message> {
+  readonly world = new World();
+  readonly peers: AdminPeers;
+  /** A volume that can be suspended. */
+  readonly volume: VolumeStub;
+  /** What was sent, in order. */
+  readonly received: Message[] = [];
+  readonly logged: string[] = [];
+  readonly #script = new Map<string, unknown[]>();
+
+  constructor(slices: SliceSizes = sliceSizes) {
+    const { kernel } = this.world;
+    const to = kernel.spawn<Message>("peers", 10_000, () => this);
+    const device = new DeviceStub(to, 0, true);
+    this.volume = new VolumeStub(kernel, to);
+    this.peers = {
+      kernel,
+      pool: new PoolStub(kernel, to),
+      journal: new JournalStub(to),
+      metadataDevice: device,
+      thin: {
+        blockSizeBytes: 65536,
+        metadata: new MetadataStub(kernel, to),
+        allocator: new AllocatorStub(kernel, to),
+        dataLocks: new DataLocks([], 1),
+        data: device,
+      },
+      readOnly: false,
+      refusals: to,
+      slices,
+      log: (sentence) => this.logged.push(sentence),
+    };
+  }
+
+  /** The next requests of this type are answered so, one answer each. */
+  answer(type: string, ...answers: unknown[]): this {
+    this.#script.set(type, answers);
+    return this;
+  }
+
+  receive(message: Message): void {
+    this.received.push(message);
+    const scripted = this.#script.get(message.type)?.shift();
+    const answer = scripted ?? usualAnswers[message.type];
+    if (answer !== undefined) this.world.kernel.reply(message as Request<unknown>, answer);
+  }
+
+  run<T>(steps: Steps<T>): T {
+    return this.world.run(steps);
+  }
+
+  /** The types of what was sent, without what only the log is told. */
+  get order(): string[] {
+    return this.received.map(({ type }) => type).filter((type) => type !== "served" && type !== "refused");
+  }
+
+  /** What was sent with this type. */
+  sent<M extends Message>(type: M["type"]): M[] {
+    return this.received.filter((message) => message.type === type) as M[];
+  }
+}
