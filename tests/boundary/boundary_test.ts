@@ -5,11 +5,6 @@
  */
 import { assert, assertEquals, assertInstanceOf } from "@std/assert";
 import { BlockDevice, type BlockDeviceMessage, DeviceStub } from "../../actors/pool/block_device.ts";
-import {
-  CatalogueJournal,
-  type CatalogueJournalMessage,
-  JournalStub,
-} from "../../actors/control/catalogue_journal.ts";
 import { AcceptLoop } from "../../actors/edge/accept_loop.ts";
 import type { ByteStream } from "../../actors/edge/byte_stream.ts";
 import { ClientSocket } from "../../actors/edge/client_socket.ts";
@@ -20,7 +15,6 @@ import { TextWriter } from "../../actors/edge/text_writer.ts";
 import { secureStream } from "../../actors/edge/tls.ts";
 import type { Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
-import type { Steps } from "../../actors/kernel/task.ts";
 import type { SocketNotice } from "../../actors/nbd/socket_port.ts";
 import {
   TextOut,
@@ -30,7 +24,7 @@ import {
   writeText,
 } from "../../actors/control/text_out.ts";
 import { Defect } from "../../storage/base/assert.ts";
-import { type DevicePort, ioOk, type IoResult } from "../../storage/device/port.ts";
+import { type DevicePort, ioOk } from "../../storage/device/port.ts";
 import { present } from "../../storage/base/assert.ts";
 import { kernelOf, useDevice } from "./outside.ts";
 import { atEveryCall, faultReason, type Faults } from "../support/faults.ts";
@@ -260,31 +254,6 @@ Deno.test("what a device's port throws is the answer, unless it is a broken inva
   assertEquals(defects.length, 1);
   assertInstanceOf(defects[0], Defect);
 });
-
-Deno.test("what the catalogue's port throws is the answer", () => {
-  const { kernel, defects } = kernelOf();
-  const fails = (): never => {
-    throw new Error(faultReason);
-  };
-  const port = { append: fails, retract: fails, rewrite: fails, finishRewrite: fails, isLong: () => false };
-  const address = kernel.spawn<CatalogueJournalMessage>(
-    "journal",
-    8,
-    (self) => new CatalogueJournal(kernel, self, port),
-  );
-  const answers: IoResult[] = [];
-  kernel.start("use", useJournal(new JournalStub(address), answers));
-  kernel.run();
-  assertEquals(answers.map((answer) => answer.kind), Array(4).fill("ioError"));
-  assertEquals(defects, []);
-});
-
-function* useJournal(journal: JournalStub, answers: IoResult[]): Steps<void> {
-  answers.push((yield* journal.append("line", { contentBytes: 1, usesReserve: false })).result);
-  answers.push(yield* journal.retract());
-  answers.push(yield* journal.rewrite("piece", true));
-  answers.push(yield* journal.finishRewrite(1));
-}
 
 /** Writes two pieces and tells what became of them. */
 async function writeTwo(port: TextPort): Promise<readonly TextTaken[]> {
