@@ -5,22 +5,23 @@
  * of its requests. It reads the socket only when all that came is parsed, and stops parsing in front of a request
  * without credit: a client that sends too much, or does not read, stalls only itself. All replies that one drain of the
  * kernel produced go out with one send.
+ * Its parts: the phase (nbd/connection_phase.ts), the handshake (nbd/handshake_phase.ts), what it asks of the pool
+ * (nbd/attachment.ts), the requests (nbd/transmission.ts), and what it sends (nbd/reply_sender.ts).
  *
- *   handshake --> transmission --> shuttingDown --> finishing --> closing --> left
- *
- * A phase only changes to one further right, and any may be skipped. The actor retires when the socket has told `closed`, the
- * volume has none of its requests, the pool has answered `detach`, and the listener has answered `leave`. Then no actor can
- * send it a message any more.
+ * The actor retires when the socket has told `closed`, the volume has none of its requests, the pool has answered `detach`, and
+ * the listener has answered `leave`. Then no actor can send it a message any more.
  *
  * Failure policy: a client that breaks the protocol is logged and closed, after the replies it is owed.
  */
 import { assert, unreachable } from "../../storage/base/assert.ts";
 import { OutputQueue } from "./wire/output_queue.ts";
+import { Attachment } from "./attachment.ts";
 import { quoted } from "./wire/option.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { type Attached, type HandshakeStep, NbdHandshake, type PoolAnswer } from "./handshake.ts";
-import { HandshakeTime } from "./handshake_time.ts";
+import type { Attached, HandshakeStep, PoolAnswer } from "./handshake.ts";
+import { ConnectionPhase } from "./connection_phase.ts";
+import { HandshakePhase } from "./handshake_phase.ts";
 import { LoanWatch } from "./loan_watch.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./messages.ts";
 import { ReceiveBuffers } from "./receive.ts";
@@ -39,18 +40,11 @@ export interface ConnectionPeers {
   readonly log: LogPort;
 }
 
-/**
- * handshake: options, one at a time. transmission: requests. shuttingDown: the export or the server is going;
- * requests in flight are answered, later ones refused. finishing: nothing more is read; replies are sent.
- * closing: the socket is closed or being closed. left: the listener's answer is awaited.
- */
-type Phase = "handshake" | "transmission" | "shuttingDown" | "finishing" | "closing" | "left";
-
 export class NbdConnection implements Actor<NbdConnectionMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<NbdConnectionMessage>;
   readonly #peers: ConnectionPeers;
-  #phase: Phase = "handshake";
+  readonly #phase = new ConnectionPhase();
   #socketClosed = false;
 
   readonly #received = new ReceiveBuffers();
@@ -61,17 +55,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   readonly #sender: ReplySender;
   readonly #loanWatch: LoanWatch;
 
-  readonly #handshake: NbdHandshake;
-  #handshakeTime: HandshakeTime | undefined;
-  /** STARTTLS was accepted: nothing is read in clear text any more, and nothing else is done until `secured`. */
-  #isSecuring = false;
-  /** Where the client came from, before it had shown a certificate. */
-  readonly #originBefore: string | undefined;
-  /** The pool owes an answer. */
-  #questionOpen = false;
-  /** The export that the client asked for; the empty name stands for the only volume. */
-  #asked = "";
-  #attached: Attached | undefined;
+  readonly #handshake: HandshakePhase;
+  readonly #attachment: Attachment;
   #transmission: NbdTransmission | undefined;
 
   constructor(kernel: Kernel, self: Address<NbdConnectionMessage>, peers: ConnectionPeers) {
@@ -80,8 +65,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#peers = peers;
     this.#sender = new ReplySender(kernel, self, peers.socket, this.#output);
     this.#loanWatch = new LoanWatch(kernel, self, peers.socket);
-    this.#originBefore = peers.socket.origin;
-    this.#handshake = new NbdHandshake(this.#output, peers.socket.tls);
+    this.#handshake = new HandshakePhase(kernel, self, peers.socket, this.#output);
+    this.#attachment = new Attachment(kernel, self, peers.pool);
   }
 
   receive(message: NbdConnectionMessage): void {
@@ -119,13 +104,12 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "contexts":
         return this.#answered(message);
       case "detached":
-        this.#questionOpen = false;
-        return;
+        return this.#attachment.answered();
       case "exportResized":
-        if (message.uid === this.#attached?.info.uid) this.#transmission?.resize(message.sizeBytes);
+        if (this.#attachment.isTo(message.uid)) this.#transmission?.resize(message.sizeBytes);
         return;
       case "exportGone":
-        if (message.uid === this.#attached?.info.uid) this.#shutDown();
+        if (this.#attachment.isTo(message.uid)) this.#shutDown();
         return;
       case "drain":
         return this.#shutDown();
@@ -133,19 +117,21 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         // Only a client that is not attached makes room. The listener has logged why.
         return this.#transmission === undefined ? this.#close() : undefined;
       case "kicked":
-        if (this.#phase === "closing" || this.#phase === "left") return;
+        if (this.#phase.isClosed) return;
         return this.#giveUp("the operator has kicked it");
       case "silent":
         return this.#giveUp("its host does not answer");
       case "abort":
         return this.#close();
       case "handshakeDeadline":
-        if (this.#phase === "handshake") this.#giveUp("it attached to no export in the time it has for that");
+        if (this.#phase.name === "handshake") {
+          this.#giveUp("it attached to no export in the time it has for that");
+        }
         return;
       case "secured":
         return this.#secured();
       case "tlsDeadline":
-        if (this.#isSecuring) this.#giveUp("its TLS handshake took too long");
+        if (this.#handshake.isSecuring) this.#giveUp("its TLS handshake took too long");
         return;
       case "stallCheck":
         return this.#checkStall();
@@ -162,7 +148,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #begin(): void {
     this.#peers.socket.open(this.#self);
-    this.#handshakeTime = new HandshakeTime(this.#kernel, this.#self);
+    this.#handshake.begin();
     this.#send();
     this.#read();
   }
@@ -177,51 +163,39 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   /** Other clients wait for what this one has borrowed. */
   #checkLoan(): void {
-    if (this.#transmission === undefined || this.#phase === "closing" || this.#phase === "left") return;
+    if (this.#transmission === undefined || this.#phase.isClosed) return;
     this.#transmission.shrinkLoan();
-    const slow = this.#loanWatch.check(this.#transmission);
-    if (slow === "takes") {
-      this.#giveUp("it takes its replies too slowly, and other clients wait for the memory");
-    }
-    if (slow === "sends") this.#giveUp("it sends a WRITE too slowly, and other clients wait for the memory");
+    const reason = this.#loanWatch.check(this.#transmission);
+    if (reason !== undefined) this.#giveUp(reason);
   }
 
   #takeReceived(bytes: Uint8Array): void {
     this.#loanWatch.received(bytes.length);
-    if (this.#phase === "handshake") this.#handshake.push(bytes);
-    else if (this.#transmission !== undefined && !this.#isReadingOver()) this.#transmission.push(bytes);
+    if (this.#phase.name === "handshake") this.#handshake.push(bytes);
+    else if (this.#transmission !== undefined && !this.#phase.isReadingOver) this.#transmission.push(bytes);
     else return;
     this.#unparsed = true;
     this.#parse();
   }
 
-  #isReadingOver(): boolean {
-    return this.#phase === "finishing" || this.#phase === "closing" || this.#phase === "left";
-  }
-
   /** Parses what was received, as far as that is possible now. */
   #parse(): void {
-    while (this.#unparsed && this.#phase === "handshake") {
-      if (this.#sender.isSending || this.#questionOpen || this.#isSecuring) return;
+    while (this.#unparsed && this.#phase.name === "handshake") {
+      if (this.#sender.isSending || this.#attachment.isQuestionOpen || this.#handshake.isSecuring) return;
       this.#takeStep(this.#handshake.next());
     }
     if (this.#unparsed && this.#transmission !== undefined) this.#parsed(this.#transmission.parse());
   }
 
   #takeStep(step: HandshakeStep): void {
-    if (step.kind !== "needBytes") this.#handshakeTime?.progressed();
     switch (step.kind) {
       case "needBytes":
         return this.#read();
       case "answered":
+      case "startTls":
         return this.#send();
       case "ask":
-        this.#questionOpen = true;
-        if (step.question.type === "attach") this.#asked = step.question.name;
-        return this.#kernel.tell(this.#peers.pool, { ...step.question, client: this.#self });
-      case "startTls":
-        this.#isSecuring = true;
-        return this.#send();
+        return this.#attachment.ask(step.question);
       case "transmission":
         return this.#beginTransmission(step.attached, step.session);
       case "end":
@@ -234,22 +208,20 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   }
 
   #answered(answer: PoolAnswer): void {
-    assert(this.#questionOpen, "the pool answered what was not asked");
-    this.#questionOpen = false;
-    if (this.#phase === "handshake") {
-      if (answer.type === "exports") this.#handshakeTime?.allowFor(answer.names.length);
+    this.#attachment.answered();
+    if (this.#phase.name === "handshake") {
       this.#takeStep(this.#handshake.answer(answer));
       this.#parse();
     } else if (answer.type === "attached") {
       // The client left while the pool attached it: `#leave` detaches it again.
-      this.#attached = answer;
+      this.#attachment.hold(answer);
     }
   }
 
   #beginTransmission(attached: Attached, session: NbdSession): void {
     this.#cancelTimers();
-    this.#phase = "transmission";
-    this.#attached = attached;
+    this.#phase.moveTo("transmission");
+    this.#attachment.hold(attached);
     this.#transmission = new NbdTransmission(
       {
         kernel: this.#kernel,
@@ -263,10 +235,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       session,
     );
     this.#transmission.push(this.#handshake.takeSurplus());
-    const { name } = attached.info;
-    const asked = this.#asked === name ? "" : ` by the name ${quoted(this.#asked)}`;
     const tls = this.#handshake.isSecured ? ", TLS" : "";
-    this.#peers.log(`${this.#peers.socket.peer} attached to ${quoted(name)}${asked}${tls}`);
+    this.#peers.log(`${this.#peers.socket.peer} attached to ${this.#attachment.sentence}${tls}`);
     this.#kernel.tell(this.#peers.listener, {
       type: "settled",
       connection: this.#self,
@@ -295,7 +265,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #lent(loan: Lent): void {
     // All loans of a connection that is leaving go back when it leaves.
-    if (this.#transmission === undefined || this.#isReadingOver()) return;
+    if (this.#transmission === undefined || this.#phase.isReadingOver) return;
     this.#loanWatch.watch();
     const isBlocked = this.#unparsed;
     const end = this.#transmission.lent(loan, isBlocked);
@@ -306,7 +276,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #requestDone(request: ClientRequest | ClientStatus): void {
     assert(this.#transmission !== undefined, "a request ended before transmission");
-    const answer = this.#phase !== "closing";
+    const answer = this.#phase.name !== "closing";
     if (request instanceof ClientRequest) this.#transmission.done(request, answer);
     else this.#transmission.statusDone(request, answer);
     if (!answer) return;
@@ -315,7 +285,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   }
 
   #send(): void {
-    const pieces = this.#phase === "closing" ? undefined : this.#sender.begin();
+    const pieces = this.#phase.name === "closing" ? undefined : this.#sender.begin();
     if (pieces === undefined) return;
     this.#loanWatch.sends();
     this.#transmission?.batchTaken();
@@ -324,56 +294,45 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #sent(): void {
     this.#sender.sent();
-    if (this.#phase === "closing") return;
+    if (this.#phase.name === "closing") return;
     this.#output.recycle();
     this.#transmission?.batchSent();
-    if (this.#isSecuring && this.#phase === "handshake") return this.#startTls();
+    if (this.#handshake.isSecuring && this.#phase.name === "handshake") return this.#handshake.startTls();
     this.#send();
     this.#parse();
   }
 
-  /** The client knows that STARTTLS was accepted; the next byte of either side is TLS. */
-  #startTls(): void {
-    this.#handshakeTime?.beginTls();
-    this.#peers.socket.startTls();
-  }
-
   #secured(): void {
-    this.#isSecuring = false;
-    this.#handshakeTime?.endTls();
-    if (this.#phase !== "handshake") return;
-    this.#handshake.secured();
-    this.#handshakeTime?.progressed();
-    const { origin } = this.#peers.socket;
-    if (origin !== undefined && origin !== this.#originBefore) {
+    this.#handshake.tlsEnded();
+    if (this.#phase.name !== "handshake") return;
+    const origin = this.#handshake.secured();
+    if (origin !== undefined) {
       this.#kernel.tell(this.#peers.listener, { type: "identified", connection: this.#self, origin });
     }
     this.#parse();
   }
 
   #checkStall(): void {
-    this.#sender.stallChecked();
-    if (!this.#sender.isSending || this.#phase === "closing" || this.#phase === "left") return;
+    if (this.#phase.isClosed) return;
     // A paused guest takes nothing for hours, which is allowed. Borrowed bytes have a timeout of their own (nbd/loan_watch.ts).
-    if (this.#phase === "transmission") return this.#sender.watchStall();
-    if (this.#sender.isStalled) this.#giveUp("it does not read its replies");
-    else this.#sender.watchStall();
+    const mayPause = this.#phase.name === "transmission";
+    if (this.#sender.checkStall(mayPause)) this.#giveUp("it does not read its replies");
   }
 
   // The end.
 
   /** The export or the server is going: nothing more is taken in. */
   #shutDown(): void {
-    if (this.#phase === "handshake") return this.#finish();
-    if (this.#phase !== "transmission") return;
-    this.#phase = "shuttingDown";
+    if (this.#phase.name === "handshake") return this.#finish();
+    if (this.#phase.name !== "transmission") return;
+    this.#phase.moveTo("shuttingDown");
     this.#transmission?.shutDown();
   }
 
   /** Reads nothing more; what is in flight is answered. */
   #finish(): void {
-    if (this.#isReadingOver()) return;
-    this.#phase = "finishing";
+    if (this.#phase.isReadingOver) return;
+    this.#phase.moveTo("finishing");
     this.#unparsed = false;
     this.#transmission?.submitWaiting();
   }
@@ -384,11 +343,11 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   }
 
   #close(): void {
-    if (this.#phase === "closing" || this.#phase === "left") return;
+    if (this.#phase.isClosed) return;
     if (this.#handshake.wasClearTextRefused) {
       this.#peers.log(`refused ${this.#peers.socket.peer}: it did not ask for TLS`);
     }
-    this.#phase = "closing";
+    this.#phase.moveTo("closing");
     this.#unparsed = false;
     this.#transmission?.dropWaiting();
     this.#cancelTimers();
@@ -397,8 +356,10 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #takeClosed(reason: string | undefined): void {
     this.#socketClosed = true;
-    if (reason !== undefined && this.#isSecuring && this.#phase === "handshake") this.#logClosing(reason);
-    if (reason !== undefined && this.#attached !== undefined) {
+    if (reason !== undefined && this.#handshake.isSecuring && this.#phase.name === "handshake") {
+      this.#logClosing(reason);
+    }
+    if (reason !== undefined && this.#attachment.isAttached) {
       this.#peers.log(`lost ${this.#peers.socket.peer}: ${reason}`);
     }
     this.#close();
@@ -406,27 +367,19 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   /** Takes the next step towards the end, if it is due. */
   #leave(): void {
-    if (this.#phase === "handshake" || this.#phase === "transmission" || this.#phase === "left") return;
+    if (this.#phase.isOpen || this.#phase.name === "left") return;
     if (this.#transmission !== undefined && this.#transmission.inFlight > 0) return;
-    if (this.#attached !== undefined) this.#detach(this.#attached);
-    if (this.#phase !== "closing" && this.#sender.isDone) this.#close();
-    if (this.#phase !== "closing" || !this.#socketClosed || this.#questionOpen || this.#sender.isDrainAsked) {
-      return;
-    }
-    this.#phase = "left";
+    const name = this.#attachment.detach();
+    if (name !== undefined) this.#peers.log(`${this.#peers.socket.peer} left ${quoted(name)}`);
+    if (this.#phase.name !== "closing" && this.#sender.isDone) this.#close();
+    if (this.#phase.name !== "closing" || !this.#socketClosed) return;
+    if (this.#attachment.isQuestionOpen || this.#sender.isDrainAsked) return;
+    this.#phase.moveTo("left");
     this.#kernel.tell(this.#peers.listener, { type: "leave", connection: this.#self });
   }
 
-  /** Messages of one sender keep their order: after the pool's answer, none of its messages is on the way to this actor. */
-  #detach(attached: Attached): void {
-    this.#attached = undefined;
-    this.#kernel.tell(this.#peers.pool, { type: "detach", uid: attached.info.uid, client: this.#self });
-    this.#questionOpen = true;
-    this.#peers.log(`${this.#peers.socket.peer} left ${quoted(attached.info.name)}`);
-  }
-
   #cancelTimers(): void {
-    this.#handshakeTime?.end();
+    this.#handshake.end();
     this.#sender.end();
     this.#loanWatch.end();
   }

@@ -16,9 +16,6 @@ export interface LoanHolder {
   readonly holdsLentForReplies: boolean;
 }
 
-/** What the client does too slowly. */
-export type TooSlow = "takes" | "sends";
-
 export class LoanWatch {
   readonly #kernel: Kernel;
   readonly #connection: Address<LoanCheck>;
@@ -71,8 +68,8 @@ export class LoanWatch {
     this.#isPayloadArriving = isArriving;
   }
 
-  /** Handles `loanCheck`: in what the client was too slow, undefined if in nothing. */
-  check(loans: LoanHolder): TooSlow | undefined {
+  /** Handles `loanCheck`: in what the client was too slow, as a sentence; undefined if in nothing. */
+  check(loans: LoanHolder): string | undefined {
     this.#timer = undefined;
     if (!this.#isWanted || !loans.holdsLent) return undefined;
     this.#lookLater();
@@ -83,8 +80,12 @@ export class LoanWatch {
     const isSending = loans.holdsLentForReplies && !this.#isSendNew;
     const isReceiving = this.#isPayloadArriving && !this.#isPayloadNew;
     this.#look();
-    if (isSending && sentBytes < loanPaceBytesMin) return "takes";
-    return isReceiving && receivedBytes < loanPaceBytesMin ? "sends" : undefined;
+    const slow = isSending && sentBytes < loanPaceBytesMin
+      ? "takes its replies"
+      : isReceiving && receivedBytes < loanPaceBytesMin
+      ? "sends a WRITE"
+      : undefined;
+    return slow && `it ${slow} too slowly, and other clients wait for the memory`;
   }
 
   /** The connection ends. */

@@ -67,7 +67,7 @@ export class ReplySender {
     const pieces = this.#output.take();
     if (pieces.length === 0) return undefined;
     this.#isSending = true;
-    if (this.#stallTimer === undefined) this.watchStall();
+    if (this.#stallTimer === undefined) this.#watchStall();
     return pieces;
   }
 
@@ -76,20 +76,19 @@ export class ReplySender {
     this.#isSending = false;
   }
 
+  /** Handles `stallCheck`: whether the client has taken no byte since the last look and may not pause. */
+  checkStall(mayPause: boolean): boolean {
+    this.#stallTimer = undefined;
+    if (!this.#isSending) return false;
+    if (!mayPause && this.#socket.sentBytes === this.#sentBytesBefore) return true;
+    this.#watchStall();
+    return false;
+  }
+
   /** Asks for `stallCheck` in a while: one timer in `stalledSendMs` for a busy connection, none for an idle one. */
-  watchStall(): void {
+  #watchStall(): void {
     this.#sentBytesBefore = this.#socket.sentBytes;
     this.#stallTimer = this.#kernel.tellLater(stalledSendMs, this.#connection, { type: "stallCheck" });
-  }
-
-  /** `stallCheck` has come. */
-  stallChecked(): void {
-    this.#stallTimer = undefined;
-  }
-
-  /** Whether the client has taken no byte since `watchStall`. */
-  get isStalled(): boolean {
-    return this.#socket.sentBytes === this.#sentBytesBefore;
   }
 
   /** The connection ends. */
