@@ -4,9 +4,8 @@
  * Owns: the list of connections, their maximum number, and the payload bytes that connections may borrow above their own, by
  * the rules of nbd/places.ts and nbd/loans.ts. Small requests need no loan: a connection's own bytes pay for them.
  *
- * Failure policy: if there is no place for a client, the oldest client that is not attached, has had `crowdedHandshakeMs`, and
- * whose leaving would free a fitting place, makes room. Without such a client the new one is closed at once. An attached client
- * never makes room. When the server stops, clients have `drainMs` to take their replies; then their sockets are closed.
+ * Failure policy: if there is no place for a client, nbd/arrivals.ts decides whether another one makes room. When the server
+ * stops, clients have `drainMs` to take their replies; then their sockets are closed.
  */
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { Actor, Address } from "../kernel/address.ts";
@@ -14,15 +13,8 @@ import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
 import type { Timer } from "../kernel/timers.ts";
-import {
-  connectionsMax,
-  crowdedHandshakeMs,
-  drainMs,
-  linkCheckMs,
-  mailboxMax,
-  silentPeerMs,
-  spareMs,
-} from "../limits.ts";
+import { connectionsMax, drainMs, linkCheckMs, mailboxMax, silentPeerMs, spareMs } from "../limits.ts";
+import { Arrivals, type SeatedClient } from "./arrivals.ts";
 import { NbdConnection } from "./connection.ts";
 import { type KickableClient, Kicks } from "./kicks.ts";
 import { Loans } from "./loans.ts";
@@ -35,7 +27,7 @@ import type {
   NbdListenerMessage,
   StopListening,
 } from "./messages.ts";
-import { type Bound, countPlaces, countsWithout, Places } from "./places.ts";
+import { Places } from "./places.ts";
 import type { PoolMessage } from "../control/pool_messages.ts";
 import type { AcceptPort, LogPort, SocketPort } from "./socket_port.ts";
 
@@ -69,19 +61,12 @@ export interface ListenerPeers {
   readonly clientsMax?: number | undefined;
 }
 
-interface Client extends KickableClient {
+interface Client extends KickableClient, SeatedClient {
+  /** See nbd/places.ts. */
+  origin: string | undefined;
   readonly since: string;
   /** Of the volume that it is attached to. */
   uid: string | undefined;
-  /** The connection's socket; the listener reads only its name and its silence. */
-  readonly socket: Pick<SocketPort, "peer" | "silentMs">;
-  /** See nbd/places.ts. */
-  origin: string | undefined;
-  readonly sinceMs: number;
-  /** `makingRoom`: it was told to go, and answers by leaving or, if it was faster, by being settled. */
-  state: "handshake" | "makingRoom" | "settled";
-  /** The client that waits for its place. */
-  roomFor: SocketPort | undefined;
   lentBytes: number;
   isWanted: boolean;
 }
@@ -90,16 +75,11 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<NbdListenerMessage>;
   readonly #peers: ListenerPeers;
-  readonly #places: Places;
   /** In the order in which they came. */
   readonly #clients = new Map<Address<NbdConnectionMessage>, Client>();
-  /** Clients for which another client is making room. */
-  #waiting: SocketPort[] = [];
+  readonly #arrivals: Arrivals;
   #connectionsMade = 0;
-  /** Each is logged once until there is room again. */
-  readonly #refusals = new Set<Bound>();
   readonly #kicks: Kicks;
-  #hasMadeRoom = false;
   readonly #loans = new Loans(this.#clients);
   /** Some connections were told that others wait for their loans. */
   #isAnyWanted = false;
@@ -116,7 +96,14 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#self = self;
     this.#peers = peers;
     this.#kicks = new Kicks(kernel, peers.log);
-    this.#places = new Places(peers.clientsMax ?? connectionsMax);
+    this.#arrivals = new Arrivals({
+      kernel,
+      log: peers.log,
+      places: new Places(peers.clientsMax ?? connectionsMax),
+      clients: this.#clients,
+      isRefused: (client) => this.#kicks.isRefused(client),
+      connect: (socket) => this.#connect(socket),
+    });
   }
 
   /** Number of connections, attached or not. */
@@ -137,11 +124,16 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   receive(message: NbdListenerMessage): void {
     switch (message.type) {
       case "connected":
-        return this.#arrived(message.socket);
+        if (this.#stopping !== undefined) return message.socket.close();
+        return this.#arrivals.arrived(message.socket);
       case "settled":
         return this.#settled(this.#client(message.connection), message.uid);
       case "identified":
-        return this.#identified(message.connection, message.origin);
+        return this.#arrivals.identified(
+          message.connection,
+          this.#client(message.connection),
+          message.origin,
+        );
       case "borrow":
         this.#loans.ask(message);
         return this.#lend();
@@ -172,96 +164,9 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     }
   }
 
-  #arrived(socket: SocketPort): void {
-    if (this.#stopping !== undefined || this.#kicks.isRefused(socket)) return socket.close();
-    const bound = this.#places.keepsOut(socket.origin, this.#clients.values());
-    if (bound === undefined) return this.#connect(socket);
-    if (!this.#waitsForRoom(socket, bound)) this.#refuse(socket, bound);
-  }
-
-  /** Whether another client is leaving, or is told to, whose place this one can take. */
-  #waitsForRoom(socket: SocketPort, bound: Bound): boolean {
-    const nowMs = this.#kernel.clock.now();
-    const counts = countPlaces(socket.origin, this.#clients.values());
-    for (const [connection, client] of this.#clients) {
-      if (client.state === "settled" || client.roomFor !== undefined) continue;
-      if (this.#places.boundOf(socket.origin, countsWithout(counts, socket.origin, client)) !== undefined) {
-        continue;
-      }
-      if (client.state === "handshake") {
-        if (nowMs - client.sinceMs < crowdedHandshakeMs) continue;
-        client.state = "makingRoom";
-        this.#kernel.tell(connection, { type: "makeRoom" });
-        this.#logMadeRoom(client, socket, bound);
-      }
-      client.roomFor = socket;
-      this.#waiting.push(socket);
-      return true;
-    }
-    return false;
-  }
-
-  #logMadeRoom(client: Client, socket: SocketPort, bound: Bound): void {
-    if (this.#hasMadeRoom) return;
-    this.#hasMadeRoom = true;
-    this.#peers.log(
-      `closing the connection from ${client.socket.peer}, which has attached to no export, in favour of ${socket.peer}: ` +
-        this.#places.sentence(bound, socket.origin),
-    );
-  }
-
-  #refuse(socket: SocketPort, bound: Bound): void {
-    this.#logRefusal(socket.peer, socket.origin, bound);
-    socket.close();
-  }
-
-  /** Once for each rule until there is room again. */
-  #logRefusal(peer: string, origin: string | undefined, bound: Bound): void {
-    if (!this.#refusals.has(bound)) {
-      this.#peers.log(`refused ${peer}: ${this.#places.sentence(bound, origin)}`);
-    }
-    this.#refusals.add(bound);
-  }
-
-  /** It is attached and makes no room. Another client has to, or the client that waited for its place is refused. */
   #settled(client: Client, uid: string): void {
-    client.state = "settled";
     client.uid = uid;
-    const socket = client.roomFor;
-    client.roomFor = undefined;
-    if (socket !== undefined) this.#lostRoom(socket);
-  }
-
-  /** The place that it waited for was not freed, or was taken. Does nothing if it has a place already. */
-  #lostRoom(socket: SocketPort): void {
-    const at = this.#waiting.indexOf(socket);
-    if (at < 0) return;
-    this.#waiting.splice(at, 1);
-    this.#arrived(socket);
-  }
-
-  /** The client has shown a certificate: it is counted by that from now on, if its origin has a place left. */
-  #identified(connection: Address<NbdConnectionMessage>, origin: string): void {
-    const client = this.#client(connection);
-    const bound = this.#places.keepsOut(origin, this.#clients.values(), client);
-    if (this.#kicks.isRefused({ peer: client.socket.peer, origin })) {
-      this.#kernel.tell(connection, { type: "makeRoom" });
-    } else if (bound === "origin") {
-      this.#logRefusal(client.socket.peer, origin, bound);
-      this.#kernel.tell(connection, { type: "makeRoom" });
-    }
-    client.origin = origin;
-    this.#seatWaiting();
-  }
-
-  /** Connects the waiting clients for which there is a place now. */
-  #seatWaiting(): void {
-    for (const socket of [...this.#waiting]) {
-      if (this.#places.keepsOut(socket.origin, this.#clients.values()) !== undefined) continue;
-      this.#waiting = this.#waiting.filter((waiting) => waiting !== socket);
-      for (const client of this.#clients.values()) if (client.roomFor === socket) client.roomFor = undefined;
-      this.#connect(socket);
-    }
+    this.#arrivals.settled(client);
   }
 
   #connect(socket: SocketPort): void {
@@ -297,14 +202,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     this.#clients.delete(connection);
     this.#kernel.tell(connection, { type: "left" });
     this.#kicks.answer(client, "left");
-    const isPlaceFree = this.#waiting.length === 0;
-    this.#seatWaiting();
-    // A client that has waited for longer may have taken the place.
-    if (client.roomFor !== undefined) this.#lostRoom(client.roomFor);
-    if (isPlaceFree) {
-      this.#refusals.clear();
-      this.#hasMadeRoom = false;
-    }
+    this.#arrivals.left(client);
     this.#lend();
     if (this.#clients.size === 0) this.#answerStop();
   }
@@ -312,16 +210,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   #kick(message: KickClient): void {
     if (this.#stopped) return this.#kernel.reply(message, { kind: "stopping" });
     const refused = this.#kicks.kick(message, this.#clients);
-    if (refused !== undefined) this.#dropWaiting(refused);
-  }
-
-  /** Clients of this origin that wait for a place get none. */
-  #dropWaiting(origin: string): void {
-    for (const socket of this.#waiting.filter((waiting) => waiting.origin === origin)) {
-      for (const client of this.#clients.values()) if (client.roomFor === socket) client.roomFor = undefined;
-      socket.close();
-    }
-    this.#waiting = this.#waiting.filter((waiting) => waiting.origin !== origin);
+    if (refused !== undefined) this.#arrivals.dropOrigin(refused);
   }
 
   #lend(): void {
@@ -369,7 +258,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     assert(this.#stopping === undefined, "the listener was stopped twice");
     this.#stopping = message;
     for (const accept of this.#peers.accepts) accept.stop();
-    for (const socket of this.#waiting.splice(0)) socket.close();
+    this.#arrivals.stop();
     if (this.#clients.size === 0) return this.#answerStop();
     for (const connection of this.#clients.keys()) this.#kernel.tell(connection, { type: "drain" });
     this.#drainTimer = this.#kernel.tellLater(drainMs, this.#self, { type: "drainDeadline" });

@@ -1,0 +1,176 @@
+/**
+ * The clients that arrive: each gets a place, waits for one, or is refused, by the rules of nbd/places.ts. Not an actor but a
+ * part of NbdListener's state (nbd/listener.ts).
+ *
+ * If there is no place for a client, the oldest client that is not attached, has had `crowdedHandshakeMs`, and whose leaving
+ * would free a fitting place, makes room. Without such a client the new one is closed at once. An attached client never makes
+ * room.
+ */
+import type { Address } from "../kernel/address.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import { crowdedHandshakeMs } from "../limits.ts";
+import type { NbdConnectionMessage } from "./messages.ts";
+import { type Bound, countPlaces, countsWithout, type Places } from "./places.ts";
+import type { LogPort, SocketPort } from "./socket_port.ts";
+
+/** What is needed of a client that has a place. */
+export interface SeatedClient {
+  /** The connection's socket; only its name and its silence are read. */
+  readonly socket: Pick<SocketPort, "peer" | "silentMs">;
+  /** See nbd/places.ts. */
+  origin: string | undefined;
+  readonly sinceMs: number;
+  /** `makingRoom`: it was told to go, and answers by leaving or, if it was faster, by being settled. */
+  state: "handshake" | "makingRoom" | "settled";
+  /** The client that waits for its place. */
+  roomFor: SocketPort | undefined;
+}
+
+/** What arrivals work with. */
+export interface ArrivalPeers {
+  readonly kernel: Kernel;
+  readonly log: LogPort;
+  readonly places: Places;
+  /** In the order in which they came. */
+  readonly clients: ReadonlyMap<Address<NbdConnectionMessage>, SeatedClient>;
+  /** Whether the operator has refused this client. */
+  isRefused(client: Pick<SocketPort, "peer" | "origin">): boolean;
+  /** Gives the client a place. */
+  connect(socket: SocketPort): void;
+}
+
+/** See the head of this file. */
+export class Arrivals {
+  readonly #peers: ArrivalPeers;
+  /** Clients for which another client is making room. */
+  #waiting: SocketPort[] = [];
+  /** Each is logged once until there is room again. */
+  readonly #refusals = new Set<Bound>();
+  #hasMadeRoom = false;
+
+  constructor(peers: ArrivalPeers) {
+    this.#peers = peers;
+  }
+
+  arrived(socket: SocketPort): void {
+    if (this.#peers.isRefused(socket)) return socket.close();
+    const bound = this.#boundFor(socket.origin);
+    if (bound === undefined) return this.#peers.connect(socket);
+    if (!this.#waitsForRoom(socket, bound)) this.#refuse(socket, bound);
+  }
+
+  #boundFor(origin: string | undefined, except?: SeatedClient): Bound | undefined {
+    return this.#peers.places.keepsOut(origin, this.#peers.clients.values(), except);
+  }
+
+  /** Whether another client is leaving, or is told to, whose place this one can take. */
+  #waitsForRoom(socket: SocketPort, bound: Bound): boolean {
+    const { kernel, places, clients } = this.#peers;
+    const nowMs = kernel.clock.now();
+    const counts = countPlaces(socket.origin, clients.values());
+    for (const [connection, client] of clients) {
+      if (client.state === "settled" || client.roomFor !== undefined) continue;
+      if (places.boundOf(socket.origin, countsWithout(counts, socket.origin, client)) !== undefined) continue;
+      if (client.state === "handshake") {
+        if (nowMs - client.sinceMs < crowdedHandshakeMs) continue;
+        client.state = "makingRoom";
+        kernel.tell(connection, { type: "makeRoom" });
+        this.#logMadeRoom(client, socket, bound);
+      }
+      client.roomFor = socket;
+      this.#waiting.push(socket);
+      return true;
+    }
+    return false;
+  }
+
+  #logMadeRoom(client: SeatedClient, socket: SocketPort, bound: Bound): void {
+    if (this.#hasMadeRoom) return;
+    this.#hasMadeRoom = true;
+    this.#peers.log(
+      `closing the connection from ${client.socket.peer}, which has attached to no export, in favour of ${socket.peer}: ` +
+        this.#peers.places.sentence(bound, socket.origin),
+    );
+  }
+
+  #refuse(socket: SocketPort, bound: Bound): void {
+    this.#logRefusal(socket.peer, socket.origin, bound);
+    socket.close();
+  }
+
+  /** Once for each rule until there is room again. */
+  #logRefusal(peer: string, origin: string | undefined, bound: Bound): void {
+    if (!this.#refusals.has(bound)) {
+      this.#peers.log(`refused ${peer}: ${this.#peers.places.sentence(bound, origin)}`);
+    }
+    this.#refusals.add(bound);
+  }
+
+  /** The client is attached and makes no room. Another client has to, or the client that waited for its place is refused. */
+  settled(client: SeatedClient): void {
+    client.state = "settled";
+    const socket = client.roomFor;
+    client.roomFor = undefined;
+    if (socket !== undefined) this.#lostRoom(socket);
+  }
+
+  /** The client has left. Refusals are logged again unless other clients waited for its place. */
+  left(client: SeatedClient): void {
+    const isPlaceFree = this.#waiting.length === 0;
+    this.#seatWaiting();
+    // A client that has waited for longer may have taken the place.
+    if (client.roomFor !== undefined) this.#lostRoom(client.roomFor);
+    if (!isPlaceFree) return;
+    this.#refusals.clear();
+    this.#hasMadeRoom = false;
+  }
+
+  /** The place that it waited for was not freed, or was taken. Does nothing if it has a place already. */
+  #lostRoom(socket: SocketPort): void {
+    const at = this.#waiting.indexOf(socket);
+    if (at < 0) return;
+    this.#waiting.splice(at, 1);
+    this.arrived(socket);
+  }
+
+  /** The client has shown a certificate: it is counted by that from now on, and goes if its origin has no place left. */
+  identified(connection: Address<NbdConnectionMessage>, client: SeatedClient, origin: string): void {
+    const { peer } = client.socket;
+    const bound = this.#boundFor(origin, client);
+    const isRefused = this.#peers.isRefused({ peer, origin });
+    if (!isRefused && bound === "origin") this.#logRefusal(peer, origin, bound);
+    if (isRefused || bound === "origin") this.#peers.kernel.tell(connection, { type: "makeRoom" });
+    client.origin = origin;
+    this.#seatWaiting();
+  }
+
+  /** Connects the waiting clients for which there is a place now. */
+  #seatWaiting(): void {
+    for (const socket of [...this.#waiting]) {
+      if (this.#boundFor(socket.origin) !== undefined) continue;
+      this.#waiting = this.#waiting.filter((waiting) => waiting !== socket);
+      this.#forgetRoomFor(socket);
+      this.#peers.connect(socket);
+    }
+  }
+
+  #forgetRoomFor(socket: SocketPort): void {
+    for (const client of this.#peers.clients.values()) {
+      if (client.roomFor === socket) client.roomFor = undefined;
+    }
+  }
+
+  /** Clients of this origin that wait for a place get none. */
+  dropOrigin(origin: string): void {
+    for (const socket of this.#waiting.filter((waiting) => waiting.origin === origin)) {
+      this.#forgetRoomFor(socket);
+      socket.close();
+    }
+    this.#waiting = this.#waiting.filter((waiting) => waiting.origin !== origin);
+  }
+
+  /** No client gets a place any more. */
+  stop(): void {
+    for (const socket of this.#waiting.splice(0)) socket.close();
+  }
+}
