@@ -117,8 +117,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         // Only a client that is not attached makes room. The listener has logged why.
         return this.#transmission === undefined ? this.#close() : undefined;
       case "kicked":
-        if (this.#phase.isClosed) return;
-        return this.#giveUp("the operator has kicked it");
+        return this.#phase.isClosed ? undefined : this.#giveUp("the operator has kicked it");
       case "silent":
         return this.#giveUp("its host does not answer");
       case "abort":
