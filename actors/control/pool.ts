@@ -1,8 +1,8 @@
 /**
  * Pool: the catalogue, the open volumes, the commands.
  *
- * Owns: the mode, the catalogue of volumes, the open volumes and the clients attached to each, the queues of admin commands
- * (one at a time that changes something, and a few that look beside it), the commit timer.
+ * Owns: the mode, the catalogue of volumes, the open volumes and the clients attached to each, the commands
+ * (control/command_queue.ts), the change in progress (control/pool_change.ts), the commit timer.
  *
  * A volume is opened when a client attaches to it, or when it must be quiet for a change. It stays open until it is removed,
  * or until too many are open that have no clients (`openVolumesMax`). A volume that is about to be removed takes no new clients.
@@ -15,21 +15,16 @@ import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 import type { AdminResult } from "./admin_command.ts";
 import { planStep } from "./admin_plan.ts";
 import type { AdminPeers } from "./admin_peers.ts";
-import { startTask, stopTask } from "./admin_start.ts";
-import { adminTask, lookTask } from "./admin_task.ts";
-import { rewriteTask } from "./catalogue_rewrite.ts";
+import { CommandQueue, type PoolCommand } from "./command_queue.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { isLook } from "./verbs.ts";
-import { adminQueueMax, commitPeriodMs, mailboxMax, openVolumesMax } from "../limits.ts";
-import { LookQueue } from "./look_queue.ts";
+import { commitPeriodMs, mailboxMax, openVolumesMax } from "../limits.ts";
 import { closeTask, type OpenVolume, takeIdle } from "./open_volumes.ts";
 import type { MetadataTrouble } from "../pool/metadata_messages.ts";
 import { PoolChange } from "./pool_change.ts";
 import { PoolExports } from "./pool_exports.ts";
 import { ModeOfPool } from "./pool_mode.ts";
 import type {
-  Admin,
   AskPiece,
   AskRegistry,
   Attach,
@@ -39,13 +34,10 @@ import type {
   Detach,
   Evict,
   ListExports,
-  LookEnded,
   PoolMessage,
   PoolNotice,
   Reconcile,
   Registry,
-  StartPool,
-  StopPool,
   WorkOn,
 } from "./pool_messages.ts";
 import { ThinVolume, VolumeStub } from "../volume/thin_volume.ts";
@@ -63,8 +55,6 @@ export interface PoolOptions {
   log(sentence: string): void;
 }
 
-type Command = Admin | StartPool | StopPool;
-
 /** Messages that read the catalogue. */
 type Viewer = Attach | Describe | DescribeContexts | ListExports | AskRegistry | WorkOn;
 
@@ -77,19 +67,13 @@ export class PoolActor implements Actor<PoolMessage> {
   readonly #open = new Map<string, OpenVolume>();
   readonly #change: PoolChange;
   #eviction: Evict | undefined;
-  #commands: Command[] = [];
-  #commandRunning = false;
-  /** Commands that only look; a slow reader of a dump must not hold up a snapshot. */
-  readonly #looks = new LookQueue();
-  /** The last change made the catalogue's journal long enough to be rewritten. */
-  #isJournalLong = false;
+  readonly #commands: CommandQueue;
   /** What is left of the catalogue's pieces during a rewrite. */
   #pieces: Iterator<string> | undefined;
   /** Messages that wait until the catalogue is whole, or until their volume need not be quiet any more. */
   #viewersWaiting: Viewer[] = [];
   readonly #exports: PoolExports;
   readonly #mode: ModeOfPool;
-  #stopping = false;
 
   constructor(kernel: Kernel, self: Address<PoolMessage>, peers: AdminPeers, options: PoolOptions) {
     this.#kernel = kernel;
@@ -97,7 +81,12 @@ export class PoolActor implements Actor<PoolMessage> {
     this.#peers = peers;
     this.#options = options;
     this.#catalogue = options.catalogue;
-    this.#isJournalLong = options.isJournalLong ?? false;
+    this.#commands = new CommandQueue({
+      kernel,
+      peers,
+      isJournalLong: options.isJournalLong ?? false,
+      ended: (command, result) => this.#commandEnded(command, result),
+    });
     this.#mode = new ModeOfPool(options.readOnly);
     this.#change = new PoolChange({
       kernel,
@@ -112,7 +101,7 @@ export class PoolActor implements Actor<PoolMessage> {
       catalogue: options.catalogue,
       readOnly: options.readOnly,
       isLeaving: (uid) => this.#change.isLeaving(uid),
-      isStopping: () => this.#stopping,
+      isStopping: () => this.#commands.isStopping,
     });
   }
 
@@ -130,7 +119,7 @@ export class PoolActor implements Actor<PoolMessage> {
       case "admin":
       case "startPool":
       case "stopPool":
-        return this.#command(message);
+        return this.#commands.push(message);
       case "plan":
         this.#kernel.reply(message, this.#change.planSlice(message.step));
         return this.#viewAgain();
@@ -138,22 +127,20 @@ export class PoolActor implements Actor<PoolMessage> {
         this.#kernel.reply(message, this.#change.settleSlice(message.held));
         return this.#viewAgain();
       case "journalLong":
-        this.#isJournalLong = true;
-        return;
+        return this.#commands.journalLong();
       case "askPiece":
         return this.#kernel.reply(message, this.#piece(message));
       case "rewriteEnded":
-        this.#commandRunning = false;
-        return this.#startCommand();
+        return this.#commands.rewriteEnded();
       case "adopt":
         this.#applyInMemory(message.step);
         return this.#kernel.reply(message, "settled");
       case "evict":
         return this.#evict(message);
       case "adminEnded":
-        return this.#commandEnded(message.result);
+        return this.#commands.commandEnded(message.result);
       case "lookEnded":
-        return this.#lookEnded(message);
+        return this.#commands.lookEnded(message);
       case "tick":
         return this.#tick();
       case "metadataTrouble":
@@ -224,7 +211,7 @@ export class PoolActor implements Actor<PoolMessage> {
 
   /** Not while a command may keep some of them quiet or wait for their clients to leave. */
   #closeIdle(): void {
-    if (this.#commandRunning) return;
+    if (this.#commands.isRunning) return;
     const idle = takeIdle(this.#open, this.#options.openVolumesMax ?? openVolumesMax);
     if (idle.length > 0) this.#kernel.start("close volumes", closeTask(idle, () => {}));
   }
@@ -247,71 +234,9 @@ export class PoolActor implements Actor<PoolMessage> {
 
   // Admin commands.
 
-  #command(command: Command): void {
-    if (command.type === "stopPool") this.#stopping = true;
-    const look = command.type === "admin" && isLook(command.command) ? command : undefined;
-    const waiting = look === undefined ? this.#commands.length : this.#looks.waiting;
-    // A stop is never refused, because it cannot be tried again.
-    if (waiting >= adminQueueMax && command.type !== "stopPool") {
-      return this.#kernel.reply(command, {
-        kind: "refused",
-        reason: "Too many commands wait already. Try again.",
-      });
-    }
-    if (look !== undefined) {
-      this.#looks.push(look);
-      return this.#startLooks();
-    }
-    this.#commands.push(command);
-    if (!this.#commandRunning) this.#startCommand();
-  }
-
-  #startLooks(): void {
-    for (let look = this.#looks.next(); look !== undefined; look = this.#looks.next()) {
-      this.#kernel.start(`admin ${look.command.verb}`, lookTask(this.#peers, look));
-    }
-  }
-
-  #lookEnded({ look, result }: LookEnded): void {
-    this.#looks.ended(look);
-    this.#kernel.reply(look, result);
-    this.#startLooks();
-    if (!this.#commandRunning) this.#startCommand();
-  }
-
-  #startCommand(): void {
-    const command = this.#commands[0];
-    if (command === undefined) return;
-    // The stop comes last, after the commands that look have finished.
-    if (command.type === "stopPool" && this.#looks.running > 0) return;
-    this.#commandRunning = true;
-    switch (command.type) {
-      case "admin":
-        return this.#kernel.start(`admin ${command.command.verb}`, adminTask(this.#peers, command.command));
-      case "startPool":
-        return this.#kernel.start("start", startTask(this.#peers));
-      case "stopPool":
-        return this.#kernel.start("stop", stopTask(this.#peers));
-      default:
-        return unreachable(command);
-    }
-  }
-
-  #commandEnded(result: AdminResult): void {
-    const command = present(this.#commands.shift(), "a command ended that was not given");
-    this.#commandRunning = false;
+  #commandEnded(command: PoolCommand, result: AdminResult): void {
     this.#closeIdle();
     if (command.type === "startPool" && result.kind === "done" && !this.#options.readOnly) this.#armTick();
-    this.#kernel.reply(command, result);
-    if (this.#isJournalLong && !this.#stopping && result.kind !== "refused") return this.#startRewrite();
-    this.#startCommand();
-  }
-
-  /** Between two commands: the journal's last line is durable in the superblock, and no other can come behind it. */
-  #startRewrite(): void {
-    this.#isJournalLong = false;
-    this.#commandRunning = true;
-    this.#kernel.start("rewrite catalogue", rewriteTask(this.#peers));
   }
 
   /** A pool whose last commit failed may be ahead of its superblock, and what it has in memory is not written down then. */

@@ -1,0 +1,141 @@
+/**
+ * The commands that a pool has been given. Those that change something are carried out one at a time, in the order in which they
+ * came; those that only look go beside them (control/look_queue.ts); a stop comes last. Not an actor but a part of PoolActor's
+ * state (control/pool.ts).
+ *
+ * Between two commands the catalogue's journal may be rewritten: its last line is durable in the superblock then, and no other
+ * line can come behind it.
+ */
+import { present, unreachable } from "../../storage/base/assert.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import { adminQueueMax } from "../limits.ts";
+import type { AdminResult } from "./admin_command.ts";
+import type { AdminPeers } from "./admin_peers.ts";
+import { startTask, stopTask } from "./admin_start.ts";
+import { adminTask, lookTask } from "./admin_task.ts";
+import { rewriteTask } from "./catalogue_rewrite.ts";
+import { LookQueue } from "./look_queue.ts";
+import type { Admin, LookEnded, StartPool, StopPool } from "./pool_messages.ts";
+import { isLook } from "./verbs.ts";
+
+/** What the pool carries out, and answers when that has ended. */
+export type PoolCommand = Admin | StartPool | StopPool;
+
+/** What the queue works with. */
+export interface QueueContext {
+  readonly kernel: Kernel;
+  readonly peers: AdminPeers;
+  /** The catalogue's journal is to be rewritten once the pool has started. */
+  readonly isJournalLong: boolean;
+  /** Called when a command that changes something has ended, before its answer and before the next one begins. */
+  ended(command: PoolCommand, result: AdminResult): void;
+}
+
+/** See the head of this file. */
+export class CommandQueue {
+  readonly #context: QueueContext;
+  /** The first one is carried out, if `#isRunning`. */
+  #commands: PoolCommand[] = [];
+  #isRunning = false;
+  /** Commands that only look; a slow reader of a dump must not hold up a snapshot. */
+  readonly #looks = new LookQueue();
+  /** The last change made the catalogue's journal long enough to be rewritten. */
+  #isJournalLong: boolean;
+  #isStopping = false;
+
+  constructor(context: QueueContext) {
+    this.#context = context;
+    this.#isJournalLong = context.isJournalLong;
+  }
+
+  /** A command that changes something is carried out, or the journal is rewritten. */
+  get isRunning(): boolean {
+    return this.#isRunning;
+  }
+
+  /** The pool has been told to stop. */
+  get isStopping(): boolean {
+    return this.#isStopping;
+  }
+
+  /** Takes a command, or refuses it if too many wait. */
+  push(command: PoolCommand): void {
+    if (command.type === "stopPool") this.#isStopping = true;
+    const look = command.type === "admin" && isLook(command.command) ? command : undefined;
+    const waiting = look === undefined ? this.#commands.length : this.#looks.waiting;
+    // A stop is never refused, because it cannot be tried again.
+    if (waiting >= adminQueueMax && command.type !== "stopPool") {
+      return this.#context.kernel.reply(command, {
+        kind: "refused",
+        reason: "Too many commands wait already. Try again.",
+      });
+    }
+    if (look !== undefined) {
+      this.#looks.push(look);
+      return this.#startLooks();
+    }
+    this.#commands.push(command);
+    if (!this.#isRunning) this.#start();
+  }
+
+  #startLooks(): void {
+    const { kernel, peers } = this.#context;
+    for (let look = this.#looks.next(); look !== undefined; look = this.#looks.next()) {
+      kernel.start(`admin ${look.command.verb}`, lookTask(peers, look));
+    }
+  }
+
+  /** A command that only looks has ended. */
+  lookEnded({ look, result }: LookEnded): void {
+    this.#looks.ended(look);
+    this.#context.kernel.reply(look, result);
+    this.#startLooks();
+    if (!this.#isRunning) this.#start();
+  }
+
+  #start(): void {
+    const { kernel, peers } = this.#context;
+    const command = this.#commands[0];
+    if (command === undefined) return;
+    // The stop comes last, after the commands that look have finished.
+    if (command.type === "stopPool" && this.#looks.running > 0) return;
+    this.#isRunning = true;
+    switch (command.type) {
+      case "admin":
+        return kernel.start(`admin ${command.command.verb}`, adminTask(peers, command.command));
+      case "startPool":
+        return kernel.start("start", startTask(peers));
+      case "stopPool":
+        return kernel.start("stop", stopTask(peers));
+      default:
+        return unreachable(command);
+    }
+  }
+
+  /** The command that was carried out has ended. */
+  commandEnded(result: AdminResult): void {
+    const command = present(this.#commands.shift(), "a command ended that was not given");
+    this.#isRunning = false;
+    this.#context.ended(command, result);
+    this.#context.kernel.reply(command, result);
+    if (this.#isJournalLong && !this.#isStopping && result.kind !== "refused") return this.#rewrite();
+    this.#start();
+  }
+
+  /** The command that is carried out made the journal long. */
+  journalLong(): void {
+    this.#isJournalLong = true;
+  }
+
+  #rewrite(): void {
+    this.#isJournalLong = false;
+    this.#isRunning = true;
+    this.#context.kernel.start("rewrite catalogue", rewriteTask(this.#context.peers));
+  }
+
+  /** The journal has been rewritten, or could not be. */
+  rewriteEnded(): void {
+    this.#isRunning = false;
+    this.#start();
+  }
+}
