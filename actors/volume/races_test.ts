@@ -1,23 +1,12 @@
 /** What requests, commands and failures do to each other when they meet at the worst moment. */
 import { assert, assertEquals } from "@std/assert";
 import type { AdminCommand } from "../control/admin_command.ts";
-import { BlockDevice, DeviceStub } from "../pool/block_device.ts";
 import type { Steps } from "../kernel/task.ts";
-import {
-  adminQueueMax,
-  dirtyBlocksMax,
-  idleRegionsMax,
-  missesBeforeAlone,
-  regionsPerVolumeMax,
-} from "../limits.ts";
-import { Refusals } from "../pool/refusals.ts";
-import { Metadata } from "../pool/metadata.ts";
-import { type MetadataMessage, MetadataStub } from "../pool/metadata_messages.ts";
+import { adminQueueMax, idleRegionsMax, regionsPerVolumeMax } from "../limits.ts";
 import { MemoryDevice } from "../../tests/support/memory_device.ts";
 import { assert as require } from "../../storage/base/assert.ts";
 import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";
-import { bitmapEntries } from "../../storage/format/bitmap.ts";
 import { nodeChild, nodeFindAtOrBelow } from "../../storage/format/btree_node.ts";
 import { unpackSuperblock } from "../../storage/format/superblock.ts";
 import {
@@ -28,10 +17,8 @@ import {
   TestingPool,
 } from "../../tests/support/pool.ts";
 import { FailingDevice, SlowDevice } from "../../tests/support/devices.ts";
-import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/base/ids.ts";
-import { ThinMetadata } from "../../storage/thin_metadata.ts";
-import { MetadataDriver } from "../../tests/engine/metadata_driver.ts";
-import { RandomPolicy, World } from "../../tests/support/world.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { RandomPolicy } from "../../tests/support/world.ts";
 
 function filled(length: number, value: number): Uint8Array {
   return new Uint8Array(length).fill(value);
@@ -185,130 +172,6 @@ Deno.test("a volume that is never idle keeps few lock regions, however far apart
   data.finish();
   pool.drain();
   assertEquals(slow.data, filled(10, 1));
-});
-
-function* insertTask(metadata: MetadataStub, thin: number, block: number, answers: string[]): Steps<void> {
-  const at = dblock(block * thinsCount + thin);
-  const answer = yield* metadata.insert(thinId(thin), vblock(block), at);
-  answers.push(answer.kind);
-}
-
-/** Enough that one mapping in each makes more metadata blocks dirty than may be. */
-const thinsCount = dirtyBlocksMax + 1000;
-
-/** A metadata actor by itself, with so many thin devices. */
-function metadataOfManyThins() {
-  const driver = MetadataDriver.format({
-    metadataBlocks: 16_000,
-    dataBlocks: 16_000,
-    dataBlockSizeSectors: 128,
-  });
-  const create = Array.from({ length: thinsCount }, (_, index) => thinId(index));
-  driver.run((engine) => engine.change({ create, snapshots: [], tick: false, transactionId: 0n }));
-  driver.commit();
-  return metadataActor(driver, 16_000);
-}
-
-/** A metadata actor by itself, and what its device does. */
-function metadataActor(driver: MetadataDriver, cacheBlocks: number) {
-  const device = new SlowDevice(new MemoryDevice(driver.image));
-  const superblock = driver.image.slice(0, metadataBlockSizeBytes);
-  const engine = ThinMetadata.open(superblock, {
-    cacheBlocks,
-    deviceBlocks: driver.image.length / metadataBlockSizeBytes,
-    readOnly: false,
-  });
-  const world = new World();
-  const { kernel } = world;
-  const devices = {
-    data: new DeviceStub(
-      kernel.spawn("data", 1000, (self) => new BlockDevice(kernel, self, new MemoryDevice(0))),
-      0,
-      false,
-    ),
-    metadata: new DeviceStub(
-      kernel.spawn("metadata device", 1000, (self) => new BlockDevice(kernel, self, device)),
-      device.sizeBytes,
-      false,
-    ),
-  };
-  const refusals = kernel.spawn("refusals", 1000, (self) => new Refusals(kernel, self, () => {}));
-  const address = kernel.spawn<MetadataMessage>(
-    "metadata",
-    100_000,
-    (self) => new Metadata(kernel, self, engine, devices, { readOnly: false, refusals }),
-  );
-  const metadata = new MetadataStub(kernel, address);
-  world.run(metadata.load());
-  return { world, metadata, device, engine };
-}
-
-Deno.test("while a commit is slow, no more metadata gets dirty beside it than may", () => {
-  const { world, metadata, device, engine } = metadataOfManyThins();
-  device.slows = "flush";
-  const answers: string[] = [];
-  for (let block = 0; block < 2; block += 1) {
-    for (let thin = 0; thin < thinsCount; thin += 1) {
-      world.kernel.start("insert", insertTask(metadata, thin, block, answers));
-    }
-    world.settle();
-  }
-  assert(answers.length < 2 * thinsCount, "no change waits for the commit");
-  assert(engine.dirtyBlocks < dirtyBlocksMax + 100, `${engine.dirtyBlocks} blocks are dirty`);
-  for (let turn = 0; turn < 20 && answers.length < 2 * thinsCount; turn += 1) {
-    device.finish();
-    world.settle();
-  }
-  assertEquals(answers.filter((kind) => kind === "done").length, 2 * thinsCount);
-});
-
-function* deleteTask(metadata: MetadataStub, thin: number, answers: string[]): Steps<void> {
-  answers.push((yield* metadata.deleteSlice(thinId(thin))).kind);
-}
-
-function* lookupTask(metadata: MetadataStub, thin: number, block: number, answers: string[]): Steps<void> {
-  answers.push((yield* metadata.lookup(thinId(thin), vblock(block))).kind);
-}
-
-/** A metadata actor by itself: thin 1 maps so many blocks, each counted in another bitmap that is not in memory; thin 2 one. */
-function metadataOfScattered(blocks: number) {
-  const cacheBlocks = 100;
-  const bitmaps = blocks + cacheBlocks + 1;
-  const driver = MetadataDriver.format({
-    metadataBlocks: 2000,
-    dataBlocks: bitmaps * bitmapEntries,
-    dataBlockSizeSectors: 128,
-  });
-  const create = [thinId(1), thinId(2)];
-  driver.run((engine) => engine.change({ create, snapshots: [], tick: false, transactionId: 0n }));
-  for (let at = 0; at < blocks; at += 1) {
-    driver.run((engine) => engine.insert(thinId(1), vblock(at), dblock(at * bitmapEntries)));
-  }
-  driver.run((engine) => engine.insert(thinId(2), vblock(0), dblock((bitmaps - 1) * bitmapEntries)));
-  driver.commit();
-  const made = metadataActor(driver, cacheBlocks);
-  made.world.run(made.metadata.lookup(thinId(2), vblock(0)));
-  return made;
-}
-
-Deno.test("a look-up whose blocks are in memory does not wait for an operation that misses a great many", () => {
-  const scattered = missesBeforeAlone + 10;
-  const { world, metadata, device } = metadataOfScattered(scattered);
-  device.slows = "read";
-  const answers: string[] = [];
-  world.kernel.start("delete", deleteTask(metadata, 1, answers));
-  for (let miss = 0; miss < scattered - 1; miss += 1) {
-    const found: string[] = [];
-    world.kernel.start("lookup", lookupTask(metadata, 2, 0, found));
-    world.settle();
-    assertEquals([found, answers], [["provisioned"], []], `beside miss ${miss}`);
-    device.finish();
-  }
-  while (answers.length === 0) {
-    world.settle();
-    device.finish();
-  }
-  assertEquals(answers, ["deleted"]);
 });
 
 Deno.test("a pool stops however many commands wait", () => {

@@ -47,7 +47,7 @@ export class StandInDevice implements Actor<BlockDeviceMessage> {
   readonly fails = new Set<DeviceOperation>();
   readonly #kernel: Kernel;
   readonly #name: string;
-  readonly #bytes: Uint8Array;
+  readonly bytes: Uint8Array;
   readonly #log: string[];
   readonly #held: (() => void)[] = [];
 
@@ -59,7 +59,7 @@ export class StandInDevice implements Actor<BlockDeviceMessage> {
   ) {
     this.#kernel = kernel;
     this.#name = name;
-    this.#bytes = bytes;
+    this.bytes = bytes;
     this.#log = options.log ?? [];
     const address = kernel.spawn<BlockDeviceMessage>(name, 10_000, () => this);
     this.stub = new DeviceStub(address, bytes.length, options.canDiscard ?? true);
@@ -90,8 +90,8 @@ export class StandInDevice implements Actor<BlockDeviceMessage> {
 
   #perform(request: DeviceRequest): IoResult {
     if (request.type === "read") {
-      request.buffer.set(this.#bytes.subarray(request.offsetBytes).subarray(0, request.buffer.length));
-    } else if (request.type === "write") this.#bytes.set(request.buffer, request.offsetBytes);
+      request.buffer.set(this.bytes.subarray(request.offsetBytes).subarray(0, request.buffer.length));
+    } else if (request.type === "write") this.bytes.set(request.buffer, request.offsetBytes);
     return ioOk;
   }
 }
