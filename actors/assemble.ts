@@ -9,7 +9,7 @@ import { AllocatorStub, DataAllocator } from "./pool/data_allocator.ts";
 import { spawnDataLocks } from "./pool/data_locks.ts";
 import type { Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
-import { mailboxMax, type SliceSizes, sliceSizes } from "./limits.ts";
+import { mailboxMax } from "./limits.ts";
 import { Metadata } from "./pool/metadata.ts";
 import { MetadataStub } from "./pool/metadata_messages.ts";
 import { PoolActor, type PoolOptions } from "./control/pool.ts";
@@ -24,8 +24,6 @@ export interface PoolPorts extends PoolOptions {
   readonly metadata: DevicePort;
   /** Opened on the metadata device's superblock, not loaded yet. */
   readonly engine: ThinMetadata;
-  /** Other slices than those of limits.ts, for tests. */
-  readonly slices?: SliceSizes;
 }
 
 /** Makes the actors. The pool works once `start` has been answered. */
@@ -72,7 +70,6 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
   let peers: AdminPeers | undefined;
   const address = kernel.spawn("pool", mailboxMax, (self) => {
     const log = (sentence: string) => parts.log(sentence);
-    const { slices = sliceSizes } = parts;
     peers = {
       kernel,
       pool: new PoolStub(kernel, self),
@@ -80,7 +77,6 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
       metadataDevice,
       thin,
       readOnly,
-      slices,
       log,
       refusals,
     };
@@ -98,5 +94,5 @@ function spawnDevice(
   refusals?: Address<RefusalsMessage>,
 ): DeviceStub {
   const address = kernel.spawn(name, mailboxMax, (self) => new BlockDevice(kernel, self, port, refusals));
-  return new DeviceStub(address, port.sizeBytes, port.canDiscard);
+  return new DeviceStub(address, port.sizeBytes, port.canDiscard, kernel.knobs);
 }

@@ -1,9 +1,203 @@
 /**
- * The knobs of the edge and the kernel: numbers that change how fast the server is, and how it shares its thread, and nothing that a client
- * may rely on. Any value keeps the service correct. They were measured on Linux 6.18 (tests/bench/README.md). The bounds are
- * in limits.ts.
+ * The knobs: numbers that change how fast the server is, and how it shares its thread, and nothing that a client may rely
+ * on. Any legal value keeps the service correct. They were measured on Linux 6.18 (tests/bench/README.md). The bounds are in
+ * limits.ts.
+ *
+ * The knobs of the actors are one table, {@linkcode Knobs}. It comes with the options of the kernel, and an actor reads what
+ * it uses from `kernel.knobs` once, when it is made. The simulator gives every run a table of its own (tests/sim/swarm.ts).
+ * The knobs of the edge, which is not simulated, are constants.
  */
+import { assert } from "../storage/base/assert.ts";
+
 const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** The knobs of the actors and the kernel. {@linkcode checkKnobs} says what is legal. */
+export interface Knobs {
+  // The kernel: how long it delivers before the event loop has its turn.
+
+  /** Turns of actors and tasks in one drain, at most. */
+  readonly drainTurnsMax: number;
+  /**
+   * Milliseconds of one drain, after which the event loop has its turn. Every drain has one turn at least. A turn that copies data takes a thousand times as
+   * long as one that does not, so turns alone do not bound it.
+   */
+  readonly drainMsMax: number;
+  /** Turns between two looks at the clock: a look costs as much as a turn. */
+  readonly drainTurnsPerLook: number;
+  /** Milliseconds for which background tasks may run; then all pause for `backgroundPauseMs`, so that Deno polls its sockets. */
+  readonly backgroundMsMax: number;
+  /** Milliseconds of that pause. */
+  readonly backgroundPauseMs: number;
+
+  // Volumes.
+
+  /** Bios of one volume that have a task; more wait in the volume. */
+  readonly biosPerVolumeMax: number;
+  /** Questions about block status that one volume works on at once, for a flood of them takes turns of metadata from all. */
+  readonly statusPerVolumeMax: number;
+  /** Runs of blocks that metadata finds in one turn. */
+  readonly statusRunsMax: number;
+  /** Turns that a question about block status takes for each of its contexts; then it is answered with what is known. */
+  readonly statusTurnsMax: number;
+  /** Vblocks in one lock region of a volume, at least: 64 GiB at 64 KiB blocks. */
+  readonly regionBlocksMin: number;
+  /** Data blocks in one lock region of the data device, at least. */
+  readonly dataRegionBlocksMin: number;
+  /** Idle cells that a lock region keeps for the next blocks. */
+  readonly spareCellsMax: number;
+  /** Idle lock regions that a volume keeps. */
+  readonly idleRegionsMax: number;
+
+  // Metadata, commits and free space.
+
+  /** Milliseconds between commits while something is dirty, as the kernel's `COMMIT_PERIOD` (drivers/md/dm-thin.c). */
+  readonly commitPeriodMs: number;
+  /** Dirty metadata blocks that make the pool commit. */
+  readonly dirtyBlocksMax: number;
+  /** Metadata blocks written at the same time during a commit. */
+  readonly commitWritesMax: number;
+  /**
+   * Flushes of the data at once where there is nothing to commit. With eight writes and flushes under way two of them made
+   * 1.3 times as many a second as one, and three, four and sixteen fewer than two (measured on 2 cores): each further one
+   * has less to write, and asks the disk for as much.
+   */
+  readonly flushesMax: number;
+  /** Times that an operation may miss blocks before it runs alone. */
+  readonly missesBeforeAlone: number;
+  /** Leaves of a device's mappings that one turn deletes. Two have 500 mappings, and each may be in another bitmap. */
+  readonly leavesPerDeleteSlice: number;
+  /** Free data blocks that the allocator fetches at once. */
+  readonly freeBlocksFetched: number;
+  /** Data blocks in one discard of the data device, at most; its range is locked meanwhile. */
+  readonly passdownRunBlocksMax: number;
+  /** Bytes punched out of the data device with one call. */
+  readonly discardBytesMax: number;
+  /** Bytes zeroed with one call. */
+  readonly zeroBytesMax: number;
+  /** Bytes copied with one call. Nothing else is served during it. */
+  readonly copyBytesMax: number;
+
+  // Commands.
+
+  /**
+   * Long work goes in slices, between which others are served. The sizes are such that a slice takes a millisecond or two.
+   * Names planned, records tried, written down or listed in one turn.
+   */
+  readonly sliceRecords: number;
+  /** Devices that a snapshot of many makes in one turn, to begin with; see {@linkcode changeMsMax}. */
+  readonly sliceDevices: number;
+  /** Devices in one turn at most. */
+  readonly sliceDevicesMax: number;
+  /**
+   * Milliseconds that all slices of one change of devices are to take together: no commit may begin between them, and the
+   * volumes that are snapshotted are quiet. Where others take so much of the time that this is in danger, slices grow.
+   */
+  readonly changeMsMax: number;
+  /** Admin commands that look at once, each with a view of a commit and a walk's memory. All but one of them may be dumps. */
+  readonly looksMax: number;
+  /**
+   * Volumes that are open: those without a client are closed above that. One that 32 requests at once were served by keeps
+   * 8 KiB of memory (measured), so all that a pool can hold would be half a gigabyte.
+   */
+  readonly openVolumesMax: number;
+}
+
+/** What a server runs with. */
+export const defaultKnobs: Knobs = {
+  drainTurnsMax: 4096,
+  drainMsMax: 2,
+  drainTurnsPerLook: 16,
+  backgroundMsMax: 3,
+  backgroundPauseMs: 1,
+  biosPerVolumeMax: 512,
+  statusPerVolumeMax: 4,
+  statusRunsMax: 1024,
+  statusTurnsMax: 1024,
+  regionBlocksMin: 2 ** 20,
+  dataRegionBlocksMin: 2 ** 14,
+  spareCellsMax: 256,
+  idleRegionsMax: 16,
+  commitPeriodMs: 1000,
+  dirtyBlocksMax: 4096,
+  commitWritesMax: 16,
+  flushesMax: 2,
+  missesBeforeAlone: 64,
+  leavesPerDeleteSlice: 2,
+  freeBlocksFetched: 1024,
+  passdownRunBlocksMax: 2 ** 16,
+  discardBytesMax: 16 * MiB,
+  zeroBytesMax: 4 * MiB,
+  copyBytesMax: MiB,
+  sliceRecords: 512,
+  sliceDevices: 256,
+  sliceDevicesMax: 4096,
+  changeMsMax: 150,
+  looksMax: 4,
+  openVolumesMax: 1024,
+};
+
+/** The lowest legal value of each knob. Where it is not 0, less than that would make no progress. */
+export const lowestKnobs: Knobs = {
+  drainTurnsMax: 1,
+  drainMsMax: 0,
+  drainTurnsPerLook: 1,
+  backgroundMsMax: 0,
+  backgroundPauseMs: 0,
+  biosPerVolumeMax: 1,
+  statusPerVolumeMax: 1,
+  // The first run may extend the last extent of the turn before.
+  statusRunsMax: 1,
+  statusTurnsMax: 1,
+  regionBlocksMin: 1,
+  dataRegionBlocksMin: 1,
+  spareCellsMax: 0,
+  idleRegionsMax: 0,
+  // With 0 the timer would be due in every drain, and the thread never idle.
+  commitPeriodMs: 1,
+  dirtyBlocksMax: 0,
+  commitWritesMax: 1,
+  flushesMax: 1,
+  missesBeforeAlone: 0,
+  leavesPerDeleteSlice: 1,
+  freeBlocksFetched: 1,
+  passdownRunBlocksMax: 1,
+  // Devices take whole sectors.
+  discardBytesMax: 512,
+  zeroBytesMax: 512,
+  copyBytesMax: 512,
+  sliceRecords: 1,
+  sliceDevices: 1,
+  sliceDevicesMax: 1,
+  changeMsMax: 0,
+  // One that is no dump, and one dump.
+  looksMax: 2,
+  openVolumesMax: 0,
+};
+
+/** Knobs that bounds in limits.ts are sums of: lower values than those of {@linkcode defaultKnobs} are legal, higher are not. */
+const summed: ReadonlySet<string> = new Set<keyof Knobs>([
+  "biosPerVolumeMax",
+  "statusPerVolumeMax",
+  "dirtyBlocksMax",
+  "commitWritesMax",
+  "flushesMax",
+  "looksMax",
+]);
+
+/** True if no bound of limits.ts is broken by the knob's value. */
+function isWithinBounds(name: keyof Knobs, value: number): boolean {
+  return value >= lowestKnobs[name] && (!summed.has(name) || value <= defaultKnobs[name]);
+}
+
+/** The knobs, once it is asserted that each has a legal value. A kernel does it when it is made. */
+export function checkKnobs(knobs: Knobs): Knobs {
+  for (const name of Object.keys(lowestKnobs) as (keyof Knobs)[]) {
+    assert(isWithinBounds(name, knobs[name]), "a knob has no legal value (actors/knobs.ts)");
+  }
+  assert(knobs.sliceDevices <= knobs.sliceDevicesMax, "a slice begins with no more devices than it may have");
+  return knobs;
+}
 
 // Budgets: how long the thread of the actors may be used for one thing.
 
@@ -76,19 +270,3 @@ export const acceptLookMs = 1000;
 export const asksPerSilence = 4;
 /** Milliseconds until a call on another thread is looked at again where no thread could be made to wait for it. */
 export const callLookMs = 1;
-
-// The kernel: how long it delivers before the event loop has its turn.
-
-/** Turns of actors and tasks in one drain, at most. */
-export const drainTurnsMax = 4096;
-/**
- * Milliseconds of one drain, after which the event loop has its turn. A turn that copies data takes a thousand times as long
- * as one that does not, so turns alone do not bound it.
- */
-export const drainMsMax = 2;
-/** Turns between two looks at the clock: a look costs as much as a turn. */
-export const drainTurnsPerLook = 16;
-/** Milliseconds for which background tasks may run; then all pause for `backgroundPauseMs`, so that Deno polls its sockets. */
-export const backgroundMsMax = 3;
-/** Milliseconds of that pause. */
-export const backgroundPauseMs = 1;

@@ -1,6 +1,6 @@
 /**
- * Every bound of the system, and the relations between them, asserted when this module loads. Knobs of the edge, which bound
- * nothing, are in knobs.ts. The bounds of storage/, which cannot import this file, are in storage/base/limits.ts; those of
+ * Every bound of the system, and the relations between them, asserted when this module loads. Knobs, which bound nothing by
+ * themselves, are in knobs.ts. The bounds of storage/, which cannot import this file, are in storage/base/limits.ts; those of
  * the NBD protocol itself in nbd/wire/constants.ts.
  *
  * Pressure starts at the socket: a connection out of credits is not read. Everything inside is caused by
@@ -8,10 +8,12 @@
  */
 import { assert } from "../storage/base/assert.ts";
 import { metadataBlockSizeBytes } from "../storage/base/ids.ts";
+import { defaultKnobs } from "./knobs.ts";
 import { metaContextQueriesMax, payloadMaxBytes } from "./nbd/wire/constants.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
+const { biosPerVolumeMax, dirtyBlocksMax } = defaultKnobs;
 
 /** Bytes of the largest READ or WRITE served, the maximum payload told to clients (NBD specification, "Block size constraints"). */
 export const requestBytesMax = 32 * MiB;
@@ -55,43 +57,13 @@ export const handshakeOptionsMax = 1000;
 /** Options besides for each export that it was told of: qemu-nbd --list sends three. */
 export const optionsPerExport = 4;
 
-/** Bios of one volume that have a task; more wait in the volume. */
-export const biosPerVolumeMax = 512;
-/** Vblocks in one lock region of a volume, at least: 64 GiB at 64 KiB blocks. */
-export const regionBlocksMin = 2 ** 20;
 /** Lock regions of one volume: a discard of petabytes, which is one small request, takes all of them at once. */
 export const regionsPerVolumeMax = 64;
-/** Idle cells that a lock region keeps for the next blocks. */
-export const spareCellsMax = 256;
 /** Lock regions of the data device; each covers an equal share of it. */
 export const dataRegionsMax = 64;
-/** Idle lock regions that a volume keeps. */
-export const idleRegionsMax = 16;
-/** Questions about block status that one volume works on at once, for a flood of them takes turns of metadata from all. */
-export const statusPerVolumeMax = 4;
-/** Runs of blocks that metadata finds in one turn. */
-export const statusRunsMax = 1024;
-/** Turns that a question about block status takes for each of its contexts; then it is answered with what is known. */
-export const statusTurnsMax = 1024;
-/** Bytes punched out of the data device with one call. */
-export const discardBytesMax = 16 * MiB;
-/** Bytes zeroed with one call. */
-export const zeroBytesMax = 4 * MiB;
-/** Bytes copied with one call. Nothing else is served during it. */
-export const copyBytesMax = MiB;
 
 /** Clean metadata blocks kept in memory, by default: 32 MiB. */
 export const metadataCacheBlocks = 8192;
-/** Dirty metadata blocks that make the pool commit. */
-export const dirtyBlocksMax = metadataCacheBlocks / 2;
-/** Metadata blocks written at the same time during a commit. */
-export const commitWritesMax = 16;
-/** Milliseconds between commits while something is dirty, as the kernel's `COMMIT_PERIOD` (drivers/md/dm-thin.c). */
-export const commitPeriodMs = 1000;
-/** Free data blocks that the allocator fetches at once. */
-export const freeBlocksFetched = 1024;
-/** Data blocks in one discard of the data device, at most; its range is locked meanwhile. */
-export const passdownRunBlocksMax = 2 ** 16;
 /** Free data blocks that could not be written and are not leased again. More are: then it is not the blocks that are bad. */
 export const retiredBlocksMax = 256;
 /** So many of them are named in the log. */
@@ -100,14 +72,7 @@ export const retiredBlocksSaidMax = 8;
 export const refusalQuietMs = 10_000;
 /** Milliseconds after which the size of a file is looked at again before it is used: another program may cut it. */
 export const fileSizeCheckMs = 5;
-/** Times that an operation may miss blocks before it runs alone. */
-export const missesBeforeAlone = 64;
 
-/**
- * Volumes that are open: those without a client are closed above that. One that 32 requests at once were served by keeps
- * 8 KiB of memory (measured), so all that a pool can hold would be half a gigabyte.
- */
-export const openVolumesMax = 1024;
 /** Volumes and snapshots in a pool. */
 export const volumesMax = 2 ** 16;
 /** Bytes of changes that the catalogue's journal holds at least before it is written anew as one line. */
@@ -122,36 +87,8 @@ export const cataloguePieceBytes = MiB;
 export const catalogueZeroBytesMax = MiB;
 /** Bytes of a new journal that are written before the host is asked to make them durable: more could hold up other writes. */
 export const catalogueUnflushedBytesMax = 4 * MiB;
-/**
- * Flushes of the data at once where there is nothing to commit. With eight writes and flushes under way two of them made
- * 1.3 times as many a second as one, and three, four and sixteen fewer than two (measured on 2 cores): each further one has
- * less to write, and asks the disk for as much.
- */
-export const flushesMax = 2;
-/**
- * Long work goes in slices, between which others are served. The sizes are such that a slice takes a millisecond or two;
- * the simulator tries others, down to 1.
- */
-export interface SliceSizes {
-  /** Names planned, records tried, written down or listed in one turn. */
-  readonly records: number;
-  /** Devices that a snapshot of many makes in one turn, to begin with; see {@linkcode changeMsMax}. */
-  readonly devices: number;
-  /** Devices in one turn at most. */
-  readonly devicesMax: number;
-}
-export const sliceSizes: SliceSizes = { records: 512, devices: 256, devicesMax: 4096 };
-/**
- * Milliseconds that all slices of one change of devices are to take together: no commit may begin between them, and the
- * volumes that are snapshotted are quiet. Where others take so much of the time that this is in danger, slices grow.
- */
-export const changeMsMax = 150;
 /** Admin commands that wait for their turn: so many that change something, and so many that only look. */
 export const adminQueueMax = 1024;
-/** Admin commands that look at once, each with a view of a commit and a walk's memory. */
-export const looksMax = 4;
-/** Those of them that are dumps, which last as long as their readers like. */
-export const dumpsMax = looksMax - 1;
 /** Milliseconds after which a dump ends whose reader takes nothing more: the commit it shows holds space. */
 export const stalledDumpMs = 10 * 60_000;
 
@@ -337,7 +274,10 @@ assert(payloadMaxBytes <= connectionBytesMax + connectionBorrowMax, "the largest
 assert(receiveBytesMax <= connectionBytesMax, "what one buffer received can be paid for without borrowing");
 assert(unsentReadBytesMax <= connectionBytesMax, "reads wait for unsent ones within what a connection has");
 assert(optionReplyBytesMax <= connectionBytesMax, "an option's replies are within what a connection has");
-assert(zeroBytesMax <= discardBytesMax, "a device that zeroes by punching may take the piece");
+assert(
+  defaultKnobs.zeroBytesMax <= defaultKnobs.discardBytesMax,
+  "a device that zeroes by punching may take the piece",
+);
 assert(retiredBlocksSaidMax < retiredBlocksMax, "the last block set aside is not one that is named");
 assert(borrowedBytesMax >= 2 * requestBytesMax, "two of the largest requests can be in flight at once");
 assert(connectionBorrowMax >= requestBytesMax, "a request of the largest kind can be borrowed whole");
@@ -354,7 +294,7 @@ assert(borrowedBytesMax >= connectionBorrowMax, "what one connection may borrow 
 assert(statusExtentsMax * extentBytes <= connectionBytesMax, "a block status never needs to borrow");
 assert(statusExtentsMax >= metaContextQueriesMax, "every context gets an extent");
 assert(receiveBuffersMax >= 2, "a connection can read while it holds a payload where it arrived");
-assert(openVolumesMax >= 2 * connectionsMax, "what clients use is open, and as much besides");
+assert(defaultKnobs.openVolumesMax >= 2 * connectionsMax, "what clients use is open, and as much besides");
 // The leaves of both device trees, a third full: of 252 roots and of 126 details.
 assert(
   volumesMax / 84 + volumesMax / 42 < dirtyBlocksMax,
@@ -368,10 +308,9 @@ assert(crowdedHandshakeMs < handshakeMs, "a client that makes room loses time");
 assert(handshakeMs < handshakeSumMs, "there is time for several options");
 assert(tlsHandshakeMs < handshakeMs, "TLS leaves time to attach");
 assert(connectionsMax <= maxClientsMost, "the default number of clients is allowed");
-assert(dumpsMax < looksMax, "a command that looks need not wait for the reader of a dump");
 assert(controlDumpsMax < controlCommandsMax, "dumps leave room for other commands");
 assert(controlCommandsMax < controlConnectionsMax, "a control connection without a command can make room");
-assert(filePieceBytes <= zeroBytesMax, "a device writes zeroes in pieces of at most that");
+assert(filePieceBytes <= defaultKnobs.zeroBytesMax, "a device writes zeroes in pieces of at most that");
 assert(mappedBytesMax % mappedSliceBytes === 0, "a page window is full of whole slices");
 assert(payloadBufferBytesMin <= requestBytesMax, "there is a buffer for every payload");
 assert(residentBytesMax <= 650 * MiB, "the bound is what the README states");

@@ -3,7 +3,6 @@ import type { DeviceStub } from "../pool/block_device.ts";
 import type { JournalStub } from "./catalogue_journal.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import type { SliceSizes } from "../limits.ts";
 import type { PoolStub } from "./pool_messages.ts";
 import type { RefusalsMessage } from "../pool/refusals.ts";
 import type { Thin } from "../volume/remap.ts";
@@ -19,7 +18,6 @@ export interface AdminPeers {
   readonly readOnly: boolean;
   /** Told when something is refused for now. */
   readonly refusals: Address<RefusalsMessage>;
-  readonly slices: SliceSizes;
   /** One sentence for the operator. */
   log(sentence: string): void;
 }

@@ -86,11 +86,11 @@ function* restingBetween<Result>(slices: Slices<Result>): Steps<Result> {
 
 /** Sorted by name. */
 function* listingSlices(
-  { slices, thin }: AdminPeers,
+  { kernel, thin }: AdminPeers,
   { records, attached }: Registry,
   devices: readonly DeviceUsage[],
 ): Slices<VolumeListing[]> {
-  const end = new SliceEnd(slices.records);
+  const end = new SliceEnd(kernel.knobs.sliceRecords);
   const byThin = new Map<number, DeviceUsage>();
   for (const device of devices) {
     if (end.isDue()) yield;
@@ -119,7 +119,7 @@ function* listingSlices(
       attached: attached.get(record.uid) ?? 0,
     });
   }
-  return yield* sortedSlices(volumes, ({ name }) => name, slices.records);
+  return yield* sortedSlices(volumes, ({ name }) => name, kernel.knobs.sliceRecords);
 }
 
 /** `status`: the pool's mode and how full it is. */
@@ -194,7 +194,7 @@ export function* freedBy(
   command: AdminCommand & { readonly verb: "rm" },
 ): Steps<AdminResult> {
   const registry = yield* peers.pool.registry();
-  const thins = yield* restingBetween(thinsOf(registry, command.names, peers.slices.records));
+  const thins = yield* restingBetween(thinsOf(registry, command.names, peers.kernel.knobs.sliceRecords));
   if (typeof thins === "string") {
     return {
       kind: "refused",

@@ -14,7 +14,6 @@ import { rewriteCatalogue } from "./catalogue_rewrite.ts";
 import type { Appended } from "./catalogue_journal.ts";
 import { checkPool, dumpPool, freedBy, listVolumes, poolStatus } from "./admin_reports.ts";
 import { join, rest, type Steps } from "../kernel/task.ts";
-import { changeMsMax } from "../limits.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Done, MetadataFailure } from "../pool/metadata_messages.ts";
 import type { Admin, AdminPlan, Deletion, PlanRefused, PlanStep, Trim } from "./pool_messages.ts";
@@ -208,7 +207,7 @@ function* revokeDevices(peers: AdminPeers, plan: AdminPlan, made: number): Steps
   const thins = [...plan.snapshots.slice(0, made).map(({ thin }) => thin), ...plan.create];
   const transactionId = plan.transactionId - 1n;
   for (let at = 0;;) {
-    const slice = thins.slice(at, at + peers.slices.devices);
+    const slice = thins.slice(at, at + peers.kernel.knobs.sliceDevices);
     at += slice.length;
     const hasMore = at < thins.length;
     const revoked = yield* peers.thin.metadata.revoke({ thins: slice, transactionId, hasMore });
@@ -227,17 +226,17 @@ class ChangePace {
     this.#peers = peers;
     this.#total = total;
     this.#begunMs = peers.kernel.clock.now();
-    this.devices = peers.slices.devices;
+    this.devices = peers.kernel.knobs.sliceDevices;
   }
 
   /** To be told after each slice how many devices are made. */
   made(devices: number): void {
-    const { slices, kernel } = this.#peers;
-    const passedMs = kernel.clock.now() - this.#begunMs;
-    const leftMs = Math.max(0, changeMsMax - passedMs);
+    const { clock, knobs } = this.#peers.kernel;
+    const passedMs = clock.now() - this.#begunMs;
+    const leftMs = Math.max(0, knobs.changeMsMax - passedMs);
     const isLate = (this.#total - devices) * passedMs > devices * leftMs;
     const wanted = isLate ? this.devices * 2 : this.devices / 2;
-    this.devices = Math.min(slices.devicesMax, Math.max(slices.devices, wanted));
+    this.devices = Math.min(knobs.sliceDevicesMax, Math.max(knobs.sliceDevices, wanted));
   }
 }
 
@@ -269,7 +268,7 @@ function* takeBack(peers: AdminPeers, unchanged: string, reason: string): Steps<
 /** Deletes thin devices slice by slice, each a legal transaction. If we stop, the next start continues from there. */
 export function* finishDeletions(peers: AdminPeers, deletions: readonly Deletion[]): Steps<AdminResult> {
   if (deletions.length === 0) return done;
-  const end = new SliceEnd(peers.slices.devices);
+  const end = new SliceEnd(peers.kernel.knobs.sliceDevices);
   for (const { thinId } of deletions) {
     if (end.isDue()) yield* rest();
     const failure = yield* deleteDevice(peers, thinId);

@@ -156,7 +156,7 @@ Deno.test("the pool is told that the journal is long only after the commit of it
 });
 
 Deno.test("many snapshots are made in slices of one instant, and only the last slice lets a commit begin", () => {
-  const peers = new ScriptedPeers({ records: 10, devices: 2, devicesMax: 2 });
+  const peers = new ScriptedPeers({ sliceRecords: 10, sliceDevices: 2, sliceDevicesMax: 2 });
   peers.answer("plan", planOf({ ...snapshotsOf(5), create: [thinId(50)] }));
   assertEquals(resultOf(peers), { kind: "done" });
   const slices = peers.sent<Change>("change");
@@ -167,7 +167,7 @@ Deno.test("many snapshots are made in slices of one instant, and only the last s
 });
 
 Deno.test("a change that finds no space half way is revoked, with its line and its transaction id", () => {
-  const peers = new ScriptedPeers({ records: 10, devices: 2, devicesMax: 2 });
+  const peers = new ScriptedPeers({ sliceRecords: 10, sliceDevices: 2, sliceDevicesMax: 2 });
   peers.answer("plan", planOf({ ...snapshotsOf(5), create: [thinId(50)] }));
   peers.answer("change", { kind: "done" }, { kind: "done" }, full);
   assertEquals(resultOf(peers), { kind: "refused", reason: fullSentence });
@@ -179,7 +179,7 @@ Deno.test("a change that finds no space half way is revoked, with its line and i
 });
 
 Deno.test("a change that fails for another reason than space is not revoked, because no commit can follow", () => {
-  const peers = new ScriptedPeers({ records: 10, devices: 2, devicesMax: 2 });
+  const peers = new ScriptedPeers({ sliceRecords: 10, sliceDevices: 2, sliceDevicesMax: 2 });
   peers.answer("plan", planOf(snapshotsOf(5)));
   peers.answer("change", { kind: "done" }, { kind: "damaged", reason: "a block" });
   assertEquals(resultOf(peers), { kind: "refused", reason: "The pool was not changed: a block." });

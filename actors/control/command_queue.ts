@@ -38,7 +38,7 @@ export class CommandQueue {
   #commands: PoolCommand[] = [];
   #isRunning = false;
   /** Commands that only look; a slow reader of a dump must not hold up a snapshot. */
-  readonly #looks = new LookQueue();
+  readonly #looks: LookQueue;
   /** The last change made the catalogue's journal long enough to be rewritten. */
   #isJournalLong: boolean;
   #isStopping = false;
@@ -46,6 +46,7 @@ export class CommandQueue {
   constructor(context: QueueContext) {
     this.#context = context;
     this.#isJournalLong = context.isJournalLong;
+    this.#looks = new LookQueue(context.peers.kernel.knobs.looksMax);
   }
 
   /** A command that changes something is carried out, or the journal is rewritten. */

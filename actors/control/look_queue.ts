@@ -5,13 +5,17 @@
  * by themselves.
  */
 import { assert } from "../../storage/base/assert.ts";
-import { dumpsMax, looksMax } from "../limits.ts";
 import type { Admin } from "./pool_messages.ts";
 
 export class LookQueue {
   readonly #waiting: Admin[] = [];
   #running = 0;
   #dumpsRunning = 0;
+  readonly #looksMax: number;
+
+  constructor(looksMax: number) {
+    this.#looksMax = looksMax;
+  }
 
   get waiting(): number {
     return this.#waiting.length;
@@ -27,7 +31,9 @@ export class LookQueue {
 
   /** Takes the oldest that may begin, which then counts as running; undefined if there is none. */
   next(): Admin | undefined {
-    if (this.#running >= looksMax) return undefined;
+    if (this.#running >= this.#looksMax) return undefined;
+    // A command that is no dump need not wait for the reader of one.
+    const dumpsMax = this.#looksMax - 1;
     const at = this.#waiting.findIndex((look) => !isDump(look) || this.#dumpsRunning < dumpsMax);
     if (at < 0) return undefined;
     const look = this.#waiting.splice(at, 1)[0]!;

@@ -18,7 +18,7 @@ import type { AdminPeers } from "./admin_peers.ts";
 import { CommandQueue, type PoolCommand } from "./command_queue.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { commitPeriodMs, mailboxMax, openVolumesMax } from "../limits.ts";
+import { mailboxMax } from "../limits.ts";
 import { closeTask, type OpenVolume, takeIdle } from "./open_volumes.ts";
 import type { MetadataTrouble } from "../pool/metadata_messages.ts";
 import { PoolChange } from "./pool_change.ts";
@@ -48,8 +48,6 @@ export interface PoolOptions {
   readonly readOnly: boolean;
   /** The catalogue's journal is to be rewritten once the pool has started. */
   readonly isJournalLong?: boolean;
-  /** Volumes that may be open without a client; by default as in limits.ts. */
-  readonly openVolumesMax?: number;
   newUid(): string;
   /** One sentence for the operator. */
   log(sentence: string): void;
@@ -92,7 +90,7 @@ export class PoolActor implements Actor<PoolMessage> {
       kernel,
       catalogue: options.catalogue,
       open: this.#open,
-      perSlice: peers.slices.records,
+      perSlice: kernel.knobs.sliceRecords,
       newUid: () => options.newUid(),
       refusal: () => this.#mode.refusal(),
     });
@@ -212,7 +210,7 @@ export class PoolActor implements Actor<PoolMessage> {
   /** Not while a command may keep some of them quiet or wait for their clients to leave. */
   #closeIdle(): void {
     if (this.#commands.isRunning) return;
-    const idle = takeIdle(this.#open, this.#options.openVolumesMax ?? openVolumesMax);
+    const idle = takeIdle(this.#open, this.#kernel.knobs.openVolumesMax);
     if (idle.length > 0) this.#kernel.start("close volumes", closeTask(idle, () => {}));
   }
 
@@ -299,7 +297,7 @@ export class PoolActor implements Actor<PoolMessage> {
   // The commit timer, and trouble.
 
   #armTick(): void {
-    this.#kernel.tellLater(commitPeriodMs, this.#self, { type: "tick" });
+    this.#kernel.tellLater(this.#kernel.knobs.commitPeriodMs, this.#self, { type: "tick" });
   }
 
   #tick(): void {

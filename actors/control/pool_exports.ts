@@ -85,7 +85,7 @@ export class PoolExports {
   *#contextSlices({ client }: DescribeContexts, record: VolumeRecord): Slices<void> {
     const { catalogue, peers } = this.#options;
     const about = { info: this.infoOf(record), blockSizeBytes: peers.thin.blockSizeBytes };
-    const contexts = yield* contextSlices(catalogue, record, peers.slices.records);
+    const contexts = yield* contextSlices(catalogue, record, peers.kernel.knobs.sliceRecords);
     peers.kernel.tell(client, { type: "contexts", ...about, contexts });
   }
 
@@ -95,7 +95,7 @@ export class PoolExports {
 
   *#listSlices({ client }: ListExports): Slices<void> {
     const { catalogue, isLeaving, peers } = this.#options;
-    const list = yield* exportListSlices(catalogue, isLeaving, peers.slices.records);
+    const list = yield* exportListSlices(catalogue, isLeaving, peers.kernel.knobs.sliceRecords);
     peers.kernel.tell(client, { type: "exports", ...list });
   }
 

@@ -20,6 +20,7 @@ import type { AdminResult, Command } from "../control/admin_command.ts";
 import { documentOf } from "../control/result_text.ts";
 import { commandOfPath, commandSlices } from "../control/verbs.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
+import { defaultKnobs } from "../knobs.ts";
 import {
   controlBodyBytesMax,
   controlCommandsMax,
@@ -27,7 +28,6 @@ import {
   controlConnectionsMin,
   controlDumpsMax,
   drainMs,
-  sliceSizes,
 } from "../limits.ts";
 import type { TextTaken } from "../control/text_out.ts";
 import { type AcceptListener, AcceptLoop } from "./accept_loop.ts";
@@ -194,7 +194,7 @@ async function askedFor({ url, method }: IncomingMessage, text: string): Promise
   if (method !== "POST") {
     throw new Problem(405, `Commands are POSTed. Read ${readable} with GET.`);
   }
-  const posted = await inTurns(commandSlices(jsonOf(text), sliceSizes.records));
+  const posted = await inTurns(commandSlices(jsonOf(text), defaultKnobs.sliceRecords));
   return { command: posted, answerOf: (result) => result };
 }
 
@@ -316,8 +316,8 @@ function* answerSlices(body: unknown): Generator<void, Buffer[]> {
   if (!Array.isArray(volumes)) return [Buffer.from(JSON.stringify(body))];
   // Without the end of the empty list and of the object.
   const pieces = [Buffer.from(JSON.stringify({ ...body as object, volumes: [] }).slice(0, -2))];
-  for (let at = 0; at < volumes.length; at += sliceSizes.records) {
-    const slice = JSON.stringify(volumes.slice(at, at + sliceSizes.records)).slice(1, -1);
+  for (let at = 0; at < volumes.length; at += defaultKnobs.sliceRecords) {
+    const slice = JSON.stringify(volumes.slice(at, at + defaultKnobs.sliceRecords)).slice(1, -1);
     pieces.push(Buffer.from(at > 0 ? `,${slice}` : slice));
     yield;
   }

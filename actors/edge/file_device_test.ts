@@ -3,7 +3,8 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { Defect } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { type DevicePort, ioOk, type IoResult } from "../../storage/device/port.ts";
-import { fileSizeCheckMs, flushesMax } from "../limits.ts";
+import { defaultKnobs } from "../knobs.ts";
+import { fileSizeCheckMs } from "../limits.ts";
 import { FileDevice } from "./file_device.ts";
 import { failureOf } from "./file_errors.ts";
 import { errno, type Libc, openLibc } from "./libc.ts";
@@ -129,9 +130,9 @@ Deno.test("a device is idle when all that it was asked has been answered", async
   using scratch = scratchFile(mib);
   const device = FileDevice.open(scratch.path, { libc });
   let answers = 0;
-  for (let count = 0; count < flushesMax + 1; count += 1) device.flush(() => answers += 1);
+  for (let count = 0; count < defaultKnobs.flushesMax + 1; count += 1) device.flush(() => answers += 1);
   await device.idle();
-  assertEquals(answers, flushesMax + 1);
+  assertEquals(answers, defaultKnobs.flushesMax + 1);
   await device.idle();
   device.close();
 });
@@ -262,7 +263,10 @@ Deno.test("more flushes at once than there are handles are all answered, and the
   const device = FileDevice.open(scratch.path, { libc });
   for (let round = 0; round < 3; round += 1) {
     assertEquals(device.write(filled(4096, round), 0), ioOk);
-    const flushes = Array.from({ length: flushesMax + 3 }, () => settled((done) => device.flush(done)));
+    const flushes = Array.from(
+      { length: defaultKnobs.flushesMax + 3 },
+      () => settled((done) => device.flush(done)),
+    );
     assertEquals(await Promise.all(flushes), flushes.map(() => ioOk));
   }
   device.close();

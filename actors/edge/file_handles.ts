@@ -1,7 +1,7 @@
 /** The descriptors of a device in a file or on a block device, and what the host says that can be done with it. */
 import fs from "node:fs";
 import { UserError } from "../../storage/base/errors.ts";
-import { flushesMax } from "../limits.ts";
+import { defaultKnobs } from "../knobs.ts";
 import { openFailure } from "./file_errors.ts";
 import { errno, type Libc } from "./libc.ts";
 
@@ -24,7 +24,7 @@ export function openHandles(path: string, readOnly: boolean): Handles {
   try {
     const { sizeBytes, isBlockDevice } = measure(path);
     fd = fs.openSync(path, access);
-    while (flushFds.length < flushesMax) flushFds.push(fs.openSync(path, access));
+    while (flushFds.length < defaultKnobs.flushesMax) flushFds.push(fs.openSync(path, access));
     return { fd, flushFds, sizeBytes, isBlockDevice };
   } catch (error) {
     if (fd !== undefined) fs.closeSync(fd);

@@ -15,7 +15,7 @@
 import { assert, Defect, present } from "../../storage/base/assert.ts";
 import { type Actor, type Address, type Message, type ReplyTo, type Request, unasked } from "./address.ts";
 import { type ActorCell, ActorTable, slotsMax } from "./actor_table.ts";
-import { backgroundPauseMs, drainMsMax, drainTurnsMax, drainTurnsPerLook } from "../knobs.ts";
+import { checkKnobs, defaultKnobs, type Knobs } from "../knobs.ts";
 import { type ClockPort, fifo, type SchedulerPolicy } from "./ports.ts";
 import { ReadyQueue } from "./ready_queue.ts";
 import { RestingTasks } from "./resting_tasks.ts";
@@ -28,12 +28,16 @@ import { describe, describeMessage, type TraceEvent, type TraceSink } from "./tr
 export interface KernelOptions {
   readonly clock: ClockPort;
   readonly policy?: SchedulerPolicy;
+  /** Of the kernel and every actor in it. */
+  readonly knobs?: Knobs;
   /** Called once, with the defect. Without it `run` throws the defect. */
   readonly onDefect?: (defect: unknown) => void;
 }
 
 export class Kernel {
   readonly clock: ClockPort;
+  /** Actors read what they use of these once, when they are made. */
+  readonly knobs: Knobs;
   /** Is given every message while it is set. */
   trace: TraceSink | undefined;
   /** Messages from outside for actors that had ended. */
@@ -46,7 +50,7 @@ export class Kernel {
   readonly #ready = new ReadyQueue();
   readonly #timers = new Timers();
   readonly #alarm: Alarm;
-  readonly #resting = new RestingTasks();
+  readonly #resting: RestingTasks;
   #idleNotices: { readonly to: Address<Message>; readonly message: Message }[] = [];
   #running = false;
   #stopped = false;
@@ -59,6 +63,8 @@ export class Kernel {
 
   constructor(options: KernelOptions) {
     this.clock = options.clock;
+    this.knobs = checkKnobs(options.knobs ?? defaultKnobs);
+    this.#resting = new RestingTasks(this.knobs.backgroundMsMax);
     this.#policy = options.policy ?? fifo;
     this.#alarm = new Alarm(options.clock, () => this.run());
     this.#onDefect = options.onDefect;
@@ -200,15 +206,16 @@ export class Kernel {
   #deliver(): void {
     const nowMs = this.clock.now();
     if (this.#timers.length > 0) this.#timers.fireDue(nowMs);
+    const { drainMsMax, drainTurnsMax, drainTurnsPerLook } = this.knobs;
     const endMs = nowMs + drainMsMax;
-    for (let turns = 1; !this.#stopped; turns += 1) {
+    for (let turns = 0; !this.#stopped; turns += 1) {
       if (this.#ready.length === 0) {
         if (this.#deliverIdle()) continue;
         if (!this.#resumeResting()) return;
         if (this.clock.now() >= endMs) return this.#yield();
       }
-      const isLong = turns % drainTurnsPerLook === 0 && this.clock.now() >= endMs;
-      if (isLong || turns > drainTurnsMax) {
+      const isLong = turns % drainTurnsPerLook === 0 && turns > 0 && this.clock.now() >= endMs;
+      if (isLong || turns >= drainTurnsMax) {
         // Idle notices, which send replies, do not wait for the end of long work. One resting task goes on in each drain.
         this.#deliverIdle();
         this.#resumeResting();
@@ -232,13 +239,12 @@ export class Kernel {
   /** Resumes the oldest of the resting tasks; false if there is none, or they all pause. */
   #resumeResting(): boolean {
     const task = this.#resting.take(this.clock);
-    if (task === undefined) return false;
-    if (task !== "pause") {
-      this.#resumeWith(task, undefined);
-      return true;
+    const isTask = task !== undefined && task !== "pause";
+    if (isTask) this.#resumeWith(task, undefined);
+    else if (task === "pause") {
+      this.#addTimer(this.knobs.backgroundPauseMs, () => this.#resting.endPause(this.clock.now()));
     }
-    this.#addTimer(backgroundPauseMs, () => this.#resting.endPause(this.clock.now()));
-    return false;
+    return isTask;
   }
 
   /**
@@ -311,12 +317,10 @@ export class Kernel {
           this.#startTask(call.name, index, call.children[index]!, task, index);
         }
         return;
-      case "sleep": {
-        this.#addTimer(call.ms, () => {
+      case "sleep":
+        return void this.#addTimer(call.ms, () => {
           if (task.waitsIn === call) this.#resumeWith(task, undefined);
         });
-        return;
-      }
       case "rest":
         if (this.#policy.restsLast === true) this.#resting.push(task);
         else this.#resumeWith(task, undefined);

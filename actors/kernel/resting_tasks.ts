@@ -5,7 +5,6 @@
  * certainly looks at its sockets.
  */
 import { assert } from "../../storage/base/assert.ts";
-import { backgroundMsMax } from "../knobs.ts";
 import type { ClockPort } from "./ports.ts";
 import type { Task } from "./task_table.ts";
 
@@ -15,6 +14,14 @@ export class RestingTasks {
   /** When the pause is due. */
   #endMs = -Infinity;
   #isPaused = false;
+  /** No task was resumed since the last pause. One is, also where they may run for no time at all. */
+  #isOwed = false;
+  readonly #runMsMax: number;
+
+  /** @param runMsMax `backgroundMsMax` of actors/knobs.ts */
+  constructor(runMsMax: number) {
+    this.#runMsMax = runMsMax;
+  }
 
   push(task: Task): void {
     this.#tasks.push(task);
@@ -25,8 +32,11 @@ export class RestingTasks {
     if (this.#tasks.length === 0 || this.#isPaused) return undefined;
     const nowMs = clock.now();
     // If no task has been resumed for as long as they may run, the event loop has had its turn since.
-    if (nowMs >= this.#endMs + backgroundMsMax) this.#endMs = nowMs + backgroundMsMax;
-    if (nowMs < this.#endMs) return this.#tasks.shift()!;
+    if (nowMs >= this.#endMs + this.#runMsMax) this.#endMs = nowMs + this.#runMsMax;
+    if (nowMs < this.#endMs || this.#isOwed) {
+      this.#isOwed = false;
+      return this.#tasks.shift()!;
+    }
     this.#isPaused = true;
     return "pause";
   }
@@ -35,6 +45,7 @@ export class RestingTasks {
   endPause(nowMs: number): void {
     assert(this.#isPaused, "ended a pause that had not begun");
     this.#isPaused = false;
-    this.#endMs = nowMs + backgroundMsMax;
+    this.#isOwed = true;
+    this.#endMs = nowMs + this.#runMsMax;
   }
 }

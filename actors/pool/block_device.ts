@@ -15,7 +15,7 @@ import { unasked } from "../kernel/address.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
-import { copyBytesMax, discardBytesMax, zeroBytesMax } from "../limits.ts";
+import { defaultKnobs, type Knobs } from "../knobs.ts";
 import type { Refusal, RefusalsMessage } from "./refusals.ts";
 
 /** Fill the buffer from the device. The buffer is the device's until the answer. */
@@ -85,6 +85,8 @@ export class DeviceStub {
     readonly sizeBytes: number,
     /** True if discarded ranges give space back and read as zeroes. */
     readonly canDiscard: boolean,
+    /** The sizes of pieces. */
+    readonly knobs: Knobs = defaultKnobs,
   ) {}
 
   read(buffer: Uint8Array, offsetBytes: number): Steps<IoResult> {
@@ -105,6 +107,7 @@ export class DeviceStub {
 
   /** Zeroes any length, in pieces. */
   *zero(offsetBytes: number, lengthBytes: number): Steps<IoResult> {
+    const { zeroBytesMax } = this.knobs;
     for (let at = 0; at < lengthBytes; at += zeroBytesMax) {
       const length = Math.min(zeroBytesMax, lengthBytes - at);
       const request: DeviceZero = {
@@ -121,6 +124,7 @@ export class DeviceStub {
 
   /** Copies any length, in pieces. */
   *copy(fromBytes: number, toBytes: number, lengthBytes: number): Steps<IoResult> {
+    const { copyBytesMax } = this.knobs;
     for (let at = 0; at < lengthBytes; at += copyBytesMax) {
       const request: DeviceCopy = {
         type: "copy",
@@ -137,6 +141,7 @@ export class DeviceStub {
 
   /** Discards any length, in pieces. */
   *discard(offsetBytes: number, lengthBytes: number): Steps<IoResult> {
+    const { discardBytesMax } = this.knobs;
     for (let at = 0; at < lengthBytes; at += discardBytesMax) {
       const request: DeviceDiscard = {
         type: "discard",

@@ -23,7 +23,6 @@ import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { ioOk, type IoResult, reasonOfIo } from "../../storage/device/port.ts";
 import type { DeviceStub } from "./block_device.ts";
 import { join, rest, type Steps } from "../kernel/task.ts";
-import { commitWritesMax } from "../limits.ts";
 import type { Frozen } from "./commit_messages.ts";
 import type { MetadataFailure, MetadataStub } from "./metadata_messages.ts";
 
@@ -36,7 +35,7 @@ export function* commitTask(metadata: MetadataStub, data: DeviceStub, device: De
   }
   metadata.kernel.tell(metadata.address, {
     type: "commitEnded",
-    failure: yield* finishCommit(data, device, frozen),
+    failure: yield* finishCommit(data, device, frozen, metadata.kernel.knobs.commitWritesMax),
     begun: frozen.kind,
   });
 }
@@ -45,10 +44,11 @@ function* finishCommit(
   data: DeviceStub,
   device: DeviceStub,
   frozen: Exclude<Frozen, { kind: "clean" }> | MetadataFailure,
+  writesMax: number,
 ): Steps<string | undefined> {
   switch (frozen.kind) {
     case "frozen":
-      return yield* writeCommit(data, device, frozen);
+      return yield* writeCommit(data, device, frozen, writesMax);
     case "readOnly":
     case "damaged":
     case "poolFailed":
@@ -63,10 +63,11 @@ function* writeCommit(
   data: DeviceStub,
   device: DeviceStub,
   frozen: Frozen & { readonly kind: "frozen" },
+  writesMax: number,
 ): Steps<string | undefined> {
   const [dataFlushed, blocksWritten] = yield* join("commit part", [
     data.flush(frozen.isAlone),
-    writeBlocks(device, frozen.blocks),
+    writeBlocks(device, frozen.blocks, writesMax),
   ]);
   const failure = failureOf(dataFlushed!, "flushing the data device") ??
     failureOf(blocksWritten!, "writing metadata blocks");
@@ -78,15 +79,16 @@ function* writeCommit(
 function* writeBlocks(
   device: DeviceStub,
   blocks: readonly { readonly block: MetadataBlock; readonly bytes: Uint8Array }[],
+  writesMax: number,
 ): Steps<IoResult> {
-  for (let at = 0; at < blocks.length; at += commitWritesMax) {
-    const writes = blocks.slice(at, at + commitWritesMax)
+  for (let at = 0; at < blocks.length; at += writesMax) {
+    const writes = blocks.slice(at, at + writesMax)
       .map(({ block, bytes }) => device.write(bytes, block * metadataBlockSizeBytes));
     const results = yield* join("write", writes);
     const failed = results.find((result) => result.kind !== "ok");
     if (failed !== undefined) return failed;
     // A commit may write thousands of blocks, and each write computes a checksum.
-    if (at + commitWritesMax < blocks.length) yield* rest();
+    if (at + writesMax < blocks.length) yield* rest();
   }
   return yield* device.flush();
 }

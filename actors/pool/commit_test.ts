@@ -1,7 +1,7 @@
 /** The order of a commit's operations on both devices, and what each failure leads to. */
 import { assertEquals } from "@std/assert";
 import { metadataBlock, metadataBlockSizeBytes } from "../../storage/base/ids.ts";
-import { commitWritesMax } from "../limits.ts";
+import { defaultKnobs } from "../knobs.ts";
 import { type DeviceOperation, Recorder, StandInDevice } from "../../tests/support/stand_ins.ts";
 import { World } from "../../tests/support/world.ts";
 import { commitTask, fetchTask, needsCheckTask } from "./commit.ts";
@@ -135,14 +135,18 @@ Deno.test("metadata blocks of which one could not be written are not flushed", (
 Deno.test("a commit of many blocks has a bounded number of writes under way", () => {
   const bench = new Bench();
   bench.device.holds.add("write");
-  bench.commit(frozenOf(2 * commitWritesMax + 1));
+  bench.commit(frozenOf(2 * defaultKnobs.commitWritesMax + 1));
   const underWay: number[] = [];
   while (bench.device.heldCount > 0) {
     underWay.push(bench.device.heldCount);
     bench.device.finish();
     bench.world.settle();
   }
-  assertEquals(underWay, [commitWritesMax, commitWritesMax, 1, 1], "the last one is the superblock");
+  assertEquals(
+    underWay,
+    [defaultKnobs.commitWritesMax, defaultKnobs.commitWritesMax, 1, 1],
+    "the last one is the superblock",
+  );
   assertEquals(bench.metadata.types, ["commitEnded"]);
 });
 

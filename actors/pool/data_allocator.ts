@@ -16,7 +16,7 @@ import type { Actor, Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
-import { freeBlocksFetched, retiredBlocksMax } from "../limits.ts";
+import { retiredBlocksMax } from "../limits.ts";
 import { DataQuarantine, type QuarantineParts } from "./data_quarantine.ts";
 import type { AllocatorNotice } from "./commit_messages.ts";
 import type { MetadataStub } from "./metadata_messages.ts";
@@ -346,7 +346,7 @@ function* searchTask(
   metadata: MetadataStub,
   from: DBlock,
 ): Steps<void> {
-  const found = yield* metadata.findFree(from, freeBlocksFetched);
+  const found = yield* metadata.findFree(from, kernel.knobs.freeBlocksFetched);
   if (found.kind === "free") {
     kernel.tell(allocator, { type: "found", runs: found.runs, next: found.next, failed: false });
   } else kernel.tell(allocator, { type: "found", runs: [], next: from, failed: true });

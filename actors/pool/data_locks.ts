@@ -37,7 +37,7 @@ export class DataLocks {
 
 /** Makes the lock regions of a data device of so many blocks. */
 export function spawnDataLocks(kernel: Kernel, dataBlocks: number): DataLocks {
-  const blocksPerRegion = Math.max(2 ** 14, Math.ceil(dataBlocks / dataRegionsMax));
+  const blocksPerRegion = Math.max(kernel.knobs.dataRegionBlocksMin, Math.ceil(dataBlocks / dataRegionsMax));
   const regions: RegionLocks[] = [];
   for (let begin = 0; begin < dataBlocks; begin += blocksPerRegion) {
     const end = Math.min(dataBlocks, begin + blocksPerRegion);

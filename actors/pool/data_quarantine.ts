@@ -21,7 +21,6 @@ import type { DBlock } from "../../storage/base/ids.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { rest, type Steps } from "../kernel/task.ts";
-import { passdownRunBlocksMax } from "../limits.ts";
 import type { DeviceStub } from "./block_device.ts";
 import type { PassedDown, Reclaim } from "./data_allocator.ts";
 import type { DataLocks } from "./data_locks.ts";
@@ -140,7 +139,7 @@ export class DataQuarantine {
     }
     this.#passingDown = this.#freedDurable;
     this.#freedDurable = new BlockSet();
-    const runs = this.#passingDown.runs(passdownRunBlocksMax);
+    const runs = this.#passingDown.runs(this.#kernel.knobs.passdownRunBlocksMax);
     this.#kernel.start("passdown", passdownTask(this.#kernel, this.#allocator, this.#parts, runs));
   }
 

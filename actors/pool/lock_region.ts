@@ -21,7 +21,6 @@
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { spareCellsMax } from "../limits.ts";
 import { LockCell } from "./lock_cell.ts";
 import type {
   LockBlock,
@@ -45,6 +44,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
   readonly #cells = new Map<number, LockCell>();
   /** Idle cells to use again: making one costs more than the rest of a lock and unlock. */
   readonly #spareCells: LockCell[] = [];
+  readonly #spareCellsMax: number;
   #ranges: Range[] = [];
   #ticketLast = 0;
   #retiring = false;
@@ -52,6 +52,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
   constructor(kernel: Kernel, self: Address<LockRegionMessage>) {
     this.#kernel = kernel;
     this.#self = self;
+    this.#spareCellsMax = kernel.knobs.spareCellsMax;
   }
 
   receive(message: LockRegionMessage): void {
@@ -219,7 +220,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
   #forget(block: number, cell: LockCell): void {
     assert(cell.promotion === undefined && !cell.promoted, "an idle block is promoted");
     this.#cells.delete(block);
-    if (this.#spareCells.length < spareCellsMax) this.#spareCells.push(cell);
+    if (this.#spareCells.length < this.#spareCellsMax) this.#spareCells.push(cell);
   }
 
   #heldCell(block: number): LockCell {

@@ -31,7 +31,7 @@ import type {
 import { CommitRequests } from "./commit_requests.ts";
 import type { Actor, Address, Request } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { dirtyBlocksMax, flushesMax } from "../limits.ts";
+import type { Knobs } from "../knobs.ts";
 import {
   type Done,
   type Fetched,
@@ -48,13 +48,14 @@ import { type Attempt, WaitingOperations } from "./waiting_operations.ts";
 
 export class Metadata implements Actor<MetadataMessage> {
   readonly #kernel: Kernel;
+  readonly #knobs: Knobs;
   readonly #stub: MetadataStub;
   readonly #engine: ThinMetadata;
   readonly #dataDevice: DeviceStub;
   readonly #metadataDevice: DeviceStub;
   #allocator: Address<AllocatorNotice> | undefined;
   #pool: Address<MetadataTrouble> | undefined;
-  readonly #waiting = new WaitingOperations();
+  readonly #waiting: WaitingOperations;
   readonly #held = new Map<number, { release(): void }>();
   #holdLast = 0;
   /** A commit task runs, before or after its freeze. */
@@ -80,6 +81,8 @@ export class Metadata implements Actor<MetadataMessage> {
     options: { readonly readOnly: boolean; readonly refusals: Address<RefusalsMessage> },
   ) {
     this.#kernel = kernel;
+    this.#knobs = kernel.knobs;
+    this.#waiting = new WaitingOperations(kernel.knobs.missesBeforeAlone);
     this.#stub = new MetadataStub(kernel, self);
     this.#engine = engine;
     this.#dataDevice = devices.data;
@@ -221,7 +224,7 @@ export class Metadata implements Actor<MetadataMessage> {
 
   #executeChange(operation: ChangeOperation | Freeze): unknown {
     if (operation.type === "freeze") return this.#freeze();
-    const answer = executeChange(this.#engine, operation);
+    const answer = executeChange(this.#engine, operation, this.#knobs.leavesPerDeleteSlice);
     if (answer === undefined) {
       // A part of the change is in memory, so no commit may follow: damage ends all changes.
       return this.#damaged("a change that found no space for itself found none to be undone either");
@@ -232,7 +235,9 @@ export class Metadata implements Actor<MetadataMessage> {
 
   #afterOperation(attempt: Attempt): void {
     this.#tellFreed();
-    if (this.#engine.dirtyBlocks > dirtyBlocksMax && this.#refusal === undefined) this.#startCommit();
+    if (this.#engine.dirtyBlocks > this.#knobs.dirtyBlocksMax && this.#refusal === undefined) {
+      this.#startCommit();
+    }
     for (const next of this.#waiting.end(attempt)) this.#perform(next);
     this.#resumeSlowedDown();
     this.#resumeFreeze();
@@ -240,7 +245,8 @@ export class Metadata implements Actor<MetadataMessage> {
 
   /** The blocks of a commit in progress cannot be evicted. So beside it at most `dirtyBlocksMax` others may become dirty. */
   #isTooDirty(): boolean {
-    return this.#committing && this.#refusal === undefined && this.#engine.dirtyBlocks > dirtyBlocksMax;
+    return this.#committing && this.#refusal === undefined &&
+      this.#engine.dirtyBlocks > this.#knobs.dirtyBlocksMax;
   }
 
   /** After a freeze, the end of a commit or a refusal. */
@@ -294,7 +300,9 @@ export class Metadata implements Actor<MetadataMessage> {
 
   /** Starts a commit or, where nothing has changed, a flush, unless one in progress must end first. */
   #startCommit(): void {
-    if (this.#committing || (!this.#engine.isDirty && this.#requests.flushes === flushesMax)) return;
+    if (this.#committing || (!this.#engine.isDirty && this.#requests.flushes === this.#knobs.flushesMax)) {
+      return;
+    }
     this.#committing = true;
     this.#kernel.start("commit", commitTask(this.#stub, this.#dataDevice, this.#metadataDevice));
   }

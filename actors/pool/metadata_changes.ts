@@ -7,14 +7,15 @@ import { done } from "./metadata_reads.ts";
 /** An operation that changes the transaction. */
 export type ChangeOperation = Insert | RemoveRange | Change | Revoke | DeleteSlice;
 
-/** A slice is done in one turn. Two leaves have 500 mappings, and each may be in another bitmap, which must be copied. */
-const leavesPerDeleteSlice = 2;
-
 /**
  * The answer to a change; undefined for a {@linkcode Revoke} that found no space. Throws {@linkcode MetadataFault}: the engine
  * has undone the operation, and after "missing" the caller reads the block and tries again.
  */
-export function executeChange(engine: ThinMetadata, operation: ChangeOperation): unknown {
+export function executeChange(
+  engine: ThinMetadata,
+  operation: ChangeOperation,
+  leavesPerDeleteSlice: number,
+): unknown {
   switch (operation.type) {
     case "insert":
       engine.insert(operation.thin, operation.vblock, operation.dblock);

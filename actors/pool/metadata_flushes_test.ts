@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { VolumeRequest } from "../volume/bio.ts";
 import type { Steps } from "../kernel/task.ts";
-import { flushesMax } from "../limits.ts";
+import { defaultKnobs } from "../knobs.ts";
 import { flagNeedsCheck, type Superblock, unpackSuperblock } from "../../storage/format/superblock.ts";
 import { assert as require } from "../../storage/base/assert.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
@@ -64,13 +64,13 @@ class SlowPool {
 
 Deno.test("flushes that find nothing to commit run beside each other, as many as may, and the rest share the next", () => {
   const slow = new SlowPool();
-  const first = Array.from({ length: flushesMax }, () => slow.flush());
+  const first = Array.from({ length: defaultKnobs.flushesMax }, () => slow.flush());
   const rest = [slow.flush(), slow.flush(), slow.flush()];
-  assertEquals(slow.data.pendingCount, flushesMax);
+  assertEquals(slow.data.pendingCount, defaultKnobs.flushesMax);
   slow.finish();
   assertEquals(slow.answers(first), ["ok", "open"]);
-  assertEquals(slow.data.pendingCount, flushesMax);
-  slow.finish(flushesMax);
+  assertEquals(slow.data.pendingCount, defaultKnobs.flushesMax);
+  slow.finish(defaultKnobs.flushesMax);
   assertEquals(slow.answers([...first, ...rest]), ["ok", "ok", "ok", "ok", "ok"]);
   assertEquals(slow.data.pendingCount, 0);
 });

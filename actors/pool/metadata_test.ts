@@ -6,7 +6,7 @@ import { flagNeedsCheck, type Superblock, unpackSuperblock } from "../../storage
 import { MetadataDriver } from "../../tests/engine/metadata_driver.ts";
 import { MetadataBench } from "../../tests/support/metadata_actor.ts";
 import type { Steps } from "../kernel/task.ts";
-import { dirtyBlocksMax, missesBeforeAlone } from "../limits.ts";
+import { defaultKnobs } from "../knobs.ts";
 import type { Change, MetadataStub } from "./metadata_messages.ts";
 
 const one = thinId(1);
@@ -243,7 +243,7 @@ Deno.test("releasing a commit that is not held is a defect", () => {
 });
 
 /** Enough that one mapping in each makes more metadata blocks dirty than may be. */
-const thinsCount = dirtyBlocksMax + 1000;
+const thinsCount = defaultKnobs.dirtyBlocksMax + 1000;
 
 function metadataOfManyThins(): MetadataBench {
   const driver = MetadataDriver.format({
@@ -274,7 +274,7 @@ Deno.test("while a commit is slow, no more metadata gets dirty beside it than ma
     world.settle();
   }
   assert(answers.length < 2 * thinsCount, "no change waits for the commit");
-  assert(engine.dirtyBlocks < dirtyBlocksMax + 100, `${engine.dirtyBlocks} blocks are dirty`);
+  assert(engine.dirtyBlocks < defaultKnobs.dirtyBlocksMax + 100, `${engine.dirtyBlocks} blocks are dirty`);
   for (let turn = 0; turn < 20 && answers.length < 2 * thinsCount; turn += 1) bench.finish(device);
   assertEquals(answers.filter((kind) => kind === "done").length, 2 * thinsCount);
 });
@@ -301,7 +301,7 @@ function metadataOfScattered(blocks: number): MetadataBench {
 }
 
 Deno.test("a look-up whose blocks are in memory does not wait for an operation that misses a great many", () => {
-  const scattered = missesBeforeAlone + 10;
+  const scattered = defaultKnobs.missesBeforeAlone + 10;
   const bench = metadataOfScattered(scattered);
   const { stub, device } = bench;
   device.holds.add("read");

@@ -6,7 +6,6 @@
  */
 import { assert } from "../../storage/base/assert.ts";
 import type { MetadataBlock } from "../../storage/base/ids.ts";
-import { missesBeforeAlone } from "../limits.ts";
 import type { Operation } from "./metadata_messages.ts";
 
 /** An operation that is not answered, and how often a block that it needs was missing. */
@@ -22,6 +21,11 @@ export class WaitingOperations {
   #alone: Attempt | undefined;
   #heldUp: Attempt[] = [];
   #slowedDown: Attempt[] = [];
+  readonly #missesBeforeAlone: number;
+
+  constructor(missesBeforeAlone: number) {
+    this.#missesBeforeAlone = missesBeforeAlone;
+  }
 
   /** True if another operation runs alone. */
   isHeldUp(attempt: Attempt): boolean {
@@ -51,7 +55,7 @@ export class WaitingOperations {
   /** The operation waits for the block. True if the block is not being read yet: the caller starts that. */
   miss(attempt: Attempt, block: MetadataBlock): boolean {
     attempt.misses += 1;
-    if (attempt.misses > missesBeforeAlone) this.#alone ??= attempt;
+    if (attempt.misses > this.#missesBeforeAlone) this.#alone ??= attempt;
     const others = this.#missing.get(block);
     if (others === undefined) this.#missing.set(block, [attempt]);
     else others.push(attempt);

@@ -11,7 +11,7 @@ import type { BioStatus } from "./bio.ts";
 import type { Address, Message } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
-import { statusRunsMax, statusTurnsMax } from "../limits.ts";
+import type { Knobs } from "../knobs.ts";
 import { statusOf, type Thin } from "./remap.ts";
 
 /** Consecutive bytes with the same status, as in an NBD block status reply. */
@@ -81,7 +81,7 @@ export function* statusTask(
   let status: BioStatus = "ok";
   const extents: (readonly Extent[])[] = [];
   for (const source of request.sources) {
-    const found = yield* extentsOf(thin, source, request);
+    const found = yield* extentsOf(thin, source, request, kernel.knobs);
     if (typeof found === "string") {
       status = found;
       break;
@@ -101,6 +101,7 @@ function* extentsOf(
   thin: Thin,
   source: StatusSource,
   request: StatusRequest,
+  { statusRunsMax, statusTurnsMax }: Knobs,
 ): Steps<readonly Extent[] | BioStatus> {
   const { blockSizeBytes } = thin;
   const endBytes = request.offsetBytes + request.lengthBytes;

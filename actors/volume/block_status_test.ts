@@ -1,7 +1,7 @@
 /** Block status of volumes in a pool in memory: what is provisioned, and what differs from a snapshot. */
 import { assert, assertEquals } from "@std/assert";
 import type { Extent, StatusSource } from "./block_status.ts";
-import { statusPerVolumeMax } from "../limits.ts";
+import { defaultKnobs } from "../knobs.ts";
 import { VolumeStub } from "./thin_volume.ts";
 import type { MemoryDevice } from "../../tests/support/memory_device.ts";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
@@ -176,7 +176,7 @@ Deno.test("a suspended volume answers, and one that closes answers first", () =>
     pool.ask(stub.suspend());
     assertEquals(volume.status(allocation, 0, bs).status, "ok");
     const questions = Array.from(
-      { length: 3 * statusPerVolumeMax },
+      { length: 3 * defaultKnobs.statusPerVolumeMax },
       () => volume.askStatus(allocation, 0, bs),
     );
     // Runs until the volume has them all, and leaves them half-way.

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { biosPerVolumeMax, statusPerVolumeMax } from "../limits.ts";
+import { defaultKnobs } from "../knobs.ts";
 import { ClientTurns } from "./client_turns.ts";
 import { SlowDevice } from "../../tests/support/devices.ts";
 import {
@@ -52,17 +52,17 @@ function twoClients() {
 
 Deno.test("a client that fills its volume's admission holds up another client's request by one bio", () => {
   const { pool, data, greedy, modest } = twoClients();
-  for (let at = 0; at < biosPerVolumeMax + 100; at += 1) greedy.submit("read", 512, 512);
+  for (let at = 0; at < defaultKnobs.biosPerVolumeMax + 100; at += 1) greedy.submit("read", 512, 512);
   const request = modest.submit("read", 0, 512);
   pool.drain();
-  assertEquals([data.pendingCount, modest.isDone(request)], [biosPerVolumeMax, false]);
+  assertEquals([data.pendingCount, modest.isDone(request)], [defaultKnobs.biosPerVolumeMax, false]);
   data.finish(2);
   pool.drain();
   data.finishLast();
   data.finishLast();
   pool.drain();
   assertEquals(modest.isDone(request), true);
-  data.finish(biosPerVolumeMax);
+  data.finish(defaultKnobs.biosPerVolumeMax);
   pool.drain();
   assertEquals(data.pendingCount < 100, true);
   data.finish();
@@ -79,7 +79,7 @@ Deno.test("a client that asks for much block status holds up another client's qu
     message.type === "statusDone" && message.request === question
   );
   assertEquals(
-    [received.length, before >= 0 && before <= 2 * statusPerVolumeMax],
+    [received.length, before >= 0 && before <= 2 * defaultKnobs.statusPerVolumeMax],
     [101, true],
     `${before} came before`,
   );

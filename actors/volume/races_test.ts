@@ -2,7 +2,8 @@
 import { assert, assertEquals } from "@std/assert";
 import type { AdminCommand } from "../control/admin_command.ts";
 import type { Steps } from "../kernel/task.ts";
-import { adminQueueMax, idleRegionsMax, regionsPerVolumeMax } from "../limits.ts";
+import { defaultKnobs } from "../knobs.ts";
+import { adminQueueMax, regionsPerVolumeMax } from "../limits.ts";
 import { MemoryDevice } from "../../tests/support/memory_device.ts";
 import { assert as require } from "../../storage/base/assert.ts";
 import { settleCatalogue } from "../../storage/catalogue_open.ts";
@@ -168,7 +169,7 @@ Deno.test("a volume that is never idle keeps few lock regions, however far apart
     a.read(region * (2 ** 52 / regionsPerVolumeMax), 10);
   }
   assert(!a.isDone(slow));
-  assert(regionsOf(pool) <= idleRegionsMax + 1, `${regionsOf(pool)} regions`);
+  assert(regionsOf(pool) <= defaultKnobs.idleRegionsMax + 1, `${regionsOf(pool)} regions`);
   data.finish();
   pool.drain();
   assertEquals(slow.data, filled(10, 1));

@@ -8,7 +8,6 @@ import type { BioStatus } from "./bio.ts";
 import { ClientTurns } from "./client_turns.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { statusPerVolumeMax } from "../limits.ts";
 import type { Thin } from "./remap.ts";
 
 /** The volume at the time of a question. */
@@ -27,11 +26,13 @@ export class StatusQuestions {
   /** Those that wait. */
   readonly #asked = new ClientTurns<StatusRequest>();
   #inFlight = 0;
+  readonly #inFlightMax: number;
 
   /** Tells the volume `statusEnded`, which goes to {@linkcode ended}. */
   constructor(kernel: Kernel, volume: Address<StatusEnded>, name: string) {
     this.#kernel = kernel;
     this.#volume = volume;
+    this.#inFlightMax = kernel.knobs.statusPerVolumeMax;
     this.#taskName = `${name} status`;
   }
 
@@ -56,7 +57,7 @@ export class StatusQuestions {
   }
 
   #start({ thin, sizeBytes, refusal }: StatusVolume): void {
-    while (this.#inFlight < statusPerVolumeMax) {
+    while (this.#inFlight < this.#inFlightMax) {
       const request = this.#asked.take();
       if (request === undefined) return;
       const isInside = request.offsetBytes + request.lengthBytes <= sizeBytes;

@@ -35,7 +35,6 @@ import type { Actor, Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
-import { biosPerVolumeMax } from "../limits.ts";
 import type { Thin } from "./remap.ts";
 import { StatusQuestions, type StatusVolume } from "./status_questions.ts";
 import { VolumeRegions } from "./volume_regions.ts";
@@ -122,6 +121,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   /** Not among the bios in flight: a flush changes no mapping, so a suspension need not wait for it. */
   #flushesInFlight = 0;
   readonly #status: StatusQuestions;
+  readonly #biosMax: number;
   #suspended = false;
   #suspends: Suspend[] = [];
   #closing: Close | undefined;
@@ -139,6 +139,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#status = new StatusQuestions(kernel, self, volume.name);
     this.#thin = volume.thin;
     this.#sizeBytes = volume.sizeBytes;
+    this.#biosMax = kernel.knobs.biosPerVolumeMax;
     this.#regions = new VolumeRegions(kernel, volume.name, this.#blocks());
   }
 
@@ -228,7 +229,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   #startBios(): void {
     // Clients in a row whose next bio must wait.
     let waiting = 0;
-    while (!this.#suspended && this.#biosInFlight < biosPerVolumeMax) {
+    while (!this.#suspended && this.#biosInFlight < this.#biosMax) {
       const admitted = this.#starting.first;
       if (admitted === undefined || waiting === this.#starting.clients) return;
       if (admitted.biosStarted === admitted.biosTotal) {

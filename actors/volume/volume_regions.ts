@@ -5,7 +5,7 @@
  */
 import { assert, present } from "../../storage/base/assert.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { idleRegionsMax, mailboxMax, regionBlocksMin, regionsPerVolumeMax } from "../limits.ts";
+import { mailboxMax, regionsPerVolumeMax } from "../limits.ts";
 import { LockRegion } from "../pool/lock_region.ts";
 import { RegionLocks } from "../pool/region_locks.ts";
 import type { Bio } from "./bio.ts";
@@ -22,13 +22,15 @@ export class VolumeRegions {
   readonly #kernel: Kernel;
   readonly #volumeName: string;
   readonly #regions = new Map<number, Region>();
+  readonly #idleMax: number;
   /** Virtual blocks in one region. */
   #regionBlocks: number;
 
   constructor(kernel: Kernel, volumeName: string, volumeBlocks: number) {
     this.#kernel = kernel;
     this.#volumeName = volumeName;
-    this.#regionBlocks = regionBlocksOf(volumeBlocks);
+    this.#idleMax = kernel.knobs.idleRegionsMax;
+    this.#regionBlocks = this.#regionBlocksOf(volumeBlocks);
   }
 
   /** The regions of the bio's blocks, ascending. They stay until {@linkcode leave}. */
@@ -52,7 +54,7 @@ export class VolumeRegions {
       const region = present(this.#regions.get(index), "a bio was in a region that is gone");
       assert(region.bios > 0, "more bios left a region than entered it");
       region.bios -= 1;
-      if (region.bios > 0 || this.#regions.size <= idleRegionsMax) continue;
+      if (region.bios > 0 || this.#regions.size <= this.#idleMax) continue;
       this.#regions.delete(index);
       locks.retire();
     }
@@ -70,7 +72,11 @@ export class VolumeRegions {
   /** Retires every region and makes the next ones for another size. */
   resize(volumeBlocks: number): void {
     this.retire();
-    this.#regionBlocks = regionBlocksOf(volumeBlocks);
+    this.#regionBlocks = this.#regionBlocksOf(volumeBlocks);
+  }
+
+  #regionBlocksOf(volumeBlocks: number): number {
+    return Math.max(this.#kernel.knobs.regionBlocksMin, Math.ceil(volumeBlocks / regionsPerVolumeMax));
   }
 
   #enter(index: number): Region {
@@ -88,8 +94,4 @@ export class VolumeRegions {
     this.#regions.set(index, region);
     return region;
   }
-}
-
-function regionBlocksOf(volumeBlocks: number): number {
-  return Math.max(regionBlocksMin, Math.ceil(volumeBlocks / regionsPerVolumeMax));
 }

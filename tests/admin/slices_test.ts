@@ -4,7 +4,7 @@ import type { AdminCommand, AdminResult } from "../../actors/control/admin_comma
 import type { VolumeRequest } from "../../actors/volume/bio.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
-import { changeMsMax, type SliceSizes } from "../../actors/limits.ts";
+import { defaultKnobs, type Knobs } from "../../actors/knobs.ts";
 import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
 import { assert as require } from "../../storage/base/assert.ts";
 import {
@@ -17,8 +17,8 @@ import { RandomPolicy } from "../support/world.ts";
 
 const done: AdminResult = { kind: "done" };
 
-function slicesOf(size: number): SliceSizes {
-  return { records: size, devices: size, devicesMax: size };
+function slicesOf(size: number): Partial<Knobs> {
+  return { sliceRecords: size, sliceDevices: size, sliceDevicesMax: size };
 }
 
 function namesOf(volume: string, count: number): string[] {
@@ -103,7 +103,7 @@ function* stopAfter(steps: Steps<AdminResult>, reader: Reader): Steps<void> {
 
 Deno.test("a volume that a command does not name is read from between the slices of that command", () => {
   const policy = new RandomPolicy(1);
-  const pool = new TestingPool(makeTestingFiles(64, 1024), { slices: slicesOf(10), policy });
+  const pool = new TestingPool(makeTestingFiles(64, 1024), { knobs: slicesOf(10), policy });
   for (const name of ["a", "b"]) assertEquals(pool.admin({ verb: "create", name, sizeBytes: bs }), done);
   pool.attach("b").write(0, new Uint8Array(bs).fill(1));
   const names = namesOf("a", 2000);
@@ -115,8 +115,8 @@ Deno.test("a volume that a command does not name is read from between the slices
 
 Deno.test("slices of a change of devices grow where it takes too long, and not where it does not", () => {
   const slicesFor = (msPerSlice: number): number => {
-    const slices: SliceSizes = { records: 100, devices: 10, devicesMax: 640 };
-    const pool = new TestingPool(makeTestingFiles(64, 1024), { slices });
+    const knobs = { sliceRecords: 100, sliceDevices: 10, sliceDevicesMax: 640 };
+    const pool = new TestingPool(makeTestingFiles(64, 1024), { knobs });
     assertEquals(pool.admin({ verb: "create", name: "a", sizeBytes: bs }), done);
     let changes = 0;
     pool.kernel.trace = {
@@ -130,13 +130,13 @@ Deno.test("slices of a change of devices grow where it takes too long, and not w
     return changes;
   };
   assertEquals(slicesFor(0), 200);
-  assertEquals(slicesFor(changeMsMax / 400), 200);
-  const slices = slicesFor(changeMsMax / 10);
+  assertEquals(slicesFor(defaultKnobs.changeMsMax / 400), 200);
+  const slices = slicesFor(defaultKnobs.changeMsMax / 10);
   assert(slices >= 8 && slices <= 20, `${slices} slices`);
 });
 
 Deno.test("the commit of a change waits for none of the catalogue's slices but the first, which lets the volumes go on", () => {
-  const pool = new TestingPool(makeTestingFiles(64, 1024), { slices: slicesOf(10) });
+  const pool = new TestingPool(makeTestingFiles(64, 1024), { knobs: slicesOf(10) });
   assertEquals(pool.admin({ verb: "create", name: "a", sizeBytes: bs }), done);
   const asks: string[] = [];
   pool.kernel.trace = { record: ({ kind, text }) => void (kind === "ask" && asks.push(text)) };
@@ -149,7 +149,7 @@ Deno.test("the commit of a change waits for none of the catalogue's slices but t
 
 for (const perSlice of [1, 7, 100]) {
   Deno.test(`a command of many names, ${perSlice} in a slice, does what it does at once`, () => {
-    const pool = new TestingPool(makeTestingFiles(64, 1024), { slices: slicesOf(perSlice) });
+    const pool = new TestingPool(makeTestingFiles(64, 1024), { knobs: slicesOf(perSlice) });
     for (const name of ["a", "b"]) {
       assertEquals(pool.admin({ verb: "create", name, sizeBytes: 4 * bs }), done);
     }
@@ -173,7 +173,7 @@ for (const perSlice of [1, 7, 100]) {
 
 Deno.test("a command that finds no space for metadata half way leaves nothing behind", () => {
   for (const perSlice of [1, 10, 64]) {
-    const pool = new TestingPool(makeTestingFiles(16, 40), { slices: slicesOf(perSlice) });
+    const pool = new TestingPool(makeTestingFiles(16, 40), { knobs: slicesOf(perSlice) });
     assertEquals(pool.admin({ verb: "create", name: "a", sizeBytes: 4 * bs }), done);
     const a = pool.attach("a");
     a.write(0, new Uint8Array(bs).fill(1));
@@ -198,7 +198,7 @@ Deno.test("what looks at a pool while a command goes in slices sees all of the c
   const seen = new Map<number, number>();
   for (let seed = 1; seed <= 10; seed += 1) {
     const policy = new RandomPolicy(seed);
-    const pool = new TestingPool(makeTestingFiles(64, 1024), { slices: slicesOf(1), policy });
+    const pool = new TestingPool(makeTestingFiles(64, 1024), { knobs: slicesOf(1), policy });
     assertEquals(pool.admin({ verb: "create", name: "a", sizeBytes: bs }), done);
     const results: AdminResult[] = [];
     pool.kernel.start("test", takeAndRemove(pool, namesOf("a", 20), results));

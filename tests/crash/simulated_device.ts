@@ -9,7 +9,7 @@ import {
   type IoResult,
   type MappedSegment,
 } from "../../storage/device/port.ts";
-import { flushesMax } from "../../actors/limits.ts";
+import { defaultKnobs } from "../../actors/knobs.ts";
 import { assert } from "../../storage/base/assert.ts";
 import type { LineRoom } from "../../actors/control/catalogue_room.ts";
 import { MemoryJournal } from "../support/pool.ts";
@@ -140,7 +140,7 @@ export class SimulatedDevice implements DevicePort {
 
   flush(done: IoDone): IoResult | "pending" {
     this.#flushes += 1;
-    assert(this.#flushes <= flushesMax, "so many flushes at once are asked of no device");
+    assert(this.#flushes <= defaultKnobs.flushesMax, "so many flushes at once are asked of no device");
     const result = this.#perform((later) => {
       this.#flushes -= 1;
       done(later);

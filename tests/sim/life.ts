@@ -5,7 +5,13 @@
 import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
 import { assemblePool } from "../../actors/assemble.ts";
 import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
-import type { AskStatus, StatusDone, StatusRequest } from "../../actors/volume/block_status.ts";
+import type {
+  AskStatus,
+  Extent,
+  StatusDone,
+  StatusRequest,
+  StatusSource,
+} from "../../actors/volume/block_status.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { SchedulerPolicy } from "../../actors/kernel/ports.ts";
@@ -85,10 +91,15 @@ export class Life {
     const { swarm } = world;
     this.faults = new SwarmFaults(world);
     this.fuse = new Fuse(() => this.kernel.stop());
-    const policy: SchedulerPolicy = { messagesPerTurnMax: 1, choose: (count) => this.#choose(count) };
+    const policy: SchedulerPolicy = {
+      messagesPerTurnMax: 1,
+      choose: (count) => this.#choose(count),
+      restsLast: swarm.restsLast,
+    };
     this.kernel = new Kernel({
       clock: this.clock,
       policy,
+      knobs: swarm.knobs,
       onDefect: (defect) => this.defect ??= defect,
     });
     this.kernel.trace = world.trace;
@@ -125,17 +136,13 @@ export class Life {
     });
     const { catalogue } = settleCatalogue(readJournal(beginning.journal), engine.transactionId);
     const log = (sentence: string) => void this.logged.push(sentence);
-    const { perSlice } = world.swarm;
     this.pool = assemblePool(this.kernel, {
-      slices: { records: perSlice, devices: perSlice, devicesMax: perSlice },
       metadata: metadata.port,
       data: data.port,
       journal: this.journal,
       catalogue,
       engine,
       readOnly: false,
-      // As few as there can be, so that volumes are closed and opened again all the time.
-      openVolumesMax: 0,
       newUid: () => world.newUid(),
       log,
     });
@@ -237,38 +244,49 @@ export class Life {
     if (answer?.type !== "requestDone" || request.status !== "ok") {
       throw new Violation(`"${name}" cannot be read: ${answer?.type} ${request.status}`);
     }
-    contexts.push(...this.#askStatus(name, notice.volume, sizeBytes));
+    contexts.push(...this.#statusOf(name, notice.volume, sizeBytes));
     this.kernel.tell(this.pool.address, { type: "detach", uid: notice.info.uid, client: this.#looker });
     this.drain();
     this.#received.pop();
     return request.data;
   }
 
-  #askStatus(name: string, volume: Address<AskStatus>, sizeBytes: number): ToldContext[] {
+  #statusOf(name: string, volume: Address<AskStatus>, sizeBytes: number): ToldContext[] {
     this.kernel.tell(this.pool.address, { type: "describeContexts", name, client: this.#looker });
     this.drain();
     const notice = this.#received.pop();
     if (notice?.type !== "contexts") throw new Violation(`"${name}" is attached and has no contexts`);
-    const request: StatusRequest = {
-      sources: notice.contexts.map(({ source }) => source),
-      offsetBytes: 0,
-      lengthBytes: sizeBytes,
-      extentsMax: sizeBytes,
-      client: this.#looker,
-      status: "ok",
-      extents: [],
-    };
-    this.kernel.tell(volume, { type: "askStatus", request });
-    this.drain();
-    const answer = this.#received.pop();
-    if (answer?.type !== "statusDone" || request.status !== "ok") {
-      throw new Violation(`block status of "${name}" is not told: ${answer?.type} ${request.status}`);
-    }
-    return notice.contexts.map((context, index) => ({
+    return notice.contexts.map((context) => ({
       volume: name,
       context: context.name,
-      extents: request.extents[index]!,
+      extents: this.#extentsOf(name, volume, context.source, sizeBytes),
     }));
+  }
+
+  /** An answer may end before the range does: then it is asked again from there. */
+  #extentsOf(name: string, volume: Address<AskStatus>, source: StatusSource, sizeBytes: number): Extent[] {
+    const extents: Extent[] = [];
+    for (let offsetBytes = 0; offsetBytes < sizeBytes;) {
+      const request: StatusRequest = {
+        sources: [source],
+        offsetBytes,
+        lengthBytes: sizeBytes - offsetBytes,
+        extentsMax: sizeBytes,
+        client: this.#looker,
+        status: "ok",
+        extents: [],
+      };
+      this.kernel.tell(volume, { type: "askStatus", request });
+      this.drain();
+      const answer = this.#received.pop();
+      const told = request.extents[0] ?? [];
+      if (answer?.type !== "statusDone" || request.status !== "ok" || told.length === 0) {
+        throw new Violation(`block status of "${name}" is not told: ${answer?.type} ${request.status}`);
+      }
+      extents.push(...told);
+      for (const { lengthBytes } of told) offsetBytes += lengthBytes;
+    }
+    return extents;
   }
 
   #chance(per100000: number): boolean {

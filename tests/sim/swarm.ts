@@ -2,6 +2,7 @@
  * What a run is like: its sizes, and how often each kind of thing goes wrong in it. Whole kinds are off in most runs, and
  * the others come at very different rates, so that rare combinations get runs of their own.
  */
+import { defaultKnobs, type Knobs, lowestKnobs } from "../../actors/knobs.ts";
 import { Random } from "../support/world.ts";
 import type { DeviceName } from "../crash/recording_device.ts";
 
@@ -44,8 +45,10 @@ export interface Swarm {
   readonly isChurning: boolean;
   /** The administrator clones volumes and removes them, so that blocks are left by one volume to another. */
   readonly isForking: boolean;
-  /** Records and devices in one slice of a command. */
-  readonly perSlice: number;
+  /** The knobs of the actors. */
+  readonly knobs: Knobs;
+  /** A task that rests goes on when nothing else is ready, as in production; otherwise at any time. */
+  readonly restsLast: boolean;
   /** How often each kind of action is chosen. */
   readonly weights: Readonly<Record<ActionKind, number>>;
 }
@@ -79,6 +82,30 @@ const usual: Readonly<Record<ActionKind, number>> = {
   drain: 3,
 };
 
+/**
+ * The knobs of the run with this seed: in some runs all are as in production, in some all are as low as they may be, and in
+ * the others each is one or the other, or a little above the lowest. Of a random source of its own, so that the other
+ * choices of a seed do not depend on them.
+ */
+function drawKnobs(seed: number): Pick<Swarm, "knobs" | "restsLast"> {
+  const random = new Random(Math.imul(seed, 0x85ebca6b) ^ 0x511c);
+  const kind = random.below(6);
+  const knobs: Record<keyof Knobs, number> = { ...defaultKnobs };
+  for (const name of Object.keys(knobs) as (keyof Knobs)[]) {
+    const lowest = lowestKnobs[name];
+    const above = [lowest, lowest, 2 * lowest, lowest + (lowest >= 512 ? 512 : 1 + random.below(3))];
+    const drawn = above[random.below(above.length)]!;
+    const isUsual = kind === 0 || (kind > 1 && random.below(3) === 0);
+    if (!isUsual) knobs[name] = Math.min(kind === 1 ? lowest : drawn, defaultKnobs[name]);
+  }
+  // Volumes are closed and opened again all the time.
+  knobs.openVolumesMax = 0;
+  // The simulator's clock stands still while messages are delivered, so what pauses would not go on.
+  knobs.backgroundMsMax = Math.max(1, knobs.backgroundMsMax);
+  knobs.sliceDevicesMax = Math.max(knobs.sliceDevicesMax, knobs.sliceDevices);
+  return { knobs, restsLast: random.below(3) === 0 };
+}
+
 /** The character of the run with this seed. */
 export function drawSwarm(seed: number): Swarm {
   const random = new Random(Math.imul(seed, 0x9e3779b1) ^ 0x51ed);
@@ -94,10 +121,8 @@ export function drawSwarm(seed: number): Swarm {
     const rate = () => hasErrors && random.below(3) === 0 ? any([30, 100, 500, 3000]) : 0;
     return { read: rate(), write: rate(), zero: rate(), copy: rate(), discard: rate(), flush: rate() };
   };
-  // Of a seed's own, so that the other choices stay what they were.
-  const perSlice = new Random(Math.imul(seed, 0x85ebca6b) ^ 0x511c).below(4);
   const swarm: Swarm = {
-    perSlice: perSlice === 0 ? 512 : perSlice,
+    ...drawKnobs(seed),
     blockSectors: any([2, 2, 4, 8]),
     dataBlocks: any([10, 14, 20, 32]),
     volumeBlocksMax: any([1, 2, 6, 6]),

@@ -1,6 +1,7 @@
 /** A short case of the long run, and what a run of 16 million volumes comes to. */
 import { assert, assertEquals } from "@std/assert";
-import { catalogueChangesBytesMin, openVolumesMax } from "../../actors/limits.ts";
+import { defaultKnobs } from "../../actors/knobs.ts";
+import { catalogueChangesBytesMin } from "../../actors/limits.ts";
 import { thinIdMax } from "../../storage/base/ids.ts";
 import { HistoryPool, runHistory } from "./history.ts";
 import { makeTestingFiles, testingBlockSizeBytes, TestingPool } from "../support/pool.ts";
@@ -31,7 +32,7 @@ Deno.test("after the last of the 24-bit thin ids the first is used again, and th
 
 Deno.test("volumes that no client uses are closed when too many are open, and opened again", () => {
   const pool = new TestingPool(makeTestingFiles(64, 4096));
-  const count = openVolumesMax + 50;
+  const count = defaultKnobs.openVolumesMax + 50;
   const open = () => [...pool.kernel.mailboxHighWater().keys()].filter((name) => name.startsWith("volume "));
   for (let index = 0; index < count; index += 1) {
     assertEquals(pool.admin({ verb: "create", name: `v${index}`, sizeBytes: testingBlockSizeBytes }), {
@@ -41,7 +42,7 @@ Deno.test("volumes that no client uses are closed when too many are open, and op
   const first = pool.attach("v0");
   first.write(0, new Uint8Array(512).fill(7));
   for (let index = 1; index < count; index += 1) pool.attach(`v${index}`).detach();
-  assertEquals(open().length, openVolumesMax);
+  assertEquals(open().length, defaultKnobs.openVolumesMax);
   assert(open().includes("volume v0"), "a volume with a client stays open");
   assert(!open().includes("volume v1"), "the one opened first goes first");
   first.detach();

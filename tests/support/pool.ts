@@ -9,7 +9,7 @@ import type { Actor, Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { SchedulerPolicy } from "../../actors/kernel/ports.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
-import { type SliceSizes, sliceSizes } from "../../actors/limits.ts";
+import { defaultKnobs, type Knobs } from "../../actors/knobs.ts";
 import type { ExportContext, PoolNotice, PoolStub } from "../../actors/control/pool_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
 import { settleCatalogue } from "../../storage/catalogue_open.ts";
@@ -108,12 +108,13 @@ export class TestingPool {
       readonly readOnly?: boolean;
       /** To be given where a pool is opened again and then changed: uids may not be used twice. */
       readonly newUid?: () => string;
-      readonly slices?: SliceSizes;
+      readonly knobs?: Partial<Knobs>;
     } = {},
   ) {
     this.files = files;
-    const { policy, readOnly = false, slices = sliceSizes } = options;
-    this.kernel = new Kernel({ clock: this.clock, ...(policy === undefined ? {} : { policy }) });
+    const { policy, readOnly = false } = options;
+    const knobs = { ...defaultKnobs, ...options.knobs };
+    this.kernel = new Kernel({ clock: this.clock, knobs, ...(policy === undefined ? {} : { policy }) });
     const superblock = new Uint8Array(metadataBlockSizeBytes);
     files.metadata.read(superblock, 0, () => {});
     const deviceBlocks = files.metadata.sizeBytes / metadataBlockSizeBytes;
@@ -124,7 +125,6 @@ export class TestingPool {
       catalogue,
       engine,
       readOnly,
-      slices,
       newUid: options.newUid ?? (() => `uid${++this.#uidLast}-${this.kernel.deliveries}`),
       log: (sentence) => this.logged.push(sentence),
     });

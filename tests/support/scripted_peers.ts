@@ -4,7 +4,7 @@ import { JournalStub } from "../../actors/control/catalogue_journal.ts";
 import { type AdminPlan, PoolStub } from "../../actors/control/pool_messages.ts";
 import type { Actor, Message, Request } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
-import { type SliceSizes, sliceSizes } from "../../actors/limits.ts";
+import { defaultKnobs, type Knobs } from "../../actors/knobs.ts";
 import { DeviceStub } from "../../actors/pool/block_device.ts";
 import { AllocatorStub } from "../../actors/pool/data_allocator.ts";
 import { DataLocks } from "../../actors/pool/data_locks.ts";
@@ -49,7 +49,7 @@ const usualAnswers: Readonly<Record<string, unknown>> = {
 
 /** See the head of this file. */
 export class ScriptedPeers implements Actor<Message> {
-  readonly world = new World();
+  readonly world: World;
   readonly peers: AdminPeers;
   /** A volume that can be suspended. */
   readonly volume: VolumeStub;
@@ -58,7 +58,8 @@ export class ScriptedPeers implements Actor<Message> {
   readonly logged: string[] = [];
   readonly #script = new Map<string, unknown[]>();
 
-  constructor(slices: SliceSizes = sliceSizes) {
+  constructor(knobs: Partial<Knobs> = {}) {
+    this.world = new World({ knobs: { ...defaultKnobs, ...knobs } });
     const { kernel } = this.world;
     const to = kernel.spawn<Message>("peers", 10_000, () => this);
     const device = new DeviceStub(to, 0, true);
@@ -77,7 +78,6 @@ export class ScriptedPeers implements Actor<Message> {
       },
       readOnly: false,
       refusals: to,
-      slices,
       log: (sentence) => this.logged.push(sentence),
     };
   }

@@ -98,7 +98,7 @@ export class World {
   readonly clock = new ManualClock();
   readonly kernel: Kernel;
 
-  constructor(options: { readonly seed?: number } & Pick<KernelOptions, "onDefect"> = {}) {
+  constructor(options: { readonly seed?: number } & Pick<KernelOptions, "onDefect" | "knobs"> = {}) {
     const { seed, ...rest } = options;
     this.kernel = new Kernel({
       clock: this.clock,

@@ -77,10 +77,10 @@ export const faults: readonly Fault[] = [
       file: "actors/pool/commit.ts",
       from: `  const [dataFlushed, blocksWritten] = yield* join("commit part", [
     data.flush(frozen.isAlone),
-    writeBlocks(device, frozen.blocks),
+    writeBlocks(device, frozen.blocks, writesMax),
   ]);
 `,
-      to: `  const blocksWritten = yield* writeBlocks(device, frozen.blocks);
+      to: `  const blocksWritten = yield* writeBlocks(device, frozen.blocks, writesMax);
   yield* device.write(frozen.superblock, 0);
   const dataFlushed = yield* data.flush();
 `,

@@ -1,4 +1,5 @@
 /** What a search begins with: a small pool in a known state, and two or three requests that are all under way at once. */
+import { defaultKnobs } from "../../../actors/knobs.ts";
 import type { BioDone, BioKind, RequestDone, VolumeRequest } from "../../../actors/volume/bio.ts";
 import type { AdminResult } from "../../../actors/control/admin_command.ts";
 import { assemblePool } from "../../../actors/assemble.ts";
@@ -118,8 +119,9 @@ export class HeldPool implements Run {
 
   constructor(scenario: Scenario) {
     this.scenario = scenario;
-    this.kernel = new HeldKernel({ clock: this.#clock });
     const { perSlice = Infinity } = scenario;
+    const slices = { sliceRecords: perSlice, sliceDevices: perSlice, sliceDevicesMax: perSlice };
+    this.kernel = new HeldKernel({ clock: this.#clock, knobs: { ...defaultKnobs, ...slices } });
     const images = firstImages(scenario.dataBlocks);
     this.data = new LoggedDevice(images.data.slice(), this.log, "data", blockBytes);
     this.metadata = new LoggedDevice(images.metadata.slice(), this.log, "metadata", metadataBlockSizeBytes);
@@ -139,7 +141,6 @@ export class HeldPool implements Run {
       readOnly: false,
       newUid: () => `uid${++this.#uidLast}`,
       log: () => {},
-      slices: { records: perSlice, devices: perSlice, devicesMax: perSlice },
     });
     const receive = (message: RequestDone | PoolNotice) => this.#received(message);
     this.#client = this.kernel.spawn("client", 4096, () => new Client(receive));
