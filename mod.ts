@@ -28,6 +28,7 @@ import type {
   Command,
   PoolStatus,
   ServerCommand,
+  TextTaken,
   VolumeListing,
 } from "./actors/control/admin_command.ts";
 import { commandOf, type Invocation, parseInvocation } from "./actors/edge/invocation.ts";
@@ -50,14 +51,13 @@ import {
   type VolumeToCreate,
 } from "./actors/edge/serve_options.ts";
 import { makePool } from "./actors/edge/make_pool.ts";
-import { type OpenOptions, PoolProcess } from "./actors/edge/pool_process.ts";
+import { type OpenOptions, PoolLink } from "./actors/edge/pool_link.ts";
 import { type PoolServer, requireServable, type ServeOptions, servePool } from "./actors/edge/serve.ts";
 import { ReaderGone, writeResult } from "./actors/edge/result_output.ts";
 import { listenToSignals, refuseInspector, type SignalHandlers } from "./actors/edge/signals.ts";
 import { LogSink, type LogWriter } from "./actors/edge/log_sink.ts";
 import { lockWaitMs, logDrainMs } from "./actors/limits.ts";
 import type { TlsOptions } from "./actors/edge/tls_keys.ts";
-import type { TextTaken } from "./actors/control/text_out.ts";
 import type { CommandVerb, LocalVerb, Verb } from "./actors/control/verbs.ts";
 import { type Report, reportOf } from "./actors/control/result_text.ts";
 import { usageText } from "./actors/control/usage_text.ts";
@@ -161,26 +161,26 @@ export async function initPool(options: InitPoolOptions): Promise<void> {
 
 /** Opens a pool for this process alone, or shared and read-only. Throws {@linkcode UserError}. */
 export async function openPool(directory: string, options: OpenOptions = {}): Promise<Pool> {
-  return new Pool(await PoolProcess.open(directory, options));
+  return new Pool(await PoolLink.open(directory, options));
 }
 
 /** An open pool. Names are `VOLUME` or `VOLUME@SNAPSHOT`; what cannot be done is thrown as a {@linkcode UserError}. */
 export class Pool implements AsyncDisposable {
-  readonly #process: PoolProcess;
+  readonly #link: PoolLink;
 
   /** Use {@linkcode openPool}. */
-  constructor(process: PoolProcess) {
-    this.#process = process;
+  constructor(link: PoolLink) {
+    this.#link = link;
   }
 
   /** Resolves with the error if an invariant of the program breaks. After that the pool does nothing. */
   get defect(): Promise<unknown> {
-    return this.#process.defect;
+    return this.#link.defect;
   }
 
   /** Carries out any command. A refusal is a result (`kind: "refused"`) and is not thrown. */
   command(command: AdminCommand): Promise<AdminResult> {
-    return this.#process.command(command);
+    return this.#link.command(command);
   }
 
   /** Makes an empty volume of so many bytes, rounded up to 512. */
@@ -242,18 +242,18 @@ export class Pool implements AsyncDisposable {
 
   /** The metadata as thin_dump prints it, a piece at a time: each when `write` has taken the one before. */
   async dump(write: DumpWriter): Promise<void> {
-    const result = await this.#process.dump(write);
+    const result = await this.#link.dump(write);
     if (result.kind === "refused") throw new UserError(result.reason);
   }
 
   /** Serves every volume and snapshot over NBD, and the control socket. Throws {@linkcode UserError} if an address cannot be bound or its certificates not be used. */
   serve(options: ServeOptions = {}): Promise<PoolServer> {
-    return servePool(this.#process, options);
+    return servePool(this.#link, options);
   }
 
   /** Commits and closes. Stop its server first. */
   close(): Promise<void> {
-    return this.#process.close();
+    return this.#link.close();
   }
 
   /** As {@linkcode close}, for `await using`. */

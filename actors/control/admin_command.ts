@@ -30,6 +30,9 @@ export type ServerCommand =
 /** Everything that can be asked of a pool or of its server. */
 export type Command = AdminCommand | ServerCommand;
 
+/** Whether the reader of a text took the piece, or has gone. */
+export type TextTaken = "taken" | "gone";
+
 /** One entry of `list --json`. */
 export interface VolumeListing {
   /** `VOLUME` or `VOLUME@SNAPSHOT`. */

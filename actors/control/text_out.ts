@@ -12,9 +12,7 @@ import { unasked } from "../kernel/address.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
-
-/** Whether the reader took the piece, or has gone. */
-export type TextTaken = "taken" | "gone";
+import type { TextTaken } from "./admin_command.ts";
 
 /** Where a text goes. Calls `done` once for each piece, later, never from inside the call. */
 export interface TextPort {

@@ -16,7 +16,7 @@ import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { assert } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
-import type { AdminResult, Command } from "../control/admin_command.ts";
+import type { AdminResult, Command, TextTaken } from "../control/admin_command.ts";
 import { documentOf } from "../control/result_text.ts";
 import { commandOfPath, commandSlices } from "../control/verbs.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
@@ -29,7 +29,6 @@ import {
   controlDumpsMax,
   drainMs,
 } from "../limits.ts";
-import type { TextTaken } from "../control/text_out.ts";
 import { type AcceptListener, AcceptLoop } from "./accept_loop.ts";
 import type { StreamConn } from "./conn_stream.ts";
 import { type ControlClient, ControlClients, type ControlTimes, controlTimes } from "./control_clients.ts";

@@ -7,8 +7,16 @@ import { blockDeviceLockPauseMs, blockDeviceLockTries, lockAgainMs } from "../li
 import { openFailure } from "./file_errors.ts";
 import { pause } from "./turns.ts";
 
-/** Another process has a lock that excludes ours. */
-class LockedElsewhere extends UserError {}
+const lockedElsewhere = "locked elsewhere";
+
+/** Another process has a lock that excludes ours. Known by its code, which crosses the border (border.ts) with it. */
+class LockedElsewhere extends UserError {
+  readonly code = lockedElsewhere;
+}
+
+function isLockedElsewhere(error: unknown): error is UserError {
+  return error instanceof UserError && "code" in error && error.code === lockedElsewhere;
+}
 
 /**
  * Carries out `attempt`, and again for up to `waitMs` while it throws {@linkcode LockedElsewhere}: commands that are given
@@ -20,7 +28,7 @@ export async function whenUnlocked<T>(waitMs: number, attempt: () => T | Promise
     try {
       return await attempt();
     } catch (error) {
-      if (!(error instanceof LockedElsewhere) || waitMs === 0) throw error;
+      if (!isLockedElsewhere(error) || waitMs === 0) throw error;
       if (performance.now() >= endMs) {
         throw new LockedElsewhere(`${error.message} This command waited ${waitMs / 1000} s (--lock-wait).`);
       }

@@ -15,6 +15,12 @@ export interface LogWriter {
   write(bytes: Uint8Array): Promise<number>;
 }
 
+/** A line of the log as data. */
+export interface LogRecord {
+  /** A sentence, or a few. */
+  readonly text: string;
+}
+
 /** Takes a sentence of the log. */
 export type Log = (sentence: string) => void;
 

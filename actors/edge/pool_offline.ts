@@ -15,8 +15,7 @@ import {
   thinIdMax,
 } from "../../storage/base/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
-import type { AdminResult } from "../control/admin_command.ts";
-import type { TextTaken } from "../control/text_out.ts";
+import type { AdminResult, TextTaken } from "../control/admin_command.ts";
 import { adoptedSizeBytes } from "../control/plan_checks.ts";
 import { seeDisks } from "./disk_state.ts";
 import { FileDevice } from "./file_device.ts";

@@ -10,8 +10,7 @@ import { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
 import { mailboxMax } from "../limits.ts";
 import type { PoolStub } from "../control/pool_messages.ts";
-import { TextOut, type TextTaken } from "../control/text_out.ts";
-import { TextWriter } from "./text_writer.ts";
+import { TextOut, type TextPort } from "../control/text_out.ts";
 import { DenoClock } from "./deno_clock.ts";
 import { seeDisks } from "./disk_state.ts";
 import { answerOf } from "./outside.ts";
@@ -22,17 +21,14 @@ import { openEngine } from "./open_engine.ts";
 import { PoolFiles } from "./pool_files.ts";
 
 /** How a pool is opened. */
-export interface OpenOptions {
+export interface ProcessOptions {
   /** Write no byte to metadata, data or catalogue, and share the pool with other readers. */
   readonly readOnly?: boolean;
   /** Refuse a pool whose blocks have another size. */
   readonly blockSizeBytes?: number | undefined;
   /** Milliseconds to wait for another process that has the pool open; by default none. */
   readonly lockWaitMs?: number | undefined;
-  /**
-   * Hears what an operator should know, a sentence at a time. It is called while the pool works, so it should return soon.
-   * What it throws is dropped, and a promise that it returns is not waited for.
-   */
+  /** Hears what an operator should know, a sentence at a time. What it throws is dropped. */
   readonly log?: ((sentence: string) => unknown) | undefined;
 }
 
@@ -69,7 +65,7 @@ export class PoolProcess {
   }
 
   /** Opens a pool, and settles what a crash interrupted. Throws {@linkcode UserError}; nothing is left open then. */
-  static async open(directory: string, options: OpenOptions = {}): Promise<PoolProcess> {
+  static async open(directory: string, options: ProcessOptions = {}): Promise<PoolProcess> {
     const readOnly = options.readOnly ?? false;
     const log = guardedLog(options.log ?? (() => {}));
     using opening = new DisposableStack();
@@ -119,15 +115,12 @@ export class PoolProcess {
     return this.ask(command.verb, this.pool.admin(command));
   }
 
-  /** Dumps the metadata, a piece of text at a time, each when `write` has taken the one before. Throws what `write` throws. */
-  async dump(write: (text: string) => Promise<TextTaken>): Promise<AdminResult> {
-    const port = new TextWriter(write);
+  /** Dumps the metadata, a piece of text at a time, each when the port has taken the one before. */
+  dump(port: TextPort): Promise<AdminResult> {
     const out = this.kernel.spawn("dump out", mailboxMax, (self) => new TextOut(this.kernel, self, port));
-    const result = await this.ask("dump", this.pool.admin({ verb: "dump" }, out)).finally(() =>
+    return this.ask("dump", this.pool.admin({ verb: "dump" }, out)).finally(() =>
       this.kernel.post(out, { type: "endText" })
     );
-    port.throwFailure();
-    return result;
   }
 
   /** Throws {@linkcode UserError} once the pool is closed: nothing would answer any more. */

@@ -6,7 +6,7 @@ import { askControl } from "./control.ts";
 import { whenUnlocked } from "./file_lock.ts";
 import { poolPaths } from "./pool_files.ts";
 import { checkOffline, dumpOffline, type DumpWriter } from "./pool_offline.ts";
-import { PoolProcess } from "./pool_process.ts";
+import { PoolLink } from "./pool_link.ts";
 import { mayAskControl } from "./socket_permission.ts";
 import { shortSocketPath } from "./socket_path.ts";
 
@@ -60,16 +60,16 @@ async function runHere(directory: string, command: Command, write: DumpWriter): 
   if (isServerCommand(command)) return noServer(directory, command.verb);
   const filesVerb = filesVerbOf(command);
   if (filesVerb !== undefined) return await onFiles[filesVerb](directory, write);
-  const process = await PoolProcess.open(directory, { readOnly: isLook(command) });
+  const pool = await PoolLink.open(directory, { readOnly: isLook(command) });
   try {
-    const result = await process.command(command);
-    return result.kind === "status" ? { kind: "status", status: asServed(result.status, process) } : result;
+    const result = await pool.command(command);
+    return result.kind === "status" ? { kind: "status", status: asServed(result.status, pool) } : result;
   } finally {
-    await process.close();
+    await pool.close();
   }
 }
 
 /** No process writes this pool just now; its mode is the one that it would be served in. */
-function asServed(status: PoolStatus, { writeRefusal }: PoolProcess): PoolStatus {
+function asServed(status: PoolStatus, { writeRefusal }: PoolLink): PoolStatus {
   return { ...status, mode: writeRefusal === null ? "write" : "read-only", trouble: writeRefusal };
 }

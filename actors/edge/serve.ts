@@ -1,5 +1,7 @@
-/** Serving an open pool: its listening sockets, the NBD listener behind them, and the control socket. */
-import { resolve } from "node:path";
+/**
+ * Serving an open pool, from the main side of the border (border.ts): its certificates, its control socket, and how many
+ * clients. The sockets of the clients are on the pool's side (nbd_server.ts).
+ */
 import { UsageError, UserError } from "../../storage/base/errors.ts";
 import {
   connectionsMax,
@@ -7,25 +9,22 @@ import {
   controlConnectionsMin,
   controlDescriptorsShare,
   descriptorsPerClient,
-  mailboxMax,
   maxClientsMost,
   ownDescriptors,
   residentBytesOf,
 } from "../limits.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
-import { NbdListener, NbdListenerStub } from "../nbd/listener.ts";
+import { isServerCommand } from "../control/verbs.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
-import { ControlServer } from "./control_server.ts";
-import { DescriptorReserve, type DescriptorRoom, raisedDescriptorLimit } from "./descriptors.ts";
-import { exposureOf } from "./exposure.ts";
-import type { PoolProcess } from "./pool_process.ts";
+import type { ListenSettings } from "./border.ts";
+import { type CommandHandler, ControlServer } from "./control_server.ts";
+import { type DescriptorRoom, raisedDescriptorLimit } from "./descriptors.ts";
+import { poolPaths } from "./pool_files.ts";
+import { PoolLink } from "./pool_link.ts";
 import { listenPrivately } from "./private_socket.ts";
-import { type ListenAddress, parseListenAddress } from "./listen_address.ts";
-import { type Listening, ListeningSocket } from "./sockets.ts";
-import { ServedPool } from "./served_pool.ts";
 import { shortSocketPath, socketPathBytesMax } from "./socket_path.ts";
 import { missingForPath, requireNoneMissing } from "./socket_permission.ts";
-import { readTlsKeys, ReloadableTlsKeys, type TlsKeys, type TlsOptions } from "./tls_keys.ts";
+import { readTlsKeys, type TlsKeys, type TlsOptions } from "./tls_keys.ts";
 
 /** How a pool is served. */
 export interface ServeOptions {
@@ -61,71 +60,50 @@ export interface PoolServer {
   stop(): Promise<void>;
 }
 
-/** The port that NBD has from IANA. */
-const defaultAddress: ListenAddress = { transport: "tcp", hostname: "127.0.0.1", port: 10809 };
-
 /**
  * Throws {@linkcode UserError} if an address cannot be bound or the certificates cannot be used: asked before a pool is
  * made, so that nothing is left behind. The default socket in the pool is not tried, as it needs the directory.
  */
 export async function requireServable(options: ServeOptions): Promise<void> {
   if (options.tls !== undefined) readTlsKeys(options.tls);
-  const tried: ListeningSocket[] = [];
-  try {
-    const addresses = namedAddresses(options) ?? [defaultAddress];
-    for (const address of addresses) tried.push(await ListeningSocket.open(address));
-  } finally {
-    for (const socket of tried) socket.stop();
-  }
+  await PoolLink.tryListen(listenSettingsOf(options, undefined));
+}
+
+function listenSettingsOf(
+  { listen, inherited = [] }: ServeOptions,
+  keys: TlsKeys | undefined,
+): ListenSettings {
+  return { listen, inherited, keys };
 }
 
 /** Binds every address, then serves. Throws {@linkcode UserError} with nothing bound. */
-export async function servePool(process: PoolProcess, options: ServeOptions = {}): Promise<PoolServer> {
-  const { kernel, pool, files, log } = process;
-  process.requireOpen();
-  const keys = options.tls === undefined ? undefined : new ReloadableTlsKeys(options.tls);
-  const { clientsMax, controlMax } = mostOf(process, options);
-  // Loaded now: when clients have taken all descriptors, no file can be opened.
-  if (keys !== undefined) await import("./tls.ts");
-  const sockets: Listening[] = [];
+export async function servePool(link: PoolLink, options: ServeOptions = {}): Promise<PoolServer> {
+  link.requireOpen();
+  const { tls } = options;
+  const keys = tls === undefined ? undefined : readTlsKeys(tls);
+  const { clientsMax, controlMax } = mostOf(link, options);
+  const { server, addresses } = await link.listen(listenSettingsOf(options, keys), clientsMax);
   let control: ControlServer | undefined;
-  const reserve = new DescriptorReserve(files.paths.directory, ownDescriptors);
   try {
-    for (const fd of options.inherited ?? []) sockets.push(await inherit(fd, keys));
-    for (const address of namedAddresses(options) ?? [defaultAddress]) {
-      sockets.push(await ListeningSocket.open(address, keys));
-    }
-    const served = new ServedPool(process);
-    if (options.control ?? !files.readOnly) control = openControl(process, served, controlMax);
-    const own = await openOwnSocket(process, sockets, keys);
-    if (own !== undefined) sockets.push(own);
-    for (const { address } of sockets) {
-      const warning = exposureOf(address, keys?.policy, files.readOnly);
-      if (warning !== undefined) log(warning);
-    }
-    const peers = { pool: pool.address, accepts: sockets, log, clientsMax };
-    const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
-    const stub = new NbdListenerStub(address);
-    served.listener = stub;
-    for (const socket of sockets) socket.start(kernel, address, log);
-    const stopAll = async () => {
-      await control?.close();
-      await process.ask("stop listening", stub.stop());
-      for (const socket of sockets) await socket.released;
-      reserve[Symbol.dispose]();
-    };
-    let stopped: Promise<void> | undefined;
-    return {
-      addresses: sockets.map((socket) => socket.url),
-      reloadCertificates: () => reloadCertificates(keys, log),
-      stop: () => stopped ??= stopAll(),
-    };
+    if (options.control ?? !link.readOnly) control = openControl(link, server, controlMax);
+    await link.accept(server);
   } catch (error) {
-    for (const socket of sockets) socket.closeAll();
     await control?.close();
-    reserve[Symbol.dispose]();
+    await link.stopListening(server);
     throw error;
   }
+  const stopAll = async () => {
+    await control?.close();
+    await link.stopListening(server);
+  };
+  let stopped: Promise<void> | undefined;
+  return {
+    addresses,
+    reloadCertificates: () => {
+      if (tls !== undefined) reloadCertificates(link, server, tls);
+    },
+    stop: () => stopped ??= stopAll(),
+  };
 }
 
 /** Connections at once: of clients, and to the control socket. */
@@ -135,7 +113,7 @@ interface Most {
 }
 
 /** How many there may be of each. Throws {@linkcode UsageError} for a number of clients that no server takes. */
-function mostOf({ log }: PoolProcess, options: ServeOptions): Most {
+function mostOf({ log }: PoolLink, options: ServeOptions): Most {
   const wanted = parseMaxClients(options.maxClients?.toString());
   const room = raisedDescriptorLimit();
   const within = room === undefined
@@ -169,58 +147,35 @@ function mostWithin({ limit, used }: DescriptorRoom): Most {
   return { clientsMax: Math.max(1, Math.floor((free - controlMax) / descriptorsPerClient)), controlMax };
 }
 
-function reloadCertificates(keys: ReloadableTlsKeys | undefined, log: (sentence: string) => void): void {
+function reloadCertificates(link: PoolLink, server: number, tls: TlsOptions): void {
+  let keys: TlsKeys;
   try {
-    keys?.reload();
-    if (keys !== undefined) log("The TLS certificates were read again; new connections use them.");
+    keys = readTlsKeys(tls);
   } catch (error) {
     // The operator has to mend the files. The server goes on with the certificates that it has.
     if (!(error instanceof UserError)) throw error;
-    log(`${error.message} The certificates that were read before stay in use.`);
+    return link.log(`${error.message} The certificates that were read before stay in use.`);
   }
+  link.useCertificates(server, keys);
 }
 
-/** Loaded where it is used: it brings all of node:net. */
-async function inherit(fd: number, keys: TlsKeys | undefined): Promise<Listening> {
-  const { InheritedSocket } = await import("./inherited_socket.ts");
-  return await InheritedSocket.open(fd, keys);
-}
-
-/** The addresses besides inherited sockets, or undefined if the default ones are to be taken. */
-function namedAddresses({ listen, inherited = [] }: ServeOptions): ListenAddress[] | undefined {
-  return listen?.map(parseListenAddress) ?? (inherited.length > 0 ? [] : undefined);
-}
-
-/**
- * Binds `nbd.sock` in the pool, which is there whatever else is listened on; undefined if one of `sockets` is it already, or
- * if it cannot be bound, which the log says.
- */
-async function openOwnSocket(
-  process: PoolProcess,
-  sockets: readonly Listening[],
-  keys: TlsKeys | undefined,
-): Promise<ListeningSocket | undefined> {
-  const path = resolve(process.files.paths.nbdSocket);
-  const isBound = sockets.some(({ address }) =>
-    address?.transport === "unix" && resolve(address.path) === path
-  );
-  if (isBound) return undefined;
-  try {
-    return await ListeningSocket.open({ transport: "unix", path }, keys);
-  } catch (error) {
-    // It was not asked for by name, so the other addresses are served without it.
-    if (!(error instanceof UserError)) throw error;
-    process.log(`${error.message} This one is left out.`);
-    return undefined;
-  }
+/** What carries out the commands of the control socket. */
+function handlerOf(link: PoolLink, server: number): CommandHandler {
+  return {
+    log: link.log,
+    command: (command) =>
+      isServerCommand(command) ? link.clientCommand(server, command) : link.command(command),
+    dump: (write) => link.dump(write),
+  };
 }
 
 /** The control socket. A stale one can be removed: the pool is locked, so no other process serves it. */
-function openControl(process: PoolProcess, served: ServedPool, connectionsMax: number) {
-  const path = shortSocketPath(process.files.paths.controlSocket);
+function openControl(link: PoolLink, server: number, connectionsMax: number): ControlServer | undefined {
+  const { controlSocket } = poolPaths(link.directory);
+  const path = shortSocketPath(controlSocket);
   if (path === undefined) {
-    process.log(
-      `No control socket, so other commands cannot reach this server: the path ${process.files.paths.controlSocket} has ` +
+    link.log(
+      `No control socket, so other commands cannot reach this server: the path ${controlSocket} has ` +
         `more than ${socketPathBytesMax} bytes. Start the server from a directory nearer to the pool.`,
     );
     return undefined;
@@ -228,7 +183,8 @@ function openControl(process: PoolProcess, served: ServedPool, connectionsMax: n
   requireNoneMissing(`Cannot open the control socket ${path}`, missingForPath(path));
   try {
     removeStaleSocket(path);
-    return new ControlServer(listenPrivately(path) as Deno.UnixListener, served, undefined, connectionsMax);
+    const listener = listenPrivately(path) as Deno.UnixListener;
+    return new ControlServer(listener, handlerOf(link, server), undefined, connectionsMax);
   } catch (error) {
     throw cannotControl(path, error);
   }

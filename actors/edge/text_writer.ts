@@ -1,9 +1,9 @@
-/** Gives a text to a function of the caller, a piece at a time (text_out.ts). An exception of the function is an answer too. */
-import type { TextPort, TextTaken } from "../control/text_out.ts";
+/** Gives a text to a function of the caller, a piece at a time, as a `TextPort` (control/text_out.ts). An exception of the function is an answer too. */
+import type { TextTaken } from "../control/admin_command.ts";
 import { callOutside } from "./outside.ts";
 
 /** See the head of this file. */
-export class TextWriter implements TextPort {
+export class TextWriter {
   readonly #write: (text: string) => Promise<TextTaken>;
   #failure: { readonly error: unknown } | undefined;
 

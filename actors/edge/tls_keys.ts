@@ -25,19 +25,16 @@ const fileNames = ["ca-cert.pem", "server-cert.pem", "server-key.pem"] as const;
 /** For files that are missing or not PEM. */
 const makeThem = "Make the files with openssl, as the README shows under TLS.";
 
-/** Keys that can be read again while they are in use. Each handshake uses the keys of the moment when it begins. */
-export class ReloadableTlsKeys implements TlsKeys {
+/** Keys that can be replaced while they are in use. Each handshake uses the keys of the moment when it begins. */
+export class ReplaceableTlsKeys implements TlsKeys {
   readonly policy: "allow" | "require";
   readonly verifyPeer: boolean;
   authority: string;
   certificate: string;
   key: string;
-  readonly #options: TlsOptions;
 
-  /** Reads and checks the files. Throws {@linkcode UserError}. */
-  constructor(options: TlsOptions) {
-    const keys = readTlsKeys(options);
-    this.#options = options;
+  /** @param keys policy and verification stay as they are here */
+  constructor(keys: TlsKeys) {
     this.policy = keys.policy;
     this.verifyPeer = keys.verifyPeer;
     this.authority = keys.authority;
@@ -45,9 +42,8 @@ export class ReloadableTlsKeys implements TlsKeys {
     this.key = keys.key;
   }
 
-  /** Reads the files again. Throws {@linkcode UserError} if they cannot be used; all stays as it was then. */
-  reload(): void {
-    const { authority, certificate, key } = readTlsKeys(this.#options);
+  /** For handshakes to come. */
+  replace({ authority, certificate, key }: TlsKeys): void {
     this.authority = authority;
     this.certificate = certificate;
     this.key = key;

@@ -15,14 +15,9 @@ import { TextWriter } from "../../actors/edge/text_writer.ts";
 import { secureStream } from "../../actors/edge/tls.ts";
 import type { Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
+import type { TextTaken } from "../../actors/control/admin_command.ts";
 import type { SocketNotice } from "../../actors/nbd/socket_port.ts";
-import {
-  TextOut,
-  type TextOutMessage,
-  type TextPort,
-  type TextTaken,
-  writeText,
-} from "../../actors/control/text_out.ts";
+import { TextOut, type TextOutMessage, type TextPort, writeText } from "../../actors/control/text_out.ts";
 import { Defect } from "../../storage/base/assert.ts";
 import { type DevicePort, ioOk } from "../../storage/device/port.ts";
 import { present } from "../../storage/base/assert.ts";

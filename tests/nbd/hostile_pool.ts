@@ -4,11 +4,11 @@
  * client is served, and another volume has the bytes it had.
  */
 import { assert, assertEquals } from "@std/assert";
-import { drainMs } from "../../actors/limits.ts";
+import { connectionsMax, drainMs } from "../../actors/limits.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
 import { makePool } from "../../actors/edge/make_pool.ts";
 import { PoolProcess } from "../../actors/edge/pool_process.ts";
-import { type PoolServer, servePool } from "../../actors/edge/serve.ts";
+import { NbdServer } from "../../actors/edge/nbd_server.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
 import { RawClient } from "./raw_client.ts";
 import { randomNumbers } from "./wire_bytes.ts";
@@ -44,7 +44,7 @@ export class HostilePool implements AsyncDisposable {
   readonly log: string[];
   readonly process: PoolProcess;
   readonly #folder: string;
-  #server: PoolServer | undefined;
+  #server: NbdServer | undefined;
 
   private constructor(folder: string, process: PoolProcess, log: string[]) {
     this.#folder = folder;
@@ -133,7 +133,9 @@ export class HostilePool implements AsyncDisposable {
 
   /** Takes clients, for the first time or after `stop`. */
   async serveAgain(): Promise<void> {
-    this.#server = await servePool(this.process, { listen: [`unix:${this.path}`], control: false });
+    const settings = { listen: [`unix:${this.path}`], inherited: [], keys: undefined };
+    this.#server = await NbdServer.bind(this.process, settings, connectionsMax);
+    this.#server.accept();
   }
 
   /** Stops serving, as at SIGTERM. */

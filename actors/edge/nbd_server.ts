@@ -1,0 +1,150 @@
+/** The pool's side of serving (border.ts): the listening sockets of one server, and the NBD listener behind them. */
+import { resolve } from "node:path";
+import { assert } from "../../storage/base/assert.ts";
+import { UserError } from "../../storage/base/errors.ts";
+import type { AdminResult, ServerCommand } from "../control/admin_command.ts";
+import { mailboxMax, ownDescriptors } from "../limits.ts";
+import { clientCommand } from "../nbd/client_commands.ts";
+import { NbdListener, NbdListenerStub } from "../nbd/listener.ts";
+import type { ListenSettings } from "./border.ts";
+import { DescriptorReserve } from "./descriptors.ts";
+import { exposureOf } from "./exposure.ts";
+import { type ListenAddress, parseListenAddress } from "./listen_address.ts";
+import type { PoolProcess } from "./pool_process.ts";
+import { type Listening, ListeningSocket } from "./sockets.ts";
+import { ReplaceableTlsKeys, type TlsKeys } from "./tls_keys.ts";
+
+/** The port that NBD has from IANA. */
+const defaultAddress: ListenAddress = { transport: "tcp", hostname: "127.0.0.1", port: 10809 };
+
+/** Throws {@linkcode UserError} if an address cannot be bound. `nbd.sock` in the pool is not tried, as it needs the directory. */
+export async function tryListen(settings: ListenSettings): Promise<void> {
+  const tried: ListeningSocket[] = [];
+  try {
+    for (const address of addressesOf(settings)) tried.push(await ListeningSocket.open(address));
+  } finally {
+    for (const socket of tried) socket.stop();
+  }
+}
+
+/** What a server has bound. */
+interface Bound {
+  readonly sockets: readonly Listening[];
+  readonly reserve: DescriptorReserve;
+  readonly keys: ReplaceableTlsKeys | undefined;
+}
+
+/** One server: bound, then taking clients, then stopped. */
+export class NbdServer {
+  readonly #process: PoolProcess;
+  readonly #clientsMax: number;
+  readonly #bound: Bound;
+  #listener: NbdListenerStub | undefined;
+
+  private constructor(process: PoolProcess, clientsMax: number, bound: Bound) {
+    this.#process = process;
+    this.#clientsMax = clientsMax;
+    this.#bound = bound;
+  }
+
+  /** Binds every address. Throws {@linkcode UserError} with nothing bound. */
+  static async bind(process: PoolProcess, settings: ListenSettings, clientsMax: number): Promise<NbdServer> {
+    process.requireOpen();
+    const { files, log } = process;
+    const keys = settings.keys === undefined ? undefined : new ReplaceableTlsKeys(settings.keys);
+    // Loaded now: when clients have taken all descriptors, no file can be opened.
+    if (keys !== undefined) await import("./tls.ts");
+    const sockets: Listening[] = [];
+    const reserve = new DescriptorReserve(files.paths.directory, ownDescriptors);
+    try {
+      for (const fd of settings.inherited) sockets.push(await inherit(fd, keys));
+      for (const address of addressesOf(settings)) sockets.push(await ListeningSocket.open(address, keys));
+      const own = await openOwnSocket(process, sockets, keys);
+      if (own !== undefined) sockets.push(own);
+    } catch (error) {
+      for (const socket of sockets) socket.closeAll();
+      reserve[Symbol.dispose]();
+      throw error;
+    }
+    for (const { address } of sockets) {
+      const warning = exposureOf(address, keys?.policy, files.readOnly);
+      if (warning !== undefined) log(warning);
+    }
+    return new NbdServer(process, clientsMax, { sockets, reserve, keys });
+  }
+
+  /** A URL for each address. */
+  get addresses(): readonly string[] {
+    return this.#bound.sockets.map((socket) => socket.url);
+  }
+
+  /** Takes clients from now on. */
+  accept(): void {
+    assert(this.#listener === undefined, "a server begins to take clients once");
+    const { kernel, pool, log } = this.#process;
+    const { sockets } = this.#bound;
+    const peers = { pool: pool.address, accepts: sockets, log, clientsMax: this.#clientsMax };
+    const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
+    this.#listener = new NbdListenerStub(address);
+    for (const socket of sockets) socket.start(kernel, address, log);
+  }
+
+  /** Carries out a command about the clients. */
+  command(command: ServerCommand): Promise<AdminResult> {
+    if (this.#listener === undefined) {
+      return Promise.resolve({ kind: "refused", reason: "The server is only starting. Try again." });
+    }
+    return this.#process.ask(command.verb, clientCommand(command, this.#listener, this.#process.pool));
+  }
+
+  /** Connections to come use these; those that are there go on with theirs. */
+  useCertificates(keys: TlsKeys): void {
+    if (this.#bound.keys === undefined) return;
+    this.#bound.keys.replace(keys);
+    this.#process.log("The TLS certificates were read again; new connections use them.");
+  }
+
+  /** Takes no more clients, lets those that are there end, for a bounded time, and resolves when the addresses are free. */
+  async stop(): Promise<void> {
+    const { sockets, reserve } = this.#bound;
+    if (this.#listener === undefined) { for (const socket of sockets) socket.closeAll(); }
+    else await this.#process.ask("stop listening", this.#listener.stop());
+    for (const socket of sockets) await socket.released;
+    reserve[Symbol.dispose]();
+  }
+}
+
+/** Loaded where it is used: it brings all of node:net. */
+async function inherit(fd: number, keys: TlsKeys | undefined): Promise<Listening> {
+  const { InheritedSocket } = await import("./inherited_socket.ts");
+  return await InheritedSocket.open(fd, keys);
+}
+
+/** The addresses besides inherited sockets. */
+function addressesOf({ listen, inherited }: ListenSettings): readonly ListenAddress[] {
+  return listen?.map(parseListenAddress) ?? (inherited.length > 0 ? [] : [defaultAddress]);
+}
+
+/**
+ * Binds `nbd.sock` in the pool, which is there whatever else is listened on; undefined if one of `sockets` is it already, or
+ * if it cannot be bound, which the log says.
+ */
+async function openOwnSocket(
+  process: PoolProcess,
+  sockets: readonly Listening[],
+  keys: TlsKeys | undefined,
+): Promise<ListeningSocket | undefined> {
+  const path = resolve(process.files.paths.nbdSocket);
+  const isBound = sockets.some(({ address }) =>
+    address?.transport === "unix" && resolve(address.path) === path
+  );
+  if (isBound) return undefined;
+  try {
+    return await ListeningSocket.open({ transport: "unix", path }, keys);
+  } catch (error) {
+    // It was not asked for by name, so the other addresses are served without it.
+    if (!(error instanceof UserError)) throw error;
+    process.log(`${error.message} This one is left out.`);
+    return undefined;
+  }
+}
