@@ -4,6 +4,7 @@
  * operations are refused (as `metadata_reserve` in drivers/md/dm-thin-metadata.c).
  */
 import { reserveBlocksMax, reserveBlocksMin } from "./base/limits.ts";
+import { bitmapEntries } from "./format/bitmap.ts";
 import { MetadataFault } from "./metadata_fault.ts";
 import type { MetadataSpaceLayout } from "./space_map_layout.ts";
 import type { MetadataSpaceMap } from "./space_map_metadata.ts";
@@ -20,19 +21,29 @@ export class MetadataReserve {
 
   /** Refuses an operation that used blocks of the reserve. */
   admit(): void {
-    const blocks = this.#space.blocks;
-    const tenth = Math.min(reserveBlocksMax, Math.floor(blocks / 10));
-    const reserve = Math.min(Math.floor(blocks / 4), Math.max(reserveBlocksMin, tenth));
-    if (this.#toSpare() < reserve) throw new MetadataFault({ kind: "noMetadataSpace" });
+    const { blocks } = this.#space;
+    if (this.spareOf(blocks) < reserveOf(blocks)) throw new MetadataFault({ kind: "noMetadataSpace" });
   }
 
   /** Refuses an operation after which a commit might not have enough free blocks. */
   admitFromReserve(): void {
-    if (this.#toSpare() < 0) throw new MetadataFault({ kind: "noMetadataSpace" });
+    if (this.spareOf(this.#space.blocks) < 0) throw new MetadataFault({ kind: "noMetadataSpace" });
   }
 
-  /** Blocks that may still be allocated with a commit remaining possible. */
-  #toSpare(): number {
-    return this.#space.allocatable - this.#layout.blocksNeededMax;
+  /**
+   * Blocks that may still be allocated with a commit remaining possible, if the metadata had so many `blocks`, which
+   * are not fewer than it has. Every added block is free, and every added bitmap is written by the commit.
+   */
+  spareOf(blocks: number): number {
+    const space = this.#space;
+    const added = blocks - space.blocks;
+    const addedBitmaps = Math.ceil(blocks / bitmapEntries) - space.ordinals;
+    return space.allocatable + added - this.#layout.blocksNeededMax - addedBitmaps;
   }
+}
+
+/** The reserve of metadata with so many blocks. */
+export function reserveOf(blocks: number): number {
+  const tenth = Math.min(reserveBlocksMax, Math.floor(blocks / 10));
+  return Math.min(Math.floor(blocks / 4), Math.max(reserveBlocksMin, tenth));
 }

@@ -16,13 +16,14 @@ import {
   bitmapNextFree,
   bitmapNextUsed,
   bitmapUsed,
+  clearBitmapFrom,
   countOverflows,
   setBitmapCount,
 } from "./format/bitmap.ts";
+import { dataBlocksMax } from "./format/block_time.ts";
 import { nodeValueOffset } from "./format/btree_node.ts";
 import { readU32, writeU32 } from "./format/fields.ts";
 import { indexEntrySizeBytes, packIndexEntry, unpackIndexEntry } from "./format/index_entry.ts";
-
 import { type DBlock, dblock, type MetadataBlock } from "./base/ids.ts";
 import { bitmapsPerSearch, wrongHintsCorrectedMax } from "./base/limits.ts";
 import { countedFree, damaged } from "./metadata_fault.ts";
@@ -228,9 +229,19 @@ export class DataSpaceMap {
     return runsOf(freed);
   }
 
-  /** Grows the map to so many blocks; the new ones are free. */
+  /**
+   * Grows the map to so many blocks; the new ones are free. If the last bitmap was not whole, it is written again with
+   * its index entry: other programs may leave bits set behind its last block, and thin_restore 0.9 leaves a number of
+   * free blocks there that is too low once there are more.
+   */
   grow(blocks: number): void {
-    assert(blocks >= this.#blocks, "the data device only grows");
+    assert(
+      blocks >= this.#blocks && blocks <= dataBlocksMax,
+      "the data device only grows, up to what a mapping names",
+    );
+    if (blocks > this.#blocks && this.#blocks % bitmapEntries > 0) {
+      this.#clearPadding(this.#bitmaps.length - 1);
+    }
     this.#blocks = blocks;
     for (let ordinal = this.#bitmaps.length; ordinal < Math.ceil(blocks / bitmapEntries); ordinal++) {
       const bitmap = this.#transaction.allocate(kindBitmap);
@@ -239,6 +250,11 @@ export class DataSpaceMap {
       this.#noneFree.push(0);
       this.#enterIndex(ordinal);
     }
+  }
+
+  #clearPadding(ordinal: number): void {
+    const bitmap = this.#transaction.read(this.#bitmaps[ordinal]!, kindBitmap);
+    clearBitmapFrom(this.#owned(ordinal, bitmap).bytes, this.#entriesOf(ordinal));
   }
 
   /**

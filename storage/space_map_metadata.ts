@@ -224,17 +224,18 @@ export class MetadataSpaceMap {
   }
 
   /**
-   * Grows the map to so many blocks; the new ones are free. Rollback does not undo it: it is the last step of its
-   * operation.
+   * Grows the map to so many blocks; the new ones are free. The next commit writes the new bitmaps, and the last old one
+   * if it was not whole: other programs may leave bits set behind its last block. Rollback does not undo it: it is the
+   * last step of its operation.
    */
   grow(blocks: number): void {
     const added = blocks - this.#counts.length;
     assert(added > 0, "metadata only grows");
-    const ordinalsBefore = this.#dirtyOrdinals.length;
+    const wholeBefore = Math.floor(this.#counts.length / bitmapEntries);
     this.#counts = extended(this.#counts, new Uint32Array(blocks));
     this.#flags = extended(this.#flags, new Uint8Array(blocks));
     this.#dirtyOrdinals = extended(this.#dirtyOrdinals, new Uint8Array(Math.ceil(blocks / bitmapEntries)));
-    this.#dirtyOrdinals.fill(1, ordinalsBefore);
+    this.#dirtyOrdinals.fill(1, wholeBefore);
     this.#allocatable += added;
   }
 

@@ -21,6 +21,7 @@ import {
   type ThinId,
   type VBlock,
 } from "./base/ids.ts";
+import { Growth } from "./growth.ts";
 import { MappingRuns } from "./mapping_runs.ts";
 import { MetadataCommit } from "./metadata_commit.ts";
 import { MetadataOperation } from "./metadata_operation.ts";
@@ -41,6 +42,7 @@ import {
 import { type CommitPlan, type HeldCommit, type PlannedBlock, Transaction } from "./transaction.ts";
 
 export type { DeviceChange, SnapshotPair } from "./device_table.ts";
+export type { GrowthRefusal, PoolBlocks } from "./growth.ts";
 export type { MarkedRun, RunsWanted } from "./mapping_runs.ts";
 export { MetadataFault, type MetadataFaultKind, OpenRefused } from "./metadata_fault.ts";
 export type { MappedRange, MappedRun, Mapping } from "./thin_mappings.ts";
@@ -57,6 +59,8 @@ export class ThinMetadata {
   readonly #mappings: ThinMappings;
   /** Block status: which vblocks are mapped, and where two devices differ. */
   readonly runs: MappingRuns;
+  /** More data blocks and metadata blocks. */
+  readonly growth: Growth;
   readonly #readOnly: boolean;
   readonly #spaceLoad: MetadataSpaceLoad;
   readonly #superblock: SuperblockState;
@@ -85,6 +89,7 @@ export class ThinMetadata {
       superblock: this.#superblock,
       reserve: this.#reserve,
     });
+    this.growth = new Growth({ space, reserve: this.#reserve, data: this.#data, operation: this.#operation });
     this.#commit = new MetadataCommit({
       transaction: this.#transaction,
       layout: this.#layout,
@@ -337,23 +342,6 @@ export class ThinMetadata {
     const count = this.#data.count(block);
     this.#transaction.cache.endOperation();
     return count;
-  }
-
-  /** Grows the data space map to so many blocks. */
-  growData(dataBlocks: number): void {
-    this.#operation.run(() => {
-      this.#data.grow(dataBlocks);
-      this.#reserve.admit();
-    });
-  }
-
-  /** Grows the metadata space map to so many blocks, at most the format's limit. The device must have them. */
-  growMetadata(blocks: number): void {
-    this.#operation.begin();
-    if (Math.min(blocks, metadataBlocksMax) > this.metadataBlocks) {
-      this.#transaction.space.grow(Math.min(blocks, metadataBlocksMax));
-    }
-    this.#operation.succeed();
   }
 
   /** See {@linkcode MetadataCommit.begin}. */

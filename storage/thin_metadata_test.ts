@@ -289,9 +289,9 @@ Deno.test("data and metadata grow across bitmap boundaries, and the new space is
   const grown = new Uint8Array(20_000 * metadataBlockSizeBytes);
   grown.set(pool.image);
   pool.replaceImage(grown);
-  pool.run((engine) => engine.growMetadata(20_000));
-  pool.run((engine) => engine.growData(16_320));
-  pool.run((engine) => engine.growData(50_000));
+  pool.run((engine) => engine.growth.growMetadata(20_000));
+  pool.run((engine) => engine.growth.growData(16_320));
+  pool.run((engine) => engine.growth.growData(50_000));
   pool.run((engine) => createThin(engine, one));
   pool.run((engine) => engine.insert(one, vblock(0), dblock(49_999)));
   committed(pool);

@@ -29,6 +29,13 @@ export function setBitmapCount(bytes: Uint8Array, index: number, count: number):
   bytes[at] = (bytes[at]! & ~(3 << shift)) | (swapBits(count) << shift);
 }
 
+/** Sets the counts of all entries from `begin` on to 0, to the end of the block. */
+export function clearBitmapFrom(bytes: Uint8Array, begin: number): void {
+  const wholeBegin = Math.ceil(begin / 4);
+  for (let index = begin; index < wholeBegin * 4; index++) setBitmapCount(bytes, index, 0);
+  bytes.fill(0, bitmapPayloadOffset + wholeBegin);
+}
+
 /** Writes the counts into a bitmap that is all zeroes; 3 and above become 3. Returns how many counts are not 0. */
 export function packBitmap(bytes: Uint8Array, counts: Uint32Array): number {
   let used = 0;
