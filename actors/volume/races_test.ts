@@ -1,9 +1,8 @@
 /** What requests, commands and failures do to each other when they meet at the worst moment. */
 import { assert, assertEquals } from "@std/assert";
 import type { AdminCommand } from "../control/admin_command.ts";
-import type { Steps } from "../kernel/task.ts";
 import { defaultKnobs } from "../knobs.ts";
-import { adminQueueMax, regionsPerVolumeMax } from "../limits.ts";
+import { regionsPerVolumeMax } from "../limits.ts";
 import { MemoryDevice } from "../../tests/support/memory_device.ts";
 import { assert as require } from "../../storage/base/assert.ts";
 import { settleCatalogue } from "../../storage/catalogue_open.ts";
@@ -174,23 +173,6 @@ Deno.test("a volume that is never idle keeps few lock regions, however far apart
   pool.drain();
   assertEquals(slow.data, filled(10, 1));
 });
-
-Deno.test("a pool stops however many commands wait", () => {
-  const pool = new TestingPool(makeTestingFiles());
-  const answers: string[] = [];
-  for (let count = 0; count < adminQueueMax + 10; count += 1) {
-    const command: AdminCommand = { verb: "rename", from: "a", to: "b" };
-    pool.kernel.start("command", answerTask(pool.pool.admin(command), answers));
-  }
-  pool.kernel.start("stop", answerTask(pool.pool.stop(), answers));
-  pool.drain();
-  assertEquals(answers.filter((answer) => answer.includes("Too many commands")).length, 10);
-  assertEquals(answers.at(-1), '{"kind":"done"}');
-});
-
-function* answerTask(steps: Steps<unknown>, answers: string[]): Steps<void> {
-  answers.push(JSON.stringify(yield* steps));
-}
 
 /** The files with the volume marked as one whose removal a crash interrupted, and its mappings damaged. */
 function withDamagedRemoval(files: TestingFiles, name: string): TestingFiles {

@@ -193,12 +193,6 @@ Deno.test("removing the origin and the snapshot leaves a clone whole, and only i
   assertSound(pool);
 });
 
-Deno.test("a volume with an attached client is not removed", () => {
-  const { pool } = poolWithVolume();
-  const result = pool.admin({ verb: "rm", names: ["a"], force: false, dryRun: false });
-  assertEquals(result.kind, "refused");
-});
-
 Deno.test("a rollback gives an attached volume the snapshot's content", () => {
   const { pool, a } = poolWithVolume();
   a.write(0, filled(bs, 1));

@@ -20,7 +20,7 @@ import {
   TestingPool,
   type TestingVolume,
 } from "../support/pool.ts";
-import { TextOut, type TextOutMessage, type TextPort } from "../../actors/control/text_out.ts";
+import type { TextOutMessage } from "../../actors/control/text_out.ts";
 import { RandomPolicy } from "../support/world.ts";
 
 const done: AdminResult = { kind: "done" };
@@ -56,79 +56,6 @@ function begin(
 function* collect(steps: Steps<AdminResult>, results: AdminResult[]): Steps<void> {
   results.push(yield* steps);
 }
-
-Deno.test("commands given at once are carried out one after the other, in order", () => {
-  const pool = new TestingPool(makeTestingFiles());
-  const results: AdminResult[] = [];
-  const remove = (name: string): AdminCommand => ({ verb: "rm", names: [name], dryRun: false, force: false });
-  for (let index = 0; index < 40; index += 1) {
-    begin(pool, { verb: "create", name: "a", sizeBytes: bs }, results);
-    begin(pool, { verb: "snapshot", names: [`a@${index}`] }, results);
-    begin(pool, remove("a"), results);
-    begin(pool, remove("a"), results);
-  }
-  pool.drain();
-  const kinds = ["done", "done", "done", "refused"];
-  assertEquals(results.map((result) => result.kind), Array.from({ length: 160 }, (_, at) => kinds[at % 4]));
-  assertEquals(namesIn(pool).length, 40);
-  assertSound(pool);
-});
-
-Deno.test("more commands at once than may wait are refused with a sentence, and none is lost", () => {
-  const pool = new TestingPool(makeTestingFiles(64, 2048));
-  const results: AdminResult[] = [];
-  for (let index = 0; index < 1500; index += 1) {
-    begin(pool, { verb: "create", name: `v${index}`, sizeBytes: bs }, results);
-    begin(pool, { verb: "status" }, results);
-  }
-  pool.drain();
-  assertEquals(results.length, 3000);
-  const refused = results.filter((result) => result.kind === "refused");
-  assert(refused.length > 0);
-  assert(refused.every((result) => /^Too many commands wait already\. /.test(reasonOf(result))));
-  const made = results.filter((result) => result.kind === "done").length;
-  assert(made >= 1024);
-  assertEquals(namesIn(pool).length, made);
-});
-
-/** A reader of a dump who never asks for more. */
-const stuckReader: TextPort = { write: () => {} };
-
-Deno.test("a reader who takes no more of a dump holds up no other command", () => {
-  const pool = new TestingPool(makeTestingFiles());
-  create(pool, "a", 4);
-  const out = pool.kernel.spawn(
-    "stuck reader",
-    16,
-    (self) => new TextOut(pool.kernel, self, stuckReader),
-  );
-  const results: AdminResult[] = [];
-  begin(pool, { verb: "dump" }, results, out);
-  pool.drain();
-  assertEquals(results, []);
-  for (let index = 0; index < 20; index += 1) {
-    pool.attach("a").write(0, new Uint8Array(bs).fill(index));
-    assertEquals(pool.admin({ verb: "snapshot", names: [`a@${index}`] }), done);
-  }
-  assertEquals(namesIn(pool).length, 21);
-  assertSound(pool);
-});
-
-Deno.test("readers who take no more of their dumps hold up no command that looks, however many they are", () => {
-  const pool = new TestingPool(makeTestingFiles());
-  create(pool, "a", 4);
-  const results: AdminResult[] = [];
-  for (let index = 0; index < 10; index += 1) {
-    const name = `stuck reader ${index}`;
-    const out = pool.kernel.spawn(name, 16, (self) => new TextOut(pool.kernel, self, stuckReader));
-    begin(pool, { verb: "dump" }, results, out);
-  }
-  pool.drain();
-  assertEquals(results, []);
-  assertEquals(namesIn(pool), ["a"]);
-  assertEquals(pool.admin({ verb: "check" }).kind, "checked");
-  assertEquals(pool.admin({ verb: "status" }).kind, "status");
-});
 
 Deno.test("a snapshot taken while large requests are half admitted waits for none that waits for it", () => {
   for (let seed = 1; seed <= 3; seed += 1) {
