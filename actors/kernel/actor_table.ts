@@ -5,6 +5,7 @@
 import { assert, present } from "../../storage/base/assert.ts";
 import type { Actor, Address, Message } from "./address.ts";
 import { Mailbox } from "./mailbox.ts";
+import type { ReadyQueue } from "./ready_queue.ts";
 
 /** Slots for actors, and for tasks. With a generation it fits into an integer of 53 bits. */
 export const slotsMax = 2 ** 20;
@@ -56,6 +57,15 @@ export class ActorTable {
     const slot = address % slotsMax;
     assert(this.#generations[slot] === Math.floor(address / slotsMax), "sent to a stale address");
     return present(this.#cells[slot], "sent to a retired actor");
+  }
+
+  /** Puts a message into the actor's mailbox, and the actor into `ready` if it is not there. */
+  send(to: Address<Message>, message: Message, ready: ReadyQueue): void {
+    const cell = this.get(to);
+    cell.mailbox.push(message);
+    if (cell.ready) return;
+    cell.ready = true;
+    ready.push(to % slotsMax);
   }
 
   /** True if the actor at this address has not ended. */

@@ -13,16 +13,17 @@
  * dropped), and `onDefect` is called once. Nothing is restarted; a restart of the process is crash recovery.
  */
 import { assert, Defect, present } from "../../storage/base/assert.ts";
-import { type Actor, type Address, type Message, type ReplyTo, type Request, unasked } from "./address.ts";
-import { type ActorCell, ActorTable, slotsMax } from "./actor_table.ts";
+import { type Actor, type Address, type Message, type Request, unasked } from "./address.ts";
+import { type ActorCell, ActorTable } from "./actor_table.ts";
 import { checkKnobs, defaultKnobs, type Knobs } from "../knobs.ts";
 import { type ClockPort, fifo, type SchedulerPolicy } from "./ports.ts";
 import { ReadyQueue } from "./ready_queue.ts";
 import { RestingTasks } from "./resting_tasks.ts";
-import { nameOf, type Task, TaskTable } from "./task_table.ts";
-import type { Call, Steps } from "./task.ts";
+import { nameOf, type Task } from "./task_table.ts";
+import { TaskRunner } from "./task_runner.ts";
+import type { Steps } from "./task.ts";
 import { Alarm, type Timer, Timers } from "./timers.ts";
-import { describe, describeMessage, type TraceEvent, type TraceSink } from "./trace.ts";
+import { describeMessage, type TraceEvent, type TraceSink } from "./trace.ts";
 
 /** What a kernel is made with: its clock, what has the next turn, and what is called after a defect. */
 export interface KernelOptions {
@@ -45,7 +46,7 @@ export class Kernel {
   readonly #policy: SchedulerPolicy;
   readonly #onDefect: ((defect: unknown) => void) | undefined;
   readonly #actors = new ActorTable();
-  readonly #tasks = new TaskTable();
+  readonly #tasks: TaskRunner;
   /** An actor as its slot, a task as minus its slot less one. */
   readonly #ready = new ReadyQueue();
   readonly #timers = new Timers();
@@ -57,7 +58,6 @@ export class Kernel {
   /** The event loop has its turn: the clock was asked for it and has not called back. */
   #yielded = false;
   #current: ActorCell | Task | undefined;
-  #currentTask: Task | undefined;
   #deliveries = 0;
   #drains = 0;
 
@@ -67,6 +67,14 @@ export class Kernel {
     this.#resting = new RestingTasks(this.knobs.backgroundMsMax);
     this.#policy = options.policy ?? fifo;
     this.#alarm = new Alarm(options.clock, () => this.run());
+    this.#tasks = new TaskRunner(this, this.#actors, this.#ready, {
+      record: (kind, to, text) => this.#record(kind, to, text),
+      later: (ms, fire) => void this.#addTimer(ms, fire),
+      rest: (task) => {
+        if (this.#policy.restsLast === true) this.#resting.push(task);
+        else this.#tasks.resume(task, undefined);
+      },
+    });
     this.#onDefect = options.onDefect;
   }
 
@@ -113,24 +121,20 @@ export class Kernel {
   tell<M extends Message>(to: Address<M>, message: M): void {
     if (this.#stopped) return;
     if (this.trace !== undefined) this.#record("tell", this.#actors.get(to).name, describeMessage(message));
-    this.#enqueue(to as unknown as Address<Message>, message);
+    this.#actors.send(to as unknown as Address<Message>, message, this.#ready);
   }
 
   /** Answers a request, once. The answer is dropped if the task has ended since. */
   reply<R>(request: Request<R>, answer: R): void {
     if (this.#stopped) return;
     assert(request.replyTo !== unasked, "answered a request that was never asked");
-    const task = request.replyTo as Task;
-    const call = task.waitsIn;
-    if (call?.kind !== "ask" || call.request !== request) return;
-    if (this.trace !== undefined) this.#record("reply", nameOf(task), describe(answer));
-    this.#resumeWith(task, answer);
+    this.#tasks.reply(request, answer);
   }
 
   /** Starts a task; it runs when its turn comes. Its name, with an ordinal where there are many, is for traces and messages. */
   start(name: string, steps: Steps<unknown>, ordinal?: number): void {
     if (this.#stopped) return;
-    this.#startTask(name, ordinal, steps, undefined, 0);
+    this.#tasks.start(name, ordinal, steps, undefined, 0);
   }
 
   /** Delivers the message when no actor and no task is ready, or before the event loop has its turn. */
@@ -240,7 +244,7 @@ export class Kernel {
   #resumeResting(): boolean {
     const task = this.#resting.take(this.clock);
     const isTask = task !== undefined && task !== "pause";
-    if (isTask) this.#resumeWith(task, undefined);
+    if (isTask) this.#tasks.resume(task, undefined);
     else if (task === "pause") {
       this.#addTimer(this.knobs.backgroundPauseMs, () => this.#resting.endPause(this.clock.now()));
     }
@@ -283,86 +287,9 @@ export class Kernel {
   }
 
   #turnOfTask(task: Task): void {
-    task.ready = false;
-    const steps = task.steps;
-    if (steps === undefined) return;
     this.#current = task;
     this.#deliveries += 1;
-    const answer = task.answer;
-    task.answer = undefined;
-    task.waitsIn = undefined;
-    this.#currentTask = task;
-    const step = steps.next(answer);
-    this.#currentTask = undefined;
-    // The task itself has stopped the kernel. It could not be cancelled during its turn, so it is cancelled now.
-    if (this.#stopped) steps.return(undefined);
-    else if (step.done) this.#endTask(task, step.value);
-    else this.#call(task, step.value);
-  }
-
-  #call(task: Task, call: Call): void {
-    task.waitsIn = call;
-    switch (call.kind) {
-      case "ask":
-        call.request.replyTo = task as ReplyTo;
-        if (this.trace !== undefined) {
-          this.#record("ask", this.#actors.get(call.to).name, describeMessage(call.request));
-        }
-        this.#enqueue(call.to as unknown as Address<Message>, call.request);
-        return;
-      case "join":
-        task.childrenRunning = call.children.length;
-        task.childrenAnswers = new Array(call.children.length);
-        for (let index = 0; index < call.children.length; index += 1) {
-          this.#startTask(call.name, index, call.children[index]!, task, index);
-        }
-        return;
-      case "sleep":
-        return void this.#addTimer(call.ms, () => {
-          if (task.waitsIn === call) this.#resumeWith(task, undefined);
-        });
-      case "rest":
-        if (this.#policy.restsLast === true) this.#resting.push(task);
-        else this.#resumeWith(task, undefined);
-        return;
-    }
-  }
-
-  #startTask(
-    name: string,
-    ordinal: number | undefined,
-    steps: Steps<unknown>,
-    parent: Task | undefined,
-    parentIndex: number,
-  ): void {
-    const task = this.#tasks.add(name, ordinal, steps, parent, parentIndex);
-    if (this.trace !== undefined) this.#record("start", nameOf(task), "start");
-    this.#resumeWith(task, undefined);
-  }
-
-  #endTask(task: Task, value: unknown): void {
-    if (this.trace !== undefined) this.#record("end", nameOf(task), "end");
-    const parent = task.parent;
-    this.#tasks.remove(task);
-    if (parent === undefined) return;
-    parent.childrenAnswers[task.parentIndex] = value;
-    parent.childrenRunning -= 1;
-    if (parent.childrenRunning === 0) this.#resumeWith(parent, parent.childrenAnswers);
-  }
-
-  #resumeWith(task: Task, answer: unknown): void {
-    assert(!task.ready, "a task was answered twice");
-    task.answer = answer;
-    task.ready = true;
-    this.#ready.push(-task.slot - 1);
-  }
-
-  #enqueue(to: Address<Message>, message: Message): void {
-    const cell = this.#actors.get(to);
-    cell.mailbox.push(message);
-    if (cell.ready) return;
-    cell.ready = true;
-    this.#ready.push(to % slotsMax);
+    this.#tasks.turn(task);
   }
 
   #addTimer(ms: number, fire: () => void): Timer {
@@ -381,7 +308,7 @@ export class Kernel {
     if (this.#stopped) return [];
     this.#stopped = true;
     this.#setAlarm();
-    return this.#tasks.cancelAll(this.#currentTask);
+    return this.#tasks.cancelAll();
   }
 
   /** Stops, and reports the defect. Errors while tasks are cancelled follow from the defect and are not reported. */

@@ -1,0 +1,147 @@
+/**
+ * The tasks of a kernel and their turns: a task runs until its next call, and waits in it until it is resumed with the answer.
+ *
+ * A part of the kernel (kernel/kernel.ts), which has the mailboxes, the timers and the queue of what is ready.
+ */
+import { assert } from "../../storage/base/assert.ts";
+import type { Address, Message, ReplyTo, Request } from "./address.ts";
+import type { ActorTable } from "./actor_table.ts";
+import type { ReadyQueue } from "./ready_queue.ts";
+import type { Call, Steps } from "./task.ts";
+import { nameOf, type Task, TaskTable } from "./task_table.ts";
+import { describe, describeMessage, type TraceEvent, type TraceSink } from "./trace.ts";
+
+/** What tasks need of their kernel besides the actors and the queue of what is ready. */
+export interface TaskHost {
+  readonly stopped: boolean;
+  readonly trace: TraceSink | undefined;
+}
+
+/** What tasks seldom need of their kernel. */
+export interface TaskHostCalls {
+  /** Traces what the task or actor that has its turn does. Only while `trace` is set. */
+  record(kind: TraceEvent["kind"], to: string, text: string): void;
+  /** Calls `fire` after so many milliseconds. */
+  later(ms: number, fire: () => void): void;
+  /** Resumes the task when nothing else is ready, or at once. */
+  rest(task: Task): void;
+}
+
+/** See the head of this file. */
+export class TaskRunner {
+  readonly #host: TaskHost;
+  readonly #actors: ActorTable;
+  readonly #ready: ReadyQueue;
+  readonly #calls: TaskHostCalls;
+  readonly #tasks = new TaskTable();
+  /** The task that has its turn. */
+  #current: Task | undefined;
+
+  constructor(host: TaskHost, actors: ActorTable, ready: ReadyQueue, calls: TaskHostCalls) {
+    this.#host = host;
+    this.#actors = actors;
+    this.#ready = ready;
+    this.#calls = calls;
+  }
+
+  /** Tasks that have started and not ended. */
+  get running(): number {
+    return this.#tasks.running;
+  }
+
+  inSlot(slot: number): Task {
+    return this.#tasks.inSlot(slot);
+  }
+
+  /** What each running task waits for, one line each. */
+  inFlight(nameOfActor: (address: Address<Message>) => string): string[] {
+    return this.#tasks.inFlight(nameOfActor);
+  }
+
+  /** Cancels every task but the one that has its turn; returns what their `using` declarations threw. */
+  cancelAll(): unknown[] {
+    return this.#tasks.cancelAll(this.#current);
+  }
+
+  /** Starts a task, which runs when its turn comes. With a parent, its result is an answer to that task's `join`. */
+  start(
+    name: string,
+    ordinal: number | undefined,
+    steps: Steps<unknown>,
+    parent: Task | undefined,
+    parentIndex: number,
+  ): void {
+    const task = this.#tasks.add(name, ordinal, steps, parent, parentIndex);
+    if (this.#host.trace !== undefined) this.#calls.record("start", nameOf(task), "start");
+    this.resume(task, undefined);
+  }
+
+  /** Makes the task ready, with the answer to the call that it waits in. */
+  resume(task: Task, answer: unknown): void {
+    assert(!task.ready, "a task was answered twice");
+    task.answer = answer;
+    task.ready = true;
+    this.#ready.push(-task.slot - 1);
+  }
+
+  /** Answers the request if its task still waits for that. */
+  reply<R>(request: Request<R>, answer: R): void {
+    const task = request.replyTo as Task;
+    const call = task.waitsIn;
+    if (call?.kind !== "ask" || call.request !== request) return;
+    if (this.#host.trace !== undefined) this.#calls.record("reply", nameOf(task), describe(answer));
+    this.resume(task, answer);
+  }
+
+  /** Runs a ready task to its next call, or to its end. */
+  turn(task: Task): void {
+    task.ready = false;
+    const steps = task.steps;
+    if (steps === undefined) return;
+    const answer = task.answer;
+    task.answer = undefined;
+    task.waitsIn = undefined;
+    this.#current = task;
+    const step = steps.next(answer);
+    this.#current = undefined;
+    // The task itself has stopped the kernel. It could not be cancelled during its turn, so it is cancelled now.
+    if (this.#host.stopped) steps.return(undefined);
+    else if (step.done) this.#end(task, step.value);
+    else this.#call(task, step.value);
+  }
+
+  #call(task: Task, call: Call): void {
+    task.waitsIn = call;
+    switch (call.kind) {
+      case "ask":
+        call.request.replyTo = task as ReplyTo;
+        if (this.#host.trace !== undefined) {
+          this.#calls.record("ask", this.#actors.get(call.to).name, describeMessage(call.request));
+        }
+        return this.#actors.send(call.to as unknown as Address<Message>, call.request, this.#ready);
+      case "join":
+        task.childrenRunning = call.children.length;
+        task.childrenAnswers = new Array(call.children.length);
+        for (let index = 0; index < call.children.length; index += 1) {
+          this.start(call.name, index, call.children[index]!, task, index);
+        }
+        return;
+      case "sleep":
+        return this.#calls.later(call.ms, () => {
+          if (task.waitsIn === call) this.resume(task, undefined);
+        });
+      case "rest":
+        return this.#calls.rest(task);
+    }
+  }
+
+  #end(task: Task, value: unknown): void {
+    if (this.#host.trace !== undefined) this.#calls.record("end", nameOf(task), "end");
+    const parent = task.parent;
+    this.#tasks.remove(task);
+    if (parent === undefined) return;
+    parent.childrenAnswers[task.parentIndex] = value;
+    parent.childrenRunning -= 1;
+    if (parent.childrenRunning === 0) this.resume(parent, parent.childrenAnswers);
+  }
+}
