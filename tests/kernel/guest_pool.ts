@@ -24,7 +24,7 @@ export type Contents = ReadonlyMap<number, Content>;
 
 /** The script of this folder that the guest runs, and what it wants to know. */
 export interface GuestTask {
-  readonly script: "agree.sh" | "cut.sh" | "make.sh" | "read.sh";
+  readonly script: "agree.sh" | "cut.sh" | "grow.sh" | "make.sh" | "read.sh";
   readonly metadataPath: string;
   readonly dataPath: string;
   readonly args: readonly (string | number)[];
