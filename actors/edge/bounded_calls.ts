@@ -31,9 +31,7 @@ const offsetAt = 128;
 const notifyNone = 1;
 const dataSync = 0o10000;
 
-let errnoOfThread: Int32Array = new Int32Array(1);
-
-const calls = fromLibc<Calls>(() => {
+const library = fromLibc(() => {
   const { symbols } = Deno.dlopen(libraryName, {
     __errno_location: { parameters: [], result: "pointer" },
     aio_write: { parameters: ["buffer"], result: "i32" },
@@ -48,9 +46,9 @@ const calls = fromLibc<Calls>(() => {
       nonblocking: true,
     },
   });
-  errnoOfThread = errnoAt(symbols.__errno_location());
-  return symbols as unknown as Calls;
+  return { calls: symbols as unknown as Calls, errno: errnoAt(symbols.__errno_location()) };
 });
+const calls = library?.calls;
 
 /** Hears how a call ended: what it returned, or its errno negated. */
 export type CallDone = (status: number) => void;
@@ -127,7 +125,7 @@ export class BoundedCalls {
   #begin(call: Call, waitMs: number): number | undefined {
     const control = bytesOf(call);
     const begun = call.buffer === undefined ? calls!.aio_fsync(dataSync, control) : calls!.aio_write(control);
-    if (begun !== 0) return -(errnoOfThread[0] ?? 0);
+    if (begun !== 0) return -(library!.errno[0] ?? 0);
     if (waitMs > 0) calls!.aio_suspend(call.list, 1, timeOf(waitMs));
     return statusOf(call);
   }

@@ -9,10 +9,11 @@ import { loanPieceBytes, sendCopyBytesMax } from "../limits.ts";
 import type { SocketNotice, SocketPort, TlsPolicy } from "../nbd/socket_port.ts";
 import { type ByteStream, ClosedOnce, NodeStream } from "./byte_stream.ts";
 import { type DirectSocket, unreadable, wouldBlock } from "./direct_socket.ts";
-import { HeardLately } from "./heard_lately.ts";
+import type { HeardLately } from "./heard_lately.ts";
 import { callOutside } from "./outside.ts";
-import { SendShare } from "./send_share.ts";
-import { type Polled, SocketPoll } from "./socket_poll.ts";
+import type { SendShare } from "./send_share.ts";
+import type { SocketGroup } from "./socket_group.ts";
+import type { Polled, SocketPoll } from "./socket_poll.ts";
 import type { Peer } from "./peer.ts";
 import type { TlsKeys } from "./tls_keys.ts";
 import { restPauseMs, sendSpinMs } from "../knobs.ts";
@@ -55,13 +56,14 @@ export class ClientSocket implements SocketPort, Polled {
   #polledInto: Uint8Array | undefined;
 
   /**
+   * @param group what it shares with the other sockets of the kernel
    * @param keys for TLS, if the server has it
    * @param forget called when the socket is closed
    * @param direct the system's own calls, to receive and send with
    * @param link the same, used only to see whether the other host still answers
    */
   constructor(
-    kernel: Kernel,
+    group: SocketGroup,
     stream: ByteStream,
     { peer, origin }: Peer,
     keys: TlsKeys | undefined,
@@ -69,10 +71,10 @@ export class ClientSocket implements SocketPort, Polled {
     direct?: DirectSocket,
     link: DirectSocket | undefined = direct,
   ) {
-    this.#kernel = kernel;
-    this.#poll = SocketPoll.of(kernel);
-    this.#share = SendShare.of(kernel);
-    this.#heard = HeardLately.of(kernel);
+    this.#kernel = group.kernel;
+    this.#poll = group.poll;
+    this.#share = group.share;
+    this.#heard = group.heard;
     this.#direct = direct;
     this.#link = link;
     if (origin !== undefined) link?.keepAlive();

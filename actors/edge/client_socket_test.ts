@@ -6,6 +6,7 @@ import type { SocketNotice } from "../nbd/socket_port.ts";
 import type { ByteStream } from "./byte_stream.ts";
 import { ClientSocket } from "./client_socket.ts";
 import { DenoClock } from "./deno_clock.ts";
+import { SocketGroup } from "./socket_group.ts";
 
 /** A stream whose client takes bytes when the test says so. */
 class SlowStream implements ByteStream {
@@ -51,7 +52,7 @@ Deno.test("a send gives its memory back while the client takes the rest, but for
   );
   const stream = new SlowStream();
   const socket = new ClientSocket(
-    kernel,
+    new SocketGroup(kernel),
     stream,
     { peer: "a client", origin: undefined },
     undefined,

@@ -53,7 +53,6 @@ const noDescriptor = -1;
 const piecesMax = 1024;
 
 type Library = ReturnType<typeof load>;
-type Symbols = Library["symbols"];
 
 function load() {
   const { symbols } = Deno.dlopen(libraryName, {
@@ -70,12 +69,31 @@ function load() {
     ppoll: { parameters: ["buffer", "usize", "buffer", "pointer"], result: "i32" },
   });
   const errno = errnoAt(symbols.__errno_location());
-  return { symbols, errno, vector: new SendVector(), polled: new Uint32Array(2), time: new BigInt64Array(2) };
+  const info = new Uint8Array(256);
+  const name = new Uint8Array(128);
+  return {
+    symbols,
+    errno,
+    // Memory for the arguments of one call. Nothing of it is kept until the next.
+    vector: new SendVector(),
+    polled: new Uint32Array(2),
+    time: new BigInt64Array(2),
+    info,
+    infoView: new DataView(info.buffer),
+    name,
+    nameView: new DataView(name.buffer),
+    option: new Uint32Array(2),
+    lengthBytes: new Uint32Array(1),
+  };
 }
 
-/** Cookies of the open sockets that were found before. The system gives each socket a cookie of its own. */
-let cookiesKnown: ReadonlySet<number> = new Set();
-let highestSeen = 0;
+/** What one search for a connection's descriptor leaves for the next. One for all sockets that a kernel serves. */
+export class KnownSockets {
+  /** Cookies of the open sockets that were found before. The system gives each socket a cookie of its own. */
+  cookies: ReadonlySet<number> = new Set();
+  /** The highest descriptor that was a connected socket. */
+  highestSeen = 0;
+}
 
 /** What is known of a connection. */
 export type Addresses = Pick<Deno.Conn, "localAddr" | "remoteAddr">;
@@ -92,9 +110,9 @@ export class DirectSocket {
   }
 
   /** The connection that was accepted last. Must be called before the next one is accepted. */
-  static of(conn: Addresses): DirectSocket | undefined {
+  static of(conn: Addresses, known: KnownSockets): DirectSocket | undefined {
     if (library === undefined) return undefined;
-    const found = newDescriptors(library.symbols, conn);
+    const found = newDescriptors(library, conn, known);
     if (found.length !== 1) return undefined;
     const fd = library.symbols.fcntl(found[0]!, duplicateCloseOnExec, 0);
     return fd < 0 ? undefined : new DirectSocket(library, fd);
@@ -138,10 +156,10 @@ export class DirectSocket {
    * client has no room, the system probes its host at most each `resendMs`: silence counts from a probe without an answer.
    */
   get silentMs(): number {
-    infoLengthBytes[0] = infoBuffer.byteLength;
-    const { symbols } = this.#calls;
-    if (symbols.getsockopt(this.#fd, tcpLevel, tcpInfo, infoBuffer, infoLengthBytes) !== 0) return 0;
-    if (infoLengthBytes[0]! < infoBytes) return 0;
+    const { symbols, info, infoView, lengthBytes } = this.#calls;
+    lengthBytes[0] = info.byteLength;
+    if (symbols.getsockopt(this.#fd, tcpLevel, tcpInfo, info, lengthBytes) !== 0) return 0;
+    if (lengthBytes[0] < infoBytes) return 0;
     const ms = infoView.getUint32(infoLastAcknowledgedMs, true);
     if (infoView.getUint32(infoUnacknowledged, true) > 0) return ms;
     if (infoView.getUint32(infoUnsentBytes, true) === 0) return 0;
@@ -185,9 +203,11 @@ class SendVector {
   readonly header = new Uint8Array(56);
   readonly #headerWords = new Uint32Array(this.header.buffer);
   readonly #entries = new Uint32Array(4 * piecesMax);
+  /** V8 does not move the memory of buffers. */
+  readonly #addresses = new WeakMap<ArrayBufferLike, number>();
 
   constructor() {
-    this.#setAddress(this.#headerWords, 4, addressOf(this.#entries.buffer));
+    this.#setAddress(this.#headerWords, 4, this.#addressOf(this.#entries.buffer));
   }
 
   fill(pieces: readonly Piece[], beginBytes: number): void {
@@ -200,7 +220,9 @@ class SendVector {
         skipBytes -= lengthBytes;
         continue;
       }
-      const begin = piece instanceof Uint8Array ? addressOf(piece.buffer) + piece.byteOffset : piece.address;
+      const begin = piece instanceof Uint8Array
+        ? this.#addressOf(piece.buffer) + piece.byteOffset
+        : piece.address;
       this.#setAddress(this.#entries, 4 * count, begin + skipBytes);
       this.#entries[4 * count + 2] = lengthBytes - skipBytes;
       skipBytes = 0;
@@ -209,78 +231,65 @@ class SendVector {
     this.#headerWords[6] = count;
   }
 
+  #addressOf(buffer: ArrayBufferLike): number {
+    let address = this.#addresses.get(buffer);
+    if (address === undefined) {
+      address = Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(new Uint8Array(buffer))));
+      this.#addresses.set(buffer, address);
+    }
+    return address;
+  }
+
   #setAddress(words: Uint32Array, at: number, address: number): void {
     words[at] = address;
     words[at + 1] = Math.floor(address / 0x1_0000_0000);
   }
 }
 
-const addresses = new WeakMap<ArrayBufferLike, number>();
-
-/** The address of a buffer. V8 does not move the memory of buffers. */
-function addressOf(buffer: ArrayBufferLike): number {
-  let address = addresses.get(buffer);
-  if (address === undefined) {
-    address = Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(new Uint8Array(buffer))));
-    addresses.set(buffer, address);
-  }
-  return address;
-}
-
 /** The connected sockets with the addresses of this one that were not found before. */
-function newDescriptors(symbols: Symbols, conn: Addresses): number[] {
+function newDescriptors(calls: Library, conn: Addresses, known: KnownSockets): number[] {
   const found: number[] = [];
   const cookies = new Set<number>();
-  const end = highestSeen + descriptorsSearchedMax;
-  highestSeen = 0;
+  const end = known.highestSeen + descriptorsSearchedMax;
+  known.highestSeen = 0;
   for (let fd = 0; fd < end; fd += 1) {
-    if (option(symbols, fd, optionAcceptsConnections) !== 0) continue;
-    const cookie = option(symbols, fd, optionCookie);
+    if (option(calls, fd, optionAcceptsConnections) !== 0) continue;
+    const cookie = option(calls, fd, optionCookie);
     if (cookie === undefined) continue;
-    highestSeen = fd;
-    const isKnown = cookiesKnown.has(cookie);
-    if (!isKnown && !isOf(symbols, fd, conn)) continue;
+    known.highestSeen = fd;
+    const isKnown = known.cookies.has(cookie);
+    if (!isKnown && !isOf(calls, fd, conn)) continue;
     cookies.add(cookie);
     if (!isKnown) found.push(fd);
   }
-  cookiesKnown = cookies;
+  known.cookies = cookies;
   return found;
 }
 
-const infoBuffer = new Uint8Array(256);
-const infoView = new DataView(infoBuffer.buffer);
-const infoLengthBytes = new Uint32Array(1);
-
-const optionValue = new Uint32Array(2);
-const optionBytes = new Uint32Array(1);
-
-function option(symbols: Symbols, fd: number, name: number): number | undefined {
-  optionValue.fill(0);
-  optionBytes[0] = optionValue.byteLength;
-  const status = symbols.getsockopt(fd, socketLevel, name, optionValue, optionBytes);
-  return status === 0 ? optionValue[0]! + optionValue[1]! * 0x1_0000_0000 : undefined;
+function option({ symbols, option, lengthBytes }: Library, fd: number, name: number): number | undefined {
+  option.fill(0);
+  lengthBytes[0] = option.byteLength;
+  const status = symbols.getsockopt(fd, socketLevel, name, option, lengthBytes);
+  return status === 0 ? option[0]! + option[1]! * 0x1_0000_0000 : undefined;
 }
 
-function isOf(symbols: Symbols, fd: number, { localAddr, remoteAddr }: Addresses): boolean {
-  const local = nameOf(symbols.getsockname, fd);
+function isOf(calls: Library, fd: number, { localAddr, remoteAddr }: Addresses): boolean {
+  const local = nameOf(calls, "getsockname", fd);
   if (localAddr.transport === "unix") return local.path === (localAddr as Deno.UnixAddr).path;
-  const remote = nameOf(symbols.getpeername, fd);
+  const remote = nameOf(calls, "getpeername", fd);
   return local.port === (localAddr as Deno.NetAddr).port && remote.port === (remoteAddr as Deno.NetAddr).port;
 }
 
-const nameBytes = new Uint8Array(128);
-const nameLengthBytes = new Uint32Array(1);
-
 /** The path of a Unix socket, or the port of a TCP socket. */
 function nameOf(
-  call: Symbols["getsockname"],
+  { symbols, name, nameView, lengthBytes }: Library,
+  call: "getsockname" | "getpeername",
   fd: number,
 ): { readonly path?: string; readonly port?: number } {
-  nameLengthBytes[0] = nameBytes.length;
-  if (call(fd, nameBytes, nameLengthBytes) !== 0) return {};
-  const view = new DataView(nameBytes.buffer);
-  if (view.getUint16(0, true) !== familyUnix) return { port: view.getUint16(2) };
-  const path = nameBytes.subarray(2, nameLengthBytes[0]);
+  lengthBytes[0] = name.length;
+  if (symbols[call](fd, name, lengthBytes) !== 0) return {};
+  if (nameView.getUint16(0, true) !== familyUnix) return { port: nameView.getUint16(2) };
+  const path = name.subarray(2, lengthBytes[0]);
   const end = path.indexOf(0);
   return { path: new TextDecoder().decode(end < 0 ? path : path.subarray(0, end)) };
 }

@@ -2,10 +2,11 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { present } from "../../storage/base/assert.ts";
 import type { Piece } from "../nbd/wire/pieces.ts";
 import { ioOk } from "../../storage/device/port.ts";
-import { DirectSocket, unreadable, wouldBlock } from "./direct_socket.ts";
+import { DirectSocket, KnownSockets, unreadable, wouldBlock } from "./direct_socket.ts";
 import { openLibc } from "./libc.ts";
 
 const ignore = openLibc() === undefined;
+const known = new KnownSockets();
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
@@ -32,7 +33,7 @@ class Pair implements Disposable {
   #serverIsOpen = true;
 
   constructor(readonly client: Deno.Conn, readonly conn: Deno.Conn) {
-    this.direct = present(DirectSocket.of(conn), "the descriptor was not found");
+    this.direct = present(DirectSocket.of(conn, known), "the descriptor was not found");
   }
 
   static async on(listener: Deno.Listener): Promise<Pair> {
@@ -213,9 +214,9 @@ socketTest("of two clients that connect at once, each is found when it was accep
     const clients = await Promise.all([connectTo(listener), connectTo(listener)]);
     // Who of them is accepted first is not known: Deno's own calls tell.
     const first = await listener.accept();
-    const firstDirect = present(DirectSocket.of(first), "the first was not found");
+    const firstDirect = present(DirectSocket.of(first, known), "the first was not found");
     const second = await listener.accept();
-    const secondDirect = present(DirectSocket.of(second), "the second was not found");
+    const secondDirect = present(DirectSocket.of(second, known), "the second was not found");
     await Promise.all(clients.map((client, at) => client.write(encoder.encode(`I am ${at}, yes ${at}`))));
     for (const [conn, direct] of [[first, firstDirect], [second, secondDirect]] as const) {
       const name = new Uint8Array(6);
@@ -236,7 +237,7 @@ socketTest(
     using listener = Deno.listen({ transport: "unix", path: `${folder}/s` });
     const clients = [await connectTo(listener), await connectTo(listener)];
     const conns = [await listener.accept(), await listener.accept()];
-    assertEquals(conns.map((conn) => DirectSocket.of(conn)), [undefined, undefined]);
+    assertEquals(conns.map((conn) => DirectSocket.of(conn, known)), [undefined, undefined]);
     for (const conn of [...clients, ...conns]) conn.close();
   },
 );

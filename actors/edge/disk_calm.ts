@@ -19,7 +19,7 @@ import { heldUpMsMax, longFlushMs, shortWritesWanted } from "../limits.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 import { dirtyPagesMs, threadPauseFactor, threadWayMs } from "../knobs.ts";
 
-/** What is known of the disks of this process. All files share one, as they may lie on one disk. */
+/** What is known of the disks. All files of a pool share one, as they may lie on one disk. */
 export class DiskCalm {
   readonly #flushes = new Map<number, number>();
   #flushLast = 0;
@@ -75,9 +75,6 @@ export class DiskCalm {
   }
 }
 
-/** Shared by all files. */
-export const diskCalm = new DiskCalm();
-
 const calls = fromLibc(() =>
   Deno.dlopen(libraryName, {
     open: { parameters: ["buffer", "i32"], result: "i32" },
@@ -86,6 +83,7 @@ const calls = fromLibc(() =>
   }).symbols
 );
 
+/** Of this thread: the text of /proc/vmstat as it was read last, and the descriptor of that file, opened once. */
 const vmstat = new Uint8Array(16384);
 let vmstatFd: number | undefined;
 
@@ -110,7 +108,14 @@ export function hasManyDirtyPages(text: string): boolean {
  * File systems whose writes go to the page cache and to the disk later, by their types in linux/magic.h: ext4, xfs, btrfs,
  * f2fs, tmpfs, overlayfs on one of them. A network file system or FUSE may ask a server at each write.
  */
-const localTypes = new Set([0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994, 0x794c_7630]);
+const localTypes: ReadonlySet<number> = new Set([
+  0xef53,
+  0x5846_5342,
+  0x9123_683e,
+  0xf2f5_2010,
+  0x0102_1994,
+  0x794c_7630,
+]);
 
 /** Whether a file lies on one of these file systems. */
 export function isOnLocalFiles(fd: number): boolean {

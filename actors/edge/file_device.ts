@@ -19,7 +19,7 @@ import { CachedReads } from "./cached_reads.ts";
 import { filePieceBytes } from "../limits.ts";
 import { FileEnd, pastEnd, shrunk } from "./file_end.ts";
 import { KnownHole } from "./known_hole.ts";
-import { diskCalm, isOnLocalFiles } from "./disk_calm.ts";
+import { DiskCalm, isOnLocalFiles } from "./disk_calm.ts";
 import { codeOf, failureOf, failureOfErrno } from "./file_errors.ts";
 import { FileFlushes } from "./file_flushes.ts";
 import { canPunch, claim, type Handles, openHandles } from "./file_handles.ts";
@@ -46,6 +46,8 @@ export interface FileDeviceOptions {
   readonly writesBeside?: boolean;
   /** Whether it gives mapped segments. Default false. */
   readonly givesSegments?: boolean;
+  /** Shared with the pool's other files; by default, with none. */
+  readonly calm?: DiskCalm;
 }
 
 /** See the head of this file. Offsets and lengths are bytes; no range may pass the end of the device. */
@@ -58,6 +60,7 @@ export class FileDevice implements DevicePort {
   readonly #libc: Libc | undefined;
   readonly #claimed: number | undefined;
   readonly #cachedReads: CachedReads | undefined;
+  readonly #calm: DiskCalm;
   readonly #shortFlushes: ShortFlushes;
   readonly #flushes: FileFlushes;
   readonly #writes: FileWrites;
@@ -93,12 +96,13 @@ export class FileDevice implements DevicePort {
     this.#holes = new KnownHole(handles, options.libc);
     this.#fileEnd = new FileEnd(handles, this.#isLocal);
     this.#cachedReads = options.readsColdBeside ? CachedReads.of(handles.fd, this.#isLocal) : undefined;
+    this.#calm = options.calm ?? new DiskCalm();
     this.#shortFlushes = new ShortFlushes(options.waitsForShortFlushes ?? false);
-    this.#flushes = new FileFlushes(handles.flushFds, this.#shortFlushes, diskCalm);
+    this.#flushes = new FileFlushes(handles.flushFds, this.#shortFlushes, this.#calm);
     this.#writes = new FileWrites(handles.fd, {
       isHereAlways: !(options.writesBeside ?? false),
       isLocal: this.#isLocal,
-      calm: diskCalm,
+      calm: this.#calm,
       cachedReads: this.#cachedReads,
     });
     this.#window = options.givesSegments ? PageWindow.map(handles.fd, handles.sizeBytes) : undefined;
@@ -195,7 +199,7 @@ export class FileDevice implements DevicePort {
       this.#end();
     }, isBorrowed);
     if (result === "pending") this.#begin();
-    else if (this.#shortFlushes.isFlushNear && diskCalm.isCalm(performance.now())) {
+    else if (this.#shortFlushes.isFlushNear && this.#calm.isCalm(performance.now())) {
       this.#libc?.startWriteBack(this.#fd, offsetBytes, buffer.length);
     }
     return result;

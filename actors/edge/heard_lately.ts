@@ -2,23 +2,14 @@
  * Which sockets have lately received something, and when the event loop had its turn. Waiting on this thread for one socket is
  * allowed only while no other socket receives: it delays all others.
  */
-import type { Kernel } from "../kernel/kernel.ts";
 import { recentSocketMs, restTurnMsMax } from "../knobs.ts";
 
-const all = new WeakMap<Kernel, HeardLately>();
-
+/** One for all sockets that a kernel serves (socket_group.ts). */
 export class HeardLately {
   #last: object | undefined;
   /** When the last one was first heard after another one. */
   #changedMs = -Infinity;
   #turnMs = -Infinity;
-
-  /** The one of all sockets that a kernel serves. */
-  static of(kernel: Kernel): HeardLately {
-    let heard = all.get(kernel);
-    if (heard === undefined) all.set(kernel, heard = new HeardLately());
-    return heard;
-  }
 
   /** Something came from the socket; by the event loop, or without it. */
   note(socket: object, byEventLoop: boolean): void {

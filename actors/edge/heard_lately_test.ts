@@ -1,19 +1,14 @@
 import { assert, assertEquals } from "@std/assert";
-import { Kernel } from "../kernel/kernel.ts";
-import { ManualClock } from "../../tests/support/world.ts";
 import { HeardLately } from "./heard_lately.ts";
 
-const kernel = () => new Kernel({ clock: new ManualClock() });
-
 Deno.test("a socket may be waited for once no other was heard for 10 ms", () => {
-  const [own, one, other] = [kernel(), {}, {}];
-  const heard = HeardLately.of(own);
+  const [heard, one, other] = [new HeardLately(), {}, {}];
   const mayWait = (socket: object, nowMs: number) => heard.waitEndMs(socket, nowMs) !== -Infinity;
   assertEquals(mayWait(one, Infinity), false);
   heard.note(one, true);
   const nowMs = performance.now();
   assertEquals([mayWait(one, nowMs), mayWait(one, nowMs + 10)], [false, true]);
-  HeardLately.of(own).note(other, true);
+  heard.note(other, true);
   assertEquals([mayWait(one, Infinity), mayWait(other, Infinity)], [false, true]);
   heard.note(one, false);
   const againMs = performance.now();
@@ -21,7 +16,7 @@ Deno.test("a socket may be waited for once no other was heard for 10 ms", () => 
 });
 
 Deno.test("a socket may be waited for until 2 ms after the event loop's last turn", () => {
-  const [heard, one] = [HeardLately.of(kernel()), {}];
+  const [heard, one] = [new HeardLately(), {}];
   const beginMs = performance.now();
   heard.note(one, true);
   const endMs = heard.waitEndMs(one, Infinity);

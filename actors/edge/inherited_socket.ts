@@ -6,7 +6,6 @@ import { createServer, type Server, type Socket } from "node:net";
 import { present } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import type { Address } from "../kernel/address.ts";
-import type { Kernel } from "../kernel/kernel.ts";
 import type { Connected } from "../nbd/messages.ts";
 import { NodeStream } from "./byte_stream.ts";
 import { ClientSocket } from "./client_socket.ts";
@@ -16,6 +15,7 @@ import { areSameSocket, closeDuplicate, duplicate, isReadable, isReserveFull } f
 import { DirectSocket } from "./direct_socket.ts";
 import { openLibc } from "./libc.ts";
 import { type ListenAddress, nbdUrl } from "./listen_address.ts";
+import type { SocketGroup } from "./socket_group.ts";
 import type { Listening } from "./sockets.ts";
 import type { TlsKeys } from "./tls_keys.ts";
 import { acceptLookMs } from "../knobs.ts";
@@ -118,7 +118,7 @@ export class InheritedSocket implements Listening {
     return this.#released.promise;
   }
 
-  start(kernel: Kernel, listener: Address<Connected>, log: LogPort = () => {}): void {
+  start(group: SocketGroup, listener: Address<Connected>, log: LogPort = () => {}): void {
     if (this.#own !== undefined) this.#watch = setInterval(() => this.#look(log), acceptLookMs);
     this.#arrived = (client) => {
       const { remoteAddress, remotePort, localAddress, localPort } = client;
@@ -130,11 +130,11 @@ export class InheritedSocket implements Listening {
       const link = remoteAddress === undefined ? undefined : DirectSocket.of({
         localAddr: tcp(localAddress, localPort),
         remoteAddr: tcp(remoteAddress, remotePort),
-      });
+      }, group.known);
       const stream = new NodeStream(client);
-      const socket = new ClientSocket(kernel, stream, peer, this.#keys, forget, undefined, link);
+      const socket = new ClientSocket(group, stream, peer, this.#keys, forget, undefined, link);
       this.#clients.add(socket);
-      kernel.post(listener, { type: "connected", socket });
+      group.kernel.post(listener, { type: "connected", socket });
     };
     for (const client of this.#waiting.splice(0)) this.#arrived(client);
   }

@@ -39,6 +39,7 @@ client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 client.close()
 `;
+import { SocketGroup } from "./socket_group.ts";
 
 Deno.test({
   name: "a TCP client that is gone when it is accepted takes no place of a local client",
@@ -59,7 +60,7 @@ Deno.test({
       },
     }));
     const inherited = await InheritedSocket.open(passed);
-    inherited.start(kernel, listener);
+    inherited.start(new SocketGroup(kernel), listener);
     (await Deno.connect({ port: bound.addr.port })).close();
     for (let times = 0; times < 200 && peers.length === 0; times += 1) await pause(10);
     await pause(20);

@@ -86,7 +86,7 @@ export class NbdServer {
     const peers = { pool: pool.address, accepts: sockets, log, clientsMax: this.#clientsMax };
     const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
     this.#listener = new NbdListenerStub(address);
-    for (const socket of sockets) socket.start(kernel, address, log);
+    for (const socket of sockets) socket.start(this.#process.sockets, address, log);
   }
 
   /** Carries out a command about the clients. */

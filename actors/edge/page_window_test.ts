@@ -217,7 +217,7 @@ Deno.test("without leave for foreign functions there is no window, and every rea
   const module = (name: string) => JSON.stringify(new URL(name, import.meta.url).href);
   const program = `
     import { FileDevice } from ${module("./file_device.ts")};
-    import { DirectSocket } from ${module("./direct_socket.ts")};
+    import { DirectSocket, KnownSockets } from ${module("./direct_socket.ts")};
     const path = Deno.makeTempFileSync();
     Deno.truncateSync(path, 1 << 20);
     const device = FileDevice.open(path, { givesSegments: true });
@@ -228,7 +228,7 @@ Deno.test("without leave for foreign functions there is no window, and every rea
     using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
     using client = await Deno.connect({ port: listener.addr.port });
     using conn = await listener.accept();
-    console.log(JSON.stringify([views, result.kind, bytes[4095], bytes[4096], DirectSocket.of(conn) ?? "none"]));
+    console.log(JSON.stringify([views, result.kind, bytes[4095], bytes[4096], DirectSocket.of(conn, new KnownSockets()) ?? "none"]));
     device.close();
     Deno.removeSync(path);
   `;

@@ -14,6 +14,7 @@ import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
 import { CatalogueFile } from "./catalogue_file.ts";
 import { CatalogueLines } from "./catalogue_lines.ts";
+import { DiskCalm } from "./disk_calm.ts";
 import { FileDevice } from "./file_device.ts";
 import { openFailure } from "./file_errors.ts";
 import { openLocked } from "./file_lock.ts";
@@ -199,14 +200,16 @@ export function openDevices(
   dataPath: string,
   options: OpenPoolOptions & { readonly writesBeside?: boolean },
 ): { metadata: FileDevice; data: FileDevice } {
+  const calm = new DiskCalm();
   const metadata = held.adopt(
-    FileDevice.open(metadataPath, { writesBeside: true, ...options, readsColdBeside: true }),
+    FileDevice.open(metadataPath, { writesBeside: true, ...options, calm, readsColdBeside: true }),
     (device) => device.close(),
   );
   const data = held.adopt(
     FileDevice.open(dataPath, {
       writesBeside: true,
       ...options,
+      calm,
       readsColdBeside: true,
       waitsForShortFlushes: true,
       givesSegments: true,

@@ -19,6 +19,7 @@ import { openLibc } from "./libc.ts";
 import { guardedLog } from "./log_sink.ts";
 import { openEngine } from "./open_engine.ts";
 import { PoolFiles } from "./pool_files.ts";
+import { SocketGroup } from "./socket_group.ts";
 
 /** How a pool is opened. */
 export interface ProcessOptions {
@@ -37,6 +38,8 @@ export class PoolProcess {
   readonly kernel: Kernel;
   readonly pool: PoolStub;
   readonly files: PoolFiles;
+  /** What the sockets of its clients share. */
+  readonly sockets: SocketGroup;
   readonly log: (sentence: string) => void;
   /** Why this pool can only be opened read-only, if so. */
   readonly writeRefusal: string | null;
@@ -58,6 +61,7 @@ export class PoolProcess {
     this.kernel = parts.kernel;
     this.pool = parts.pool;
     this.files = parts.files;
+    this.sockets = new SocketGroup(parts.kernel);
     this.writeRefusal = parts.writeRefusal;
     this.log = log;
     this.#clock = clock;

@@ -2,22 +2,13 @@
  * How long one send may use the thread: the time of one round of sends, divided by the sockets that have sent lately. One
  * client alone gets a reply of a megabyte while it reads it. With several, each would wait for the sends of all others.
  */
-import type { Kernel } from "../kernel/kernel.ts";
 import { recentSocketMs, sendRoundMsMax } from "../knobs.ts";
 
-const shares = new WeakMap<Kernel, SendShare>();
-
+/** One for all sockets that a kernel serves (socket_group.ts). */
 export class SendShare {
   #periodEndMs = -Infinity;
   #senders = new Set<object>();
   #sendersBefore = 0;
-
-  /** The one of all sockets that a kernel serves. */
-  static of(kernel: Kernel): SendShare {
-    let share = shares.get(kernel);
-    if (share === undefined) shares.set(kernel, share = new SendShare());
-    return share;
-  }
 
   /** Milliseconds that the sender may use, from now on. */
   take(sender: object, nowMs: number): number {

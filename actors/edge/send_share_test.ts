@@ -1,9 +1,8 @@
 import { assertEquals } from "@std/assert";
-import { World } from "../../tests/support/world.ts";
 import { SendShare } from "./send_share.ts";
 
 Deno.test("one who sends alone has the whole round, and several have equal shares of it", () => {
-  const share = SendShare.of(new World().kernel);
+  const share = new SendShare();
   const [a, b, c, d] = [{}, {}, {}, {}] as const;
   assertEquals([share.take(a, 0), share.take(a, 1), share.take(b, 2)], [2, 2, 1]);
   assertEquals([share.take(c, 3), share.take(d, 4), share.take(a, 5)], [2 / 3, 0.5, 0.5]);

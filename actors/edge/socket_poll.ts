@@ -24,8 +24,7 @@ export interface Polled {
   wait(): void;
 }
 
-const polls = new WeakMap<Kernel, SocketPoll>();
-
+/** One for all sockets that a kernel serves (socket_group.ts). */
 export class SocketPoll {
   readonly #kernel: Kernel;
   #waiting: Polled[] = [];
@@ -39,15 +38,8 @@ export class SocketPoll {
   /** With one processor, no client could send while this thread polls. */
   readonly #spinUsMax = navigator.hardwareConcurrency > 1 ? pollSpinUsMax : 0;
 
-  private constructor(kernel: Kernel) {
+  constructor(kernel: Kernel) {
     this.#kernel = kernel;
-  }
-
-  /** The one of all sockets that a kernel serves. */
-  static of(kernel: Kernel): SocketPoll {
-    let poll = polls.get(kernel);
-    if (poll === undefined) polls.set(kernel, poll = new SocketPoll(kernel));
-    return poll;
   }
 
   /** Polls the socket after this drain of the kernel. */

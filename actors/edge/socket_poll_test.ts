@@ -9,7 +9,7 @@ function pollTest(name: string, run: (poll: SocketPoll, kernel: Kernel) => Promi
   Deno.test(name, async () => {
     const clock = new DenoClock();
     const kernel = new Kernel({ clock });
-    await run(SocketPoll.of(kernel), kernel);
+    await run(new SocketPoll(kernel), kernel);
     kernel.stop();
     await pause(2);
     clock.close();

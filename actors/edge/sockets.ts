@@ -1,7 +1,6 @@
 /** Listening sockets of Deno's. */
 import { UserError } from "../../storage/base/errors.ts";
 import type { Address } from "../kernel/address.ts";
-import type { Kernel } from "../kernel/kernel.ts";
 import type { Connected } from "../nbd/messages.ts";
 import { socketPathBytesMax } from "./socket_path.ts";
 import { listenPrivately } from "./private_socket.ts";
@@ -12,6 +11,7 @@ import { ClientSocket } from "./client_socket.ts";
 import { localPeer, type Peer, remotePeer } from "./peer.ts";
 import { DirectSocket } from "./direct_socket.ts";
 import { type ListenAddress, nbdUrl } from "./listen_address.ts";
+import type { SocketGroup } from "./socket_group.ts";
 import type { TlsKeys } from "./tls_keys.ts";
 
 /** A place where clients arrive, from the edge's side. */
@@ -21,7 +21,7 @@ export interface Listening extends AcceptPort {
   /** Where it is bound, if that is known: the port is the real one. */
   readonly address: ListenAddress | undefined;
   /** Tells `listener` about each client from now on. */
-  start(kernel: Kernel, listener: Address<Connected>, log?: LogPort): void;
+  start(group: SocketGroup, listener: Address<Connected>, log?: LogPort): void;
   /** After `stop`, resolves when the address is free. */
   readonly released: Promise<void>;
   /** For a kernel that has stopped, so that no connection closes its socket: closes the clients' sockets too. */
@@ -66,12 +66,12 @@ export class ListeningSocket implements Listening {
     return nbdUrl(this.address, this.#keys?.policy);
   }
 
-  start(kernel: Kernel, listener: Address<Connected>, log: LogPort = () => {}): void {
+  start(group: SocketGroup, listener: Address<Connected>, log: LogPort = () => {}): void {
     if (this.#isStopped) return;
     this.#accepts = new AcceptLoop(this.#listener, `clients of ${this.url}`, log, (conn) => {
-      const client = this.#clientOf(kernel, conn);
+      const client = this.#clientOf(group, conn);
       this.#clients.add(client);
-      kernel.post(listener, { type: "connected", socket: client });
+      group.kernel.post(listener, { type: "connected", socket: client });
     });
   }
 
@@ -94,11 +94,11 @@ export class ListeningSocket implements Listening {
   }
 
   /** Must be called before the next connection is accepted: DirectSocket finds the last one. */
-  #clientOf(kernel: Kernel, conn: Deno.Conn): ClientSocket {
-    const direct = DirectSocket.of(conn);
+  #clientOf(group: SocketGroup, conn: Deno.Conn): ClientSocket {
+    const direct = DirectSocket.of(conn, group.known);
     if (this.address.transport === "tcp") setOptions(conn as Deno.TcpConn);
     const client: ClientSocket = new ClientSocket(
-      kernel,
+      group,
       conn,
       this.#peerOf(conn),
       this.#keys,

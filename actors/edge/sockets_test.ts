@@ -8,6 +8,7 @@ import type { SocketNotice, SocketPort } from "../nbd/socket_port.ts";
 import { DenoClock } from "./deno_clock.ts";
 import { nbdUrl, parseListenAddress } from "./listen_address.ts";
 import { ListeningSocket } from "./sockets.ts";
+import { SocketGroup } from "./socket_group.ts";
 
 Deno.test("addresses are read as people write them", () => {
   const tcp = (hostname: string, port: number) => ({ transport: "tcp" as const, hostname, port });
@@ -377,7 +378,7 @@ class SocketPair<Client extends { close(): void } = Deno.Conn> {
     const client = await connect(path);
     const socket = await new Promise<SocketPort>((resolve) => {
       const acceptor: Actor<Connected> = { receive: (message) => resolve(message.socket) };
-      listening.start(kernel, kernel.spawn("acceptor", 8, () => acceptor));
+      listening.start(new SocketGroup(kernel), kernel.spawn("acceptor", 8, () => acceptor));
     });
     const pair = new SocketPair(folder, listening, clock, client, socket);
     const owner: Address<SocketNotice> = kernel.spawn("owner", 8, () => pair);

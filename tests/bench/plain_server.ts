@@ -14,6 +14,7 @@ import type { ExportInfo, PoolMessage } from "../../actors/control/pool_messages
 import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
 import { assert } from "../../storage/base/assert.ts";
 import type { IoResult, MappedSegment } from "../../storage/device/port.ts";
+import { SocketGroup } from "../../actors/edge/socket_group.ts";
 
 const blockSizeBytes = 64 * 1024;
 
@@ -129,5 +130,5 @@ if (import.meta.main) {
   const pool = kernel.spawn("pool", mailboxMax, () => new PlainPool(kernel, info, volume));
   const peers = { pool, accepts: [socket], log: () => {} };
   const listener = kernel.spawn("listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
-  socket.start(kernel, listener);
+  socket.start(new SocketGroup(kernel), listener);
 }

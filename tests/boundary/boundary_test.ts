@@ -23,6 +23,7 @@ import { type DevicePort, ioOk } from "../../storage/device/port.ts";
 import { present } from "../../storage/base/assert.ts";
 import { kernelOf, useDevice } from "./outside.ts";
 import { atEveryCall, faultReason, type Faults } from "../support/faults.ts";
+import { SocketGroup } from "../../actors/edge/socket_group.ts";
 
 const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
@@ -63,7 +64,14 @@ async function converse(stream: ByteStream, direct: DirectSocket | undefined): P
   const kernel = new Kernel({ clock, onDefect: (defect) => defects.push(defect) });
   const notices: SocketNotice[] = [];
   const peer = { name: "a client", place: "unix" };
-  const socket = new ClientSocket(kernel, stream, peer as never, undefined, () => {}, direct);
+  const socket = new ClientSocket(
+    new SocketGroup(kernel),
+    stream,
+    peer as never,
+    undefined,
+    () => {},
+    direct,
+  );
   const buffer = new Uint8Array(16);
   const steps = [
     () => socket.read(buffer, true),

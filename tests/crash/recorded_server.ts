@@ -24,6 +24,7 @@ import { History, type Lineage, type Submitted, WritableContent } from "./histor
 import { type Images, outcomeOf } from "./recorded_run.ts";
 import { RecordingDevice, RecordingJournal, RunLog } from "./recording_device.ts";
 import { poisoned } from "./stamps.ts";
+import { SocketGroup } from "../../actors/edge/socket_group.ts";
 
 const blockSizeBytes = 65536;
 
@@ -178,7 +179,7 @@ async function listen(kernel: Kernel, pool: PoolStub, path: string): Promise<() 
   const socket = await ListeningSocket.open({ transport: "unix", path });
   const peers = { pool: pool.address, accepts: [socket], log: () => {} };
   const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
-  socket.start(kernel, address);
+  socket.start(new SocketGroup(kernel), address);
   return async () => {
     await answerOf(kernel, "stop listening", new NbdListenerStub(address).stop());
   };

@@ -14,6 +14,7 @@ import { DenoClock } from "../../actors/edge/deno_clock.ts";
 import { InheritedSocket } from "../../actors/edge/inherited_socket.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { Connected } from "../../actors/nbd/messages.ts";
+import { SocketGroup } from "../../actors/edge/socket_group.ts";
 
 /** Takes what is left of the process's descriptors, of which there are 40 more at most from now on. */
 function starve(): Deno.FsFile[] {
@@ -74,6 +75,6 @@ if (mode === "reserve") {
     console.log("free");
   });
   const socket = await InheritedSocket.open(3);
-  socket.start(kernel, listener, console.error);
+  socket.start(new SocketGroup(kernel), listener, console.error);
   console.log("ready");
 }

@@ -14,6 +14,7 @@ import { MemoryPool, type MemoryVolume } from "./memory_pool.ts";
 import type { TlsKeys } from "../../actors/edge/tls_keys.ts";
 import type { LogPort } from "../../actors/nbd/socket_port.ts";
 import { parseSize } from "../../storage/base/sizes.ts";
+import { SocketGroup } from "../../actors/edge/socket_group.ts";
 
 const blockSizeBytes = 64 * 1024;
 
@@ -40,7 +41,7 @@ export class MemoryServer {
     );
     this.#listener = new NbdListenerStub(address);
     this.address = socket.address;
-    socket.start(kernel, address);
+    socket.start(new SocketGroup(kernel), address);
   }
 
   static async start(address: ListenAddress, log: LogPort = () => {}, keys?: TlsKeys): Promise<MemoryServer> {

@@ -23,6 +23,7 @@ import { MemoryServer } from "./memory_server.ts";
 import { RawClient } from "./raw_client.ts";
 import { dial, type ServerAddress } from "./raw_socket.ts";
 import { join, option, request, u32 } from "./wire_bytes.ts";
+import { SocketGroup } from "../../actors/edge/socket_group.ts";
 
 const ignore = !hasOpenssl();
 const mib = 1 << 20;
@@ -361,7 +362,13 @@ tlsTest("a socket that is closed while its TLS handshake ends says so once", asy
   const clock = new DenoClock();
   const kernel = new Kernel({ clock });
   const told: SocketNotice[] = [];
-  const socket = new ClientSocket(kernel, stream, { peer: "a client", origin: undefined }, keys, () => {});
+  const socket = new ClientSocket(
+    new SocketGroup(kernel),
+    stream,
+    { peer: "a client", origin: undefined },
+    keys,
+    () => {},
+  );
   socket.open(kernel.spawn("owner", 8, () => ({ receive: (notice: SocketNotice) => told.push(notice) })));
   socket.startTls();
   const caCerts = [Deno.readTextFileSync(`${certificates.nobody}/ca-cert.pem`)];
