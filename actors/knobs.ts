@@ -38,6 +38,8 @@ export interface Knobs {
   readonly statusPerVolumeMax: number;
   /** Runs of blocks that metadata finds in one turn. */
   readonly statusRunsMax: number;
+  /** Runs of blocks in one look-up of the space that a range needs. */
+  readonly lookupRunsMax: number;
   /** Turns that a question about block status takes for each of its contexts; then it is answered with what is known. */
   readonly statusTurnsMax: number;
   /** Vblocks in one lock region of a volume, at least: 64 GiB at 64 KiB blocks. */
@@ -113,6 +115,7 @@ export const defaultKnobs: Knobs = {
   biosPerVolumeMax: 512,
   statusPerVolumeMax: 4,
   statusRunsMax: 1024,
+  lookupRunsMax: 1024,
   statusTurnsMax: 1024,
   regionBlocksMin: 2 ** 20,
   dataRegionBlocksMin: 2 ** 14,
@@ -148,6 +151,7 @@ export const lowestKnobs: Knobs = {
   statusPerVolumeMax: 1,
   // The first run may extend the last extent of the turn before.
   statusRunsMax: 1,
+  lookupRunsMax: 1,
   statusTurnsMax: 1,
   regionBlocksMin: 1,
   dataRegionBlocksMin: 1,

@@ -1,15 +1,16 @@
 /**
  * Every bound of the system, and the relations between them, asserted when this module loads. Knobs, which bound nothing by
  * themselves, are in knobs.ts. The bounds of storage/, which cannot import this file, are in storage/base/limits.ts; those of
- * the NBD protocol itself in nbd/wire/constants.ts.
+ * the NBD codec in nbd/wire/limits.ts.
  *
  * Pressure starts at the socket: a connection out of credits is not read. Everything inside is caused by
  * requests that were admitted, so the bounds of mailboxes are sums over those.
  */
 import { assert } from "../storage/base/assert.ts";
-import { metadataBlockSizeBytes } from "../storage/base/ids.ts";
+import { metadataBlockSizeBytes, sectorSizeBytes } from "../storage/base/ids.ts";
 import { defaultKnobs } from "./knobs.ts";
-import { metaContextQueriesMax, payloadMaxBytes } from "./nbd/wire/constants.ts";
+import { payloadMaxBytes } from "./nbd/wire/constants.ts";
+import { metaContextQueriesMax, outputBlockBytes, spareOutputBlocksMax } from "./nbd/wire/limits.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -75,6 +76,10 @@ export const fileSizeCheckMs = 5;
 
 /** Volumes and snapshots in a pool. */
 export const volumesMax = 2 ** 16;
+/** Bytes of the largest volume: the largest whole number of sectors whose bytes a number counts exactly. */
+export const volumeBytesMax = 2 ** 53 - sectorSizeBytes;
+/** Characters of a text that a trace shows; a longer one is shown as its length. */
+export const tracedCharactersMax = 64;
 /** Bytes of changes that the catalogue's journal holds at least before it is written anew as one line. */
 export const catalogueChangesBytesMin = 256 * KiB;
 /** Bytes at the end of the journal that are kept for removals, besides one and a half times the catalogue as one line. */
@@ -208,6 +213,10 @@ export const descriptorsPerClient = 2;
 export const controlDescriptorsShare = 1 / 4;
 /** Descriptors that are looked at above the highest known socket, to find a new one: the system gives the lowest that is free. */
 export const descriptorsSearchedMax = 512;
+/** What a place past the end of a file is rounded up to, in bytes. */
+export const fileEndAlignBytes = MiB;
+/** Bytes of the longest path of a Unix socket: `sun_path` of unix(7) less its final NUL. */
+export const socketPathBytesMax = 107;
 /** Bytes read from a control client at once. */
 export const controlReadBytes = 16 * KiB;
 /** Bytes read from a TLS client at once; and decrypted bytes not taken yet, from which on no more are read. */
@@ -246,7 +255,7 @@ export const mailboxMax = 4 * (biosMax + requestsMax) + volumesMax;
  */
 function payloadBytesOf(clientsMax: number): number {
   return Math.ceil((clientsMax * connectionBytesMax + borrowedBytesMax) * 4 / 3) +
-    clientsMax * (receiveBuffersMax * receiveBytesMax + 2 * 256 * KiB);
+    clientsMax * (receiveBuffersMax * receiveBytesMax + spareOutputBlocksMax * outputBlockBytes);
 }
 
 /**

@@ -21,7 +21,7 @@ import {
   setNodeKey,
 } from "./format/btree_node.ts";
 import type { MetadataBlock } from "./base/ids.ts";
-import { siblingPlacesFreeMin } from "./base/limits.ts";
+import { siblingPlacesFreeMin, treeHeightMax } from "./base/limits.ts";
 import { damaged } from "./metadata_fault.ts";
 import type { Transaction } from "./transaction.ts";
 
@@ -38,9 +38,6 @@ export interface TreeValues {
 
 /** Values that are no references. */
 export const plainValues: TreeValues = { increment: () => {}, decrement: () => {} };
-
-/** Levels that no valid tree exceeds: with at least 84 children a node, 84^9 > 2^53 leaves. A longer path is a loop. */
-export const treeHeightMax = 10;
 
 /** Entries that every node except the root has at least: a third of its capacity. */
 export function nodeMinEntries(node: CacheEntry): number {

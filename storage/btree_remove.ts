@@ -4,9 +4,10 @@
  * is replaced by that child. The child's count stays then, because it loses one parent and gets another (the kernel got
  * this wrong once: CVE-2026-46107).
  */
+import { treeHeightMax } from "./base/limits.ts";
 import { assert } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
-import { type Btree, nodeMinEntries, treeHeightMax } from "./btree.ts";
+import { type Btree, nodeMinEntries } from "./btree.ts";
 import { closeGap, copyEntries, openGap } from "./btree_entries.ts";
 import {
   initNode,

@@ -3,6 +3,7 @@
  * between nodes: keys against the parent's, all leaves at one depth, and nodes at least a third full (as thin_check
  * demands).
  */
+import { checkedDepthMax } from "./base/limits.ts";
 import {
   type BlockUse,
   blockUseNames,
@@ -69,9 +70,6 @@ interface Place {
 }
 
 const rootPlace: Place = { keyMin: 0, keyEnd: Infinity, depth: 0 };
-
-/** Depth that no valid tree exceeds: with 84 children a node, 16 levels hold more than 2^64 keys. */
-const depthMax = 16;
 
 const nothingSound: CountedSubtree = {
   height: 0,
@@ -223,7 +221,7 @@ function* walkChildren(
   counting: boolean,
 ): MetadataReading<CountedSubtree> {
   const fanout = nodeEntries(node);
-  if (fanout === 0 || place.depth === depthMax) {
+  if (fanout === 0 || place.depth === checkedDepthMax) {
     const what = fanout === 0 ? "has no children" : "lies deeper than any tree can be";
     context.findings.damage(`Metadata block ${block} (${walk.name}) is an inner node that ${what}.`);
     return nothingSound;

@@ -22,7 +22,6 @@
  */
 import { assert } from "./base/assert.ts";
 import type { CacheEntry } from "./block_cache.ts";
-import { treeHeightMax } from "./btree.ts";
 import type { DeviceRecord, DeviceTable } from "./device_table.ts";
 import { blockTimeDblock } from "./format/block_time.ts";
 import {
@@ -35,7 +34,7 @@ import {
   nodeValueOffset,
 } from "./format/btree_node.ts";
 import type { DBlock, MetadataBlock, ThinId, VBlock } from "./base/ids.ts";
-import { nodesPerTurn, stepsPerTurn } from "./base/limits.ts";
+import { nodesPerTurn, stepsPerTurn, treeHeightMax } from "./base/limits.ts";
 import { damaged } from "./metadata_fault.ts";
 import type { Transaction } from "./transaction.ts";
 

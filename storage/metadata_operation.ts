@@ -5,15 +5,13 @@
  * back before it.
  */
 import { assert } from "./base/assert.ts";
+import { removalDivisor } from "./base/limits.ts";
 import type { DeviceTable } from "./device_table.ts";
 import { MetadataFault } from "./metadata_fault.ts";
 import type { MetadataReserve } from "./metadata_reserve.ts";
 import type { DataSpaceMap } from "./space_map_data.ts";
 import type { SuperblockState } from "./superblock_state.ts";
 import type { Transaction } from "./transaction.ts";
-
-/** When a removal has too little space, the next try is this part of it. */
-const sliceDivisor = 8;
 
 /** The parts that an operation changes. */
 export interface OperationParts {
@@ -77,7 +75,7 @@ export class MetadataOperation {
    * commit by commit.
    */
   removeBySlices<Result>(entriesMax: number, remove: (entriesMax: number) => Result): Result {
-    for (let entries = entriesMax;; entries = Math.ceil(entries / sliceDivisor)) {
+    for (let entries = entriesMax;; entries = Math.ceil(entries / removalDivisor)) {
       this.begin();
       try {
         const result = remove(entries);

@@ -2,6 +2,7 @@
  * Reads one metadata tree leaf by leaf in key order, without I/O: the cursor tells which block it needs, and its caller
  * supplies the bytes. For scans that print or count. Nodes are verified, reference counts are not: check.ts does that.
  */
+import { scannedLevelsMax } from "./base/limits.ts";
 import { verifyBlock } from "./format/block_header.ts";
 import { nodeChild, nodeEntries, nodeIsLeaf, nodeKey, verifyNode } from "./format/btree_node.ts";
 import { viewOf } from "./format/fields.ts";
@@ -18,9 +19,6 @@ export interface MetadataDamaged {
  * no block for `devicesPerPause` devices yields it, so that other work can run.
  */
 export const pause: MetadataBlock = metadataBlock(0);
-
-/** Levels that no valid tree exceeds. */
-const levelsMax = 17;
 
 /** An inner node between the root and the block wanted. */
 interface Level {
@@ -90,7 +88,7 @@ export class TreeCursor {
     const entries = nodeEntries(node);
     if (entries === 0 && !nodeIsLeaf(node)) return "it is an inner node without children";
     if (entries === 0 && this.#levels.length > 0) return "it is an empty leaf below a root";
-    if (this.#levels.length >= levelsMax) return "it lies deeper than any tree can be";
+    if (this.#levels.length >= scannedLevelsMax) return "it lies deeper than any tree can be";
     if (this.#leafDepth >= 0 && nodeIsLeaf(node) !== (this.#levels.length === this.#leafDepth)) {
       return "it is not as deep as its siblings";
     }

@@ -1,6 +1,7 @@
 /** Reads all reference counts of metadata blocks into memory when a pool is opened for writing. */
+import { treeHeightMax } from "./base/limits.ts";
 import { type CacheEntry, kindBitmap, kindMetadataIndex } from "./block_cache.ts";
-import { Btree, plainValues, treeHeightMax } from "./btree.ts";
+import { Btree, plainValues } from "./btree.ts";
 import { bitmapCount, bitmapEntries, bitmapNextUsed, countOverflows } from "./format/bitmap.ts";
 import { nodeChild, nodeEntries, nodeIsLeaf, nodeKey, nodeValueOffset } from "./format/btree_node.ts";
 import { readU32 } from "./format/fields.ts";

@@ -1,12 +1,7 @@
 /** Sizes and names that a plan checks, and the sentences that refuse them. */
-import { volumesMax } from "../limits.ts";
+import { sectorSizeBytes } from "../../storage/base/ids.ts";
+import { volumeBytesMax, volumesMax } from "../limits.ts";
 import type { PlanContext } from "./admin_plan.ts";
-
-/** Volumes round up to whole sectors. */
-const volumeSizeUnitBytes = 512;
-
-/** The largest whole number of sectors whose bytes a number counts exactly. */
-const volumeBytesMax = 2 ** 53 - volumeSizeUnitBytes;
 
 /**
  * Bytes of a volume for a thin device that another program made. The metadata holds no size, so the volume ends where the
@@ -58,5 +53,5 @@ export function unfinishedTrim(what: string): string {
 
 /** Up to whole sectors. */
 export function roundUp(sizeBytes: number): number {
-  return Math.ceil(sizeBytes / volumeSizeUnitBytes) * volumeSizeUnitBytes;
+  return Math.ceil(sizeBytes / sectorSizeBytes) * sectorSizeBytes;
 }

@@ -3,7 +3,7 @@ import { connectionsMax } from "../limits.ts";
 import { type OptionName, optionNames, optionTable } from "./verb_options.ts";
 import { optionsOf, type Verb, verbs, verbTable, wordsOf } from "./verbs.ts";
 
-const lineMax = 110;
+const lineWidth = 110;
 /** Where the second column begins. */
 const column = 28;
 
@@ -54,12 +54,12 @@ function row(left: string, right: string): string {
   return first.length < column ? first.padEnd(column) + right : `${first}\n${" ".repeat(column)}${right}`;
 }
 
-/** Lines of at most {@linkcode lineMax}, broken in front of an option. */
+/** Lines of at most {@linkcode lineWidth}, broken in front of an option. */
 function folded(text: string): string {
   let line = "";
   const lines: string[] = [];
   for (const part of text.split(/ (?=\[-)/)) {
-    if (line !== "" && line.length + 1 + part.length > lineMax) {
+    if (line !== "" && line.length + 1 + part.length > lineWidth) {
       lines.push(line);
       line = `        ${part}`;
     } else line = line === "" ? part : `${line} ${part}`;

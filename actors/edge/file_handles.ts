@@ -1,12 +1,10 @@
 /** The descriptors of a device in a file or on a block device, and what the host says that can be done with it. */
+import { fileEndAlignBytes } from "../limits.ts";
 import fs from "node:fs";
 import { UserError } from "../../storage/base/errors.ts";
 import { defaultKnobs } from "../knobs.ts";
 import { openFailure } from "./file_errors.ts";
 import { errno, type Libc } from "./libc.ts";
-
-/** What a place past the end of a file is rounded up to. */
-const alignBytes = 1 << 20;
 
 /** Open descriptors of one file or block device. */
 export interface Handles {
@@ -65,7 +63,7 @@ export function canPunch(libc: Libc, handles: Handles): boolean {
     return queueLimitOf(handles, "discard_max_bytes") > 0 &&
       queueLimitOf(handles, "write_zeroes_max_bytes") > 0;
   }
-  const pastEndBytes = Math.ceil(handles.sizeBytes / alignBytes) * alignBytes;
+  const pastEndBytes = Math.ceil(handles.sizeBytes / fileEndAlignBytes) * fileEndAlignBytes;
   return libc.punchHole(handles.fd, pastEndBytes, 4096) === 0;
 }
 

@@ -12,6 +12,7 @@ import {
   maxClientsMost,
   ownDescriptors,
   residentBytesOf,
+  socketPathBytesMax,
 } from "../limits.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
 import { isServerCommand } from "../control/verbs.ts";
@@ -22,7 +23,7 @@ import { type DescriptorRoom, raisedDescriptorLimit } from "./descriptors.ts";
 import { poolPaths } from "./pool_files.ts";
 import { PoolLink } from "./pool_link.ts";
 import { listenPrivately } from "./private_socket.ts";
-import { shortSocketPath, socketPathBytesMax } from "./socket_path.ts";
+import { shortSocketPath } from "./socket_path.ts";
 import { missingForPath, requireNoneMissing } from "./socket_permission.ts";
 import { readTlsKeys, type TlsKeys, type TlsOptions } from "./tls_keys.ts";
 

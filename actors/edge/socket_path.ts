@@ -1,8 +1,6 @@
 /** Socket paths: the kernel takes 107 bytes at most, so a long one is tried from the working directory. */
+import { socketPathBytesMax } from "../limits.ts";
 import { relative, resolve } from "node:path";
-
-/** Bytes of the longest path of a Unix socket: `sun_path` of unix(7) less its final NUL. */
-export const socketPathBytesMax = 107;
 
 const encoder = new TextEncoder();
 

@@ -1,8 +1,8 @@
 /** Listening sockets of Deno's. */
+import { socketPathBytesMax } from "../limits.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Connected } from "../nbd/messages.ts";
-import { socketPathBytesMax } from "./socket_path.ts";
 import { listenPrivately } from "./private_socket.ts";
 import { missingForPath, missingForPort, requireNoneMissing } from "./socket_permission.ts";
 import type { AcceptPort, LogPort } from "../nbd/socket_port.ts";

@@ -1,4 +1,5 @@
 /** A record of every message, printable as text and as a Mermaid sequence diagram. */
+import { tracedCharactersMax } from "../limits.ts";
 import type { Message } from "./address.ts";
 
 /** One message, answer, beginning or end of a task, with the names of sender and receiver. */
@@ -45,14 +46,11 @@ export function describe(value: unknown): string {
   return parts.join(" ");
 }
 
-/** A longer text is shown as its length. */
-const textCharactersMax = 64;
-
 /** Empty for a function. */
 function describeField(field: unknown): string {
   if (field === null) return "none";
   if (typeof field === "function") return "";
-  if (typeof field === "string" && field.length > textCharactersMax) return `of ${field.length} characters`;
+  if (typeof field === "string" && field.length > tracedCharactersMax) return `of ${field.length} characters`;
   if (typeof field !== "object") return String(field).trimEnd();
   if (field instanceof Uint8Array) return `${field.length} bytes`;
   if (Array.isArray(field)) return `of ${field.length}`;

@@ -5,6 +5,7 @@
  * A request pays when it is admitted. Its bytes are free when nothing reads its buffer any more: at once if it failed, else
  * when its reply has been sent. Its place is free when its reply has been sent.
  */
+import { referenceMinBytes } from "./wire/limits.ts";
 import { assert } from "../../storage/base/assert.ts";
 import { BufferPool } from "./buffers.ts";
 import type { Address } from "../kernel/address.ts";
@@ -16,7 +17,6 @@ import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./messages.
 import type { ReceiveBuffers } from "./receive.ts";
 import type { SocketPort } from "./socket_port.ts";
 import type { ClientStatus } from "./status_reply.ts";
-import { referenceMinBytes } from "./wire/output_queue.ts";
 import type { CopyMemory } from "./wire/pieces.ts";
 
 /** What paid for an admitted request. */

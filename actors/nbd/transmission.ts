@@ -6,6 +6,7 @@
  * buffer (payload_memory.ts). It is submitted when its payload has come; a large READ only when most of what was read before
  * has been sent. Its reply is queued when the volume is done.
  */
+import { referenceMinBytes } from "./wire/limits.ts";
 import { unreachable } from "../../storage/base/assert.ts";
 import {
   NBD_CMD_BLOCK_STATUS,
@@ -15,7 +16,7 @@ import {
   NBD_CMD_WRITE,
   NBD_ESHUTDOWN,
 } from "./wire/constants.ts";
-import { type OutputQueue, referenceMinBytes } from "./wire/output_queue.ts";
+import type { OutputQueue } from "./wire/output_queue.ts";
 import { type Echo, ReplyWriter } from "./wire/reply.ts";
 import { type NbdRequest, RequestDecoder } from "./wire/request.ts";
 import { type Refusal, statusScope, validateRequest } from "./wire/validate.ts";

@@ -43,8 +43,6 @@ export interface Thin {
 
 type Provisioned = Extract<Mapping, { kind: "provisioned" }>;
 
-const runsPerLookup = 1024;
-
 /** How a bio is handled depends on its kind, on whether its block is provisioned, and on whether that is shared. */
 export function remap(thin: Thin, bio: Bio): Steps<BioStatus> {
   switch (bio.kind) {
@@ -258,8 +256,9 @@ export function* removeMappings(thin: Thin, begin: VBlock, end: VBlock): Steps<D
 function* checkSpace(thin: Thin, bio: Bio): Steps<BioStatus> {
   let needed = bio.vblockEnd - bio.vblock;
   let next = bio.vblock;
+  const { lookupRunsMax } = thin.metadata.kernel.knobs;
   while (next < bio.vblockEnd) {
-    const range = yield* thin.metadata.lookupRange(thin.id, next, bio.vblockEnd, runsPerLookup);
+    const range = yield* thin.metadata.lookupRange(thin.id, next, bio.vblockEnd, lookupRunsMax);
     if (range.kind !== "range") return statusOf(range);
     for (const run of range.runs) if (!run.shared) needed -= run.length;
     next = range.next;

@@ -41,6 +41,16 @@ export const overflowEntriesPerChange = 8;
  */
 export const wrongHintsCorrectedMax = 16;
 
+/** Levels that no valid tree exceeds: with at least 84 children a node, 84^9 > 2^53 leaves. A longer path is a loop. */
+export const treeHeightMax = 10;
+/** The same for the checker, which shares no code with the engine: 16 levels hold more than 2^64 keys. */
+export const checkedDepthMax = 16;
+/** The same for a scan. */
+export const scannedLevelsMax = 17;
+
+/** When a removal has too little space, the next try is a part of it: one of so many. */
+export const removalDivisor = 8;
+
 /** Leaves that one look-up of a range visits. */
 export const leavesPerLookup = 8;
 /** Bitmaps that one step of a growth of the data device adds: 4 MiB of metadata, 1 TiB of data in 64 KiB blocks. */

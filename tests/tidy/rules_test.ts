@@ -1,5 +1,6 @@
 /** Each tidy rule finds what it forbids, with its line, and nothing else. */
 import { assertEquals } from "@std/assert";
+import { ruleBounds, ruleFactsAreThere } from "./bounds.ts";
 import { ruleDependencies, ruleImportCycles, ruleImportDirection } from "./imports.ts";
 import { rulePaths } from "./paths.ts";
 import {
@@ -328,4 +329,26 @@ Deno.test("a path of the machine is found, and a part of a longer one is not", (
   ];
   const found = rulePaths(tree({ "README.md": text.join("\n") }), root, "/root");
   assertEquals([...new Set(linesOf(found))].sort(), ["README.md:1", "README.md:2", "README.md:5"]);
+});
+
+Deno.test("a bound or a knob outside its table is found", () => {
+  const text = [
+    "const waitMsMax = 5;",
+    "export const spareBytes = 4 * 1024;",
+    "const roomMin: number = 2 ** 3;",
+    "const leavesPerTurn = 2;",
+    "const sizeBytes = lengthOf(text);",
+    "const spareBytes = new Uint8Array(4);",
+    "  const localMax = 3;",
+    "const flag = 3;",
+  ].join("\n");
+  finds(ruleBounds, "actors/pool/a.ts", text, [1, 2, 3, 4]);
+  finds(ruleBounds, "storage/a.ts", text, [1, 2, 3, 4]);
+  finds(ruleBounds, "actors/limits.ts", text, []);
+  finds(ruleBounds, "tests/a.ts", text, []);
+  finds(ruleBounds, "actors/edge/page_cache.ts", "const pageBytes = 4096;\nconst pagesMax = 5;", [2]);
+});
+
+Deno.test("a fact that is not where the rule says is found", () => {
+  assertEquals(ruleFactsAreThere([]).length > 10, true);
 });

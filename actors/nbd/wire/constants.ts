@@ -131,15 +131,6 @@ export type NbdErrno =
 export const stringMaxBytes = 4096;
 /** Longest READ and WRITE that is served, in bytes: the 32 MiB every server must stand. */
 export const payloadMaxBytes = 32 * 1024 * 1024;
-/** Longest WRITE payload that is read and thrown away to keep the stream in step; above it the connection ends. */
-export const payloadDrainMaxBytes = 2 * payloadMaxBytes;
-/**
- * Most queries in one meta context option; more are refused with NBD_REP_ERR_TOO_BIG. Each of them selects one context at
- * most, so this is also the number of contexts that a client can have.
- */
-export const metaContextQueriesMax = 64;
-/** Longest option that is read and thrown away; above it the connection ends. */
-export const optionDrainMaxBytes = 1024 * 1024;
 
 const optionNames = namesOf({
   NBD_OPT_EXPORT_NAME,

@@ -8,11 +8,11 @@
  *   client flags   4 flags
  *   option         8 "IHAVEOPT"   4 option   4 data length   n data
  */
+import { infoCollectMaxBytes, metaContextCollectMaxBytes, optionDrainMaxBytes } from "./limits.ts";
 import { assert } from "../../../storage/base/assert.ts";
 import {
   IHAVEOPT_HIGH,
   IHAVEOPT_LOW,
-  metaContextQueriesMax,
   NBD_FLAG_C_FIXED_NEWSTYLE,
   NBD_FLAG_C_NO_ZEROES,
   NBD_OPT_EXPORT_NAME,
@@ -20,7 +20,6 @@ import {
   NBD_OPT_INFO,
   NBD_OPT_LIST_META_CONTEXT,
   NBD_OPT_SET_META_CONTEXT,
-  optionDrainMaxBytes,
   stringMaxBytes,
 } from "./constants.ts";
 
@@ -51,11 +50,6 @@ export interface ViolationEvent {
 
 /** What the client has said, or done wrong. */
 export type HandshakeEvent = ClientFlagsEvent | OptionEvent | ViolationEvent;
-
-/** Longest INFO or GO that is collected: the longest name and some 30,000 info types. */
-const infoCollectMaxBytes = 64 * 1024;
-/** Longest meta context option that is collected: a name and as many queries as may be, all of the longest kind. */
-const metaContextCollectMaxBytes = 4 + (1 + metaContextQueriesMax) * (4 + stringMaxBytes);
 
 const clientFlagsSizeBytes = 4;
 const optionHeaderSizeBytes = 16;

@@ -4,21 +4,12 @@
  *
  * At most one batch is under way at a time: `take`, write its segments, `recycle`, `take` again.
  */
+import { outputBlockBytes, referenceMinBytes, spareOutputBlocksMax } from "./limits.ts";
 import { assert } from "../../../storage/base/assert.ts";
 import type { Piece } from "./pieces.ts";
 
-/**
- * A payload of at least this many bytes is queued by reference: copying it would cost more than a system call.
- * A shorter one is copied at once, and its buffer is free again.
- */
-export const referenceMinBytes = 64 * 1024;
-/** Room for some sixty replies of 4 KiB, so that one drain is one or two writes. */
-const blockSizeBytes = 256 * 1024;
-/** Blocks kept for the next batch: one to fill while another is written. */
-const spareBlocksMax = 2;
-
 class Block {
-  readonly bytes = new Uint8Array(blockSizeBytes);
+  readonly bytes = new Uint8Array(outputBlockBytes);
   readonly view = new DataView(this.bytes.buffer);
 }
 
@@ -43,8 +34,8 @@ export class OutputQueue {
 
   /** Makes room for `sizeBytes` contiguous bytes in `view` and `bytes`; returns where they begin. */
   claim(sizeBytes: number): number {
-    assert(sizeBytes <= blockSizeBytes, "claim exceeds a block");
-    if (this.#block === undefined || this.#end + sizeBytes > blockSizeBytes) this.#nextBlock();
+    assert(sizeBytes <= outputBlockBytes, "claim exceeds a block");
+    if (this.#block === undefined || this.#end + sizeBytes > outputBlockBytes) this.#nextBlock();
     const at = this.#end;
     this.#end += sizeBytes;
     return at;
@@ -102,7 +93,7 @@ export class OutputQueue {
     assert(this.#batchUnderWay, "no batch is under way");
     this.#batchUnderWay = false;
     for (let block = this.#underWay.pop(); block !== undefined; block = this.#underWay.pop()) {
-      if (this.#spare.length < spareBlocksMax) this.#spare.push(block);
+      if (this.#spare.length < spareOutputBlocksMax) this.#spare.push(block);
     }
   }
 

@@ -13,13 +13,13 @@
  *
  * The two differ in `#decodeLength` and in what the constructor sets.
  */
+import { inPlaceMinBytes, payloadDrainMaxBytes } from "./limits.ts";
 import { assert } from "../../../storage/base/assert.ts";
 import {
   NBD_CMD_FLAG_PAYLOAD_LEN,
   NBD_CMD_WRITE,
   NBD_EXTENDED_REQUEST_MAGIC,
   NBD_REQUEST_MAGIC,
-  payloadDrainMaxBytes,
   payloadMaxBytes,
 } from "./constants.ts";
 
@@ -73,8 +73,6 @@ const compactHeaderSizeBytes = 28;
 const extendedHeaderSizeBytes = 32;
 /** 2^53 / 2^32: the first high half of 64 bits that a number cannot hold exactly. */
 const highBeyond = 2 ** 21;
-/** A rest of a payload that is received by itself: copying less than this costs less than a system call. */
-const inPlaceMinBytes = 32 * 1024;
 const noBytes = new Uint8Array(0);
 
 export class RequestDecoder {

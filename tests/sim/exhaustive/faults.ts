@@ -120,8 +120,8 @@ export const faults: readonly Fault[] = [
       to: "const zeroed = ok;",
     }, {
       file: "actors/volume/remap.ts",
-      from: "const runsPerLookup = 1024;",
-      to: 'const runsPerLookup = 1024;\nconst ok: IoResult = { kind: "ok" };',
+      from: "type Provisioned =",
+      to: 'const ok: IoResult = { kind: "ok" };\ntype Provisioned =',
     }],
     scenario: scenario("unmapped", ["partial write", "read"]),
     withCrashes: false,
