@@ -5,6 +5,7 @@
 import {
   commandOf,
   formatSize,
+  helpOf,
   importPool,
   initOptionsOf,
   initPool,
@@ -27,7 +28,6 @@ import {
   requireServable,
   runCommand,
   UsageError,
-  usageText,
   UserError,
   versionText,
   type VolumeToCreate,
@@ -60,7 +60,7 @@ async function main(args: readonly string[]): Promise<number> {
       await print(versionText());
       return 0;
     default:
-      await print(usageText());
+      await print(helpOf(invocation));
       return 0;
   }
 }

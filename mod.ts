@@ -31,7 +31,7 @@ import type {
   TextTaken,
   VolumeListing,
 } from "./actors/control/admin_command.ts";
-import { commandOf, type Invocation, parseInvocation } from "./actors/edge/invocation.ts";
+import { commandOf, helpOf, type Invocation, parseInvocation } from "./actors/edge/invocation.ts";
 import { isPool } from "./actors/edge/pool_files.ts";
 import {
   type DumpWriter,
@@ -60,7 +60,6 @@ import { lockWaitMs, logDrainMs } from "./actors/limits.ts";
 import type { TlsOptions } from "./actors/edge/tls_keys.ts";
 import type { CommandVerb, LocalVerb, Verb } from "./actors/control/verbs.ts";
 import { type Report, reportOf } from "./actors/control/result_text.ts";
-import { usageText } from "./actors/control/usage_text.ts";
 import { assert } from "./storage/base/assert.ts";
 import { UsageError, UserError } from "./storage/base/errors.ts";
 import { type ParsedName, parseName, parseSnapshotName, parseVolumeName } from "./storage/base/names.ts";
@@ -70,6 +69,7 @@ import { formatSize, parseSize } from "./storage/base/sizes.ts";
 export {
   commandOf,
   formatSize,
+  helpOf,
   importPool,
   initOptionsOf,
   isPool,
@@ -90,7 +90,6 @@ export {
   reportOf,
   requireServable,
   runCommand,
-  usageText,
   writeResult,
 };
 export { UsageError, UserError };

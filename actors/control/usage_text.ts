@@ -7,32 +7,71 @@ const lineWidth = 110;
 /** Where the second column begins. */
 const column = 28;
 
+const program = "deno run -A cli.ts [--pool DIR]";
+
 const head = `gossamer: thin volumes, snapshots and clones in one pool, served over NBD
 
-usage: deno run -A cli.ts [--pool DIR] COMMAND
+usage: ${program} COMMAND
 `;
 
-const foot = `
-ADDR is tcp:HOST:PORT or unix:PATH. Without any, serve takes the listening sockets that it was started with
-(LISTEN_FDS, as systemd sets it), else tcp:127.0.0.1:10809; nbd.sock in the pool always; at most ${connectionsMax} clients.
-Sizes are like 512, 10G, 1.5GiB (binary) or 10GB (decimal).
-The pool is --pool, else $GOSSAMER_POOL, else ./pool.`;
+/** What the help says below the options, and for which verbs. */
+const notes: readonly { readonly text: string; readonly isAbout: (verb: Verb) => boolean }[] = [
+  {
+    text:
+      `ADDR is tcp:HOST:PORT or unix:PATH. Without any, serve takes the listening sockets that it was started with
+(LISTEN_FDS, as systemd sets it), else tcp:127.0.0.1:10809; nbd.sock in the pool always; at most ${connectionsMax} clients.`,
+    isAbout: (verb) => optionsOf(verb).includes("listen"),
+  },
+  {
+    text: "Sizes are like 512, 10G, 1.5GiB (binary) or 10GB (decimal).",
+    isAbout: (verb) => wordsOf(verb).includes("SIZE") || optionsOf(verb).some((name) => /size$/.test(name)),
+  },
+  {
+    text: "The pool is --pool, else $GOSSAMER_POOL, else ./pool.",
+    isAbout: (verb) => verb !== "help" && verb !== "version",
+  },
+];
 
 /** Options of most verbs: their lines stand below, and the verbs' own lines are shorter without them. */
 const common: readonly OptionName[] = ["timeout", "lock-wait"];
 
-/** The whole help, without a newline at its end. */
-export function usageText(): string {
-  const options = optionNames.map((name) => row(writtenOption(name), optionTable[name].help));
-  return [head, ...verbs.map(verbLines), "", ...options, foot].join("\n");
+/** The help, without a newline at its end: the whole, or about one verb. */
+export function usageText(verb?: Verb): string {
+  if (verb !== undefined) return verbText(verb);
+  const options = optionNames.map(optionRow);
+  return [head, ...verbs.map(verbLines), "", ...options, "", ...notes.map(({ text }) => text)].join("\n");
+}
+
+/** The summary of a verb, its grammar, its options, the notes that concern it, and an example. */
+function verbText(verb: Verb): string {
+  const { summary, example } = verbTable[verb];
+  const options = optionsOf(verb);
+  const own = notes.filter(({ isAbout }) => isAbout(verb)).map(({ text }) => text);
+  return [
+    `${verb}: ${summary}`,
+    "",
+    folded(`usage: ${program} ${grammarOf(verb, options)}`),
+    ...options.length === 0 ? [] : ["", ...options.map(optionRow)],
+    ...own.length === 0 ? [] : ["", ...own],
+    "",
+    `example: deno run -A cli.ts ${example}`,
+  ].join("\n");
+}
+
+function optionRow(name: OptionName): string {
+  return row(writtenOption(name), optionTable[name].help);
+}
+
+/** The verb with its words and these options of it: `rm NAME... [-n] [--force]`. */
+export function grammarOf(verb: Verb, options: readonly OptionName[]): string {
+  const { required = [] } = verbTable[verb];
+  const written = options.map((name) => required.includes(name) ? writtenOption(name) : bracketed(name));
+  return [verb, ...wordsOf(verb), ...written].join(" ");
 }
 
 function verbLines(verb: Verb): string {
-  const { summary, required = [] } = verbTable[verb];
-  const options = optionsOf(verb).filter((name) => !common.includes(name)).map((name) =>
-    required.includes(name) ? writtenOption(name) : bracketed(name)
-  );
-  return row([verb, ...wordsOf(verb), ...options].join(" "), summary);
+  const options = optionsOf(verb).filter((name) => !common.includes(name));
+  return row(grammarOf(verb, options), verbTable[verb].summary);
 }
 
 /** `[-n]` or `[--listen ADDR]...`. */
@@ -43,7 +82,7 @@ function bracketed(name: OptionName): string {
 }
 
 /** `-n, --dry-run` or `--listen ADDR`. */
-function writtenOption(name: OptionName): string {
+export function writtenOption(name: OptionName): string {
   const { value, letter } = optionTable[name];
   return `${letter === undefined ? "" : `-${letter}, `}--${name}${value === undefined ? "" : ` ${value}`}`;
 }

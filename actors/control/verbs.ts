@@ -68,6 +68,8 @@ interface CommandSpec<C> extends Described {
 interface LocalSpec extends Described {
   /** Options that must be given; checked by what carries it out. */
   readonly required?: readonly OptionName[];
+  /** A word that may be given, as the help has it. */
+  readonly mayFollow?: string;
   readonly fields?: undefined;
 }
 
@@ -222,7 +224,12 @@ const table: Table = {
     options: ["metadata", "data"],
     required: ["metadata", "data"],
   },
-  help: { summary: "this text (--help)", example: "help", options: [] },
+  help: {
+    summary: "this text (--help); with a command, what there is of that one (COMMAND --help)",
+    example: "help snapshot",
+    options: [],
+    mayFollow: "COMMAND",
+  },
   version: {
     summary: "the version of gossamer, Deno and the pool's format (--version)",
     example: "version",
@@ -231,7 +238,7 @@ const table: Table = {
 };
 
 /** The entries, in the order of the help. */
-export const verbTable: Readonly<Record<Verb, Described & Pick<LocalSpec, "required">>> = table;
+export const verbTable: Readonly<Record<Verb, Described & Pick<LocalSpec, "required" | "mayFollow">>> = table;
 
 /** All verbs, in the order of the help. */
 export const verbs = Object.keys(table) as readonly Verb[];
@@ -264,9 +271,14 @@ function fieldsOf(verb: Verb): readonly NamedField[] {
   return isCommandVerb(verb) ? specOf(verb).fieldList : [];
 }
 
-/** The words of a verb, as its help has them: "NAME SIZE". The last one may end in "...", for one or more. */
+/**
+ * The words of a verb, as its help has them: "NAME SIZE". The last one may end in "...", for one or more, or stand in brackets
+ * where it may be left out.
+ */
 export function wordsOf(verb: Verb): readonly string[] {
-  return fieldsOf(verb).flatMap(({ field }) => field.word ?? []);
+  const { mayFollow } = verbTable[verb];
+  const words = fieldsOf(verb).flatMap(({ field }) => field.word ?? []);
+  return mayFollow === undefined ? words : [...words, `[${mayFollow}]`];
 }
 
 /** The options of a verb: its own first. */

@@ -68,17 +68,27 @@ export function parseInvocation(args: readonly string[]): Invocation {
     },
   });
   const [first, ...words] = options._;
-  for (const verb of ["help", "version"] as const) {
-    if (options[verb] === true) return { verb, words: [], pool: "", options };
-  }
+  if (options.version === true) return { verb: "version", words: [], pool: "", options };
+  if (options.help === true) return helpAbout(first === "help" ? words[0] : first, options);
   if (first === undefined) {
     throw new UsageError(args.length === 0 ? usageText() : `No command. ${seeHelp}`);
   }
-  const verb = verbOf(first);
-  if (verb === undefined) throw new UsageError(`There is no command "${first}". ${seeHelp}`);
+  const verb = knownVerb(first);
   requireOptions(verb, options);
   requireWords(verb, words.length);
-  return { verb, words, pool: verb === "help" || verb === "version" ? "" : poolOf(options.pool), options };
+  if (verb === "help") return helpAbout(words[0], options);
+  return { verb, words, pool: verb === "version" ? "" : poolOf(options.pool), options };
+}
+
+function knownVerb(text: string): Verb {
+  const verb = verbOf(text);
+  if (verb === undefined) throw new UsageError(`There is no command "${text}". ${seeHelp}`);
+  return verb;
+}
+
+/** The help about one verb, or about all. */
+function helpAbout(text: string | undefined, options: Arguments): Invocation {
+  return { verb: "help", words: text === undefined ? [] : [knownVerb(text)], pool: "", options };
 }
 
 function longFormOf(letter: string): string {
@@ -98,10 +108,11 @@ function requireOptions(verb: Verb, options: Arguments): void {
 
 function requireWords(verb: Verb, count: number): void {
   const words = wordsOf(verb);
-  const least = words.length;
-  if (count === least || (count > least && words.at(-1)?.endsWith("..."))) return;
+  const last = words.at(-1) ?? "";
+  const least = last.startsWith("[") ? words.length - 1 : words.length;
+  if (count >= least && (count <= words.length || last.endsWith("..."))) return;
   throw new UsageError(
-    least === 0
+    words.length === 0
       ? `${verb} takes options only, and nothing else. ${seeHelp}`
       : `${verb} was given ${count === 1 ? "one word" : `${count} words`}: write ${verb} ${
         words.join(" ")
@@ -114,6 +125,11 @@ function poolOf(given: unknown): string {
   if (typeof given === "string") return given;
   const granted = Deno.permissions.querySync({ name: "env", variable: "GOSSAMER_POOL" }).state === "granted";
   return (granted ? Deno.env.get("GOSSAMER_POOL") : undefined) || "./pool";
+}
+
+/** The text that an invocation of `help` asks for, without a newline at its end. */
+export function helpOf({ words: [about] }: Pick<Invocation, "words">): string {
+  return usageText(verbOf(about));
 }
 
 /** The command that an invocation means; undefined for a verb without one. Throws {@linkcode UsageError}. */

@@ -12,6 +12,7 @@ import {
   optionsOf,
   verbs,
   verbTable,
+  wordsOf,
 } from "../control/verbs.ts";
 import { commandOf, parseInvocation } from "./invocation.ts";
 
@@ -92,4 +93,15 @@ Deno.test("the help has every verb with its summary, and every option with its h
     assert(verbs.some((verb) => optionsOf(verb).includes(name)), `no verb takes --${name}`);
   }
   for (const line of help.split("\n")) assert(line.length <= 132, line);
+});
+
+Deno.test("the help about a verb has its summary, its words, its example, and its options and no others", () => {
+  for (const verb of verbs) {
+    const help = usageText(verb);
+    assert(help.startsWith(`${verb}: ${verbTable[verb].summary}\n`), help);
+    assertStringIncludes(help, [verb, ...wordsOf(verb)].join(" "));
+    assert(help.endsWith(` ${verbTable[verb].example}`), help);
+    const named = [...help.matchAll(/^ {2}(?:-., )?--([\w-]+)/gm)].map(([, name]) => name);
+    assertEquals(named, [...optionsOf(verb)]);
+  }
 });

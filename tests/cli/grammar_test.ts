@@ -14,6 +14,10 @@ const wrongUsage: readonly (readonly [args: string[], says: RegExp])[] = [
   [["--pool"], /No command|--pool needs/],
   [["bogus"], /no command "bogus"/],
   [["constructor"], /no command "constructor"/],
+  [["help", "bogus"], /no command "bogus"/],
+  [["bogus", "--help"], /no command "bogus"/],
+  [["help", "create", "rm"], /write help \[COMMAND\]/],
+  [["version", "more"], /options only/],
   [["list", "--bogus"], /no option --bogus/],
   [["list", "-x"], /no option -x/],
   [["list", "more"], /options only/],
@@ -102,8 +106,7 @@ Deno.test("wrong usage is one sentence on stderr, status 2, and nothing appears"
 
 Deno.test("help is a result: on stdout, status 0, with every command", () =>
   inFolder(async (folder) => {
-    const helps = await mapAtOnce([["--help"], ["-h"], ["help"], ["create", "--help"]], 2, (args) =>
-      commandLine(args, folder));
+    const helps = await mapAtOnce([["--help"], ["-h"], ["help"]], 2, (args) => commandLine(args, folder));
     for (const help of helps) {
       assertEquals(help, { ...helps[0]!, status: 0, stderr: "" });
     }
@@ -115,6 +118,30 @@ Deno.test("help is a result: on stdout, status 0, with every command", () =>
       assertMatch(helps[0]!.stdout, new RegExp(`^  ${verb}\\b`, "m"));
     }
     assertMatch(helps[0]!.stdout, new RegExp(`\\bat most ${connectionsMax} clients\\b`));
+  }));
+
+Deno.test("help about one verb is its summary, grammar, options and example, and nothing of the others", () =>
+  inFolder(async (folder) => {
+    const ways = [["help", "rm"], ["rm", "--help"], ["--help", "rm"], ["rm", "a", "-h"], [
+      "help",
+      "rm",
+      "-h",
+    ]];
+    const helps = await mapAtOnce(ways, 2, (args) => commandLine(args, folder));
+    const expected = `rm: remove volumes or snapshots, all or none
+
+usage: deno run -A cli.ts [--pool DIR] rm NAME... [-n] [--force] [--timeout S] [--lock-wait S]
+
+  -n, --dry-run             only say how many bytes would become free
+  --force                   also where clients are attached
+  --timeout S               seconds until a silent server is given up (30; 0: never); a working one is waited for
+  --lock-wait S             seconds to wait for a pool that another process has open (10)
+
+The pool is --pool, else $GOSSAMER_POOL, else ./pool.
+
+example: deno run -A cli.ts rm disk0 disk0@monday
+`;
+    for (const help of helps) assertEquals(help, { status: 0, stdout: expected, stderr: "" });
   }));
 
 Deno.test("--version names the version of the package, of Deno and of the pool's format", () =>
