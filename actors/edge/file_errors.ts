@@ -39,7 +39,10 @@ export function codeOf(error: unknown): string | undefined {
   return number === undefined ? undefined : unnamedCodes.get(Number(number)) ?? `errno ${number}`;
 }
 
-const unnamedCodes = new Map<number, string>([[errno.tooLarge, "EFBIG"], [errno.overQuota, "EDQUOT"]]);
+const unnamedCodes: ReadonlyMap<number, string> = new Map([[errno.tooLarge, "EFBIG"], [
+  errno.overQuota,
+  "EDQUOT",
+]]);
 
 function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

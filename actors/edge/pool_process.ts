@@ -6,6 +6,7 @@ import { UserError } from "../../storage/base/errors.ts";
 import { nanoid } from "nanoid";
 import type { AdminCommand, AdminResult } from "../control/admin_command.ts";
 import { assemblePool } from "../assemble.ts";
+import type { JournalPort } from "../control/catalogue_journal.ts";
 import { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
 import { mailboxMax } from "../limits.ts";
@@ -204,7 +205,7 @@ class Defects {
 }
 
 /** A read-only pool never appends. */
-const noJournal = {
+const noJournal: JournalPort = {
   append: () => assert(false, "a read-only pool appended to the catalogue"),
   retract: () => assert(false, "a read-only pool changed the catalogue"),
   isLong: () => false,

@@ -67,7 +67,7 @@ const offsets = {
   compatFlags: 352,
   compatRoFlags: 356,
   incompatFlags: 360,
-};
+} as const;
 const uuidSizeBytes = 16;
 const metadataBlockSizeSectors = 8;
 

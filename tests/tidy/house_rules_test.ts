@@ -1,7 +1,9 @@
 /** Each tidy rule about the house and its pages finds what it forbids, with its line, and nothing else. */
 import { assertEquals } from "@std/assert";
 import { ruleUsedExports } from "./exports.ts";
+import { ruleModuleState } from "./module_state.ts";
 import { ruleRooms, ruleTestNames } from "./rooms.ts";
+import { ruleSides } from "./sides.ts";
 import { readSources, Source } from "./source.ts";
 import { ruleSymbols, ruleTwoHops } from "./symbols.ts";
 import { ruleTopLevel } from "./top_level.ts";
@@ -95,4 +97,48 @@ Deno.test("an export that nothing imports is found; types of other exports, NBD 
     "tests/c_test.ts": 'import * as all from "../storage/all.ts";\n',
   }));
   assertEquals(linesOf(found), ["storage/a.ts:2"]);
+});
+
+Deno.test("state of a module is found unless it is listed, and what is listed must be there", () => {
+  const text = [
+    "let count = 0;",
+    "export const diskCalm = new DiskCalm();",
+    "const polls = new WeakMap<Kernel, SocketPoll>();",
+    "const names: string[] = [];",
+    "const offsets = { a: 1 };",
+    "class A {",
+    "  static last = 0;",
+    "  static readonly #first = 1;",
+    "  #count = 0;",
+    "}",
+    "const known: ReadonlySet<number> = new Set([1]);",
+    'const words = ["a"] as const;',
+    "const table: Table = { a: 1 };",
+    'const joined = [...words].join(", ");',
+    "const encoder = new TextEncoder();",
+    "function f() {\n  let here = 0;\n}",
+  ].join("\n");
+  const sources = tree({ "actors/edge/a.ts": text, "tests/a.ts": "let count = 0;\n" });
+  const lines = linesOf(ruleModuleState(sources, {}));
+  assertEquals(lines.sort(), [1, 2, 3, 4, 5, 7].map((line) => `actors/edge/a.ts:${line}`));
+  const stays = { "actors/edge/a.ts#count": "", "actors/edge/a.ts#gone": "" };
+  assertEquals(
+    linesOf(ruleModuleState(sources, stays)).sort(),
+    [
+      ...[1, 2, 3, 4, 5, 7].map((line) => `actors/edge/a.ts:${line}`).slice(1),
+      "actors/edge/a.ts:1",
+    ].sort(),
+  );
+});
+
+Deno.test("an actor that the main side imports is found, unless through the border or as a type", () => {
+  const found = ruleSides(tree({
+    "mod.ts":
+      'import { a } from "./actors/edge/pool_link.ts";\nimport type { b } from "./actors/control/pool.ts";\n',
+    "actors/edge/pool_link.ts": 'import { c } from "./direct_border.ts";\nimport { d } from "./serve.ts";\n',
+    "actors/edge/direct_border.ts": 'import { e } from "./pool_service.ts";\n',
+    "actors/edge/serve.ts":
+      'import { f } from "../kernel/boundary.ts";\n\nimport { g } from "../nbd/listener.ts";\n',
+  }));
+  assertEquals(linesOf(found), ["actors/edge/serve.ts:3"]);
 });

@@ -2,10 +2,12 @@
 import { assertEquals } from "@std/assert";
 import { ruleBounds, ruleFactsAreThere } from "./bounds.ts";
 import { ruleUsedExports } from "./exports.ts";
+import { ruleModuleState } from "./module_state.ts";
 import { ruleDependencies, ruleImportCycles, ruleImportDirection } from "./imports.ts";
 import { fileRules } from "./rules.ts";
 import { rulePaths } from "./paths.ts";
 import { ruleRooms, ruleTestNames } from "./rooms.ts";
+import { ruleSides } from "./sides.ts";
 import { readSources, type Source } from "./source.ts";
 import { ruleSkips } from "./skips.ts";
 import { ruleStepsAreTaken } from "./steps.ts";
@@ -45,6 +47,8 @@ holds("bounds and knobs stand in their tables", (all) => all.flatMap(ruleBounds)
 holds("facts that are no bounds of ours are where the rule says", ruleFactsAreThere);
 holds("cannot is one word", (all) => all.flatMap(ruleCannot));
 holds("no modules need each other's values", ruleImportCycles);
+holds("no module has state, but for what is listed with a reason", ruleModuleState);
+holds("the main side of the border has no actors", ruleSides);
 holds("there are three dependencies, and the core uses none", ruleDependencies);
 holds("every step of a task is taken or handed on", ruleStepsAreTaken);
 holds(
