@@ -21,14 +21,8 @@ import {
 } from "../../tests/nbd/wire_bytes.ts";
 import type { SchedulerPolicy } from "../kernel/ports.ts";
 import { stalledSendMs } from "../limits.ts";
-import {
-  go,
-  read,
-  setContexts,
-  type SimulatedClient,
-  TestServer,
-  write,
-} from "../../tests/nbd/simulated_client.ts";
+import { go, read, setContexts, type SimulatedClient, write } from "../../tests/nbd/simulated_client.ts";
+import { TestServer } from "../../tests/nbd/simulated_server.ts";
 
 type Random = () => number;
 

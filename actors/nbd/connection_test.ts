@@ -24,16 +24,8 @@ import {
 import { join, request, u32 } from "../../tests/nbd/wire_bytes.ts";
 import type { BioStatus } from "../volume/bio.ts";
 import { requestBytesMax, stalledSendMs } from "../limits.ts";
-import {
-  command,
-  go,
-  read,
-  type SimulatedClient,
-  testBlockBytes,
-  TestServer,
-  testSizeBytes,
-  write,
-} from "../../tests/nbd/simulated_client.ts";
+import { command, go, read, type SimulatedClient, write } from "../../tests/nbd/simulated_client.ts";
+import { testBlockBytes, TestServer, testSizeBytes } from "../../tests/nbd/simulated_server.ts";
 
 const block = testBlockBytes;
 

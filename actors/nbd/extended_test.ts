@@ -20,12 +20,8 @@ import {
   NBD_REPLY_TYPE_OFFSET_DATA,
   NBD_REPLY_TYPE_OFFSET_HOLE,
 } from "./wire/constants.ts";
-import {
-  type SimulatedClient,
-  testBlockBytes,
-  TestServer,
-  testSizeBytes,
-} from "../../tests/nbd/simulated_client.ts";
+import type { SimulatedClient } from "../../tests/nbd/simulated_client.ts";
+import { testBlockBytes, TestServer, testSizeBytes } from "../../tests/nbd/simulated_server.ts";
 import { extendedRequest, join, request, u32, u64 } from "../../tests/nbd/wire_bytes.ts";
 
 const block = testBlockBytes;

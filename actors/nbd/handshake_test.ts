@@ -24,13 +24,8 @@ import {
 import { bytes, join, option, string, u16, u32 } from "../../tests/nbd/wire_bytes.ts";
 import { handshakeMs, handshakeOptionsMax, optionReplyBytesMax, optionsPerExport } from "../limits.ts";
 import { blockSizesOf } from "./handshake.ts";
-import {
-  go,
-  read,
-  type SimulatedClient,
-  TestServer,
-  testSizeBytes,
-} from "../../tests/nbd/simulated_client.ts";
+import { go, read, type SimulatedClient } from "../../tests/nbd/simulated_client.ts";
+import { TestServer, testSizeBytes } from "../../tests/nbd/simulated_server.ts";
 
 const size64 = join(u32(0), u32(testSizeBytes));
 /** What a writable export promises, without and with structured replies. */

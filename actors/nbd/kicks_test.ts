@@ -1,6 +1,7 @@
 /** What the listener does when the operator asks for its clients, or kicks one. */
 import { assertEquals } from "@std/assert";
-import { command, type SimulatedClient, TestServer } from "../../tests/nbd/simulated_client.ts";
+import { command, type SimulatedClient } from "../../tests/nbd/simulated_client.ts";
+import { TestServer } from "../../tests/nbd/simulated_server.ts";
 import { option, u32 } from "../../tests/nbd/wire_bytes.ts";
 import type { Steps } from "../kernel/task.ts";
 import { connectionsMax, crowdedHandshakeMs, drainMs, kickMsMax, refusedOriginsMax } from "../limits.ts";

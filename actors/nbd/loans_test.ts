@@ -1,6 +1,7 @@
 /** What is lent comes back: from clients that are slow while others wait, and bit by bit from those that are not. */
 import { assert, assertEquals } from "@std/assert";
-import { command, read, type SimulatedClient, TestServer, write } from "../../tests/nbd/simulated_client.ts";
+import { command, read, type SimulatedClient, write } from "../../tests/nbd/simulated_client.ts";
+import { TestServer } from "../../tests/nbd/simulated_server.ts";
 import { NBD_CMD_DISC } from "./wire/constants.ts";
 import {
   borrowedBytesMax,

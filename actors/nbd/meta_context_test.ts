@@ -15,13 +15,8 @@ import {
   NBD_REP_ERR_UNKNOWN,
   NBD_REP_META_CONTEXT,
 } from "./wire/constants.ts";
-import {
-  command,
-  go,
-  setContexts,
-  type SimulatedClient,
-  TestServer,
-} from "../../tests/nbd/simulated_client.ts";
+import { command, go, setContexts, type SimulatedClient } from "../../tests/nbd/simulated_client.ts";
+import { TestServer } from "../../tests/nbd/simulated_server.ts";
 import { bytes, join, option, string, u16, u32 } from "../../tests/nbd/wire_bytes.ts";
 
 const allocation = "base:allocation";

@@ -2,13 +2,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { ioOk, type IoResult, type MappedSegment } from "../../storage/device/port.ts";
 import { NBD_CMD_DISC, NBD_EIO } from "./wire/constants.ts";
-import {
-  command,
-  read,
-  type SimulatedClient,
-  testBlockBytes,
-  TestServer,
-} from "../../tests/nbd/simulated_client.ts";
+import { command, read, type SimulatedClient } from "../../tests/nbd/simulated_client.ts";
+import { testBlockBytes, TestServer } from "../../tests/nbd/simulated_server.ts";
 import type { VolumeRequest } from "../volume/bio.ts";
 import { borrowedBytesMax } from "../limits.ts";
 

@@ -21,14 +21,8 @@ import {
   NBD_REP_META_CONTEXT,
   NBD_REP_SERVER,
 } from "./wire/constants.ts";
-import {
-  command,
-  go,
-  read,
-  setContexts,
-  type SimulatedClient,
-  TestServer,
-} from "../../tests/nbd/simulated_client.ts";
+import { command, go, read, setContexts, type SimulatedClient } from "../../tests/nbd/simulated_client.ts";
+import { TestServer } from "../../tests/nbd/simulated_server.ts";
 import { bytes, option, u32 } from "../../tests/nbd/wire_bytes.ts";
 import { tlsHandshakeMs } from "../limits.ts";
 import type { TlsPolicy } from "./socket_port.ts";

@@ -14,15 +14,8 @@ import {
   NBD_REPLY_TYPE_BLOCK_STATUS_EXT,
   NBD_REPLY_TYPE_ERROR,
 } from "./wire/constants.ts";
-import {
-  command,
-  read,
-  type SimulatedClient,
-  testBlockBytes,
-  TestServer,
-  testSizeBytes,
-  write,
-} from "../../tests/nbd/simulated_client.ts";
+import { command, read, type SimulatedClient, write } from "../../tests/nbd/simulated_client.ts";
+import { testBlockBytes, TestServer, testSizeBytes } from "../../tests/nbd/simulated_server.ts";
 import { extendedRequest, join, u32, u64 } from "../../tests/nbd/wire_bytes.ts";
 import {
   borrowedBytesMax,

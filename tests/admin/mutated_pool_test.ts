@@ -4,7 +4,8 @@ import { assert as require, present } from "../../storage/base/assert.ts";
 import { MemoryDevice } from "../support/memory_device.ts";
 import { Anatomy } from "../compat/anatomy.ts";
 import { MemoryJournal, testingBlockSizeBytes as bs, TestingPool } from "../support/pool.ts";
-import { base, runMutated } from "./mutated_pool.ts";
+import { base } from "./mutated_image.ts";
+import { runMutated } from "./mutated_pool.ts";
 
 Deno.test("ninety mutations of metadata end in a sentence or in right bytes, never in a defect or a hang", () => {
   // The last has once found a defect: a block that counted 0 was given to a second mapping.

@@ -20,7 +20,8 @@ import type { PoolNotice, PoolStub } from "../../actors/control/pool_messages.ts
 import type { Submit } from "../../actors/volume/thin_volume.ts";
 import { present } from "../../storage/base/assert.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
-import { History, type Lineage, type Submitted, WritableContent } from "./history.ts";
+import { History, type Submitted } from "./history.ts";
+import { type Lineage, WritableContent } from "./content.ts";
 import { type Images, outcomeOf } from "./recorded_run.ts";
 import { RecordingDevice, RecordingJournal, RunLog } from "./recording_device.ts";
 import { poisoned } from "./stamps.ts";

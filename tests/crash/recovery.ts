@@ -6,7 +6,8 @@ import { MemoryDevice } from "../support/memory_device.ts";
 import { flagNeedsCheck, unpackSuperblock } from "../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { MemoryJournal, TestingPool } from "../support/pool.ts";
-import { type Content, Cut, type History, type Version, WritableContent } from "./history.ts";
+import { type Content, Cut, WritableContent } from "./content.ts";
+import type { History, Version } from "./history.ts";
 import type { Images } from "./recorded_run.ts";
 import { describeSector, hashSector } from "./stamps.ts";
 

@@ -2,7 +2,7 @@
 import type { AdminCommand } from "../../actors/control/admin_command.ts";
 import { sectorSizeBytes } from "../../storage/base/ids.ts";
 import { testingBlockSizeBytes } from "../support/pool.ts";
-import { Cut } from "./history.ts";
+import { Cut } from "./content.ts";
 import type { RecordedRun } from "./recorded_run.ts";
 
 const blockSectors = testingBlockSizeBytes / sectorSizeBytes;

@@ -8,7 +8,7 @@ import { decodeOption } from "../../actors/nbd/wire/option.ts";
 import { RequestDecoder } from "../../actors/nbd/wire/request.ts";
 import { FrameMaker, type FuzzSession } from "./fuzz_frames.ts";
 import { type FuzzExport, judge, type Verdict } from "./fuzz_oracle.ts";
-import { testBlockBytes, TestServer, testSizeBytes } from "./simulated_client.ts";
+import { testBlockBytes, TestServer, testSizeBytes } from "./simulated_server.ts";
 import { randomNumbers } from "./wire_bytes.ts";
 
 /** How many frames and sessions there were, and what came of the sessions that were judged. */

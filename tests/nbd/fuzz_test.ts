@@ -5,7 +5,7 @@ import { fuzzCodec, fuzzCodecSeed } from "./fuzz_codec.ts";
 import { FrameMaker } from "./fuzz_frames.ts";
 import { fuzzLive } from "./fuzz_live.ts";
 import { judge } from "./fuzz_oracle.ts";
-import { TestServer, testSizeBytes } from "./simulated_client.ts";
+import { TestServer, testSizeBytes } from "./simulated_server.ts";
 import { join, option, randomNumbers, request, string, u16, u32 } from "./wire_bytes.ts";
 
 Deno.test("a million frames leave the decoders and the connection as they were, and in step", () => {

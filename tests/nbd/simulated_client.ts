@@ -1,14 +1,12 @@
-/** A simulated network for tests of the NBD side: a listener with memory volumes, a clock, and clients on sockets. */
+/** A simulated client and its socket, as the server of simulated_server.ts sees them, and the requests that it sends. */
 import { copied, type Piece } from "../../actors/nbd/wire/pieces.ts";
 import { assert, present } from "../../storage/base/assert.ts";
 import {
   NBD_CMD_READ,
   NBD_CMD_WRITE,
   NBD_EXTENDED_REPLY_MAGIC,
-  NBD_OPT_EXTENDED_HEADERS,
   NBD_OPT_GO,
   NBD_OPT_SET_META_CONTEXT,
-  NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ACK,
   NBD_REPLY_FLAG_DONE,
   NBD_SIMPLE_REPLY_MAGIC,
@@ -16,149 +14,8 @@ import {
 } from "../../actors/nbd/wire/constants.ts";
 import { join, option, request, string, u16, u32 } from "./wire_bytes.ts";
 import type { Address } from "../../actors/kernel/address.ts";
-import { Kernel } from "../../actors/kernel/kernel.ts";
-import type { ClockPort, SchedulerPolicy } from "../../actors/kernel/ports.ts";
-import type { Steps } from "../../actors/kernel/task.ts";
-import { mailboxMax } from "../../actors/limits.ts";
-import { NbdListener, NbdListenerStub } from "../../actors/nbd/listener.ts";
-import type { NbdListenerMessage } from "../../actors/nbd/messages.ts";
-import { type MemoryExport, MemoryPool } from "./memory_pool.ts";
-import type { PoolMessage } from "../../actors/control/pool_messages.ts";
 import type { SocketNotice, SocketPort, TlsPolicy } from "../../actors/nbd/socket_port.ts";
-
-export const testBlockBytes = 64 * 1024;
-export const testSizeBytes = 2 ** 30;
-
-/** Time that moves when a test says so. */
-export class ManualClock implements ClockPort {
-  #nowMs = 0;
-  #alarm: { readonly atMs: number; readonly ring: () => void } | undefined;
-  #yielded: (() => void)[] = [];
-
-  now(): number {
-    return this.#nowMs;
-  }
-
-  setAlarm(atMs: number, ring: () => void): void {
-    this.#alarm = { atMs, ring };
-  }
-
-  clearAlarm(): void {
-    this.#alarm = undefined;
-  }
-
-  yield(run: () => void): void {
-    this.#yielded.push(run);
-  }
-
-  wallTime(): string {
-    return "2000-01-01T00:00:00Z";
-  }
-
-  /** Lets everybody work who gave way to the event loop. */
-  runYielded(): void {
-    for (let run = this.#yielded.pop(); run !== undefined; run = this.#yielded.pop()) run();
-  }
-
-  advance(ms: number): void {
-    const end = this.#nowMs + ms;
-    for (let alarm = this.#alarm; alarm !== undefined && alarm.atMs <= end; alarm = this.#alarm) {
-      this.#alarm = undefined;
-      this.#nowMs = Math.max(this.#nowMs, alarm.atMs);
-      alarm.ring();
-    }
-    this.#nowMs = end;
-  }
-}
-
-/** A listener in front of one volume, `disk`, of 1 GiB; tests may add others. */
-export class TestServer {
-  readonly clock = new ManualClock();
-  readonly kernel: Kernel;
-  readonly pool: MemoryPool;
-  readonly poolAddress: Address<PoolMessage>;
-  readonly disk: MemoryExport;
-  readonly listener: Address<NbdListenerMessage>;
-  /** The same as an object, for what it owns just now. */
-  actor: NbdListener | undefined;
-  readonly log: string[] = [];
-  acceptsStopped = false;
-  stopped = false;
-
-  constructor(policy?: SchedulerPolicy, clientsMax?: number) {
-    this.kernel = new Kernel({ clock: this.clock, ...(policy === undefined ? {} : { policy }) });
-    this.pool = new MemoryPool(this.kernel, testBlockBytes);
-    this.disk = this.pool.add("disk", testSizeBytes);
-    this.poolAddress = this.kernel.spawn("pool", mailboxMax, () => this.pool);
-    const peers = {
-      pool: this.poolAddress,
-      accepts: [{ stop: () => this.acceptsStopped = true }],
-      log: (sentence: string) => this.log.push(sentence),
-      clientsMax,
-    };
-    this.listener = this.kernel.spawn(
-      "listener",
-      mailboxMax,
-      (self) => this.actor = new NbdListener(this.kernel, self, peers),
-    );
-  }
-
-  /** A client that has only connected. */
-  connect(options: ClientOptions = {}): SimulatedClient {
-    const client = new SimulatedClient(this, options);
-    this.kernel.post(this.listener, { type: "connected", socket: client });
-    this.clock.runYielded();
-    return client;
-  }
-
-  /** A client in transmission. */
-  attach(options: ClientOptions & AttachOptions = {}): SimulatedClient {
-    const client = this.connect(options);
-    const { structured = true, extended = false, contexts, name = "disk" } = options;
-    const negotiation: Uint8Array[] = [];
-    if (extended) negotiation.push(option(NBD_OPT_EXTENDED_HEADERS));
-    else if (structured) negotiation.push(option(NBD_OPT_STRUCTURED_REPLY));
-    if (contexts !== undefined) negotiation.push(setContexts(name, ...contexts));
-    client.say(u32(3), ...negotiation, go(name));
-    client.skipHandshake();
-    return client;
-  }
-
-  /** Asks the listener to stop; `stopped` is set when it has. */
-  stop(): void {
-    this.kernel.start("stop", stopping(new NbdListenerStub(this.listener), () => this.stopped = true));
-    this.kernel.run();
-  }
-
-  /** Finishes the oldest request that the disk holds. */
-  finishOne(): void {
-    const { volume } = this.disk;
-    const status = volume.waiting.length === 0 ? volume.waitingStatus.shift() : undefined;
-    if (status !== undefined) volume.finishStatus(status);
-    else volume.finish(present(volume.waiting.shift(), "the volume holds no request"));
-    this.kernel.run();
-    this.clock.runYielded();
-  }
-
-  finishAll(): void {
-    const { volume } = this.disk;
-    while (volume.waiting.length > 0 || volume.waitingStatus.length > 0) this.finishOne();
-  }
-}
-
-function* stopping(listener: NbdListenerStub, stopped: () => void): Steps<void> {
-  yield* listener.stop();
-  stopped();
-}
-
-/** How a client attaches: with structured replies, to the disk, unless it is said here. */
-export interface AttachOptions {
-  readonly structured?: boolean;
-  readonly extended?: boolean;
-  /** Queries of NBD_OPT_SET_META_CONTEXT. */
-  readonly contexts?: readonly string[];
-  readonly name?: string;
-}
+import type { TestServer } from "./simulated_server.ts";
 
 /** NBD_OPT_SET_META_CONTEXT. */
 export function setContexts(name: string, ...queries: string[]): Uint8Array {
@@ -489,6 +346,11 @@ export class SimulatedClient implements SocketPort {
       payload,
     };
   }
+}
+
+/** The cookies of the replies that a client has read since. */
+export function cookiesOf(client: SimulatedClient): number[] {
+  return client.takeReplies().filter(({ isLast }) => isLast).map(({ cookie }) => cookie);
 }
 
 function view(bytes: Uint8Array): DataView {

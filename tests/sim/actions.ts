@@ -8,7 +8,7 @@ import {
   NBD_ESHUTDOWN,
 } from "../../actors/nbd/wire/constants.ts";
 import { sectorSizeBytes } from "../../storage/base/ids.ts";
-import { Cut, WritableContent } from "../crash/history.ts";
+import { Cut, WritableContent } from "../crash/content.ts";
 import { stamped } from "../crash/stamps.ts";
 import { Random } from "../support/world.ts";
 import type { Asked, SimClient } from "./client.ts";
@@ -28,7 +28,6 @@ interface Connected {
 
 /** Messages in one mailbox stay far below this with the few requests of a run; production's bound is in limits.ts. */
 const mailboxMessagesMax = 400;
-
 const noBytes = new Uint8Array(0);
 
 /** See the head of this file. */

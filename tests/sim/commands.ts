@@ -1,7 +1,7 @@
 /** What a random administrator asks. */
 import type { AdminCommand } from "../../actors/control/admin_command.ts";
 import { sectorSizeBytes } from "../../storage/base/ids.ts";
-import { Cut } from "../crash/history.ts";
+import { Cut } from "../crash/content.ts";
 import type { Random } from "../support/world.ts";
 import type { Oracle } from "./oracle.ts";
 import type { Swarm } from "./swarm.ts";

@@ -8,17 +8,8 @@
 import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
 import { assert } from "../../storage/base/assert.ts";
 import { sectorSizeBytes } from "../../storage/base/ids.ts";
-import {
-  type Command,
-  type Content,
-  Cut,
-  History,
-  type Lineage,
-  type RequestLike,
-  type Submitted,
-  type Version,
-  WritableContent,
-} from "../crash/history.ts";
+import { type Command, History, type RequestLike, type Submitted, type Version } from "../crash/history.ts";
+import { type Content, Cut, type Lineage, WritableContent } from "../crash/content.ts";
 import { outcomeOf } from "../crash/recorded_run.ts";
 import { RunLog } from "../crash/recording_device.ts";
 import { type FoundVolume, problemOfFound } from "../crash/recovery.ts";

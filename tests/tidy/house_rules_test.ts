@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { ruleUsedExports } from "./exports.ts";
 import { ruleModuleState } from "./module_state.ts";
-import { ruleRooms, ruleTestNames } from "./rooms.ts";
+import { ruleRooms, ruleTestImports, ruleTestNames } from "./rooms.ts";
 import { ruleSides } from "./sides.ts";
 import { readSources, Source } from "./source.ts";
 import { ruleSymbols, ruleTwoHops } from "./symbols.ts";
@@ -24,6 +24,12 @@ Deno.test("a file in no room is found, and an import from a room above", () => {
 Deno.test("two test files of one name are found", () => {
   const files = { "actors/pool/a_test.ts": "", "tests/e2e/a_test.ts": "", "tests/e2e/b_test.ts": "" };
   assertEquals(linesOf(ruleTestNames(tree(files))), ["tests/e2e/a_test.ts:1"]);
+});
+
+Deno.test("an import of a test file is found, from a test file too", () => {
+  const text = 'import { a } from "./a_test.ts";\nimport { b } from "../support/b.ts";\n';
+  const files = { "tests/e2e/b_test.ts": text, "tests/support/b.ts": "\n" + text };
+  assertEquals(linesOf(ruleTestImports(tree(files))), ["tests/e2e/b_test.ts:1", "tests/support/b.ts:2"]);
 });
 
 Deno.test("a file that is cited and not there is found, in comments and pages, not in code", () => {

@@ -68,3 +68,16 @@ export function ruleTestNames(sources: readonly Source[]): string[] {
   }
   return found;
 }
+
+/** A test file registers its tests wherever it is imported, so they would run twice. What tests share is a helper. */
+export function ruleTestImports(sources: readonly Source[]): string[] {
+  const found: string[] = [];
+  for (const source of sources) {
+    if (!source.path.endsWith(".ts")) continue;
+    for (const { at, specifier } of importsOf(source)) {
+      if (!specifier.endsWith("_test.ts")) continue;
+      found.push(source.finding(at, `imports ${specifier}: move what it needs to a helper`));
+    }
+  }
+  return found;
+}

@@ -6,7 +6,7 @@ import { ruleModuleState } from "./module_state.ts";
 import { ruleDependencies, ruleImportCycles, ruleImportDirection } from "./imports.ts";
 import { fileRules } from "./rules.ts";
 import { rulePaths } from "./paths.ts";
-import { ruleRooms, ruleTestNames } from "./rooms.ts";
+import { ruleRooms, ruleTestImports, ruleTestNames } from "./rooms.ts";
 import { ruleSides } from "./sides.ts";
 import { readSources, type Source } from "./source.ts";
 import { ruleSkips } from "./skips.ts";
@@ -38,6 +38,7 @@ holds("a test with an outside program says when it is skipped", (all) => all.fla
 holds("imports go one way, and nothing imports tests", ruleImportDirection);
 holds("every product file lies in a room, and imports from its own and those below only", ruleRooms);
 holds("no two test files have one name", ruleTestNames);
+holds("no file imports a test file", ruleTestImports);
 holds("every file that a comment or a page cites is there", ruleCitations);
 holds("every symbol that a page names is in its file", ruleSymbols);
 holds("each paragraph on the architecture names where it is in the code", ruleTwoHops);

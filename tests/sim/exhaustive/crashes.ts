@@ -13,7 +13,8 @@ import { sectorSizeBytes } from "../../../storage/base/ids.ts";
 import type { DeviceName, Operation } from "./logged_device.ts";
 import { type Content, describe, type Found, problemOfTwins, writersOf } from "./oracle.ts";
 import { type Outcome, recover, type RecoveryRead } from "./recovery.ts";
-import { type HeldPool, isFua, type Op, snapshotsOf } from "./scenario.ts";
+import type { HeldPool } from "./held_pool.ts";
+import { isFua, type Op, snapshotsOf } from "./scenario.ts";
 import { type Event, isIn } from "./search.ts";
 
 /** How much was tried. */

@@ -2,7 +2,8 @@
 import { describe as describeMessage } from "../../../actors/kernel/trace.ts";
 import { Crashes } from "./crashes.ts";
 import { checkEnd } from "./oracle.ts";
-import { HeldPool, type Scenario } from "./scenario.ts";
+import { HeldPool } from "./held_pool.ts";
+import type { Scenario } from "./scenario.ts";
 import { type Event, Search, type SearchCounts } from "./search.ts";
 
 /** What exploring a scenario came to. */

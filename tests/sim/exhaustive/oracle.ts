@@ -4,14 +4,8 @@
  * One schedule stands for all that differ from it by the order of independent messages, and each of them is judged: in
  * each, other requests may have been answered before others were asked.
  */
-import {
-  blockSectors,
-  type HeldPool,
-  initialSequence,
-  type Op,
-  snapshotsOf,
-  volumeSectors,
-} from "./scenario.ts";
+import { blockSectors, initialSequence, type Op, snapshotsOf, volumeSectors } from "./scenario.ts";
+import type { HeldPool } from "./held_pool.ts";
 import { isIn } from "./search.ts";
 import { present } from "../../../storage/base/assert.ts";
 import { checkMetadata } from "../../../storage/check.ts";

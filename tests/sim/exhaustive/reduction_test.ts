@@ -5,7 +5,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { Random } from "../../support/world.ts";
 import { checkEnd } from "./oracle.ts";
-import { HeldPool, nameOf, type Scenario } from "./scenario.ts";
+import { HeldPool } from "./held_pool.ts";
+import { nameOf, type Scenario } from "./scenario.ts";
 import { runAnySchedule, Search } from "./search.ts";
 
 /** What can be told apart at the end: answers, what reads and snapshots show, and what the volume holds. */

@@ -1,29 +1,10 @@
 /** What a search begins with: a small pool in a known state, and two or three requests that are all under way at once. */
-import { defaultKnobs } from "../../../actors/knobs.ts";
-import type { BioDone, BioKind, RequestDone, VolumeRequest } from "../../../actors/volume/bio.ts";
-import type { AdminResult } from "../../../actors/control/admin_command.ts";
-import { assemblePool } from "../../../actors/assemble.ts";
-import { AllocatorStub } from "../../../actors/pool/data_allocator.ts";
-import type { Actor, Address, Message } from "../../../actors/kernel/address.ts";
-import type { Steps } from "../../../actors/kernel/task.ts";
-import type { RetireRegion } from "../../../actors/pool/region_locks.ts";
-import { MetadataStub } from "../../../actors/pool/metadata_messages.ts";
-import type { PoolNotice, PoolStub } from "../../../actors/control/pool_messages.ts";
-import type { ThinVolumeMessage } from "../../../actors/volume/thin_volume.ts";
-import { Defect } from "../../../storage/base/assert.ts";
-import { settleCatalogue } from "../../../storage/catalogue_open.ts";
-import { readJournal } from "../../../storage/catalogue_journal.ts";
-import { metadataBlockSizeBytes } from "../../../storage/base/ids.ts";
-import { ThinMetadata } from "../../../storage/thin_metadata.ts";
-import { poisoned, stamped } from "../../crash/stamps.ts";
-import { makeTestingFiles, testingBlockSizeBytes as blockBytes } from "../../support/pool.ts";
-import { ManualClock } from "../../support/world.ts";
-import { HeldKernel } from "./held_kernel.ts";
-import { DeviceLog, type DeviceName, firstJournal, LoggedDevice, LoggedJournal } from "./logged_device.ts";
-import type { Event, Run } from "./search.ts";
+import { stamped } from "../../crash/stamps.ts";
+import { testingBlockSizeBytes as blockBytes } from "../../support/pool.ts";
+import type { DeviceName } from "./logged_device.ts";
+import type { Event } from "./search.ts";
 
 export const blockSectors = blockBytes / 512;
-const metadataBlocks = 64;
 
 export const kinds = [
   "read",
@@ -35,14 +16,18 @@ export const kinds = [
   "FUA write",
   "snapshot",
 ] as const;
+
 /**
  * `rm` removes the snapshot that the state "shared" begins with; the other is the volume that the state "cloned" has. Two
  * snapshots are those of one command.
  */
 export type Kind = typeof kinds[number] | "rm" | "two snapshots" | "other's FUA write" | "other's discard";
+
 /** `apart`: the last request on the second block, the others on the first, which alone is mapped at the beginning. */
 export type Layout = "one block" | "two blocks" | "apart";
+
 export const states = ["unmapped", "mapped", "shared"] as const;
+
 /** `left`: the block was shared with a snapshot that is gone. `cloned`: another volume shares it, and no snapshot. */
 export type State = typeof states[number] | "left" | "cloned";
 
@@ -89,275 +74,9 @@ export interface Op {
 
 /** The sequence number of what the volume held before. */
 export const initialSequence = 100;
+
 /** Of the volume of every scenario. */
 export const volumeSectors = 2 * blockSectors;
-
-/** A pool whose messages are held. */
-export class HeldPool implements Run {
-  readonly kernel: HeldKernel;
-  readonly log = new DeviceLog();
-  readonly ops: Op[] = [];
-  readonly data: LoggedDevice;
-  readonly metadata: LoggedDevice;
-  readonly journal: LoggedJournal;
-  readonly pool: PoolStub;
-  readonly scenario: Scenario;
-  /** What the devices held when the run began; all of it durable. */
-  baseMetadata: Uint8Array = new Uint8Array(0);
-  baseData: Uint8Array = new Uint8Array(0);
-  baseJournal = "";
-  readonly #later: (() => void)[] = [];
-  readonly #clock = new ManualClock();
-  readonly #client: Address<RequestDone | PoolNotice>;
-  #volume: Address<ThinVolumeMessage> | undefined;
-  /** Of the other volume, where there is one. */
-  #other: Address<ThinVolumeMessage> | undefined;
-  #notice: PoolNotice | undefined;
-  readonly #opOf = new Map<VolumeRequest | string, Op>();
-  #event: Event | undefined;
-  #uidLast = 0;
-
-  constructor(scenario: Scenario) {
-    this.scenario = scenario;
-    const { perSlice = Infinity } = scenario;
-    const slices = { sliceRecords: perSlice, sliceDevices: perSlice, sliceDevicesMax: perSlice };
-    this.kernel = new HeldKernel({ clock: this.#clock, knobs: { ...defaultKnobs, ...slices } });
-    const images = firstImages(scenario.dataBlocks);
-    this.data = new LoggedDevice(images.data.slice(), this.log, "data", blockBytes);
-    this.metadata = new LoggedDevice(images.metadata.slice(), this.log, "metadata", metadataBlockSizeBytes);
-    this.journal = new LoggedJournal(firstJournal(blockBytes), this.log, this.#later);
-    const engine = ThinMetadata.open(images.metadata.slice(0, metadataBlockSizeBytes), {
-      cacheBlocks: 256,
-      deviceBlocks: metadataBlocks,
-      readOnly: false,
-    });
-    const { catalogue } = settleCatalogue(readJournal(this.journal.text), engine.transactionId);
-    this.pool = assemblePool(this.kernel, {
-      data: this.data,
-      metadata: this.metadata,
-      journal: this.journal,
-      catalogue,
-      engine,
-      readOnly: false,
-      newUid: () => `uid${++this.#uidLast}`,
-      log: () => {},
-    });
-    const receive = (message: RequestDone | PoolNotice) => this.#received(message);
-    this.#client = this.kernel.spawn("client", 4096, () => new Client(receive));
-    this.ask(this.pool.start());
-    this.#setUp();
-  }
-
-  #setUp(): void {
-    this.ask(this.pool.admin({ verb: "create", name: "a", sizeBytes: volumeSectors * 512 }));
-    this.#volume = this.#attach("a");
-    const { state, layout } = this.scenario;
-    if (state !== "unmapped") {
-      const sectors = layout === "two blocks" ? volumeSectors : blockSectors;
-      this.submit("write", 0, stamped(1, 0, sectors, initialSequence), sectors);
-      this.drain();
-    }
-    if (state === "shared" || state === "left" || state === "cloned") {
-      this.ask(this.pool.admin({ verb: "snapshot", names: ["a@base"] }));
-    }
-    if (state === "cloned") {
-      this.ask(this.pool.admin({ verb: "clone", source: "a@base", name: "b" }));
-      this.#other = this.#attach("b");
-    }
-    if (state === "left" || state === "cloned") {
-      this.ask(this.pool.admin({ verb: "rm", names: ["a@base"], force: true, dryRun: false }));
-    }
-    this.submit("flush", 0, new Uint8Array(0), 0);
-    this.drain();
-    this.baseData = this.data.bytes.slice();
-    this.baseMetadata = this.metadata.bytes.slice();
-    this.baseJournal = this.journal.text;
-    this.log.operations.length = 0;
-    const { failingFlush } = this.scenario;
-    if (failingFlush === undefined) return;
-    this.log.failing = { device: failingFlush.device, flushesBefore: failingFlush.ordinal };
-  }
-
-  #attach(name: string): Address<ThinVolumeMessage> {
-    this.#notice = undefined;
-    this.kernel.tell(this.pool.address, { type: "attach", name, client: this.#client });
-    this.drain();
-    const notice = this.#notice as PoolNotice | undefined;
-    if (notice?.type !== "attached") throw new Error(`"${name}" is not there`);
-    return notice.volume;
-  }
-
-  /** Lets everything run that is not held. */
-  drain(): void {
-    for (;;) {
-      this.kernel.run();
-      if (this.#clock.runYields()) continue;
-      const done = this.#later.shift();
-      if (done === undefined) return;
-      done();
-    }
-  }
-
-  ask<T>(steps: Steps<T>): T {
-    const answers: T[] = [];
-    this.kernel.start("test", told(steps, (answer) => answers.push(answer)));
-    this.drain();
-    if (answers.length === 0) throw new Error(`no answer: ${this.kernel.tasksInFlight().join("; ")}`);
-    return answers[0]!;
-  }
-
-  submit(
-    kind: BioKind,
-    sectorBegin: number,
-    data: Uint8Array,
-    sectors: number,
-    fua = false,
-    volume = this.#volume,
-  ): VolumeRequest {
-    const request: VolumeRequest = {
-      kind,
-      offsetBytes: sectorBegin * 512,
-      lengthBytes: sectors * 512,
-      data,
-      fua,
-      noHole: false,
-      fastZero: false,
-      client: this.#client,
-      status: "ok",
-      holes: new Uint8Array(0),
-    };
-    this.kernel.tell(volume!, { type: "submit", request });
-    return request;
-  }
-
-  begin(): void {
-    for (const [index, kind] of this.scenario.kinds.entries()) {
-      const op = opOf(kind, index, this.scenario);
-      this.ops.push(op);
-      if (kind === "snapshot" || kind === "two snapshots" || kind === "rm") this.#beginCommand(op);
-      else {
-        const sectors = op.sectorEnd - op.sectorBegin;
-        const volume = op.volume === "a" ? this.#volume : this.#other;
-        const request = this.submit(bioKinds[kind], op.sectorBegin, op.data, sectors, isFua(kind), volume);
-        this.#opOf.set(request, op);
-      }
-    }
-  }
-
-  #beginCommand(op: Op): void {
-    const command = op.kind === "rm"
-      ? { verb: "rm", names: ["a@base"], force: true, dryRun: false } as const
-      : { verb: "snapshot", names: snapshotsOf(op) } as const;
-    const result = (answer: AdminResult) => {
-      op.status = answer.kind === "done" ? "ok" : answer.kind === "refused" ? answer.reason : answer.kind;
-      this.#answer(op);
-    };
-    this.kernel.start(`op ${op.number}`, told(this.pool.admin(command), result));
-    this.#opOf.set(op.kind === "rm" ? "rm" : `a@s${op.number}`, op);
-  }
-
-  requestOf(message: Message): number | undefined {
-    if (message.type !== "bioDone") return undefined;
-    return this.#opOf.get((message as BioDone).bio.request!)?.number;
-  }
-
-  onEvent(event: Event): void {
-    this.#event = event;
-    this.log.event = event.index;
-    const { message } = event as { message: { request?: VolumeRequest; command?: { names?: string[] } } };
-    if (event.message.type === "submit") this.#opOf.get(message.request!)!.submitted = event;
-    if (event.message.type === "admin") {
-      const name = message.command!.names![0]!;
-      this.#opOf.get(name === "a@base" ? "rm" : name)!.submitted = event;
-    }
-  }
-
-  /** After each event: what the journal's file owes is answered, which is held like any message. */
-  afterEvent(): void {
-    for (let done = this.#later.shift(); done !== undefined; done = this.#later.shift()) done();
-  }
-
-  #received(message: RequestDone | PoolNotice): void {
-    if (message.type !== "requestDone") {
-      this.#notice = message;
-      return;
-    }
-    const op = this.#opOf.get(message.request);
-    if (op === undefined) return;
-    op.status = message.request.status;
-    this.#answer(op);
-  }
-
-  #answer(op: Op): void {
-    op.answered = this.#event;
-    op.answers += 1;
-  }
-
-  /** The flush that the scenario lets fail has been asked. */
-  get hasFailed(): boolean {
-    return this.log.hasFailed;
-  }
-
-  /** Ends the search's part: from now on messages pass at once, and a test may look at the pool. */
-  release(): void {
-    this.kernel.hold = undefined;
-    this.log.event = -1;
-  }
-
-  #addressOf(name: string): Address<Message> {
-    for (const [address, other] of this.kernel.names) if (other === name) return address as Address<Message>;
-    throw new Error(`there is no ${name}`);
-  }
-
-  /** Every block that metadata counts as free can be leased. Leases them all. */
-  problemOfLeases(): string | undefined {
-    const facts = this.ask(new MetadataStub(this.kernel, this.#addressOf("metadata")).facts());
-    const allocator = new AllocatorStub(this.kernel, this.#addressOf("allocator"));
-    let leased = 0;
-    while (this.ask(allocator.allocate()).kind === "allocated") leased += 1;
-    return leased === facts.dataFree ? undefined : `of ${facts.dataFree} free blocks ${leased} can be leased`;
-  }
-
-  /** A region that is told to retire does so when it is idle, and then nobody can send to it. */
-  problemOfLocks(): string | undefined {
-    for (const [address, name] of this.kernel.names) {
-      if (!name.includes("region ")) continue;
-      const region = address as Address<RetireRegion>;
-      this.kernel.tell(region, { type: "retireRegion" });
-      this.drain();
-      let isThere = true;
-      try {
-        this.kernel.tell(region, { type: "retireRegion" });
-      } catch (error) {
-        if (!(error instanceof Defect)) throw error;
-        isThere = false;
-      }
-      if (isThere) return `a lock is held in ${name}`;
-    }
-    return undefined;
-  }
-
-  /** The bytes of a volume or snapshot, through the product. */
-  readVolume(name: string): Uint8Array {
-    this.#volume = this.#attach(name);
-    const request = this.submit("read", 0, new Uint8Array(volumeSectors * 512).fill(0xee), volumeSectors);
-    this.drain();
-    if (request.status !== "ok") throw new Error(`reading "${name}" was answered ${request.status}`);
-    return request.data;
-  }
-}
-
-const bioKinds: Readonly<Record<Exclude<Kind, "snapshot" | "two snapshots" | "rm">, BioKind>> = {
-  read: "read",
-  "partial write": "write",
-  "covering write": "write",
-  "FUA write": "write",
-  "other's FUA write": "write",
-  discard: "discard",
-  "other's discard": "discard",
-  "write-zeroes": "writeZeroes",
-  flush: "flush",
-};
 
 /** Whether the request must be durable before it is answered. */
 export function isFua(kind: Kind): boolean {
@@ -365,7 +84,7 @@ export function isFua(kind: Kind): boolean {
 }
 
 /** Partial writes of different requests overlap in part, so that each shows what it did and what it kept. */
-function opOf(kind: Kind, number: number, { layout, kinds }: Scenario): Op {
+export function opOf(kind: Kind, number: number, { layout, kinds }: Scenario): Op {
   let [begin, end] = layout === "two blocks" ? [0, volumeSectors] : [0, blockSectors];
   if (kind === "partial write" || isFua(kind) || kind === "write-zeroes") {
     const middle = layout === "two blocks" ? blockSectors : 8;
@@ -390,27 +109,4 @@ function opOf(kind: Kind, number: number, { layout, kinds }: Scenario): Op {
     answers: 0,
     status: "none",
   };
-}
-
-const firstImagesMade = new Map<number, { readonly data: Uint8Array; readonly metadata: Uint8Array }>();
-
-/** The devices of a new pool; its free data blocks hold what nobody may ever see. */
-function firstImages(dataBlocks: number): { readonly data: Uint8Array; readonly metadata: Uint8Array } {
-  let images = firstImagesMade.get(dataBlocks);
-  if (images === undefined) {
-    const files = makeTestingFiles(dataBlocks, metadataBlocks);
-    const metadata = new Uint8Array(metadataBlocks * metadataBlockSizeBytes);
-    files.metadata.read(metadata, 0, () => {});
-    images = { data: poisoned(dataBlocks * blockBytes), metadata };
-    firstImagesMade.set(dataBlocks, images);
-  }
-  return images;
-}
-
-class Client implements Actor<RequestDone | PoolNotice> {
-  constructor(readonly receive: (message: RequestDone | PoolNotice) => void) {}
-}
-
-function* told<T>(steps: Steps<T>, tell: (answer: T) => void): Steps<void> {
-  tell(yield* steps);
 }
