@@ -2,7 +2,7 @@
 import type { Catalogue } from "../storage/catalogue.ts";
 import type { DevicePort } from "../storage/device/port.ts";
 import type { ThinMetadata } from "../storage/thin_metadata.ts";
-import type { AdminPeers } from "./control/admin_peers.ts";
+import type { PoolPeers } from "./control/admin_peers.ts";
 import { BlockDevice, DeviceStub } from "./pool/block_device.ts";
 import { CatalogueJournal, type JournalPort, JournalStub } from "./control/catalogue_journal.ts";
 import { AllocatorStub, DataAllocator } from "./pool/data_allocator.ts";
@@ -45,16 +45,8 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
         new Metadata(kernel, self, engine, { data, metadata: metadataDevice }, { readOnly, refusals }),
     ),
   );
-  const blockSizeBytes = engine.dataBlockSizeSectors * 512;
-  const dataLocks = spawnDataLocks(kernel, engine.dataBlocks);
-  const allocation = {
-    metadata,
-    device: data,
-    locks: dataLocks,
-    blockSizeBytes,
-    dataBlocks: engine.dataBlocks,
-    refusals,
-  };
+  const dataLocks = spawnDataLocks(kernel);
+  const allocation = { metadata, device: data, locks: dataLocks, refusals };
   const allocator = new AllocatorStub(
     kernel,
     kernel.spawn("allocator", mailboxMax, (self) => new DataAllocator(kernel, self, allocation)),
@@ -66,8 +58,8 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
       (self) => new CatalogueJournal(kernel, self, parts.journal),
     ),
   );
-  const thin = { blockSizeBytes, metadata, allocator, dataLocks, data };
-  let peers: AdminPeers | undefined;
+  const thin = { metadata, allocator, dataLocks, data };
+  let peers: PoolPeers | undefined;
   const address = kernel.spawn("pool", mailboxMax, (self) => {
     const log = (sentence: string) => parts.log(sentence);
     peers = {
@@ -94,5 +86,5 @@ function spawnDevice(
   refusals?: Address<RefusalsMessage>,
 ): DeviceStub {
   const address = kernel.spawn(name, mailboxMax, (self) => new BlockDevice(kernel, self, port, refusals));
-  return new DeviceStub(address, port.sizeBytes, port.canDiscard, kernel.knobs);
+  return new DeviceStub(address, port.canDiscard, kernel.knobs);
 }

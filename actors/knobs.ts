@@ -44,8 +44,8 @@ export interface Knobs {
   readonly statusTurnsMax: number;
   /** Vblocks in one lock region of a volume, at least: 64 GiB at 64 KiB blocks. */
   readonly regionBlocksMin: number;
-  /** Data blocks in one lock region of the data device, at least. */
-  readonly dataRegionBlocksMin: number;
+  /** Data blocks in one stripe of the data device; its lock regions have one stripe each in turn. */
+  readonly dataStripeBlocks: number;
   /** Idle cells that a lock region keeps for the next blocks. */
   readonly spareCellsMax: number;
   /** Idle lock regions that a volume keeps. */
@@ -118,7 +118,7 @@ export const defaultKnobs: Knobs = {
   lookupRunsMax: 1024,
   statusTurnsMax: 1024,
   regionBlocksMin: 2 ** 20,
-  dataRegionBlocksMin: 2 ** 14,
+  dataStripeBlocks: 2 ** 14,
   spareCellsMax: 256,
   idleRegionsMax: 16,
   commitPeriodMs: 1000,
@@ -154,7 +154,7 @@ export const lowestKnobs: Knobs = {
   lookupRunsMax: 1,
   statusTurnsMax: 1,
   regionBlocksMin: 1,
-  dataRegionBlocksMin: 1,
+  dataStripeBlocks: 1,
   spareCellsMax: 0,
   idleRegionsMax: 0,
   // With 0 the timer would be due in every drain, and the thread never idle.

@@ -60,8 +60,8 @@ export const optionsPerExport = 4;
 
 /** Lock regions of one volume: a discard of petabytes, which is one small request, takes all of them at once. */
 export const regionsPerVolumeMax = 64;
-/** Lock regions of the data device; each covers an equal share of it. */
-export const dataRegionsMax = 64;
+/** Lock regions of the data device. Each has every so many-th stripe of it, so that their number does not depend on its size. */
+export const dataRegions = 64;
 
 /** Clean metadata blocks kept in memory, by default: 32 MiB. */
 export const metadataCacheBlocks = 8192;

@@ -3,6 +3,8 @@
  * running transaction changes directly, the snapshot clock and the transaction id.
  */
 import { assert } from "./base/assert.ts";
+import { canBecome, type Geometry, geometryOf } from "./base/geometry.ts";
+import { sectorSizeBytes } from "./base/ids.ts";
 import { timeMax } from "./format/block_time.ts";
 import { flagNeedsCheck, packSuperblock, type Superblock } from "./format/superblock.ts";
 import { MetadataFault } from "./metadata_fault.ts";
@@ -16,6 +18,7 @@ export type SuperblockRoots = Pick<
 /** See the head of this file. */
 export class SuperblockState {
   #durable: Superblock;
+  #geometry: Geometry;
   #durableBytes: Uint8Array;
   #committing: { readonly superblock: Superblock; readonly bytes: Uint8Array } | undefined;
   #time: number;
@@ -27,6 +30,7 @@ export class SuperblockState {
   /** @param bytes the superblock as it is on the device */
   constructor(superblock: Superblock, bytes: Uint8Array) {
     this.#durable = superblock;
+    this.#geometry = geometryIn(superblock);
     this.#durableBytes = bytes;
     this.#time = superblock.time;
     this.#transactionId = superblock.transactionId;
@@ -35,6 +39,10 @@ export class SuperblockState {
   /** The superblock of the last durable commit. */
   get durable(): Superblock {
     return this.#durable;
+  }
+  /** The sizes that the durable superblock has. The same object as long as they are the same. */
+  get geometry(): Geometry {
+    return this.#geometry;
   }
   /** The snapshot clock. */
   get time(): number {
@@ -93,7 +101,21 @@ export class SuperblockState {
   commitDurable(): void {
     assert(this.#committing !== undefined, "a commit is under way");
     this.#durable = this.#committing.superblock;
+    const geometry = geometryIn(this.#durable);
+    assert(canBecome(this.#geometry, geometry), "a commit made the pool smaller");
+    const { dataBlocks, metadataBlocks } = this.#geometry;
+    if (geometry.dataBlocks > dataBlocks || geometry.metadataBlocks > metadataBlocks) {
+      this.#geometry = geometry;
+    }
     this.#durableBytes = this.#committing.bytes;
     this.#committing = undefined;
   }
+}
+
+function geometryIn({ dataBlockSizeSectors, dataSpaceMap, metadataSpaceMap }: Superblock): Geometry {
+  return geometryOf({
+    blockSizeBytes: dataBlockSizeSectors * sectorSizeBytes,
+    dataBlocks: dataSpaceMap.blocks,
+    metadataBlocks: metadataSpaceMap.blocks,
+  });
 }

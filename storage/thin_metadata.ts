@@ -7,6 +7,7 @@
  * again.
  */
 import { assert } from "./base/assert.ts";
+import type { Geometry } from "./base/geometry.ts";
 import type { DBlockRun } from "./block_set.ts";
 import { BlockCache } from "./block_cache.ts";
 import { type DeviceChange, DeviceRecord, DeviceTable } from "./device_table.ts";
@@ -32,13 +33,7 @@ import { MetadataSpaceLayout } from "./space_map_layout.ts";
 import { MetadataSpaceMap } from "./space_map_metadata.ts";
 import { SuperblockState } from "./superblock_state.ts";
 import { leafEntriesMax, type MappedRange, type Mapping, ThinMappings } from "./thin_mappings.ts";
-import {
-  emptySuperblock,
-  type EngineOptions,
-  type MetadataGeometry,
-  notesOnHints,
-  openSuperblock,
-} from "./thin_superblock.ts";
+import { emptySuperblock, type EngineOptions, notesOnHints, openSuperblock } from "./thin_superblock.ts";
 import { type CommitPlan, type HeldCommit, type PlannedBlock, Transaction } from "./transaction.ts";
 
 export type { DeviceChange, SnapshotPair } from "./device_table.ts";
@@ -46,7 +41,7 @@ export type { GrowthRefusal, PoolBlocks } from "./growth.ts";
 export type { MarkedRun, RunsWanted } from "./mapping_runs.ts";
 export { MetadataFault, type MetadataFaultKind, OpenRefused } from "./metadata_fault.ts";
 export type { MappedRange, MappedRun, Mapping } from "./thin_mappings.ts";
-export type { EngineOptions, MetadataGeometry } from "./thin_superblock.ts";
+export type { EngineOptions } from "./thin_superblock.ts";
 export type { CommitPlan, HeldCommit, PlannedBlock } from "./transaction.ts";
 
 /** The metadata of one pool. */
@@ -104,15 +99,15 @@ export class ThinMetadata {
   /**
    * Makes the blocks of an empty pool, the superblock last. The caller writes them in this order, with a flush before
    * the superblock and one after it. If it stops before the second flush is done, there may be no valid superblock, and
-   * so no pool. Faults with noMetadataSpace if the metadata is too small for the data.
+   * so no pool. The uuid has 16 bytes; the kernel writes zeroes too. Faults with noMetadataSpace if the metadata is too small for the data.
    */
-  static format(geometry: MetadataGeometry): PlannedBlock[] {
+  static format(geometry: Geometry, uuid: Uint8Array = new Uint8Array(16)): PlannedBlock[] {
     assert(
       geometry.metadataBlocks > 1 && geometry.metadataBlocks <= metadataBlocksMax,
       "the metadata has a legal size",
     );
     const metadata = new ThinMetadata(
-      emptySuperblock(geometry),
+      emptySuperblock(geometry, uuid),
       new Uint8Array(metadataBlockSizeBytes),
       1,
       false,
@@ -172,8 +167,9 @@ export class ThinMetadata {
     return this.#transaction.cache.takeBuffer();
   }
 
-  get dataBlockSizeSectors(): number {
-    return this.#superblock.durable.dataBlockSizeSectors;
+  /** The sizes of the pool as of the last durable commit. The same object as long as they are the same. */
+  get geometry(): Geometry {
+    return this.#superblock.geometry;
   }
   get transactionId(): bigint {
     return this.#superblock.transactionId;
@@ -182,6 +178,7 @@ export class ThinMetadata {
   get time(): number {
     return this.#superblock.time;
   }
+  /** Data blocks in the current state: more than in {@linkcode geometry} until a growth is durable. */
   get dataBlocks(): number {
     return this.#data.blocks;
   }
@@ -189,6 +186,7 @@ export class ThinMetadata {
   get dataFree(): number {
     return this.#data.blocks - this.#data.allocated;
   }
+  /** Metadata blocks in the current state. */
   get metadataBlocks(): number {
     return this.#transaction.space.blocks;
   }

@@ -1,3 +1,4 @@
+import { geometryOf } from "./base/geometry.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { createSnapshots, createThin, MetadataDriver } from "../tests/engine/metadata_driver.ts";
 import { Recount } from "../tests/engine/metadata_recount.ts";
@@ -16,11 +17,11 @@ import { OpenRefused, ThinMetadata } from "./thin_metadata.ts";
 
 Deno.test("a new pool is empty, counts right, and keeps its uuid", () => {
   const uuid = new TextEncoder().encode("0123456789abcdef");
-  const geometry = { metadataBlocks: 100, dataBlocks: 20_000, dataBlockSizeSectors: 256, uuid };
-  const pool = MetadataDriver.format(geometry);
+  const geometry = geometryOf({ metadataBlocks: 100, dataBlocks: 20_000, blockSizeBytes: 256 * 512 });
+  const pool = MetadataDriver.format(geometry, 1000, uuid);
   const recount = new Recount(pool.image);
   assertEquals(recount.superblock.uuid, uuid);
-  assertEquals(pool.engine.dataBlockSizeSectors, 256);
+  assertEquals(pool.engine.geometry, geometry);
   assertEquals([pool.engine.dataFree, pool.engine.metadataBlocks], [20_000, 100]);
   assertEquals(pool.engine.metadataFree, 100 - recount.metadataCounts.size);
   assertEquals(pool.engine.notes, []);
@@ -34,7 +35,7 @@ Deno.test("a pool of twelve metadata blocks opens, and refuses its first device 
 });
 
 Deno.test("metadata too small for its data is refused by format", () => {
-  const geometry = { metadataBlocks: 12, dataBlocks: 16_320 * 10, dataBlockSizeSectors: 128 };
+  const geometry = geometryOf({ metadataBlocks: 12, dataBlocks: 16_320 * 10, blockSizeBytes: 65536 });
   assertEquals(faultOf(() => ThinMetadata.format(geometry)), { kind: "noMetadataSpace" });
 });
 

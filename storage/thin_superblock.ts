@@ -11,17 +11,9 @@ import {
   superblockVersion,
   unpackSuperblock,
 } from "./format/superblock.ts";
-import { metadataBlock } from "./base/ids.ts";
+import type { Geometry } from "./base/geometry.ts";
+import { metadataBlock, sectorSizeBytes } from "./base/ids.ts";
 import { OpenRefused } from "./metadata_fault.ts";
-
-/** The sizes of a new pool. */
-export interface MetadataGeometry {
-  readonly metadataBlocks: number;
-  readonly dataBlocks: number;
-  readonly dataBlockSizeSectors: number;
-  /** 16 bytes; if absent, zeroes, which the kernel writes too. */
-  readonly uuid?: Uint8Array;
-}
 
 /** How a pool's metadata is to be opened. */
 export interface EngineOptions {
@@ -120,11 +112,11 @@ export function notesOnHints(superblock: Superblock, counted: CountedHints): str
 }
 
 /** The superblock of a new pool. The first commit sets its roots. */
-export function emptySuperblock(geometry: MetadataGeometry): Superblock {
+export function emptySuperblock(geometry: Geometry, uuid: Uint8Array): Superblock {
   const nowhere = metadataBlock(0);
   return {
     flags: 0,
-    uuid: geometry.uuid ?? new Uint8Array(16),
+    uuid,
     version: superblockVersion,
     time: 0,
     transactionId: 0n,
@@ -138,7 +130,7 @@ export function emptySuperblock(geometry: MetadataGeometry): Superblock {
     },
     mappingRoot: nowhere,
     detailsRoot: nowhere,
-    dataBlockSizeSectors: geometry.dataBlockSizeSectors,
+    dataBlockSizeSectors: geometry.blockSizeBytes / sectorSizeBytes,
     metadataBlocksAtFormat: geometry.metadataBlocks,
     compatFlags: 0,
     compatRoFlags: 0,

@@ -1,4 +1,4 @@
-/** What admin tasks work with: actors, settings and the log. */
+/** What the pool and admin tasks work with: actors, settings and the log. */
 import type { DeviceStub } from "../pool/block_device.ts";
 import type { JournalStub } from "./catalogue_journal.ts";
 import type { Address } from "../kernel/address.ts";
@@ -7,17 +7,23 @@ import type { PoolStub } from "./pool_messages.ts";
 import type { RefusalsMessage } from "../pool/refusals.ts";
 import type { Thin } from "../volume/remap.ts";
 
-/** The actors that admin tasks send requests to, and the settings that they share. */
-export interface AdminPeers {
+/** The actors that the pool and its tasks send requests to, and the settings that they share. */
+export interface PoolPeers {
   readonly kernel: Kernel;
   readonly pool: PoolStub;
   readonly journal: JournalStub;
   readonly metadataDevice: DeviceStub;
-  /** A thin device as its bios see it; the id differs. */
-  readonly thin: Omit<Thin, "id">;
+  /** The actors that the bios of every thin device send requests to. */
+  readonly thin: Omit<Thin, "id" | "blockSizeBytes">;
   readonly readOnly: boolean;
   /** Told when something is refused for now. */
   readonly refusals: Address<RefusalsMessage>;
   /** One sentence for the operator. */
   log(sentence: string): void;
+}
+
+/** The same once the pool knows its geometry: from then on there are thin devices to work on. */
+export interface AdminPeers extends PoolPeers {
+  /** A thin device as its bios see it; the id differs. */
+  readonly thin: Omit<Thin, "id">;
 }

@@ -1,6 +1,7 @@
 /** Admin commands that only look: they read the blocks of the last durable commit, which are kept meanwhile. */
 import { checkMetadata } from "../../storage/check.ts";
 import { dumpMetadata } from "../../storage/dump.ts";
+import { dataBytesOf, type MetadataBlocks, metadataBytesOf } from "../../storage/base/geometry.ts";
 import type { MetadataBlock, ThinId } from "../../storage/base/ids.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { blocksFreedByRemoval } from "../../storage/removal.ts";
@@ -22,12 +23,13 @@ type Walk<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
 interface HeldCommit {
   readonly hold: number;
   readonly superblock: Uint8Array;
+  readonly metadataBlocks: MetadataBlocks;
   readonly buffer: Uint8Array;
 }
 
 function* holdCommit(peers: AdminPeers): Steps<HeldCommit> {
-  const { hold, superblock } = yield* peers.thin.metadata.holdCommit();
-  return { hold, superblock, buffer: new Uint8Array(metadataBlockSizeBytes) };
+  const { hold, superblock, geometry: { metadataBlocks } } = yield* peers.thin.metadata.holdCommit();
+  return { hold, superblock, metadataBlocks, buffer: new Uint8Array(metadataBlockSizeBytes) };
 }
 
 function* readBlock(
@@ -41,7 +43,6 @@ function* readBlock(
     yield* rest();
     return held.superblock;
   }
-  if ((block + 1) * metadataBlockSizeBytes > peers.metadataDevice.sizeBytes) return undefined;
   const result = yield* peers.metadataDevice.read(held.buffer, block * metadataBlockSizeBytes);
   return result.kind === "ok" ? held.buffer : undefined;
 }
@@ -126,16 +127,17 @@ function* listingSlices(
 export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
   const registry = yield* peers.pool.registry();
   const facts = yield* peers.thin.metadata.facts();
+  const { geometry } = facts;
   return {
     kind: "status",
     status: {
       mode: registry.mode,
       transaction_id: Number(facts.transactionId),
-      block_size_bytes: facts.dataBlockSizeBytes,
-      data_total_bytes: facts.dataBlocks * facts.dataBlockSizeBytes,
-      data_used_bytes: (facts.dataBlocks - facts.dataFree) * facts.dataBlockSizeBytes,
-      metadata_total_bytes: facts.metadataBlocks * metadataBlockSizeBytes,
-      metadata_used_bytes: (facts.metadataBlocks - facts.metadataFree) * metadataBlockSizeBytes,
+      block_size_bytes: geometry.blockSizeBytes,
+      data_total_bytes: dataBytesOf(geometry),
+      data_used_bytes: dataBytesOf(geometry) - facts.dataFree * geometry.blockSizeBytes,
+      metadata_total_bytes: metadataBytesOf(geometry),
+      metadata_used_bytes: metadataBytesOf(geometry) - facts.metadataFree * metadataBlockSizeBytes,
       volumes: registry.records.reduce((count, { deleting }) => deleting ? count : count + 1, 0),
       attached: [...registry.attached.values()].reduce((sum, clients) => sum + clients, 0),
       trouble: registry.trouble,
@@ -147,8 +149,7 @@ export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
 export function* checkPool(peers: AdminPeers): Steps<AdminResult> {
   yield* commitFirst(peers);
   const held = yield* holdCommit(peers);
-  const deviceBlocks = Math.floor(peers.metadataDevice.sizeBytes / metadataBlockSizeBytes);
-  const report = yield* runWalk(peers, held, checkMetadata({ deviceBlocks }));
+  const report = yield* runWalk(peers, held, checkMetadata({ deviceBlocks: held.metadataBlocks }));
   peers.thin.metadata.releaseCommit(held.hold);
   return { kind: "checked", problems: report.problems, notes: report.notes };
 }

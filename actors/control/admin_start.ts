@@ -5,7 +5,8 @@
 import type { ThinId } from "../../storage/base/ids.ts";
 import type { Steps } from "../kernel/task.ts";
 import type { AdminResult } from "./admin_command.ts";
-import type { AdminPeers } from "./admin_peers.ts";
+import type { AdminPeers, PoolPeers } from "./admin_peers.ts";
+import { withBlockSize } from "./pool_geometry.ts";
 import { adoptedSizeBytes } from "./plan_checks.ts";
 import {
   change,
@@ -20,14 +21,15 @@ import {
 import type { Deletion, FoundDevice, Reconcile, Registry, Trim } from "./pool_messages.ts";
 
 /** What the start of a pool does before it serves: load, reconcile, and finish what a crash interrupted. */
-export function* startTask(peers: AdminPeers): Steps<void> {
+export function* startTask(peers: PoolPeers): Steps<void> {
   const result = yield* startSteps(peers);
   peers.kernel.tell(peers.pool.address, { type: "adminEnded", result });
 }
 
-function* startSteps(peers: AdminPeers): Steps<AdminResult> {
-  const loaded = yield* peers.thin.metadata.load();
+function* startSteps(actors: PoolPeers): Steps<AdminResult> {
+  const loaded = yield* actors.thin.metadata.load();
   if (loaded.kind !== "done") return refused(`Cannot open the pool: ${reasonOfFailure(loaded)}. ${seeCheck}`);
+  const peers = withBlockSize(actors, yield* actors.pool.geometry());
   const reconciled = yield* reconcile(peers);
   if (reconciled.kind !== "done" || peers.readOnly) return reconciled;
   const { deletions, trims } = interruptedIn(yield* peers.pool.registry());
@@ -112,7 +114,7 @@ function some(names: readonly string[]): string {
 }
 
 /** The end of a pool: a last commit, so that nothing acknowledged is lost. */
-export function* stopTask(peers: AdminPeers): Steps<void> {
+export function* stopTask(peers: PoolPeers): Steps<void> {
   let result: AdminResult = done;
   if (!peers.readOnly) {
     const committed = yield* peers.thin.metadata.commit(true);

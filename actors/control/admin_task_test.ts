@@ -1,5 +1,6 @@
 /** The order of a command's steps, and what is undone when one of them fails. */
 import { assertEquals } from "@std/assert";
+import { geometryOf } from "../../storage/base/geometry.ts";
 import { thinId } from "../../storage/base/ids.ts";
 import type { Change, MetadataFailure, Revoke } from "../pool/metadata_messages.ts";
 import { emptyPlan, ScriptedPeers } from "../../tests/support/scripted_peers.ts";
@@ -251,7 +252,10 @@ Deno.test("a command that looks tells the pool which one has ended, and changes 
     trouble: null,
     records: [],
     attached: new Map(),
-  }).answer("facts", { kind: "facts" });
+  }).answer("facts", {
+    kind: "facts",
+    geometry: geometryOf({ blockSizeBytes: 65536, dataBlocks: 1, metadataBlocks: 1 }),
+  });
   const look = { type: "admin", command: { verb: "status" }, out: undefined } as unknown as Admin;
   peers.run(lookTask(peers.peers, look));
   assertEquals(peers.order, ["registry", "facts", "lookEnded"]);

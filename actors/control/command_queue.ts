@@ -10,11 +10,11 @@ import { present, unreachable } from "../../storage/base/assert.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { adminQueueMax } from "../limits.ts";
 import type { AdminResult } from "./admin_command.ts";
-import type { AdminPeers } from "./admin_peers.ts";
 import { startTask, stopTask } from "./admin_start.ts";
 import { adminTask, lookTask } from "./admin_task.ts";
 import { rewriteTask } from "./catalogue_rewrite.ts";
 import { LookQueue } from "./look_queue.ts";
+import type { PoolGeometry } from "./pool_geometry.ts";
 import type { Admin, LookEnded, StartPool, StopPool } from "./pool_messages.ts";
 import { isLook } from "./verbs.ts";
 
@@ -24,7 +24,8 @@ export type PoolCommand = Admin | StartPool | StopPool;
 /** What the queue works with. */
 export interface QueueContext {
   readonly kernel: Kernel;
-  readonly peers: AdminPeers;
+  /** Commands begin when it is known; the start is what makes it known. */
+  readonly geometry: PoolGeometry;
   /** The catalogue's journal is to be rewritten once the pool has started. */
   readonly isJournalLong: boolean;
   /** Called when a command that changes something has ended, before its answer and before the next one begins. */
@@ -46,7 +47,7 @@ export class CommandQueue {
   constructor(context: QueueContext) {
     this.#context = context;
     this.#isJournalLong = context.isJournalLong;
-    this.#looks = new LookQueue(context.peers.kernel.knobs.looksMax);
+    this.#looks = new LookQueue(context.kernel.knobs.looksMax);
   }
 
   /** A command that changes something is carried out, or the journal is rewritten. */
@@ -80,10 +81,16 @@ export class CommandQueue {
   }
 
   #startLooks(): void {
-    const { kernel, peers } = this.#context;
+    const { kernel, geometry } = this.#context;
+    if (!geometry.isKnown) return;
     for (let look = this.#looks.next(); look !== undefined; look = this.#looks.next()) {
-      kernel.start(`admin ${look.command.verb}`, lookTask(peers, look));
+      kernel.start(`admin ${look.command.verb}`, lookTask(geometry.peers, look));
     }
+  }
+
+  /** Begins the commands that look and came before the geometry was known. */
+  geometryKnown(): void {
+    this.#startLooks();
   }
 
   /** A command that only looks has ended. */
@@ -95,7 +102,7 @@ export class CommandQueue {
   }
 
   #start(): void {
-    const { kernel, peers } = this.#context;
+    const { kernel, geometry } = this.#context;
     const command = this.#commands[0];
     if (command === undefined) return;
     // The stop comes last, after the commands that look have finished.
@@ -103,11 +110,13 @@ export class CommandQueue {
     this.#isRunning = true;
     switch (command.type) {
       case "admin":
-        return kernel.start(`admin ${command.command.verb}`, adminTask(peers, command.command));
+        // Only after a start that was refused.
+        if (!geometry.isKnown) return this.commandEnded({ kind: "refused", reason: "The pool is not open." });
+        return kernel.start(`admin ${command.command.verb}`, adminTask(geometry.peers, command.command));
       case "startPool":
-        return kernel.start("start", startTask(peers));
+        return kernel.start("start", startTask(geometry.actors));
       case "stopPool":
-        return kernel.start("stop", stopTask(peers));
+        return kernel.start("stop", stopTask(geometry.actors));
       default:
         return unreachable(command);
     }
@@ -131,7 +140,7 @@ export class CommandQueue {
   #rewrite(): void {
     this.#isJournalLong = false;
     this.#isRunning = true;
-    this.#context.kernel.start("rewrite catalogue", rewriteTask(this.#context.peers));
+    this.#context.kernel.start("rewrite catalogue", rewriteTask(this.#context.geometry.peers));
   }
 
   /** The journal has been rewritten, or could not be. */

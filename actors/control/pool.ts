@@ -13,8 +13,7 @@
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 import type { AdminResult } from "./admin_command.ts";
-import { planStep } from "./admin_plan.ts";
-import type { AdminPeers } from "./admin_peers.ts";
+import type { PoolPeers } from "./admin_peers.ts";
 import { CommandQueue, type PoolCommand } from "./command_queue.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -23,8 +22,10 @@ import { closeTask, type OpenVolume, takeIdle } from "./open_volumes.ts";
 import type { MetadataTrouble } from "../pool/metadata_messages.ts";
 import { PoolChange } from "./pool_change.ts";
 import { PoolExports } from "./pool_exports.ts";
+import { PoolGeometry } from "./pool_geometry.ts";
 import { ModeOfPool } from "./pool_mode.ts";
 import type {
+  AskGeometry,
   AskPiece,
   AskRegistry,
   Attach,
@@ -36,7 +37,6 @@ import type {
   ListExports,
   PoolMessage,
   PoolNotice,
-  Reconcile,
   Registry,
   WorkOn,
 } from "./pool_messages.ts";
@@ -53,13 +53,14 @@ export interface PoolOptions {
   log(sentence: string): void;
 }
 
-/** Messages that read the catalogue. */
-type Viewer = Attach | Describe | DescribeContexts | ListExports | AskRegistry | WorkOn;
+/** Messages that read the catalogue, or need the geometry. */
+type Viewer = Attach | Describe | DescribeContexts | ListExports | AskRegistry | AskGeometry | WorkOn;
 
 export class PoolActor implements Actor<PoolMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<PoolMessage>;
-  readonly #peers: AdminPeers;
+  readonly #peers: PoolPeers;
+  readonly #geometry: PoolGeometry;
   readonly #options: PoolOptions;
   readonly #catalogue: Catalogue;
   readonly #open = new Map<string, OpenVolume>();
@@ -73,15 +74,16 @@ export class PoolActor implements Actor<PoolMessage> {
   readonly #exports: PoolExports;
   readonly #mode: ModeOfPool;
 
-  constructor(kernel: Kernel, self: Address<PoolMessage>, peers: AdminPeers, options: PoolOptions) {
+  constructor(kernel: Kernel, self: Address<PoolMessage>, peers: PoolPeers, options: PoolOptions) {
     this.#kernel = kernel;
     this.#self = self;
     this.#peers = peers;
+    this.#geometry = new PoolGeometry(peers);
     this.#options = options;
     this.#catalogue = options.catalogue;
     this.#commands = new CommandQueue({
       kernel,
-      peers,
+      geometry: this.#geometry,
       isJournalLong: options.isJournalLong ?? false,
       ended: (command, result) => this.#commandEnded(command, result),
     });
@@ -95,7 +97,7 @@ export class PoolActor implements Actor<PoolMessage> {
       refusal: () => this.#mode.refusal(),
     });
     this.#exports = new PoolExports({
-      peers,
+      geometry: this.#geometry,
       catalogue: options.catalogue,
       readOnly: options.readOnly,
       isLeaving: (uid) => this.#change.isLeaving(uid),
@@ -110,6 +112,7 @@ export class PoolActor implements Actor<PoolMessage> {
       case "describeContexts":
       case "listExports":
       case "registry":
+      case "askGeometry":
       case "workOn":
         return this.#view(message);
       case "detach":
@@ -131,7 +134,7 @@ export class PoolActor implements Actor<PoolMessage> {
       case "rewriteEnded":
         return this.#commands.rewriteEnded();
       case "adopt":
-        this.#applyInMemory(message.step);
+        this.#change.adopt(message.step);
         return this.#kernel.reply(message, "settled");
       case "evict":
         return this.#evict(message);
@@ -141,6 +144,10 @@ export class PoolActor implements Actor<PoolMessage> {
         return this.#commands.lookEnded(message);
       case "tick":
         return this.#tick();
+      case "geometry":
+        this.#geometry.take(message.geometry);
+        this.#commands.geometryKnown();
+        return this.#viewAgain();
       case "metadataTrouble":
         return this.#metadataTrouble(message);
       default:
@@ -150,7 +157,7 @@ export class PoolActor implements Actor<PoolMessage> {
 
   /** Answers what looks at the catalogue, or lets it wait. */
   #view(message: Viewer): void {
-    if (this.#change.isTorn) {
+    if (this.#change.isTorn || !this.#geometry.isKnown) {
       this.#viewersWaiting.push(message);
       return;
     }
@@ -165,6 +172,8 @@ export class PoolActor implements Actor<PoolMessage> {
         return this.#exports.list(message);
       case "registry":
         return this.#kernel.reply(message, this.#registry());
+      case "askGeometry":
+        return this.#kernel.reply(message, this.#geometry.geometry);
       case "workOn":
         return this.#exports.workOn(message);
       default:
@@ -195,7 +204,7 @@ export class PoolActor implements Actor<PoolMessage> {
       type: "attached",
       info: this.#exports.infoOf(record),
       volume: volume.stub.address,
-      blockSizeBytes: this.#peers.thin.blockSizeBytes,
+      blockSizeBytes: this.#geometry.geometry.blockSizeBytes,
     });
   }
 
@@ -217,7 +226,7 @@ export class PoolActor implements Actor<PoolMessage> {
   #openVolume(record: VolumeRecord): OpenVolume {
     const open = this.#open.get(record.uid);
     if (open !== undefined) return open;
-    const thin = { ...this.#peers.thin, id: record.thinId };
+    const thin = { ...this.#geometry.peers.thin, id: record.thinId };
     const volume = { name: record.name, thin, sizeBytes: record.sizeBytes };
     const address = this.#kernel.spawn(
       `volume ${record.name}`,
@@ -245,19 +254,6 @@ export class PoolActor implements Actor<PoolMessage> {
     if (!step.done) return { kind: "piece", text: step.value };
     this.#pieces = undefined;
     return { kind: "end", contentBytes: this.#catalogue.contentBytes };
-  }
-
-  #applyInMemory(step: Reconcile): void {
-    const draft = planStep({
-      catalogue: this.#catalogue,
-      now: this.#kernel.clock.wallTime(),
-      newUid: () => this.#options.newUid(),
-      claim: () => 0,
-      perSlice: Infinity,
-    }, step);
-    assert(draft.kind === "draft", "a reconciliation was refused");
-    this.#catalogue.stage(draft.changes);
-    this.#catalogue.commitStaged();
   }
 
   #evict(message: Evict): void {
@@ -312,9 +308,5 @@ export class PoolActor implements Actor<PoolMessage> {
     if (sentence === undefined) return;
     this.#options.log(sentence);
     for (const volume of this.#open.values()) this.#mode.tell(volume.stub);
-  }
-
-  #recordOf(uid: string): VolumeRecord {
-    return present(this.#catalogue.byUid(uid), "a volume without a record");
   }
 }

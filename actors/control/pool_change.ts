@@ -6,14 +6,14 @@
  * {@linkcode isTorn}. Volumes that are to be quiet take no new client meanwhile; volumes that are about to be removed take
  * none any more.
  */
-import { present } from "../../storage/base/assert.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 import { transactionIdMax } from "../../storage/catalogue_journal.ts";
 import type { Slices } from "../../storage/slices.ts";
-import { planSlices, removesSomething } from "./admin_plan.ts";
+import { planSlices, planStep, removesSomething } from "./admin_plan.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { OpenVolume } from "./open_volumes.ts";
-import type { AdminPlan, More, PlanRefused, PlanStep } from "./pool_messages.ts";
+import type { AdminPlan, More, PlanRefused, PlanStep, Reconcile } from "./pool_messages.ts";
 import type { VolumeStub } from "../volume/thin_volume.ts";
 
 /** What a change works with. */
@@ -119,6 +119,21 @@ export class PoolChange {
       // What is not open has no clients.
       evict: draft.evict.filter((uid) => open.has(uid)),
     };
+  }
+
+  /** Applies a reconciliation in memory only, for a pool that is opened read-only. */
+  adopt(step: Reconcile): void {
+    const { kernel, catalogue } = this.#context;
+    const draft = planStep({
+      catalogue,
+      now: kernel.clock.wallTime(),
+      newUid: () => this.#context.newUid(),
+      claim: () => 0,
+      perSlice: Infinity,
+    }, step);
+    assert(draft.kind === "draft", "a reconciliation was refused");
+    catalogue.stage(draft.changes);
+    catalogue.commitStaged();
   }
 
   #claim(uid: string): number {

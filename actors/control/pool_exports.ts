@@ -5,13 +5,14 @@
 import { present } from "../../storage/base/assert.ts";
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 import type { Slices } from "../../storage/slices.ts";
-import type { AdminPeers } from "./admin_peers.ts";
 import { contextSlices, descriptionOf, exportListSlices, isSnapshot, longAnswer } from "./export_list.ts";
+import type { PoolGeometry } from "./pool_geometry.ts";
 import type { Attach, Describe, DescribeContexts, ExportInfo, ListExports, WorkOn } from "./pool_messages.ts";
 
 /** What the exports of a pool depend on. */
 export interface ExportsOptions {
-  readonly peers: AdminPeers;
+  /** Known: the pool asks for nothing here before. */
+  readonly geometry: PoolGeometry;
   readonly catalogue: Catalogue;
   readonly readOnly: boolean;
   /** Whether the volume with this uid is being removed. */
@@ -64,14 +65,14 @@ export class PoolExports {
   }
 
   tellUnknown(message: Attach | Describe | DescribeContexts, reason: string): void {
-    const { kernel } = this.#options.peers;
+    const { kernel } = this.#options.geometry.peers;
     kernel.tell(message.client, { type: "unknownExport", name: message.name, reason });
   }
 
   describe(message: Describe): void {
     const record = this.find(message.name);
     if (typeof record === "string") return this.tellUnknown(message, record);
-    const { kernel, thin } = this.#options.peers;
+    const { kernel, thin } = this.#options.geometry.peers;
     const { blockSizeBytes } = thin;
     kernel.tell(message.client, { type: "described", info: this.infoOf(record), blockSizeBytes });
   }
@@ -83,7 +84,8 @@ export class PoolExports {
   }
 
   *#contextSlices({ client }: DescribeContexts, record: VolumeRecord): Slices<void> {
-    const { catalogue, peers } = this.#options;
+    const { catalogue } = this.#options;
+    const peers = this.#options.geometry.peers;
     const about = { info: this.infoOf(record), blockSizeBytes: peers.thin.blockSizeBytes };
     const contexts = yield* contextSlices(catalogue, record, peers.kernel.knobs.sliceRecords);
     peers.kernel.tell(client, { type: "contexts", ...about, contexts });
@@ -94,7 +96,8 @@ export class PoolExports {
   }
 
   *#listSlices({ client }: ListExports): Slices<void> {
-    const { catalogue, isLeaving, peers } = this.#options;
+    const { catalogue, isLeaving } = this.#options;
+    const peers = this.#options.geometry.peers;
     const list = yield* exportListSlices(catalogue, isLeaving, peers.kernel.knobs.sliceRecords);
     peers.kernel.tell(client, { type: "exports", ...list });
   }
@@ -104,7 +107,7 @@ export class PoolExports {
     if (slices.next().done) return;
     this.#workLast += 1;
     this.#works.set(this.#workLast, slices);
-    const { kernel, pool } = this.#options.peers;
+    const { kernel, pool } = this.#options.geometry.peers;
     kernel.start("long answer", longAnswer(pool, this.#workLast));
   }
 
@@ -113,6 +116,6 @@ export class PoolExports {
     const slices = present(this.#works.get(message.work), "a long answer was ended twice");
     const isDone = slices.next().done === true;
     if (isDone) this.#works.delete(message.work);
-    this.#options.peers.kernel.reply(message, isDone ? "done" : "more");
+    this.#options.geometry.peers.kernel.reply(message, isDone ? "done" : "more");
   }
 }

@@ -1,5 +1,6 @@
 /** The messages of the pool actor and the stubs that send them; the actor itself is in pool.ts. */
 import type { VolumeRecord } from "../../storage/catalogue.ts";
+import type { Geometry } from "../../storage/base/geometry.ts";
 import type { ThinId } from "../../storage/base/ids.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
 import type { StatusSource } from "../volume/block_status.ts";
@@ -9,6 +10,7 @@ import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
 import type { TextOutMessage } from "./text_out.ts";
+import type { GeometryNotice } from "../pool/geometry_messages.ts";
 import type { MetadataTrouble } from "../pool/metadata_messages.ts";
 import type { ThinVolumeMessage, VolumeStub } from "../volume/thin_volume.ts";
 
@@ -239,6 +241,11 @@ export interface Registry {
   readonly attached: ReadonlyMap<string, number>;
 }
 
+/** From the start of the pool: its sizes. Answered once metadata has told them. */
+export interface AskGeometry extends Request<Geometry> {
+  readonly type: "askGeometry";
+}
+
 /** From the admin task: the command is done. */
 export interface AdminEnded extends Message {
   readonly type: "adminEnded";
@@ -283,6 +290,8 @@ export type PoolMessage =
   | Evict
   | WorkOn
   | AskRegistry
+  | AskGeometry
+  | GeometryNotice
   | AdminEnded
   | LookEnded
   | StartPool
@@ -332,6 +341,11 @@ export class PoolStub {
 
   registry(): Steps<Registry> {
     const request: AskRegistry = { type: "registry", replyTo: unasked };
+    return ask(this.address, request);
+  }
+
+  geometry(): Steps<Geometry> {
+    const request: AskGeometry = { type: "askGeometry", replyTo: unasked };
     return ask(this.address, request);
   }
 

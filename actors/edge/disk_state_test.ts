@@ -1,4 +1,5 @@
 /** What a pool goes on from, where the host's memory and its disks differ. */
+import { geometryOf } from "../../storage/base/geometry.ts";
 import { assertEquals, assertRejects } from "@std/assert";
 import { UserError } from "../../storage/base/errors.ts";
 import { unpackSuperblock } from "../../storage/format/superblock.ts";
@@ -7,8 +8,9 @@ import { ioOk, type IoResult } from "../../storage/device/port.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";
 import { type CachedDevice, seeDisks } from "./disk_state.ts";
 
-const superblock = ThinMetadata.format({ metadataBlocks: 1024, dataBlocks: 16, dataBlockSizeSectors: 128 })
-  .find(({ block }) => block === 0)!.bytes;
+const superblock =
+  ThinMetadata.format(geometryOf({ metadataBlocks: 1024, dataBlocks: 16, blockSizeBytes: 65536 }))
+    .find(({ block }) => block === 0)!.bytes;
 
 /** A file of one block, which the host has in memory. */
 class CachedFile implements CachedDevice {

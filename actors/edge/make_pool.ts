@@ -1,6 +1,7 @@
 /** Making an empty pool: its files, and the metadata in them. */
 import { catalogueFrom } from "../../storage/catalogue_open.ts";
-import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/base/ids.ts";
+import { geometryOf } from "../../storage/base/geometry.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import type { DevicePort } from "../../storage/device/port.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";
 import { requireOk } from "./file_errors.ts";
@@ -24,11 +25,11 @@ export async function makePool(options: InitOptions): Promise<void> {
 
 /** Writes the metadata of an empty pool, the superblock last: if we stop before, there is no metadata at all. */
 async function formatMetadata(device: DevicePort, dataBytes: number, blockSizeBytes: number): Promise<void> {
-  const blocks = ThinMetadata.format({
+  const blocks = ThinMetadata.format(geometryOf({
     metadataBlocks: Math.floor(device.sizeBytes / metadataBlockSizeBytes),
     dataBlocks: Math.floor(dataBytes / blockSizeBytes),
-    dataBlockSizeSectors: blockSizeBytes / sectorSizeBytes,
-  });
+    blockSizeBytes,
+  }));
   const what = "Cannot write the metadata of the new pool";
   for (const { block, bytes } of blocks) {
     if (block === 0) await requireOk(what, (done) => device.flush(done));

@@ -1,6 +1,7 @@
 /** The metadata of a pool's files: the superblock read and checked against the catalogue and the files. */
 import { UserError } from "../../storage/base/errors.ts";
-import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/base/ids.ts";
+import { dataBytesOf, metadataBytesOf } from "../../storage/base/geometry.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
 import type { DevicePort } from "../../storage/device/port.ts";
 import { OpenRefused, ThinMetadata } from "../../storage/thin_metadata.ts";
@@ -31,7 +32,7 @@ export async function openEngine(files: PoolFiles, options: EngineOptions): Prom
     (done) => device.read(superblock, 0, done),
   );
   const engine = openOn(superblock, device, readOnly);
-  const blockSizeBytes = engine.dataBlockSizeSectors * sectorSizeBytes;
+  const { blockSizeBytes } = engine.geometry;
   requireBlockSize(files, blockSizeBytes);
   const { blockSizeBytes: wantedBytes = blockSizeBytes } = options;
   if (wantedBytes !== blockSizeBytes) {
@@ -42,7 +43,7 @@ export async function openEngine(files: PoolFiles, options: EngineOptions): Prom
         `blocks of ${formatSize(blockSizeBytes)}. Leave out --block-size, or name another pool.`,
     );
   }
-  files.requireSizes(engine.metadataBlocks * metadataBlockSizeBytes, engine.dataBlocks * blockSizeBytes);
+  files.requireSizes(metadataBytesOf(engine.geometry), dataBytesOf(engine.geometry));
   return { engine, writeRefusal: readOnly ? writeRefusalOf(superblock, device) : null };
 }
 

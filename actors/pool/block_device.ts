@@ -7,7 +7,7 @@
  * Failure policy: an I/O error is an answer, never a defect, and so is what the port throws. After one failed flush, every
  * later flush fails: the host may have dropped dirty pages, and reports that once only.
  */
-import { present, unreachable } from "../../storage/base/assert.ts";
+import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { DevicePort, IoDone, IoResult, MappedSegment } from "../../storage/device/port.ts";
 import { ioOk } from "../../storage/device/port.ts";
 import type { Actor, Address, Message, Request } from "../kernel/address.ts";
@@ -16,6 +16,7 @@ import { reasonOutside } from "../kernel/boundary.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
 import { defaultKnobs, type Knobs } from "../knobs.ts";
+import type { DeviceGeometry } from "./geometry_messages.ts";
 import type { Refusal, RefusalsMessage } from "./refusals.ts";
 
 /** Fill the buffer from the device. The buffer is the device's until the answer. */
@@ -76,13 +77,12 @@ export interface DeviceCompleted extends Message {
 }
 
 export type DeviceRequest = DeviceRead | DeviceWrite | DeviceZero | DeviceCopy | DeviceDiscard | DeviceFlush;
-export type BlockDeviceMessage = DeviceRequest | DeviceMap | DeviceCompleted;
+export type BlockDeviceMessage = DeviceRequest | DeviceMap | DeviceCompleted | DeviceGeometry;
 
 /** The stubs of one device. Offsets and lengths are bytes on the device. */
 export class DeviceStub {
   constructor(
     readonly address: Address<BlockDeviceMessage>,
-    readonly sizeBytes: number,
     /** True if discarded ranges give space back and read as zeroes. */
     readonly canDiscard: boolean,
     /** The sizes of pieces. */
@@ -172,6 +172,8 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
   readonly #refusals: Address<RefusalsMessage> | undefined;
   /** The kinds of operation that failed when they were last tried. */
   readonly #failing = new Set<Refusal>();
+  /** Bytes that the pool uses, from the begin of the device. */
+  #usedBytes = 0;
 
   /** @param refusals is told of errors and of a full host; undefined for the metadata device, whose errors the pool reports */
   constructor(
@@ -193,6 +195,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
       return this.#answer(request, message.result);
     }
     if (message.type === "mapSegment") return this.#mapSegment(message);
+    if (message.type === "deviceGeometry") return this.#grow(message.usedBytes);
     this.#operationLast += 1;
     const operation = this.#operationLast;
     const result = this.#start(message, (result) => {
@@ -225,6 +228,16 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     this.#failing.add(what);
     const detail = result.kind === "noSpace" ? "" : `${actionOf(request, isRead)}: ${result.reason}`;
     this.#kernel.tell(this.#refusals, { type: "refused", what, detail });
+  }
+
+  /**
+   * The size of the device is the port's, which may grow too: what is read or written is checked there. Here it is compared
+   * with what the pool counts on. Both are our own: opening and growing refuse a device that is too small with a sentence.
+   */
+  #grow(usedBytes: number): void {
+    assert(usedBytes >= this.#usedBytes, "a pool uses less of its device than before");
+    assert(usedBytes <= this.#port.sizeBytes, "a pool counts on more than its device has");
+    this.#usedBytes = usedBytes;
   }
 
   #mapSegment(request: DeviceMap): void {

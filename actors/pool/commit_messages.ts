@@ -1,5 +1,6 @@
 /** The messages of a commit: requests for one, its steps, and what the allocator is told of it. */
 import type { DBlockRun } from "../../storage/block_set.ts";
+import type { Geometry } from "../../storage/base/geometry.ts";
 import type { MetadataBlock } from "../../storage/base/ids.ts";
 import type { Message, Request } from "../kernel/address.ts";
 import type { Done, MetadataFailure } from "./metadata_messages.ts";
@@ -16,6 +17,8 @@ export interface HeldCommit {
   readonly kind: "held";
   readonly hold: number;
   readonly superblock: Uint8Array;
+  /** The sizes that this superblock has. */
+  readonly geometry: Geometry;
 }
 
 /** Keep the blocks of the last durable commit until `releaseCommit`. */

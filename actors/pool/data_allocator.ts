@@ -6,11 +6,15 @@
  * says so), in the commit in progress and in the last durable one (the quarantine says so): invariant I7 of
  * actors/ARCHITECTURE.md.
  *
+ * The device may grow at any time. What was found, leased, given back, retired or is in quarantine lies below the old end
+ * and stays as it is; what metadata finds beyond the end known here is left for after the next geometry.
+ *
  * Failure policy: no space is an answer; a passdown that fails is ignored, as in dm-thin: the block stays unmapped, and it
  * is zeroed when it is provisioned, because the device does not know it as a hole.
  */
-import { assert, unreachable } from "../../storage/base/assert.ts";
+import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import { BlockSet, type DBlockRun } from "../../storage/block_set.ts";
+import { canBecome, type Geometry } from "../../storage/base/geometry.ts";
 import { type DBlock, dblock } from "../../storage/base/ids.ts";
 import type { Actor, Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
@@ -19,6 +23,7 @@ import { ask, type Steps } from "../kernel/task.ts";
 import { retiredBlocksMax } from "../limits.ts";
 import { DataQuarantine, type QuarantineParts } from "./data_quarantine.ts";
 import type { AllocatorNotice } from "./commit_messages.ts";
+import type { GeometryNotice } from "./geometry_messages.ts";
 import type { MetadataStub } from "./metadata_messages.ts";
 import type { RefusalsMessage } from "./refusals.ts";
 
@@ -80,6 +85,7 @@ export type DataAllocatorMessage =
   | Reclaim
   | Found
   | PassedDown
+  | GeometryNotice
   | AllocatorNotice;
 
 /** The stubs of the allocator. */
@@ -135,8 +141,8 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<DataAllocatorMessage>;
   readonly #metadata: MetadataStub;
-  readonly #blockSizeBytes: number;
-  readonly #dataBlocks: number;
+  /** The pool's sizes, from the first `geometry` on. */
+  #geometry: Geometry | undefined;
 
   /** Runs of free blocks that the search found; none of them is leased or in quarantine. */
   #free: DBlockRun[] = [];
@@ -169,17 +175,12 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   constructor(
     kernel: Kernel,
     self: Address<DataAllocatorMessage>,
-    pool: QuarantineParts & {
-      readonly dataBlocks: number;
-      readonly refusals: Address<RefusalsMessage>;
-    },
+    pool: QuarantineParts & { readonly refusals: Address<RefusalsMessage> },
   ) {
     this.#kernel = kernel;
     this.#self = self;
     this.#metadata = pool.metadata;
     this.#quarantine = new DataQuarantine(kernel, self, pool);
-    this.#blockSizeBytes = pool.blockSizeBytes;
-    this.#dataBlocks = pool.dataBlocks;
     this.#refusals = pool.refusals;
   }
 
@@ -211,9 +212,32 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
         return this.#quarantine.passedDown();
       case "notCommitted":
         return this.#quarantine.notCommitted();
+      case "geometry":
+        return this.#grow(message.geometry);
       default:
         return unreachable(message);
     }
+  }
+
+  /**
+   * The first geometry, or a larger one. The new blocks count as released: a bio that was refused before tries again. A
+   * search in progress goes on from its cursor for as many blocks as the device has now, so it meets them too, wherever it
+   * is. It may pass some blocks twice, which does no harm: what it found of them is leased or excluded.
+   */
+  #grow(geometry: Geometry): void {
+    const before = this.#geometry;
+    assert(before === undefined || canBecome(before, geometry), "the pool became smaller");
+    this.#geometry = geometry;
+    this.#quarantine.grow(geometry);
+    if (before === undefined || geometry.dataBlocks === before.dataBlocks) return;
+    this.#releases += 1;
+    this.#sayThereIsSpace();
+    if (this.#searching) this.#searchLeft = geometry.dataBlocks;
+  }
+
+  /** The pool's sizes. The pool tells them before the first bio starts. */
+  #known(): Geometry {
+    return present(this.#geometry, "the allocator was used before it knew the geometry");
   }
 
   #giveBack(block: DBlock): void {
@@ -231,7 +255,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     this.#kernel.tell(this.#metadata.address, { type: "dataRetired", blocks: this.#retired });
     this.#kernel.tell(this.#refusals, {
       type: "blockRetired",
-      offsetBytes: block * this.#blockSizeBytes,
+      offsetBytes: block * this.#known().blockSizeBytes,
       blocks: this.#retired,
     });
   }
@@ -239,7 +263,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   /** Leases fetched blocks to waiting bios. If there are too few, searches the whole device once. */
   #serve(): void {
     if (this.#lease() || this.#searching) return;
-    this.#searchLeft = this.#dataBlocks;
+    this.#searchLeft = this.#known().dataBlocks;
     this.#releasesAtSearch = this.#releases;
     this.#search();
   }
@@ -274,11 +298,12 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   /**
    * Adds a found run to the free blocks, except blocks that are leased, in quarantine, or were mapped after metadata
    * searched: the `keep` of a block may arrive before an older result that has it as free. They must be excluded now and not
-   * when they are leased: a block that is leased now may be mapped by then, and would no longer be excluded.
+   * when they are leased: a block that is leased now may be mapped by then, and would no longer be excluded. Blocks beyond
+   * the known end are dropped: metadata has grown, and that is not durable yet.
    */
   #addFree(run: DBlockRun): void {
     let begin = run.begin as number;
-    const end = run.begin + run.length;
+    const end = Math.min(run.begin + run.length, this.#known().dataBlocks);
     for (let block = begin; block < end; block += 1) {
       if (!this.#isExcluded(dblock(block))) continue;
       if (block > begin) this.#free.push({ begin: dblock(begin), length: block - begin });
@@ -306,10 +331,11 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   #found(message: Found): void {
     this.#searching = false;
     if (message.failed) return this.#refuseWaiting("failed");
-    const passed = message.next - this.#cursor;
+    const { dataBlocks } = this.#known();
+    const passed = Math.min(message.next, dataBlocks) - this.#cursor;
     assert(passed > 0, "a search made no progress");
     this.#searchLeft = Math.max(0, this.#searchLeft - passed);
-    this.#cursor = message.next >= this.#dataBlocks ? dblock(0) : message.next;
+    this.#cursor = message.next >= dataBlocks ? dblock(0) : message.next;
     for (const run of message.runs) this.#addFree(run);
     if (!this.#lease()) this.#search();
   }

@@ -1,5 +1,6 @@
 /** When a data block is leased, and how a lease ends. What becomes of freed blocks is in data_quarantine_test.ts. */
 import { assertEquals, assertThrows } from "@std/assert";
+import { Defect } from "../../storage/base/assert.ts";
 import { type DBlock, dblock } from "../../storage/base/ids.ts";
 import { retiredBlocksMax } from "../limits.ts";
 import { AllocatorBench, blockSizeBytes } from "../../tests/support/allocator.ts";
@@ -166,4 +167,71 @@ Deno.test("a lease that ends twice is a defect", () => {
     Error,
     "a lease ended twice",
   );
+});
+
+Deno.test("a device that grows while it is full gives its new blocks, to bios that were refused before too", () => {
+  const bench = new AllocatorBench(2);
+  assertEquals(bench.lease(3), [0, 1, "noDataSpace"]);
+  assertEquals(bench.reclaim(), [false]);
+  bench.grow(4);
+  assertEquals(bench.reclaim(), [true]);
+  assertEquals(bench.lease(3), [2, 3, "noDataSpace"]);
+});
+
+Deno.test("the log is told that a full pool has space again when it has grown", () => {
+  const bench = new AllocatorBench(1);
+  bench.lease(2);
+  bench.refusals.take();
+  bench.grow(2);
+  assertEquals(bench.refusals.take(), [{ type: "served", what: "dataFull" }]);
+});
+
+Deno.test("blocks of a growth that is not announced are not leased, though metadata finds them", () => {
+  const bench = new AllocatorBench(2);
+  bench.metadata.grow(4);
+  assertEquals(bench.lease(3), [0, 1, "noDataSpace"]);
+  bench.tellGeometry(4);
+  assertEquals(bench.lease(3), [2, 3, "noDataSpace"]);
+});
+
+Deno.test("a search that was under way when the device grew finds the new blocks, wherever it was", () => {
+  // The search begins at block 3, and has passed the old end and begun again at 0 when the device grows.
+  const bench = new AllocatorBench(4);
+  assertEquals(bench.lease(4), [0, 1, 2, 3]);
+  for (const block of [0, 1, 2]) bench.map(block);
+  bench.metadata.free.delete(3);
+  bench.metadata.passesMax = 1;
+  bench.metadata.holds = true;
+  const answers: Allocation[] = [];
+  startCollecting(bench.world.kernel, bench.stub.allocate(), answers);
+  bench.world.settle();
+  bench.metadata.finish();
+  assertEquals(answers, []);
+  bench.grow(5);
+  for (let step = 0; step < 10; step += 1) bench.metadata.finish();
+  assertEquals(answers, [{ kind: "allocated", dblock: dblock(4) }]);
+});
+
+Deno.test("a growth keeps leases, retired blocks and the quarantine as they are", () => {
+  const bench = new AllocatorBench(4);
+  assertEquals(bench.lease(3), [0, 1, 2]);
+  bench.tell("retire", 0);
+  bench.map(1);
+  bench.free(1);
+  bench.grow(5);
+  // 0 is retired, 1 in quarantine, 2 leased; 3 and the new 4 are free.
+  assertEquals(bench.lease(3), [3, 4, "noDataSpace"]);
+  bench.tell("giveBack", 2);
+  assertEquals(bench.allocate(), 2);
+  bench.commit("frozen");
+  bench.commit("durable");
+  assertEquals(bench.discarded(), [1]);
+  assertEquals(bench.lease(2), [1, "noDataSpace"]);
+});
+
+Deno.test("an allocator is not told of a smaller device, and is not used before it is told of one", () => {
+  const bench = new AllocatorBench(4);
+  assertThrows(() => bench.tellGeometry(3), Defect, "the pool became smaller");
+  const early = new AllocatorBench(4, true, false);
+  assertThrows(() => early.allocate(), Defect, "before it knew the geometry");
 });

@@ -1,52 +1,65 @@
-/** The lock regions of the data device: a fixed table, made when the pool opens. Passdown and copies exclude each other. */
-import { assert } from "../../storage/base/assert.ts";
+/**
+ * The lock regions of the data device: a fixed number of them, made when the pool opens. Passdown and copies exclude each
+ * other.
+ *
+ * The device is cut into stripes of `dataStripeBlocks` data blocks, and stripe n is in region n modulo the number of regions.
+ * So the region of a block does not depend on the size of the device, and a device that grows moves no block to another
+ * region: a lock taken before it grew and one taken after it exclude each other. A region keeps a cell for each block that is
+ * locked, by its number, whatever stripe it lies in.
+ */
 import type { DBlock } from "../../storage/base/ids.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
-import { dataRegionsMax, mailboxMax } from "../limits.ts";
+import { dataRegions, mailboxMax } from "../limits.ts";
 import { LockRegion } from "./lock_region.ts";
 import { RegionLocks } from "./region_locks.ts";
 
 export class DataLocks {
   readonly #regions: readonly RegionLocks[];
-  readonly #blocksPerRegion: number;
+  readonly #stripeBlocks: number;
 
-  constructor(regions: readonly RegionLocks[], blocksPerRegion: number) {
+  constructor(regions: readonly RegionLocks[], stripeBlocks: number) {
     this.#regions = regions;
-    this.#blocksPerRegion = blocksPerRegion;
-  }
-
-  /** The regions of `[begin, end)`, ascending. */
-  regionsOf(begin: number, end: number): readonly RegionLocks[] {
-    const first = Math.floor(begin / this.#blocksPerRegion);
-    const last = Math.floor((end - 1) / this.#blocksPerRegion);
-    assert(last < this.#regions.length, "locked a block beyond the data device");
-    return this.#regions.slice(first, last + 1);
+    this.#stripeBlocks = stripeBlocks;
   }
 
   /** Locks a newly leased block exclusively. */
   *fresh(dblock: DBlock): Steps<Disposable> {
-    return yield* this.regionsOf(dblock, dblock + 1)[0]!.block(dblock, "exclusive");
+    return yield* this.#regionOf(dblock).block(dblock, "exclusive");
   }
 
   /** Locks the old block of a copy. The lock is shared, so that clones of one volume can copy the same block at the same time. */
   *source(dblock: DBlock): Steps<Disposable> {
-    return yield* this.regionsOf(dblock, dblock + 1)[0]!.block(dblock, "read");
+    return yield* this.#regionOf(dblock).block(dblock, "read");
+  }
+
+  /** Locks the blocks from `begin` to below `end` exclusively, stripe by stripe in ascending order (invariant I5). */
+  *range(begin: number, end: number): Steps<Disposable> {
+    using held = new DisposableStack();
+    let from = begin;
+    while (from < end) {
+      const stripeEnd = (Math.floor(from / this.#stripeBlocks) + 1) * this.#stripeBlocks;
+      const to = Math.min(end, stripeEnd);
+      held.use(yield* this.#regionOf(from).range(from, to));
+      from = to;
+    }
+    return held.move();
+  }
+
+  #regionOf(block: number): RegionLocks {
+    return this.#regions[Math.floor(block / this.#stripeBlocks) % this.#regions.length]!;
   }
 }
 
-/** Makes the lock regions of a data device of so many blocks. */
-export function spawnDataLocks(kernel: Kernel, dataBlocks: number): DataLocks {
-  const blocksPerRegion = Math.max(kernel.knobs.dataRegionBlocksMin, Math.ceil(dataBlocks / dataRegionsMax));
-  const regions: RegionLocks[] = [];
-  for (let begin = 0; begin < dataBlocks; begin += blocksPerRegion) {
-    const end = Math.min(dataBlocks, begin + blocksPerRegion);
+/** Makes the lock regions of the data device. */
+export function spawnDataLocks(kernel: Kernel): DataLocks {
+  const regions = Array.from({ length: dataRegions }, (_, index) => {
     const address = kernel.spawn(
-      `data region ${begin}-${end - 1}`,
+      `data region ${index}`,
       mailboxMax,
       (self) => new LockRegion(kernel, self),
     );
-    regions.push(new RegionLocks(kernel, address, begin, end));
-  }
-  return new DataLocks(regions, blocksPerRegion);
+    return new RegionLocks(kernel, address, 0, Infinity);
+  });
+  return new DataLocks(regions, kernel.knobs.dataStripeBlocks);
 }

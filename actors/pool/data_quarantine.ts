@@ -17,6 +17,7 @@
  */
 import { assert } from "../../storage/base/assert.ts";
 import { BlockSet, type DBlockRun } from "../../storage/block_set.ts";
+import type { Geometry } from "../../storage/base/geometry.ts";
 import type { DBlock } from "../../storage/base/ids.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -24,7 +25,6 @@ import { rest, type Steps } from "../kernel/task.ts";
 import type { DeviceStub } from "./block_device.ts";
 import type { PassedDown, Reclaim } from "./data_allocator.ts";
 import type { DataLocks } from "./data_locks.ts";
-import { lockRange } from "./region_locks.ts";
 import type { NotCommitted } from "./commit_messages.ts";
 import type { MetadataStub } from "./metadata_messages.ts";
 
@@ -33,7 +33,6 @@ export interface QuarantineParts {
   readonly metadata: MetadataStub;
   readonly device: DeviceStub;
   readonly locks: DataLocks;
-  readonly blockSizeBytes: number;
 }
 
 export class DataQuarantine {
@@ -41,6 +40,8 @@ export class DataQuarantine {
   readonly #allocator: Address<PassedDown | NotCommitted>;
   readonly #parts: QuarantineParts;
 
+  /** Bytes of a data block, from the first geometry on; the same in every later one. */
+  #blockSizeBytes = 0;
   /** Freed since the last freeze. */
   #freedNow = new BlockSet();
   /** Freed in the commit in progress. */
@@ -79,6 +80,11 @@ export class DataQuarantine {
   has(block: DBlock): boolean {
     return this.#freedNow.has(block) || this.#freedFrozen.has(block) ||
       this.#freedDurable.has(block) || (this.#passingDown?.has(block) ?? false);
+  }
+
+  /** The pool has its first geometry, or is larger. Blocks in quarantine stay where they are. */
+  grow({ blockSizeBytes }: Geometry): void {
+    this.#blockSizeBytes = blockSizeBytes;
   }
 
   /** Step 1. */
@@ -140,7 +146,10 @@ export class DataQuarantine {
     this.#passingDown = this.#freedDurable;
     this.#freedDurable = new BlockSet();
     const runs = this.#passingDown.runs(this.#kernel.knobs.passdownRunBlocksMax);
-    this.#kernel.start("passdown", passdownTask(this.#kernel, this.#allocator, this.#parts, runs));
+    this.#kernel.start(
+      "passdown",
+      passdownTask(this.#kernel, this.#allocator, this.#parts, runs, this.#blockSizeBytes),
+    );
   }
 
   #answerReclaims(commits: number, answer: boolean): void {
@@ -167,8 +176,9 @@ function* reclaimTask(
 function* passdownTask(
   kernel: Kernel,
   allocator: Address<PassedDown>,
-  { device, locks, blockSizeBytes }: QuarantineParts,
+  { device, locks }: QuarantineParts,
   runs: Iterable<DBlockRun>,
+  blockSizeBytes: number,
 ): Steps<void> {
   if (device.canDiscard) {
     for (const run of runs) {
@@ -187,6 +197,6 @@ function* passDownRun(
   { begin, length }: DBlockRun,
   blockSizeBytes: number,
 ): Steps<void> {
-  using _lock = yield* lockRange(locks.regionsOf(begin, begin + length), begin, begin + length);
+  using _lock = yield* locks.range(begin, begin + length);
   yield* device.discard(begin * blockSizeBytes, length * blockSizeBytes);
 }

@@ -1,5 +1,5 @@
 /**
- * LockRegion: the lock state of a contiguous range of blocks, of a volume or of the data device.
+ * LockRegion: the lock state of a range of a volume's blocks, or of stripes of the data device (data_locks.ts).
  *
  * Owns: the cells of the blocks that are locked or waited for (lock_cell.ts has the table of grants), and the range locks.
  * Its messages, and the locks that a task holds, are in region_locks.ts.

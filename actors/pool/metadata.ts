@@ -15,23 +15,18 @@
  */
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import { reasonOfIo } from "../../storage/device/port.ts";
+import type { Geometry } from "../../storage/base/geometry.ts";
 import type { MetadataBlock } from "../../storage/base/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
 import type { DeviceStub } from "./block_device.ts";
 import { commitTask, fetchTask, needsCheckTask } from "./commit.ts";
-import type {
-  AllocatorNotice,
-  Commit,
-  CommitEnded,
-  FlushEnded,
-  Freeze,
-  Frozen,
-  HoldCommit,
-} from "./commit_messages.ts";
+import type { AllocatorNotice, Commit, CommitEnded, FlushEnded, Freeze, Frozen } from "./commit_messages.ts";
 import { CommitRequests } from "./commit_requests.ts";
 import type { Actor, Address, Request } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Knobs } from "../knobs.ts";
+import type { GeometryNotice } from "./geometry_messages.ts";
+import { HeldCommits } from "./held_commits.ts";
 import {
   type Done,
   type Fetched,
@@ -54,10 +49,11 @@ export class Metadata implements Actor<MetadataMessage> {
   readonly #dataDevice: DeviceStub;
   readonly #metadataDevice: DeviceStub;
   #allocator: Address<AllocatorNotice> | undefined;
-  #pool: Address<MetadataTrouble> | undefined;
+  #pool: Address<MetadataTrouble | GeometryNotice> | undefined;
+  /** The geometry that the pool was last told. */
+  #announced: Geometry | undefined;
   readonly #waiting: WaitingOperations;
-  readonly #held = new Map<number, { release(): void }>();
-  #holdLast = 0;
+  readonly #held: HeldCommits;
   /** A commit task runs, before or after its freeze. */
   #committing = false;
   readonly #requests = new CommitRequests();
@@ -85,6 +81,7 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#waiting = new WaitingOperations(kernel.knobs.missesBeforeAlone);
     this.#stub = new MetadataStub(kernel, self);
     this.#engine = engine;
+    this.#held = new HeldCommits(engine);
     this.#dataDevice = devices.data;
     this.#metadataDevice = devices.metadata;
     this.#refusals = options.refusals;
@@ -113,9 +110,9 @@ export class Metadata implements Actor<MetadataMessage> {
       case "listThins":
         return this.#kernel.reply(message, this.#engine.thinIds());
       case "holdCommit":
-        return this.#holdCommit(message);
+        return this.#kernel.reply(message, this.#held.hold());
       case "releaseCommit":
-        return this.#releaseCommit(message.hold);
+        return this.#held.release(message.hold);
       case "commitEnded":
         return this.#commitEnded(message);
       case "flushEnded":
@@ -170,6 +167,7 @@ export class Metadata implements Actor<MetadataMessage> {
       answer = this.#failureOf(error.fault);
       if (answer.kind === "noMetadataSpace" && attempt.operation.type === "change") this.#sayFull();
     }
+    if (attempt.operation.type === "load") this.#announceGeometry();
     this.#kernel.reply(attempt.operation as Request<unknown>, answer);
     if (answer === done && this.#isFull) this.#sayNotFull(attempt.operation);
     this.#afterOperation(attempt);
@@ -288,6 +286,14 @@ export class Metadata implements Actor<MetadataMessage> {
     return { kind: "damaged", reason };
   }
 
+  /** Tells the pool its sizes, after loading and after a commit that changed them is durable. */
+  #announceGeometry(): void {
+    const { geometry } = this.#engine;
+    if (geometry === this.#announced) return;
+    this.#announced = geometry;
+    if (this.#pool !== undefined) this.#kernel.tell(this.#pool, { type: "geometry", geometry });
+  }
+
   #trouble(what: MetadataTrouble["what"], reason: string): void {
     if (this.#pool !== undefined) this.#kernel.tell(this.#pool, { type: "metadataTrouble", what, reason });
   }
@@ -337,6 +343,7 @@ export class Metadata implements Actor<MetadataMessage> {
     if (message.failure !== undefined) return this.#commitFailed(message.failure, ended);
     if (message.begun !== "frozen") return this.#commitRefused();
     this.#engine.commitDurable();
+    this.#announceGeometry();
     this.#tellAllocator({ type: "durable" });
     this.#answer(ended, done);
     if (this.#requests.waiting > 0 || this.#waiting.slowedDown > 0) this.#startCommit();
@@ -379,17 +386,5 @@ export class Metadata implements Actor<MetadataMessage> {
 
   #tellAllocator(message: AllocatorNotice): void {
     if (this.#allocator !== undefined) this.#kernel.tell(this.#allocator, message);
-  }
-
-  #holdCommit(request: HoldCommit): void {
-    this.#holdLast += 1;
-    assert(!this.#held.has(this.#holdLast), "a hold has a number of its own");
-    const held = this.#engine.holdCommit();
-    this.#held.set(this.#holdLast, held);
-    this.#kernel.reply(request, { kind: "held", hold: this.#holdLast, superblock: held.superblock });
-  }
-  #releaseCommit(hold: number): void {
-    present(this.#held.get(hold), "released a commit that is not held").release();
-    this.#held.delete(hold);
   }
 }

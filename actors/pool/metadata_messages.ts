@@ -1,8 +1,10 @@
 /** The messages of the metadata actor and the stubs that send them; the actor itself is in metadata.ts. */
 import type { DBlockRun } from "../../storage/block_set.ts";
 import type { IoResult } from "../../storage/device/port.ts";
+import type { Geometry } from "../../storage/base/geometry.ts";
 import type { DBlock, MetadataBlock, ThinId, VBlock } from "../../storage/base/ids.ts";
 import type { MappedRun, Mapping, MarkedRun } from "../../storage/thin_metadata.ts";
+import type { GeometryNotice } from "./geometry_messages.ts";
 import type { Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -137,10 +139,9 @@ export interface DeleteSlice
 export interface Facts {
   readonly kind: "facts";
   readonly transactionId: bigint;
-  readonly dataBlockSizeBytes: number;
-  readonly dataBlocks: number;
+  /** Of the current state: it may be larger than what is durable. */
+  readonly geometry: Geometry;
   readonly dataFree: number;
-  readonly metadataBlocks: number;
   readonly metadataFree: number;
   readonly dirtyBlocks: number;
   readonly clock: number;
@@ -198,7 +199,7 @@ export interface ReportMappedFree extends Request<MetadataFailure> {
 export interface ConnectMetadata extends Message {
   readonly type: "connect";
   readonly allocator: Address<AllocatorNotice>;
-  readonly pool: Address<MetadataTrouble>;
+  readonly pool: Address<MetadataTrouble | GeometryNotice>;
 }
 
 /** To the pool: metadata is damaged (no more changes), or a commit has failed (the pool fails). */

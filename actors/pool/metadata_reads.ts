@@ -1,4 +1,5 @@
 /** The operations of the metadata actor that change nothing: what each reads from the engine. */
+import { geometryOf } from "../../storage/base/geometry.ts";
 import { unreachable } from "../../storage/base/assert.ts";
 import type { ThinMetadata } from "../../storage/thin_metadata.ts";
 import type {
@@ -62,10 +63,12 @@ export function factsOf(engine: ThinMetadata, dataRetired: number): Facts {
   return {
     kind: "facts",
     transactionId: engine.transactionId,
-    dataBlockSizeBytes: engine.dataBlockSizeSectors * 512,
-    dataBlocks: engine.dataBlocks,
+    geometry: geometryOf({
+      blockSizeBytes: engine.geometry.blockSizeBytes,
+      dataBlocks: engine.dataBlocks,
+      metadataBlocks: engine.metadataBlocks,
+    }),
     dataFree: Math.max(0, engine.dataFree - dataRetired),
-    metadataBlocks: engine.metadataBlocks,
     metadataFree: engine.metadataFree,
     dirtyBlocks: engine.dirtyBlocks,
     clock: engine.time,

@@ -1,4 +1,5 @@
 /** What the metadata actor holds up, what it tells its peers, and what it refuses. Flushes: metadata_flushes_test.ts. */
+import { geometryOf } from "../../storage/base/geometry.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/base/ids.ts";
 import { bitmapEntries } from "../../storage/format/bitmap.ts";
@@ -163,7 +164,7 @@ Deno.test("a block that cannot be read ends all changes, is told to the pool, an
   const missing = lookup(bench, 1999);
   assertEquals(kindsOf(missing, bench.insert(5), bench.commit()), ["damaged", "readOnly", "readOnly"]);
   assertEquals(kindsOf(lookup(bench, 0)), ["provisioned"]);
-  assertEquals(bench.pool.received.map(({ what }) => what), ["damaged"]);
+  assertEquals(bench.pool.received.map((sent) => "what" in sent && sent.what), ["damaged"]);
 });
 
 Deno.test("metadata opened read-only answers reads and refuses every change and commit", () => {
@@ -246,11 +247,11 @@ Deno.test("releasing a commit that is not held is a defect", () => {
 const thinsCount = defaultKnobs.dirtyBlocksMax + 1000;
 
 function metadataOfManyThins(): MetadataBench {
-  const driver = MetadataDriver.format({
+  const driver = MetadataDriver.format(geometryOf({
     metadataBlocks: 16_000,
     dataBlocks: 16_000,
-    dataBlockSizeSectors: 128,
-  });
+    blockSizeBytes: 65536,
+  }));
   const create = Array.from({ length: thinsCount }, (_, index) => thinId(index));
   driver.run((engine) => engine.change({ create, snapshots: [], tick: false, transactionId: 0n }));
   driver.commit();
@@ -283,11 +284,11 @@ Deno.test("while a commit is slow, no more metadata gets dirty beside it than ma
 function metadataOfScattered(blocks: number): MetadataBench {
   const cacheBlocks = 100;
   const bitmaps = blocks + cacheBlocks + 1;
-  const driver = MetadataDriver.format({
+  const driver = MetadataDriver.format(geometryOf({
     metadataBlocks: 2000,
     dataBlocks: bitmaps * bitmapEntries,
-    dataBlockSizeSectors: 128,
-  });
+    blockSizeBytes: 65536,
+  }));
   const create = [one, thinId(2)];
   driver.run((engine) => engine.change({ create, snapshots: [], tick: false, transactionId: 0n }));
   for (let at = 0; at < blocks; at += 1) {

@@ -46,8 +46,8 @@ Deno.test("a block that is leased to be copied to, and is the one to be copied, 
     blockSizeBytes: bs,
     metadata: new MetadataStub(kernel, address as Address<MetadataMessage>),
     allocator: new AllocatorStub(kernel, address as Address<DataAllocatorMessage>),
-    dataLocks: spawnDataLocks(kernel, 10),
-    data: new DeviceStub(device, data.sizeBytes, true),
+    dataLocks: spawnDataLocks(kernel),
+    data: new DeviceStub(device, true),
   };
   const request: VolumeRequest = {
     kind: "write",

@@ -54,7 +54,7 @@ export type IoDone = (result: IoResult) => void;
 
 /** A block device: see the head of this file. */
 export interface DevicePort {
-  /** Bytes of the whole device. */
+  /** Bytes of the whole device now. It may grow while it is open, and never shrinks. */
   readonly sizeBytes: number;
   /** True if {@linkcode discard} frees space on the host, and discarded ranges read as zeroes. */
   readonly canDiscard: boolean;

@@ -252,7 +252,7 @@ Deno.test("what a device's port throws is the answer, unless it is a broken inva
     64,
     (self) => new BlockDevice(kernel, self, broken),
   );
-  kernel.start("use", new DeviceStub(address, 1, true).flush());
+  kernel.start("use", new DeviceStub(address, true).flush());
   kernel.run();
   assertEquals(defects.length, 1);
   assertInstanceOf(defects[0], Defect);

@@ -19,7 +19,7 @@ export async function useDevice(port: DevicePort): Promise<readonly IoResult[]> 
     64,
     (self) => new BlockDevice(kernel, self, port),
   );
-  const stub = new DeviceStub(address, port.sizeBytes, true);
+  const stub = new DeviceStub(address, true);
   const answers: IoResult[] = [];
   const ended = Promise.withResolvers<void>();
   kernel.start(

@@ -2,6 +2,7 @@
  * A plain model of the engine: random operations, growth, commits, crashes, blocks that are missing or damaged when they
  * are first read. After every commit the image is recounted.
  */
+import { geometryOf } from "../../storage/base/geometry.ts";
 import { assert, assertEquals } from "@std/assert";
 import { createSnapshots, createThin, MetadataDriver } from "./metadata_driver.ts";
 import { Recount } from "./metadata_recount.ts";
@@ -63,7 +64,7 @@ export class Model {
     this.#options = options;
     this.#random = seededRandom(options.seed);
     const { metadataBlocks, dataBlocks } = options;
-    const geometry = { metadataBlocks, dataBlocks, dataBlockSizeSectors: 128 };
+    const geometry = geometryOf({ metadataBlocks, dataBlocks, blockSizeBytes: 65536 });
     this.driver = MetadataDriver.format(geometry, options.cacheBlocks);
     this.driver.flipsNext = () => this.#random.chance(options.flips);
     this.#committedSizes = this.#sizes;

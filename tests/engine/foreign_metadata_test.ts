@@ -2,6 +2,7 @@
  * Metadata made by others: by thin_restore of both generations, by the kernel, with shared nodes and metadata
  * snapshots.
  */
+import { geometryOf } from "../../storage/base/geometry.ts";
 import { assert, assertEquals } from "@std/assert";
 import { setBitmapCount } from "../../storage/format/bitmap.ts";
 import { nodeValueOffset, setNodeEntries, setNodeKey } from "../../storage/format/btree_node.ts";
@@ -225,7 +226,7 @@ for (const version of versions) {
     name: `what we write survives thin_dump and thin_restore ${version}`,
     ignore: !hasThinTools(version),
     fn: async () => {
-      const geometry = { metadataBlocks: 1024, dataBlocks: 40_000, dataBlockSizeSectors: 384 };
+      const geometry = geometryOf({ metadataBlocks: 1024, dataBlocks: 40_000, blockSizeBytes: 384 * 512 });
       const pool = MetadataDriver.format(geometry);
       const devices: RecountedDevices = new Map();
       for (const id of [3, 0, 0xff_ffff]) {

@@ -1,10 +1,10 @@
 /** For tests: a metadata device in memory, and the loop that any caller of the engine runs. */
+import type { Geometry } from "../../storage/base/geometry.ts";
 import { superblockLocation } from "../../storage/format/superblock.ts";
 import { type MetadataBlock, metadataBlockSizeBytes, type ThinId } from "../../storage/base/ids.ts";
 import {
   type CommitPlan,
   MetadataFault,
-  type MetadataGeometry,
   type SnapshotPair,
   ThinMetadata,
 } from "../../storage/thin_metadata.ts";
@@ -27,9 +27,9 @@ export class MetadataDriver {
   }
 
   /** A new pool, written as a caller would. */
-  static format(geometry: MetadataGeometry, cacheBlocks = 1000): MetadataDriver {
+  static format(geometry: Geometry, cacheBlocks = 1000, uuid?: Uint8Array): MetadataDriver {
     const image = new Uint8Array(geometry.metadataBlocks * metadataBlockSizeBytes);
-    for (const { block, bytes } of ThinMetadata.format(geometry)) {
+    for (const { block, bytes } of ThinMetadata.format(geometry, uuid)) {
       image.set(bytes, block * metadataBlockSizeBytes);
     }
     return new MetadataDriver(image, cacheBlocks);

@@ -1,4 +1,5 @@
 /** Small pools for tests of the engine. */
+import { geometryOf } from "../../storage/base/geometry.ts";
 import { assertThrows } from "@std/assert";
 import { type Superblock, unpackSuperblock } from "../../storage/format/superblock.ts";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/base/ids.ts";
@@ -10,7 +11,10 @@ export const one = thinId(1);
 export const two = thinId(2);
 
 export function makePool(metadataBlocks = 512, dataBlocks = 40_000, cacheBlocks = 1000): MetadataDriver {
-  return MetadataDriver.format({ metadataBlocks, dataBlocks, dataBlockSizeSectors: 128 }, cacheBlocks);
+  return MetadataDriver.format(
+    geometryOf({ metadataBlocks, dataBlocks, blockSizeBytes: 65536 }),
+    cacheBlocks,
+  );
 }
 
 /** A pool with device 1, vblocks `[0, blocks)` mapped to the same data blocks, committed. */

@@ -2,6 +2,7 @@
  * The kernel agrees on growth: its thin-pool target, in a VM, uses a pool that we grew to its last block, and we use one
  * that it grew.
  */
+import { geometryOf } from "../../storage/base/geometry.ts";
 import { assertEquals } from "@std/assert";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/base/ids.ts";
 import type { PoolBlocks } from "../../storage/thin_metadata.ts";
@@ -17,7 +18,7 @@ const newId = 900;
 
 /** A pool of which all data blocks but the last `free` are mapped. They were never written, and read as zeroes. */
 function nearlyFull(sizes: PoolBlocks, free: number): MetadataDriver {
-  const pool = MetadataDriver.format({ ...sizes, dataBlockSizeSectors: blockSectors });
+  const pool = MetadataDriver.format(geometryOf({ ...sizes, blockSizeBytes: blockSectors * 512 }));
   pool.run((engine) => createThin(engine, thinId(1)));
   for (let block = 0; block < sizes.dataBlocks - free; block++) {
     pool.run((engine) => engine.insert(thinId(1), vblock(block), dblock(block)));

@@ -1,4 +1,5 @@
 /** What the run's disks hold, durably and not, from life to life. */
+import { geometryOf } from "../../storage/base/geometry.ts";
 import { catalogueFrom, settleCatalogue } from "../../storage/catalogue_open.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";
 import { checkMetadata } from "../../storage/check.ts";
@@ -28,11 +29,11 @@ export class Platters {
   constructor(swarm: Swarm) {
     const { metadataBlocks, dataBlocks, blockSectors } = swarm;
     this.metadata = new Uint8Array(metadataBlocks * metadataBlockSizeBytes).fill(0x5a);
-    const geometry = { metadataBlocks, dataBlocks, dataBlockSizeSectors: blockSectors };
+    const blockSizeBytes = blockSectors * sectorSizeBytes;
+    const geometry = geometryOf({ metadataBlocks, dataBlocks, blockSizeBytes });
     for (const { block, bytes } of ThinMetadata.format(geometry)) {
       this.metadata.set(bytes, block * metadataBlockSizeBytes);
     }
-    const blockSizeBytes = blockSectors * sectorSizeBytes;
     this.data = poisoned(dataBlocks * blockSizeBytes);
     const settings = { blockSizeBytes, metadataPath: "m", dataPath: "d" };
     const empty = catalogueFrom({ transactionId: 0n, settings, nextThinId: 1, volumes: [] });

@@ -1,4 +1,5 @@
 /** For tests: a data allocator by itself, with stand-ins for the metadata and the data device. */
+import { geometryOf } from "../../storage/base/geometry.ts";
 import { dblock } from "../../storage/base/ids.ts";
 import type { DBlockRun } from "../../storage/block_set.ts";
 import { AllocatorStub, DataAllocator } from "../../actors/pool/data_allocator.ts";
@@ -26,14 +27,20 @@ class StandInMetadata extends Recorder<MetadataMessage> {
   /** A search passes so many blocks at most. */
   passesMax = Infinity;
   readonly #world: World;
-  readonly #dataBlocks: number;
+  #dataBlocks = 0;
   readonly #held: (() => void)[] = [];
 
   constructor(world: World, dataBlocks: number) {
     super(world.kernel, "metadata");
     this.#world = world;
+    this.free = new Set();
+    this.grow(dataBlocks);
+  }
+
+  /** It has so many data blocks from now on; the new ones are free. */
+  grow(dataBlocks: number): void {
+    for (let block = this.#dataBlocks; block < dataBlocks; block += 1) this.free.add(block);
     this.#dataBlocks = dataBlocks;
-    this.free = new Set(Array.from({ length: dataBlocks }, (_, at) => at));
   }
 
   override receive(message: MetadataMessage): void {
@@ -67,21 +74,33 @@ export class AllocatorBench {
   readonly locks: DataLocks;
   readonly stub: AllocatorStub;
 
-  constructor(dataBlocks: number, canDiscard = true) {
+  constructor(dataBlocks: number, canDiscard = true, isTold = true) {
     const { kernel } = this.world;
     this.metadata = new StandInMetadata(this.world, dataBlocks);
     this.device = new StandInDevice(kernel, "data", new Uint8Array(0), { log: this.#log, canDiscard });
-    this.locks = spawnDataLocks(kernel, dataBlocks);
+    this.locks = spawnDataLocks(kernel);
     const pool = {
       metadata: new MetadataStub(kernel, this.metadata.address),
       device: this.device.stub,
       locks: this.locks,
-      blockSizeBytes,
-      dataBlocks,
       refusals: this.refusals.address,
     };
     const address = kernel.spawn("allocator", 10_000, (self) => new DataAllocator(kernel, self, pool));
     this.stub = new AllocatorStub(kernel, address as AllocatorStub["address"]);
+    if (isTold) this.tellGeometry(dataBlocks);
+  }
+
+  /** Metadata has so many data blocks, durably, and the allocator is told. */
+  grow(dataBlocks: number): void {
+    this.metadata.grow(dataBlocks);
+    this.tellGeometry(dataBlocks);
+  }
+
+  /** The allocator is told of so many data blocks. */
+  tellGeometry(dataBlocks: number): void {
+    const geometry = geometryOf({ blockSizeBytes, dataBlocks, metadataBlocks: 100 });
+    this.world.kernel.tell(this.stub.address, { type: "geometry", geometry });
+    this.world.settle();
   }
 
   /** The block that is leased, or why there is none. */

@@ -1,4 +1,6 @@
 /** For tests: a metadata actor by itself, with its engine, and stand-ins for its devices and its peers. */
+import { geometryOf } from "../../storage/base/geometry.ts";
+import type { GeometryNotice } from "../../actors/pool/geometry_messages.ts";
 import { Metadata } from "../../actors/pool/metadata.ts";
 import type { AllocatorNotice } from "../../actors/pool/commit_messages.ts";
 import {
@@ -26,7 +28,7 @@ export class MetadataBench {
   readonly data = new StandInDevice(this.world.kernel, "data", new Uint8Array(0), { log: this.log });
   readonly device: StandInDevice;
   readonly allocator = new Recorder<AllocatorNotice>(this.world.kernel, "allocator");
-  readonly pool = new Recorder<MetadataTrouble>(this.world.kernel, "pool");
+  readonly pool = new Recorder<MetadataTrouble | GeometryNotice>(this.world.kernel, "pool");
   readonly refusals = new Recorder<RefusalsMessage>(this.world.kernel, "refusals");
   readonly engine: ThinMetadata;
   readonly stub: MetadataStub;
@@ -53,6 +55,7 @@ export class MetadataBench {
     kernel.tell(address, { type: "connect", ...peers });
     this.world.run(this.stub.load());
     this.log.length = 0;
+    this.pool.take();
   }
 
   /** A pool in which thin 1 maps so many blocks, all of it on the device. */
@@ -60,11 +63,11 @@ export class MetadataBench {
     blocks: number,
     options: ConstructorParameters<typeof MetadataBench>[1] & { readonly metadataBlocks?: number } = {},
   ): MetadataBench {
-    const driver = MetadataDriver.format({
+    const driver = MetadataDriver.format(geometryOf({
       metadataBlocks: options.metadataBlocks ?? 512,
       dataBlocks: 40_000,
-      dataBlockSizeSectors: 128,
-    });
+      blockSizeBytes: 65536,
+    }));
     driver.run((engine) =>
       engine.change({ create: [thinId(1)], snapshots: [], tick: false, transactionId: 0n })
     );

@@ -1,4 +1,5 @@
 /** For tests: a whole pool in memory, driven from outside one drain at a time. No file, no socket, no real time. */
+import { geometryOf } from "../../storage/base/geometry.ts";
 import { assemblePool } from "../../actors/assemble.ts";
 import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
 import type { BioKind, RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
@@ -76,7 +77,7 @@ export const testingBlockSizeBytes = 65536;
 /** The files of a new pool. */
 export function makeTestingFiles(dataBlocks = 64, metadataBlocks = 512): TestingFiles {
   const metadata = new MemoryDevice(metadataBlocks * metadataBlockSizeBytes);
-  const geometry = { metadataBlocks, dataBlocks, dataBlockSizeSectors: testingBlockSizeBytes / 512 };
+  const geometry = geometryOf({ metadataBlocks, dataBlocks, blockSizeBytes: testingBlockSizeBytes });
   for (const { block, bytes } of ThinMetadata.format(geometry)) {
     metadata.write(bytes, block * metadataBlockSizeBytes);
   }
@@ -95,6 +96,8 @@ export class TestingPool {
   readonly clock = new ManualClock();
   readonly kernel: Kernel;
   readonly pool: PoolStub;
+  /** The engine of the metadata actor. */
+  readonly engine: ThinMetadata;
   readonly files: TestingFiles;
   readonly logged: string[] = [];
   readonly #client: Address<ClientMessage>;
@@ -109,6 +112,8 @@ export class TestingPool {
       /** To be given where a pool is opened again and then changed: uids may not be used twice. */
       readonly newUid?: () => string;
       readonly knobs?: Partial<Knobs>;
+      /** Called when the actors are made and the pool has not been started. */
+      readonly beforeStart?: (pool: TestingPool) => void;
     } = {},
   ) {
     this.files = files;
@@ -118,18 +123,19 @@ export class TestingPool {
     const superblock = new Uint8Array(metadataBlockSizeBytes);
     files.metadata.read(superblock, 0, () => {});
     const deviceBlocks = files.metadata.sizeBytes / metadataBlockSizeBytes;
-    const engine = ThinMetadata.open(superblock, { cacheBlocks: 256, deviceBlocks, readOnly });
-    const { catalogue } = settleCatalogue(readJournal(files.journal.text), engine.transactionId);
+    this.engine = ThinMetadata.open(superblock, { cacheBlocks: 256, deviceBlocks, readOnly });
+    const { catalogue } = settleCatalogue(readJournal(files.journal.text), this.engine.transactionId);
     this.pool = assemblePool(this.kernel, {
       ...files,
       catalogue,
-      engine,
+      engine: this.engine,
       readOnly,
       newUid: options.newUid ?? (() => `uid${++this.#uidLast}-${this.kernel.deliveries}`),
       log: (sentence) => this.logged.push(sentence),
     });
     const received = this.#received;
     this.#client = this.kernel.spawn("client", 65536, () => new Client(received));
+    options.beforeStart?.(this);
     const started = this.ask(this.pool.start());
     if (started.kind === "refused") throw new StartRefused(started.reason);
   }

@@ -62,7 +62,7 @@ export class ScriptedPeers implements Actor<Message> {
     this.world = new World({ knobs: { ...defaultKnobs, ...knobs } });
     const { kernel } = this.world;
     const to = kernel.spawn<Message>("peers", 10_000, () => this);
-    const device = new DeviceStub(to, 0, true);
+    const device = new DeviceStub(to, true);
     this.volume = new VolumeStub(kernel, to);
     this.peers = {
       kernel,

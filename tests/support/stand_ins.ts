@@ -62,7 +62,7 @@ export class StandInDevice implements Actor<BlockDeviceMessage> {
     this.bytes = bytes;
     this.#log = options.log ?? [];
     const address = kernel.spawn<BlockDeviceMessage>(name, 10_000, () => this);
-    this.stub = new DeviceStub(address, bytes.length, options.canDiscard ?? true);
+    this.stub = new DeviceStub(address, options.canDiscard ?? true);
   }
 
   /** Operations that have begun and not ended. */

@@ -1,0 +1,29 @@
+/** The commits that readers hold, by number. Part of the Metadata actor. */
+import { present } from "../../storage/base/assert.ts";
+import type { ThinMetadata } from "../../storage/thin_metadata.ts";
+import type { HeldCommit } from "./commit_messages.ts";
+
+export class HeldCommits {
+  readonly #engine: ThinMetadata;
+  readonly #held = new Map<number, { release(): void }>();
+  #holdLast = 0;
+
+  constructor(engine: ThinMetadata) {
+    this.#engine = engine;
+  }
+
+  /** Keeps the blocks of the last durable commit until {@linkcode release}. */
+  hold(): HeldCommit {
+    this.#holdLast += 1;
+    const held = this.#engine.holdCommit();
+    this.#held.set(this.#holdLast, held);
+    const { superblock } = held;
+    return { kind: "held", hold: this.#holdLast, superblock, geometry: this.#engine.geometry };
+  }
+
+  /** The reader is done with this commit. */
+  release(hold: number): void {
+    present(this.#held.get(hold), "released a commit that is not held").release();
+    this.#held.delete(hold);
+  }
+}
