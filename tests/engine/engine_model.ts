@@ -5,7 +5,15 @@
 import { geometryOf } from "../../storage/base/geometry.ts";
 import { assert, assertEquals } from "@std/assert";
 import { createSnapshots, createThin, MetadataDriver } from "./metadata_driver.ts";
-import { Recount } from "./metadata_recount.ts";
+import {
+  assertImage,
+  assertSharing,
+  copied,
+  type Devices,
+  isMappedBeside,
+  mappingsIn,
+} from "./model_checks.ts";
+import type { ModelOptions } from "./model_options.ts";
 import { type Random, seededRandom } from "./seeded_random.ts";
 import {
   type DBlock,
@@ -17,27 +25,6 @@ import {
   vblock,
 } from "../../storage/base/ids.ts";
 import { MetadataFault, type PoolBlocks, type ThinMetadata } from "../../storage/thin_metadata.ts";
-
-type Devices = Map<ThinId, Map<VBlock, DBlock>>;
-
-/** What a model does. */
-export interface ModelOptions {
-  readonly seed: number;
-  readonly metadataBlocks: number;
-  readonly dataBlocks: number;
-  /** Virtual blocks are below this: small makes overwriting and sharing likely. */
-  readonly vblocks: number;
-  readonly devicesMax: number;
-  readonly cacheBlocks: number;
-  readonly operations: number;
-  /** Chance that a device is snapshotted, and another deleted, before an operation. */
-  readonly churn: number;
-  /** Chance that a block read arrives with a flipped bit. */
-  readonly flips: number;
-  /** Chance that the devices grow before an operation, and by how many blocks at most. */
-  readonly growth: number;
-  readonly growthBlocksMax: number;
-}
 
 /** See the head of this file. */
 export class Model {
@@ -112,22 +99,24 @@ export class Model {
     else if (dice < 91) this.#delete();
     else if (dice < 96) this.#commitMaybeCrash();
     else this.#lookUp();
-    for (const run of this.driver.engine.takeFreed()) {
-      for (let block = 0; block < run.length; block++) this.#quarantine.add(run.begin + block);
-    }
+    this.#takeFreed();
   }
 
-  /**
-   * Runs an operation; true unless it was refused for want of space, in which case nothing may have changed.
-   */
+  /** Runs an operation, with a commit if it was refused for want of space; true unless it was. */
   #try(operation: (engine: ThinMetadata) => void): boolean {
+    if (this.#tryWithoutCommit(operation)) return true;
+    this.refused++;
+    this.#commit();
+    return false;
+  }
+
+  /** Runs an operation; true unless it was refused for want of space, in which case nothing may have changed. */
+  #tryWithoutCommit(operation: (engine: ThinMetadata) => void): boolean {
     try {
       this.driver.run(operation);
       return true;
     } catch (error) {
       if (!(error instanceof MetadataFault) || error.fault.kind !== "noMetadataSpace") throw error;
-      this.refused++;
-      this.#commit();
       return false;
     }
   }
@@ -286,17 +275,7 @@ export class Model {
     const device = this.#devices.get(thin)!;
     const begin = this.#random.below(this.#options.vblocks);
     const end = Math.min(this.#options.vblocks, begin + this.#random.below(3000));
-    const found = new Map<VBlock, DBlock>();
-    for (let at = begin; at < end;) {
-      const range = this.driver.run((engine) => engine.lookupRange(thin, vblock(at), vblock(end), 10));
-      for (const run of range.runs) {
-        for (let index = 0; index < run.length; index++) {
-          found.set(vblock(run.vblockBegin + index), dblock(run.dblockBegin + index));
-        }
-      }
-      assert(range.next > at, "a range look-up gets on");
-      at = range.next;
-    }
+    const found = mappingsIn(this.driver, thin, begin, end);
     for (let block = begin; block < end; block++) {
       assertEquals(found.get(vblock(block)), device.get(vblock(block)));
     }
@@ -376,12 +355,7 @@ export class Model {
     }
     const fresh = own?.dblock ?? this.#allocate();
     if (fresh === undefined) return;
-    try {
-      this.driver.run((engine) => engine.insert(thin, block, fresh));
-    } catch (error) {
-      if (error instanceof MetadataFault && error.fault.kind === "noMetadataSpace") return;
-      throw error;
-    }
+    if (!this.#tryWithoutCommit((engine) => engine.insert(thin, block, fresh))) return;
     this.#devices.get(thin)!.set(block, fresh);
     this.#takeFreed();
   }
@@ -391,14 +365,10 @@ export class Model {
     const thin = this.#anyDevice();
     const begin = this.#random.below(this.#options.vblocks);
     let next = begin;
-    try {
-      this.driver.run((engine) => {
-        next = engine.removeRange(thin, vblock(begin), vblock(begin + 50)).next;
-      });
-    } catch (error) {
-      if (error instanceof MetadataFault && error.fault.kind === "noMetadataSpace") return;
-      throw error;
-    }
+    const isDone = this.#tryWithoutCommit((engine) => {
+      next = engine.removeRange(thin, vblock(begin), vblock(begin + 50)).next;
+    });
+    if (!isDone) return;
     for (let block = begin; block < next; block++) this.#devices.get(thin)!.delete(vblock(block));
     this.#takeFreed();
   }
@@ -413,46 +383,12 @@ export class Model {
     this.driver.reopen();
     this.#devices = copied(this.#committed);
     this.#check(this.#devices);
-    this.#checkSharing();
-  }
-
-  /** Where nothing waits for a commit, a block is shared if another device maps it and only then, whatever the times. */
-  #checkSharing(): void {
-    for (const [thin, mappings] of this.#devices) {
-      for (const [block, mapped] of mappings) {
-        const mapping = this.driver.run((engine) => engine.lookup(thin, block));
-        const isShared = isMappedBeside(this.#devices, thin, block, mapped);
-        if (mapping.kind !== "provisioned" || mapping.shared !== isShared) {
-          throw new Error(`block ${block} of device ${thin} is ${isShared ? "shared" : "its own"}`);
-        }
-      }
-    }
+    assertSharing(this.driver, this.#devices);
   }
 
   /** The image on the device holds exactly these mappings, and its counts are right. */
   #check(devices: Devices): void {
-    const recount = new Recount(this.driver.image);
-    const { dataSpaceMap, metadataSpaceMap } = recount.superblock;
-    const sizes = { dataBlocks: dataSpaceMap.blocks, metadataBlocks: metadataSpaceMap.blocks };
-    assertEquals(sizes, this.#committedSizes);
-    assertEquals(sortedKeys(recount.devices), sortedKeys(devices));
-    for (const [thin, mappings] of devices) {
-      const found = recount.devices.get(thin)!;
-      assertEquals(found.size, mappings.size);
-      for (const [block, mapped] of mappings) assertEquals(found.get(block)?.[0], mapped);
-    }
-    for (const count of recount.dataCounts.values()) this.greatestCount = Math.max(this.greatestCount, count);
+    const counts = assertImage(this.driver.image, devices, this.#committedSizes);
+    for (const count of counts) this.greatestCount = Math.max(this.greatestCount, count);
   }
-}
-
-function isMappedBeside(devices: Devices, thin: ThinId, block: VBlock, mapped: DBlock): boolean {
-  return [...devices].some(([other, mappings]) => other !== thin && mappings.get(block) === mapped);
-}
-
-function copied(devices: Devices): Devices {
-  return new Map([...devices].map(([thin, mappings]) => [thin, new Map(mappings)]));
-}
-
-function sortedKeys(map: ReadonlyMap<number, unknown>): number[] {
-  return [...map.keys()].sort((a, b) => a - b);
 }

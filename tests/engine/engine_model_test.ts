@@ -1,7 +1,8 @@
 /** The engine against a plain model; at the end the real thin_checks look at what it left. */
 import { assert, assertEquals } from "@std/assert";
 import { hasThinTools, runOnImage, type ThinToolsVersion } from "../support/thin_tools.ts";
-import { Model, type ModelOptions } from "./engine_model.ts";
+import { Model } from "./engine_model.ts";
+import type { ModelOptions } from "./model_options.ts";
 
 async function assertToolsAccept(image: Uint8Array, version: ThinToolsVersion): Promise<void> {
   const result = await runOnImage("thin_check", version, image);
