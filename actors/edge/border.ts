@@ -43,14 +43,14 @@ export type PoolRequest =
   | { readonly type: "dump"; readonly number: number }
   /** Tries whether the addresses can be bound, and leaves none bound. Needs no pool. Answered by `done`. */
   | { readonly type: "tryListen"; readonly number: number; readonly settings: ListenSettings }
-  /** Binds the addresses. Answered by `listening`; the request's number is that of the server from then on. */
+  /** Binds the addresses. Answered by `done`; the request's number is that of the server from then on. */
   | {
     readonly type: "listen";
     readonly number: number;
     readonly settings: ListenSettings;
     readonly clientsMax: number;
   }
-  /** Takes clients from now on. Answered by `done`. */
+  /** Binds `nbd.sock` in the pool too, and takes clients from now on. Answered by `listening`. */
   | { readonly type: "accept"; readonly number: number; readonly server: number }
   /** A command about the clients of a server. Answered by `result`. */
   | {

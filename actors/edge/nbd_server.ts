@@ -29,7 +29,7 @@ export async function tryListen(settings: ListenSettings): Promise<void> {
 
 /** What a server has bound. */
 interface Bound {
-  readonly sockets: readonly Listening[];
+  readonly sockets: Listening[];
   readonly reserve: DescriptorReserve;
   readonly keys: ReplaceableTlsKeys | undefined;
 }
@@ -47,10 +47,10 @@ export class NbdServer {
     this.#bound = bound;
   }
 
-  /** Binds every address. Throws {@linkcode UserError} with nothing bound. */
+  /** Binds every address but `nbd.sock` in the pool. Throws {@linkcode UserError} with nothing bound. */
   static async bind(process: PoolProcess, settings: ListenSettings, clientsMax: number): Promise<NbdServer> {
     process.requireOpen();
-    const { files, log } = process;
+    const { files } = process;
     const keys = settings.keys === undefined ? undefined : new ReplaceableTlsKeys(settings.keys);
     // Loaded now: when clients have taken all descriptors, no file can be opened.
     if (keys !== undefined) await import("./tls.ts");
@@ -59,34 +59,30 @@ export class NbdServer {
     try {
       for (const fd of settings.inherited) sockets.push(await inherit(fd, keys));
       for (const address of addressesOf(settings)) sockets.push(await ListeningSocket.open(address, keys));
-      const own = await openOwnSocket(process, sockets, keys);
-      if (own !== undefined) sockets.push(own);
     } catch (error) {
       for (const socket of sockets) socket.closeAll();
       reserve[Symbol.dispose]();
       throw error;
     }
+    return new NbdServer(process, clientsMax, { sockets, reserve, keys });
+  }
+
+  /** Binds `nbd.sock`, where that can be done, and takes clients from now on. Answers a URL for each address. */
+  async accept(): Promise<readonly string[]> {
+    assert(this.#listener === undefined, "a server begins to take clients once");
+    const { kernel, pool, log, files } = this.#process;
+    const { sockets, keys } = this.#bound;
+    const own = await openOwnSocket(this.#process, sockets, keys);
+    if (own !== undefined) sockets.push(own);
     for (const { address } of sockets) {
       const warning = exposureOf(address, keys?.policy, files.readOnly);
       if (warning !== undefined) log(warning);
     }
-    return new NbdServer(process, clientsMax, { sockets, reserve, keys });
-  }
-
-  /** A URL for each address. */
-  get addresses(): readonly string[] {
-    return this.#bound.sockets.map((socket) => socket.url);
-  }
-
-  /** Takes clients from now on. */
-  accept(): void {
-    assert(this.#listener === undefined, "a server begins to take clients once");
-    const { kernel, pool, log } = this.#process;
-    const { sockets } = this.#bound;
     const peers = { pool: pool.address, accepts: sockets, log, clientsMax: this.#clientsMax };
     const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
     this.#listener = new NbdListenerStub(address);
     for (const socket of sockets) socket.start(this.#process.sockets, address, log);
+    return sockets.map((socket) => socket.url);
   }
 
   /** Carries out a command about the clients. */

@@ -132,19 +132,16 @@ export class PoolLink {
     return result;
   }
 
-  /** Binds addresses. Answers the number of the server, and a URL for each address. Throws {@linkcode UserError}, with nothing bound. */
-  async listen(settings: ListenSettings, clientsMax: number): Promise<{
-    readonly server: number;
-    readonly addresses: readonly string[];
-  }> {
-    const answer = await this.#ask({ type: "listen", settings, clientsMax });
-    assert(answer.type === "listening", "addresses are bound, or that throws");
-    return { server: answer.number, addresses: answer.addresses };
+  /** Binds addresses. Answers the number of the server. Throws {@linkcode UserError}, with nothing bound. */
+  async listen(settings: ListenSettings, clientsMax: number): Promise<number> {
+    return (await this.#ask({ type: "listen", settings, clientsMax })).number;
   }
 
-  /** Takes clients from now on. */
-  async accept(server: number): Promise<void> {
-    await this.#ask({ type: "accept", server });
+  /** Takes clients from now on. Answers a URL for each address. */
+  async accept(server: number): Promise<readonly string[]> {
+    const answer = await this.#ask({ type: "accept", server });
+    assert(answer.type === "listening", "a server takes clients, or that throws");
+    return answer.addresses;
   }
 
   /** Carries out a command about the clients of a server. */

@@ -50,11 +50,10 @@ export class PoolService {
       case "listen": {
         const server = await NbdServer.bind(this.#opened, message.settings, message.clientsMax);
         this.#servers.set(number, server);
-        return { type: "listening", number, addresses: server.addresses };
+        return { type: "done", number };
       }
       case "accept":
-        this.#server(message.server).accept();
-        return { type: "done", number };
+        return { type: "listening", number, addresses: await this.#server(message.server).accept() };
       case "clientCommand":
         return resultOf(number, await this.#server(message.server).command(message.command));
       case "stopListening":

@@ -83,11 +83,12 @@ export async function servePool(link: PoolLink, options: ServeOptions = {}): Pro
   const { tls } = options;
   const keys = tls === undefined ? undefined : readTlsKeys(tls);
   const { clientsMax, controlMax } = mostOf(link, options);
-  const { server, addresses } = await link.listen(listenSettingsOf(options, keys), clientsMax);
+  const server = await link.listen(listenSettingsOf(options, keys), clientsMax);
+  let addresses: readonly string[];
   let control: ControlServer | undefined;
   try {
     if (options.control ?? !link.readOnly) control = openControl(link, server, controlMax);
-    await link.accept(server);
+    addresses = await link.accept(server);
   } catch (error) {
     await control?.close();
     await link.stopListening(server);

@@ -111,10 +111,12 @@ overAllBorders("a server's log lines arrive, and a pool that is in use is told a
 });
 
 overAllBorders("a control socket that cannot be opened leaves no address bound", async (place) => {
-  const { link, directory, folder } = place;
+  const { link, directory, folder, log } = place;
   await Deno.writeTextFile(`${directory}/control.sock`, "mine");
-  const listen = [`unix:${folder}/n.sock`];
+  const listen = [`unix:${folder}/n.sock`, "tcp:127.0.0.1:0"];
   await assertRejects(() => servePool(link, { listen }), UserError, "what is there is no socket");
+  // Nothing is said of addresses that are not served in the end.
+  assertEquals(log, []);
   assertEquals([...Deno.readDirSync(folder)].map(({ name }) => name), ["pool"]);
 });
 

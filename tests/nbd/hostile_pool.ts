@@ -135,7 +135,7 @@ export class HostilePool implements AsyncDisposable {
   async serveAgain(): Promise<void> {
     const settings = { listen: [`unix:${this.path}`], inherited: [], keys: undefined };
     this.#server = await NbdServer.bind(this.process, settings, connectionsMax);
-    this.#server.accept();
+    await this.#server.accept();
   }
 
   /** Stops serving, as at SIGTERM. */
