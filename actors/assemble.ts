@@ -9,7 +9,7 @@ import { AllocatorStub, DataAllocator } from "./pool/data_allocator.ts";
 import { spawnDataLocks } from "./pool/data_locks.ts";
 import type { Address } from "./kernel/address.ts";
 import type { Kernel } from "./kernel/kernel.ts";
-import { mailboxMax } from "./limits.ts";
+import { mailboxes } from "./mailboxes.ts";
 import { Metadata } from "./pool/metadata.ts";
 import { MetadataStub } from "./pool/metadata_messages.ts";
 import { PoolActor, type PoolOptions } from "./control/pool.ts";
@@ -30,17 +30,17 @@ export interface PoolPorts extends PoolOptions {
 export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
   const refusals = kernel.spawn(
     "refusals",
-    mailboxMax,
+    mailboxes.refusals,
     (self) => new Refusals(kernel, self, (sentence) => parts.log(sentence)),
   );
-  const data = spawnDevice(kernel, "data device", parts.data, refusals);
-  const metadataDevice = spawnDevice(kernel, "metadata device", parts.metadata);
+  const data = spawnDevice(kernel, "dataDevice", parts.data, refusals);
+  const metadataDevice = spawnDevice(kernel, "metadataDevice", parts.metadata);
   const { engine, readOnly } = parts;
   const metadata = new MetadataStub(
     kernel,
     kernel.spawn(
       "metadata",
-      mailboxMax,
+      mailboxes.metadata,
       (self) =>
         new Metadata(kernel, self, engine, { data, metadata: metadataDevice }, { readOnly, refusals }),
     ),
@@ -49,18 +49,18 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
   const allocation = { metadata, device: data, locks: dataLocks, refusals };
   const allocator = new AllocatorStub(
     kernel,
-    kernel.spawn("allocator", mailboxMax, (self) => new DataAllocator(kernel, self, allocation)),
+    kernel.spawn("allocator", mailboxes.allocator, (self) => new DataAllocator(kernel, self, allocation)),
   );
   const journal = new JournalStub(
     kernel.spawn(
       "catalogue journal",
-      mailboxMax,
+      mailboxes.journal,
       (self) => new CatalogueJournal(kernel, self, parts.journal),
     ),
   );
   const thin = { metadata, allocator, dataLocks, data };
   let peers: PoolPeers | undefined;
-  const address = kernel.spawn("pool", mailboxMax, (self) => {
+  const address = kernel.spawn("pool", mailboxes.pool, (self) => {
     const log = (sentence: string) => parts.log(sentence);
     peers = {
       kernel,
@@ -81,10 +81,15 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
 
 function spawnDevice(
   kernel: Kernel,
-  name: string,
+  kind: "dataDevice" | "metadataDevice",
   port: DevicePort,
   refusals?: Address<RefusalsMessage>,
 ): DeviceStub {
-  const address = kernel.spawn(name, mailboxMax, (self) => new BlockDevice(kernel, self, port, refusals));
+  const name = kind === "dataDevice" ? "data device" : "metadata device";
+  const address = kernel.spawn(
+    name,
+    mailboxes[kind],
+    (self) => new BlockDevice(kernel, self, port, refusals),
+  );
   return new DeviceStub(address, port.canDiscard, kernel.knobs);
 }

@@ -243,8 +243,8 @@ export const zeroPieceBytes = MiB;
 export const requestsMax = maxClientsMost * requestsPerConnectionMax;
 /** Tasks at once in all volumes of a busy pool: every connection may use a volume of its own. */
 export const biosMax = maxClientsMost * biosPerVolumeMax;
-/** Messages that may wait for any one actor: one for each bio and request, and room for admin work. */
-export const mailboxMax = 4 * (biosMax + requestsMax) + volumesMax;
+/** Messages delivered in one turn of an actor: what tells it something without being asked has no more on its way. */
+export const noticesMax = 64;
 
 /**
  * Payload bytes in memory at once, with so many clients.

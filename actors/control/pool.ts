@@ -17,7 +17,7 @@ import type { PoolPeers } from "./admin_peers.ts";
 import { CommandQueue, type PoolCommand } from "./command_queue.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { mailboxMax } from "../limits.ts";
+import { mailboxes } from "../mailboxes.ts";
 import { closeTask, type OpenVolume, takeIdle } from "./open_volumes.ts";
 import type { MetadataTrouble } from "../pool/metadata_messages.ts";
 import { PoolChange } from "./pool_change.ts";
@@ -230,7 +230,7 @@ export class PoolActor implements Actor<PoolMessage> {
     const volume = { name: record.name, thin, sizeBytes: record.sizeBytes };
     const address = this.#kernel.spawn(
       `volume ${record.name}`,
-      mailboxMax,
+      mailboxes.volume,
       (self) => new ThinVolume(this.#kernel, self, volume),
     );
     const opened = { stub: new VolumeStub(this.#kernel, address), clients: new Set<Address<PoolNotice>>() };

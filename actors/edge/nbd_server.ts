@@ -3,7 +3,8 @@ import { resolve } from "node:path";
 import { assert } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import type { AdminResult, ServerCommand } from "../control/admin_command.ts";
-import { mailboxMax, ownDescriptors } from "../limits.ts";
+import { ownDescriptors } from "../limits.ts";
+import { mailboxes } from "../mailboxes.ts";
 import { clientCommand } from "../nbd/client_commands.ts";
 import { NbdListener, NbdListenerStub } from "../nbd/listener.ts";
 import type { ListenSettings } from "./border.ts";
@@ -79,7 +80,11 @@ export class NbdServer {
       if (warning !== undefined) log(warning);
     }
     const peers = { pool: pool.address, accepts: sockets, log, clientsMax: this.#clientsMax };
-    const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
+    const address = kernel.spawn(
+      "nbd listener",
+      mailboxes.listener,
+      (self) => new NbdListener(kernel, self, peers),
+    );
     this.#listener = new NbdListenerStub(address);
     for (const socket of sockets) socket.start(this.#process.sockets, address, log);
     return sockets.map((socket) => socket.url);

@@ -9,7 +9,7 @@ import { assemblePool } from "../assemble.ts";
 import type { JournalPort } from "../control/catalogue_journal.ts";
 import { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
-import { mailboxMax } from "../limits.ts";
+import { mailboxes } from "../mailboxes.ts";
 import type { PoolStub } from "../control/pool_messages.ts";
 import { TextOut, type TextPort } from "../control/text_out.ts";
 import { DenoClock } from "./deno_clock.ts";
@@ -122,7 +122,11 @@ export class PoolProcess {
 
   /** Dumps the metadata, a piece of text at a time, each when the port has taken the one before. */
   dump(port: TextPort): Promise<AdminResult> {
-    const out = this.kernel.spawn("dump out", mailboxMax, (self) => new TextOut(this.kernel, self, port));
+    const out = this.kernel.spawn(
+      "dump out",
+      mailboxes.textOut,
+      (self) => new TextOut(this.kernel, self, port),
+    );
     return this.ask("dump", this.pool.admin({ verb: "dump" }, out)).finally(() =>
       this.kernel.post(out, { type: "endText" })
     );

@@ -1,4 +1,5 @@
 /** What the kernel needs from outside: time, a call at a later time, and a choice of what has the next turn. */
+import { noticesMax } from "../limits.ts";
 
 /** Monotonic time in milliseconds, and one alarm. */
 export interface ClockPort {
@@ -26,4 +27,4 @@ export interface SchedulerPolicy {
 }
 
 /** First come, first served. */
-export const fifo: SchedulerPolicy = { messagesPerTurnMax: 64, choose: () => 0, restsLast: true };
+export const fifo: SchedulerPolicy = { messagesPerTurnMax: noticesMax, choose: () => 0, restsLast: true };

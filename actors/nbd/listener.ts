@@ -13,7 +13,8 @@ import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
 import type { Timer } from "../kernel/timers.ts";
-import { connectionsMax, drainMs, linkCheckMs, mailboxMax, silentPeerMs, spareMs } from "../limits.ts";
+import { connectionsMax, drainMs, linkCheckMs, silentPeerMs, spareMs } from "../limits.ts";
+import { mailboxes } from "../mailboxes.ts";
 import { Arrivals, type SeatedClient } from "./arrivals.ts";
 import { NbdConnection } from "./connection.ts";
 import { type KickableClient, Kicks } from "./kicks.ts";
@@ -175,7 +176,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     const { pool, log } = this.#peers;
     const connection = this.#kernel.spawn<NbdConnectionMessage>(
       name,
-      mailboxMax,
+      mailboxes.connection,
       (self) => new NbdConnection(this.#kernel, self, { socket, pool, listener: this.#self, log }),
     );
     this.#clients.set(connection, {

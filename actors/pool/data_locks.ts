@@ -10,7 +10,8 @@
 import type { DBlock } from "../../storage/base/ids.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
-import { dataRegions, mailboxMax } from "../limits.ts";
+import { dataRegions } from "../limits.ts";
+import { mailboxes } from "../mailboxes.ts";
 import { LockRegion } from "./lock_region.ts";
 import { RegionLocks } from "./region_locks.ts";
 
@@ -56,7 +57,7 @@ export function spawnDataLocks(kernel: Kernel): DataLocks {
   const regions = Array.from({ length: dataRegions }, (_, index) => {
     const address = kernel.spawn(
       `data region ${index}`,
-      mailboxMax,
+      mailboxes.dataRegion,
       (self) => new LockRegion(kernel, self),
     );
     return new RegionLocks(kernel, address, 0, Infinity);

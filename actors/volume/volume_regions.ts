@@ -5,7 +5,8 @@
  */
 import { assert, present } from "../../storage/base/assert.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { mailboxMax, regionsPerVolumeMax } from "../limits.ts";
+import { regionsPerVolumeMax } from "../limits.ts";
+import { mailboxes } from "../mailboxes.ts";
 import { LockRegion } from "../pool/lock_region.ts";
 import { RegionLocks } from "../pool/region_locks.ts";
 import type { Bio } from "./bio.ts";
@@ -88,7 +89,11 @@ export class VolumeRegions {
   #make(index: number): Region {
     const begin = index * this.#regionBlocks;
     const name = `region ${this.#volumeName} ${begin}`;
-    const address = this.#kernel.spawn(name, mailboxMax, (self) => new LockRegion(this.#kernel, self));
+    const address = this.#kernel.spawn(
+      name,
+      mailboxes.volumeRegion,
+      (self) => new LockRegion(this.#kernel, self),
+    );
     const locks = new RegionLocks(this.#kernel, address, begin, begin + this.#regionBlocks);
     const region = { locks, alone: [locks], bios: 0 };
     this.#regions.set(index, region);

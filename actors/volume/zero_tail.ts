@@ -3,7 +3,7 @@ import type { Bio, BioStatus } from "./bio.ts";
 import { vblock } from "../../storage/base/ids.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
-import { mailboxMax } from "../limits.ts";
+import { mailboxes } from "../mailboxes.ts";
 import { LockRegion } from "../pool/lock_region.ts";
 import { RegionLocks } from "../pool/region_locks.ts";
 import { remap, type Thin } from "./remap.ts";
@@ -16,7 +16,11 @@ export function* zeroTail(kernel: Kernel, thin: Thin, fromBytes: number): Steps<
   const offsetBytes = fromBytes % thin.blockSizeBytes;
   if (offsetBytes === 0) return "ok";
   const block = vblock(Math.floor(fromBytes / thin.blockSizeBytes));
-  const region = kernel.spawn("region of a tail", mailboxMax, (self) => new LockRegion(kernel, self));
+  const region = kernel.spawn(
+    "region of a tail",
+    mailboxes.tailRegion,
+    (self) => new LockRegion(kernel, self),
+  );
   const locks = new RegionLocks(kernel, region, block, block + 1);
   const bio: Bio = {
     kind: "writeZeroes",

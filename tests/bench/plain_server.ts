@@ -8,7 +8,7 @@ import { FileDevice } from "../../actors/edge/file_device.ts";
 import { ListeningSocket } from "../../actors/edge/sockets.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
-import { mailboxMax } from "../../actors/limits.ts";
+import { mailboxes } from "../../actors/mailboxes.ts";
 import { NbdListener } from "../../actors/nbd/listener.ts";
 import type { ExportInfo, PoolMessage } from "../../actors/control/pool_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
@@ -126,9 +126,13 @@ if (import.meta.main) {
   });
   const kernel = new Kernel({ clock: new DenoClock() });
   const info = { name: "", uid: "plain", sizeBytes: file.sizeBytes, readOnly: false, description: "" };
-  const volume = kernel.spawn("volume", mailboxMax, () => new PlainVolume(kernel, file));
-  const pool = kernel.spawn("pool", mailboxMax, () => new PlainPool(kernel, info, volume));
+  const volume = kernel.spawn("volume", mailboxes.volume, () => new PlainVolume(kernel, file));
+  const pool = kernel.spawn("pool", mailboxes.pool, () => new PlainPool(kernel, info, volume));
   const peers = { pool, accepts: [socket], log: () => {} };
-  const listener = kernel.spawn("listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
+  const listener = kernel.spawn(
+    "listener",
+    mailboxes.listener,
+    (self) => new NbdListener(kernel, self, peers),
+  );
   socket.start(new SocketGroup(kernel), listener);
 }

@@ -14,7 +14,7 @@ import { openOn } from "../../actors/edge/open_engine.ts";
 import { ListeningSocket } from "../../actors/edge/sockets.ts";
 import type { Message } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
-import { mailboxMax } from "../../actors/limits.ts";
+import { mailboxes } from "../../actors/mailboxes.ts";
 import { NbdListener, NbdListenerStub } from "../../actors/nbd/listener.ts";
 import type { PoolNotice, PoolStub } from "../../actors/control/pool_messages.ts";
 import type { Submit } from "../../actors/volume/thin_volume.ts";
@@ -179,7 +179,11 @@ export class RecordedServer {
 async function listen(kernel: Kernel, pool: PoolStub, path: string): Promise<() => Promise<void>> {
   const socket = await ListeningSocket.open({ transport: "unix", path });
   const peers = { pool: pool.address, accepts: [socket], log: () => {} };
-  const address = kernel.spawn("nbd listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
+  const address = kernel.spawn(
+    "nbd listener",
+    mailboxes.listener,
+    (self) => new NbdListener(kernel, self, peers),
+  );
   socket.start(new SocketGroup(kernel), address);
   return async () => {
     await answerOf(kernel, "stop listening", new NbdListenerStub(address).stop());

@@ -4,7 +4,7 @@ import type { VolumeRequest } from "../../actors/volume/bio.ts";
 import type { Extent, StatusRequest, StatusSource } from "../../actors/volume/block_status.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { Kernel } from "../../actors/kernel/kernel.ts";
-import { mailboxMax } from "../../actors/limits.ts";
+import { mailboxes } from "../../actors/mailboxes.ts";
 import type {
   ExportContext,
   ExportInfo,
@@ -158,7 +158,7 @@ export class MemoryPool implements Actor<PoolMessage> {
 
   add(name: string, sizeBytes: number, { readOnly = false } = {}): MemoryExport {
     const volume = new MemoryVolume(this.#kernel, this.#blockSizeBytes);
-    const address = this.#kernel.spawn(`volume ${name}`, mailboxMax, () => volume);
+    const address = this.#kernel.spawn(`volume ${name}`, mailboxes.volume, () => volume);
     const info = { name, uid: `uid of ${name}`, sizeBytes, readOnly, description: `about ${name}` };
     const contexts: ExportContext[] = [{ name: "base:allocation", source: { kind: "allocation" } }];
     const added = { info, volume, address, clients: new Set<Address<PoolNotice>>(), contexts };

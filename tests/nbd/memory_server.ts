@@ -8,7 +8,7 @@ import { type ListenAddress, nbdUrl, parseListenAddress } from "../../actors/edg
 import { ListeningSocket } from "../../actors/edge/sockets.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
-import { mailboxMax } from "../../actors/limits.ts";
+import { mailboxes } from "../../actors/mailboxes.ts";
 import { NbdListener, NbdListenerStub } from "../../actors/nbd/listener.ts";
 import { MemoryPool, type MemoryVolume } from "./memory_pool.ts";
 import type { TlsKeys } from "../../actors/edge/tls_keys.ts";
@@ -32,11 +32,11 @@ export class MemoryServer {
     const kernel = new Kernel({ clock: this.#clock });
     this.#kernel = kernel;
     this.pool = new MemoryPool(kernel, blockSizeBytes);
-    const pool = kernel.spawn("pool", mailboxMax, () => this.pool);
+    const pool = kernel.spawn("pool", mailboxes.pool, () => this.pool);
     const peers = { pool, accepts: [socket], log };
     const address = kernel.spawn(
       "nbd listener",
-      mailboxMax,
+      mailboxes.listener,
       (self) => this.#actor = new NbdListener(kernel, self, peers),
     );
     this.#listener = new NbdListenerStub(address);

@@ -6,7 +6,7 @@ import type { Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { ClockPort, SchedulerPolicy } from "../../actors/kernel/ports.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
-import { mailboxMax } from "../../actors/limits.ts";
+import { mailboxes } from "../../actors/mailboxes.ts";
 import { NbdListener, NbdListenerStub } from "../../actors/nbd/listener.ts";
 import type { NbdListenerMessage } from "../../actors/nbd/messages.ts";
 import { type MemoryExport, MemoryPool } from "./memory_pool.ts";
@@ -76,7 +76,7 @@ export class TestServer {
     this.kernel = new Kernel({ clock: this.clock, ...(policy === undefined ? {} : { policy }) });
     this.pool = new MemoryPool(this.kernel, testBlockBytes);
     this.disk = this.pool.add("disk", testSizeBytes);
-    this.poolAddress = this.kernel.spawn("pool", mailboxMax, () => this.pool);
+    this.poolAddress = this.kernel.spawn("pool", mailboxes.pool, () => this.pool);
     const peers = {
       pool: this.poolAddress,
       accepts: [{ stop: () => this.acceptsStopped = true }],
@@ -85,7 +85,7 @@ export class TestServer {
     };
     this.listener = this.kernel.spawn(
       "listener",
-      mailboxMax,
+      mailboxes.listener,
       (self) => this.actor = new NbdListener(this.kernel, self, peers),
     );
   }

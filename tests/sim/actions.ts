@@ -16,6 +16,7 @@ import { randomCommand, randomSize } from "./commands.ts";
 import type { Life } from "./life.ts";
 import type { Followed, Target } from "./oracle.ts";
 import { type ActionKind, actionKinds } from "./swarm.ts";
+import { mailboxOf, mailboxSums } from "../../actors/mailboxes.ts";
 import { Violation } from "./violation.ts";
 import type { World } from "./world.ts";
 
@@ -26,8 +27,6 @@ interface Connected {
   readonly followed: Map<Asked, Followed>;
 }
 
-/** Messages in one mailbox stay far below this with the few requests of a run; production's bound is in limits.ts. */
-const mailboxMessagesMax = 400;
 const noBytes = new Uint8Array(0);
 
 /** See the head of this file. */
@@ -81,8 +80,10 @@ export class Actions {
     const tasks = life.kernel.tasksInFlight();
     if (tasks.length > 0) throw new Violation(`tasks are left: ${tasks.join("; ")}`);
     oracle.settleAbandoned();
+    const bounds = mailboxSums({ ...life.admitted, knobs: life.kernel.knobs });
     for (const [name, count] of life.kernel.mailboxHighWater()) {
-      if (count > mailboxMessagesMax) throw new Violation(`${count} messages waited for ${name}`);
+      const bound = mailboxOf(name, bounds) ?? Infinity;
+      if (count > bound) throw new Violation(`${count} messages waited for ${name}, which may have ${bound}`);
     }
   }
 
@@ -95,7 +96,7 @@ export class Actions {
       life.drain();
       const { sizeBytes } = content;
       const whole = { offsetBytes: 0, lengthBytes: sizeBytes, fua: true, noHole: false, fastZero: false };
-      this.#ask(connected, { kind: "writeZeroes", data: noBytes, ...whole });
+      this.#ask(life, connected, { kind: "writeZeroes", data: noBytes, ...whole });
       life.drain();
       this.checkIdle(life);
     }
@@ -121,7 +122,7 @@ export class Actions {
         if (!life.isOver) this.checkIdle(life);
         return "everything ends";
       default:
-        return this.#request(kind, random, ordinal);
+        return this.#request(life, kind, random, ordinal);
     }
   }
 
@@ -205,7 +206,7 @@ export class Actions {
     return JSON.stringify(command);
   }
 
-  #request(kind: Asked["kind"], random: Random, ordinal: number): string | undefined {
+  #request(life: Life, kind: Asked["kind"], random: Random, ordinal: number): string | undefined {
     const { oracle, swarm } = this.#world;
     const ready = this.#connected.filter(({ client }) => client.isAttached);
     const connected = ready[random.below(ready.length)];
@@ -221,7 +222,7 @@ export class Actions {
     const { begin, sectors } = kind === "flush" ? { begin: 0, sectors: 0 } : range;
     const isZeroes = kind === "writeZeroes";
     const number = connected.target instanceof Cut ? 0 : oracle.numberOf(connected.target);
-    this.#ask(connected, {
+    this.#ask(life, connected, {
       kind,
       offsetBytes: begin * sectorSizeBytes,
       lengthBytes: sectors * sectorSizeBytes,
@@ -234,9 +235,10 @@ export class Actions {
     return kind === "flush" ? kind : `${kind} of sectors ${begin} to ${end} of volume ${number}`;
   }
 
-  #ask(connected: Connected, asked: Asked): void {
+  #ask(life: Life, connected: Connected, asked: Asked): void {
     const { client, target, followed } = connected;
     followed.set(asked, this.#world.oracle.submit(target, asked));
+    life.admitted.requests += 1;
     client.ask(asked);
   }
 }

@@ -17,7 +17,7 @@ import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { SchedulerPolicy } from "../../actors/kernel/ports.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { TraceRecorder } from "../../actors/kernel/trace.ts";
-import { mailboxMax } from "../../actors/limits.ts";
+import { mailboxes } from "../../actors/mailboxes.ts";
 import { NbdListener } from "../../actors/nbd/listener.ts";
 import type { NbdListenerMessage } from "../../actors/nbd/messages.ts";
 import type { PoolNotice, PoolStub } from "../../actors/control/pool_messages.ts";
@@ -72,6 +72,8 @@ export class Life {
   readonly later: Later = [];
   /** Things come late, and between turns: switched off while a test looks. */
   isRough = true;
+  /** What was admitted so far; nothing else may cause messages. */
+  readonly admitted = { clients: 1, requests: 1, commands: 1 };
   /** The first error that nobody expected. */
   defect: unknown;
   readonly metadata: SimulatedDevice;
@@ -149,10 +151,10 @@ export class Life {
     const peers = { pool: this.pool.address, accepts: [], log };
     this.#listener = this.kernel.spawn(
       "nbd listener",
-      mailboxMax,
+      mailboxes.listener,
       (self) => new NbdListener(this.kernel, self, peers),
     );
-    this.#looker = this.kernel.spawn("looker", mailboxMax, () => new Looker(this.#received));
+    this.#looker = this.kernel.spawn("looker", mailboxes.connection, () => new Looker(this.#received));
   }
 
   /** Starts the pool; the answer comes as soon as it may. */
@@ -162,6 +164,7 @@ export class Life {
 
   /** Gives a command; the answer comes as soon as it may. */
   admin(command: AdminCommand, answered: (result: AdminResult) => void): void {
+    this.admitted.commands += 1;
     this.kernel.start("administrator", told(this.pool.admin(command), answered));
   }
 
@@ -171,6 +174,7 @@ export class Life {
       world: this.#world,
       schedule: (event: () => void) => void this.later.push(event),
     };
+    this.admitted.clients += 1;
     const client = new SimClient(socketWorld, ears, name, isStructured);
     this.later.push(() => this.kernel.post(this.#listener, { type: "connected", socket: client.socket }));
     return client;

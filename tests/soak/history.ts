@@ -11,7 +11,8 @@ import { parseArgs } from "node:util";
 import type { AdminCommand } from "../../actors/control/admin_command.ts";
 import { NbdListener } from "../../actors/nbd/listener.ts";
 import type { Address } from "../../actors/kernel/address.ts";
-import { catalogueChangesBytesMin, mailboxMax } from "../../actors/limits.ts";
+import { catalogueChangesBytesMin } from "../../actors/limits.ts";
+import { mailboxes } from "../../actors/mailboxes.ts";
 import type { NbdListenerMessage } from "../../actors/nbd/messages.ts";
 import { thinIdMax } from "../../storage/base/ids.ts";
 import { SimClient } from "../sim/client.ts";
@@ -56,7 +57,11 @@ export class HistoryPool {
     this.pool = new TestingPool(this.files);
     const { kernel } = this.pool;
     const peers = { pool: this.pool.pool.address, accepts: [], log: () => {}, clientsMax: undefined };
-    this.#listener = kernel.spawn("listener", mailboxMax, (self) => new NbdListener(kernel, self, peers));
+    this.#listener = kernel.spawn(
+      "listener",
+      mailboxes.listener,
+      (self) => new NbdListener(kernel, self, peers),
+    );
     this.command({ verb: "create", name: "base", sizeBytes: 8 * testingBlockSizeBytes });
     this.#useVolume("base");
     this.command({ verb: "snapshot", names: ["base@s"] });

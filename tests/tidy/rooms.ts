@@ -13,6 +13,7 @@ export const rooms: readonly string[] = [
   "actors/volume/",
   "actors/pool/",
   "actors/kernel/",
+  "actors/mailboxes.ts",
   "actors/limits.ts",
   "actors/knobs.ts",
   "actors/nbd/wire/",

@@ -1,0 +1,135 @@
+/**
+ * The bounds of the mailboxes: for each actor a sum over what may have messages waiting for it (invariant I8 of
+ * actors/ARCHITECTURE.md). An actor is made with its sum; the simulator compares the fill of every mailbox with the sum for
+ * what it has admitted.
+ *
+ * A task asks one question at a time, so it has one message waiting, and besides it those that it, or the task before it in
+ * its place, has told the same actor without waiting. Messages of one sender to one receiver keep their order, so the next
+ * question of a place is behind them. What is told without a question and in no task's place (a timer, a notice of another
+ * actor) is counted as `noticesMax`: ready actors have turns in order, and a turn delivers no more than that.
+ */
+import { assert } from "../storage/base/assert.ts";
+import { defaultKnobs, type Knobs } from "./knobs.ts";
+import {
+  biosMax,
+  controlCommandsMax,
+  maxClientsMost,
+  noticesMax,
+  requestsMax,
+  requestsPerConnectionMax,
+  volumesMax,
+} from "./limits.ts";
+
+/** What is admitted at once. */
+export interface Admitted {
+  /** NBD clients; each may use a volume of its own. */
+  readonly clients: number;
+  /** Requests of all clients. */
+  readonly requests: number;
+  /** Commands that were given and not answered. */
+  readonly commands: number;
+  /** What bounds the tasks. */
+  readonly knobs: Pick<
+    Knobs,
+    "biosPerVolumeMax" | "statusPerVolumeMax" | "commitWritesMax" | "flushesMax" | "looksMax"
+  >;
+}
+
+/** Messages that may wait for each kind of actor. */
+export interface Mailboxes {
+  readonly pool: number;
+  readonly journal: number;
+  readonly metadata: number;
+  readonly allocator: number;
+  readonly dataDevice: number;
+  readonly metadataDevice: number;
+  readonly refusals: number;
+  readonly volume: number;
+  readonly volumeRegion: number;
+  readonly tailRegion: number;
+  readonly dataRegion: number;
+  readonly listener: number;
+  readonly connection: number;
+  readonly textOut: number;
+}
+
+/** The sums for what is admitted. */
+export function mailboxSums({ clients, requests, commands, knobs }: Admitted): Mailboxes {
+  const bios = clients * knobs.biosPerVolumeMax;
+  const statuses = clients * knobs.statusPerVolumeMax;
+  // A flush, or what follows a request with FUA, is a bio besides.
+  const bioTasks = bios + requests;
+  // One that changes something, or the rewrite of the journal; and those that look.
+  const commandTasks = 1 + knobs.looksMax;
+  const [searchTask, passdownTask, commitTask] = [1, 1, 1];
+  // Every operation of metadata that waits may have a block read for it.
+  const operations = bioTasks + statuses + commandTasks + searchTask + commitTask + knobs.flushesMax;
+  return {
+    // Of each client a question of its handshake and a detach. A command is given, asks for its plan and tells its end.
+    pool: 2 * clients + commands + 2 * commandTasks + noticesMax,
+    // A line or a piece, and its completion.
+    journal: 2 * commandTasks,
+    // The question of each operation, its block that was read, and what the task told: refused space, the end of a commit,
+    // a hold released.
+    metadata: 3 * operations + noticesMax,
+    // A question, or a lease that ends before the next question of its place. Metadata tells freed, frozen, durable.
+    allocator: 2 * (bios + commandTasks) + searchTask + passdownTask + 3 * noticesMax,
+    // A task waits for its operation, so the operation is a request or its completion.
+    dataDevice: bios + commandTasks + passdownTask + commitTask + knobs.flushesMax,
+    // Reads for operations and for looks; the writes of a commit beside each other; needs_check.
+    metadataDevice: operations + commandTasks + knobs.commitWritesMax + 2 * commitTask,
+    // Each failure of a bio's device operation or of a command's line is told.
+    refusals: bios + commandTasks + noticesMax,
+    // Requests, and the ends of the tasks that serve them.
+    volume: 2 * requests + knobs.biosPerVolumeMax + knobs.statusPerVolumeMax + noticesMax,
+    // A lock, behind the unlock of the bio before in its place; and the retirement.
+    volumeRegion: 2 * knobs.biosPerVolumeMax + 1,
+    // Unlocked, locked for the second try and unlocked again, and the retirement.
+    tailRegion: 4,
+    // A lock, behind the unlocks of the two blocks of a copy.
+    dataRegion: 3 * (bios + commandTasks + passdownTask),
+    // Of each client: its arrival, settling, identity, a loan asked for, its leaving; loans given back as requests end.
+    listener: 5 * clients + requests + commands + noticesMax,
+    // Answers to its requests; all else has one message of each type on its way.
+    connection: Math.min(requests, requestsPerConnectionMax) + noticesMax,
+    // A text, its completion, and the end, also a second time where its reader goes.
+    textOut: 4,
+  };
+}
+
+/** Bounds of production. A program that uses the library may give as many commands at once as there can be volumes. */
+export const mailboxes: Mailboxes = mailboxSums({
+  clients: maxClientsMost,
+  requests: requestsMax,
+  commands: controlCommandsMax + volumesMax,
+  knobs: defaultKnobs,
+});
+
+assert(mailboxes.metadata >= mailboxes.volumeRegion, "metadata may be asked by every bio that holds a lock");
+assert(mailboxes.allocator >= 2 * biosMax, "every bio may end a lease and ask for the next");
+assert(mailboxes.dataDevice >= biosMax, "every bio may wait for the data device");
+assert(mailboxes.volume >= requestsMax, "all requests may be for one volume");
+assert(mailboxes.pool >= 2 * maxClientsMost, "every client may leave and another may come");
+
+/** The bound of an actor by its name, as `kernel.mailboxHighWater` has it; undefined for an actor of a test. */
+export function mailboxOf(name: string, bounds: Mailboxes): number | undefined {
+  for (const [begin, kind] of namesOfActors) if (name.startsWith(begin)) return bounds[kind];
+  return undefined;
+}
+
+const namesOfActors: readonly (readonly [begin: string, kind: keyof Mailboxes])[] = [
+  ["pool", "pool"],
+  ["catalogue journal", "journal"],
+  ["metadata device", "metadataDevice"],
+  ["metadata", "metadata"],
+  ["allocator", "allocator"],
+  ["data device", "dataDevice"],
+  ["data region", "dataRegion"],
+  ["refusals", "refusals"],
+  ["volume ", "volume"],
+  ["region of a tail", "tailRegion"],
+  ["region ", "volumeRegion"],
+  ["nbd listener", "listener"],
+  ["nbd conn", "connection"],
+  ["dump out", "textOut"],
+];
