@@ -1,9 +1,9 @@
 /** Runs of what is mapped and what differs, against a plain model, the real thin_delta, and counts of what is read. */
-import { createSnapshots, createThin } from "../tests/engine/metadata_driver.ts";
+import { Random } from "../tests/support/world.ts";
+import { createSnapshots, createThin } from "../tests/support/metadata_driver.ts";
 import { assert, assertEquals } from "@std/assert";
-import type { MetadataDriver } from "../tests/engine/metadata_driver.ts";
-import { type Random, seededRandom } from "../tests/engine/seeded_random.ts";
-import { makePool, one, two } from "../tests/engine/small_pools.ts";
+import type { MetadataDriver } from "../tests/support/metadata_driver.ts";
+import { makePool, one, two } from "../tests/support/small_pools.ts";
 import { hasThinTools, runOnImage, type ThinToolsVersion } from "../tests/support/thin_tools.ts";
 import { present } from "./base/assert.ts";
 import { dblock, metadataBlockSizeBytes, type ThinId, thinId, vblock } from "./base/ids.ts";
@@ -166,7 +166,7 @@ class Family {
 for (const [vblocks, cacheBlocks] of [[300, 1000], [6000, 1000], [60_000, 40]] as const) {
   Deno.test(`devices are told apart as a model does, ${vblocks} blocks each, ${cacheBlocks} in memory`, () => {
     for (let seed = 1; seed <= 4; seed++) {
-      const family = new Family(seededRandom(seed), vblocks, cacheBlocks);
+      const family = new Family(new Random(seed), vblocks, cacheBlocks);
       for (let step = 0; step < 250; step++) {
         family.step();
         if (step % 3 === 0) family.compare();
@@ -182,7 +182,7 @@ for (const version of ["0.9", "1.x"] satisfies ThinToolsVersion[]) {
     fn: async () => {
       let compared = 0;
       for (let seed = 11; seed <= 13; seed++) {
-        const family = new Family(seededRandom(seed), 3000, 1000);
+        const family = new Family(new Random(seed), 3000, 1000);
         for (let step = 0; step < 120; step++) family.step();
         family.pool.commit();
         const thins = [...family.devices.keys()];

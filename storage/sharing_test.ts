@@ -1,7 +1,7 @@
 /** When a block is a device's own though the time rule calls it shared: whoever shared it is gone, and durably so. */
 import { assertEquals } from "@std/assert";
-import { createSnapshots, createThin, MetadataDriver } from "../tests/engine/metadata_driver.ts";
-import { committed, makeMapped, one, two } from "../tests/engine/small_pools.ts";
+import { createSnapshots, createThin, MetadataDriver } from "../tests/support/metadata_driver.ts";
+import { committed, makeMapped, one, two } from "../tests/support/small_pools.ts";
 import { makeImage, run } from "../tests/support/metadata_image.ts";
 import { dblock, type ThinId, thinId, vblock } from "./base/ids.ts";
 import { recentlyUnsharedMax } from "./base/limits.ts";

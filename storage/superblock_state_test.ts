@@ -1,6 +1,6 @@
 /** The sizes of a pool are those of the last durable superblock. */
 import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
-import { createThin, MetadataDriver } from "../tests/engine/metadata_driver.ts";
+import { createThin, MetadataDriver } from "../tests/support/metadata_driver.ts";
 import { Defect } from "./base/assert.ts";
 import { geometryOf } from "./base/geometry.ts";
 import { metadataBlock, metadataBlockSizeBytes, thinId } from "./base/ids.ts";

@@ -1,9 +1,9 @@
 /** What the engine does with metadata that it may not open, that is damaged, or that is not in memory. */
+import { Random } from "../tests/support/world.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { createSnapshots, MetadataDriver } from "../tests/engine/metadata_driver.ts";
-import { Recount } from "../tests/engine/metadata_recount.ts";
-import { committed, faultOf, makeMapped, one, superblockOf, two } from "../tests/engine/small_pools.ts";
-import { seededRandom } from "../tests/engine/seeded_random.ts";
+import { createSnapshots, MetadataDriver } from "../tests/support/metadata_driver.ts";
+import { Recount } from "../tests/support/metadata_recount.ts";
+import { committed, faultOf, makeMapped, one, superblockOf, two } from "../tests/support/small_pools.ts";
 import { sealBlock } from "./format/block_header.ts";
 import { viewOf } from "./format/fields.ts";
 import { packSuperblock, type Superblock } from "./format/superblock.ts";
@@ -152,7 +152,7 @@ Deno.test("an insertion that splits an owned leaf and then misses a bitmap leave
 Deno.test("with a cache of one block every operation still comes to its end", () => {
   const pool = makeMapped(3000);
   const tight = new MetadataDriver(pool.image, 1);
-  const random = seededRandom(8);
+  const random = new Random(8);
   for (let round = 0; round < 200; round++) {
     const at = vblock(random.below(3000));
     assertEquals(tight.run((engine) => engine.lookup(one, at)).kind, "provisioned");

@@ -1,9 +1,9 @@
 /** The engine with many mappings and many devices: node splits, merges, deep trees, deletion in slices. */
-import { createSnapshots, createThin } from "../tests/engine/metadata_driver.ts";
+import { Random } from "../tests/support/world.ts";
+import { createSnapshots, createThin } from "../tests/support/metadata_driver.ts";
 import { assert, assertEquals } from "@std/assert";
-import type { MetadataDriver } from "../tests/engine/metadata_driver.ts";
-import { committed, makeMapped, makePool, one, two } from "../tests/engine/small_pools.ts";
-import { seededRandom } from "../tests/engine/seeded_random.ts";
+import type { MetadataDriver } from "../tests/support/metadata_driver.ts";
+import { committed, makeMapped, makePool, one, two } from "../tests/support/small_pools.ts";
 import { dblock, thinId, vblock } from "./base/ids.ts";
 import { bitmapEntries } from "./format/bitmap.ts";
 import { MetadataSpaceMap } from "./space_map_metadata.ts";
@@ -12,7 +12,7 @@ import { MetadataFault } from "./thin_metadata.ts";
 for (const order of ["ascending", "descending", "random"] as const) {
   Deno.test(`30,000 mappings in ${order} order fill legal nodes, and leave in another`, () => {
     const count = 30_000;
-    const random = seededRandom(5);
+    const random = new Random(5);
     const shuffled = Array.from({ length: count }, (_, index) => index);
     for (let index = count - 1; index > 0; index--) {
       const other = random.below(index + 1);
@@ -77,7 +77,7 @@ Deno.test("300,000 mappings are made, committed, found again and deleted in slic
 });
 
 Deno.test("a thousand devices come, in no order, and go again", () => {
-  const random = seededRandom(3);
+  const random = new Random(3);
   const pool = makePool(3000);
   const thins = new Set<number>();
   while (thins.size < 1000) thins.add(random.below(0x100_0000));

@@ -1,7 +1,7 @@
 import { geometryOf } from "./base/geometry.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { createSnapshots, createThin, MetadataDriver } from "../tests/engine/metadata_driver.ts";
-import { Recount } from "../tests/engine/metadata_recount.ts";
+import { createSnapshots, createThin, MetadataDriver } from "../tests/support/metadata_driver.ts";
+import { Recount } from "../tests/support/metadata_recount.ts";
 import {
   committed,
   faultOf,
@@ -10,7 +10,7 @@ import {
   one,
   superblockOf,
   two,
-} from "../tests/engine/small_pools.ts";
+} from "../tests/support/small_pools.ts";
 import { flagNeedsCheck, packSuperblock } from "./format/superblock.ts";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "./base/ids.ts";
 import { OpenRefused, ThinMetadata } from "./thin_metadata.ts";

@@ -1,7 +1,7 @@
 /** Which clients have a place, which have to wait for one, and which make room. */
+import { Random } from "../../tests/support/world.ts";
 import { assertEquals } from "@std/assert";
 import { NBD_CMD_DISC, NBD_OPT_STARTTLS } from "./wire/constants.ts";
-import { seededRandom } from "../../tests/engine/seeded_random.ts";
 import { option, u32 } from "../../tests/nbd/wire_bytes.ts";
 import { connectionsMax, crowdedHandshakeMs, handshakeMs, linkCheckMs, silentPeerMs } from "../limits.ts";
 import { Places } from "./places.ts";
@@ -79,7 +79,7 @@ Deno.test("a client that comes while another makes room waits until that socket 
 Deno.test("a client that attaches just when it is to make room stays if it was faster, and then another one goes, or none", () => {
   const outcomes = new Set<string>();
   for (let seed = 0; seed < 100; seed++) {
-    const random = seededRandom(seed);
+    const random = new Random(seed);
     const choose = (readyCount: number) => random.below(readyCount);
     const server = new TestServer({ messagesPerTurnMax: 1, choose });
     const quick = server.connect();

@@ -4,10 +4,9 @@ import { assert, assertEquals } from "@std/assert";
 import type { Extent } from "./block_status.ts";
 import { present } from "../../storage/base/assert.ts";
 import type { MemoryDevice } from "../../tests/support/memory_device.ts";
-import { Recount } from "../../tests/engine/metadata_recount.ts";
-import { type Random, seededRandom } from "../../tests/engine/seeded_random.ts";
+import { Recount } from "../../tests/support/metadata_recount.ts";
 import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "../../tests/support/pool.ts";
-import { RandomPolicy } from "../../tests/support/world.ts";
+import { Random, RandomPolicy } from "../../tests/support/world.ts";
 
 /** A pool whose volumes change in every way there is; what it should say is read from the metadata device. */
 class Model {
@@ -20,7 +19,7 @@ class Model {
   compared = 0;
 
   constructor(seed: number) {
-    this.#random = seededRandom(seed);
+    this.#random = new Random(seed);
     this.pool = new TestingPool(makeTestingFiles(512, 1024), { policy: new RandomPolicy(seed) });
     this.pool.admin({ verb: "create", name: "v0", sizeBytes: 40 * bs });
   }

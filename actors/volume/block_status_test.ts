@@ -6,14 +6,13 @@ import { VolumeStub } from "./thin_volume.ts";
 import type { MemoryDevice } from "../../tests/support/memory_device.ts";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
-import { seededRandom } from "../../tests/engine/seeded_random.ts";
 import {
   makeTestingFiles,
   testingBlockSizeBytes as bs,
   TestingPool,
   type TestingVolume,
 } from "../../tests/support/pool.ts";
-import { RandomPolicy } from "../../tests/support/world.ts";
+import { Random, RandomPolicy } from "../../tests/support/world.ts";
 
 const allocation: StatusSource = { kind: "allocation" };
 
@@ -299,7 +298,7 @@ class HoldingDevice implements DevicePort {
 
 Deno.test("what was answered before a question is in its answer, whatever goes on beside it", () => {
   for (let seed = 0; seed < 150; seed++) {
-    const random = seededRandom(seed);
+    const random = new Random(seed);
     const files = makeTestingFiles(256);
     const policy = new RandomPolicy(seed);
     let uids = 0;

@@ -1,6 +1,6 @@
 /** The stock NBD clients as tests run them: Debian 12's as installed, Debian 13's as `.ci/nbd_tools_13.sh` unpacks them. */
+import { Random } from "../support/world.ts";
 import { assert } from "@std/assert";
-import { seededRandom } from "../engine/seeded_random.ts";
 import {
   isProgram,
   isTestable,
@@ -132,7 +132,7 @@ export async function fillFile(
   range: { readonly offset: number; readonly length: number },
   seed: number,
 ): Promise<void> {
-  const random = seededRandom(seed);
+  const random = new Random(seed);
   const words = Uint32Array.from(
     { length: Math.ceil(range.length / 4) },
     () => 0x0101_0101 | random.below(2 ** 32),

@@ -1,5 +1,5 @@
 /** Pools made from XML by thin_restore, with data whose every block says which one it is. */
-import type { Random } from "../engine/seeded_random.ts";
+import type { Random } from "../support/world.ts";
 
 /** Consecutive virtual blocks mapped to consecutive data blocks. */
 export interface Run {

@@ -1,6 +1,6 @@
 /** Metadata that thin_restore made: opened, served, changed, and still what the real tools agree to. */
+import { Random } from "../support/world.ts";
 import { assertEquals } from "@std/assert";
-import { seededRandom } from "../engine/seeded_random.ts";
 import { hasPythonNbd } from "../support/programs.ts";
 import { PoolOnDisk, runToEnd, type ServerProcess, soak } from "../support/server.ts";
 import { hasThinTools, thinToolPath, type ThinToolsVersion } from "../support/thin_tools.ts";
@@ -14,7 +14,7 @@ type Expected = Map<number, number | null>;
 
 /** What each volume should hold, every block of the small ones, of the large one so many. */
 function expectedOf(pool: ForeignPool, sampleBlocks: number): Map<string, Expected> {
-  const random = seededRandom(17);
+  const random = new Random(17);
   const all = new Map<string, Expected>();
   for (const device of pool.devices) {
     const blocks = [...blocksOf(device)];
@@ -82,7 +82,7 @@ async function change(
   server: ServerProcess,
   all: Map<string, Expected>,
 ): Promise<void> {
-  const random = seededRandom(23);
+  const random = new Random(23);
   const snapshots = ["thin-1", "thin-2", "thin-7", "thin-9"];
   await pool.verb("snapshot", ...snapshots.map((name) => `${name}@s`));
   for (const name of snapshots) all.set(`${name}@s`, new Map(all.get(name)!));
@@ -116,7 +116,7 @@ for (const version of ["0.9", "1.x"] as const) {
     name: `metadata by thin_restore ${version} are served as the XML says, changed, and still sound`,
     ignore,
     fn: async () => {
-      const foreign = makeForeignPool(seededRandom(41), soak ? 600_000 : 205_000);
+      const foreign = makeForeignPool(new Random(41), soak ? 600_000 : 205_000);
       const all = expectedOf(foreign, 6000);
       await using pool = await PoolOnDisk.folder();
       await importForeign(pool, foreign, version, all);

@@ -1,6 +1,6 @@
 /** The server killed at random moments: what was promised is there, and the metadata need no repair. */
+import { Random } from "../support/world.ts";
 import { assert, assertEquals } from "@std/assert";
-import { seededRandom } from "../engine/seeded_random.ts";
 import { hasPythonNbd } from "../support/programs.ts";
 import { PoolOnDisk, soak } from "../support/server.ts";
 import { hasThinTools } from "../support/thin_tools.ts";
@@ -44,7 +44,7 @@ Deno.test({
   ignore,
   fn: async () => {
     const seed = soak ? Date.now() % 100000 : 5;
-    const random = seededRandom(seed);
+    const random = new Random(seed);
     const sizeBytes = 4 << 20;
     const poolBytes = 54 << 20;
     // Now and then too small, so that freed blocks are used again at once, and writes may fail.
@@ -104,7 +104,7 @@ Deno.test({
   ignore,
   fn: async () => {
     const seed = soak ? Date.now() % 100000 : 3;
-    const random = seededRandom(seed);
+    const random = new Random(seed);
     await using pool = await PoolOnDisk.make("--data-size=16M");
     await using agent = new Agent();
     let server = await pool.serve();

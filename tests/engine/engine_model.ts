@@ -2,9 +2,10 @@
  * A plain model of the engine: random operations, growth, commits, crashes, blocks that are missing or damaged when they
  * are first read. After every commit the image is recounted.
  */
+import { Random } from "../support/world.ts";
 import { geometryOf } from "../../storage/base/geometry.ts";
 import { assert, assertEquals } from "@std/assert";
-import { createSnapshots, createThin, MetadataDriver } from "./metadata_driver.ts";
+import { createSnapshots, createThin, MetadataDriver } from "../support/metadata_driver.ts";
 import {
   assertImage,
   assertSharing,
@@ -14,7 +15,6 @@ import {
   mappingsIn,
 } from "./model_checks.ts";
 import type { ModelOptions } from "./model_options.ts";
-import { type Random, seededRandom } from "./seeded_random.ts";
 import {
   type DBlock,
   dblock,
@@ -49,7 +49,7 @@ export class Model {
 
   constructor(options: ModelOptions) {
     this.#options = options;
-    this.#random = seededRandom(options.seed);
+    this.#random = new Random(options.seed);
     const { metadataBlocks, dataBlocks } = options;
     const geometry = geometryOf({ metadataBlocks, dataBlocks, blockSizeBytes: 65536 });
     this.driver = MetadataDriver.format(geometry, options.cacheBlocks);

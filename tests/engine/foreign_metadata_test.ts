@@ -2,6 +2,7 @@
  * Metadata made by others: by thin_restore of both generations, by the kernel, with shared nodes and metadata
  * snapshots.
  */
+import { Random } from "../support/world.ts";
 import { geometryOf } from "../../storage/base/geometry.ts";
 import { assert, assertEquals } from "@std/assert";
 import { setBitmapCount } from "../../storage/format/bitmap.ts";
@@ -20,10 +21,9 @@ import { MetadataFault } from "../../storage/thin_metadata.ts";
 import { type Corpus, kernelCorpora, poolXml, sharingCorpora, toolCorpora } from "../compat/corpora.ts";
 import { withBlock } from "../support/metadata_image.ts";
 import { hasThinTools, restoreImage, runOnImage, type ThinToolsVersion } from "../support/thin_tools.ts";
-import { createSnapshots, createThin, MetadataDriver } from "./metadata_driver.ts";
-import { Recount, type RecountedDevices } from "./metadata_recount.ts";
-import { type Random, seededRandom } from "./seeded_random.ts";
-import { faultOf, makeMapped, superblockOf } from "./small_pools.ts";
+import { createSnapshots, createThin, MetadataDriver } from "../support/metadata_driver.ts";
+import { Recount, type RecountedDevices } from "../support/metadata_recount.ts";
+import { faultOf, makeMapped, superblockOf } from "../support/small_pools.ts";
 
 const versions: readonly ThinToolsVersion[] = ["0.9", "1.x"];
 const cacheBlocks = 50;
@@ -131,7 +131,7 @@ for (const corpus of corpora()) {
     const pool = new MetadataDriver(corpus.image(), cacheBlocks);
     const devices = new Recount(pool.image, false).devices;
     assertAnswers(pool, devices);
-    const random = seededRandom(1);
+    const random = new Random(1);
     for (let round = 0; round < 2; round++) {
       try {
         change(pool, devices, random);
@@ -214,7 +214,7 @@ for (const version of versions) {
       assertEquals(before.status, 0, before.stderr);
       const devices = new Recount(pool.image, false).devices;
       for (let round = 0; round < 3; round++) {
-        change(pool, devices, seededRandom(round));
+        change(pool, devices, new Random(round));
         pool.commit();
       }
       const after = await runOnImage("thin_dump", version, pool.image, ["-m"]);
@@ -233,7 +233,7 @@ for (const version of versions) {
         pool.run((engine) => createThin(engine, thinId(id)));
         devices.set(id, new Map());
       }
-      change(pool, devices, seededRandom(4));
+      change(pool, devices, new Random(4));
       pool.commit();
       const dump = await runOnImage("thin_dump", version, pool.image);
       assertEquals(dump.status, 0, dump.stderr);

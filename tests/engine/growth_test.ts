@@ -19,9 +19,9 @@ import { MetadataFault, type PoolBlocks } from "../../storage/thin_metadata.ts";
 import { withBlock } from "../support/metadata_image.ts";
 import { checkImage, dumpImage } from "../support/metadata_reader.ts";
 import { hasThinTools, mapAtOnce, restoreImage, runOnImage } from "../support/thin_tools.ts";
-import { createSnapshots, createThin, MetadataDriver } from "./metadata_driver.ts";
-import { Recount } from "./metadata_recount.ts";
-import { faultOf, makeMapped, makePool, one, superblockOf, two } from "./small_pools.ts";
+import { createSnapshots, createThin, MetadataDriver } from "../support/metadata_driver.ts";
+import { Recount } from "../support/metadata_recount.ts";
+import { faultOf, makeMapped, makePool, one, superblockOf, two } from "../support/small_pools.ts";
 
 const bitmap = 16_320;
 const sizesAroundBitmaps = [bitmap - 1, bitmap, bitmap + 1, 2 * bitmap - 1, 2 * bitmap, 2 * bitmap + 1];

@@ -1,7 +1,7 @@
 /** What a model of the engine (engine_model.ts) compares with the engine and with its image. */
 import { assert, assertEquals } from "@std/assert";
-import type { MetadataDriver } from "./metadata_driver.ts";
-import { Recount } from "./metadata_recount.ts";
+import type { MetadataDriver } from "../support/metadata_driver.ts";
+import { Recount } from "../support/metadata_recount.ts";
 import { type DBlock, dblock, type ThinId, type VBlock, vblock } from "../../storage/base/ids.ts";
 import type { PoolBlocks } from "../../storage/thin_metadata.ts";
 

@@ -6,7 +6,7 @@ import { geometryOf } from "../../storage/base/geometry.ts";
 import { assertEquals } from "@std/assert";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/base/ids.ts";
 import type { PoolBlocks } from "../../storage/thin_metadata.ts";
-import { createThin, MetadataDriver } from "../engine/metadata_driver.ts";
+import { createThin, MetadataDriver } from "../support/metadata_driver.ts";
 import { PoolOnDisk, soakTest } from "../support/server.ts";
 import { restoreImage } from "../support/thin_tools.ts";
 import { contentsHere, contentsInGuest, hasGuestPool, volumeNamed } from "./guest_pool.ts";

@@ -1,4 +1,5 @@
 /** TLS on real sockets, from its bytes: what goes in, what comes out, and how it ends. */
+import { Random } from "../support/world.ts";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { ByteStream } from "../../actors/edge/byte_stream.ts";
 import { ClientSocket } from "../../actors/edge/client_socket.ts";
@@ -8,7 +9,6 @@ import { readTlsKeys } from "../../actors/edge/tls_keys.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { SocketNotice } from "../../actors/nbd/socket_port.ts";
 import { NBD_CMD_READ, NBD_CMD_WRITE, NBD_OPT_LIST } from "../../actors/nbd/wire/constants.ts";
-import { seededRandom } from "../engine/seeded_random.ts";
 import { RawClient } from "./raw_client.ts";
 import { join, option, request } from "./wire_bytes.ts";
 import { identity, mib, sClient, sleep, TlsServer, tlsTest } from "./tls_server.ts";
@@ -17,7 +17,7 @@ tlsTest("what was written over TLS reads equal, also in requests of the largest 
   using client = await server.secured();
   await client.negotiateStructuredReplies();
   await client.go("disk");
-  const random = seededRandom(3);
+  const random = new Random(3);
   const sample = Uint8Array.from({ length: 64 * 1024 }, () => random.below(256));
   const large = new Uint8Array(32 * mib);
   for (let at = 0; at < 512; at++) large.set(sample.map((byte) => byte ^ at), at * sample.length);

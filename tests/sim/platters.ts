@@ -9,7 +9,7 @@ import { ThinMetadata } from "../../storage/thin_metadata.ts";
 import { DeviceReplay, JournalReplay } from "../crash/power_cut.ts";
 import { RunLog } from "../crash/recording_device.ts";
 import { poisoned } from "../crash/stamps.ts";
-import { Recount } from "../engine/metadata_recount.ts";
+import { Recount } from "../support/metadata_recount.ts";
 import type { Random } from "../support/world.ts";
 import type { Life } from "./life.ts";
 import type { Swarm } from "./swarm.ts";

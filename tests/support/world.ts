@@ -22,6 +22,11 @@ export class Random {
     mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
     return Math.floor(((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32 * bound);
   }
+
+  /** True so often out of once. */
+  chance(probability: number): boolean {
+    return this.below(2 ** 32) < probability * 2 ** 32;
+  }
 }
 
 /** Any of the ready ones, one message a turn. */

@@ -14,7 +14,7 @@ import type { RefusalsMessage } from "../../actors/pool/refusals.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/base/ids.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";
-import { MetadataDriver } from "../engine/metadata_driver.ts";
+import { MetadataDriver } from "./metadata_driver.ts";
 import { Recorder, StandInDevice, startCollecting } from "./stand_ins.ts";
 import { World } from "./world.ts";
 
