@@ -12,6 +12,7 @@ import {
   type Invocation,
   isPool,
   listenToSignals,
+  type LocalVerb,
   lockWaitMs,
   logDrainMs,
   LogSink,
@@ -47,23 +48,17 @@ async function main(args: readonly string[]): Promise<number> {
     for (const line of report.lines) await print(line);
     return report.exitStatus;
   }
-  switch (invocation.verb) {
-    case "init":
-      await makePool(invocation);
-      return 0;
-    case "import":
-      await importInto(invocation);
-      return 0;
-    case "serve":
-      return await serve(invocation);
-    case "version":
-      await print(versionText());
-      return 0;
-    default:
-      await print(helpOf(invocation));
-      return 0;
-  }
+  return await local[invocation.verb as LocalVerb](invocation) ?? 0;
 }
+
+/** What carries out the verbs that have no command, and the exit status where that is not always 0. */
+const local: Readonly<Record<LocalVerb, (invocation: Invocation) => Promise<number | void>>> = {
+  init: makePool,
+  import: importInto,
+  serve,
+  help: (invocation) => print(helpOf(invocation)),
+  version: () => print(versionText()),
+};
 
 async function makePool({ pool, options }: Invocation): Promise<void> {
   await initPool({ directory: pool, ...initOptionsOf(options), log: complain });

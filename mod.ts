@@ -24,8 +24,10 @@
 import type {
   AdminCommand,
   AdminResult,
+  ChangeCommand,
   ClientListing,
   Command,
+  LookCommand,
   PoolStatus,
   ServerCommand,
   TextTaken,
@@ -96,6 +98,7 @@ export { UsageError, UserError };
 export type {
   AdminCommand,
   AdminResult,
+  ChangeCommand,
   ClientListing,
   Command,
   CommandVerb,
@@ -105,6 +108,7 @@ export type {
   Invocation,
   LocalVerb,
   LogWriter,
+  LookCommand,
   NewPoolOptions,
   OpenOptions,
   Options,

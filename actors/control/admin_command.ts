@@ -1,7 +1,7 @@
 /** What an administrator can ask of a pool, and what comes back: plain data, the same offline and over the control socket. */
 
-/** A command to the pool. Names are parsed and well-formed; sizes are bytes. How each is written is in verbs.ts. */
-export type AdminCommand =
+/** A command that changes the pool. Names are parsed and well-formed; sizes are bytes. How each is written is in verbs.ts. */
+export type ChangeCommand =
   | { readonly verb: "create"; readonly name: string; readonly sizeBytes: number }
   /** All of them at one point in time; each is `VOL@SNAP`. */
   | { readonly verb: "snapshot"; readonly names: readonly string[] }
@@ -15,11 +15,17 @@ export type AdminCommand =
     readonly names: readonly string[];
     readonly dryRun: boolean;
     readonly force: boolean;
-  }
+  };
+
+/** A command that changes nothing. */
+export type LookCommand =
   | { readonly verb: "list" }
   | { readonly verb: "status" }
   | { readonly verb: "check" }
   | { readonly verb: "dump" };
+
+/** A command to the pool. */
+export type AdminCommand = ChangeCommand | LookCommand;
 
 /** A command to the server of a pool, about its clients. */
 export type ServerCommand =

@@ -14,7 +14,7 @@ import {
   seeList,
   unfinishedTrim,
 } from "./plan_checks.ts";
-import type { Deletion, PlanRefused, PlanStep, Trim } from "./pool_messages.ts";
+import type { Deletion, PlannedChange, PlanRefused, PlanStep } from "./pool_messages.ts";
 
 /** What planning reads of the pool. */
 export interface PlanContext {
@@ -32,16 +32,10 @@ export interface PlanContext {
 }
 
 /** What a command changes, in names and uids; the pool makes the plan of it. */
-export interface PlanDraft {
+export interface PlanDraft extends PlannedChange {
   readonly kind: "draft";
   readonly changes: readonly CatalogueChange[];
-  readonly create: readonly ThinId[];
-  readonly snapshots: readonly { readonly thin: ThinId; readonly origin: ThinId }[];
-  readonly tick: boolean;
   readonly quiesceUids: ReadonlySet<string>;
-  readonly evict: readonly string[];
-  readonly deletions: readonly Deletion[];
-  readonly trims: readonly Trim[];
 }
 
 /** {@linkcode planSlices} at once. */
@@ -75,11 +69,6 @@ export function* planSlices(context: PlanContext, step: PlanStep): Slices<PlanDr
       return planTrimmed(context, step.uid);
     case "reconcile":
       return planReconcile(context, step);
-    case "list":
-    case "status":
-    case "check":
-    case "dump":
-      return refused(`"${step.verb}" changes nothing and needs no plan.`);
     default:
       return unreachable(step);
   }

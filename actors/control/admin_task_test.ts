@@ -4,11 +4,11 @@ import { geometryOf } from "../../storage/base/geometry.ts";
 import { thinId } from "../../storage/base/ids.ts";
 import type { Change, MetadataFailure, Revoke } from "../pool/metadata_messages.ts";
 import { emptyPlan, ScriptedPeers } from "../../tests/support/scripted_peers.ts";
-import type { AdminCommand } from "./admin_command.ts";
+import type { ChangeCommand } from "./admin_command.ts";
 import { adminTask, change, finishDeletions, lookTask } from "./admin_task.ts";
 import type { Admin, AdminEnded, AdminPlan, LookEnded, MakePlan, Settle } from "./pool_messages.ts";
 
-const create: AdminCommand = { verb: "create", name: "a", sizeBytes: 1 };
+const create: ChangeCommand = { verb: "create", name: "a", sizeBytes: 1 };
 const full: MetadataFailure = { kind: "noMetadataSpace" };
 const fullSentence = "The pool was not changed: the metadata is full; remove volumes or snapshots.";
 
@@ -23,7 +23,7 @@ function snapshotsOf(count: number): Partial<AdminPlan> {
 }
 
 /** Carries out a command and gives its result. */
-function resultOf(peers: ScriptedPeers, command: AdminCommand = create): unknown {
+function resultOf(peers: ScriptedPeers, command: ChangeCommand = create): unknown {
   return peers.run(change(peers.peers, command));
 }
 

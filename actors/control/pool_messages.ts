@@ -2,7 +2,7 @@
 import type { VolumeRecord } from "../../storage/catalogue.ts";
 import type { Geometry } from "../../storage/base/geometry.ts";
 import type { ThinId } from "../../storage/base/ids.ts";
-import type { AdminCommand, AdminResult } from "./admin_command.ts";
+import type { AdminCommand, AdminResult, ChangeCommand } from "./admin_command.ts";
 import type { StatusSource } from "../volume/block_status.ts";
 import type { LineRoom } from "./catalogue_room.ts";
 import type { Address, Message, Request } from "../kernel/address.ts";
@@ -123,7 +123,7 @@ export interface MakePlan extends Request<AdminPlan | PlanRefused | More> {
 
 /** What a task wants planned: a user's command, or the end of a piece of work that a crash may have interrupted. */
 export type PlanStep =
-  | AdminCommand
+  | ChangeCommand
   | { readonly verb: "forget"; readonly uids: readonly string[] }
   | { readonly verb: "trimmed"; readonly uid: string }
   | Reconcile;
@@ -141,24 +141,31 @@ export interface FoundDevice {
   readonly sizeBytes: number;
 }
 
-/** A change of the pool, checked and ready to be carried out. */
-export interface AdminPlan {
-  readonly kind: "plan";
-  readonly transactionId: bigint;
-  /** The line to append to the catalogue's journal, and what it may use of it. */
-  readonly line: string;
-  readonly room: LineRoom;
+/** What a command changes besides the catalogue. */
+export interface PlannedChange {
+  /** Thin devices to create, empty. */
   readonly create: readonly ThinId[];
+  /** Thin devices to create as snapshots. */
   readonly snapshots: readonly { readonly thin: ThinId; readonly origin: ThinId }[];
+  /** Whether the snapshot clock advances. */
   readonly tick: boolean;
-  /** Open volumes to suspend while the devices change. */
-  readonly quiesce: readonly VolumeStub[];
   /** Uids of volumes whose clients must leave before. */
   readonly evict: readonly string[];
   /** Devices to delete when the change is durable, and the records that then go. */
   readonly deletions: readonly Deletion[];
   /** Volumes that have become smaller: what lies beyond is removed when the change is durable. */
   readonly trims: readonly Trim[];
+}
+
+/** A change of the pool, checked and ready to be carried out. */
+export interface AdminPlan extends PlannedChange {
+  readonly kind: "plan";
+  readonly transactionId: bigint;
+  /** The line to append to the catalogue's journal, and what it may use of it. */
+  readonly line: string;
+  readonly room: LineRoom;
+  /** Open volumes to suspend while the devices change. */
+  readonly quiesce: readonly VolumeStub[];
 }
 
 /** A device to delete, and the record that then goes. */

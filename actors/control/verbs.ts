@@ -5,7 +5,7 @@
  * A new verb needs its command in admin_command.ts and its entry here: neither compiles without the other. What carries
  * it out is in admin_task.ts, and what of its result is printed in result_text.ts.
  */
-import type { AdminCommand, Command, ServerCommand } from "./admin_command.ts";
+import type { AdminCommand, Command, LookCommand, ServerCommand } from "./admin_command.ts";
 import {
   anyName,
   clientNumber,
@@ -57,7 +57,9 @@ interface CommandSpec<C> extends Described {
   /** Where the control API answers GET with what `--json` prints. Only for a command without fields. */
   readonly path?: Exclude<keyof C, "verb"> extends never ? string : never;
   /** Whether the command changes nothing. Such a command need not wait for those that do, nor they for it. */
-  readonly isLook: boolean | ((command: C) => boolean);
+  readonly isLook: C extends LookCommand ? true
+    : C extends ServerCommand ? boolean
+    : false | ((command: C) => boolean);
   /** Without a server: `open` the pool and do it there, or read its `files` only, or `never`. */
   readonly offline: C extends ServerCommand ? "never"
     : C extends { readonly verb: FilesVerb } ? "files"
@@ -289,7 +291,7 @@ export function optionsOf(verb: Verb): readonly OptionName[] {
 /** Whether a command changes nothing. Such a command need not wait for those that do, nor they for it. */
 export function isLook(command: Command): boolean {
   const { isLook } = specOf(command.verb);
-  return typeof isLook === "boolean" ? isLook : isLook(command);
+  return typeof isLook === "boolean" ? isLook : (isLook as (command: Command) => boolean)(command);
 }
 
 /** The verb of a command that without a server only reads the pool's files; undefined for the others. */

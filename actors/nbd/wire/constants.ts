@@ -40,6 +40,19 @@ export const NBD_OPT_LIST_META_CONTEXT = 9;
 export const NBD_OPT_SET_META_CONTEXT = 10;
 export const NBD_OPT_EXTENDED_HEADERS = 11;
 
+/** The options that this server understands. Each has an entry in every table with these keys, or it does not compile. */
+export type ServedOption =
+  | typeof NBD_OPT_EXPORT_NAME
+  | typeof NBD_OPT_ABORT
+  | typeof NBD_OPT_LIST
+  | typeof NBD_OPT_STARTTLS
+  | typeof NBD_OPT_INFO
+  | typeof NBD_OPT_GO
+  | typeof NBD_OPT_STRUCTURED_REPLY
+  | typeof NBD_OPT_LIST_META_CONTEXT
+  | typeof NBD_OPT_SET_META_CONTEXT
+  | typeof NBD_OPT_EXTENDED_HEADERS;
+
 // Option reply types; bit 31 marks an error.
 export const NBD_REP_ACK = 1;
 export const NBD_REP_SERVER = 2;

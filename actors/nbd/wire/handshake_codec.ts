@@ -15,11 +15,17 @@ import {
   IHAVEOPT_LOW,
   NBD_FLAG_C_FIXED_NEWSTYLE,
   NBD_FLAG_C_NO_ZEROES,
+  NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,
+  NBD_OPT_EXTENDED_HEADERS,
   NBD_OPT_GO,
   NBD_OPT_INFO,
+  NBD_OPT_LIST,
   NBD_OPT_LIST_META_CONTEXT,
   NBD_OPT_SET_META_CONTEXT,
+  NBD_OPT_STARTTLS,
+  NBD_OPT_STRUCTURED_REPLY,
+  type ServedOption,
   stringMaxBytes,
 } from "./constants.ts";
 
@@ -138,7 +144,7 @@ export class HandshakeDecoder {
     } else {
       this.#state = "data";
       this.#readBytes = 0;
-      this.#data = this.#lengthBytes <= collectMaxBytes(this.#option) ? noBytes : undefined;
+      this.#data = this.#lengthBytes <= collectMaxBytesOf(this.#option) ? noBytes : undefined;
     }
   }
 
@@ -185,19 +191,23 @@ export class HandshakeDecoder {
   }
 }
 
-function collectMaxBytes(option: number): number {
-  switch (option) {
-    case NBD_OPT_EXPORT_NAME:
-      return stringMaxBytes;
-    case NBD_OPT_INFO:
-    case NBD_OPT_GO:
-      return infoCollectMaxBytes;
-    case NBD_OPT_LIST_META_CONTEXT:
-    case NBD_OPT_SET_META_CONTEXT:
-      return metaContextCollectMaxBytes;
-    default:
-      return 0;
-  }
+/** The longest data of each option that is kept until it has come whole. Longer data is dropped, and the option refused. */
+const collectMaxBytes: Readonly<Record<ServedOption, number>> = {
+  [NBD_OPT_EXPORT_NAME]: stringMaxBytes,
+  [NBD_OPT_ABORT]: 0,
+  [NBD_OPT_LIST]: 0,
+  [NBD_OPT_STARTTLS]: 0,
+  [NBD_OPT_INFO]: infoCollectMaxBytes,
+  [NBD_OPT_GO]: infoCollectMaxBytes,
+  [NBD_OPT_STRUCTURED_REPLY]: 0,
+  [NBD_OPT_LIST_META_CONTEXT]: metaContextCollectMaxBytes,
+  [NBD_OPT_SET_META_CONTEXT]: metaContextCollectMaxBytes,
+  [NBD_OPT_EXTENDED_HEADERS]: 0,
+};
+
+/** 0 for an option that is not served. */
+function collectMaxBytesOf(option: number): number {
+  return collectMaxBytes[option as ServedOption] ?? 0;
 }
 
 /** `buffer`, or a longer copy of its first `usedBytes`, with room for `neededBytes`. */

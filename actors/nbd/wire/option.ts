@@ -20,6 +20,7 @@ import {
   NBD_REP_ERR_INVALID,
   NBD_REP_ERR_TOO_BIG,
   NBD_REP_ERR_UNSUP,
+  type ServedOption,
   stringMaxBytes,
 } from "./constants.ts";
 import type { OptionEvent } from "./handshake_codec.ts";
@@ -47,35 +48,6 @@ export type Option =
   /** NBD_OPT_EXPORT_NAME with a name that cannot be: it has no error reply, so the connection ends. */
   | { readonly type: "close"; readonly message: string };
 
-/** Understands one option. */
-export function decodeOption(event: OptionEvent): Option {
-  switch (event.option) {
-    case NBD_OPT_EXPORT_NAME:
-      return decodeExportName(event);
-    case NBD_OPT_ABORT:
-      // Data after ABORT is to be ignored: the client is leaving anyway.
-      return { type: "abort" };
-    case NBD_OPT_LIST:
-      return event.lengthBytes === 0 ? { type: "list" } : unexpectedData;
-    case NBD_OPT_STARTTLS:
-      return event.lengthBytes === 0 ? { type: "startTls" } : unexpectedData;
-    case NBD_OPT_STRUCTURED_REPLY:
-      return event.lengthBytes === 0 ? { type: "structuredReply" } : unexpectedData;
-    case NBD_OPT_EXTENDED_HEADERS:
-      return event.lengthBytes === 0 ? { type: "extendedHeaders" } : unexpectedData;
-    case NBD_OPT_INFO:
-      return decodeInfo("info", event);
-    case NBD_OPT_GO:
-      return decodeInfo("go", event);
-    case NBD_OPT_LIST_META_CONTEXT:
-      return decodeMetaContext("listMetaContext", event);
-    case NBD_OPT_SET_META_CONTEXT:
-      return decodeMetaContext("setMetaContext", event);
-    default:
-      return unknownOption;
-  }
-}
-
 const unknownOption = refusal(NBD_REP_ERR_UNSUP, "unknown option");
 const unexpectedData = refusal(NBD_REP_ERR_INVALID, "this option carries no data");
 const tooLong = refusal(NBD_REP_ERR_TOO_BIG, "option data too long");
@@ -83,6 +55,33 @@ const tooManyQueries = refusal(NBD_REP_ERR_TOO_BIG, `more than ${metaContextQuer
 const truncated = refusal(NBD_REP_ERR_INVALID, "option data ends too early");
 const trailingData = refusal(NBD_REP_ERR_INVALID, "option data goes on behind its last field");
 const badString = refusal(NBD_REP_ERR_INVALID, "a string is not UTF-8, has a NUL, or exceeds 4096 bytes");
+
+/** How the data of each option is understood. */
+const decoders: Readonly<Record<ServedOption, (event: OptionEvent) => Option>> = {
+  [NBD_OPT_EXPORT_NAME]: decodeExportName,
+  // Data after ABORT is to be ignored: the client is leaving anyway.
+  [NBD_OPT_ABORT]: () => ({ type: "abort" }),
+  [NBD_OPT_LIST]: withoutData("list"),
+  [NBD_OPT_STARTTLS]: withoutData("startTls"),
+  [NBD_OPT_INFO]: (event) => decodeInfo("info", event),
+  [NBD_OPT_GO]: (event) => decodeInfo("go", event),
+  [NBD_OPT_STRUCTURED_REPLY]: withoutData("structuredReply"),
+  [NBD_OPT_LIST_META_CONTEXT]: (event) => decodeMetaContext("listMetaContext", event),
+  [NBD_OPT_SET_META_CONTEXT]: (event) => decodeMetaContext("setMetaContext", event),
+  [NBD_OPT_EXTENDED_HEADERS]: withoutData("extendedHeaders"),
+};
+
+/** Understands one option. */
+export function decodeOption(event: OptionEvent): Option {
+  if (!Object.hasOwn(decoders, event.option)) return unknownOption;
+  return decoders[event.option as ServedOption](event);
+}
+
+function withoutData(
+  type: "list" | "startTls" | "structuredReply" | "extendedHeaders",
+): (event: OptionEvent) => Option {
+  return ({ lengthBytes }) => lengthBytes === 0 ? { type } : unexpectedData;
+}
 
 function refusal(reply: OptionRefusal["reply"], message: string): OptionRefusal {
   return { type: "refuse", reply, message };
