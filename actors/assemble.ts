@@ -91,5 +91,5 @@ function spawnDevice(
     mailboxes[kind],
     (self) => new BlockDevice(kernel, self, port, refusals),
   );
-  return new DeviceStub(address, port.canDiscard, kernel.knobs);
+  return new DeviceStub(address, port.local?.canDiscard ?? false, kernel.knobs);
 }

@@ -4,6 +4,7 @@ import { dumpMetadata } from "../../storage/dump.ts";
 import { dataBytesOf, type MetadataBlocks, metadataBytesOf } from "../../storage/base/geometry.ts";
 import type { MetadataBlock, ThinId } from "../../storage/base/ids.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { into } from "../../storage/device/port.ts";
 import { blocksFreedByRemoval } from "../../storage/removal.ts";
 import { SliceEnd, type Slices, sortedSlices } from "../../storage/slices.ts";
 import { type DeviceUsage, deviceUsage } from "../../storage/usage.ts";
@@ -43,7 +44,7 @@ function* readBlock(
     yield* rest();
     return held.superblock;
   }
-  const result = yield* peers.metadataDevice.read(held.buffer, block * metadataBlockSizeBytes);
+  const result = yield* peers.metadataDevice.read(into(held.buffer), block * metadataBlockSizeBytes);
   return result.kind === "ok" ? held.buffer : undefined;
 }
 

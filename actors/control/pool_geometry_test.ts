@@ -5,6 +5,7 @@ import type { AdminResult } from "./admin_command.ts";
 import type { PoolNotice } from "./pool_messages.ts";
 import { Defect } from "../../storage/base/assert.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { readInto } from "../../storage/device/port.ts";
 import { MemoryDevice } from "../../tests/support/memory_device.ts";
 import {
   makeTestingFiles,
@@ -21,7 +22,7 @@ const newBlocks = 20;
 function roomyFiles(): TestingFiles {
   const { metadata, journal } = makeTestingFiles(oldBlocks, 64);
   const image = new Uint8Array(256 * metadataBlockSizeBytes);
-  metadata.read(image.subarray(0, metadata.sizeBytes), 0, () => {});
+  readInto(metadata, image.subarray(0, metadata.sizeBytes), 0, () => {});
   return { data: new MemoryDevice(newBlocks * bs), metadata: new MemoryDevice(image), journal };
 }
 

@@ -3,6 +3,7 @@ import fs from "node:fs";
 import { programPath, requiredProgram } from "../../tests/support/programs.ts";
 import { CachedReads } from "./cached_reads.ts";
 import { FileDevice } from "./file_device.ts";
+import { readInto } from "../../storage/device/port.ts";
 
 /** A file whose content the host has on its disk only; undefined where that cannot be had, or told. */
 function coldFile(): { readonly directory: string; readonly path: string } | undefined {
@@ -28,10 +29,10 @@ Deno.test({
     const device = FileDevice.open(cold!.path, { readsColdBeside: true });
     const buffer = new Uint8Array(4096);
     const later = Promise.withResolvers<unknown>();
-    assertEquals(device.read(buffer, 1 << 19, later.resolve), "pending");
+    assertEquals(readInto(device, buffer, 1 << 19, later.resolve), "pending");
     assertEquals(await later.promise, { kind: "ok" });
     assertEquals(buffer, new Uint8Array(4096).fill(7));
-    assertEquals(device.read(buffer.fill(0), 1 << 19, later.resolve), { kind: "ok" });
+    assertEquals(readInto(device, buffer.fill(0), 1 << 19, later.resolve), { kind: "ok" });
     assertEquals(buffer, new Uint8Array(4096).fill(7));
     const copied = Promise.withResolvers<unknown>();
     // Not from the beginning: when the file was opened its first byte was read, and the host reads ahead.

@@ -323,7 +323,7 @@ socketTest("what cannot be read where it lies is not sent, and the stream lives 
   using tcp = await Pair.tcp();
   for (const pair of [unix, tcp]) {
     // Where nothing is mapped, as behind the end of a file that was cut.
-    const gone: Piece = { drain: 0, lengthBytes: 4096, address: 4096, copyTo: () => ioOk };
+    const gone: Piece = { kind: "mapped", drain: 0, lengthBytes: 4096, address: 4096, copyTo: () => ioOk };
     assertEquals(pair.direct.send([gone], 0), unreadable);
     // What comes before it may be on its way already.
     const sent = pair.direct.send([encoder.encode("head"), gone], 0);

@@ -23,17 +23,16 @@
 import { unpackSuperblock } from "../../storage/format/superblock.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
-import type { IoResult } from "../../storage/device/port.ts";
+import { readInto } from "../../storage/device/port.ts";
 import type { FileDevice } from "./file_device.ts";
 import { requireOk } from "./file_errors.ts";
 import { canLetGo } from "./page_cache.ts";
 
 /** What this needs of a device; `path` is for sentences. Tests have others than {@linkcode FileDevice}. */
-export type CachedDevice =
-  & Pick<FileDevice, "path" | "sizeBytes" | "flush" | "letGo" | "readPastCache" | "isNotedFlushed">
-  & {
-    read(buffer: Uint8Array, offsetBytes: number, done: (result: IoResult) => void): IoResult | "pending";
-  };
+export type CachedDevice = Pick<
+  FileDevice,
+  "path" | "sizeBytes" | "read" | "flush" | "letGo" | "readPastCache" | "isNotedFlushed"
+>;
 
 /**
  * Goes through the steps above. Answers sentences for the log, usually none. Throws {@linkcode UserError} where the devices
@@ -108,7 +107,7 @@ async function compareSuperblocks(
 async function superblockOf(metadata: CachedDevice): Promise<Uint8Array> {
   const superblock = new Uint8Array(metadataBlockSizeBytes);
   const what = `Cannot read the metadata "${metadata.path}"`;
-  await requireOk(what, (done) => metadata.read(superblock, 0, done));
+  await requireOk(what, (done) => readInto(metadata, superblock, 0, done));
   return superblock;
 }
 

@@ -4,7 +4,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { UserError } from "../../storage/base/errors.ts";
 import { unpackSuperblock } from "../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
-import { ioOk, type IoResult } from "../../storage/device/port.ts";
+import { ioOk, type IoResult, type ReadTarget } from "../../storage/device/port.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";
 import { type CachedDevice, seeDisks } from "./disk_state.ts";
 
@@ -28,8 +28,8 @@ class CachedFile implements CachedDevice {
     this.disk = disk;
   }
 
-  read(buffer: Uint8Array): IoResult {
-    buffer.set(this.memory);
+  read(target: ReadTarget): IoResult {
+    target.memory().set(this.memory);
     return ioOk;
   }
 

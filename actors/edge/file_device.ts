@@ -12,7 +12,10 @@ import {
   type IoDone,
   ioOk,
   type IoResult,
-  type MappedSegment,
+  type LocalStorage,
+  type ReadDone,
+  type ReadResult,
+  type ReadTarget,
 } from "../../storage/device/port.ts";
 import { assert } from "../../storage/base/assert.ts";
 import { CachedReads } from "./cached_reads.ts";
@@ -20,9 +23,9 @@ import { filePieceBytes } from "../limits.ts";
 import { FileEnd, pastEnd, shrunk } from "./file_end.ts";
 import { KnownHole } from "./known_hole.ts";
 import { DiskCalm, isOnLocalFiles } from "./disk_calm.ts";
-import { codeOf, failureOf, failureOfErrno } from "./file_errors.ts";
 import { FileFlushes } from "./file_flushes.ts";
 import { canPunch, claim, type Handles, openHandles } from "./file_handles.ts";
+import { FileReads } from "./file_reads.ts";
 import { FileWrites } from "./file_writes.ts";
 import { errno, type Libc } from "./libc.ts";
 import { ShortFlushes } from "./short_flushes.ts";
@@ -51,7 +54,7 @@ export interface FileDeviceOptions {
 }
 
 /** See the head of this file. Offsets and lengths are bytes; no range may pass the end of the device. */
-export class FileDevice implements DevicePort {
+export class FileDevice implements DevicePort, LocalStorage {
   /** As the caller named it. */
   readonly path: string;
   readonly sizeBytes: number;
@@ -59,7 +62,7 @@ export class FileDevice implements DevicePort {
   readonly #fd: number;
   readonly #libc: Libc | undefined;
   readonly #claimed: number | undefined;
-  readonly #cachedReads: CachedReads | undefined;
+  readonly #reads: FileReads;
   readonly #calm: DiskCalm;
   readonly #shortFlushes: ShortFlushes;
   readonly #flushes: FileFlushes;
@@ -71,7 +74,6 @@ export class FileDevice implements DevicePort {
   readonly #holes: KnownHole;
   readonly #fileEnd: FileEnd;
   #canDiscard: boolean;
-  readonly #window: PageWindow | undefined;
   #piece: Uint8Array | undefined;
   #zeroes: Uint8Array | undefined;
   #pendingCount = 0;
@@ -95,7 +97,9 @@ export class FileDevice implements DevicePort {
     this.#isLocal = handles.isBlockDevice || isOnLocalFiles(handles.fd);
     this.#holes = new KnownHole(handles, options.libc);
     this.#fileEnd = new FileEnd(handles, this.#isLocal);
-    this.#cachedReads = options.readsColdBeside ? CachedReads.of(handles.fd, this.#isLocal) : undefined;
+    const cachedReads = options.readsColdBeside ? CachedReads.of(handles.fd, this.#isLocal) : undefined;
+    const window = options.givesSegments ? PageWindow.map(handles.fd, handles.sizeBytes) : undefined;
+    this.#reads = new FileReads({ fd: handles.fd, fileEnd: this.#fileEnd, cachedReads, window });
     this.#calm = options.calm ?? new DiskCalm();
     this.#shortFlushes = new ShortFlushes(options.waitsForShortFlushes ?? false);
     this.#flushes = new FileFlushes(handles.flushFds, this.#shortFlushes, this.#calm);
@@ -103,9 +107,8 @@ export class FileDevice implements DevicePort {
       isHereAlways: !(options.writesBeside ?? false),
       isLocal: this.#isLocal,
       calm: this.#calm,
-      cachedReads: this.#cachedReads,
+      cachedReads,
     });
-    this.#window = options.givesSegments ? PageWindow.map(handles.fd, handles.sizeBytes) : undefined;
   }
 
   /** Opens an existing file or block device; its size then is the device's for good. Throws {@linkcode UserError}. */
@@ -117,20 +120,29 @@ export class FileDevice implements DevicePort {
     return new FileDevice(path, handles, canDiscard, claimed, options);
   }
 
+  /** What a file can do besides is done by the device itself. */
+  get local(): LocalStorage {
+    return this;
+  }
+
   get canDiscard(): boolean {
     return this.#canDiscard;
   }
 
-  read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
-    if (!this.#isInside(offsetBytes, buffer.length)) return this.#outside(offsetBytes, buffer.length);
+  read(target: ReadTarget, offsetBytes: number, done: ReadDone): ReadResult | "pending" {
+    const { lengthBytes } = target;
+    if (!this.#isInside(offsetBytes, lengthBytes)) return this.#outside(offsetBytes, lengthBytes);
     this.#shortFlushes.disturbed();
-    if (this.#cachedReads === undefined) return this.readNow(buffer, offsetBytes);
-    if (this.#cachedReads.readNow(buffer, offsetBytes)) return ioOk;
-    if (this.#isBeforeData(offsetBytes, buffer.length)) {
+    const segment = target.takesMapped ? this.#reads.segment(offsetBytes, lengthBytes) : undefined;
+    if (segment !== undefined) return segment;
+    const buffer = target.memory();
+    const read = this.#reads.readCached(buffer, offsetBytes);
+    if (read !== undefined) return read;
+    if (this.#isBeforeData(offsetBytes, lengthBytes)) {
       buffer.fill(0);
       return ioOk;
     }
-    return this.#readLater(this.#cachedReads, buffer, offsetBytes, done);
+    return this.#readLater(buffer, offsetBytes, (result) => done(result, target));
   }
 
   /** Whether nothing is stored there, but something after it: a hole, and not the end of a file that was cut. */
@@ -143,43 +155,14 @@ export class FileDevice implements DevicePort {
     return this.#isLocal && this.#writes.isIdle && this.#punches === 0;
   }
 
-  #readLater(reads: CachedReads, buffer: Uint8Array, offsetBytes: number, done: IoDone): "pending" {
+  #readLater(buffer: Uint8Array, offsetBytes: number, done: IoDone): "pending" {
     this.#begin();
-    reads.readLater(buffer, offsetBytes, (end) => {
-      if (end === "past end") this.#fileEnd.check();
-      done(end === "filled" ? ioOk : end === "past end" ? shrunk : failureOfErrno(errno.io, "read"));
+    this.#reads.readLater(buffer, offsetBytes, (result) => {
+      done(result);
       // After `done`, as a copy goes on with a write in it.
       this.#end();
     });
     return "pending";
-  }
-
-  /** Reads on this thread, and waits for the disk if it must. */
-  readNow(buffer: Uint8Array, offsetBytes: number): IoResult {
-    let doneBytes = 0;
-    while (doneBytes < buffer.length) {
-      let count: number;
-      try {
-        count = fs.readSync(this.#fd, buffer, doneBytes, buffer.length - doneBytes, offsetBytes + doneBytes);
-      } catch (error) {
-        if (codeOf(error) === "EINTR") continue;
-        return failureOf(error, "read");
-      }
-      // The file was as long as the device when it was opened.
-      if (count === 0) {
-        this.#fileEnd.check();
-        return shrunk;
-      }
-      doneBytes += count;
-    }
-    return ioOk;
-  }
-
-  mapSegment(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
-    if (!this.#isInside(offsetBytes, lengthBytes)) return undefined;
-    this.#shortFlushes.disturbed();
-    const address = this.#window?.addressOf(offsetBytes, lengthBytes);
-    return address === undefined ? undefined : new FileSegment(this, offsetBytes, lengthBytes, address);
   }
 
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone = unheard): IoResult | "pending" {
@@ -247,15 +230,13 @@ export class FileDevice implements DevicePort {
   #copyPiece(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
     this.#piece ??= new Uint8Array(filePieceBytes);
     const piece = this.#piece.subarray(0, lengthBytes);
-    const reads = this.#cachedReads;
-    if (reads === undefined) {
-      const read = this.readNow(piece, fromBytes);
-      return read.kind === "ok" ? this.#write(piece, toBytes, done, true) : ofSource(read);
+    const cached = this.#reads.readCached(piece, fromBytes);
+    if (cached !== undefined) {
+      return cached.kind === "ok" ? this.#write(piece, toBytes, done, true) : ofSource(cached);
     }
-    if (reads.readNow(piece, fromBytes)) return this.#write(piece, toBytes, done, true);
     // `#piece` is shared by all copies. A copy that waits for the disk gets a buffer of its own.
     const own = new Uint8Array(lengthBytes);
-    return this.#readLater(reads, own, fromBytes, (read) => {
+    return this.#readLater(own, fromBytes, (read) => {
       const written = read.kind === "ok" ? this.#write(own, toBytes, done) : ofSource(read);
       if (written !== "pending") done(written);
     });
@@ -357,7 +338,7 @@ export class FileDevice implements DevicePort {
 
   #closeHandles(): void {
     this.#fileEnd.close();
-    this.#window?.close();
+    this.#reads.close();
     fs.closeSync(this.#fd);
     this.#flushes.close();
     if (this.#claimed !== undefined) this.#libc?.release(this.#claimed);
@@ -386,22 +367,6 @@ export class FileDevice implements DevicePort {
 const unheard: IoDone = () => assert(false, "this write was to be answered at once");
 
 type OperatePiece = (beginBytes: number, lengthBytes: number, done: IoDone) => IoResult | "pending";
-
-/** A range of a file that is in the host's page cache. */
-class FileSegment implements MappedSegment {
-  drain = 0;
-
-  constructor(
-    readonly device: FileDevice,
-    readonly offsetBytes: number,
-    readonly lengthBytes: number,
-    readonly address: number,
-  ) {}
-
-  copyTo(buffer: Uint8Array, beginBytes: number): IoResult {
-    return this.device.readNow(buffer, this.offsetBytes + beginBytes);
-  }
-}
 
 /** The failure of a copy that could not read its source. */
 function ofSource(read: IoResult): IoResult {

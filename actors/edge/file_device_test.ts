@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { Defect } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
-import { type DevicePort, ioOk, type IoResult } from "../../storage/device/port.ts";
+import { type DevicePort, ioOk, type IoResult, readInto } from "../../storage/device/port.ts";
 import { defaultKnobs } from "../knobs.ts";
 import { fileSizeCheckMs } from "../limits.ts";
 import { FileDevice } from "./file_device.ts";
@@ -47,7 +47,7 @@ function settled(start: (done: (result: IoResult) => void) => IoResult | "pendin
 
 function bytesAt(device: DevicePort, offsetBytes: number, lengthBytes: number): Uint8Array {
   const buffer = new Uint8Array(lengthBytes).fill(0xee);
-  assertEquals(device.read(buffer, offsetBytes, () => {}), ioOk);
+  assertEquals(readInto(device, buffer, offsetBytes, () => {}), ioOk);
   return buffer;
 }
 
@@ -67,7 +67,7 @@ Deno.test("an access past the end is an error and changes nothing", async () => 
   const device = FileDevice.open(scratch.path, { libc });
   const past = { kind: "ioError", reason: "access past the end of the device" };
   assertEquals(device.write(filled(512, 7), mib - 511), past);
-  assertEquals(device.read(filled(512, 7), mib - 511, () => {}), past);
+  assertEquals(readInto(device, filled(512, 7), mib - 511, () => {}), past);
   assertEquals(device.copy(0, mib - 511, 512, () => {}), past);
   assertEquals(await settled((done) => device.zero(mib - 511, 512, done)), past);
   assertEquals(await settled((done) => device.discard(mib - 511, 512, done)), past);
@@ -81,7 +81,7 @@ Deno.test("a hole before data is read at once as zeroes, and the hole that a cut
   device.write(filled(4096, 7), 2 * mib);
   assertEquals(bytesAt(device, mib, 4096), filled(4096, 0));
   Deno.truncateSync(scratch.path, mib);
-  const cut = await settled((done) => device.read(filled(4096, 1), mib + mib / 2, done));
+  const cut = await settled((done) => readInto(device, filled(4096, 1), mib + mib / 2, done));
   assertEquals(cut.kind, "ioError");
   device.close();
 });
@@ -90,7 +90,7 @@ Deno.test("a file that became shorter than the device is an error, not zeroes", 
   using scratch = scratchFile(mib);
   const device = FileDevice.open(scratch.path);
   Deno.truncateSync(scratch.path, 4096);
-  assertEquals(device.read(filled(512, 7), 4096, () => {}), shorter);
+  assertEquals(readInto(device, filled(512, 7), 4096, () => {}), shorter);
   device.close();
 });
 
@@ -112,7 +112,7 @@ Deno.test("beyond the end of a file that was cut nothing is written, though it w
   assertEquals(device.zero(mib / 2, 4096, () => {}), shorter);
   assertEquals(device.copy(mib / 2, 0, 4096, () => {}), { ...shorter, isOfSource: true });
   Deno.truncateSync(scratch.path, mib);
-  assertEquals(device.read(filled(512, 7), mib - 512, () => {}), shorter);
+  assertEquals(readInto(device, filled(512, 7), mib - 512, () => {}), shorter);
   assertEquals(bytesAt(device, mib / 2 - 512, 512), filled(512, 5));
   device.close();
 });

@@ -3,7 +3,7 @@ import { UserError } from "../../storage/base/errors.ts";
 import { dataBytesOf, metadataBytesOf } from "../../storage/base/geometry.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
-import type { DevicePort } from "../../storage/device/port.ts";
+import { type DevicePort, readInto } from "../../storage/device/port.ts";
 import { OpenRefused, ThinMetadata } from "../../storage/thin_metadata.ts";
 import { metadataCacheBlocks } from "../limits.ts";
 import { requireOk } from "./file_errors.ts";
@@ -29,7 +29,7 @@ export async function openEngine(files: PoolFiles, options: EngineOptions): Prom
   const superblock = new Uint8Array(metadataBlockSizeBytes);
   await requireOk(
     `Cannot read the metadata "${files.metadata.path}"`,
-    (done) => device.read(superblock, 0, done),
+    (done) => readInto(device, superblock, 0, done),
   );
   const engine = openOn(superblock, device, readOnly);
   const { blockSizeBytes } = engine.geometry;

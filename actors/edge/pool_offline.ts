@@ -3,7 +3,7 @@ import { nanoid } from "nanoid";
 import { type VolumeRecord } from "../../storage/catalogue.ts";
 import { catalogueFrom } from "../../storage/catalogue_open.ts";
 import { checkMetadata } from "../../storage/check.ts";
-import type { DevicePort } from "../../storage/device/port.ts";
+import { type DevicePort, readInto } from "../../storage/device/port.ts";
 import { dumpMetadata } from "../../storage/dump.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { unpackSuperblock } from "../../storage/format/superblock.ts";
@@ -151,7 +151,7 @@ async function blockSizeOf(metadataPath: string): Promise<number> {
 
 async function openMetadata(device: DevicePort): Promise<ThinMetadata> {
   const superblock = new Uint8Array(metadataBlockSizeBytes);
-  await requireOk("Cannot read the metadata", (done) => device.read(superblock, 0, done));
+  await requireOk("Cannot read the metadata", (done) => readInto(device, superblock, 0, done));
   const engine = openOn(superblock, device, true);
   await perform(engine, device, () => engine.load());
   return engine;
@@ -202,7 +202,7 @@ async function readBlock(device: DevicePort, block: MetadataBlock): Promise<Uint
   if ((block + 1) * metadataBlockSizeBytes > device.sizeBytes) return undefined;
   const bytes = new Uint8Array(metadataBlockSizeBytes);
   try {
-    await requireOk("reading", (done) => device.read(bytes, block * metadataBlockSizeBytes, done));
+    await requireOk("reading", (done) => readInto(device, bytes, block * metadataBlockSizeBytes, done));
     return bytes;
   } catch (error) {
     // An unreadable block is a finding of the walk that asked for it.

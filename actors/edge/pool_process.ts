@@ -105,7 +105,7 @@ export class PoolProcess {
     const started = await process.ask("start", pool.start());
     if (started.kind === "refused") throw new UserError(started.reason);
     for (const note of engine.notes) log(`Note: ${note}.`);
-    if (!readOnly && !files.data.canDiscard) log(keepsHostSpace());
+    if (!readOnly && !files.data.local?.canDiscard) log(keepsHostSpace());
     opening.move();
     return process;
   }

@@ -28,6 +28,7 @@ import type { ReceiveBuffer } from "./receive.ts";
 import { zeroPieceBytes } from "../limits.ts";
 
 const noBytes = new Uint8Array(0);
+/** Shared by all requests, and never added to. */
 const noSegments: (MappedSegment | undefined)[] = [];
 /** What holes are to a client that is not told of them. */
 const zeroes = new Uint8Array(zeroPieceBytes);
@@ -45,6 +46,7 @@ export class ClientRequest implements VolumeRequest {
   takesSegments = false;
   status: BioStatus = "ok";
   holes: Uint8Array = noBytes;
+  /** By block touched: its mapped segment, if it was not read into `data`. May end before the last block. */
   segments: (MappedSegment | undefined)[] = noSegments;
 
   readonly cookieHigh: number;
@@ -92,6 +94,12 @@ export class ClientRequest implements VolumeRequest {
   /** The buffer that it holds, in use or not. */
   get buffer(): Uint8Array | undefined {
     return this.data.length > 0 ? this.data : this.#memory?.untaken;
+  }
+
+  takeSegment(ordinal: number, segment: MappedSegment): void {
+    // Most requests touch one block.
+    if (this.segments === noSegments) this.segments = ordinal === 0 ? [segment] : [];
+    this.segments[ordinal] = segment;
   }
 
   /** Asks for everything again, into memory of its own. */

@@ -6,12 +6,14 @@ import { command, read, type SimulatedClient } from "../../tests/nbd/simulated_c
 import { testBlockBytes, TestServer } from "../../tests/nbd/simulated_server.ts";
 import type { VolumeRequest } from "../volume/bio.ts";
 import { borrowedBytesMax } from "../limits.ts";
+import type { ClientRequest } from "./client_request.ts";
 
 const block = testBlockBytes;
 const MiB = 2 ** 20;
 
 /** Bytes of one value, and where they were copied to. */
 class FakeSegment implements MappedSegment {
+  readonly kind = "mapped";
   readonly address = 0;
   result: IoResult = ioOk;
   readonly copies: Uint8Array[] = [];
@@ -40,8 +42,11 @@ function answer(
   drain = server.kernel.drains + 1,
 ): VolumeRequest {
   const request = server.disk.volume.waiting.shift()!;
-  for (const view of views) if (view !== undefined) view.drain = drain;
-  request.segments = [...views];
+  for (const [ordinal, view] of views.entries()) {
+    if (view === undefined) continue;
+    view.drain = drain;
+    request.takeSegment!(ordinal, view);
+  }
   server.kernel.post(request.client, { type: "requestDone", request });
   server.clock.runYielded();
   return request;
@@ -68,12 +73,16 @@ Deno.test("if one view is of an earlier run all is asked again, without views", 
   const [old, fresh] = [new FakeSegment(0, block, 1), new FakeSegment(0, block, 2)];
   const request = server.disk.volume.waiting[0]!;
   assertEquals(request.takesSegments, true);
-  request.segments = [old, fresh];
+  for (const [ordinal, segment] of [old, fresh].entries()) request.takeSegment!(ordinal, segment);
   old.drain = server.kernel.drains;
   fresh.drain = server.kernel.drains + 1;
   server.disk.volume.waiting.shift();
   server.kernel.post(request.client, { type: "requestDone", request });
-  assertEquals([server.disk.volume.waiting.length, request.takesSegments, request.segments.length], [
+  assertEquals([
+    server.disk.volume.waiting.length,
+    request.takesSegments,
+    (request as ClientRequest).segments.length,
+  ], [
     1,
     false,
     0,

@@ -8,7 +8,14 @@
  * later flush fails: the host may have dropped dirty pages, and reports that once only.
  */
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
-import type { DevicePort, IoDone, IoResult, MappedSegment } from "../../storage/device/port.ts";
+import type {
+  DevicePort,
+  IoDone,
+  IoResult,
+  ReadDone,
+  ReadResult,
+  ReadTarget,
+} from "../../storage/device/port.ts";
 import { ioOk } from "../../storage/device/port.ts";
 import type { Actor, Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
@@ -19,18 +26,13 @@ import { defaultKnobs, type Knobs } from "../knobs.ts";
 import type { DeviceGeometry } from "./geometry_messages.ts";
 import type { Refusal, RefusalsMessage } from "./refusals.ts";
 
-/** Fill the buffer from the device. The buffer is the device's until the answer. */
-export interface DeviceRead extends Request<IoResult> {
+/** Read what the target asks for. The target is the device's until the answer. */
+export interface DeviceRead extends Request<ReadResult> {
   readonly type: "read";
   readonly offsetBytes: number;
-  readonly buffer: Uint8Array;
-}
-
-/** Answer with a mapped segment, if the bytes are in the host's page cache; undefined if they must be read. */
-export interface DeviceMap extends Request<MappedSegment | undefined> {
-  readonly type: "mapSegment";
-  readonly offsetBytes: number;
+  /** That of the target. */
   readonly lengthBytes: number;
+  readonly target: ReadTarget;
 }
 
 /** Write the buffer. Not durable before a flush. */
@@ -72,12 +74,13 @@ export interface DeviceFlush extends Request<IoResult> {
 /** From the device port: a pending operation has ended. */
 export interface DeviceCompleted extends Message {
   readonly type: "completed";
-  readonly operation: number;
+  /** The target of a read; the number of any other operation. */
+  readonly operation: number | ReadTarget;
   readonly result: IoResult;
 }
 
 export type DeviceRequest = DeviceRead | DeviceWrite | DeviceZero | DeviceCopy | DeviceDiscard | DeviceFlush;
-export type BlockDeviceMessage = DeviceRequest | DeviceMap | DeviceCompleted | DeviceGeometry;
+export type BlockDeviceMessage = DeviceRequest | DeviceCompleted | DeviceGeometry;
 
 /** The stubs of one device. Offsets and lengths are bytes on the device. */
 export class DeviceStub {
@@ -89,14 +92,10 @@ export class DeviceStub {
     readonly knobs: Knobs = defaultKnobs,
   ) {}
 
-  read(buffer: Uint8Array, offsetBytes: number): Steps<IoResult> {
-    const request: DeviceRead = { type: "read", replyTo: unasked, offsetBytes, buffer };
-    return ask(this.address, request);
-  }
-
-  /** The segment may be used in the drain that it names, and no longer. */
-  mapSegment(offsetBytes: number, lengthBytes: number): Steps<MappedSegment | undefined> {
-    const request: DeviceMap = { type: "mapSegment", replyTo: unasked, offsetBytes, lengthBytes };
+  /** A mapped segment in the answer may be used in the drain that it names, and no longer. */
+  read(target: ReadTarget, offsetBytes: number): Steps<ReadResult> {
+    const { lengthBytes } = target;
+    const request: DeviceRead = { type: "read", replyTo: unasked, offsetBytes, lengthBytes, target };
     return ask(this.address, request);
   }
 
@@ -165,7 +164,9 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<BlockDeviceMessage>;
   readonly #port: DevicePort;
-  readonly #pending = new Map<number, DeviceRequest>();
+  readonly #pending = new Map<DeviceCompleted["operation"], DeviceRequest>();
+  /** One function for all reads: most are answered at once, and need none. */
+  readonly #readDone: ReadDone;
   #operationLast = 0;
   /** The result of the first flush that failed. */
   #lost: IoResult | undefined;
@@ -186,6 +187,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     this.#self = self;
     this.#port = port;
     this.#refusals = refusals;
+    this.#readDone = (result, target) => kernel.post(self, { type: "completed", operation: target, result });
   }
 
   receive(message: BlockDeviceMessage): void {
@@ -194,7 +196,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
       this.#pending.delete(message.operation);
       return this.#answer(request, message.result);
     }
-    if (message.type === "mapSegment") return this.#mapSegment(message);
+    if (message.type === "read") return this.#read(message);
     if (message.type === "deviceGeometry") return this.#grow(message.usedBytes);
     this.#operationLast += 1;
     const operation = this.#operationLast;
@@ -203,6 +205,19 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     });
     if (result === "pending") this.#pending.set(operation, message);
     else this.#answer(message, result);
+  }
+
+  #read(request: DeviceRead): void {
+    const result = this.#tryRead(request);
+    if (result === "pending") {
+      assert(!this.#pending.has(request.target), "a target has one read at a time");
+      this.#pending.set(request.target, request);
+    } else if (result.kind === "mapped") {
+      assert(request.target.takesMapped, "a segment was mapped for a reader that takes none");
+      result.drain = this.#kernel.drains;
+      if (this.#failing.size > 0) this.#note(request, ioOk);
+      this.#kernel.reply(request, result);
+    } else this.#answer(request, result);
   }
 
   #answer(request: DeviceRequest, result: IoResult): void {
@@ -240,45 +255,48 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     this.#usedBytes = usedBytes;
   }
 
-  #mapSegment(request: DeviceMap): void {
-    let segment: MappedSegment | undefined;
+  #tryRead(request: DeviceRead): ReadResult | "pending" {
     try {
-      segment = this.#port.mapSegment?.(request.offsetBytes, request.lengthBytes);
+      return this.#port.read(request.target, request.offsetBytes, this.#readDone);
     } catch (error) {
-      // Not an error yet: the bytes are read instead, and a failure of that is reported. Only a defect is thrown on.
-      reasonOutside(error);
+      return failureOf(request, error);
     }
-    if (segment !== undefined) segment.drain = this.#kernel.drains;
-    this.#kernel.reply(request, segment);
   }
 
-  #start(request: DeviceRequest, done: IoDone): IoResult | "pending" {
+  #start(request: OtherRequest, done: IoDone): IoResult | "pending" {
     try {
       return this.#call(request, done);
     } catch (error) {
-      return { kind: "ioError", reason: `${request.type}: ${reasonOutside(error)}` };
+      return failureOf(request, error);
     }
   }
 
-  #call(request: DeviceRequest, done: IoDone): IoResult | "pending" {
+  #call(request: OtherRequest, done: IoDone): IoResult | "pending" {
     switch (request.type) {
-      case "read":
-        return this.#port.read(request.buffer, request.offsetBytes, done);
       case "write":
         return this.#port.write(request.buffer, request.offsetBytes, done);
       case "zero":
-        if (this.#port.isHole(request.offsetBytes, request.lengthBytes)) return ioOk;
+        if (this.#port.local?.isHole(request.offsetBytes, request.lengthBytes)) return ioOk;
         return this.#port.zero(request.offsetBytes, request.lengthBytes, done);
       case "copy":
         return this.#port.copy(request.fromBytes, request.toBytes, request.lengthBytes, done);
       case "discard":
-        return this.#port.discard(request.offsetBytes, request.lengthBytes, done);
+        return present(this.#port.local, "a device without holes was asked to discard")
+          .discard(request.offsetBytes, request.lengthBytes, done);
       case "flush":
         return this.#port.flush(done, request.isAlone);
       default:
         return unreachable(request);
     }
   }
+}
+
+/** A request that is numbered: a read is known by its target. */
+type OtherRequest = Exclude<DeviceRequest, DeviceRead>;
+
+/** What the port has thrown, as the failure of an operation. */
+function failureOf(request: DeviceRequest, error: unknown): IoResult {
+  return { kind: "ioError", reason: `${request.type}: ${reasonOutside(error)}` };
 }
 
 const readRefusals: readonly Refusal[] = ["dataRead"];

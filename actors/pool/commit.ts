@@ -20,7 +20,7 @@
  */
 import type { MetadataBlock } from "../../storage/base/ids.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
-import { ioOk, type IoResult, reasonOfIo } from "../../storage/device/port.ts";
+import { filled, into, ioOk, type IoResult, reasonOfIo } from "../../storage/device/port.ts";
 import type { DeviceStub } from "./block_device.ts";
 import { join, rest, type Steps } from "../kernel/task.ts";
 import type { Frozen } from "./commit_messages.ts";
@@ -105,7 +105,7 @@ export function* fetchTask(
   block: MetadataBlock,
   bytes: Uint8Array,
 ): Steps<void> {
-  const result = yield* device.read(bytes, block * metadataBlockSizeBytes);
+  const result = filled(yield* device.read(into(bytes), block * metadataBlockSizeBytes));
   metadata.kernel.tell(metadata.address, { type: "fetched", block, bytes, result });
 }
 

@@ -13,6 +13,7 @@ import {
   TestingPool,
   type TestingVolume,
 } from "../../tests/support/pool.ts";
+import { readInto } from "../../storage/device/port.ts";
 
 function filled(length: number, value: number): Uint8Array {
   return new Uint8Array(length).fill(value);
@@ -55,7 +56,7 @@ class SlowPool {
 
   superblock(): Superblock {
     const bytes = new Uint8Array(metadataBlockSizeBytes);
-    this.pool.files.metadata.read(bytes, 0, () => {});
+    readInto(this.pool.files.metadata, bytes, 0, () => {});
     const superblock = unpackSuperblock(bytes);
     require(typeof superblock !== "string", "the superblock is sound");
     return superblock;

@@ -6,7 +6,7 @@
  */
 import type { Address, Message } from "../kernel/address.ts";
 import { assert, present } from "../../storage/base/assert.ts";
-import type { MappedSegment } from "../../storage/device/port.ts";
+import type { MappedSegment, ReadTarget } from "../../storage/device/port.ts";
 import { type VBlock, vblock } from "../../storage/base/ids.ts";
 import type { RegionLocks } from "../pool/region_locks.ts";
 
@@ -40,6 +40,8 @@ export interface VolumeRequest {
   takeData?(): Uint8Array;
   /** A read that takes mapped segments where the device has them, instead of bytes in `data`. Then holes are not filled in either. */
   readonly takesSegments?: boolean;
+  /** Takes the mapped segment of one of the blocks touched, counted from the first. Only called if `takesSegments`. */
+  takeSegment?(ordinal: number, segment: MappedSegment): void;
   /** The request must be durable before it is answered. */
   readonly fua: boolean;
   /** Write-zeroes must leave the range provisioned. */
@@ -52,8 +54,6 @@ export interface VolumeRequest {
   status: BioStatus;
   /** For a read: one entry for each block touched, 1 where it is a hole; empty if none is. Set by the volume. */
   holes: Uint8Array;
-  /** For a read: the mapped segment of each block touched that was not read into `data`. Set by the volume. */
-  segments?: (MappedSegment | undefined)[];
 }
 
 /** From the volume to the client of a request: it is done. */
@@ -62,27 +62,63 @@ export interface RequestDone {
   readonly request: VolumeRequest;
 }
 
-/** One bio. A buffer belongs to one bio at a time. */
-export interface Bio {
-  readonly kind: BioKind;
-  readonly request: VolumeRequest | undefined;
-  /** The first block. */
-  readonly vblock: VBlock;
-  /** One past the last block. */
-  readonly vblockEnd: VBlock;
-  /** Offset of its first byte in the first block. */
-  readonly offsetBytes: number;
-  readonly lengthBytes: number;
-  /** Offset of its first byte in the data of its request. */
-  readonly dataBegin: number;
+const noRegions: readonly RegionLocks[] = [];
+
+/** One bio. A buffer belongs to one bio at a time. A read bio is itself the target of the device's read. */
+export class Bio implements ReadTarget {
   readonly noHole: boolean;
   readonly fastZero: boolean;
-  /** For a read: its bytes in the page cache, if they were not read into `data`. Set by its task. */
-  segment: MappedSegment | undefined;
   /** The state of its request; set by the volume that admits it. */
-  admitted: Admitted | undefined;
+  admitted: Admitted | undefined = undefined;
   /** The lock regions of its blocks, ascending; set by the volume that starts the bio. */
-  regions: readonly RegionLocks[];
+  regions: readonly RegionLocks[] = noRegions;
+
+  /**
+   * @param vblock the first block
+   * @param vblockEnd one past the last block
+   * @param offsetBytes of its first byte in the first block
+   * @param dataBegin offset of its first byte in the data of its request
+   * @param ordinal the place of its block among those that its request touches
+   */
+  constructor(
+    readonly kind: BioKind,
+    readonly request: VolumeRequest | undefined,
+    readonly vblock: VBlock,
+    readonly vblockEnd: VBlock,
+    readonly offsetBytes = 0,
+    readonly lengthBytes = 0,
+    readonly dataBegin = 0,
+    readonly ordinal = 0,
+  ) {
+    this.noHole = request?.noHole ?? false;
+    this.fastZero = request?.fastZero ?? false;
+  }
+
+  get takesMapped(): boolean {
+    return this.request?.takesSegments === true;
+  }
+
+  /** The bytes of a read or write, in the data of its request. */
+  memory(): Uint8Array {
+    const { request, dataBegin, lengthBytes } = this;
+    const owner = present(request, "a bio of no request has data");
+    const data = owner.takeData?.() ?? owner.data;
+    // A subarray is expensive to make, and most requests are one bio.
+    return data.length === lengthBytes ? data : data.subarray(dataBegin, dataBegin + lengthBytes);
+  }
+
+  /** The device's answer to a read that put nothing into memory: the request is answered from the segment. */
+  takeMapped(segment: MappedSegment): void {
+    assert(segment.lengthBytes === this.lengthBytes, "a segment is as long as its bio");
+    const request = present(this.request, "a bio of no request takes no segments");
+    assert(request.takeSegment !== undefined, "a request that takes no segments was given one");
+    request.takeSegment(this.ordinal, segment);
+  }
+
+  /** A read found a hole. A request that takes segments has no buffer that would have to be filled. */
+  readZeroes(): void {
+    if (!this.takesMapped) this.memory().fill(0);
+  }
 }
 
 /** A request with bios that are not done, and how far it has come. Only the volume uses it. */
@@ -105,8 +141,6 @@ export interface BioDone extends Message {
   readonly status: BioStatus;
 }
 
-const noRegions: readonly RegionLocks[] = [];
-
 /** The bio at `ordinal` of a read, a write, or a write-zeroes that provisions: one block or a part of one. */
 export function blockBio(request: VolumeRequest, blockSizeBytes: number, ordinal: number): Bio {
   const first = Math.floor(request.offsetBytes / blockSizeBytes);
@@ -114,28 +148,16 @@ export function blockBio(request: VolumeRequest, blockSizeBytes: number, ordinal
   const begin = Math.max(request.offsetBytes, block * blockSizeBytes);
   const end = Math.min(request.offsetBytes + request.lengthBytes, (block + 1) * blockSizeBytes);
   assert(begin < end, "a bio is not empty");
-  return {
-    kind: request.kind,
+  return new Bio(
+    request.kind,
     request,
-    vblock: vblock(block),
-    vblockEnd: vblock(block + 1),
-    offsetBytes: begin - block * blockSizeBytes,
-    lengthBytes: end - begin,
-    dataBegin: begin - request.offsetBytes,
-    noHole: request.noHole,
-    fastZero: request.fastZero,
-    segment: undefined,
-    admitted: undefined,
-    regions: noRegions,
-  };
-}
-
-/** The bytes of a read or write, in the data of its request. */
-export function dataOf({ request, dataBegin, lengthBytes }: Bio): Uint8Array {
-  const owner = present(request, "a bio of no request has data");
-  const data = owner.takeData?.() ?? owner.data;
-  // A subarray is expensive to make, and most requests are one bio.
-  return data.length === lengthBytes ? data : data.subarray(dataBegin, dataBegin + lengthBytes);
+    vblock(block),
+    vblock(block + 1),
+    begin - block * blockSizeBytes,
+    end - begin,
+    begin - request.offsetBytes,
+    ordinal,
+  );
 }
 
 /** Blocks that a request touches. */
@@ -148,25 +170,12 @@ export function blocksTouched(request: VolumeRequest, blockSizeBytes: number): n
 
 /** A bio that concerns no block: a flush. */
 export function flushBio(request: VolumeRequest): Bio {
-  return rangeBio("flush", request, vblock(0), vblock(0));
+  return new Bio("flush", request, vblock(0), vblock(0));
 }
 
 /** A bio for a range of whole blocks: a discard, or a check for space. */
 export function rangeBio(kind: BioKind, request: VolumeRequest, begin: VBlock, end: VBlock): Bio {
-  return {
-    kind,
-    request,
-    vblock: begin,
-    vblockEnd: end,
-    offsetBytes: 0,
-    lengthBytes: 0,
-    dataBegin: 0,
-    noHole: request.noHole,
-    fastZero: request.fastZero,
-    segment: undefined,
-    admitted: undefined,
-    regions: noRegions,
-  };
+  return new Bio(kind, request, begin, end);
 }
 
 /**

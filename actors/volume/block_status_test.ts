@@ -3,8 +3,16 @@ import { assert, assertEquals } from "@std/assert";
 import type { Extent, StatusSource } from "./block_status.ts";
 import { defaultKnobs } from "../knobs.ts";
 import { VolumeStub } from "./thin_volume.ts";
+import { FailingDevice } from "../../tests/support/devices.ts";
 import type { MemoryDevice } from "../../tests/support/memory_device.ts";
-import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
+import {
+  type DevicePort,
+  ioOk,
+  type IoResult,
+  type ReadDone,
+  readInto,
+  type ReadTarget,
+} from "../../storage/device/port.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import {
   makeTestingFiles,
@@ -236,7 +244,7 @@ Deno.test("a question that a rollback takes the device away from is answered for
   before.admin({ verb: "snapshot", names: ["a@s"] });
   volume.write(5 * bs, filled(bs, 1));
   volume.perform("flush", 0, 0);
-  const metadata = new HoldingDevice(files.metadata as MemoryDevice);
+  const metadata = new HoldingDevice(files.metadata);
   const pool = new TestingPool({ ...files, metadata });
   const again = pool.attach("a");
   const dirty = sourceOf(pool, "a", "qemu:dirty-bitmap:s");
@@ -258,33 +266,14 @@ Deno.test("a question that a rollback takes the device away from is answered for
 });
 
 /** A device in memory whose reads wait to be released from when {@linkcode held} is set. */
-class HoldingDevice implements DevicePort {
+class HoldingDevice extends FailingDevice {
   held: (() => void)[] | undefined;
-  readonly canDiscard = true;
-  readonly sizeBytes: number;
-  readonly isHole: DevicePort["isHole"];
-  readonly write: DevicePort["write"];
-  readonly zero: DevicePort["zero"];
-  readonly copy: DevicePort["copy"];
-  readonly discard: DevicePort["discard"];
-  readonly flush: DevicePort["flush"];
-  readonly #device: MemoryDevice;
 
-  constructor(device: MemoryDevice) {
-    this.#device = device;
-    this.sizeBytes = device.sizeBytes;
-    this.isHole = (offset, length) => device.isHole(offset, length);
-    this.write = (buffer, offset) => device.write(buffer, offset);
-    this.zero = (offset, length) => device.zero(offset, length);
-    this.copy = (from, to, length) => device.copy(from, to, length);
-    this.discard = (offset, length) => device.discard(offset, length);
-    this.flush = () => device.flush();
-  }
-
-  read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
-    const result = this.#device.read(buffer, offsetBytes);
-    if (this.held === undefined) return result;
-    this.held.push(() => done(result));
+  override read(target: ReadTarget, offsetBytes: number, done: ReadDone): IoResult | "pending" {
+    const buffer = target.memory();
+    const result = readInto(this.device, buffer, offsetBytes, (later) => done(later, target));
+    if (this.held === undefined || result === "pending") return result;
+    this.held.push(() => done(result, target));
     return "pending";
   }
 
@@ -338,11 +327,11 @@ Deno.test("what was answered before a question is in its answer, whatever goes o
 
 /** A data device of any size that keeps nothing. */
 class ForgetfulDevice implements DevicePort {
-  readonly canDiscard = true;
+  readonly local = undefined;
   constructor(readonly sizeBytes: number) {}
 
-  read(buffer: Uint8Array): IoResult {
-    buffer.fill(0);
+  read(target: ReadTarget): IoResult {
+    target.memory().fill(0);
     return ioOk;
   }
   write(): IoResult {
@@ -353,12 +342,6 @@ class ForgetfulDevice implements DevicePort {
   }
   copy(): IoResult {
     return ioOk;
-  }
-  discard(): IoResult {
-    return ioOk;
-  }
-  isHole(): boolean {
-    return false;
   }
   flush(): IoResult {
     return ioOk;

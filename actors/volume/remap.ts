@@ -22,7 +22,7 @@
 import { unreachable } from "../../storage/base/assert.ts";
 import type { IoResult } from "../../storage/device/port.ts";
 import type { DBlock, ThinId, VBlock } from "../../storage/base/ids.ts";
-import { type Bio, type BioStatus, dataOf } from "./bio.ts";
+import type { Bio, BioStatus } from "./bio.ts";
 import type { DeviceStub } from "../pool/block_device.ts";
 import { type AllocatorStub, Lease } from "../pool/data_allocator.ts";
 import type { DataLocks } from "../pool/data_locks.ts";
@@ -68,8 +68,8 @@ function* remapRead(thin: Thin, bio: Bio): Steps<BioStatus> {
   switch (mapping.kind) {
     case "unprovisioned":
       // "hole" is the note's Success for this case. It tells the volume that the bytes are zeroes, so that the connection
-      // can send a hole instead of them. A request that takes segments has no buffer that would have to be filled.
-      if (bio.request?.takesSegments !== true) dataOf(bio).fill(0);
+      // can send a hole instead of them.
+      bio.readZeroes();
       return "hole";
     case "provisioned":
       return yield* remapAndWait(thin, bio, mapping.dblock);
@@ -180,16 +180,21 @@ function* remapFlush(thin: Thin): Steps<BioStatus> {
   return committed.kind === "done" ? "ok" : statusOf(committed);
 }
 
-/** Does the bio's I/O on the data block. A read takes a mapped segment where the device has one and the request takes it. */
+/**
+ * Does the bio's I/O on the data block. The bio is the target of its read: the device fills its memory, or answers with a
+ * mapped segment of the host's page cache, from which the request is then answered.
+ */
 function* remapAndWait(thin: Thin, bio: Bio, dblock: DBlock): Steps<BioStatus> {
   const at = dblock * thin.blockSizeBytes + bio.offsetBytes;
   switch (bio.kind) {
-    case "read":
-      if (bio.request?.takesSegments) bio.segment = yield* thin.data.mapSegment(at, bio.lengthBytes);
-      if (bio.segment !== undefined) return "ok";
-      return statusOfIo(yield* thin.data.read(dataOf(bio), at));
+    case "read": {
+      const found = yield* thin.data.read(bio, at);
+      if (found.kind !== "mapped") return statusOfIo(found);
+      bio.takeMapped(found);
+      return "ok";
+    }
     case "write":
-      return statusOfIo(yield* thin.data.write(dataOf(bio), at));
+      return statusOfIo(yield* thin.data.write(bio.memory(), at));
     default:
       return statusOfIo(yield* thin.data.zero(at, bio.lengthBytes));
   }

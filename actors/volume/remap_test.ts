@@ -10,6 +10,8 @@ import type { MetadataMessage } from "../pool/metadata_messages.ts";
 import { MetadataStub } from "../pool/metadata_messages.ts";
 import { remap } from "./remap.ts";
 import { MemoryDevice } from "../../tests/support/memory_device.ts";
+import { ioOk, type IoResult, type MappedSegment, type ReadTarget } from "../../storage/device/port.ts";
+import { TraceRecorder } from "../kernel/trace.ts";
 import { dblock, thinId } from "../../storage/base/ids.ts";
 import { spawnRegion } from "../../tests/support/locks.ts";
 import { World } from "../../tests/support/world.ts";
@@ -34,12 +36,23 @@ class Liar implements Actor<MetadataMessage | DataAllocatorMessage> {
   }
 }
 
-Deno.test("a block that is leased to be copied to, and is the one to be copied, is damage and is not waited for", () => {
+/** A device of zeroes that maps every read for a reader that takes that, and fills memory for any other. */
+class MappingDevice extends MemoryDevice {
+  override read(target: ReadTarget, offsetBytes: number): IoResult {
+    const { lengthBytes } = target;
+    if (!target.takesMapped) return super.read(target, offsetBytes);
+    const segment: MappedSegment = { kind: "mapped", lengthBytes, drain: 0, address: 0, copyTo: () => ioOk };
+    // The base class answers with less; the port allows this too.
+    return segment as unknown as IoResult;
+  }
+}
+
+/** What a bio needs, on a device of ten blocks; what is asked of the device is traced. */
+function makeThin(data = new MemoryDevice(10 * bs)) {
   const world = new World();
   const { kernel } = world;
   const liar = new Liar(kernel);
   const address = kernel.spawn("liar", 1000, () => liar) as Address<Message>;
-  const data = new MemoryDevice(10 * bs);
   const device = kernel.spawn("data", 1000, (self) => new BlockDevice(kernel, self, data));
   const thin = {
     id: thinId(1),
@@ -49,20 +62,65 @@ Deno.test("a block that is leased to be copied to, and is the one to be copied, 
     dataLocks: spawnDataLocks(kernel),
     data: new DeviceStub(device, true),
   };
-  const request: VolumeRequest = {
-    kind: "write",
+  const client = address as Address<RequestDone>;
+  const regions = [spawnRegion(kernel, "region", 0, 10)];
+  return { world, liar, data, thin, client, regions };
+}
+
+/** A request of one bio at the volume's beginning. */
+function makeRequest(client: Address<RequestDone>, parts: Partial<VolumeRequest>): VolumeRequest {
+  return {
+    kind: "read",
     offsetBytes: 0,
     lengthBytes: 512,
     data: new Uint8Array(512).fill(1),
     fua: false,
     noHole: false,
     fastZero: false,
-    client: address as Address<RequestDone>,
+    client,
     status: "ok",
     holes: new Uint8Array(0),
+    ...parts,
   };
-  const bio = { ...blockBio(request, bs, 0), regions: [spawnRegion(kernel, "region", 0, 10)] };
+}
+
+Deno.test("a block that is leased to be copied to, and is the one to be copied, is damage and is not waited for", () => {
+  const { world, liar, data, thin, client, regions } = makeThin();
+  const bio = blockBio(makeRequest(client, { kind: "write" }), bs, 0);
+  bio.regions = regions;
   assertEquals(world.run(remap(thin, bio)), "ioError");
   assertEquals(liar.heard, ["lookup", "allocate", "reportMappedFree", "giveBack"]);
   assertEquals(data.bytes.every((byte) => byte === 0), true);
+});
+
+Deno.test("one read of the device serves a request that takes mapped segments, which then makes no memory, and one that does not", () => {
+  for (const takesSegments of [true, false]) {
+    const { world, thin, client, regions } = makeThin(new MappingDevice(10 * bs));
+    const trace = new TraceRecorder();
+    world.kernel.trace = trace;
+    const taken: [number, MappedSegment][] = [];
+    const data = new Uint8Array(bs).fill(1);
+    let memories = 0;
+    const request = makeRequest(client, {
+      lengthBytes: bs,
+      takesSegments,
+      data,
+      takeData: () => {
+        memories += 1;
+        return data;
+      },
+      takeSegment: (ordinal, segment) => taken.push([ordinal, segment]),
+    });
+    const bio = blockBio(request, bs, 0);
+    bio.regions = regions;
+    assertEquals(world.run(remap(thin, bio)), "ok");
+    const asked = trace.events.filter(({ kind, to }) => kind === "ask" && to === "data");
+    assertEquals(asked.map(({ text }) => text), [`read offsetBytes ${5 * bs} lengthBytes ${bs} target read`]);
+    assertEquals([memories, data[0]], takesSegments ? [0, 1] : [1, 0]);
+    const expected = takesSegments ? [[0, bs, world.kernel.drains]] : [];
+    assertEquals(
+      taken.map(([ordinal, { lengthBytes, drain }]) => [ordinal, lengthBytes, drain]),
+      expected,
+    );
+  }
 });

@@ -15,7 +15,6 @@
  * other bios are not started.
  */
 import { admit, mustWait, takeNextBio } from "./admission.ts";
-import type { MappedSegment } from "../../storage/device/port.ts";
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { AskStatus, StatusEnded } from "./block_status.ts";
 import type { ThinId } from "../../storage/base/ids.ts";
@@ -266,8 +265,6 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     const request = admitted.request;
     if (status === "hole") {
       this.#noteHole(bio, admitted);
-    } else if (bio.segment !== undefined) {
-      this.#noteSegment(bio, bio.segment, admitted);
     } else if (status !== "ok") {
       if (request.status === "ok") request.status = status;
       // The bios of a failed request that have not started are dropped.
@@ -284,29 +281,14 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#answerIfIdle();
   }
 
-  #noteHole(bio: Bio, { request, biosTotal }: Admitted): void {
+  #noteHole({ ordinal }: Bio, { request, biosTotal }: Admitted): void {
     if (request.holes.length === 0) request.holes = new Uint8Array(biosTotal);
-    request.holes[this.#ordinal(bio, request)] = 1;
-  }
-
-  #noteSegment(bio: Bio, segment: MappedSegment, { request, biosTotal }: Admitted): void {
-    if (biosTotal === 1) {
-      request.segments = [segment];
-      return;
-    }
-    if (request.segments === undefined || request.segments.length === 0) {
-      request.segments = new Array(biosTotal);
-    }
-    request.segments[this.#ordinal(bio, request)] = segment;
+    request.holes[ordinal] = 1;
   }
 
   /** The virtual blocks of the volume; the last may be partial. */
   #blocks(): number {
     return Math.ceil(this.#sizeBytes / this.#thin.blockSizeBytes);
-  }
-
-  #ordinal(bio: Bio, request: VolumeRequest): number {
-    return bio.vblock - Math.floor(request.offsetBytes / this.#thin.blockSizeBytes);
   }
 
   /**

@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { TraceRecorder } from "../kernel/trace.ts";
+import { MemoryDevice } from "../../tests/support/memory_device.ts";
 import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "../../tests/support/pool.ts";
 
 function filled(length: number, value: number): Uint8Array {
@@ -226,4 +227,32 @@ Deno.test("a volume is not rolled back to a snapshot of an earlier volume of its
   pool.admin({ verb: "rm", names: ["a"], force: false, dryRun: false });
   pool.admin({ verb: "create", name: "a", sizeBytes: bs });
   assertEquals(pool.admin({ verb: "rollback", snapshot: "a@s" }).kind, "refused");
+});
+
+Deno.test("a data device that is not local serves everything: it maps nothing, knows of no holes, and takes no discards", () => {
+  // Its blocks hold old bytes, of which none may be seen.
+  const data = new MemoryDevice(new Uint8Array(8 * bs).fill(9));
+  const files = { ...makeTestingFiles(8), data };
+  const pool = new TestingPool(files);
+  assertEquals(pool.admin({ verb: "create", name: "a", sizeBytes: 16 * bs }), { kind: "done" });
+  const a = pool.attach("a");
+  a.write(100, filled(10, 1));
+  assertEquals(a.read(0, bs), new Uint8Array([...filled(100, 0), ...filled(10, 1), ...filled(bs - 110, 0)]));
+  assertEquals(pool.admin({ verb: "snapshot", names: ["a@s"] }), { kind: "done" });
+  a.write(0, filled(100, 2));
+  assertEquals(a.read(99, 12), new Uint8Array([2, ...filled(10, 1), 0]));
+  assertEquals(pool.attach("a@s").read(99, 12), new Uint8Array([0, ...filled(10, 1), 0]));
+  a.perform("writeZeroes", bs, bs, { noHole: true });
+  assertEquals(usedBlocks(pool), 3);
+  // Full, and empty again: what is trimmed is allocated to other blocks, which show none of its bytes.
+  a.write(2 * bs, filled(5 * bs, 3));
+  assertEquals(a.write(8 * bs, filled(1, 4)).status, "noDataSpace");
+  assertEquals(a.perform("discard", 2 * bs, 5 * bs).status, "ok");
+  a.write(8 * bs + 7, filled(1, 4));
+  assertEquals(a.read(8 * bs, bs), new Uint8Array([...filled(7, 0), 4, ...filled(bs - 8, 0)]));
+  a.perform("flush", 0, 0);
+  assertSound(pool);
+  const again = new TestingPool(files).attach("a");
+  assertEquals(again.read(0, 100), filled(100, 2));
+  assertEquals(again.read(8 * bs + 7, 2), new Uint8Array([4, 0]));
 });

@@ -1,5 +1,5 @@
 /** Zeroes the rest of a volume's last block after the volume became smaller. Otherwise a later growth would show old bytes. */
-import type { Bio, BioStatus } from "./bio.ts";
+import { Bio, type BioStatus } from "./bio.ts";
 import { vblock } from "../../storage/base/ids.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
@@ -22,20 +22,15 @@ export function* zeroTail(kernel: Kernel, thin: Thin, fromBytes: number): Steps<
     (self) => new LockRegion(kernel, self),
   );
   const locks = new RegionLocks(kernel, region, block, block + 1);
-  const bio: Bio = {
-    kind: "writeZeroes",
-    request: undefined,
-    segment: undefined,
-    admitted: undefined,
-    vblock: block,
-    vblockEnd: vblock(block + 1),
+  const bio = new Bio(
+    "writeZeroes",
+    undefined,
+    block,
+    vblock(block + 1),
     offsetBytes,
-    lengthBytes: thin.blockSizeBytes - offsetBytes,
-    dataBegin: 0,
-    noHole: false,
-    fastZero: false,
-    regions: [locks],
-  };
+    thin.blockSizeBytes - offsetBytes,
+  );
+  bio.regions = [locks];
   let status = yield* remap(thin, bio);
   // A shared block is copied, which needs a free block. Those freed since the last commit wait for one.
   if (status === "noDataSpace" && (yield* thin.allocator.reclaim())) status = yield* remap(thin, bio);

@@ -6,6 +6,7 @@
  * `done` exactly once later, never before it returns. A file in the page cache completes at once; a flush or a simulated disk
  * does not. A buffer belongs to the device from the call until the result.
  */
+import { assert } from "../base/assert.ts";
 
 /**
  * "ok", or why the operation failed, in words for the log. `noSpace` is ENOSPC of the host, and is ENOSPC for clients
@@ -30,7 +31,7 @@ export function reasonOfIo(result: Exclude<IoResult, { readonly kind: "ok" }>): 
 }
 
 /**
- * A mapped segment: bytes of a device in the host's page cache, which can be sent without a copy.
+ * A mapped segment: what a read found, where it lies in the host's page cache. It can be sent without a copy.
  *
  * It is valid until the next turn of the event loop. Until then it may show a later write to the same block. That write
  * is concurrent with the read, which has not been answered yet. The block cannot be allocated for other data in this
@@ -38,6 +39,7 @@ export function reasonOfIo(result: Exclude<IoResult, { readonly kind: "ok" }>): 
  * later turn.
  */
 export interface MappedSegment {
+  readonly kind: "mapped";
   readonly lengthBytes: number;
   /** The drain of the kernel in which it was made; set by the device's actor. */
   drain: number;
@@ -49,33 +51,108 @@ export interface MappedSegment {
   copyTo(buffer: Uint8Array, beginBytes: number): IoResult;
 }
 
+/**
+ * Where a read puts what it finds. It belongs to the device from the call of {@linkcode DevicePort.read} until the result,
+ * and has one read at a time.
+ */
+export interface ReadTarget {
+  /** Bytes to read. */
+  readonly lengthBytes: number;
+  /** Whether the reader can use a mapped segment in place of memory. */
+  readonly takesMapped: boolean;
+  /**
+   * Memory of `lengthBytes` to read into. Called at most once, before `read` returns, and only by a device that has to read
+   * into memory: for a mapped segment the reader makes no memory at all.
+   */
+  memory(): Uint8Array;
+}
+
+/** Memory that is there already, as a target that takes no mapped segment. */
+class MemoryTarget implements ReadTarget {
+  readonly takesMapped = false;
+  readonly #buffer: Uint8Array;
+
+  constructor(buffer: Uint8Array) {
+    this.#buffer = buffer;
+  }
+
+  get lengthBytes(): number {
+    return this.#buffer.length;
+  }
+
+  memory(): Uint8Array {
+    return this.#buffer;
+  }
+}
+
+/** A target that fills the whole buffer. */
+export function into(buffer: Uint8Array): ReadTarget {
+  return new MemoryTarget(buffer);
+}
+
+/**
+ * What a read found. "ok": the bytes are in the memory of its target. A mapped segment: the bytes are in the segment, and
+ * the target was asked for no memory. Otherwise why it failed.
+ */
+export type ReadResult = IoResult | MappedSegment;
+
+/** The result of a read whose target takes no mapped segment. */
+export function filled(result: ReadResult): IoResult {
+  assert(result.kind !== "mapped", "a segment was mapped for a reader that takes none");
+  return result;
+}
+
+/** Fills a buffer from a device. */
+export function readInto(
+  device: Pick<DevicePort, "read">,
+  buffer: Uint8Array,
+  offsetBytes: number,
+  done: IoDone,
+): IoResult | "pending" {
+  const result = device.read(into(buffer), offsetBytes, done);
+  return result === "pending" ? result : filled(result);
+}
+
 /** Is called once with the result of a pending operation. */
 export type IoDone = (result: IoResult) => void;
 
-/** A block device: see the head of this file. */
+/**
+ * Is called once with the result of a pending read, and its target. So a reader needs one such function for all its reads.
+ * It gets no mapped segment: the turn of the event loop for which that would be valid may end before the reader sees it.
+ */
+export type ReadDone = (result: IoResult, target: ReadTarget) => void;
+
+/**
+ * A block device: see the head of this file. It may be slow or remote, and may fail and come back: an operation that failed
+ * may succeed when it is tried again.
+ */
 export interface DevicePort {
   /** Bytes of the whole device now. It may grow while it is open, and never shrinks. */
   readonly sizeBytes: number;
-  /** True if {@linkcode discard} frees space on the host, and discarded ranges read as zeroes. */
-  readonly canDiscard: boolean;
-  /** Fills the buffer from `offsetBytes`. A read past the end is an ioError. */
-  read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending";
-  /** The bytes at `offsetBytes` without reading them; undefined if they are not in memory, and have to be read. */
-  mapSegment?(offsetBytes: number, lengthBytes: number): MappedSegment | undefined;
+  /** What only a device can do whose bytes this host stores; undefined for any other device. */
+  readonly local: LocalStorage | undefined;
+  /** Reads as many bytes as the target has, from `offsetBytes` on. A read past the end is an ioError. */
+  read(target: ReadTarget, offsetBytes: number, done: ReadDone): ReadResult | "pending";
   /** Writes the whole buffer at `offsetBytes`. It is not durable before a flush. */
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending";
-  /** Makes the range read as zeroes: discards it if {@linkcode canDiscard}, else writes zeroes. */
+  /** Makes the range read as zeroes, by whatever is fastest on this device. */
   zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending";
   /** Copies a range inside the device. */
   copy(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending";
-  /** Frees the range on the host (punch hole). Only called if {@linkcode canDiscard}. */
-  discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending";
-  /** True if the range is known to read as zeroes because it is a hole on the host. */
-  isHole(offsetBytes: number, lengthBytes: number): boolean;
   /**
    * Makes every write that was answered before this call durable. With `isAlone` only one client waits for it, so no
    * other flush could run at the same time, and the device may block the thread until it is done. If a write is lost,
    * each flush that began after that write fails, also when several run at the same time.
    */
   flush(done: IoDone, isAlone?: boolean): IoResult | "pending";
+}
+
+/** The holes of a device that this host stores, as a file or on a disk of its own. */
+export interface LocalStorage {
+  /** True if {@linkcode discard} frees space on the host, and discarded ranges read as zeroes. It may become false. */
+  readonly canDiscard: boolean;
+  /** Frees the range on the host (punch hole). Only called if {@linkcode canDiscard} was true at the start. */
+  discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending";
+  /** True if the range is known to read as zeroes because it is a hole on the host. Answers at once. */
+  isHole(offsetBytes: number, lengthBytes: number): boolean;
 }

@@ -13,6 +13,7 @@ import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "../support/pool.ts";
 import { Random, RandomPolicy } from "../support/world.ts";
 import { type Image, StoppableFiles } from "./stopped_world.ts";
+import { readInto } from "../../storage/device/port.ts";
 
 let uidLast = 0;
 
@@ -74,7 +75,7 @@ function bytesOf(
   device: { readonly sizeBytes: number; read: TestingPool["files"]["data"]["read"] },
 ): Uint8Array {
   const bytes = new Uint8Array(device.sizeBytes);
-  device.read(bytes, 0, () => {});
+  readInto(device, bytes, 0, () => {});
   return bytes;
 }
 

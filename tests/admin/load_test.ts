@@ -9,7 +9,7 @@ import { assert as require } from "../../storage/base/assert.ts";
 import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";
 import { MemoryDevice } from "../support/memory_device.ts";
-import type { IoDone, IoResult } from "../../storage/device/port.ts";
+import { type IoDone, type IoResult, readInto } from "../../storage/device/port.ts";
 import { timeMax } from "../../storage/format/block_time.ts";
 import { packSuperblock, unpackSuperblock } from "../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
@@ -220,7 +220,7 @@ Deno.test("at the end of the snapshot clock a snapshot is refused with a sentenc
   first.attach("a").write(0, new Uint8Array(bs).fill(1), { fua: true });
   assertEquals(first.admin({ verb: "snapshot", names: ["a@s"] }), done);
   const block = new Uint8Array(metadataBlockSizeBytes);
-  files.metadata.read(block, 0, () => {});
+  readInto(files.metadata, block, 0, () => {});
   const superblock = unpackSuperblock(block);
   require(typeof superblock !== "string", "the superblock is sound");
   files.metadata.write(packSuperblock({ ...superblock, time: timeMax }), 0, () => {});

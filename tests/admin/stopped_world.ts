@@ -3,7 +3,14 @@
  * files as a killed process or a power cut leaves them.
  */
 import { assert } from "@std/assert";
-import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
+import {
+  type DevicePort,
+  type IoDone,
+  ioOk,
+  type IoResult,
+  type LocalStorage,
+  type ReadTarget,
+} from "../../storage/device/port.ts";
 import type { LineRoom } from "../../actors/control/catalogue_room.ts";
 import { MemoryJournal, type TestingFiles } from "../support/pool.ts";
 import type { Random } from "../support/world.ts";
@@ -38,7 +45,7 @@ interface Unflushed {
 }
 
 /** A device in memory that knows what of it is durable. */
-class StoppableDevice implements DevicePort {
+class StoppableDevice implements DevicePort, LocalStorage {
   readonly canDiscard = true;
   readonly bytes: Uint8Array;
   readonly #durable: Uint8Array;
@@ -55,9 +62,13 @@ class StoppableDevice implements DevicePort {
     return this.bytes.length;
   }
 
-  read(buffer: Uint8Array, offsetBytes: number): IoResult | "pending" {
+  get local(): LocalStorage {
+    return this;
+  }
+
+  read(target: ReadTarget, offsetBytes: number): IoResult | "pending" {
     if (this.#fuse.stopped) return "pending";
-    buffer.set(this.bytes.subarray(offsetBytes, offsetBytes + buffer.length));
+    target.memory().set(this.bytes.subarray(offsetBytes, offsetBytes + target.lengthBytes));
     return ioOk;
   }
 

@@ -13,7 +13,7 @@ import { NbdListener } from "../../actors/nbd/listener.ts";
 import type { ExportInfo, PoolMessage } from "../../actors/control/pool_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
 import { assert } from "../../storage/base/assert.ts";
-import type { IoResult, MappedSegment } from "../../storage/device/port.ts";
+import type { IoResult, ReadTarget } from "../../storage/device/port.ts";
 import { SocketGroup } from "../../actors/edge/socket_group.ts";
 
 const blockSizeBytes = 64 * 1024;
@@ -53,26 +53,42 @@ class PlainVolume implements Actor<ThinVolumeMessage> {
     return flushed;
   }
 
+  /** Block by block, as a volume does. */
   #read(request: VolumeRequest): void {
     request.holes = new Uint8Array(0);
-    if (!this.#view(request)) this.#file.readNow(request.takeData?.() ?? request.data, request.offsetBytes);
-  }
-
-  /** Block by block, as a volume does. False if a block has to be read; then all of them are. */
-  #view(request: VolumeRequest): boolean {
-    if (request.takesSegments !== true) return false;
-    const views: MappedSegment[] = [];
     const end = request.offsetBytes + request.lengthBytes;
-    for (let begin = request.offsetBytes; begin < end;) {
+    for (let begin = request.offsetBytes, ordinal = 0; begin < end; ordinal += 1) {
       const blockEnd = Math.min(end, (Math.floor(begin / blockSizeBytes) + 1) * blockSizeBytes);
-      const view = this.#file.mapSegment(begin, blockEnd - begin);
-      if (view === undefined) return false;
-      view.drain = this.#kernel.drains;
-      views.push(view);
+      const at = begin - request.offsetBytes;
+      const target = new BlockTarget(request, at, blockEnd - begin);
+      const found = this.#file.read(target, begin, unheard);
+      assert(found !== "pending", "without a read beside, all is answered at once");
+      if (found.kind === "mapped") {
+        found.drain = this.#kernel.drains;
+        request.takeSegment!(ordinal, found);
+      }
       begin = blockEnd;
     }
-    request.segments = views;
-    return true;
+  }
+}
+
+const unheard = () => assert(false, "this read was to be answered at once");
+
+/** A part of a request. */
+class BlockTarget implements ReadTarget {
+  constructor(
+    readonly request: VolumeRequest,
+    readonly dataBegin: number,
+    readonly lengthBytes: number,
+  ) {}
+
+  get takesMapped(): boolean {
+    return this.request.takesSegments === true;
+  }
+
+  memory(): Uint8Array {
+    const data = this.request.takeData?.() ?? this.request.data;
+    return data.subarray(this.dataBegin, this.dataBegin + this.lengthBytes);
   }
 }
 
@@ -121,7 +137,6 @@ if (import.meta.main) {
   const socket = await ListeningSocket.open({ transport: "unix", path });
   const file = FileDevice.open(filePath, {
     waitsForShortFlushes: true,
-    readsColdBeside: true,
     givesSegments: true,
   });
   const kernel = new Kernel({ clock: new DenoClock() });

@@ -19,7 +19,7 @@ import type { TextTaken } from "../../actors/control/admin_command.ts";
 import type { SocketNotice } from "../../actors/nbd/socket_port.ts";
 import { TextOut, type TextOutMessage, type TextPort, writeText } from "../../actors/control/text_out.ts";
 import { Defect } from "../../storage/base/assert.ts";
-import { type DevicePort, ioOk } from "../../storage/device/port.ts";
+import { type DevicePort, ioOk, type LocalStorage } from "../../storage/device/port.ts";
 import { present } from "../../storage/base/assert.ts";
 import { kernelOf, useDevice } from "./outside.ts";
 import { atEveryCall, faultReason, type Faults } from "../support/faults.ts";
@@ -220,20 +220,20 @@ Deno.test("the control server ends with each client, at whichever call its conne
 /** A port that answers at once where that is allowed. */
 const easyPort: DevicePort = {
   sizeBytes: 1 << 20,
-  canDiscard: true,
+  local: undefined,
   read: () => ioOk,
-  mapSegment: () => undefined,
   write: () => ioOk,
   zero: () => ioOk,
   copy: () => ioOk,
-  discard: () => ioOk,
-  isHole: () => false,
   flush: () => ioOk,
 };
 
+/** What it can do as a local device. */
+const easyLocal: LocalStorage = { canDiscard: true, discard: () => ioOk, isHole: () => false };
+
 Deno.test("what a device's port throws is the answer, unless it is a broken invariant of ours", async () => {
   await atEveryCall(["throws"], async (faults, what) => {
-    const answers = await useDevice(faults.of(easyPort));
+    const answers = await useDevice(faults.of({ ...easyPort, local: faults.of(easyLocal) }));
     assertEquals(answers.length, 7, what);
     for (const answer of answers) {
       if (answer.kind !== "ioError") continue;

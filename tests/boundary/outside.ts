@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { BlockDevice, type BlockDeviceMessage, DeviceStub } from "../../actors/pool/block_device.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
-import type { DevicePort, IoResult } from "../../storage/device/port.ts";
+import { type DevicePort, filled, into, type IoResult } from "../../storage/device/port.ts";
 import { ManualClock } from "../support/world.ts";
 
 /** A kernel whose defects are kept. */
@@ -27,8 +27,7 @@ export async function useDevice(port: DevicePort): Promise<readonly IoResult[]> 
     (function* () {
       const buffer = new Uint8Array(4096);
       answers.push(yield* stub.write(buffer, 0));
-      answers.push(yield* stub.read(buffer, 0));
-      yield* stub.mapSegment(0, 4096);
+      answers.push(filled(yield* stub.read(into(buffer), 0)));
       answers.push(yield* stub.zero(0, 8192));
       answers.push(yield* stub.copy(0, 65536, 4096));
       answers.push(yield* stub.discard(0, 65536));

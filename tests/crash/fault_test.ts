@@ -1,7 +1,7 @@
 /** Every operation of every device fails once, in a run of its own. */
 import { assert, assertEquals } from "@std/assert";
 import { Defect } from "../../storage/base/assert.ts";
-import type { IoResult } from "../../storage/device/port.ts";
+import { type IoResult, readInto } from "../../storage/device/port.ts";
 import { superblockLocation } from "../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { Random } from "../support/world.ts";
@@ -170,7 +170,7 @@ function assertMode(run: RecordedRun): void {
   const { mode, trouble } = answer.status;
   const created = pool.admin({ verb: "create", name: "last", sizeBytes: 65536 });
   const superblock = new Uint8Array(metadataBlockSizeBytes);
-  pool.files.metadata.read(superblock, 0, () => {});
+  readInto(pool.files.metadata, superblock, 0, () => {});
   const isMarked = needsCheck({ metadata: superblock, data: superblock, journal: superblock });
   assertEquals(isMarked, mode === "fail", "needs_check is set when a commit has failed");
   if (mode === "write") {

@@ -10,7 +10,7 @@ import type { Steps } from "../../actors/kernel/task.ts";
 import type { PoolNotice } from "../../actors/control/pool_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
 import { present } from "../../storage/base/assert.ts";
-import type { IoDone } from "../../storage/device/port.ts";
+import { type IoDone, readInto } from "../../storage/device/port.ts";
 import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/base/ids.ts";
 import { type ClientMessage, makeTestingFiles, testingBlockSizeBytes, TestingPool } from "../support/pool.ts";
 import { Random, RandomPolicy } from "../support/world.ts";
@@ -31,7 +31,7 @@ export interface Images {
 export function newImages(dataBlocks: number, metadataBlocks: number): Images {
   const files = makeTestingFiles(dataBlocks, metadataBlocks);
   const metadata = new Uint8Array(metadataBlocks * metadataBlockSizeBytes);
-  files.metadata.read(metadata, 0, () => {});
+  readInto(files.metadata, metadata, 0, () => {});
   for (let at = 0; at < metadata.length; at += metadataBlockSizeBytes) {
     const block = metadata.subarray(at, at + metadataBlockSizeBytes);
     if (block.every((byte) => byte === 0)) block.fill(0x5a);

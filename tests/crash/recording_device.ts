@@ -4,7 +4,15 @@
  */
 import type { JournalPort } from "../../actors/control/catalogue_journal.ts";
 import type { LineRoom } from "../../actors/control/catalogue_room.ts";
-import type { DevicePort, IoDone, IoResult, MappedSegment } from "../../storage/device/port.ts";
+import type {
+  DevicePort,
+  IoDone,
+  IoResult,
+  LocalStorage,
+  ReadDone,
+  ReadResult,
+  ReadTarget,
+} from "../../storage/device/port.ts";
 
 export type DeviceName = "metadata" | "data" | "journal";
 
@@ -84,7 +92,7 @@ class Unanswered {
 }
 
 /** Passes everything on to `device` and keeps a record in `log`. */
-export class RecordingDevice implements DevicePort {
+export class RecordingDevice implements DevicePort, LocalStorage {
   readonly #device: DevicePort;
   readonly #unanswered: Unanswered;
 
@@ -97,16 +105,16 @@ export class RecordingDevice implements DevicePort {
     return this.#device.sizeBytes;
   }
 
+  get local(): LocalStorage | undefined {
+    return this.#device.local === undefined ? undefined : this;
+  }
+
   get canDiscard(): boolean {
-    return this.#device.canDiscard;
+    return this.#device.local?.canDiscard === true;
   }
 
-  read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
-    return this.#device.read(buffer, offsetBytes, done);
-  }
-
-  mapSegment(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
-    return this.#device.mapSegment?.(offsetBytes, lengthBytes);
+  read(target: ReadTarget, offsetBytes: number, done: ReadDone): ReadResult | "pending" {
+    return this.#device.read(target, offsetBytes, done);
   }
 
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
@@ -129,11 +137,11 @@ export class RecordingDevice implements DevicePort {
 
   discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
     const settle = this.#unanswered.record({ kind: "discard", offsetBytes, lengthBytes }, done);
-    return settle(this.#device.discard(offsetBytes, lengthBytes, settle));
+    return settle(this.#device.local!.discard(offsetBytes, lengthBytes, settle));
   }
 
   isHole(offsetBytes: number, lengthBytes: number): boolean {
-    return this.#device.isHole(offsetBytes, lengthBytes);
+    return this.#device.local!.isHole(offsetBytes, lengthBytes);
   }
 
   flush(done: IoDone): IoResult | "pending" {

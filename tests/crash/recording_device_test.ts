@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { MemoryDevice } from "../support/memory_device.ts";
+import { DiscardingDevice, MemoryDevice } from "../support/memory_device.ts";
 import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { MemoryJournal } from "../support/pool.ts";
 import { DeviceReplay, JournalReplay } from "./power_cut.ts";
@@ -31,7 +31,7 @@ function sectorsAfterCut(
 }
 
 Deno.test("replaying every record gives the device's own bytes", () => {
-  const memory = new MemoryDevice(4096);
+  const memory = new DiscardingDevice(4096);
   const log = new RunLog();
   const device = new RecordingDevice(memory, log, "data");
   for (let i = 0; i < 4; i += 1) device.write(sectorOf(i + 1), i * 512, ignore);

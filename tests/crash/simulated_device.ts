@@ -7,7 +7,11 @@ import {
   type IoDone,
   ioOk,
   type IoResult,
+  type LocalStorage,
   type MappedSegment,
+  type ReadDone,
+  type ReadResult,
+  type ReadTarget,
 } from "../../storage/device/port.ts";
 import { defaultKnobs } from "../../actors/knobs.ts";
 import { assert } from "../../storage/base/assert.ts";
@@ -64,7 +68,7 @@ export interface SimulationOptions {
 const pageBytes = 4096;
 
 /** See the head of this file. */
-export class SimulatedDevice implements DevicePort {
+export class SimulatedDevice implements DevicePort, LocalStorage {
   readonly canDiscard = true;
   readonly bytes: Uint8Array;
   readonly #options: SimulationOptions;
@@ -82,21 +86,27 @@ export class SimulatedDevice implements DevicePort {
     return this.bytes.length;
   }
 
-  read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
-    return this.#perform(done, this.#isLate(), () => {
-      buffer.set(this.bytes.subarray(offsetBytes, offsetBytes + buffer.length));
+  get local(): LocalStorage {
+    return this;
+  }
+
+  read(target: ReadTarget, offsetBytes: number, done: ReadDone): ReadResult | "pending" {
+    const { lengthBytes } = target;
+    if (target.takesMapped && !this.#isLate()) return this.#segment(offsetBytes, lengthBytes);
+    const buffer = target.memory();
+    return this.#perform((result) => done(result, target), this.#isLate(), () => {
+      buffer.set(this.bytes.subarray(offsetBytes, offsetBytes + lengthBytes));
     });
   }
 
   /** What the device has in memory, until something else is written there. */
-  mapSegment(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
-    if (this.#isLate()) return undefined;
+  #segment(offsetBytes: number, lengthBytes: number): MappedSegment {
     const copyTo = (buffer: Uint8Array, beginBytes: number) => {
       const begin = offsetBytes + beginBytes;
       buffer.set(this.bytes.subarray(begin, begin + buffer.length));
       return ioOk;
     };
-    return { lengthBytes, drain: 0, address: 0, copyTo };
+    return { kind: "mapped", lengthBytes, drain: 0, address: 0, copyTo };
   }
 
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { FileDevice } from "../../actors/edge/file_device.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
-import { ioOk, type IoResult } from "../../storage/device/port.ts";
+import { ioOk, type IoResult, readInto } from "../../storage/device/port.ts";
 import { FaultyDisk, hasFaultyDisk } from "../support/faulty_disk.ts";
 import { hasPythonNbd, python } from "../support/programs.ts";
 import { PoolOnDisk, runToEnd } from "../support/server.ts";
@@ -85,7 +85,7 @@ Deno.test({
     await disk.tell("delay read 1000");
     const { promise, resolve } = Promise.withResolvers<IoResult>();
     const begunMs = performance.now();
-    assertEquals(device.read(new Uint8Array(4096), 3 << 18, resolve), "pending");
+    assertEquals(readInto(device, new Uint8Array(4096), 3 << 18, resolve), "pending");
     let longestMs = performance.now() - begunMs;
     let turnMs = performance.now();
     const turns = setInterval(() => {
@@ -111,7 +111,7 @@ Deno.test({
     const device = FileDevice.open(path, { libc: openLibc(), readsColdBeside: true });
     const read = async (offsetBytes: number) => {
       const { promise, resolve } = Promise.withResolvers<IoResult>();
-      const result = device.read(new Uint8Array(4096), offsetBytes, resolve);
+      const result = readInto(device, new Uint8Array(4096), offsetBytes, resolve);
       return (result === "pending" ? await promise : result).kind;
     };
     assertEquals([await read(0), await read(1 << 20)], ["ioError", "ok"]);

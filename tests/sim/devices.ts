@@ -4,7 +4,12 @@ import {
   type IoDone,
   ioOk,
   type IoResult,
+  type LocalStorage,
   type MappedSegment,
+  type ReadDone,
+  readInto,
+  type ReadResult,
+  type ReadTarget,
 } from "../../storage/device/port.ts";
 import { assert } from "../../storage/base/assert.ts";
 import { RecordingJournal, RunLog } from "../crash/recording_device.ts";
@@ -90,7 +95,7 @@ export interface DeviceWorld {
 }
 
 /** Begins some operations later than they were asked, so that what was asked at the same time happens in any order. */
-export class DelayedDevice implements DevicePort {
+export class DelayedDevice implements DevicePort, LocalStorage {
   readonly #inner: DevicePort;
   readonly #name: DeviceName;
   readonly #world: DeviceWorld;
@@ -105,17 +110,31 @@ export class DelayedDevice implements DevicePort {
     return this.#inner.sizeBytes;
   }
 
+  get local(): LocalStorage | undefined {
+    return this.#inner.local === undefined ? undefined : this;
+  }
+
   get canDiscard(): boolean {
-    return this.#inner.canDiscard;
+    return this.#inner.local?.canDiscard === true;
   }
 
-  read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
-    return this.#perform("read", done, (ended) => this.#inner.read(buffer, offsetBytes, ended));
-  }
-
-  mapSegment(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
-    const inner = this.#world.fuse.isBlown ? undefined : this.#inner.mapSegment?.(offsetBytes, lengthBytes);
-    return inner === undefined ? undefined : new CheckedView(inner, this.#world);
+  /** A read that begins late is one into memory: a mapped segment is an answer at once. */
+  read(target: ReadTarget, offsetBytes: number, done: ReadDone): ReadResult | "pending" {
+    if (this.#world.fuse.isBlown) return "pending";
+    if (!this.#world.isLateToStart()) {
+      this.#noteBegun("read");
+      const found = this.#inner.read(target, offsetBytes, done);
+      return found !== "pending" && found.kind === "mapped" ? new CheckedSegment(found, this.#world) : found;
+    }
+    const buffer = target.memory();
+    const answer = (result: IoResult) => done(result, target);
+    const event = () => {
+      this.#noteBegun("read");
+      const result = readInto(this.#inner, buffer, offsetBytes, answer);
+      if (result !== "pending") answer(result);
+    };
+    this.#delay("read", event);
+    return "pending";
   }
 
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
@@ -131,11 +150,15 @@ export class DelayedDevice implements DevicePort {
   }
 
   discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    return this.#perform("discard", done, (ended) => this.#inner.discard(offsetBytes, lengthBytes, ended));
+    return this.#perform(
+      "discard",
+      done,
+      (ended) => this.#inner.local!.discard(offsetBytes, lengthBytes, ended),
+    );
   }
 
   isHole(offsetBytes: number, lengthBytes: number): boolean {
-    return this.#inner.isHole(offsetBytes, lengthBytes);
+    return this.#inner.local!.isHole(offsetBytes, lengthBytes);
   }
 
   flush(done: IoDone): IoResult | "pending" {
@@ -147,16 +170,18 @@ export class DelayedDevice implements DevicePort {
     done: IoDone,
     begin: (done: IoDone) => IoResult | "pending",
   ): IoResult | "pending" {
-    const { later, fuse } = this.#world;
-    if (fuse.isBlown) return "pending";
+    if (this.#world.fuse.isBlown) return "pending";
     if (!this.#world.isLateToStart()) return this.#begin(kind, done, begin);
-    const event = () => {
+    this.#delay(kind, () => {
       const result = this.#begin(kind, done, begin);
       if (result !== "pending") done(result);
-    };
-    later.push(event);
-    if (this.#name === "data" && kind !== "flush") this.#world.delay(event);
+    });
     return "pending";
+  }
+
+  #delay(kind: OperationKind, event: () => void): void {
+    this.#world.later.push(event);
+    if (this.#name === "data" && kind !== "flush") this.#world.delay(event);
   }
 
   #begin(
@@ -164,17 +189,21 @@ export class DelayedDevice implements DevicePort {
     done: IoDone,
     begin: (done: IoDone) => IoResult | "pending",
   ): IoResult | "pending" {
-    const { fuse, faults } = this.#world;
-    // Reading changes nothing, so a crash before it is a crash before what comes next.
-    if (kind !== "read" && !fuse.admit()) return "pending";
-    this.#world.note(this.#name, kind);
-    faults.kind = kind;
+    if (!this.#world.fuse.admit()) return "pending";
+    this.#noteBegun(kind);
     return begin(done);
+  }
+
+  /** Also of a read. That changes nothing, so a crash before it is a crash before what comes next. */
+  #noteBegun(kind: OperationKind): void {
+    this.#world.note(this.#name, kind);
+    this.#world.faults.kind = kind;
   }
 }
 
-/** A view that must not be looked at after the run in which it was made. */
-class CheckedView implements MappedSegment {
+/** A segment that must not be looked at after the drain in which it was made. */
+class CheckedSegment implements MappedSegment {
+  readonly kind = "mapped";
   drain = 0;
   readonly address = 0;
   readonly #inner: MappedSegment;
@@ -190,7 +219,7 @@ class CheckedView implements MappedSegment {
   }
 
   copyTo(buffer: Uint8Array, beginBytes: number): IoResult {
-    assert(this.drain === this.#world.runs(), "a view was used after its time");
+    assert(this.drain === this.#world.runs(), "a segment was used after its time");
     return this.#inner.copyTo(buffer, beginBytes);
   }
 }

@@ -1,5 +1,13 @@
 /** For tests: devices that fail, or take their time. */
-import { type DevicePort, type IoDone, type IoResult } from "../../storage/device/port.ts";
+import type {
+  DevicePort,
+  IoDone,
+  IoResult,
+  LocalStorage,
+  ReadDone,
+  ReadResult,
+  ReadTarget,
+} from "../../storage/device/port.ts";
 
 const failed: IoResult = { kind: "ioError", reason: "a fault of the test" };
 
@@ -13,11 +21,11 @@ export class FailingDevice implements DevicePort {
   get sizeBytes(): number {
     return this.device.sizeBytes;
   }
-  get canDiscard(): boolean {
-    return this.device.canDiscard;
+  get local(): LocalStorage | undefined {
+    return this.device.local;
   }
-  read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
-    return this.failsReads ? failed : this.device.read(buffer, offsetBytes, done);
+  read(target: ReadTarget, offsetBytes: number, done: ReadDone): ReadResult | "pending" {
+    return this.failsReads ? failed : this.device.read(target, offsetBytes, done);
   }
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
     return this.failsWrites ? failed : this.device.write(buffer, offsetBytes, done);
@@ -27,12 +35,6 @@ export class FailingDevice implements DevicePort {
   }
   copy(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
     return this.device.copy(fromBytes, toBytes, lengthBytes, done);
-  }
-  discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    return this.device.discard(offsetBytes, lengthBytes, done);
-  }
-  isHole(offsetBytes: number, lengthBytes: number): boolean {
-    return this.device.isHole(offsetBytes, lengthBytes);
   }
   flush(done: IoDone): IoResult | "pending" {
     return this.failsFlushes ? failed : this.device.flush(done);
@@ -44,9 +46,10 @@ export class SlowDevice extends FailingDevice {
   slows: "read" | "flush" | undefined;
   readonly #pending: (() => void)[] = [];
 
-  override read(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
-    const result = super.read(buffer, offsetBytes, done);
-    return this.slows === "read" ? this.#later(result, done) : result;
+  override read(target: ReadTarget, offsetBytes: number, done: ReadDone): ReadResult | "pending" {
+    const result = super.read(target, offsetBytes, done);
+    if (result === "pending" || result.kind === "mapped" || this.slows !== "read") return result;
+    return this.#later(result, (later) => done(later, target));
   }
   override flush(done: IoDone): IoResult | "pending" {
     const result = super.flush(done);

@@ -1,9 +1,14 @@
-/** A device in memory, which completes every operation at once. */
-import { type DevicePort, ioOk, type IoResult } from "../../storage/device/port.ts";
+/** Devices in memory, which complete every operation at once. */
+import {
+  type DevicePort,
+  ioOk,
+  type IoResult,
+  type LocalStorage,
+  type ReadTarget,
+} from "../../storage/device/port.ts";
 
-/** See the head of this file. */
+/** Has no holes and maps nothing, as a device that is not local. */
 export class MemoryDevice implements DevicePort {
-  readonly canDiscard = true;
   readonly bytes: Uint8Array;
 
   /** @param bytes the content, or a size in bytes for a zeroed one */
@@ -15,44 +20,58 @@ export class MemoryDevice implements DevicePort {
     return this.bytes.length;
   }
 
-  read(buffer: Uint8Array, offsetBytes: number): IoResult {
-    if (!this.#inside(offsetBytes, buffer.length)) return pastEnd;
-    buffer.set(this.bytes.subarray(offsetBytes, offsetBytes + buffer.length));
+  get local(): LocalStorage | undefined {
+    return undefined;
+  }
+
+  read(target: ReadTarget, offsetBytes: number): IoResult {
+    const { lengthBytes } = target;
+    if (!this.isInside(offsetBytes, lengthBytes)) return pastEnd;
+    target.memory().set(this.bytes.subarray(offsetBytes, offsetBytes + lengthBytes));
     return ioOk;
   }
 
   write(buffer: Uint8Array, offsetBytes: number): IoResult {
-    if (!this.#inside(offsetBytes, buffer.length)) return pastEnd;
+    if (!this.isInside(offsetBytes, buffer.length)) return pastEnd;
     this.bytes.set(buffer, offsetBytes);
     return ioOk;
   }
 
   zero(offsetBytes: number, lengthBytes: number): IoResult {
-    if (!this.#inside(offsetBytes, lengthBytes)) return pastEnd;
+    if (!this.isInside(offsetBytes, lengthBytes)) return pastEnd;
     this.bytes.fill(0, offsetBytes, offsetBytes + lengthBytes);
     return ioOk;
   }
 
   copy(fromBytes: number, toBytes: number, lengthBytes: number): IoResult {
-    if (!this.#inside(fromBytes, lengthBytes) || !this.#inside(toBytes, lengthBytes)) return pastEnd;
+    if (!this.isInside(fromBytes, lengthBytes) || !this.isInside(toBytes, lengthBytes)) return pastEnd;
     this.bytes.copyWithin(toBytes, fromBytes, fromBytes + lengthBytes);
     return ioOk;
-  }
-
-  discard(offsetBytes: number, lengthBytes: number): IoResult {
-    return this.zero(offsetBytes, lengthBytes);
-  }
-
-  isHole(_offsetBytes: number, _lengthBytes: number): boolean {
-    return false;
   }
 
   flush(): IoResult {
     return ioOk;
   }
 
-  #inside(offsetBytes: number, lengthBytes: number): boolean {
+  protected isInside(offsetBytes: number, lengthBytes: number): boolean {
     return offsetBytes >= 0 && offsetBytes + lengthBytes <= this.bytes.length;
+  }
+}
+
+/** Takes discards, as a file does, and tells of no hole. */
+export class DiscardingDevice extends MemoryDevice implements LocalStorage {
+  readonly canDiscard = true;
+
+  override get local(): LocalStorage {
+    return this;
+  }
+
+  discard(offsetBytes: number, lengthBytes: number): IoResult {
+    return this.zero(offsetBytes, lengthBytes);
+  }
+
+  isHole(): boolean {
+    return false;
   }
 }
 

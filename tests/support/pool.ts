@@ -15,8 +15,8 @@ import type { ExportContext, PoolNotice, PoolStub } from "../../actors/control/p
 import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
 import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { lineOfSnapshot, readJournal } from "../../storage/catalogue_journal.ts";
-import { MemoryDevice } from "./memory_device.ts";
-import { type DevicePort, type IoDone, ioOk } from "../../storage/device/port.ts";
+import { DiscardingDevice, MemoryDevice } from "./memory_device.ts";
+import { type DevicePort, type IoDone, ioOk, readInto } from "../../storage/device/port.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";
 import { ManualClock } from "./world.ts";
@@ -85,7 +85,7 @@ export function makeTestingFiles(dataBlocks = 64, metadataBlocks = 512): Testing
   const journal = new MemoryJournal(
     lineOfSnapshot({ transactionId: 0n, settings, nextThinId: 1, volumes: [] }),
   );
-  return { data: new MemoryDevice(dataBlocks * testingBlockSizeBytes), metadata, journal };
+  return { data: new DiscardingDevice(dataBlocks * testingBlockSizeBytes), metadata, journal };
 }
 
 /** The pool was not opened, and says why. */
@@ -121,7 +121,7 @@ export class TestingPool {
     const knobs = { ...defaultKnobs, ...options.knobs };
     this.kernel = new Kernel({ clock: this.clock, knobs, ...(policy === undefined ? {} : { policy }) });
     const superblock = new Uint8Array(metadataBlockSizeBytes);
-    files.metadata.read(superblock, 0, () => {});
+    readInto(files.metadata, superblock, 0, () => {});
     const deviceBlocks = files.metadata.sizeBytes / metadataBlockSizeBytes;
     this.engine = ThinMetadata.open(superblock, { cacheBlocks: 256, deviceBlocks, readOnly });
     const { catalogue } = settleCatalogue(readJournal(files.journal.text), this.engine.transactionId);

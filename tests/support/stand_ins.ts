@@ -90,7 +90,8 @@ export class StandInDevice implements Actor<BlockDeviceMessage> {
 
   #perform(request: DeviceRequest): IoResult {
     if (request.type === "read") {
-      request.buffer.set(this.bytes.subarray(request.offsetBytes).subarray(0, request.buffer.length));
+      const { offsetBytes, lengthBytes, target } = request;
+      target.memory().set(this.bytes.subarray(offsetBytes, offsetBytes + lengthBytes));
     } else if (request.type === "write") this.bytes.set(request.buffer, request.offsetBytes);
     return ioOk;
   }

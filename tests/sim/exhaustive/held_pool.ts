@@ -1,4 +1,5 @@
 /** A pool whose every turn the search chooses, with the operations of a scenario under way. */
+import { readInto } from "../../../storage/device/port.ts";
 import { defaultKnobs } from "../../../actors/knobs.ts";
 import type { BioDone, BioKind, RequestDone, VolumeRequest } from "../../../actors/volume/bio.ts";
 import type { AdminResult } from "../../../actors/control/admin_command.ts";
@@ -310,7 +311,7 @@ function firstImages(dataBlocks: number): { readonly data: Uint8Array; readonly 
   if (images === undefined) {
     const files = makeTestingFiles(dataBlocks, metadataBlocks);
     const metadata = new Uint8Array(metadataBlocks * metadataBlockSizeBytes);
-    files.metadata.read(metadata, 0, () => {});
+    readInto(files.metadata, metadata, 0, () => {});
     images = { data: poisoned(dataBlocks * blockBytes), metadata };
     firstImagesMade.set(dataBlocks, images);
   }

@@ -6,7 +6,14 @@
  */
 import type { JournalPort } from "../../../actors/control/catalogue_journal.ts";
 import type { LineRoom } from "../../../actors/control/catalogue_room.ts";
-import { type DevicePort, type IoDone, ioOk, type IoResult } from "../../../storage/device/port.ts";
+import {
+  type DevicePort,
+  type IoDone,
+  ioOk,
+  type IoResult,
+  type LocalStorage,
+  type ReadTarget,
+} from "../../../storage/device/port.ts";
 import { lineOfSnapshot } from "../../../storage/catalogue_journal.ts";
 
 export type DeviceName = "data" | "metadata" | "journal";
@@ -48,7 +55,7 @@ export class DeviceLog {
 }
 
 /** See the head of this file. */
-export class LoggedDevice implements DevicePort {
+export class LoggedDevice implements DevicePort, LocalStorage {
   readonly canDiscard = true;
   readonly #holes = new Set<number>();
 
@@ -63,8 +70,12 @@ export class LoggedDevice implements DevicePort {
     return this.bytes.length;
   }
 
-  read(buffer: Uint8Array, offsetBytes: number): IoResult {
-    buffer.set(this.bytes.subarray(offsetBytes, offsetBytes + buffer.length));
+  get local(): LocalStorage {
+    return this;
+  }
+
+  read(target: ReadTarget, offsetBytes: number): IoResult {
+    target.memory().set(this.bytes.subarray(offsetBytes, offsetBytes + target.lengthBytes));
     return ioOk;
   }
 

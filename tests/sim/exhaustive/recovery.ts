@@ -1,7 +1,7 @@
 /** Opening what a power cut left the way the product does, noting everything that is read on the way. */
 import { settleCatalogue } from "../../../storage/catalogue_open.ts";
 import { readJournal } from "../../../storage/catalogue_journal.ts";
-import { type DevicePort, ioOk, type IoResult } from "../../../storage/device/port.ts";
+import { type DevicePort, ioOk, type IoResult, type ReadTarget } from "../../../storage/device/port.ts";
 import { flagNeedsCheck, unpackSuperblock } from "../../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../../storage/base/ids.ts";
 import { MemoryJournal, TestingPool } from "../../support/pool.ts";
@@ -25,7 +25,7 @@ type Read = (read: RecoveryRead) => Uint8Array;
 
 /** A device whose content is asked for when it is first read, a block at a time. */
 class LazyDevice implements DevicePort {
-  readonly canDiscard = true;
+  readonly local = undefined;
   readonly #bytes: Uint8Array;
   readonly #known: Uint8Array;
 
@@ -46,8 +46,8 @@ class LazyDevice implements DevicePort {
     return this.#bytes.subarray(offsetBytes, offsetBytes + lengthBytes);
   }
 
-  read(buffer: Uint8Array, offsetBytes: number): IoResult {
-    buffer.set(this.range(offsetBytes, buffer.length));
+  read(target: ReadTarget, offsetBytes: number): IoResult {
+    target.memory().set(this.range(offsetBytes, target.lengthBytes));
     return ioOk;
   }
 
@@ -64,14 +64,6 @@ class LazyDevice implements DevicePort {
   copy(fromBytes: number, toBytes: number, lengthBytes: number): IoResult {
     this.range(toBytes, lengthBytes).set(this.range(fromBytes, lengthBytes));
     return ioOk;
-  }
-
-  discard(offsetBytes: number, lengthBytes: number): IoResult {
-    return this.zero(offsetBytes, lengthBytes);
-  }
-
-  isHole(): boolean {
-    return false;
   }
 
   flush(): IoResult {
