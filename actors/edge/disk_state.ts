@@ -24,34 +24,37 @@ import { unpackSuperblock } from "../../storage/format/superblock.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { readInto } from "../../storage/device/port.ts";
-import type { FileDevice } from "./file_device.ts";
 import { requireOk } from "./file_errors.ts";
+import type { HostCached } from "./open_device.ts";
 import { canLetGo } from "./page_cache.ts";
 
-/** What this needs of a device; `path` is for sentences. Tests have others than {@linkcode FileDevice}. */
-export type CachedDevice = Pick<
-  FileDevice,
-  "path" | "sizeBytes" | "read" | "flush" | "letGo" | "readPastCache" | "isNotedFlushed"
->;
+/** What this needs of a device; `path` is for sentences. */
+export type CachedDevice = Omit<HostCached, "noteFlushed">;
 
 /**
  * Goes through the steps above. Answers sentences for the log, usually none. Throws {@linkcode UserError} where the devices
- * cannot be flushed, or the host shows another superblock than the disk has and does not let go of it.
+ * cannot be flushed, or the host shows another superblock than the disk has and does not let go of it. A device that is
+ * undefined has no pages in the host's memory, and answers for itself.
  *
  * @param readOnly flushes nothing; what the host has still to write is then read from its memory
  */
 export async function seeDisks(
-  devices: { readonly metadata: CachedDevice; readonly data: CachedDevice },
+  devices: { readonly metadata: CachedDevice | undefined; readonly data: CachedDevice | undefined },
   readOnly: boolean,
 ): Promise<readonly string[]> {
   const { metadata, data } = devices;
   const notes: string[] = [];
-  const seenBefore = await superblockOf(metadata);
-  await seeDisk(metadata, "metadata", readOnly, notes);
-  await compareSuperblocks(metadata, seenBefore, notes);
+  if (metadata === undefined && data === undefined) return notes;
+  if (metadata !== undefined) {
+    const seenBefore = await superblockOf(metadata);
+    await seeDisk(metadata, "metadata", readOnly, notes);
+    await compareSuperblocks(metadata, seenBefore, notes);
+  }
   if (!canLetGo()) return [notVerified];
   // Where the memory lied about the superblock, the note may too.
-  if (notes.length > 0 || !data.isNotedFlushed) await seeDisk(data, "data", readOnly, notes);
+  if (data !== undefined && (notes.length > 0 || !data.isNotedFlushed)) {
+    await seeDisk(data, "data", readOnly, notes);
+  }
   return notes;
 }
 

@@ -8,7 +8,6 @@
  */
 import fs from "node:fs";
 import {
-  type DevicePort,
   type IoDone,
   ioOk,
   type IoResult,
@@ -31,6 +30,7 @@ import { errno, type Libc } from "./libc.ts";
 import { ShortFlushes } from "./short_flushes.ts";
 import { isNotedFlushed, letGo, noteFlushed, readPastCache } from "./page_cache.ts";
 import { PageWindow } from "./page_window.ts";
+import type { HostCached, OpenDevice } from "./open_device.ts";
 
 /** How {@linkcode FileDevice.open} opens. */
 export interface FileDeviceOptions {
@@ -54,7 +54,7 @@ export interface FileDeviceOptions {
 }
 
 /** See the head of this file. Offsets and lengths are bytes; no range may pass the end of the device. */
-export class FileDevice implements DevicePort, LocalStorage {
+export class FileDevice implements OpenDevice, HostCached, LocalStorage {
   /** As the caller named it. */
   readonly path: string;
   readonly sizeBytes: number;
@@ -122,6 +122,10 @@ export class FileDevice implements DevicePort, LocalStorage {
 
   /** What a file can do besides is done by the device itself. */
   get local(): LocalStorage {
+    return this;
+  }
+
+  get cached(): HostCached {
     return this;
   }
 

@@ -5,7 +5,7 @@
  * makes it a pool: it appears last, by a rename, so a half-made pool is never taken for one.
  */
 import fs from "node:fs";
-import { assert, present } from "../../storage/base/assert.ts";
+import { present } from "../../storage/base/assert.ts";
 import { type Catalogue, type PoolSettings } from "../../storage/catalogue.ts";
 import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { Journal } from "../../storage/catalogue_journal.ts";
@@ -14,11 +14,13 @@ import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
 import { CatalogueFile } from "./catalogue_file.ts";
 import { CatalogueLines } from "./catalogue_lines.ts";
+import { deviceFactory } from "./device_kinds.ts";
 import { DiskCalm } from "./disk_calm.ts";
-import { FileDevice } from "./file_device.ts";
 import { openFailure } from "./file_errors.ts";
 import { openLocked } from "./file_lock.ts";
 import type { Libc } from "./libc.ts";
+import type { DeviceFactory, DeviceUse, HostCached, OpenDevice } from "./open_device.ts";
+import { requirePermission } from "./permissions.ts";
 
 /** The paths of a pool. All but `directory` are under it or absolute. */
 export interface PoolPaths {
@@ -81,8 +83,8 @@ export interface SettledPool {
 export class PoolFiles {
   readonly paths: PoolPaths;
   readonly settings: PoolSettings;
-  readonly metadata: FileDevice;
-  readonly data: FileDevice;
+  readonly metadata: OpenDevice;
+  readonly data: OpenDevice;
   readonly readOnly: boolean;
   /** Undefined if the pool is open read-only. */
   readonly catalogueFile: CatalogueFile | undefined;
@@ -107,7 +109,7 @@ export class PoolFiles {
    * Locks and opens a pool. Afterwards the caller reads the superblock, and calls {@linkcode settle} and {@linkcode requireSizes}
    * with what it says. Throws {@linkcode UserError}, with nothing left open.
    */
-  static open(directory: string, options: OpenPoolOptions = {}): PoolFiles {
+  static open(directory: string, options: OpenPoolOptions = {}, factory = deviceFactory): PoolFiles {
     const readOnly = options.readOnly ?? false;
     const paths = poolPaths(directory);
     requirePermission("read", directory);
@@ -118,10 +120,10 @@ export class PoolFiles {
     // Read under the lock: without it another process could change it.
     const lines = held.use(new CatalogueLines(paths.catalogue));
     const journal = new Journal(lines.texts);
-    const metadataPath = pathIn(directory, journal.content.settings.metadataPath);
-    const dataPath = pathIn(directory, journal.content.settings.dataPath);
-    lockDevices(held, metadataPath, dataPath, !readOnly);
-    const { metadata, data } = openDevices(held, metadataPath, dataPath, options);
+    const devices = devicePaths(directory, journal.content.settings, factory);
+    lockDevices(held, devices, !readOnly);
+    const use = { readOnly, isMaking: false, libc: options.libc };
+    const { metadata, data } = openDevices(held, devices, use);
     const catalogueFile = readOnly ? undefined : openCatalogueFile(held, paths);
     return new PoolFiles({ paths, lines, journal, metadata, data, catalogueFile, held: held.move() });
   }
@@ -156,6 +158,11 @@ export class PoolFiles {
     requireSize("data", this.data, dataBytes);
   }
 
+  /** The devices of which this host keeps pages in memory. */
+  get cached(): { metadata: HostCached | undefined; data: HostCached | undefined } {
+    return { metadata: this.metadata.cached, data: this.data.cached };
+  }
+
   /** Resolves when nothing that was asked of the devices is under way. */
   async idle(): Promise<void> {
     await Promise.all([this.metadata.idle(), this.data.idle()]);
@@ -171,53 +178,63 @@ interface FileParts {
   readonly paths: PoolPaths;
   readonly lines: CatalogueLines;
   readonly journal: Journal;
-  readonly metadata: FileDevice;
-  readonly data: FileDevice;
+  readonly metadata: OpenDevice;
+  readonly data: OpenDevice;
   readonly catalogueFile: CatalogueFile | undefined;
   readonly held: DisposableStack;
 }
 
-/** Locks the two files or block devices until `held` is disposed. Throws {@linkcode UserError}. */
-export function lockDevices(
-  held: DisposableStack,
-  metadataPath: string,
-  dataPath: string,
-  isExclusive: boolean,
-): void {
-  for (const path of [metadataPath, dataPath]) {
-    requirePermission("read", path);
-    if (isExclusive) requirePermission("write", path);
+/** The devices that the settings of a pool name, and where their kinds are found. */
+export interface DevicePaths {
+  readonly metadata: string;
+  readonly data: string;
+  readonly factory: DeviceFactory;
+}
+
+/** The devices of a pool in this directory. */
+export function devicePaths(
+  directory: string,
+  settings: PoolSettings,
+  factory: DeviceFactory = deviceFactory,
+): DevicePaths {
+  return {
+    metadata: pathIn(directory, settings.metadataPath),
+    data: pathIn(directory, settings.dataPath),
+    factory,
+  };
+}
+
+/** Locks the two devices until `held` is disposed. Throws {@linkcode UserError}. */
+export function lockDevices(held: DisposableStack, paths: DevicePaths, isExclusive: boolean): void {
+  const { metadata, data, factory } = paths;
+  const [metadataKind, dataKind] = [factory.kindOf(metadata), factory.kindOf(data)];
+  metadataKind.requireAccess(metadata, isExclusive);
+  dataKind.requireAccess(data, isExclusive);
+  held.use(metadataKind.lock(metadata, isExclusive));
+  const identity = dataKind.identityOf(data);
+  if (metadataKind === dataKind && identity !== undefined && identity === metadataKind.identityOf(metadata)) {
+    throw new UserError(
+      `Cannot use "${metadata}" as metadata and "${data}" as data: they are the same file. Name two.`,
+    );
   }
-  const metadata = held.use(openLocked(metadataPath, isExclusive, fileInUse(metadataPath)));
-  requireTwoFiles(metadata, metadataPath, dataPath);
-  held.use(openLocked(dataPath, isExclusive, fileInUse(dataPath)));
+  held.use(dataKind.lock(data, isExclusive));
 }
 
 /** Opens the two devices; `held` closes them. Throws {@linkcode UserError}. */
 export function openDevices(
   held: DisposableStack,
-  metadataPath: string,
-  dataPath: string,
-  options: OpenPoolOptions & { readonly writesBeside?: boolean },
-): { metadata: FileDevice; data: FileDevice } {
+  paths: DevicePaths,
+  use: Omit<DeviceUse, "role" | "calm">,
+): { metadata: OpenDevice; data: OpenDevice } {
   const calm = new DiskCalm();
-  const metadata = held.adopt(
-    FileDevice.open(metadataPath, { writesBeside: true, ...options, calm, readsColdBeside: true }),
-    (device) => device.close(),
-  );
-  const data = held.adopt(
-    FileDevice.open(dataPath, {
-      writesBeside: true,
-      ...options,
-      calm,
-      readsColdBeside: true,
-      waitsForShortFlushes: true,
-      givesSegments: true,
-    }),
-    (device) => device.close(),
-  );
-  requireSize("metadata", metadata, metadataBlockSizeBytes);
-  return { metadata, data };
+  const open = (role: DeviceUse["role"]) =>
+    held.adopt(
+      paths.factory.kindOf(paths[role]).open(paths[role], { ...use, role, calm }),
+      (device) => device.close(),
+    );
+  const devices = { metadata: open("metadata"), data: open("data") };
+  requireSize("metadata", devices.metadata, metadataBlockSizeBytes);
+  return devices;
 }
 
 /** Opens the catalogue for appending; `held` closes it. */
@@ -258,16 +275,7 @@ function requirePool(paths: PoolPaths): void {
   );
 }
 
-function requireTwoFiles(metadataLock: Deno.FsFile, metadataPath: string, dataPath: string): void {
-  const metadata = metadataLock.statSync();
-  const data = fs.statSync(dataPath, { throwIfNoEntry: false });
-  if (data === undefined || data.dev !== metadata.dev || data.ino !== metadata.ino) return;
-  throw new UserError(
-    `Cannot use "${metadataPath}" as metadata and "${dataPath}" as data: they are the same file. Name two.`,
-  );
-}
-
-function requireSize(what: string, device: FileDevice, neededBytes: number): void {
+function requireSize(what: string, device: OpenDevice, neededBytes: number): void {
   if (device.sizeBytes >= neededBytes) return;
   throw new UserError(
     `The ${what} "${device.path}" is truncated: it has ${device.sizeBytes} bytes, and the pool needs ${neededBytes} ` +
@@ -275,23 +283,7 @@ function requireSize(what: string, device: FileDevice, neededBytes: number): voi
   );
 }
 
-/**
- * Refuses with a sentence what Deno would ask the user about at the terminal.
- * Throws {@linkcode UserError}.
- */
-export function requirePermission(name: "read" | "write", path: string): void {
-  assert(path.length > 0, "a path is not empty");
-  if (Deno.permissions.querySync({ name, path }).state === "granted") return;
-  throw new UserError(
-    `Cannot use "${path}": Deno was not given the permission to ${name} it. Add --allow-${name}=${path}.`,
-  );
-}
-
 /** The message for a pool that another process has open. */
 export function inUse(directory: string): string {
   return `Cannot open the pool "${directory}": another process has it open. Stop that one first.`;
-}
-
-function fileInUse(path: string): string {
-  return `Cannot open "${path}": another pool, or another program, has it locked. Stop that one first.`;
 }

@@ -15,21 +15,23 @@ import { UserError } from "../../storage/base/errors.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
 import { syncDirectory, syncDirectoryOf, writeDurably } from "./durable_names.ts";
-import type { FileDevice } from "./file_device.ts";
+import { FileDevice } from "./file_device.ts";
 import { codeOf, openFailure } from "./file_errors.ts";
 import { openLocked } from "./file_lock.ts";
 import { errno, type Libc } from "./libc.ts";
 import {
   defaultDataName,
   defaultMetadataName,
+  devicePaths,
   inUse,
   lockDevices,
   openDevices,
   pathIn,
   type PoolPaths,
   poolPaths,
-  requirePermission,
 } from "./pool_files.ts";
+import type { OpenDevice } from "./open_device.ts";
+import { requirePermission } from "./permissions.ts";
 import { existingBytes, requireBlockSize, sizesFor } from "./pool_sizes.ts";
 import { filePieceBytes } from "../limits.ts";
 
@@ -61,8 +63,8 @@ export interface AdoptOptions {
 /** A pool that is being made. Ends with {@linkcode finish} or {@linkcode abandon}, which close it. */
 export class UnfinishedPool {
   readonly settings: PoolSettings;
-  readonly metadata: FileDevice;
-  readonly data: FileDevice;
+  readonly metadata: OpenDevice;
+  readonly data: OpenDevice;
   /** The part of the data device that the pool is to use: whole blocks. Of adopted devices, all of it. */
   readonly dataSizeBytes: number;
   readonly #site: Site;
@@ -70,7 +72,7 @@ export class UnfinishedPool {
 
   constructor(
     site: Site,
-    devices: { readonly metadata: FileDevice; readonly data: FileDevice },
+    devices: { readonly metadata: OpenDevice; readonly data: OpenDevice },
     dataSizeBytes: number,
     held: DisposableStack,
   ) {
@@ -115,7 +117,8 @@ export function initPoolFiles(options: InitOptions): UnfinishedPool {
     makeIfMissing(site, metadataPath, (fd) => void options.libc?.overwriteInPlace(fd));
     makeIfMissing(site, dataPath);
     // Locked before they are changed: they may belong to another pool.
-    lockDevices(held, metadataPath, dataPath, true);
+    const paths = devicePaths(options.directory, site.settings);
+    lockDevices(held, paths, true);
     requireEmpty(metadataPath);
     if (holdsData(dataPath)) {
       options.log?.(
@@ -124,8 +127,10 @@ export function initPoolFiles(options: InitOptions): UnfinishedPool {
     }
     lengthen(metadataPath, sizes.metadataBytes);
     lengthen(dataPath, sizes.dataBytes);
-    const devices = openDevices(held, metadataPath, dataPath, { libc: options.libc, writesBeside: false });
-    if (!devices.metadata.isBlockDevice) allocateWhole(devices.metadata, options.libc);
+    const { libc } = options;
+    const devices = openDevices(held, paths, { readOnly: false, isMaking: true, libc });
+    const { metadata } = devices;
+    if (metadata instanceof FileDevice && !metadata.isBlockDevice) allocateWhole(metadata, libc);
     return new UnfinishedPool(site, devices, sizes.dataBytes, held);
   });
 }
@@ -134,9 +139,9 @@ export function initPoolFiles(options: InitOptions): UnfinishedPool {
 export function adoptPoolFiles(options: AdoptOptions): UnfinishedPool {
   requireBlockSize(options.blockSizeBytes);
   return prepare(options, (site, held) => {
-    const { metadataPath, dataPath } = site.settings;
-    lockDevices(held, metadataPath, dataPath, true);
-    const devices = openDevices(held, metadataPath, dataPath, { libc: options.libc, writesBeside: false });
+    const paths = devicePaths(options.directory, site.settings);
+    lockDevices(held, paths, true);
+    const devices = openDevices(held, paths, { readOnly: false, isMaking: true, libc: options.libc });
     return new UnfinishedPool(site, devices, devices.data.sizeBytes, held);
   });
 }

@@ -37,7 +37,7 @@ function resultOf(start: (done: (result: IoResult) => void) => IoResult | "pendi
 function makePool(options: InitOptions): void {
   const unfinished = initPoolFiles(options);
   // Stands in for a superblock.
-  unfinished.metadata.write(new Uint8Array(4096).fill(1), 0);
+  unfinished.metadata.write(new Uint8Array(4096).fill(1), 0, () => {});
   unfinished.finish(catalogueOf(unfinished));
 }
 
@@ -123,7 +123,7 @@ Deno.test("an init that fails leaves nothing behind", () => {
 Deno.test("an init that was killed is no pool, and the next one begins anew", () => {
   using scratch = new Scratch();
   const killed = initPoolFiles({ directory: scratch.pool, ...sizes });
-  killed.metadata.write(new Uint8Array(4096).fill(1), 0);
+  killed.metadata.write(new Uint8Array(4096).fill(1), 0, () => {});
   const left = ["data.img", "metadata.img", "unfinished.json"];
   assertEquals(namesIn(scratch.pool), left);
   for (const name of left) Deno.copyFileSync(`${scratch.pool}/${name}`, `${scratch.root}/${name}`);

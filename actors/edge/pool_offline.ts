@@ -18,7 +18,8 @@ import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts
 import type { AdminResult, TextTaken } from "../control/admin_command.ts";
 import { adoptedSizeBytes } from "../control/plan_checks.ts";
 import { seeDisks } from "./disk_state.ts";
-import { FileDevice } from "./file_device.ts";
+import { deviceFactory } from "./device_kinds.ts";
+import { DiskCalm } from "./disk_calm.ts";
 import { requireOk } from "./file_errors.ts";
 import { openLibc } from "./libc.ts";
 import { PoolFiles } from "./pool_files.ts";
@@ -29,7 +30,7 @@ import { openOn, requireBlockSize } from "./open_engine.ts";
 export async function checkOffline(directory: string): Promise<AdminResult> {
   using opened = new DisposableStack();
   const files = opened.adopt(PoolFiles.open(directory, { readOnly: true }), (files) => files.close());
-  await seeDisks(files, true);
+  await seeDisks(files.cached, true);
   const device: DevicePort = files.metadata;
   const check = checkMetadata({ deviceBlocks: Math.floor(device.sizeBytes / metadataBlockSizeBytes) });
   let step = check.next();
@@ -66,7 +67,7 @@ export type DumpWriter = (text: string) => Promise<TextTaken>;
 export async function dumpOffline(directory: string, write: DumpWriter): Promise<AdminResult> {
   using opened = new DisposableStack();
   const files = opened.adopt(PoolFiles.open(directory, { readOnly: true }), (files) => files.close());
-  await seeDisks(files, true);
+  await seeDisks(files.cached, true);
   const dump = dumpMetadata();
   let step = dump.next();
   while (!step.done) {
@@ -139,7 +140,17 @@ export async function importPool(options: ImportOptions): Promise<readonly Impor
 
 async function blockSizeOf(metadataPath: string): Promise<number> {
   using opened = new DisposableStack();
-  const device = opened.adopt(FileDevice.open(metadataPath, { readOnly: true }), (device) => device.close());
+  const use = {
+    role: "metadata",
+    readOnly: true,
+    isMaking: false,
+    libc: undefined,
+    calm: new DiskCalm(),
+  } as const;
+  const device = opened.adopt(
+    deviceFactory.kindOf(metadataPath).open(metadataPath, use),
+    (device) => device.close(),
+  );
   const superblock = await readBlock(device, 0 as MetadataBlock);
   const unpacked = superblock === undefined ? "it cannot be read" : unpackSuperblock(superblock);
   if (typeof unpacked !== "string") return unpacked.dataBlockSizeSectors * sectorSizeBytes;

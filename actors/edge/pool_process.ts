@@ -13,11 +13,13 @@ import { mailboxes } from "../mailboxes.ts";
 import type { PoolStub } from "../control/pool_messages.ts";
 import { TextOut, type TextPort } from "../control/text_out.ts";
 import { DenoClock } from "./deno_clock.ts";
+import { deviceFactory } from "./device_kinds.ts";
 import { seeDisks } from "./disk_state.ts";
 import { answerOf } from "./outside.ts";
 import { whenUnlocked } from "./file_lock.ts";
 import { openLibc } from "./libc.ts";
 import { guardedLog } from "./log_sink.ts";
+import type { DeviceFactory } from "./open_device.ts";
 import { openEngine } from "./open_engine.ts";
 import { PoolFiles } from "./pool_files.ts";
 import { SocketGroup } from "./socket_group.ts";
@@ -70,21 +72,25 @@ export class PoolProcess {
   }
 
   /** Opens a pool, and settles what a crash interrupted. Throws {@linkcode UserError}; nothing is left open then. */
-  static async open(directory: string, options: ProcessOptions = {}): Promise<PoolProcess> {
+  static async open(
+    directory: string,
+    options: ProcessOptions = {},
+    factory: DeviceFactory = deviceFactory,
+  ): Promise<PoolProcess> {
     const readOnly = options.readOnly ?? false;
     const log = guardedLog(options.log ?? (() => {}));
     using opening = new DisposableStack();
     const files = opening.adopt(
       await whenUnlocked(
         options.lockWaitMs ?? 0,
-        () => PoolFiles.open(directory, { readOnly, libc: openLibc() }),
+        () => PoolFiles.open(directory, { readOnly, libc: openLibc() }, factory),
       ),
       (files) => files.close(),
     );
     // A process before us may have left a superblock that only the host's memory has. Whatever we build on it (a compacted
     // catalogue, blocks used again that it has freed) would be lost with it in a power cut, and the superblock before it
     // does not know of that. So what we read is what the disk has, and durable, before anything is changed.
-    for (const note of await seeDisks(files, readOnly)) log(note);
+    for (const note of await seeDisks(files.cached, readOnly)) log(note);
     const { engine, writeRefusal } = await openEngine(files, options);
     const { catalogue, notes } = files.settle(engine.transactionId);
     for (const note of notes) log(note);
@@ -154,7 +160,7 @@ export class PoolProcess {
       if (stopped.kind === "refused") throw new UserError(stopped.reason);
       await this.files.idle();
       // The last commit has flushed all that was written.
-      if (!this.files.readOnly) this.files.data.noteFlushed();
+      if (!this.files.readOnly) this.files.data.cached?.noteFlushed();
     } finally {
       this.kernel.stop();
       this.#clock.close();

@@ -13,7 +13,8 @@ import {
 } from "../../storage/base/sizes.ts";
 import { metadataAskedBytesMax } from "../limits.ts";
 import { openFailure } from "./file_errors.ts";
-import { pathIn, requirePermission } from "./pool_files.ts";
+import { requirePermission } from "./permissions.ts";
+import { pathIn } from "./pool_files.ts";
 
 /** Sizes in bytes, as far as they were given. */
 export interface SizesAsked {

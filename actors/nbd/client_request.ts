@@ -204,7 +204,7 @@ export function writeReadReply(
   }
 }
 
-/** What a READ found in some of its blocks, counted from its first: in its buffer, a view, or zeroes. */
+/** What a READ found in some of its blocks, counted from its first: in its buffer, a mapped segment, or zeroes. */
 function dataOfBlocks(
   request: ClientRequest,
   volumeBlockSizeBytes: number,
@@ -214,7 +214,7 @@ function dataOfBlocks(
   const { offsetBytes, lengthBytes, takesSegments, holes, segments } = request;
   const head = offsetBytes % volumeBlockSizeBytes;
   const at = (block: number) => Math.min(lengthBytes, Math.max(0, block * volumeBlockSizeBytes - head));
-  // Without a view, all of it is in the buffer; without leave for views, holes too.
+  // Without a segment, all of it is in the buffer; if the request takes none, holes too.
   if (!takesSegments || (segments.length === 0 && holes.length === 0)) {
     return whole(request.takeData(), at(blockBegin), at(blockEnd));
   }
@@ -238,7 +238,7 @@ function addZeroes(pieces: Piece[], lengthBytes: number): void {
   }
 }
 
-/** Takes what there are views of into memory of the request's own. False if that failed. */
+/** Copies the mapped segments into memory of the request's own. False if that failed. */
 export function copySegments(request: ClientRequest, volumeBlockSizeBytes: number): boolean {
   const head = request.offsetBytes % volumeBlockSizeBytes;
   for (const [block, segment] of request.segments.entries()) {

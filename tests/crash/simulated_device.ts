@@ -63,6 +63,8 @@ export interface SimulationOptions {
   /** Whether an operation that a file answers at once is answered later, as other devices may. */
   readonly isLate?: () => boolean;
   readonly faults?: FaultPlan | undefined;
+  /** It maps nothing and tells of no holes, as a device that is not of this host. Default false. */
+  readonly isRemote?: boolean;
 }
 
 const pageBytes = 4096;
@@ -86,13 +88,14 @@ export class SimulatedDevice implements DevicePort, LocalStorage {
     return this.bytes.length;
   }
 
-  get local(): LocalStorage {
-    return this;
+  get local(): LocalStorage | undefined {
+    return this.#options.isRemote ? undefined : this;
   }
 
   read(target: ReadTarget, offsetBytes: number, done: ReadDone): ReadResult | "pending" {
     const { lengthBytes } = target;
-    if (target.takesMapped && !this.#isLate()) return this.#segment(offsetBytes, lengthBytes);
+    const { isRemote = false } = this.#options;
+    if (target.takesMapped && !isRemote && !this.#isLate()) return this.#segment(offsetBytes, lengthBytes);
     const buffer = target.memory();
     return this.#perform((result) => done(result, target), this.#isLate(), () => {
       buffer.set(this.bytes.subarray(offsetBytes, offsetBytes + lengthBytes));

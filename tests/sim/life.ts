@@ -121,6 +121,7 @@ export class Life {
         later: this.later,
         isLate: () => this.#chance(swarm.lateAnswer),
         faults: this.faults,
+        isRemote: name === "data" && swarm.hasRemoteData,
         ...(name === "data" ? { slow: this.#slow } : {}),
       });
       const port = new DelayedDevice(new RecordingDevice(simulated, beginning.log, name), name, devices);

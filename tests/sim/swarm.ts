@@ -32,6 +32,8 @@ export interface Swarm {
   readonly lateAnswer: number;
   /** Something from outside comes between two turns of the kernel. */
   readonly intrusion: number;
+  /** The data device maps nothing, knows of no holes and takes no discards. */
+  readonly hasRemoteData: boolean;
   /** For long whiles the data device is slow, so that commits overtake writes. */
   readonly hasSlowData: boolean;
   /** An operation of the data device that begins late may begin only after hundreds of other events. */
@@ -121,8 +123,11 @@ export function drawSwarm(seed: number): Swarm {
     const rate = () => hasErrors && random.below(3) === 0 ? any([30, 100, 500, 3000]) : 0;
     return { read: rate(), write: rate(), zero: rate(), copy: rate(), discard: rate(), flush: rate() };
   };
+  // Of a seed's own, so that the other choices stay what they were.
+  const hasRemoteData = new Random(Math.imul(seed, 0xc2b2ae35) ^ 0x10ca).below(4) === 0;
   const swarm: Swarm = {
     ...drawKnobs(seed),
+    hasRemoteData,
     blockSectors: any([2, 2, 4, 8]),
     dataBlocks: any([10, 14, 20, 32]),
     volumeBlocksMax: any([1, 2, 6, 6]),

@@ -1,8 +1,8 @@
 /**
  * Bytes on their way to one client. Small pieces are put together in pooled blocks; a large payload is queued
- * as it is. One drain of the connection takes everything queued as a few segments, in order.
+ * as it is. One drain of the connection takes everything queued as a few pieces, in order.
  *
- * At most one batch is under way at a time: `take`, write its segments, `recycle`, `take` again.
+ * At most one batch is under way at a time: `take`, write its pieces, `recycle`, `take` again.
  */
 import { outputBlockBytes, referenceMinBytes, spareOutputBlocksMax } from "./limits.ts";
 import { assert } from "../../../storage/base/assert.ts";
@@ -14,11 +14,11 @@ class Block {
 }
 
 export class OutputQueue {
-  #segments: Piece[] = [];
-  #segmentBytes = 0;
+  #pieces: Piece[] = [];
+  #pieceBytes = 0;
 
   #block: Block | undefined;
-  /** The part of the block that is filled and not yet in `#segments`. */
+  /** The part of the block that is filled and not yet in `#pieces`. */
   #begin = 0;
   #end = 0;
 
@@ -29,7 +29,7 @@ export class OutputQueue {
 
   /** Bytes queued and not yet taken. */
   get pendingBytes(): number {
-    return this.#segmentBytes + this.#end - this.#begin;
+    return this.#pieceBytes + this.#end - this.#begin;
   }
 
   /** Makes room for `sizeBytes` contiguous bytes in `view` and `bytes`; returns where they begin. */
@@ -53,31 +53,31 @@ export class OutputQueue {
 
   /**
    * Queues a payload. It may be queued by reference, so it must stay untouched until the batch it goes into has been
-   * written; a view must be sent before the event loop's next turn.
+   * written; a mapped segment must be sent before the event loop's next turn.
    */
   append(payload: Piece): void {
     if (!(payload instanceof Uint8Array)) {
-      this.#closeSegment();
-      this.#segments.push(payload);
-      this.#segmentBytes += payload.lengthBytes;
+      this.#closePiece();
+      this.#pieces.push(payload);
+      this.#pieceBytes += payload.lengthBytes;
     } else if (payload.length < referenceMinBytes) {
       const at = this.claim(payload.length);
       this.#current().bytes.set(payload, at);
     } else {
-      this.#closeSegment();
-      this.#segments.push(payload);
-      this.#segmentBytes += payload.length;
+      this.#closePiece();
+      this.#pieces.push(payload);
+      this.#pieceBytes += payload.length;
     }
   }
 
   /** Takes everything queued, to be written in order. Empty if nothing is; else `recycle` must follow the write. */
   take(): readonly Piece[] {
     assert(!this.#batchUnderWay, "output taken while a batch is under way");
-    if (this.pendingBytes === 0) return noSegments;
-    this.#closeSegment();
-    const batch = this.#segments;
-    this.#segments = [];
-    this.#segmentBytes = 0;
+    if (this.pendingBytes === 0) return noPieces;
+    this.#closePiece();
+    const batch = this.#pieces;
+    this.#pieces = [];
+    this.#pieceBytes = 0;
     if (this.#block !== undefined) this.#used.push(this.#block);
     this.#block = undefined;
     this.#begin = this.#end = 0;
@@ -103,18 +103,18 @@ export class OutputQueue {
   }
 
   #nextBlock(): void {
-    this.#closeSegment();
+    this.#closePiece();
     if (this.#block !== undefined) this.#used.push(this.#block);
     this.#block = this.#spare.pop() ?? new Block();
     this.#begin = this.#end = 0;
   }
 
-  #closeSegment(): void {
+  #closePiece(): void {
     if (this.#end === this.#begin) return;
-    this.#segments.push(this.#current().bytes.subarray(this.#begin, this.#end));
-    this.#segmentBytes += this.#end - this.#begin;
+    this.#pieces.push(this.#current().bytes.subarray(this.#begin, this.#end));
+    this.#pieceBytes += this.#end - this.#begin;
     this.#begin = this.#end;
   }
 }
 
-const noSegments: readonly Piece[] = [];
+const noPieces: readonly Piece[] = [];

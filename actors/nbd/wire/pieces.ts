@@ -1,4 +1,4 @@
-/** What is sent in one go: bytes of ours, and views of a device, in order. */
+/** What is sent in one go: bytes of ours, and mapped segments of a device, in order. */
 import type { MappedSegment } from "../../../storage/device/port.ts";
 
 /** Bytes to be sent: ours, or a device's that are sent from where they lie. */
@@ -14,7 +14,7 @@ export interface CopyMemory {
   takeCopy(lengthBytes: number): Uint8Array;
 }
 
-/** What is left of the pieces after so many bytes, with views as they are now. Throws if that cannot be read. */
+/** What is left of the pieces after so many bytes, with mapped segments as they are now. Throws if that cannot be read. */
 export function copied(
   pieces: readonly Piece[],
   doneBytes: number,

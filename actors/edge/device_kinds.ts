@@ -1,0 +1,45 @@
+/**
+ * The kinds of device that a pool can have. A new kind is one more entry of the table, and one more case of
+ * {@linkcode deviceFactory}. Nothing else in a pool knows what its devices are.
+ */
+import fs from "node:fs";
+import { FileDevice } from "./file_device.ts";
+import { openLocked } from "./file_lock.ts";
+import type { DeviceFactory, DeviceKind } from "./open_device.ts";
+import { requirePermission } from "./permissions.ts";
+
+/** The name of a kind. */
+export type DeviceKindName = "file";
+
+const kinds: Readonly<Record<DeviceKindName, DeviceKind>> = {
+  /** A file or a block device of this host. */
+  file: {
+    requireAccess: (path, isExclusive) => {
+      requirePermission("read", path);
+      if (isExclusive) requirePermission("write", path);
+    },
+    identityOf: (path) => {
+      const info = fs.statSync(path, { throwIfNoEntry: false });
+      return info === undefined ? undefined : `${info.dev} ${info.ino}`;
+    },
+    lock: (path, isExclusive) =>
+      openLocked(
+        path,
+        isExclusive,
+        `Cannot open "${path}": another pool, or another program, has it locked. Stop that one first.`,
+      ),
+    open: (path, { role, readOnly, isMaking, libc, calm }) =>
+      FileDevice.open(path, {
+        readOnly,
+        libc,
+        calm,
+        readsColdBeside: true,
+        writesBeside: !isMaking,
+        waitsForShortFlushes: role === "data",
+        givesSegments: role === "data",
+      }),
+  },
+};
+
+/** The kinds of a pool's settings (FORMAT.md): there every device is named by a path, so each is a file. */
+export const deviceFactory: DeviceFactory = { kindOf: () => kinds.file };

@@ -1,0 +1,58 @@
+/** What opening, closing and locking a pool needs of a device, beside what its actors need (storage/device/port.ts). */
+import type { DevicePort } from "../../storage/device/port.ts";
+import type { DiskCalm } from "./disk_calm.ts";
+import type { Libc } from "./libc.ts";
+
+/** An open device of a pool. */
+export interface OpenDevice extends DevicePort {
+  /** As the settings name it, for sentences. */
+  readonly path: string;
+  /** The same device, if this host keeps pages of it in memory; otherwise undefined. */
+  readonly cached: HostCached | undefined;
+  /** Resolves when nothing that was asked of the device is under way. */
+  idle(): Promise<void>;
+  /** Closes it once what is pending has answered; nothing may be asked of the device after. */
+  close(): void;
+}
+
+/** A device of which this host keeps pages in memory, which may differ from what its disk has (disk_state.ts). */
+export interface HostCached extends Pick<OpenDevice, "path" | "sizeBytes" | "read" | "flush"> {
+  /**
+   * Has the host drop its clean pages. Answers how many stayed, undefined if that is not known. Nothing may be under way.
+   */
+  letGo(): Promise<number | undefined>;
+  /** The first bytes as the disk has them; undefined where they cannot be read past the page cache. */
+  readPastCache(lengthBytes: number): Uint8Array | undefined;
+  /** Whether it was closed with {@linkcode noteFlushed} and has not been written since. */
+  readonly isNotedFlushed: boolean;
+  /** To be called after a flush of all writes: the next start then keeps the page cache. */
+  noteFlushed(): void;
+}
+
+/** What a device is opened for. */
+export interface DeviceUse {
+  readonly role: "metadata" | "data";
+  /** No byte of it is written. */
+  readonly readOnly: boolean;
+  /** A pool is being made: no client waits, so a write may wait for the disk on this thread. */
+  readonly isMaking: boolean;
+  readonly libc: Libc | undefined;
+  /** Whether the disks are calm: one for both devices of a pool, as they may lie on one disk. */
+  readonly calm: DiskCalm;
+}
+
+/** One kind of device. Every function throws {@linkcode UserError}, with nothing left open. */
+export interface DeviceKind {
+  /** Refuses what Deno would ask the user about. */
+  requireAccess(path: string, isExclusive: boolean): void;
+  /** The same text for two paths that mean the same device; undefined if there is none. */
+  identityOf(path: string): string | undefined;
+  /** Keeps other processes out until it is disposed; a shared lock if it is not exclusive. */
+  lock(path: string, isExclusive: boolean): Disposable;
+  open(path: string, use: DeviceUse): OpenDevice;
+}
+
+/** Finds the kind of each device that the settings of a pool name. */
+export interface DeviceFactory {
+  kindOf(path: string): DeviceKind;
+}
