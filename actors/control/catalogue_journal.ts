@@ -142,8 +142,24 @@ export class CatalogueJournal implements Actor<CatalogueJournalMessage> {
   #answer(result: IoResult): void {
     const pending = present(this.#pending, "the journal completed what nothing asked");
     this.#pending = undefined;
+    if (result.kind === "ok") this.#kernel.count("journalBytes", bytesOf(pending));
     if (pending.type !== "appendLine") return this.#kernel.reply(pending, result);
     const isLong = result.kind === "ok" && this.#port.isLong(pending.room.contentBytes);
     this.#kernel.reply(pending, { result, isLong });
+  }
+}
+
+/** Bytes that a request has added to the journal or to the one that replaces it. Lines are ASCII. */
+function bytesOf(request: JournalRequest): number {
+  switch (request.type) {
+    case "appendLine":
+      return request.line.length;
+    case "rewritePiece":
+      return request.piece.length;
+    case "retractLine":
+    case "finishRewrite":
+      return 0;
+    default:
+      return unreachable(request);
   }
 }

@@ -1,4 +1,5 @@
-/** What the kernel needs from outside: time, a call at a later time, and a choice of what has the next turn. */
+/** What the kernel needs from outside: time, a call at a later time, a choice of what has the next turn, and a place for counters. */
+import type { CounterName } from "../counters.ts";
 import { noticesMax } from "../limits.ts";
 
 /** Monotonic time in milliseconds, and one alarm. */
@@ -11,6 +12,14 @@ export interface ClockPort {
   yield(run: () => void): void;
   /** Wall-clock time as RFC 3339 in UTC, for logs and records. No decision depends on it. */
   wallTime(): string;
+}
+
+/**
+ * Where the actors' counters go (actors/counters.ts). It is called in the middle of turns, on the way of requests, so it adds a
+ * number and does nothing else: no call to the outside, nothing that can fail.
+ */
+export interface CounterPort {
+  add(name: CounterName, amount: number): void;
 }
 
 /**

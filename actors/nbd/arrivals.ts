@@ -53,7 +53,7 @@ export class Arrivals {
   }
 
   arrived(socket: SocketPort): void {
-    if (this.#peers.isRefused(socket)) return socket.close();
+    if (this.#peers.isRefused(socket)) return this.#close(socket);
     const bound = this.#boundFor(socket.origin);
     if (bound === undefined) return this.#peers.connect(socket);
     if (!this.#waitsForRoom(socket, bound)) this.#refuse(socket, bound);
@@ -95,6 +95,11 @@ export class Arrivals {
 
   #refuse(socket: SocketPort, bound: Bound): void {
     this.#logRefusal(socket.peer, socket.origin, bound);
+    this.#close(socket);
+  }
+
+  #close(socket: SocketPort): void {
+    this.#peers.kernel.count("connectionsRefused");
     socket.close();
   }
 
@@ -139,7 +144,10 @@ export class Arrivals {
     const bound = this.#boundFor(origin, client);
     const isRefused = this.#peers.isRefused({ peer, origin });
     if (!isRefused && bound === "origin") this.#logRefusal(peer, origin, bound);
-    if (isRefused || bound === "origin") this.#peers.kernel.tell(connection, { type: "makeRoom" });
+    if (isRefused || bound === "origin") {
+      this.#peers.kernel.count("connectionsRefused");
+      this.#peers.kernel.tell(connection, { type: "makeRoom" });
+    }
     client.origin = origin;
     this.#seatWaiting();
   }
@@ -164,7 +172,7 @@ export class Arrivals {
   dropOrigin(origin: string): void {
     for (const socket of this.#waiting.filter((waiting) => waiting.origin === origin)) {
       this.#forgetRoomFor(socket);
-      socket.close();
+      this.#close(socket);
     }
     this.#waiting = this.#waiting.filter((waiting) => waiting.origin !== origin);
   }

@@ -284,6 +284,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
         return present(this.#port.local, "a device without holes was asked to discard")
           .discard(request.offsetBytes, request.lengthBytes, done);
       case "flush":
+        this.#kernel.count("deviceFlushes");
         return this.#port.flush(done, request.isAlone);
       default:
         return unreachable(request);

@@ -161,6 +161,7 @@ export class Metadata implements Actor<MetadataMessage> {
       if (!(error instanceof MetadataFault)) throw error;
       if (error.fault.kind === "missing") {
         if (isHeldUp) return this.#waiting.holdUp(attempt);
+        if (attempt.operation.type === "lookup") this.#kernel.count("lookupMisses");
         if (this.#waiting.miss(attempt, error.fault.block)) this.#fetch(error.fault.block);
         return;
       }
@@ -343,6 +344,7 @@ export class Metadata implements Actor<MetadataMessage> {
     if (message.failure !== undefined) return this.#commitFailed(message.failure, ended);
     if (message.begun !== "frozen") return this.#commitRefused();
     this.#engine.commitDurable();
+    this.#kernel.count("commits");
     this.#announceGeometry();
     this.#tellAllocator({ type: "durable" });
     this.#answer(ended, done);

@@ -134,12 +134,13 @@ function* breakSharing(thin: Thin, bio: Bio, lock: BlockLock, dblockOld: DBlock)
       thin.blockSizeBytes,
     );
     if (copied.kind !== "ok") return isOfSource(copied) ? "ioError" : fresh.unfilled(statusOfIo(copied));
+    thin.metadata.kernel.count("copiedBytes", thin.blockSizeBytes);
   }
   const written = yield* remapAndWait(thin, bio, fresh.dblock);
   if (written !== "ok") return fresh.unfilled(written);
   // Wait for the readers of the old block: once it is unmapped, it may be passed down and used again.
   yield* lock.promote();
-  return yield* insert(thin, bio, fresh);
+  return yield* insert(thin, bio, fresh, "sharingBroken");
 }
 
 /**
@@ -159,7 +160,7 @@ function* provision(thin: Thin, bio: Bio): Steps<BioStatus> {
   }
   const written = yield* remapAndWait(thin, bio, fresh.dblock);
   if (written !== "ok") return fresh.unfilled(written);
-  return yield* insert(thin, bio, fresh);
+  return yield* insert(thin, bio, fresh, "provisions");
 }
 
 /**
@@ -225,10 +226,16 @@ function* writeInPlace(thin: Thin, bio: Bio, mapping: Provisioned): Steps<BioSta
 }
 
 /** Inserts the mapping to a new block, which is metadata's from then on. */
-function* insert(thin: Thin, bio: Bio, fresh: Lease): Steps<BioStatus> {
+function* insert(
+  thin: Thin,
+  bio: Bio,
+  fresh: Lease,
+  counter: "provisions" | "sharingBroken",
+): Steps<BioStatus> {
   const inserted = yield* thin.metadata.insert(thin.id, bio.vblock, fresh.dblock);
   if (inserted.kind !== "done") return statusOf(inserted);
   fresh.keep();
+  thin.metadata.kernel.count(counter);
   return "ok";
 }
 

@@ -1,14 +1,18 @@
 /** What tests of the boundary ask of devices. */
 import { assertEquals } from "@std/assert";
 import { BlockDevice, type BlockDeviceMessage, DeviceStub } from "../../actors/pool/block_device.ts";
+import { CounterSums } from "../../actors/counters.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import { type DevicePort, filled, into, type IoResult } from "../../storage/device/port.ts";
 import { ManualClock } from "../support/world.ts";
 
 /** A kernel whose defects are kept. */
-export function kernelOf(clock = new ManualClock()): { kernel: Kernel; defects: unknown[] } {
+export function kernelOf(
+  clock = new ManualClock(),
+  counters = new CounterSums(),
+): { kernel: Kernel; defects: unknown[] } {
   const defects: unknown[] = [];
-  return { kernel: new Kernel({ clock, onDefect: (defect) => defects.push(defect) }), defects };
+  return { kernel: new Kernel({ clock, counters, onDefect: (defect) => defects.push(defect) }), defects };
 }
 
 /** Asks everything of a device, and gives the answers. */

@@ -4,7 +4,7 @@ import { NBD_OPT_EXTENDED_HEADERS, NBD_OPT_STRUCTURED_REPLY } from "../../actors
 import { option, u32 } from "./wire_bytes.ts";
 import type { Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
-import type { ClockPort, SchedulerPolicy } from "../../actors/kernel/ports.ts";
+import type { ClockPort, CounterPort, SchedulerPolicy } from "../../actors/kernel/ports.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { mailboxes } from "../../actors/mailboxes.ts";
 import { NbdListener, NbdListenerStub } from "../../actors/nbd/listener.ts";
@@ -72,8 +72,12 @@ export class TestServer {
   acceptsStopped = false;
   stopped = false;
 
-  constructor(policy?: SchedulerPolicy, clientsMax?: number) {
-    this.kernel = new Kernel({ clock: this.clock, ...(policy === undefined ? {} : { policy }) });
+  constructor(policy?: SchedulerPolicy, clientsMax?: number, counters?: CounterPort) {
+    this.kernel = new Kernel({
+      clock: this.clock,
+      ...(policy === undefined ? {} : { policy }),
+      ...(counters === undefined ? {} : { counters }),
+    });
     this.pool = new MemoryPool(this.kernel, testBlockBytes);
     this.disk = this.pool.add("disk", testSizeBytes);
     this.poolAddress = this.kernel.spawn("pool", mailboxes.pool, () => this.pool);

@@ -8,7 +8,7 @@ import type { JournalPort } from "../../actors/control/catalogue_journal.ts";
 import type { LineRoom } from "../../actors/control/catalogue_room.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
-import type { SchedulerPolicy } from "../../actors/kernel/ports.ts";
+import type { CounterPort, SchedulerPolicy } from "../../actors/kernel/ports.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { defaultKnobs, type Knobs } from "../../actors/knobs.ts";
 import type { ExportContext, PoolNotice, PoolStub } from "../../actors/control/pool_messages.ts";
@@ -112,6 +112,7 @@ export class TestingPool {
       /** To be given where a pool is opened again and then changed: uids may not be used twice. */
       readonly newUid?: () => string;
       readonly knobs?: Partial<Knobs>;
+      readonly counters?: CounterPort;
       /** Called when the actors are made and the pool has not been started. */
       readonly beforeStart?: (pool: TestingPool) => void;
     } = {},
@@ -119,7 +120,12 @@ export class TestingPool {
     this.files = files;
     const { policy, readOnly = false } = options;
     const knobs = { ...defaultKnobs, ...options.knobs };
-    this.kernel = new Kernel({ clock: this.clock, knobs, ...(policy === undefined ? {} : { policy }) });
+    this.kernel = new Kernel({
+      clock: this.clock,
+      knobs,
+      ...(policy === undefined ? {} : { policy }),
+      ...(options.counters === undefined ? {} : { counters: options.counters }),
+    });
     const superblock = new Uint8Array(metadataBlockSizeBytes);
     readInto(files.metadata, superblock, 0, () => {});
     const deviceBlocks = files.metadata.sizeBytes / metadataBlockSizeBytes;

@@ -16,6 +16,7 @@ export const rooms: readonly string[] = [
   "actors/mailboxes.ts",
   "actors/limits.ts",
   "actors/knobs.ts",
+  "actors/counters.ts",
   "actors/nbd/wire/",
   "storage/",
   "storage/device/",
