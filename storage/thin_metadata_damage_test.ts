@@ -137,7 +137,7 @@ Deno.test("an insertion that splits an owned leaf and then misses a bitmap leave
   for (; mapped < 1000; mapped++) {
     cold.run((engine) => engine.lookup(one, vblock(0)));
     try {
-      // Its bitmap is the second, which nobody touched in this transaction.
+      // Its bitmap is the second, which this transaction has not touched.
       cold.engine.insert(one, vblock(mapped), dblock(20_000));
       throw new Error("the bitmap was not missed");
     } catch (error) {

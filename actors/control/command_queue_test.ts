@@ -2,40 +2,13 @@
 import { assert, assertEquals } from "@std/assert";
 import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "../../tests/support/pool.ts";
 import { startCollecting } from "../../tests/support/stand_ins.ts";
-import type { Address } from "../kernel/address.ts";
 import type { Steps } from "../kernel/task.ts";
 import { adminQueueMax } from "../limits.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
-import { TextOut, type TextOutMessage, type TextPort } from "./text_out.ts";
+import { TextOut, type TextPort } from "./text_out.ts";
+import { assertSound, begin, createVolume, namesIn, reasonOf } from "../../tests/support/pool_checks.ts";
 
 const done: AdminResult = { kind: "done" };
-
-function create(pool: TestingPool, name: string, blocks: number): void {
-  assertEquals(pool.admin({ verb: "create", name, sizeBytes: blocks * bs }), done);
-}
-
-function reasonOf(result: AdminResult): string {
-  return result.kind === "refused" ? result.reason : `not refused but ${result.kind}`;
-}
-
-function namesIn(pool: TestingPool): string[] {
-  const result = pool.admin({ verb: "list" });
-  return result.kind === "volumes" ? result.volumes.map((volume) => volume.name) : [];
-}
-
-function assertSound(pool: TestingPool): void {
-  assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
-}
-
-/** Gives a command without waiting for its end. */
-function begin(
-  pool: TestingPool,
-  command: AdminCommand,
-  results: AdminResult[],
-  out?: Address<TextOutMessage>,
-): void {
-  startCollecting(pool.kernel, pool.pool.admin(command, out), results);
-}
 
 Deno.test("commands given at once are carried out one after the other, in order", () => {
   const pool = new TestingPool(makeTestingFiles());
@@ -76,7 +49,7 @@ const stuckReader: TextPort = { write: () => {} };
 
 Deno.test("a reader that takes no more of a dump holds up no other command", () => {
   const pool = new TestingPool(makeTestingFiles());
-  create(pool, "a", 4);
+  createVolume(pool, "a", 4);
   const out = pool.kernel.spawn(
     "stuck reader",
     16,
@@ -96,7 +69,7 @@ Deno.test("a reader that takes no more of a dump holds up no other command", () 
 
 Deno.test("readers that take no more of their dumps hold up no command that looks, however many they are", () => {
   const pool = new TestingPool(makeTestingFiles());
-  create(pool, "a", 4);
+  createVolume(pool, "a", 4);
   const results: AdminResult[] = [];
   for (let index = 0; index < 10; index += 1) {
     const name = `stuck reader ${index}`;
@@ -158,7 +131,7 @@ Deno.test("a stop waits for the commands that look, and for those that were give
 
 Deno.test("a long journal is rewritten after the command that made it long is answered, and before the next", () => {
   const pool = new TestingPool(makeTestingFiles());
-  create(pool, "a", 1);
+  createVolume(pool, "a", 1);
   const { journal } = pool.files;
   journal.isLong = () => true;
   const order: string[] = [];

@@ -249,7 +249,7 @@ for (const [what, everyMs] of [["says nothing", Infinity], ["says something ever
   });
 }
 
-/** The event loop hears a byte of the client, and nobody else for so long that the client may be waited for. */
+/** The event loop hears a byte of the client, and of no other for so long that the client may be waited for. */
 async function hearAlone(pair: SocketPair, say: () => void): Promise<void> {
   const buffer = new Uint8Array(1);
   pair.socket.read(buffer, false);

@@ -49,7 +49,7 @@ Deno.test("at the cap the client that has not attached for longest makes room af
     "closing the connection from a simulated client, which has attached to no export, in favour of a simulated client: " +
     "64 clients are connected, and no more are served at once",
   ]);
-  // With everybody attached, nobody makes room.
+  // With all of them attached, none makes room.
   while (silent.some(({ closed }) => !closed)) late.push(server.attach());
   server.clock.advance(handshakeMs);
   assertEquals(server.connect().closed, true);
@@ -69,7 +69,7 @@ Deno.test("a client that comes while another makes room waits until that socket 
   assertEquals(late.map(({ unreadBytes }) => unreadBytes), [18, 0]);
   attached.say(command(NBD_CMD_DISC, 0));
   assertEquals(late.map(({ unreadBytes }) => unreadBytes), [18, 18]);
-  // The place of the second one that made room is for whoever comes next.
+  // The place of the second one that made room is for the client that comes next.
   const next = server.connect();
   assertEquals([next.closed, silent[2]?.closed], [false, false]);
   silent[1]?.pump();

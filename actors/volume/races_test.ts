@@ -19,6 +19,7 @@ import {
 import { FailingDevice, SlowDevice } from "../../tests/support/devices.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { RandomPolicy } from "../../tests/support/world.ts";
+import { usedBlocks } from "../../tests/support/pool_checks.ts";
 
 function filled(length: number, value: number): Uint8Array {
   return new Uint8Array(length).fill(value);
@@ -27,11 +28,6 @@ function filled(length: number, value: number): Uint8Array {
 function modeOf(pool: TestingPool): string {
   const result = pool.admin({ verb: "status" });
   return result.kind === "status" ? result.status.mode : result.kind;
-}
-
-function usedBlocks(pool: TestingPool): number {
-  const result = pool.admin({ verb: "status" });
-  return result.kind === "status" ? result.status.data_used_bytes / bs : -1;
 }
 
 Deno.test("a request that is under way when a commit fails is answered, whatever it waits for", () => {

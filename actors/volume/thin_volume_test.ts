@@ -2,6 +2,7 @@ import { assertEquals } from "@std/assert";
 import { TraceRecorder } from "../kernel/trace.ts";
 import { MemoryDevice } from "../../tests/support/memory_device.ts";
 import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "../../tests/support/pool.ts";
+import { assertSound, usedBlocks } from "../../tests/support/pool_checks.ts";
 
 function filled(length: number, value: number): Uint8Array {
   return new Uint8Array(length).fill(value);
@@ -12,15 +13,6 @@ function poolWithVolume(dataBlocks = 64) {
   const pool = new TestingPool(makeTestingFiles(dataBlocks));
   assertEquals(pool.admin({ verb: "create", name: "a", sizeBytes: 16 * bs }), { kind: "done" });
   return { pool, a: pool.attach("a") };
-}
-
-function assertSound(pool: TestingPool): void {
-  assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
-}
-
-function usedBlocks(pool: TestingPool): number {
-  const result = pool.admin({ verb: "status" });
-  return result.kind === "status" ? result.status.data_used_bytes / bs : -1;
 }
 
 Deno.test("an unwritten block reads as a hole of zeroes", () => {

@@ -2,8 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
 import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
-import type { Actor, Address } from "../../actors/kernel/address.ts";
-import type { Steps } from "../../actors/kernel/task.ts";
+import type { Actor } from "../../actors/kernel/address.ts";
 import type { LineRoom } from "../../actors/control/catalogue_room.ts";
 import { assert as require } from "../../storage/base/assert.ts";
 import { settleCatalogue } from "../../storage/catalogue_open.ts";
@@ -20,47 +19,15 @@ import {
   TestingPool,
   type TestingVolume,
 } from "../support/pool.ts";
-import type { TextOutMessage } from "../../actors/control/text_out.ts";
 import { RandomPolicy } from "../support/world.ts";
+import { assertSound, begin, createVolume, namesIn, reasonOf } from "../support/pool_checks.ts";
 
 const done: AdminResult = { kind: "done" };
-
-function create(pool: TestingPool, name: string, blocks: number): void {
-  assertEquals(pool.admin({ verb: "create", name, sizeBytes: blocks * bs }), done);
-}
-
-function reasonOf(result: AdminResult): string {
-  return result.kind === "refused" ? result.reason : `not refused but ${result.kind}`;
-}
-
-function namesIn(pool: TestingPool): string[] {
-  const result = pool.admin({ verb: "list" });
-  require(result.kind === "volumes", "list lists");
-  return result.volumes.map((volume) => volume.name);
-}
-
-function assertSound(pool: TestingPool): void {
-  assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
-}
-
-/** Gives a command without waiting for its end. */
-function begin(
-  pool: TestingPool,
-  command: AdminCommand,
-  results: AdminResult[],
-  out?: Address<TextOutMessage>,
-): void {
-  pool.kernel.start("test", collect(pool.pool.admin(command, out), results));
-}
-
-function* collect(steps: Steps<AdminResult>, results: AdminResult[]): Steps<void> {
-  results.push(yield* steps);
-}
 
 Deno.test("a snapshot taken while large requests are half admitted waits for none that waits for it", () => {
   for (let seed = 1; seed <= 3; seed += 1) {
     const pool = new TestingPool(makeTestingFiles(2200, 512), { policy: new RandomPolicy(seed) });
-    create(pool, "a", 1100);
+    createVolume(pool, "a", 1100);
     assertEquals(pool.admin({ verb: "snapshot", names: ["a@empty"] }), done);
     const a = pool.attach("a");
     const write = (value: number) =>
@@ -92,8 +59,8 @@ Deno.test("a snapshot waits for the writes that are on their way, and never chan
   const { metadata, journal } = makeTestingFiles();
   const data = new HeldDevice(64 * bs);
   const pool = new TestingPool({ data, metadata, journal });
-  create(pool, "a", 4);
-  create(pool, "b", 4);
+  createVolume(pool, "a", 4);
+  createVolume(pool, "b", 4);
   const [a, b] = [pool.attach("a"), pool.attach("b")];
   a.write(0, new Uint8Array(2 * bs).fill(1));
   b.write(0, new Uint8Array(bs).fill(1));
@@ -163,8 +130,8 @@ Deno.test("snapshots of one command cut two volumes that are written in lock-ste
   const snapshots = 12;
   for (let seed = 1; seed <= 20; seed += 1) {
     const pool = new TestingPool(makeTestingFiles(), { policy: new RandomPolicy(seed) });
-    create(pool, "a", 1);
-    create(pool, "b", 1);
+    createVolume(pool, "a", 1);
+    createVolume(pool, "b", 1);
     const writer = new LockStepWriter([pool.attach("a"), pool.attach("b")], 100);
     const client = pool.kernel.spawn("lock-step writer", 16, () => writer);
     const results: AdminResult[] = [];
@@ -216,7 +183,7 @@ Deno.test("making a volume costs as much after a thousand as at first", () => {
 Deno.test("at the end of the snapshot clock a snapshot is refused with a sentence, and what needs no tick goes on", () => {
   const files = makeTestingFiles();
   const first = new TestingPool(files);
-  create(first, "a", 4);
+  createVolume(first, "a", 4);
   first.attach("a").write(0, new Uint8Array(bs).fill(1), { fua: true });
   assertEquals(first.admin({ verb: "snapshot", names: ["a@s"] }), done);
   const block = new Uint8Array(metadataBlockSizeBytes);
@@ -264,7 +231,7 @@ Deno.test("a change whose line finds the host full leaves the pool and the line 
   const { data, metadata, journal: empty } = makeTestingFiles();
   const journal = new FullJournal(empty.text);
   const pool = new TestingPool({ data, metadata, journal });
-  create(pool, "a", 4);
+  createVolume(pool, "a", 4);
   const before = journal.text;
   journal.isFull = true;
   assertEquals(
@@ -274,7 +241,7 @@ Deno.test("a change whose line finds the host full leaves the pool and the line 
   );
   assertEquals(settledText(journal.text), settledText(before));
   journal.isFull = false;
-  create(pool, "b", 4);
+  createVolume(pool, "b", 4);
   assertEquals(namesIn(new TestingPool({ data, metadata, journal })), ["a", "b"]);
 });
 

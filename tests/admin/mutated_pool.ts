@@ -44,7 +44,7 @@ function modelsOf(walked: Walked | undefined): Map<string, Model> {
   return models;
 }
 
-/** How a run ended, for whoever counts. */
+/** How a run ended. */
 export type MutatedEnd = "refused" | "damaged" | "used";
 
 /** Runs one seed. Throws where a defect, a hang or a wrong byte was met. */
@@ -56,7 +56,7 @@ export function runMutated(seed: number): { readonly end: MutatedEnd; readonly w
   for (let left = 1 + random.below(2); left > 0; left -= 1) whats.push(mutate(metadata, random));
   const what = whats.join("; ");
   try {
-    // Whether or not it is opened, those who only look must cope with it.
+    // Whether or not it is opened, what only looks must cope with it.
     checkImage(metadata);
     dumpImage(metadata);
     usageOfImage(metadata);

@@ -14,6 +14,7 @@ import {
   TestingPool,
 } from "../support/pool.ts";
 import { RandomPolicy } from "../support/world.ts";
+import { assertSound, begin, namesIn } from "../support/pool_checks.ts";
 
 const done: AdminResult = { kind: "done" };
 
@@ -27,27 +28,6 @@ function namesOf(volume: string, count: number): string[] {
 
 function removalOf(names: readonly string[]): AdminCommand {
   return { verb: "rm", names, dryRun: false, force: false };
-}
-
-function listed(pool: TestingPool): string[] {
-  const result = pool.admin({ verb: "list" });
-  require(result.kind === "volumes", "list lists");
-  return result.volumes.map(({ name }) => name);
-}
-
-function assertSound(pool: TestingPool): void {
-  assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
-}
-
-/** Gives a command without waiting for its end. */
-function begin(pool: TestingPool, command: AdminCommand): AdminResult[] {
-  const results: AdminResult[] = [];
-  pool.kernel.start("test", collect(pool.pool.admin(command), results));
-  return results;
-}
-
-function* collect(steps: Steps<AdminResult>, results: AdminResult[]): Steps<void> {
-  results.push(yield* steps);
 }
 
 /** A client that reads again as soon as it is answered, until it is told to stop. */
@@ -68,7 +48,7 @@ class Reader implements Actor<ClientMessage> {
       this.reads += 1;
     }
     if (this.isStopped) return;
-    // The drain would let the journal answer when nobody is busy any more.
+    // The drain would let the journal answer when nothing else is to do any more.
     this.#pool.files.journal.pending.shift()?.();
     const request: VolumeRequest = {
       kind: "read",
@@ -157,16 +137,16 @@ for (const perSlice of [1, 7, 100]) {
     a.write(0, new Uint8Array(bs).fill(1));
     const names = [...namesOf("a", 150), ...namesOf("b", 150)];
     assertEquals(pool.admin({ verb: "snapshot", names }), done);
-    assertEquals(listed(pool), ["a", ...namesOf("a", 150), "b", ...namesOf("b", 150)].sort());
+    assertEquals(namesIn(pool), ["a", ...namesOf("a", 150), "b", ...namesOf("b", 150)].sort());
     assertEquals(pool.attach("a@s149").read(0, 1), new Uint8Array([1]));
     assertEquals(pool.admin({ verb: "rename", from: "a", to: "c" }), done);
     assertEquals(pool.contexts("c").length, 151);
     const removed = [...namesOf("c", 149), ...namesOf("b", 150)];
     assertEquals(pool.admin(removalOf(removed)), done);
-    assertEquals(listed(pool), ["b", "c", "c@s149"]);
+    assertEquals(namesIn(pool), ["b", "c", "c@s149"]);
     assertSound(pool);
     const again = new TestingPool(pool.files);
-    assertEquals(listed(again), ["b", "c", "c@s149"]);
+    assertEquals(namesIn(again), ["b", "c", "c@s149"]);
     assertEquals(again.logged, []);
   });
 }
@@ -182,12 +162,12 @@ Deno.test("a command that finds no space for metadata half way leaves nothing be
     pool.drain();
     assert(results[0]?.kind === "refused" && results[0].reason.includes("the metadata is full"));
     assert(a.isDone(flush) && flush.status === "ok", "the flush waited for the end of the change only");
-    assertEquals(listed(pool), ["a"]);
+    assertEquals(namesIn(pool), ["a"]);
     assertSound(pool);
     a.write(0, new Uint8Array(bs).fill(2), { fua: true });
     const again = new TestingPool(pool.files, { newUid: () => "another" });
     assertEquals(again.logged, []);
-    assertEquals(listed(again), ["a"]);
+    assertEquals(namesIn(again), ["a"]);
     assertEquals(again.attach("a").read(0, 1), new Uint8Array([2]));
     assertEquals(again.admin({ verb: "snapshot", names: ["a@s"] }), done);
     assertSound(again);
@@ -222,7 +202,7 @@ function* lookUntilEnded(
   while (results.length === 0) {
     const result = yield* pool.pool.admin({ verb: "status" });
     require(result.kind === "status", "status answers");
-    // The drain would let the journal answer when nobody is busy any more.
+    // The drain would let the journal answer when nothing else is to do any more.
     pool.files.journal.pending.shift()?.();
     const { volumes } = result.status;
     seen.set(volumes, (seen.get(volumes) ?? 0) + 1);

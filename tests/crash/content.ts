@@ -53,7 +53,7 @@ export class WritableContent {
 
 /** A snapshot, or the content that a clone begins with. */
 export class Cut {
-  /** By sector, once somebody has read it. */
+  /** By sector, once it has been read. */
   pinned: Float64Array | undefined;
   endedAt = never;
 

@@ -249,7 +249,7 @@ export class RawClient extends RawSocket {
   #pendingOf(header: DataView, at: number): Pending {
     const cookie = [header.getUint32(at), header.getUint32(at + 4)];
     const pending = this.#pending.get(cookie.join())?.[0];
-    if (pending === undefined) throw new Error(`a reply to nobody, cookie ${cookie.join()}`);
+    if (pending === undefined) throw new Error(`a reply to no request, cookie ${cookie.join()}`);
     return pending;
   }
 

@@ -92,10 +92,10 @@ export class TlsServer {
     throw new Error(`no connection was closed: ${this.log.join("\n")}`);
   }
 
-  /** Waits until nobody is connected but so many. */
+  /** Waits until so many clients are connected. */
   async left(clients: number): Promise<void> {
     for (let waitedMs = 0; this.server.listener.clients !== clients; waitedMs += 10) {
-      assert(waitedMs < 5000, "somebody stayed");
+      assert(waitedMs < 5000, "a client stayed");
       await sleep(10);
     }
   }

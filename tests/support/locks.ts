@@ -94,12 +94,12 @@ export class LockBench {
     return present(this.#progress.get(name), "no such holder");
   }
 
-  /** Who of these has come how far, for one comparison. */
+  /** How far each of these has come, for one comparison. */
   state(...names: string[]): string {
     return names.map((name) => `${name} ${this.progressOf(name)}`).join(", ");
   }
 
-  /** Fails unless nobody holds or waits for anything. */
+  /** Fails if a lock is held or waited for. */
   end(): void {
     retireEmpty(this.world.kernel, this.regions);
   }

@@ -262,7 +262,7 @@ export class HeldPool implements Run {
     return leased === facts.dataFree ? undefined : `of ${facts.dataFree} free blocks ${leased} can be leased`;
   }
 
-  /** A region that is told to retire does so when it is idle, and then nobody can send to it. */
+  /** A region that is told to retire does so when it is idle, and then nothing can send to it. */
   problemOfLocks(): string | undefined {
     for (const [address, name] of this.kernel.names) {
       if (!name.includes("region ")) continue;
@@ -305,7 +305,7 @@ const bioKinds: Readonly<Record<Exclude<Kind, "snapshot" | "two snapshots" | "rm
 
 const firstImagesMade = new Map<number, { readonly data: Uint8Array; readonly metadata: Uint8Array }>();
 
-/** The devices of a new pool; its free data blocks hold what nobody may ever see. */
+/** The devices of a new pool; its free data blocks hold what no client may ever see. */
 function firstImages(dataBlocks: number): { readonly data: Uint8Array; readonly metadata: Uint8Array } {
   let images = firstImagesMade.get(dataBlocks);
   if (images === undefined) {
