@@ -16,6 +16,7 @@
  * A block that was added by an operation which was then rolled back stays in the set. This costs one copy of the block,
  * and is safe.
  */
+import { assert } from "./base/assert.ts";
 import type { DBlock } from "./base/ids.ts";
 import { recentlyUnsharedMax } from "./base/limits.ts";
 
@@ -53,6 +54,7 @@ export class RecentlyUnshared {
   /** The commit of the running transaction begins. */
   freeze(): void {
     const empty = this.#committing;
+    assert(!empty.all && empty.blocks.size === 0, "one commit at a time");
     this.#committing = this.#now;
     this.#now = empty;
   }

@@ -338,12 +338,17 @@ export class MetadataSpaceMap {
     const waiting = this.#heldBack;
     this.#heldBack = [];
     this.#release(waiting);
+    assert(this.#holds.size > 0 || this.#heldBack.length === 0, "blocks wait for a hold, and there is none");
   }
 
   #release(blocks: readonly MetadataBlock[]): void {
     for (const block of blocks) {
       if (this.#isHeld(block)) this.#heldBack.push(block);
       else {
+        assert(
+          (this.#flags[block]! & flagQuarantined) !== 0,
+          "a block left a quarantine in which it was not",
+        );
         this.#flags[block]! &= ~flagQuarantined;
         this.#allocatable++;
       }

@@ -86,6 +86,7 @@ export class SuperblockState {
   /** The commit of the running transaction begins. Returns the bytes of its superblock. */
   freeze(roots: SuperblockRoots): Uint8Array {
     assert(this.#committing === undefined, "one commit at a time");
+    assert(this.#time >= this.#durable.time, "the snapshot clock went back");
     const superblock: Superblock = {
       ...this.#durable,
       ...roots,
@@ -100,6 +101,7 @@ export class SuperblockState {
   /** The superblock of the commit under way is durable. */
   commitDurable(): void {
     assert(this.#committing !== undefined, "a commit is under way");
+    assert(this.#time >= this.#committing.superblock.time, "the snapshot clock went back during a commit");
     this.#durable = this.#committing.superblock;
     const geometry = geometryIn(this.#durable);
     assert(canBecome(this.#geometry, geometry), "a commit made the pool smaller");

@@ -39,6 +39,7 @@ export class LookQueue {
     const look = this.#waiting.splice(at, 1)[0]!;
     this.#running += 1;
     if (isDump(look)) this.#dumpsRunning += 1;
+    assert(this.#dumpsRunning < this.#looksMax, "dumps take the place that other commands have");
     return look;
   }
 

@@ -1,4 +1,5 @@
 /** The volumes that are open, and the closing of those that nothing uses. */
+import { assert } from "../../storage/base/assert.ts";
 import type { Address } from "../kernel/address.ts";
 import { join, type Steps } from "../kernel/task.ts";
 import type { PoolNotice } from "./pool_messages.ts";
@@ -19,7 +20,7 @@ export function takeIdle(open: Map<string, OpenVolume>, openMax: number): Volume
   if (open.size <= openMax) return idle;
   for (const [uid, volume] of open) {
     if (volume.clients.size > 0) continue;
-    open.delete(uid);
+    assert(open.delete(uid), "an idle volume is not open");
     idle.push(volume.stub);
     if (open.size <= openMax) break;
   }

@@ -257,6 +257,7 @@ export class PoolActor implements Actor<PoolMessage> {
   }
 
   #evict(message: Evict): void {
+    assert(this.#eviction === undefined, "two commands evict clients");
     this.#eviction = message;
     for (const uid of message.uids) {
       for (const client of this.#open.get(uid)?.clients ?? []) {

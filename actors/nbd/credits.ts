@@ -57,6 +57,7 @@ export class Credits {
 
   /** True if `bytes` are to be borrowed now; then they count as asked for. */
   borrow(bytes: number): boolean {
+    assert(bytes > this.unpaidBytes, "bytes were borrowed that the connection has");
     if (this.#borrowing || this.#lentBytes + bytes > connectionBorrowMax) return false;
     this.#borrowing = true;
     return true;
@@ -65,6 +66,7 @@ export class Credits {
   /** The bytes asked for have come. What `pay` does not take at once must be given back. */
   arrived(bytes: number): void {
     assert(this.#borrowing, "bytes were lent that were not asked for");
+    assert(this.#arrivedBytes === 0, "bytes came before the last that came were used or given back");
     this.#borrowing = false;
     this.#arrivedBytes = bytes;
   }

@@ -49,6 +49,9 @@ export class Loans {
   }
 
   ask(borrow: Borrow): void {
+    assert(borrow.bytes > 0 && borrow.bytes <= originBorrowMax, "a loan was asked for that is never made");
+    const isAgain = this.#waiting.some(({ connection }) => connection === borrow.connection);
+    assert(!isAgain, "a connection waits for two loans");
     this.#waiting.push(borrow);
   }
 
@@ -59,12 +62,15 @@ export class Loans {
     if (borrow === undefined || this.#lentBytes + borrow.bytes > borrowedBytesMax) return undefined;
     this.#waiting.splice(this.#waiting.indexOf(borrow), 1);
     this.#lentBytes += borrow.bytes;
-    this.#borrowerOf(borrow).lentBytes += borrow.bytes;
+    const borrower = this.#borrowerOf(borrow);
+    borrower.lentBytes += borrow.bytes;
+    assert(borrower.lentBytes <= this.#lentBytes, "a client has borrowed more than all together");
     // What is lent and what is spare stay within the bound together.
     return { borrow, buffer: this.#spare.takeSpare(borrow.bytes, borrowedBytesMax - this.#lentBytes) };
   }
 
   giveBack(client: Borrower, bytes: number, buffers: readonly Uint8Array[]): void {
+    assert(bytes >= 0 && client.lentBytes <= this.#lentBytes, "a client has borrowed more than all together");
     client.lentBytes -= bytes;
     this.#lentBytes -= bytes;
     assert(client.lentBytes >= 0 && this.#lentBytes >= 0, "more was given back than lent");

@@ -5,6 +5,7 @@
  * Unix socket, which only the pool's owner can reach) has no origin. Some places are kept for local clients, so that the owner
  * can always connect. One origin gets only a part of the other places, so that other hosts can connect.
  */
+import { assert } from "../../storage/base/assert.ts";
 import { localPlacesShare, originPlacesShare } from "../limits.ts";
 
 /** A client, for the count of places. */
@@ -39,6 +40,8 @@ export function countPlaces(origin: string | undefined, there: Iterable<Place>):
 /** The same without the client that is leaving. */
 export function countsWithout(counts: Counts, origin: string | undefined, leaving: Place): Counts {
   const { all, remote, same } = counts;
+  assert(all > 0 && remote <= all && same <= remote, "clients are counted wrongly");
+  assert(leaving.origin === undefined || remote > 0, "a client leaves that was not counted");
   if (leaving.origin === undefined) return { all: all - 1, remote, same };
   return { all: all - 1, remote: remote - 1, same: leaving.origin === origin ? same - 1 : same };
 }

@@ -35,6 +35,7 @@ export class CommitRequests {
   /** The waiting requests wait for the commit that begins now. */
   beginCommit(): void {
     assert(this.#now.length === 0, "a commit began beside another");
+    assert(this.#flushes.size === 0, "a commit began beside a flush");
     this.#now = this.takeNext();
   }
 
@@ -47,7 +48,9 @@ export class CommitRequests {
 
   /** The waiting requests wait for a flush that begins now; its number. */
   beginFlush(): number {
+    assert(this.#now.length === 0, "a flush began beside a commit");
     this.#flushLast += 1;
+    assert(!this.#flushes.has(this.#flushLast), "a flush has a number of its own");
     this.#flushes.set(this.#flushLast, this.takeNext());
     return this.#flushLast;
   }

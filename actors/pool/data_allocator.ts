@@ -243,6 +243,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   #giveBack(block: DBlock): void {
     assert(this.#leased.has(block), "a block was given back that is not leased");
     this.#givenBack.push(block);
+    assert(this.#givenBack.length <= this.#leased.size, "more blocks were given back than leased");
     this.#releases += 1;
     this.#serve();
   }
@@ -252,6 +253,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     if (this.#retired === retiredBlocksMax) return this.#giveBack(block);
     assert(this.#leased.has(block), "a block was retired that is not leased");
     this.#retired += 1;
+    assert(this.#retired <= this.#leased.size, "a retired block is not leased any more");
     this.#kernel.tell(this.#metadata.address, { type: "dataRetired", blocks: this.#retired });
     this.#kernel.tell(this.#refusals, {
       type: "blockRetired",
@@ -322,6 +324,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
       this.#releasesAtRefusal = this.#releasesAtSearch;
       return this.#refuseWaiting("noDataSpace");
     }
+    assert(!this.#searching, "a search began beside another");
     this.#searching = true;
     this.#keptSinceSearch = new BlockSet();
     this.#kernel.start("search", searchTask(this.#kernel, this.#self, this.#metadata, this.#cursor));
@@ -329,6 +332,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
 
   /** The search goes from the cursor to the end of the device, and on from 0. */
   #found(message: Found): void {
+    assert(this.#searching, "a search ended that had not begun");
     this.#searching = false;
     if (message.failed) return this.#refuseWaiting("failed");
     const { dataBlocks } = this.#known();

@@ -95,6 +95,7 @@ export class DataQuarantine {
   /** Step 2. */
   frozen(): void {
     assert(this.#freedFrozen.size === 0, "a commit began before the last one was durable");
+    assert(this.#commitsFrozen === this.#commitsDurable, "two commits are in progress");
     this.#commitsFrozen += 1;
     this.#freedFrozen = this.#freedNow;
     this.#freedNow = new BlockSet();
@@ -112,6 +113,10 @@ export class DataQuarantine {
   /** Step 4 has ended for the blocks that were being passed down; step 5. */
   passedDown(): void {
     assert(this.#passingDown !== undefined, "a passdown ended that had not begun");
+    assert(
+      this.#commitsPassingDown <= this.#commitsDurable,
+      "blocks were passed down before their commit was durable",
+    );
     this.#passingDown = undefined;
     this.#commitsPassedDown = this.#commitsPassingDown;
     this.#answerReclaims(this.#commitsPassedDown, true);

@@ -87,7 +87,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
 
   #upgrade(request: Upgrade): void {
     const cell = this.#heldCell(request.block);
-    assert(cell.writers > 0, "upgraded a lock that is not held");
+    assert(cell.writers > 0 && !cell.excluding, "upgraded a lock that is not held");
     if (cell.writers === 1 && cell.upgrades.length === 0) {
       // A mapping changes only under a lock that excludes writers. None was granted since this shared hold was.
       cell.writers = 0;
@@ -102,6 +102,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
   #promote(request: Promote): void {
     const cell = this.#heldCell(request.block);
     assert(cell.excluding && cell.promotion === undefined, "promoted a lock that does not exclude writers");
+    assert(cell.writers === 0, "writers hold a block from which they are excluded");
     cell.promotion = request;
     this.#serve(request.block, cell);
   }

@@ -150,6 +150,7 @@ export class Metadata implements Actor<MetadataMessage> {
       return this.#waiting.slowDown(attempt);
     }
     if (attempt.operation.type === "freeze" && this.#mustHoldFreeze()) {
+      assert(this.#freezeHeld === undefined, "two commits wait to begin");
       this.#freezeHeld = attempt;
       return;
     }
@@ -315,6 +316,7 @@ export class Metadata implements Actor<MetadataMessage> {
   }
 
   #freeze(): Frozen {
+    assert(this.#committing, "a transaction was frozen without a commit");
     const isAlone = this.#requests.waiting === 1 && this.#requests.flushes === 0;
     if (!this.#engine.isDirty) {
       // Nothing was freed either since the last commit, so the allocator need not be told.

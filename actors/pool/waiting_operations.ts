@@ -45,6 +45,10 @@ export class WaitingOperations {
 
   /** The operation is done. If it ran alone: the operations that waited for it, to be tried again. */
   end(attempt: Attempt): readonly Attempt[] {
+    assert(
+      this.#alone !== undefined || this.#heldUp.length === 0,
+      "operations wait for one, and none runs alone",
+    );
     if (this.#alone !== attempt) return noAttempts;
     this.#alone = undefined;
     const heldUp = this.#heldUp;
@@ -72,6 +76,7 @@ export class WaitingOperations {
 
   /** The change waits for a commit, because there are too many dirty blocks. */
   slowDown(attempt: Attempt): void {
+    assert(this.#alone !== attempt, "an operation that runs alone was slowed down");
     this.#slowedDown.push(attempt);
   }
 

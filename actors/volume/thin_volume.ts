@@ -191,6 +191,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   }
 
   #resume(message: Resume): void {
+    const isSame = message.thinId === this.#thin.id;
+    assert(isSame || this.#biosInFlight === 0, "the thin device of a busy volume was changed");
     this.#suspended = false;
     this.#thin = { ...this.#thin, id: message.thinId };
     if (message.sizeBytes !== this.#sizeBytes) {
@@ -301,6 +303,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
       admitted.flushStarted = true;
       return this.#start(admitted, flushBio(request));
     }
+    assert(this.#requests > 0, "more requests ended than were admitted");
     this.#requests -= 1;
     this.#tellDone(request);
   }
