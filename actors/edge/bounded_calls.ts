@@ -1,9 +1,10 @@
 /**
  * Writes and flushes of a file on another thread, for which this one may wait a bounded time.
  *
- * What Deno does on other threads tells this one in the event loop's next turn. The C library's asynchronous I/O (aio(7):
- * threads of its own, one for each file) can be waited for up to a time: most calls end within it, and cost the way to the
- * thread and back (15 us, measured) and no turn; one that does not is heard of later, and holds nothing up meanwhile.
+ * A call that Deno makes on another thread is answered in the next turn of the event loop, which is long after it has ended.
+ * The C library's asynchronous I/O (aio(7), one thread for each file) can be waited for with a time limit. Most calls end
+ * within the limit: they cost 15 us for the way to the thread and back (measured), and no turn. The answer of a longer call
+ * comes in a later turn, and this thread does other work meanwhile.
  *
  * Calls of one descriptor are carried out in the order in which they were made.
  */
@@ -50,7 +51,7 @@ const library = fromLibc(() => {
 });
 const calls = library?.calls;
 
-/** Hears how a call ended: what it returned, or its errno negated. */
+/** Is called when a call has ended, with what it returned, or its errno negated. */
 export type CallDone = (status: number) => void;
 
 interface Call {
@@ -65,7 +66,7 @@ interface Call {
 /** See the head of this file. One descriptor, which stays open until all calls have ended. */
 export class BoundedCalls {
   readonly #fd: number;
-  /** Those that have not ended, in order. The first alone has begun: the library is not known to keep to an order. */
+  /** Calls that have not ended, in order. Only the first has begun: the library does not promise to keep the order. */
   readonly #queue: Call[] = [];
   readonly #spare: Call[] = [];
 
@@ -86,7 +87,8 @@ export class BoundedCalls {
   /** Writes at an offset. Answers the bytes written, or the errno negated; "pending" if it takes longer than `waitMs`. */
   write(buffer: Uint8Array, offsetBytes: number, waitMs: number, done: CallDone): number | "pending" {
     const call = this.#take(done);
-    // The bytes of a short array may lie in the heap, from where they can be moved; asked for its buffer it lets go of that.
+    // The bytes of a short array may lie in the heap, where the garbage collector can move them. Reading `.buffer` moves them
+    // to memory of their own, which stays where it is.
     assert(buffer.buffer.byteLength >= buffer.length, "a view lies in its buffer");
     call.buffer = buffer;
     call.control.setBigUint64(bufferAt, addressOf(buffer), true);
@@ -121,7 +123,7 @@ export class BoundedCalls {
     return status;
   }
 
-  /** Answers what it has come to, undefined if it has not ended within the time. */
+  /** Waits for the call. Answers its result, undefined if it has not ended within the time. */
   #begin(call: Call, waitMs: number): number | undefined {
     const control = bytesOf(call);
     const begun = call.buffer === undefined ? calls!.aio_fsync(dataSync, control) : calls!.aio_write(control);
@@ -130,7 +132,7 @@ export class BoundedCalls {
     return statusOf(call);
   }
 
-  /** Has a thread wait for it: the oldest, which alone has begun. */
+  /** Lets a thread of Deno wait for the oldest call, which is the only one that has begun. */
   #listen(call: Call): void {
     callOutside(
       () => calls!.suspendLater(call.list, 1, null),
@@ -140,7 +142,7 @@ export class BoundedCalls {
   }
 
   #settle(): void {
-    // Those that have ended are taken out first: what hears of them may make new calls.
+    // Remove the calls that have ended before their callbacks run, because a callback may make new calls.
     const ended: { done: CallDone; status: number }[] = [];
     let status = statusOf(present(this.#queue[0], "a call has begun"));
     while (status !== undefined) {
@@ -177,7 +179,7 @@ function newCall(): Call {
   };
 }
 
-/** What it has come to; undefined if it has not ended. */
+/** The result of a call; undefined if it has not ended. */
 function statusOf(call: Call): number | undefined {
   const bytes = bytesOf(call);
   const failure = calls!.aio_error(bytes);

@@ -6,17 +6,9 @@
  * A line is written where zeroes were, and a line that is taken back becomes zeroes again; each is flushed before it is
  * answered. So at most the last line is in doubt after a power cut, and no part of an earlier one is ever behind it.
  *
- * Writing anew goes as follows. T is the last transaction, durable in the superblock; J is the journal, S the spare.
- * 1. S is overwritten with one line of T and zeroes behind it, and flushed. If we stop here, J holds.
- * 2. `catalog.moved` becomes a second name of J. If we stop here, J holds; the next start removes the second name.
- * 3. S is renamed to `catalog.json`. If we stop here, J or S is found under that name, and both say T.
- * 4. `catalog.moved` is renamed to `catalog.spare`: J keeps its space, and is the spare from now on. If we stop between 3 and
- *    4, the next start removes the second name and makes another spare.
- * 5. The directory is flushed. Only then is a line appended to S, and only then may J be overwritten: if we stopped
- *    before, J could be what is found, without that line. If only the process stops before, the host's memory has S under
- *    the name and its disk may have J: so each start flushes the directory too before it writes anything.
- * A failure up to 3 leaves J as it was. After a failed flush of the directory it is not known which of the two
- * will be found, so nothing more is written to either.
+ * A long journal is written anew in five steps: the spare is written, the journal gets a second name, the spare takes the
+ * journal's name, the old journal becomes the spare, and the directory is flushed. What a crash finds after each is argued in
+ * storage/FORMAT.md, "How the catalogue survives a crash", by the same numbers.
  */
 import fs from "node:fs";
 import { dirname } from "node:path";

@@ -6,8 +6,8 @@
  *   answered   its answer is on its way                      controlAnswerMs
  *   leaving    its answer was sent, it may close its end     controlFarewellMs
  *
- * So a client that does nothing holds its place for a moment only, and one that comes when all places are taken gets that of
- * another one, whose command is not running: there always is one, as fewer commands run at once than there are places.
+ * So a client that does nothing loses its place soon. When all places are taken, a new client gets the place of one that has no
+ * running command. There is always such a client, because fewer commands run at once than there are places.
  */
 import type { Duplex } from "node:stream";
 import { STATUS_CODES } from "node:http";
@@ -86,7 +86,7 @@ export class ControlClient {
 
   /** Answers what became no request: with a sentence, to which the full stop is added. */
   refuse(status: number, sentence: string): void {
-    // What comes while its command is carried out changes nothing about that one.
+    // What the client sends while its command is carried out does not change that command.
     if (this.#state !== "asking" || this.stream.writableEnded) return;
     const body = JSON.stringify({ kind: "refused", reason: `${sentence}.` });
     const head = [
@@ -95,14 +95,14 @@ export class ControlClient {
       `Content-Length: ${new TextEncoder().encode(body).length}`,
       "Connection: close",
     ];
-    // The rest of what it sends is read by nothing any more.
+    // Nothing reads the rest of what the client sends.
     this.stream.removeAllListeners("data");
     this.stream.resume();
     this.stream.end(`${head.join("\r\n")}\r\n\r\n${body}`);
     this.answered();
   }
 
-  /** At once, whatever is under way. */
+  /** Closes the connection at once, whatever is under way. */
   close(): void {
     this.stream.destroy();
   }
@@ -116,7 +116,7 @@ export class ControlClient {
   #leave(): void {
     if (this.stream.destroyed) return;
     this.#state = "leaving";
-    // That the client has closed its end, which closes ours, is only heard while something reads.
+    // The end of the client's stream, which closes ours, is noticed only while something reads.
     this.stream.resume();
     this.#limit(this.times.farewellMs, () => this.close());
   }

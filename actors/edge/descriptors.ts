@@ -1,6 +1,6 @@
 /**
- * The process's file descriptors: how many there may be, and some that are kept for the pool's own files. Clients may take
- * all others; the catalogue's journal is compacted all the same.
+ * The process's file descriptors: how many there may be, and some that are kept for the pool's own files. Clients may use all
+ * others; the kept ones are enough to rewrite the catalogue's journal.
  */
 import { spareDescriptors } from "../limits.ts";
 import { codeOf } from "./file_errors.ts";
@@ -25,7 +25,7 @@ const library = fromLibc(() =>
   }).symbols
 );
 
-/** How many descriptors there may be, and how many there are, nearly. */
+/** How many descriptors there may be, and about how many there are. */
 export interface DescriptorRoom {
   readonly limit: number;
   readonly used: number;
@@ -50,7 +50,7 @@ export function raisedDescriptorLimit(): DescriptorRoom | undefined {
   return { limit: Number(limits[0]), used: next };
 }
 
-/** Another descriptor for the same; undefined if there is none to be had. */
+/** Another descriptor for the same open file; undefined if no descriptor is free. */
 export function duplicate(fd: number): number | undefined {
   const another = library?.fcntl(fd, duplicateCloseOnExec, 3) ?? -1;
   return another < 0 ? undefined : another;
@@ -83,7 +83,7 @@ export function isReadable(fd: number): boolean {
 
 const reserves = new Set<DescriptorReserve>();
 
-/** Descriptors that are held so that nothing else takes them. */
+/** Descriptors that are kept open so that they can be closed when the pool needs one. */
 export class DescriptorReserve implements Disposable {
   readonly #path: string;
   readonly #count: number;
@@ -110,7 +110,7 @@ export class DescriptorReserve implements Disposable {
     }
   }
 
-  /** Lets go of two, as one is not enough for what opens a file in its directory; false if it holds none. */
+  /** Closes two, because opening a file and flushing its directory takes two; false if none is kept. */
   release(): boolean {
     const released = this.#held.splice(0, 2);
     for (const file of released) file.close();

@@ -1,24 +1,24 @@
 /**
- * What a pool's disks have, before anything is built on what its files read as.
+ * Makes sure, when a pool is opened, that what its files read as is what is on its disks.
  *
- * A process before us may have been told that a flush failed, and have ended before it could mark the pool for it: the host
- * then shows from memory a superblock, or data, that the disk does not have (page_cache.ts), and says so to nothing again.
- * So opening a pool goes through these steps:
+ * An earlier process may have got an error from a flush and ended before it could mark the pool. Then the host's page cache
+ * holds a superblock, or data, that the disk does not have (page_cache.ts), and the host reports the error only once.
+ * So opening a pool has these steps:
  *
- *  1. Flush. What the host has still to write becomes durable; so does what the disk has in its own cache. If we stop after
- *     it, the host was only made to do what it does anyway. A failure that was told to no process is told to us: the pool is
- *     not opened, and the next opening finds what the disk has.
- *  2. Have the host let go of its pages. Those that are in memory after a flush are on the disk or lost, so nothing is lost
- *     by it that a power cut would have kept.
- *  3. Read. What is found is what a power cut would have left, made durable by step 1. No flush of a superblock was answered
- *     well that is not in it, and where the disk has an older one than the memory had, it is that of the last durable commit:
- *     its nodes and data are on the disk too, and the line of the catalogue that was ahead of it is dropped, as after any
- *     crash. What was read from memory is never written again to make it durable: its nodes may be lost.
+ *  1. Flush. Everything in the page cache and in the disk's own cache becomes durable. If we stop after this step, the host
+ *     has only done what it would have done later. If the flush fails, the pool is not opened, and the next opening finds
+ *     what the disk has.
+ *  2. Drop the pages from the page cache. After a flush each page is on the disk or lost, so this loses nothing that a power
+ *     cut would have kept.
+ *  3. Read. This finds what a power cut would have left. Every superblock whose flush was answered "ok" is found. If the disk
+ *     has an older superblock than the page cache had, it is that of the last durable commit: its nodes and data are on the
+ *     disk too, and a line of the catalogue that is ahead of it is dropped, as after any crash. What was read from the page
+ *     cache is never written again to make it durable, because the nodes it refers to may be lost.
  *
- * The metadata always goes through this: it is read anew in no time. The data does unless it was noted as flushed when it was
- * closed and has not been written since (a page cache is worth keeping over a restart). That costs a start after a kill a
- * flush of the data, which the host has to write anyway, and a cold page cache. An error that marks the pool (needs_check)
- * may come too late or fail itself, so it is not what this decision hangs on.
+ * The metadata always goes through these steps, because reading it again is quick. The data device does not if it was noted as
+ * flushed when it was closed and has not been written since, so that a restart keeps its page cache. After a kill, a start
+ * costs one flush of the data and a cold page cache. The decision does not depend on needs_check, because setting that flag
+ * may come too late or fail itself.
  */
 import { unpackSuperblock } from "../../storage/format/superblock.ts";
 import { UserError } from "../../storage/base/errors.ts";
@@ -51,7 +51,7 @@ export async function seeDisks(
     await compareSuperblocks(metadata, seenBefore, notes);
   }
   if (!canLetGo()) return [notVerified];
-  // Where the memory lied about the superblock, the note may too.
+  // If the page cache had another superblock than the disk, the note may be wrong too.
   if (data !== undefined && (notes.length > 0 || !data.isNotedFlushed)) {
     await seeDisk(data, "data", readOnly, notes);
   }

@@ -1,4 +1,4 @@
-/** The writes of one file: on this thread where they wait for nothing, else on another (disk_calm.ts says which). */
+/** The writes of one file: on this thread if they do not wait for the disk, else on another (disk_calm.ts decides). */
 import fs from "node:fs";
 import { type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { present } from "../../storage/base/assert.ts";
@@ -17,7 +17,7 @@ interface Write {
   buffer: Uint8Array;
   readonly offsetBytes: number;
   doneBytes: number;
-  /** The caller goes on to use the buffer for something else. */
+  /** The caller uses the buffer for something else after the call. */
   isBorrowed: boolean;
   readonly done: IoDone;
 }
@@ -43,8 +43,8 @@ export class FileWrites {
   #unwaiting?: UnwaitingWrites | undefined;
   readonly #isLocal: boolean;
   /**
-   * Those that wait for another thread, in order. The first alone is carried out: of two that overlap the later would be lost
-   * if the pieces of one could come before those of the other.
+   * Writes for another thread, in order. Only the first is under way: if two that overlap ran at once, pieces of the earlier
+   * could be written after the later, and the later write would be lost.
    */
   readonly #queue: Write[] = [];
   /** Until when this thread may wait in the present turn. */
@@ -63,8 +63,8 @@ export class FileWrites {
   }
 
   /**
-   * Whether none is under way on another thread. One that is holds the lock of the file while it waits for the disk, so that
-   * other calls wait with it.
+   * Whether no write is under way on another thread. Such a write holds the file's lock in the kernel while it waits for the
+   * disk, and other calls for the file wait for that lock.
    */
   get isIdle(): boolean {
     return this.#queue.length === 0;
@@ -83,7 +83,7 @@ export class FileWrites {
     return "pending";
   }
 
-  /** It waits: the buffer has to be its own. */
+  /** The write has to wait, so it takes a copy of a borrowed buffer. */
   #keep(write: Write): void {
     if (write.isBorrowed) write.buffer = write.buffer.slice();
     write.isBorrowed = false;
@@ -98,16 +98,16 @@ export class FileWrites {
     return ioOk;
   }
 
-  /** A piece, on this thread; undefined if that might wait. */
+  /** Writes a piece on this thread; undefined if that might wait for the disk. */
   #writeHere(write: Write): IoResult | undefined {
-    // None overtakes another one: on one block the later would be lost.
+    // No write overtakes an earlier one: on one block the later write would be lost.
     if (!this.isIdle) return undefined;
     const piece = pieceOf(write);
     const offsetBytes = write.offsetBytes + write.doneBytes;
     if (this.#unwaiting !== undefined) {
       const status = this.#unwaiting.write(piece, offsetBytes);
       if (status >= 0) return took(write, status);
-      // What it is that failed, the other thread is told, if it does there.
+      // The other thread writes the piece again. If that fails too, its error is the result.
       if (status !== -errno.notSupported) return undefined;
       this.#unwaiting = undefined;
     }
@@ -128,7 +128,7 @@ export class FileWrites {
       this.#calm.isCalm(nowMs);
   }
 
-  /** A page of which only a part is written is read first, unless the host has it. */
+  /** Whether the page at an edge is in memory. The host reads a page from the disk before a part of it is written. */
   #isPageThere(edgeBytes: number): boolean {
     if (edgeBytes % pageBytes === 0 || this.#cachedReads === undefined) return true;
     return this.#cachedReads.readNow(oneByte, edgeBytes - edgeBytes % pageBytes);
@@ -168,7 +168,7 @@ export class FileWrites {
       if (next === undefined) break;
       result = this.#goOn(next);
     }
-    // Not before: what hears of it may ask for other writes, which come after all of these.
+    // Call it only now: the callback may ask for other writes, which come after all of these.
     for (const { done, result } of ended) done(result);
   }
 }

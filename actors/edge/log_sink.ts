@@ -49,7 +49,7 @@ export class LogSink {
   #dropped = 0;
   #droppedLast = 0;
   #isWriting = false;
-  /** The last line that was written ends in its midst. */
+  /** Only a part of the last line was written. */
   #isMidLine = false;
   #idle = Promise.withResolvers<void>();
 
@@ -92,7 +92,7 @@ export class LogSink {
     let untold = 0;
     do {
       for (let line = this.#queue.shift(); line !== undefined; line = this.#queue.shift()) {
-        // Each gap is told where it is.
+        // A gap is reported at its place, between the lines around it.
         untold = await this.#tell(untold + line.droppedBefore);
         if (!(await this.#wrote(line.bytes))) {
           this.#dropped += 1;
@@ -104,7 +104,7 @@ export class LogSink {
       this.#droppedLast = 0;
       if (droppedLast > 0) untold = await this.#tell(untold + droppedLast);
     } while (this.#queue.length > 0);
-    // What could not be told is told before the next line, whenever that comes.
+    // A count that could not be written is written before the next line.
     this.#droppedLast += untold;
     this.#isWriting = false;
     this.#idle.resolve();

@@ -1,7 +1,7 @@
 /**
- * TLS on a client's stream that has begun in clear text. Deno has this through node:tls alone, and only there is a client
- * with a foreign certificate refused: by a server of node:tls that is handed the stream as a connection. The tests hold
- * that with certificates of another authority.
+ * TLS on a client's stream that has begun in clear text. In Deno only node:tls can do this, and only its server refuses a client
+ * with a certificate of another authority. So a node:tls server gets the stream as a connection. Tests use certificates of
+ * another authority to check this.
  */
 import { Buffer } from "node:buffer";
 import { createServer, type TLSSocket } from "node:tls";
@@ -26,7 +26,7 @@ export function secureStream(stream: ByteStream, keys: TlsKeys): Promise<Secured
   return new Promise((resolve, reject) => {
     const clear = new ClearStream(stream);
     const fail = (error?: Error) => reject(new Error(reasonOf(error, clear.hasEnded, keys.verifyPeer)));
-    // One server for each client: the socket that it makes could not be told from another's.
+    // One server for each client: of one server for all, it would not be known which client a new socket belongs to.
     const server = createServer({
       key: keys.key,
       cert: keys.certificate,
@@ -61,7 +61,7 @@ function reasonOf(error: Error | undefined, hasEnded: boolean, verifyPeer: boole
   const code = error !== undefined && "code" in error ? error.code : undefined;
   if (code === "ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE") return "it showed no certificate";
   if (hasEnded) return "it went away in its TLS handshake";
-  // A stream that TLS closes without a reason is that of a client whose certificate was refused.
+  // If TLS closes the stream without a reason, the client's certificate was refused.
   if (error !== undefined && code !== "ECONNRESET") return `its TLS handshake failed: ${error.message}`;
   return verifyPeer ? "its certificate is not valid, or of another authority" : "its TLS handshake failed";
 }
