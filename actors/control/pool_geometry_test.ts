@@ -1,5 +1,7 @@
 /** A pool whose data and metadata become larger while it is used: the actors take a geometry after the first. */
 import { assertEquals, assertThrows } from "@std/assert";
+import { RandomPolicy } from "../../tests/support/world.ts";
+import type { SchedulerPolicy } from "../kernel/ports.ts";
 import { Recorder, startCollecting } from "../../tests/support/stand_ins.ts";
 import type { AdminResult } from "./admin_command.ts";
 import type { PoolNotice } from "./pool_messages.ts";
@@ -27,8 +29,8 @@ function roomyFiles(): TestingFiles {
 }
 
 /** A pool with a volume larger than its data, of which every data block is used. */
-function fullPool(): { readonly pool: TestingPool; readonly volume: TestingVolume } {
-  const pool = new TestingPool(roomyFiles());
+function fullPool(policy?: SchedulerPolicy): { readonly pool: TestingPool; readonly volume: TestingVolume } {
+  const pool = new TestingPool(roomyFiles(), policy === undefined ? {} : { policy });
   pool.admin({ verb: "create", name: "a", sizeBytes: 64 * bs });
   const volume = pool.attach("a");
   for (let block = 0; block < oldBlocks; block += 1) writeBlock(volume, block);
@@ -117,24 +119,27 @@ Deno.test("sharing is broken, and blocks are discarded and used again, on both s
   assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
 });
 
-Deno.test("bios in flight when the pool grows end as if it had not", () => {
-  const { pool, volume } = fullPool();
-  pool.admin({ verb: "snapshot", names: ["a@s"] });
-  pool.engine.growth.growData(newBlocks);
-  const flush = volume.submit("flush", 0, 0);
-  const reads = [0, 1].map((block) => volume.submit("read", block * bs, bs));
-  const discard = volume.submit("discard", 5 * bs, 2 * bs);
-  const breaks = [2, 3].map((block) =>
-    volume.submit("write", block * bs, 512, { data: new Uint8Array(512).fill(0xff) })
-  );
-  pool.drain();
-  const all = [flush, ...reads, discard, ...breaks];
-  assertEquals(all.every((request) => volume.isDone(request)), true);
-  assertEquals([flush, ...reads, discard].map(({ status }) => status), ["ok", "ok", "ok", "ok"]);
-  // They found a block or no space, as the growth came before them or after.
-  assertEquals(breaks.every(({ status }) => status === "ok" || status === "noDataSpace"), true);
-  assertEquals(writeBlock(volume, 30), "ok");
-  assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
+Deno.test("bios in flight when the pool grows end as if it had not, in any order of the messages", () => {
+  for (let seed = 1; seed <= 20; seed += 1) {
+    const { pool, volume } = fullPool(new RandomPolicy(seed));
+    pool.admin({ verb: "snapshot", names: ["a@s"] });
+    pool.engine.growth.growData(newBlocks);
+    const flush = volume.submit("flush", 0, 0);
+    const reads = [0, 1].map((block) => volume.submit("read", block * bs, bs));
+    const discard = volume.submit("discard", 5 * bs, 2 * bs);
+    const breaks = [2, 3].map((block) =>
+      volume.submit("write", block * bs, 512, { data: new Uint8Array(512).fill(0xff) })
+    );
+    pool.drain();
+    assertEquals([flush, ...reads, discard, ...breaks].every((request) => volume.isDone(request)), true);
+    assertEquals([flush, ...reads, discard].map(({ status }) => status), ["ok", "ok", "ok", "ok"]);
+    // They found a block or no space, as the growth came before them or after.
+    assertEquals(breaks.every(({ status }) => status === "ok" || status === "noDataSpace"), true);
+    assertEquals(writeBlock(volume, 30), "ok");
+    const snapshot = pool.attach("a@s");
+    for (let block = 0; block < oldBlocks; block += 1) assertEquals(holds(snapshot, block), true);
+    assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
+  }
 });
 
 Deno.test("clients and commands that come before the sizes are known wait for them", () => {
