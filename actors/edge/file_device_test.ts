@@ -395,3 +395,24 @@ Deno.test("a path that is not there, or is a directory, is a sentence", () => {
   const directory = assertThrows(() => FileDevice.open(scratch.directory), UserError);
   assertStringIncludes(directory.message, "neither a file nor a block device");
 });
+
+Deno.test({
+  name: "a read asks its target for memory only where no segment is mapped for it",
+  ignore: ignoreLibc,
+  // The C library stays open.
+  sanitizeResources: false,
+  fn: () => {
+    using scratch = scratchFile(mib);
+    const device = FileDevice.open(scratch.path, { givesSegments: true });
+    device.write(filled(4096, 7), 8192);
+    const kinds = [true, true, true, false].map((takesMapped) => {
+      let memories = 0;
+      const memory = () => filled(4096, memories += 1);
+      const result = device.read({ lengthBytes: 4096, takesMapped, memory }, 8192, () => {});
+      return [result === "pending" ? result : result.kind, memories];
+    });
+    // A slice is mapped when it is read again.
+    assertEquals(kinds, [["ok", 1], ["mapped", 0], ["mapped", 0], ["ok", 1]]);
+    device.close();
+  },
+});
