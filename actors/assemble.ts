@@ -15,6 +15,8 @@ import { MetadataStub } from "./pool/metadata_messages.ts";
 import { PoolActor, type PoolOptions } from "./control/pool.ts";
 import { PoolStub } from "./control/pool_messages.ts";
 import { Refusals, type RefusalsMessage } from "./pool/refusals.ts";
+import { type NoSpacePolicy, SpaceStub } from "./pool/space_messages.ts";
+import { SpaceWatch } from "./pool/space_watch.ts";
 
 /** Ports and content that the actors of a pool are made with. */
 export interface PoolPorts extends PoolOptions {
@@ -22,6 +24,10 @@ export interface PoolPorts extends PoolOptions {
   readonly journal: JournalPort;
   readonly data: DevicePort;
   readonly metadata: DevicePort;
+  /** What becomes of writes without space; by default, they fail at once. */
+  readonly noSpace?: NoSpacePolicy;
+  /** Bytes that the host has free for the data device; undefined if that is not known. */
+  readonly hostFreeBytes?: () => number | undefined;
   /** Opened on the metadata device's superblock, not loaded yet. */
   readonly engine: ThinMetadata;
 }
@@ -41,12 +47,13 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
     kernel.spawn(
       "metadata",
       mailboxes.metadata,
-      (self) =>
-        new Metadata(kernel, self, engine, { data, metadata: metadataDevice }, { readOnly, refusals }),
+      (self) => new Metadata(kernel, self, engine, { data, metadata: metadataDevice }, { readOnly }),
     ),
   );
+  const hostBytesMin = engine.geometry.blockSizeBytes;
+  const space = spawnSpaceWatch(kernel, parts, { refusals, hostBytesMin });
   const dataLocks = spawnDataLocks(kernel);
-  const allocation = { metadata, device: data, locks: dataLocks, refusals };
+  const allocation = { metadata, device: data, locks: dataLocks, refusals, space: space.address };
   const allocator = new AllocatorStub(
     kernel,
     kernel.spawn("allocator", mailboxes.allocator, (self) => new DataAllocator(kernel, self, allocation)),
@@ -58,7 +65,7 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
       (self) => new CatalogueJournal(kernel, self, parts.journal),
     ),
   );
-  const thin = { metadata, allocator, dataLocks, data };
+  const thin = { metadata, allocator, dataLocks, data, space };
   let peers: PoolPeers | undefined;
   const address = kernel.spawn("pool", mailboxes.pool, (self) => {
     const log = (sentence: string) => parts.log(sentence);
@@ -75,7 +82,13 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
     const isJournalLong = !readOnly && parts.journal.isLong(parts.catalogue.contentBytes);
     return new PoolActor(kernel, self, peers, { ...parts, isJournalLong });
   });
-  kernel.tell(metadata.address, { type: "connect", allocator: allocator.address, pool: address });
+  kernel.tell(metadata.address, {
+    type: "connect",
+    allocator: allocator.address,
+    pool: address,
+    space: space.address,
+  });
+  kernel.tell(space.address, { type: "connectSpace", pool: address });
   return new PoolStub(kernel, address);
 }
 
@@ -92,4 +105,18 @@ function spawnDevice(
     (self) => new BlockDevice(kernel, self, port, refusals),
   );
   return new DeviceStub(address, port.local?.canDiscard ?? false, kernel.knobs);
+}
+
+function spawnSpaceWatch(
+  kernel: Kernel,
+  { noSpace = { kind: "error" }, hostFreeBytes }: PoolPorts,
+  peers: { readonly refusals: Address<RefusalsMessage>; readonly hostBytesMin: number },
+): SpaceStub {
+  const options = { policy: noSpace, hostFreeBytes: hostFreeBytes ?? (() => undefined), ...peers };
+  const address = kernel.spawn(
+    "space watch",
+    mailboxes.spaceWatch,
+    (self) => new SpaceWatch(kernel, self, options),
+  );
+  return new SpaceStub(kernel, address);
 }

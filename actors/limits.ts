@@ -71,6 +71,14 @@ export const retiredBlocksMax = 256;
 export const retiredBlocksSaidMax = 8;
 /** Milliseconds without a refusal of a kind, after which it is over if it is served again. It bounds the log's lines. */
 export const refusalQuietMs = 10_000;
+/** Share of a device in use from which on `status` calls its space low. */
+export const lowSpaceShare = 0.8;
+/** Milliseconds between two looks at the host's free space, while bios wait for some. */
+export const hostSpaceAskMs = 1_000;
+/** Bios of one volume that waited for space and are tried again at once. */
+export const parkedRetriesMax = 32;
+/** Milliseconds that writes wait for space before they fail, by default, as the kernel's `no_space_timeout` (drivers/md/dm-thin.c). */
+export const noSpaceTimeoutMs = 60_000;
 /** Milliseconds after which the size of a file is looked at again before it is used: another program may cut it. */
 export const fileSizeCheckMs = 5;
 

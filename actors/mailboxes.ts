@@ -44,6 +44,7 @@ export interface Mailboxes {
   readonly dataDevice: number;
   readonly metadataDevice: number;
   readonly refusals: number;
+  readonly spaceWatch: number;
   readonly volume: number;
   readonly volumeRegion: number;
   readonly tailRegion: number;
@@ -80,8 +81,11 @@ export function mailboxSums({ clients, requests, commands, knobs }: Admitted): M
     metadataDevice: operations + commandTasks + knobs.commitWritesMax + 2 * commitTask,
     // Each failure of a bio's device operation or of a command's line is told.
     refusals: bios + commandTasks + noticesMax,
-    // Requests, and the ends of the tasks that serve them.
-    volume: 2 * requests + knobs.biosPerVolumeMax + knobs.statusPerVolumeMax + noticesMax,
+    // A bio's look, or its refusal; parked, and parked for another need no more, as it ends. A lease that ends tells of its
+    // block. Of each volume, what it has dropped for each need, and its leaving; of each removal its begin and end.
+    spaceWatch: 4 * bioTasks + 4 * clients + 2 * commandTasks + 3 * noticesMax,
+    // Requests, and the ends of the tasks that serve them. Parked bios: clients that are gone, and each time that space came.
+    volume: 3 * requests + bios + knobs.biosPerVolumeMax + knobs.statusPerVolumeMax + noticesMax,
     // A lock, behind the unlock of the bio before in its place; and the retirement.
     volumeRegion: 2 * knobs.biosPerVolumeMax + 1,
     // Unlocked, locked for the second try and unlocked again, and the retirement.
@@ -90,8 +94,8 @@ export function mailboxSums({ clients, requests, commands, knobs }: Admitted): M
     dataRegion: 3 * (bios + commandTasks + passdownTask),
     // Of each client: its arrival, settling, identity, a loan asked for, its leaving; loans given back as requests end.
     listener: 5 * clients + requests + commands + noticesMax,
-    // Answers to its requests; all else has one message of each type on its way.
-    connection: Math.min(requests, requestsPerConnectionMax) + noticesMax,
+    // Answers to its requests, and that one waits for space; all else has one message of each type on its way.
+    connection: 2 * Math.min(requests, requestsPerConnectionMax) + noticesMax,
     // A text, its completion, and the end, also a second time where its reader goes.
     textOut: 4,
   };
@@ -126,6 +130,7 @@ const namesOfActors: readonly (readonly [begin: string, kind: keyof Mailboxes])[
   ["data device", "dataDevice"],
   ["data region", "dataRegion"],
   ["refusals", "refusals"],
+  ["space watch", "spaceWatch"],
   ["volume ", "volume"],
   ["region of a tail", "tailRegion"],
   ["region ", "volumeRegion"],

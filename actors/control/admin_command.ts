@@ -77,7 +77,7 @@ export interface ClientListing {
 
 /** The object of `status --json`. `transaction_id` is 64 bits and printed as a number. */
 export interface PoolStatus {
-  /** What the pool does: `write`, `out-of-data-space`, `read-only` or `fail`. */
+  /** What the pool does: `write`, `out-of-data-space`, `out-of-metadata-space`, `read-only` or `fail` (docs/modes.md). */
   readonly mode: string;
   /** The superblock's; raised by each change of the catalogue. */
   readonly transaction_id: number;
@@ -97,7 +97,20 @@ export interface PoolStatus {
   readonly attached: number;
   /** Why the pool writes no more, if so. */
   readonly trouble: string | null;
+  /** How full the data device is: `full` if a write found no block, `host-full` if the host has no room for one. */
+  readonly data: SpaceWord;
+  /** How full the metadata is. */
+  readonly metadata: SpaceWord;
+  /** Bytes that the host has free for the data device; null if that is not known. */
+  readonly host_free_bytes: number | null;
+  /** Writes that wait for space; a request of several blocks may be several. */
+  readonly parked: number;
+  /** Why the mode is not `write`, as a sentence; null if it is, or if the pool was opened to be read only. */
+  readonly reason: string | null;
 }
+
+/** How full a device is; `low` from four fifths on. */
+export type SpaceWord = "ok" | "low" | "full" | "host-full";
 
 /** What an admin command has come to, by the kind of command; `refused` is a sentence for a human reader. */
 export type AdminResult =

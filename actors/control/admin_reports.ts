@@ -8,10 +8,13 @@ import { into } from "../../storage/device/port.ts";
 import { blocksFreedByRemoval } from "../../storage/removal.ts";
 import { SliceEnd, type Slices, sortedSlices } from "../../storage/slices.ts";
 import { type DeviceUsage, deviceUsage } from "../../storage/usage.ts";
-import type { AdminCommand, AdminResult, VolumeListing } from "./admin_command.ts";
+import type { AdminCommand, AdminResult, PoolStatus, SpaceWord, VolumeListing } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import type { Address } from "../kernel/address.ts";
 import { rest, type Steps } from "../kernel/task.ts";
+import { lowSpaceShare } from "../limits.ts";
+import type { Facts } from "../pool/metadata_messages.ts";
+import type { SpaceFacts } from "../pool/space_messages.ts";
 import { type TextOutMessage, writeText } from "./text_out.ts";
 import type { Registry } from "./pool_messages.ts";
 
@@ -129,6 +132,7 @@ export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
   const registry = yield* peers.pool.registry();
   const facts = yield* peers.thin.metadata.facts();
   const { geometry } = facts;
+  const space = yield* peers.thin.space.facts();
   return {
     kind: "status",
     status: {
@@ -142,8 +146,34 @@ export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
       volumes: registry.records.reduce((count, { deleting }) => deleting ? count : count + 1, 0),
       attached: [...registry.attached.values()].reduce((sum, clients) => sum + clients, 0),
       trouble: registry.trouble,
+      ...spaceWords(facts, space),
+      host_free_bytes: space.hostFreeBytes ?? null,
+      parked: space.parked,
+      reason: sentenceOf(registry),
     },
   };
+}
+
+/** How full the devices are. */
+function spaceWords(facts: Facts, { short }: SpaceFacts): Pick<PoolStatus, "data" | "metadata"> {
+  const wordOf = (free: number, total: number): SpaceWord =>
+    free <= total * (1 - lowSpaceShare) ? "low" : "ok";
+  const data = short.includes("host")
+    ? "host-full"
+    : short.includes("data") || facts.dataFree === 0
+    ? "full"
+    : wordOf(facts.dataFree, facts.geometry.dataBlocks);
+  const metadata = short.includes("metadata")
+    ? "full"
+    : wordOf(facts.metadataFree, facts.geometry.metadataBlocks);
+  return { data, metadata };
+}
+
+function sentenceOf({ mode, trouble, reason }: Registry): string | null {
+  if (reason === null) return null;
+  if (trouble !== null) return `The pool writes no more: ${trouble}.`;
+  const next = mode === "out-of-metadata-space" ? "Remove volumes or snapshots" : "Trim or remove something";
+  return `Writes that need space wait or fail: ${reason}. ${next}, or make room on the host.`;
 }
 
 /** `check` of a pool that is being served: the last durable commit is checked while changes go on. */

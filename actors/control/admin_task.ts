@@ -268,6 +268,8 @@ function* takeBack(peers: AdminPeers, unchanged: string, reason: string): Steps<
 /** Deletes thin devices slice by slice, each a legal transaction. If we stop, the next start continues from there. */
 export function* finishDeletions(peers: AdminPeers, deletions: readonly Deletion[]): Steps<AdminResult> {
   if (deletions.length === 0) return done;
+  // Writes without space wait for what comes back, in every mode.
+  using _removal = peers.thin.space.removal();
   const end = new SliceEnd(peers.kernel.knobs.sliceDevices);
   for (const { thinId } of deletions) {
     if (end.isDue()) yield* rest();
@@ -305,6 +307,7 @@ function* deleteDevice(peers: AdminPeers, thinId: ThinId): Steps<MetadataFailure
 /** Removes the blocks beyond the end of volumes that became smaller; no client can reach those blocks any more. */
 export function* finishTrims(peers: AdminPeers, trims: readonly Trim[]): Steps<AdminResult> {
   for (const trim of trims) {
+    using _removal = peers.thin.space.removal();
     const first = vblock(Math.ceil(trim.fromBytes / peers.thin.blockSizeBytes));
     const removed = yield* removeMappings({ ...peers.thin, id: trim.thinId }, first, vblockEnd);
     if (removed.kind !== "done") {

@@ -40,7 +40,8 @@ import type {
   Registry,
   WorkOn,
 } from "./pool_messages.ts";
-import { ThinVolume, VolumeStub } from "../volume/thin_volume.ts";
+import { ThinVolume } from "../volume/thin_volume.ts";
+import { VolumeStub } from "../volume/volume_messages.ts";
 
 /** What the pool needs of the world besides its peers. */
 export interface PoolOptions {
@@ -150,6 +151,8 @@ export class PoolActor implements Actor<PoolMessage> {
         return this.#viewAgain();
       case "metadataTrouble":
         return this.#metadataTrouble(message);
+      case "spaceMode":
+        return this.#mode.meetSpace(message);
       default:
         return unreachable(message);
     }
@@ -248,7 +251,7 @@ export class PoolActor implements Actor<PoolMessage> {
 
   /** A pool whose last commit failed may be ahead of its superblock, and what it has in memory is not written down then. */
   #piece(message: AskPiece): CataloguePiece {
-    if (this.#mode.mode !== "write") return { kind: "refused", reason: "the pool takes no changes any more" };
+    if (!this.#mode.takesChanges) return { kind: "refused", reason: "the pool takes no changes any more" };
     if (message.isFirst) this.#pieces = this.#catalogue.snapshotPieces();
     const step = present(this.#pieces, "a piece was asked for before the first").next();
     if (!step.done) return { kind: "piece", text: step.value };
@@ -288,7 +291,8 @@ export class PoolActor implements Actor<PoolMessage> {
     const attached = new Map<string, number>();
     for (const [uid, { clients }] of this.#open) if (clients.size > 0) attached.set(uid, clients.size);
     const records = [...this.#catalogue.volumes()];
-    return { kind: "registry", mode: this.#mode.mode, trouble: this.#mode.trouble, records, attached };
+    const { mode, trouble, reason } = this.#mode;
+    return { kind: "registry", mode, trouble, reason, records, attached };
   }
 
   // The commit timer, and trouble.

@@ -14,7 +14,7 @@ import { planSlices, planStep, removesSomething } from "./admin_plan.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { OpenVolume } from "./open_volumes.ts";
 import type { AdminPlan, More, PlanRefused, PlanStep, Reconcile } from "./pool_messages.ts";
-import type { VolumeStub } from "../volume/thin_volume.ts";
+import type { VolumeStub } from "../volume/volume_messages.ts";
 
 /** What a change works with. */
 export interface ChangeContext {

@@ -12,10 +12,11 @@ import { ask, type Steps } from "../kernel/task.ts";
 import type { TextOutMessage } from "./text_out.ts";
 import type { GeometryNotice } from "../pool/geometry_messages.ts";
 import type { MetadataTrouble } from "../pool/metadata_messages.ts";
-import type { ThinVolumeMessage, VolumeStub } from "../volume/thin_volume.ts";
+import type { SpaceModeNotice } from "../pool/space_messages.ts";
+import type { ThinVolumeMessage, VolumeStub } from "../volume/volume_messages.ts";
 
-/** The modes of a pool, in the words of dm-thin; `outOfDataSpace` is entered once bios are parked (to come). */
-export type PoolMode = "write" | "out-of-data-space" | "read-only" | "fail";
+/** The modes of a pool, in the words of dm-thin; mode_table.ts has what each serves. */
+export type PoolMode = "write" | "out-of-data-space" | "out-of-metadata-space" | "read-only" | "fail";
 
 /** A volume or snapshot as a client of NBD sees it. */
 export interface ExportInfo {
@@ -242,6 +243,8 @@ export interface Registry {
   readonly kind: "registry";
   readonly mode: PoolMode;
   readonly trouble: string | null;
+  /** Why the mode is not "write", as words. */
+  readonly reason: string | null;
   /** All of one instant, those that are being deleted included, in no order that means anything. */
   readonly records: readonly VolumeRecord[];
   /** Clients of each volume that has some, by uid. */
@@ -304,7 +307,8 @@ export type PoolMessage =
   | StartPool
   | StopPool
   | PoolTick
-  | MetadataTrouble;
+  | MetadataTrouble
+  | SpaceModeNotice;
 
 /** The stubs of the pool. */
 export class PoolStub {

@@ -1,25 +1,21 @@
 /** The mode of a pool, how it changes, and what follows from it. Not an actor but a part of the pool's state. */
+import { assert } from "../../storage/base/assert.ts";
 import type { MetadataTrouble } from "../pool/metadata_messages.ts";
+import type { SpaceMode, SpaceModeNotice } from "../pool/space_messages.ts";
 import type { BioStatus } from "../volume/bio.ts";
-import type { VolumeStub } from "../volume/thin_volume.ts";
+import type { VolumeStub } from "../volume/volume_messages.ts";
+import { mayChange } from "./mode_table.ts";
 import type { PoolMode } from "./pool_messages.ts";
 
 /**
- * Modes that each mode can change to. A mode only gets worse; a restart begins anew. Nothing enters out-of-data-space yet:
- * writes without space are refused and not parked.
+ * See the head of this file. Trouble only gets worse, until a restart begins anew. What the space watch tells counts while
+ * there is no trouble: its modes come and go, and are as "write" for all but writes without space, which it decides itself.
  */
-const changes: Readonly<Record<PoolMode, readonly PoolMode[]>> = {
-  "write": ["read-only", "fail"],
-  "out-of-data-space": ["write", "read-only", "fail"],
-  "read-only": ["fail"],
-  "fail": [],
-};
-
-/** See the head of this file. */
 export class ModeOfPool {
   readonly #isOpenedReadOnly: boolean;
   #mode: PoolMode;
   #trouble: string | null = null;
+  #spaceReason: string | null = null;
 
   /** @param isOpenedReadOnly whether the pool was opened to be read only, without trouble */
   constructor(isOpenedReadOnly: boolean) {
@@ -36,12 +32,22 @@ export class ModeOfPool {
     return this.#trouble;
   }
 
+  /** Why the mode is not "write", as words; null if it is, or if the pool was opened to be read only. */
+  get reason(): string | null {
+    return this.#trouble ?? this.#spaceReason;
+  }
+
+  /** True if commits are possible: the pool is short of space at worst. */
+  get takesChanges(): boolean {
+    return isOfSpace(this.#mode);
+  }
+
   /** Changes the mode for damage or a failed commit. Returns the sentence to log; undefined if nothing changed. */
   meet({ what, reason }: MetadataTrouble): string | undefined {
     const mode: PoolMode = what === "damaged" ? "read-only" : "fail";
     // A pool that was opened to be read only notes the first damage, without another mode.
     const isFirstTrouble = mode === this.#mode && this.#trouble === null;
-    if (!isFirstTrouble && !changes[this.#mode].includes(mode)) return undefined;
+    if (!isFirstTrouble && !mayChange(this.#mode, mode)) return undefined;
     this.#mode = mode;
     this.#trouble = reason;
     return mode === "fail"
@@ -49,9 +55,17 @@ export class ModeOfPool {
       : `The pool writes no more: ${reason}. Run \`check\`, which names all damage.`;
   }
 
+  /** Changes the mode as the space watch tells. It logs the change itself. */
+  meetSpace({ mode, reason }: SpaceModeNotice): void {
+    if (!isOfSpace(this.#mode)) return;
+    assert(mode === this.#mode || mayChange(this.#mode, mode), "the mode changes as its table says");
+    this.#mode = mode;
+    this.#spaceReason = reason;
+  }
+
   /** Why the pool takes no changes, as a sentence; undefined if it takes them. */
   refusal(): string | undefined {
-    if (this.#mode === "write") return undefined;
+    if (this.takesChanges) return undefined;
     if (this.#isOpenedReadOnly) {
       return "The pool is open read-only. Stop that server, or serve without --read-only.";
     }
@@ -63,7 +77,7 @@ export class ModeOfPool {
 
   /** Tells a volume which bios to refuse. */
   tell(volume: VolumeStub): void {
-    if (this.#mode === "write") return;
+    if (this.takesChanges) return;
     const status: BioStatus = this.#mode === "fail"
       ? "poolFailed"
       : this.#isOpenedReadOnly
@@ -71,4 +85,8 @@ export class ModeOfPool {
       : "ioError";
     volume.refuse(status, this.#mode === "fail" ? "poolFailed" : undefined);
   }
+}
+
+function isOfSpace(mode: PoolMode): mode is SpaceMode {
+  return mode === "write" || mode === "out-of-data-space" || mode === "out-of-metadata-space";
 }

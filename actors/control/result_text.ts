@@ -117,6 +117,7 @@ function statusText(status: PoolStatus): string {
     `volumes      ${status.volumes}, snapshots among them; ${status.attached} clients attached`,
     `transaction  ${status.transaction_id}`,
   ];
-  if (status.trouble !== null) lines.push(`trouble      ${status.trouble}`);
+  if (status.parked > 0) lines.push(`waiting      ${status.parked} writes wait for space`);
+  if (status.reason !== null) lines.push(`reason       ${status.reason}`);
   return lines.join("\n");
 }

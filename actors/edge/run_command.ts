@@ -71,5 +71,6 @@ async function runHere(directory: string, command: Command, write: DumpWriter): 
 
 /** No process writes this pool just now; its mode is the one that it would be served in. */
 function asServed(status: PoolStatus, { writeRefusal }: PoolLink): PoolStatus {
-  return { ...status, mode: writeRefusal === null ? "write" : "read-only", trouble: writeRefusal };
+  const mode = writeRefusal === null ? "write" : "read-only";
+  return { ...status, mode, trouble: writeRefusal, reason: writeRefusal };
 }

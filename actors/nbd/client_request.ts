@@ -15,6 +15,7 @@ import {
   NBD_ENOSPC,
   NBD_ENOTSUP,
   NBD_EPERM,
+  NBD_ESHUTDOWN,
 } from "./wire/constants.ts";
 import type { MappedSegment } from "../../storage/device/port.ts";
 import type { Piece } from "./wire/pieces.ts";
@@ -136,8 +137,11 @@ function bioKindOf(command: number): BioKind {
   return "flush";
 }
 
+/** What a client is told whose export is going away. */
+export const goingAway: Refusal = { error: NBD_ESHUTDOWN, message: "the export is going away" };
 const noSpace: Refusal = { error: NBD_ENOSPC, message: "the pool is full" };
 const noMetadataSpace: Refusal = { error: NBD_ENOSPC, message: "the pool's metadata is full" };
+const noHostSpace: Refusal = { error: NBD_ENOSPC, message: "the host of the pool is full" };
 const ioError: Refusal = { error: NBD_EIO, message: "input/output error of the pool's devices" };
 const notFast: Refusal = { error: NBD_ENOTSUP, message: "zeroing this range means writing bytes" };
 const pastEnd: Refusal = { error: NBD_EINVAL, message: "beyond the end of the export" };
@@ -155,6 +159,10 @@ export function refusalOf(status: BioStatus, kind: BioKind | "blockStatus"): Ref
       return noSpace;
     case "noMetadataSpace":
       return noMetadataSpace;
+    case "noHostSpace":
+      return noHostSpace;
+    case "dropped":
+      return goingAway;
     case "ioError":
       return ioError;
     case "notSupported":

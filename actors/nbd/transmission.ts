@@ -14,7 +14,6 @@ import {
   NBD_CMD_DISC,
   NBD_CMD_READ,
   NBD_CMD_WRITE,
-  NBD_ESHUTDOWN,
 } from "./wire/constants.ts";
 import type { OutputQueue } from "./wire/output_queue.ts";
 import { type Echo, ReplyWriter } from "./wire/reply.ts";
@@ -29,7 +28,7 @@ import { type Paid, PayloadMemory } from "./payload_memory.ts";
 import type { Attached } from "./handshake.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./messages.ts";
 import type { ReceiveBuffers } from "./receive.ts";
-import { ClientRequest, copySegments, refusalOf, writeReadReply } from "./client_request.ts";
+import { ClientRequest, copySegments, goingAway, refusalOf, writeReadReply } from "./client_request.ts";
 import type { SocketPort } from "./socket_port.ts";
 import { ClientStatus, type NbdSession, statusBytes, writeStatusReply } from "./status_reply.ts";
 
@@ -38,8 +37,6 @@ import { ClientStatus, type NbdSession, statusBytes, writeStatusReply } from "./
  * the client takes its leave; "violation", the stream cannot be followed.
  */
 export type ParseEnd = "needBytes" | "blocked" | "disconnect" | "violation";
-
-const goingAway: Refusal = { error: NBD_ESHUTDOWN, message: "the export is going away" };
 
 /** What a transmission works with. */
 export interface TransmissionPeers {

@@ -239,9 +239,11 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
       }
       return;
     }
-    const what = result.kind === "noSpace" ? "hostFull" : isRead ? "dataRead" : "dataWrite";
+    // The space watch tells of a full host.
+    if (result.kind === "noSpace") return;
+    const what = isRead ? "dataRead" : "dataWrite";
     this.#failing.add(what);
-    const detail = result.kind === "noSpace" ? "" : `${actionOf(request, isRead)}: ${result.reason}`;
+    const detail = `${actionOf(request, isRead)}: ${result.reason}`;
     this.#kernel.tell(this.#refusals, { type: "refused", what, detail });
   }
 
@@ -301,7 +303,7 @@ function failureOf(request: DeviceRequest, error: unknown): IoResult {
 }
 
 const readRefusals: readonly Refusal[] = ["dataRead"];
-const writeRefusals: readonly Refusal[] = ["dataWrite", "hostFull"];
+const writeRefusals: readonly Refusal[] = ["dataWrite"];
 
 /** What was tried, and where. */
 function actionOf(request: Exclude<DeviceRequest, DeviceFlush>, isRead: boolean): string {

@@ -26,6 +26,7 @@ import type { AllocatorNotice } from "./commit_messages.ts";
 import type { GeometryNotice } from "./geometry_messages.ts";
 import type { MetadataStub } from "./metadata_messages.ts";
 import type { RefusalsMessage } from "./refusals.ts";
+import type { SpaceCame } from "./space_messages.ts";
 
 /** The answer to {@linkcode Allocate}. `failed`: metadata could not be read. */
 export type Allocation =
@@ -169,19 +170,25 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   #keptSinceSearch = new BlockSet();
 
   readonly #refusals: Address<RefusalsMessage>;
-  /** A bio was refused for want of space, and no block has been leased since. */
-  #saidExhausted = false;
+  readonly #space: Address<SpaceCame>;
+  /** A bio was refused for want of space, and no block has become free since. */
+  #isExhausted = false;
 
   constructor(
     kernel: Kernel,
     self: Address<DataAllocatorMessage>,
-    pool: QuarantineParts & { readonly refusals: Address<RefusalsMessage> },
+    pool: QuarantineParts & {
+      readonly refusals: Address<RefusalsMessage>;
+      /** Is told when blocks become free. */
+      readonly space: Address<SpaceCame>;
+    },
   ) {
     this.#kernel = kernel;
     this.#self = self;
     this.#metadata = pool.metadata;
     this.#quarantine = new DataQuarantine(kernel, self, pool);
     this.#refusals = pool.refusals;
+    this.#space = pool.space;
   }
 
   receive(message: DataAllocatorMessage): void {
@@ -199,7 +206,10 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
       case "reclaim":
         return this.#reclaim(message);
       case "freed":
-        return this.#quarantine.freed(message.runs);
+        this.#quarantine.freed(message.runs);
+        // Bios wait for these blocks, which come with the next commit.
+        if (this.#isExhausted) this.#quarantine.hurry();
+        return;
       case "frozen":
         return this.#quarantine.frozen();
       case "durable":
@@ -207,9 +217,8 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
       case "found":
         return this.#found(message);
       case "passedDown":
-        this.#releases += 1;
-        this.#sayThereIsSpace();
-        return this.#quarantine.passedDown();
+        this.#quarantine.passedDown();
+        return this.#released();
       case "notCommitted":
         return this.#quarantine.notCommitted();
       case "geometry":
@@ -230,8 +239,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     this.#geometry = geometry;
     this.#quarantine.grow(geometry);
     if (before === undefined || geometry.dataBlocks === before.dataBlocks) return;
-    this.#releases += 1;
-    this.#sayThereIsSpace();
+    this.#released();
     if (this.#searching) this.#searchLeft = geometry.dataBlocks;
   }
 
@@ -244,8 +252,16 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     assert(this.#leased.has(block), "a block was given back that is not leased");
     this.#givenBack.push(block);
     assert(this.#givenBack.length <= this.#leased.size, "more blocks were given back than leased");
-    this.#releases += 1;
+    this.#released();
     this.#serve();
+  }
+
+  /** Blocks have become free. */
+  #released(): void {
+    this.#releases += 1;
+    this.#isExhausted = false;
+    // Also bios wait that never asked for a block: those that check for a whole range.
+    this.#kernel.tell(this.#space, { type: "spaceCame", need: "data" });
   }
 
   /** It stays leased, so no search returns it. Where too many are bad, the device as a whole is bad, and each is tried again. */
@@ -262,9 +278,12 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     });
   }
 
-  /** Leases fetched blocks to waiting bios. If there are too few, searches the whole device once. */
+  /** Leases fetched blocks to waiting bios. If there are too few, searches the whole device once, unless it just did. */
   #serve(): void {
     if (this.#lease() || this.#searching) return;
+    if (this.#isExhausted && this.#releases === this.#releasesAtRefusal) {
+      return this.#refuseWaiting("noDataSpace");
+    }
     this.#searchLeft = this.#known().dataBlocks;
     this.#releasesAtSearch = this.#releases;
     this.#search();
@@ -275,7 +294,6 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     while (this.#waiting.length > 0) {
       const block = this.#takeFree();
       if (block === undefined) return false;
-      this.#sayThereIsSpace();
       this.#kernel.reply(this.#waiting.shift()!, { kind: "allocated", dblock: block });
     }
     return true;
@@ -320,8 +338,9 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
 
   #search(): void {
     if (this.#searchLeft === 0) {
-      this.#sayExhausted();
+      this.#isExhausted = true;
       this.#releasesAtRefusal = this.#releasesAtSearch;
+      this.#quarantine.hurry();
       return this.#refuseWaiting("noDataSpace");
     }
     assert(!this.#searching, "a search began beside another");
@@ -342,19 +361,6 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     this.#cursor = message.next >= dataBlocks ? dblock(0) : message.next;
     for (const run of message.runs) this.#addFree(run);
     if (!this.#lease()) this.#search();
-  }
-
-  /** Says nothing while blocks are in quarantine: the refused bios will wait for those (bio_task.ts). */
-  #sayExhausted(): void {
-    if (this.#quarantine.blocks > 0) return;
-    this.#saidExhausted = true;
-    this.#kernel.tell(this.#refusals, { type: "refused", what: "dataFull" });
-  }
-
-  #sayThereIsSpace(): void {
-    if (!this.#saidExhausted) return;
-    this.#saidExhausted = false;
-    this.#kernel.tell(this.#refusals, { type: "served", what: "dataFull" });
   }
 
   #refuseWaiting(kind: "noDataSpace" | "failed"): void {

@@ -100,16 +100,25 @@ Deno.test("a reclaim with nothing to reclaim says whether blocks became free sin
   assertEquals([bench.lease(2), bench.reclaim()], [[0, "noDataSpace"], [false]]);
 });
 
-Deno.test("a device that is full is told, and once that there is space again", () => {
-  const bench = new AllocatorBench(1);
+Deno.test("the space watch is told of each block that becomes free", () => {
+  const bench = new AllocatorBench(2);
   bench.lease(3);
-  assertEquals(bench.refusals.take().slice(0, 1), [{ type: "refused", what: "dataFull" }]);
+  assertEquals(bench.space.take(), []);
   bench.tell("giveBack", 0);
-  assertEquals(bench.allocate(), 0);
-  assertEquals(bench.refusals.take(), [{ type: "served", what: "dataFull" }]);
+  bench.tell("giveBack", 1);
+  const came = { type: "spaceCame", need: "data" } as const;
+  assertEquals(bench.space.take(), [came, came]);
+});
+
+Deno.test("the device is searched once for all bios that find nothing until a block becomes free", () => {
+  const bench = new AllocatorBench(2);
+  bench.lease(3);
+  const { searches } = bench.metadata;
+  assertEquals(bench.lease(5).every((found) => found === "noDataSpace"), true);
+  assertEquals(bench.metadata.searches, searches);
   bench.tell("giveBack", 0);
-  assertEquals(bench.allocate(), 0);
-  assertEquals(bench.refusals.take(), []);
+  assertEquals(bench.lease(2), [0, "noDataSpace"]);
+  assertEquals(bench.metadata.searches, searches + 1);
 });
 
 Deno.test("a block that could not be written is not leased again, and metadata and refusals are told where it is", () => {
@@ -178,12 +187,12 @@ Deno.test("a device that grows while it is full gives its new blocks, to bios th
   assertEquals(bench.lease(3), [2, 3, "noDataSpace"]);
 });
 
-Deno.test("the log is told that a full pool has space again when it has grown", () => {
+Deno.test("the space watch is told that a full pool has space again when it has grown", () => {
   const bench = new AllocatorBench(1);
   bench.lease(2);
-  bench.refusals.take();
+  bench.space.take();
   bench.grow(2);
-  assertEquals(bench.refusals.take(), [{ type: "served", what: "dataFull" }]);
+  assertEquals(bench.space.take(), [{ type: "spaceCame", need: "data" }]);
 });
 
 Deno.test("blocks of a growth that is not announced are not leased, though metadata finds them", () => {

@@ -57,6 +57,8 @@ export class DataQuarantine {
   #commitsPassingDown = 0;
   #commitsPassedDown = 0;
   #reclaims: { readonly request: Reclaim; readonly commits: number }[] = [];
+  /** The commit, counted as those that were frozen, that {@linkcode hurry} has asked for. */
+  #commitsHurried = 0;
   /** A commit failed or was refused, and so will every later one. */
   #commitsEnded = false;
 
@@ -139,6 +141,14 @@ export class DataQuarantine {
     if (commits > this.#commitsFrozen) {
       this.#kernel.start("reclaim", reclaimTask(this.#kernel, this.#allocator, this.#parts.metadata));
     }
+  }
+
+  /** Bios wait for the blocks before step 2: starts the commit that they need, once. */
+  hurry(): void {
+    if (this.#commitsEnded || this.#freedNow.size === 0) return;
+    if (this.#commitsHurried === this.#commitsFrozen + 1) return;
+    this.#commitsHurried = this.#commitsFrozen + 1;
+    this.#kernel.start("reclaim", reclaimTask(this.#kernel, this.#allocator, this.#parts.metadata));
   }
 
   #passDown(): void {

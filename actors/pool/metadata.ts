@@ -38,7 +38,7 @@ import {
 } from "./metadata_messages.ts";
 import { type ChangeOperation, executeChange, makesDirty } from "./metadata_changes.ts";
 import { done, executeRead, factsOf } from "./metadata_reads.ts";
-import type { RefusalsMessage } from "./refusals.ts";
+import type { SpaceCame, SpaceRefused } from "./space_messages.ts";
 import { type Attempt, WaitingOperations } from "./waiting_operations.ts";
 
 export class Metadata implements Actor<MetadataMessage> {
@@ -63,9 +63,9 @@ export class Metadata implements Actor<MetadataMessage> {
   #freezeHeld: Attempt | undefined;
   /** The answer to every change from now on. */
   #refusal: MetadataFailure | undefined;
-  readonly #refusals: Address<RefusalsMessage>;
-  /** Refusals was told that the metadata is full. */
-  #isFull = false;
+  #space: Address<SpaceCame | SpaceRefused> | undefined;
+  /** The free metadata blocks when an operation was last refused for want of them; undefined if none was since more came. */
+  #freeAtRefusal: number | undefined;
   /** Free data blocks that are bad and not leased. */
   #dataRetired = 0;
 
@@ -74,7 +74,7 @@ export class Metadata implements Actor<MetadataMessage> {
     self: Address<MetadataMessage>,
     engine: ThinMetadata,
     devices: { readonly data: DeviceStub; readonly metadata: DeviceStub },
-    options: { readonly readOnly: boolean; readonly refusals: Address<RefusalsMessage> },
+    options: { readonly readOnly: boolean },
   ) {
     this.#kernel = kernel;
     this.#knobs = kernel.knobs;
@@ -84,7 +84,6 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#held = new HeldCommits(engine);
     this.#dataDevice = devices.data;
     this.#metadataDevice = devices.metadata;
-    this.#refusals = options.refusals;
     if (options.readOnly) this.#refusal = { kind: "readOnly" };
   }
 
@@ -122,8 +121,6 @@ export class Metadata implements Actor<MetadataMessage> {
       case "tick":
         if (this.#engine.isDirty && this.#refusal === undefined) this.#startCommit();
         return;
-      case "spaceRefused":
-        return this.#sayFull();
       case "dataRetired":
         this.#dataRetired = message.blocks;
         return;
@@ -135,6 +132,7 @@ export class Metadata implements Actor<MetadataMessage> {
       case "connect":
         this.#allocator = message.allocator;
         this.#pool = message.pool;
+        this.#space = message.space;
         return;
       default:
         return unreachable(message);
@@ -167,27 +165,11 @@ export class Metadata implements Actor<MetadataMessage> {
         return;
       }
       answer = this.#failureOf(error.fault);
-      if (answer.kind === "noMetadataSpace" && attempt.operation.type === "change") this.#sayFull();
+      if (answer.kind === "noMetadataSpace") this.#noteRefusal(attempt.operation);
     }
     if (attempt.operation.type === "load") this.#announceGeometry();
     this.#kernel.reply(attempt.operation as Request<unknown>, answer);
-    if (answer === done && this.#isFull) this.#sayNotFull(attempt.operation);
     this.#afterOperation(attempt);
-  }
-
-  /** After a command was refused, or a bio that had tried again after a commit. */
-  #sayFull(): void {
-    this.#isFull = true;
-    this.#kernel.tell(this.#refusals, { type: "refused", what: "metadataFull" });
-  }
-
-  /** After an operation that the engine admits only above its reserve. Removals are admitted below it, so they tell nothing. */
-  #sayNotFull(operation: Operation): void {
-    const isAboveReserve = operation.type === "insert" ||
-      operation.type === "change" && operation.create.length + operation.snapshots.length > 0;
-    if (!isAboveReserve) return;
-    this.#isFull = false;
-    this.#kernel.tell(this.#refusals, { type: "served", what: "metadataFull" });
   }
 
   /**
@@ -349,9 +331,24 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#kernel.count("commits");
     this.#announceGeometry();
     this.#tellAllocator({ type: "durable" });
+    this.#tellSpace();
     this.#answer(ended, done);
     if (this.#requests.waiting > 0 || this.#waiting.slowedDown > 0) this.#startCommit();
     this.#resumeSlowedDown();
+  }
+
+  /** A bio tells of its refusal itself, after it has tried again. */
+  #noteRefusal(operation: Operation): void {
+    this.#freeAtRefusal = this.#engine.metadataFree;
+    if (operation.type !== "change" || this.#space === undefined) return;
+    this.#kernel.tell(this.#space, { type: "spaceRefused", need: "metadata" });
+  }
+
+  /** A commit has freed blocks. What was refused before may be possible. */
+  #tellSpace(): void {
+    if (this.#freeAtRefusal === undefined || this.#engine.metadataFree <= this.#freeAtRefusal) return;
+    this.#freeAtRefusal = undefined;
+    if (this.#space !== undefined) this.#kernel.tell(this.#space, { type: "spaceCame", need: "metadata" });
   }
 
   /** The pool stopped writing before the commit began. Reads are still served. */

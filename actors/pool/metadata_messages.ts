@@ -9,6 +9,7 @@ import type { Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
+import type { SpaceCame, SpaceRefused } from "./space_messages.ts";
 import type {
   AllocatorNotice,
   Commit,
@@ -178,11 +179,6 @@ export interface Tick extends Message {
   readonly type: "tick";
 }
 
-/** From a bio: the metadata was full, a commit did not help, and the bio fails for it. */
-export interface SpaceRefused extends Message {
-  readonly type: "spaceRefused";
-}
-
 /** From the allocator: the number of free data blocks that are bad and are not leased. */
 export interface DataRetired extends Message {
   readonly type: "dataRetired";
@@ -200,6 +196,8 @@ export interface ConnectMetadata extends Message {
   readonly type: "connect";
   readonly allocator: Address<AllocatorNotice>;
   readonly pool: Address<MetadataTrouble | GeometryNotice>;
+  /** Is told when a command was refused for want of metadata blocks, and when a commit has freed some after a refusal. */
+  readonly space: Address<SpaceCame | SpaceRefused>;
 }
 
 /** To the pool: metadata is damaged (no more changes), or a commit has failed (the pool fails). */
@@ -241,7 +239,6 @@ export type MetadataMessage =
   | Fetched
   | Tick
   | ConnectMetadata
-  | SpaceRefused
   | DataRetired
   | ReportMappedFree;
 

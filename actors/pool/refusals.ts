@@ -146,12 +146,13 @@ export class Refusals implements Actor<RefusalsMessage> {
 function beginOf(what: Refusal, detail: string): string {
   switch (what) {
     case "dataFull":
-      return "The pool is full: writes that need space fail until something is trimmed or removed.";
+      return `The pool is full (mode out-of-data-space): writes that need space ${detail}, until something is trimmed or removed.`;
     case "metadataFull":
-      return "The metadata is full: writes that need new mappings fail, and new volumes and snapshots may be refused, until " +
-        "something is trimmed or removed.";
+      return "The metadata is full (mode out-of-metadata-space): new volumes and snapshots may be refused, and writes that " +
+        `need new mappings ${detail}, until something is trimmed or removed.`;
     case "hostFull":
-      return "The host has no space for the data device: writes that need some fail until there is room on the host.";
+      return "The host has no space for the data device (mode out-of-data-space): writes that need some " +
+        `${detail}, until there is room on the host.`;
     case "dataRead":
       return `The data device fails, ${detail}. Clients get an I/O error for what lies there. Check the disk and the host's log.`;
     case "dataWrite":
@@ -171,7 +172,7 @@ function endOf(what: Refusal, { count, lastDetail }: InForce): string {
     case "metadataFull":
       return "The metadata is no longer full: writes, new volumes and snapshots succeed.";
     case "hostFull":
-      return `The host has space for the data device again: writes succeed, and ${quiet}. ${times(count)}.`;
+      return "The host has space for the data device again: writes succeed.";
     case "dataRead":
       return `Reads of the data device succeed again: ${quiet}. ${
         times(count)

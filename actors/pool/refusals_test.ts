@@ -29,7 +29,9 @@ class BadBlocks extends FailingDevice {
 function makePool(dataBlocks = 64, metadataBlocks?: number): { pool: TestingPool; device: BadBlocks } {
   const files = makeTestingFiles(dataBlocks, metadataBlocks);
   const device = new BadBlocks(files.data);
-  const pool = new TestingPool({ ...files, data: device } satisfies TestingFiles);
+  const pool = new TestingPool({ ...files, data: device } satisfies TestingFiles, {
+    hostFreeBytes: () => device.isHostFull ? 0 : bs,
+  });
   assertEquals(pool.admin({ verb: "create", name: "v", sizeBytes: 4096 * bs }), done);
   return { pool, device };
 }
@@ -49,7 +51,7 @@ Deno.test("a full pool is said once, and once that it is no longer full", () => 
   for (let at = 8; at < 12; at += 1) assertEquals(v.write(at * bs, block(1)).status, "noDataSpace");
   quiet(pool);
   assertEquals(pool.logged, [
-    "The pool is full: writes that need space fail until something is trimmed or removed.",
+    "The pool is full (mode out-of-data-space): writes that need space fail, until something is trimmed or removed.",
   ]);
   assertEquals(v.perform("discard", 0, 4 * bs).status, "ok");
   assertEquals(v.write(8 * bs, block(1)).status, "ok");
@@ -91,7 +93,7 @@ Deno.test("full metadata is said once, and once that it is no longer full", () =
   assertEquals(pool.logged.length, 1);
   assertMatch(
     pool.logged[0]!,
-    /^The metadata is full: writes that need new mappings fail, and new volumes and snapshots may be refused, /,
+    /^The metadata is full \(mode out-of-metadata-space\): new volumes and snapshots may be refused, /,
   );
   assertEquals(pool.admin({ verb: "rm", names: made, force: false, dryRun: false }), done);
   assert(snapshot());
@@ -105,16 +107,16 @@ Deno.test("a full host is said once, and once that it has space again", () => {
   const { pool, device } = makePool();
   const v = pool.attach("v");
   device.isHostFull = true;
-  for (let at = 0; at < 5; at += 1) assertEquals(v.write(at * bs, block(1)).status, "noDataSpace");
+  for (let at = 0; at < 5; at += 1) assertEquals(v.write(at * bs, block(1)).status, "noHostSpace");
   quiet(pool);
   assertEquals(pool.logged, [
-    "The host has no space for the data device: writes that need some fail until there is room on the host.",
+    "The host has no space for the data device (mode out-of-data-space): writes that need some fail, until there is room on the host.",
   ]);
   device.isHostFull = false;
   assertEquals(v.write(0, block(1)).status, "ok");
   quiet(pool);
   assertEquals(pool.logged.length, 2);
-  assertMatch(pool.logged[1]!, /^The host has space for the data device again: /);
+  assertEquals(pool.logged[1], "The host has space for the data device again: writes succeed.");
 });
 
 Deno.test("why reads of the data device fail is said once with where, and once that they succeed again", () => {

@@ -1,4 +1,4 @@
-/** Admission: what bios a request becomes, and which of them must wait for earlier ones of the same request. */
+/** What bios a request becomes, which of them must wait for earlier ones of the same request, and what reads have found. */
 import { vblock } from "../../storage/base/ids.ts";
 import {
   type Admitted,
@@ -22,7 +22,17 @@ export function admit(request: VolumeRequest, blockSizeBytes: number, volumeSize
   const blocks = planned?.length ?? blocksTouched(request, blockSizeBytes);
   const checksSpace = request.kind === "writeZeroes" && request.noHole && blocks > 1;
   const biosTotal = blocks + (checksSpace ? 1 : 0);
-  return { request, planned, biosTotal, checksSpace, biosStarted: 0, biosDone: 0, flushStarted: false };
+  return {
+    request,
+    planned,
+    biosTotal,
+    checksSpace,
+    biosStarted: 0,
+    biosDone: 0,
+    biosParked: 0,
+    isHeld: false,
+    flushStarted: false,
+  };
 }
 
 /** The next bio of a request, counted as started. */
@@ -44,4 +54,10 @@ export function takeNextBio(admitted: Admitted, blockSizeBytes: number): Bio {
 export function mustWait(admitted: Admitted): boolean {
   if (admitted.biosDone === admitted.biosStarted) return false;
   return admitted.request.fastZero || (admitted.checksSpace && admitted.biosStarted === 1);
+}
+
+/** A read bio found no mapping. */
+export function noteHole({ ordinal }: Bio, { request, biosTotal }: Admitted): void {
+  if (request.holes.length === 0) request.holes = new Uint8Array(biosTotal);
+  request.holes[ordinal] = 1;
 }

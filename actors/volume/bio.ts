@@ -8,14 +8,16 @@ import type { Address, Message } from "../kernel/address.ts";
 import { assert, present } from "../../storage/base/assert.ts";
 import type { MappedSegment, ReadTarget } from "../../storage/device/port.ts";
 import { type VBlock, vblock } from "../../storage/base/ids.ts";
+import type { SpaceNeed, SpaceSeen } from "../pool/space_messages.ts";
 import type { RegionLocks } from "../pool/region_locks.ts";
 
 /** What a bio does. `checkSpace` changes nothing; it fails if the range that follows is larger than what is free. */
 export type BioKind = "read" | "write" | "writeZeroes" | "discard" | "flush" | "checkSpace";
 
 /**
- * How a bio ended. `hole`: a read of an unprovisioned block, which is all zeroes. `noDataSpace`: no lock is held and nothing
- * was changed. `notSupported`: a fast zero that would not be fast. `poolFailed`, `readOnly`: the pool takes no such request.
+ * How a bio ended. `hole`: a read of an unprovisioned block, which is all zeroes. `noDataSpace`, `noMetadataSpace`,
+ * `noHostSpace`: no lock is held and no mapping was changed. `dropped`: it waited for space, and its client is gone or
+ * going. `notSupported`: a fast zero that would not be fast. `poolFailed`, `readOnly`: the pool takes no such request.
  * `outOfRange`: beyond the end of the volume.
  */
 export type BioStatus =
@@ -23,6 +25,8 @@ export type BioStatus =
   | "hole"
   | "noDataSpace"
   | "noMetadataSpace"
+  | "noHostSpace"
+  | "dropped"
   | "ioError"
   | "notSupported"
   | "outOfRange"
@@ -54,6 +58,17 @@ export interface VolumeRequest {
   status: BioStatus;
   /** For a read: one entry for each block touched, 1 where it is a hole; empty if none is. Set by the volume. */
   holes: Uint8Array;
+  /**
+   * The request waits for space and no bio of it is in flight: its payload may move to memory of its own, which `data` then
+   * is. Returns the client, which gets {@linkcode RequestParked} after each call. It may be called more than once.
+   */
+  parked?(): Address<RequestParked>;
+}
+
+/** From the volume to the client of a request: it waits for space. `requestDone` comes all the same. */
+export interface RequestParked {
+  readonly type: "requestParked";
+  readonly request: VolumeRequest;
 }
 
 /** From the volume to the client of a request: it is done. */
@@ -131,6 +146,10 @@ export interface Admitted {
   readonly checksSpace: boolean;
   biosStarted: number;
   biosDone: number;
+  /** Of those started and not done: bios that are parked. */
+  biosParked: number;
+  /** It has or had parked bios, and is outside of the volume's queue until they are served. */
+  isHeld: boolean;
   flushStarted: boolean;
 }
 
@@ -139,6 +158,34 @@ export interface BioDone extends Message {
   readonly type: "bioDone";
   readonly bio: Bio;
   readonly status: BioStatus;
+}
+
+/** From a bio's task to the volume: the bio found no space and is to be parked. */
+export interface BioWithoutSpace extends Message {
+  readonly type: "bioWithoutSpace";
+  readonly bio: Bio;
+  readonly status: StatusWithoutSpace;
+  /** What was known of space before it was tried the last time. */
+  readonly seen: SpaceSeen;
+}
+
+/** The ends of a bio that more space may make succeed. */
+export type StatusWithoutSpace = "noDataSpace" | "noMetadataSpace" | "noHostSpace";
+
+const needs: Readonly<Record<StatusWithoutSpace, SpaceNeed>> = {
+  noDataSpace: "data",
+  noMetadataSpace: "metadata",
+  noHostSpace: "host",
+};
+
+/** What a bio needs that ended so. */
+export function needOf(status: StatusWithoutSpace): SpaceNeed {
+  return needs[status];
+}
+
+/** True if more space may make such a bio succeed. */
+export function isWithoutSpace(status: BioStatus): status is StatusWithoutSpace {
+  return status === "noDataSpace" || status === "noMetadataSpace" || status === "noHostSpace";
 }
 
 /** The bio at `ordinal` of a read, a write, or a write-zeroes that provisions: one block or a part of one. */

@@ -1,24 +1,59 @@
-/** The task of one bio: remap it; if there was no space, make space once and remap it again. */
-import type { Bio, BioDone, BioStatus } from "./bio.ts";
+/** The task of one bio: remap it; if there was no space, make space once and remap it again; if there is none, park it. */
+import {
+  type Bio,
+  type BioDone,
+  type BioWithoutSpace,
+  isWithoutSpace,
+  needOf,
+  type StatusWithoutSpace,
+} from "./bio.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
+import type { SpaceLook, SpaceSeen } from "../pool/space_messages.ts";
 import { remap, type Thin } from "./remap.ts";
 
-/** Serves the bio and tells its volume. This is the only place where a bio is completed. */
-export function* bioTask(kernel: Kernel, volume: Address<BioDone>, thin: Thin, bio: Bio): Steps<void> {
+/**
+ * Serves the bio and tells its volume. A bio is completed here, or by its volume while it is parked.
+ *
+ * @param seen for a bio that was parked: what is known of space now
+ */
+export function* bioTask(
+  kernel: Kernel,
+  volume: Address<BioDone | BioWithoutSpace>,
+  thin: Thin,
+  bio: Bio,
+  seen?: SpaceSeen,
+): Steps<void> {
   let status = yield* remap(thin, bio);
-  if (status === "noDataSpace" || status === "noMetadataSpace") {
+  if (isWithoutSpace(status)) {
     // No lock is held here: a discard that would free space must not wait for a bio that needs it.
-    if (yield* makeSpace(thin, status)) status = yield* remap(thin, bio);
+    let look: SpaceLook | undefined;
+    if (seen === undefined) {
+      yield* makeSpace(thin, status);
+      // The look comes before the try. Space that comes after the look makes the watch try again, and space that came
+      // before it is found by this try.
+      look = yield* thin.space.look();
+      status = yield* remap(thin, bio);
+    }
+    if (isWithoutSpace(status)) {
+      const known = seen ?? (look?.parks === true && mayPark(bio) ? look : undefined);
+      if (known !== undefined) {
+        return kernel.tell(volume, { type: "bioWithoutSpace", bio, status, seen: known });
+      }
+      kernel.tell(thin.space.address, { type: "spaceRefused", need: needOf(status) });
+    }
   }
-  if (status === "noMetadataSpace") kernel.tell(thin.metadata.address, { type: "spaceRefused" });
   kernel.tell(volume, { type: "bioDone", bio, status });
 }
 
-/** Commits, so that blocks freed since the last commit can be used. True if there may be more space than before. */
-function* makeSpace(thin: Thin, status: BioStatus): Steps<boolean> {
-  if (status === "noDataSpace") return yield* thin.allocator.reclaim();
-  const committed = yield* thin.metadata.commit();
-  return committed.kind === "done";
+/** Commits and passes down, so that blocks freed since the last commit can be used. */
+function* makeSpace(thin: Thin, status: StatusWithoutSpace): Steps<void> {
+  if (status === "noMetadataSpace") yield* thin.metadata.commit();
+  else yield* thin.allocator.reclaim();
+}
+
+/** A discard has a reserve of its own and gives space back, so it never waits for some; reads and flushes need none. */
+function mayPark({ kind }: Bio): boolean {
+  return kind === "write" || kind === "writeZeroes" || kind === "checkSpace";
 }

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { Extent, StatusSource } from "./block_status.ts";
 import { defaultKnobs } from "../knobs.ts";
-import { VolumeStub } from "./thin_volume.ts";
+import { VolumeStub } from "./volume_messages.ts";
 import { FailingDevice } from "../../tests/support/devices.ts";
 import type { MemoryDevice } from "../../tests/support/memory_device.ts";
 import {

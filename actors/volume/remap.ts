@@ -29,6 +29,7 @@ import type { DataLocks } from "../pool/data_locks.ts";
 import type { Steps } from "../kernel/task.ts";
 import { type BlockLock, lockRange } from "../pool/region_locks.ts";
 import type { Done, MetadataFailure, MetadataStub } from "../pool/metadata_messages.ts";
+import type { SpaceStub } from "../pool/space_messages.ts";
 import type { Mapping } from "../../storage/thin_metadata.ts";
 
 /** A thin device and the actors that its bios send requests to. */
@@ -39,6 +40,7 @@ export interface Thin {
   readonly allocator: AllocatorStub;
   readonly dataLocks: DataLocks;
   readonly data: DeviceStub;
+  readonly space: SpaceStub;
 }
 
 type Provisioned = Extract<Mapping, { kind: "provisioned" }>;
@@ -320,6 +322,6 @@ function isOfSource(copied: IoResult): boolean {
 }
 
 function statusOfIo(result: IoResult): BioStatus {
-  if (result.kind === "noSpace") return "noDataSpace";
+  if (result.kind === "noSpace") return "noHostSpace";
   return result.kind === "ok" ? "ok" : "ioError";
 }

@@ -6,6 +6,7 @@ import { AllocatorStub, type DataAllocatorMessage } from "../pool/data_allocator
 import { spawnDataLocks } from "../pool/data_locks.ts";
 import type { Actor, Address, Message } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
+import { SpaceStub, type SpaceWatchMessage } from "../pool/space_messages.ts";
 import type { MetadataMessage } from "../pool/metadata_messages.ts";
 import { MetadataStub } from "../pool/metadata_messages.ts";
 import { remap } from "./remap.ts";
@@ -61,6 +62,7 @@ function makeThin(data = new MemoryDevice(10 * bs)) {
     allocator: new AllocatorStub(kernel, address as Address<DataAllocatorMessage>),
     dataLocks: spawnDataLocks(kernel),
     data: new DeviceStub(device, true),
+    space: new SpaceStub(kernel, address as Address<SpaceWatchMessage>),
   };
   const client = address as Address<RequestDone>;
   const regions = [spawnRegion(kernel, "region", 0, 10)];

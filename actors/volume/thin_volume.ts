@@ -1,7 +1,7 @@
 /**
  * ThinVolume: one open volume or snapshot.
  *
- * Owns: the requests admitted and not done, the lock regions of its blocks (volume_regions.ts), and whether it is
+ * Owns: the requests admitted and not done, their parked bios, the lock regions of its blocks (volume_regions.ts), and whether it is
  * suspended. It turns requests into bios (admission.ts) and starts a task for each, at most `biosPerVolumeMax` at once; the
  * rest of a large request waits here, and clients take turns. A request is done when all its bios are; with FUA, when a
  * flush after them is.
@@ -9,101 +9,35 @@
  * Suspending waits for bios in flight, not for requests: bios of a request that have not started wait for the resumption.
  * A snapshot needs the suspension, so if it waited for them, each would wait for the other. The snapshot contains every
  * bio that ended before it and none that started after it.
+ * A bio that finds no space is parked (parked_bios.ts): it is not in flight, and nothing waits for it.
  * Questions about block status (status_questions.ts) change nothing, and are answered while the volume is suspended.
  *
  * Failure policy: the request's status is the first failure of its bios. Bios in flight run to their end; the request's
  * other bios are not started.
  */
-import { admit, mustWait, takeNextBio } from "./admission.ts";
+import { admit, mustWait, noteHole, takeNextBio } from "./admission.ts";
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
-import type { AskStatus, StatusEnded } from "./block_status.ts";
-import type { ThinId } from "../../storage/base/ids.ts";
 import {
   type Admitted,
   type Bio,
   type BioDone,
   type BioKind,
   type BioStatus,
+  type BioWithoutSpace,
   flushBio,
   type RequestDone,
   type VolumeRequest,
 } from "./bio.ts";
 import { bioTask } from "./bio_task.ts";
 import { ClientTurns } from "./client_turns.ts";
-import type { Actor, Address, Message, Request } from "../kernel/address.ts";
-import { unasked } from "../kernel/address.ts";
+import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { ask, type Steps } from "../kernel/task.ts";
+import { ParkedBios } from "./parked_bios.ts";
+import type { SpaceSeen } from "../pool/space_messages.ts";
 import type { Thin } from "./remap.ts";
 import { StatusQuestions, type StatusVolume } from "./status_questions.ts";
+import type { Close, Resume, Suspend, ThinVolumeMessage } from "./volume_messages.ts";
 import { VolumeRegions } from "./volume_regions.ts";
-
-/** From a client: serve this request and tell `request.client` when it is done. It lies inside the volume. */
-export interface Submit extends Message {
-  readonly type: "submit";
-  readonly request: VolumeRequest;
-}
-
-/** Start no more bios, and answer when none is in flight. */
-export interface Suspend extends Request<"suspended"> {
-  readonly type: "suspend";
-}
-
-/** Start bios again, with this thin id and size. */
-export interface Resume extends Message {
-  readonly type: "resume";
-  readonly thinId: ThinId;
-  readonly sizeBytes: number;
-}
-
-/** End once nothing is in flight. No request may be submitted after it. Answered just before the actor ends. */
-export interface Close extends Request<"closed"> {
-  readonly type: "close";
-}
-
-/** From the pool: refuse all writes or reads with this status from now on. undefined: serve them. */
-export interface Refuse extends Message {
-  readonly type: "refuse";
-  readonly writes: BioStatus | undefined;
-  readonly reads: BioStatus | undefined;
-}
-
-export type ThinVolumeMessage =
-  | Submit
-  | BioDone
-  | AskStatus
-  | StatusEnded
-  | Suspend
-  | Resume
-  | Close
-  | Refuse;
-
-/** The stubs of one volume. */
-export class VolumeStub {
-  constructor(readonly kernel: Kernel, readonly address: Address<ThinVolumeMessage>) {}
-
-  submit(request: VolumeRequest): void {
-    this.kernel.tell(this.address, { type: "submit", request });
-  }
-
-  suspend(): Steps<"suspended"> {
-    const request: Suspend = { type: "suspend", replyTo: unasked };
-    return ask(this.address, request);
-  }
-
-  resume(thinId: ThinId, sizeBytes: number): void {
-    this.kernel.tell(this.address, { type: "resume", thinId, sizeBytes });
-  }
-
-  close(): Steps<"closed"> {
-    const request: Close = { type: "close", replyTo: unasked };
-    return ask(this.address, request);
-  }
-
-  refuse(writes: BioStatus | undefined, reads: BioStatus | undefined): void {
-    this.kernel.tell(this.address, { type: "refuse", writes, reads });
-  }
-}
 
 export class ThinVolume implements Actor<ThinVolumeMessage> {
   readonly #kernel: Kernel;
@@ -120,6 +54,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   /** Not among the bios in flight: a flush changes no mapping, so a suspension need not wait for it. */
   #flushesInFlight = 0;
   readonly #status: StatusQuestions;
+  readonly #parked: ParkedBios;
   readonly #biosMax: number;
   #suspended = false;
   #suspends: Suspend[] = [];
@@ -136,6 +71,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#self = self;
     this.#taskNames = taskNames(volume.name);
     this.#status = new StatusQuestions(kernel, self, volume.name);
+    this.#parked = new ParkedBios(kernel, self, volume.thin.space);
     this.#thin = volume.thin;
     this.#sizeBytes = volume.sizeBytes;
     this.#biosMax = kernel.knobs.biosPerVolumeMax;
@@ -148,6 +84,18 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
         return this.#submit(message.request);
       case "bioDone":
         return this.#bioDone(message);
+      case "bioWithoutSpace":
+        return this.#bioWithoutSpace(message);
+      case "retryParked":
+        this.#parked.retry(message);
+        return this.#startBios();
+      case "failParked":
+        return this.#endParked();
+      case "dropParked":
+        return this.#endParked("dropped", ({ request }) => request?.client === message.client);
+      case "parkingLeft":
+        this.#parked.left();
+        return this.#answerIfIdle();
       case "askStatus":
         assert(this.#closing === undefined, "asked a closing volume");
         return this.#status.ask(message.request, this.#state());
@@ -166,6 +114,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
       case "refuse":
         this.#refuseWrites = message.writes;
         this.#refuseReads = message.reads;
+        if (message.writes !== undefined) this.#endParked(message.writes);
         return;
       default:
         return unreachable(message);
@@ -211,6 +160,15 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
    */
   #admitAgain(): void {
     assert(this.#biosInFlight === 0, "the size of a busy volume was changed");
+    // Requests with parked bios wait outside of the queue, and are dealt with as the others.
+    for (const admitted of this.#parked.requests()) {
+      const isOut = admitted.request.offsetBytes + admitted.request.lengthBytes > this.#sizeBytes;
+      if (!isOut && admitted.planned === undefined) continue;
+      while (this.#parked.take((bio) => bio.admitted === admitted) !== undefined);
+      this.#parked.tellTaken();
+      const anew = { ...admitted, biosStarted: 0, biosDone: 0, isHeld: false };
+      this.#starting.push(admitted.request.client, anew);
+    }
     for (const admitted of this.#starting.takeAll()) {
       const { request, biosStarted, biosTotal, planned } = admitted;
       // All its bios are done; it leaves the queue when its turn comes.
@@ -228,6 +186,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   }
 
   #startBios(): void {
+    if (this.#parked.size > 0) this.#startParked();
     // Clients in a row whose next bio must wait.
     let waiting = 0;
     while (!this.#suspended && this.#biosInFlight < this.#biosMax) {
@@ -248,12 +207,20 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     }
   }
 
-  #start(admitted: Admitted, bio: Bio): void {
+  #startParked(): void {
+    while (!this.#suspended && this.#biosInFlight < this.#biosMax) {
+      const due = this.#parked.next();
+      if (due === undefined) return;
+      this.#start(present(due.bio.admitted, "a parked bio of no request"), due.bio, due.seen);
+    }
+  }
+
+  #start(admitted: Admitted, bio: Bio, seen?: SpaceSeen): void {
     bio.admitted = admitted;
     if (bio.kind !== "flush" && bio.kind !== "checkSpace") bio.regions = this.#regions.enter(bio);
     if (bio.kind === "flush") this.#flushesInFlight += 1;
     else this.#biosInFlight += 1;
-    const task = bioTask(this.#kernel, this.#self, this.#thin, bio);
+    const task = bioTask(this.#kernel, this.#self, this.#thin, bio, seen);
     this.#kernel.start(this.#taskNames[bio.kind], task, bio.vblock);
   }
 
@@ -263,10 +230,54 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     else this.#biosInFlight -= 1;
     assert(this.#biosInFlight >= 0 && this.#flushesInFlight >= 0, "more bios ended than started");
     this.#regions.leave(bio);
+    if (this.#parked.size > 0) this.#parked.ended(bio, status === "ok");
+    this.#ended(bio, status);
+    this.#startBios();
+    this.#answerIfIdle();
+  }
+
+  /**
+   * Parks the bio: it is not in flight any more, and holds nothing. The bios of its request that have not started wait for
+   * it outside of the queue, so that they hold up no other request of the client.
+   */
+  #bioWithoutSpace(message: BioWithoutSpace): void {
+    const { bio } = message;
+    this.#biosInFlight -= 1;
+    this.#regions.leave(bio);
+    this.#parked.park(message);
+    const admitted = present(bio.admitted, "a bio of no request is parked");
+    admitted.isHeld = true;
+    this.#starting.remove(admitted);
+    const { request } = admitted;
+    // What became of the request or the pool meanwhile ends the bio too.
+    const end = request.status === "ok" ? this.#refuseWrites : request.status;
+    if (end !== undefined) this.#endParked(end, (other) => other === bio);
+    else this.#tellParked(admitted);
+    this.#startBios();
+    this.#answerIfIdle();
+  }
+
+  /** No bio of the request reads its payload now, so the client may move it. */
+  #tellParked({ request, biosStarted, biosDone, biosParked }: Admitted): void {
+    if (biosParked === 0 || biosStarted - biosDone > biosParked || request.parked === undefined) return;
+    this.#kernel.tell(request.parked(), { type: "requestParked", request });
+  }
+
+  /** Ends parked bios: with this status, or because of what they have found none of. Bios that are being tried again go on. */
+  #endParked(status?: BioStatus, matches: (bio: Bio) => boolean = () => true): void {
+    for (let next = this.#parked.take(matches); next !== undefined; next = this.#parked.take(matches)) {
+      this.#ended(next.bio, status ?? next.status);
+    }
+    this.#parked.tellTaken();
+    this.#answerIfIdle();
+  }
+
+  /** What follows from the end of a bio for its request. */
+  #ended(bio: Bio, status: BioStatus): void {
     const admitted = present(bio.admitted, "a bio of no request has ended");
     const request = admitted.request;
     if (status === "hole") {
-      this.#noteHole(bio, admitted);
+      noteHole(bio, admitted);
     } else if (status !== "ok") {
       if (request.status === "ok") request.status = status;
       // The bios of a failed request that have not started are dropped.
@@ -275,17 +286,25 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
         admitted.biosDone += admitted.biosTotal - admitted.biosStarted;
         admitted.biosStarted = admitted.biosTotal;
       }
+      if (admitted.biosParked > 0) this.#endParkedOf(admitted);
     }
     admitted.biosDone += 1;
     if (admitted.biosDone >= admitted.biosTotal) this.#allBiosDone(admitted);
+    else if (admitted.isHeld) this.#goOn(admitted);
     assert(admitted.biosStarted <= admitted.biosTotal, "a request started more bios than it has");
-    this.#startBios();
-    this.#answerIfIdle();
   }
 
-  #noteHole({ ordinal }: Bio, { request, biosTotal }: Admitted): void {
-    if (request.holes.length === 0) request.holes = new Uint8Array(biosTotal);
-    request.holes[ordinal] = 1;
+  /** A bio of a request with parked bios has ended. When the last of these has, the others start. */
+  #goOn(admitted: Admitted): void {
+    if (admitted.biosParked > 0) return this.#tellParked(admitted);
+    admitted.isHeld = false;
+    this.#starting.push(admitted.request.client, admitted);
+  }
+
+  /** The request has failed. */
+  #endParkedOf(admitted: Admitted): void {
+    while (this.#parked.take((bio) => bio.admitted === admitted) !== undefined) admitted.biosDone += 1;
+    this.#parked.tellTaken();
   }
 
   /** The virtual blocks of the volume; the last may be partial. */
@@ -329,7 +348,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     for (const suspend of this.#suspends) this.#kernel.reply(suspend, "suspended");
     this.#suspends = [];
     if (this.#closing === undefined || this.#requests > 0 || this.#flushesInFlight > 0) return;
-    if (this.#status.inFlight > 0) return;
+    if (this.#status.inFlight > 0 || !this.#parked.leave()) return;
     this.#regions.retire();
     this.#kernel.reply(this.#closing, "closed");
     this.#kernel.retire(this.#self);

@@ -5,7 +5,7 @@ import type { VolumeRequest } from "../../actors/volume/bio.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { defaultKnobs, type Knobs } from "../../actors/knobs.ts";
-import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
+import type { ThinVolumeMessage } from "../../actors/volume/volume_messages.ts";
 import { assert as require } from "../../storage/base/assert.ts";
 import {
   type ClientMessage,

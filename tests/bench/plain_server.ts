@@ -11,7 +11,7 @@ import { Kernel } from "../../actors/kernel/kernel.ts";
 import { mailboxes } from "../../actors/mailboxes.ts";
 import { NbdListener } from "../../actors/nbd/listener.ts";
 import type { ExportInfo, PoolMessage } from "../../actors/control/pool_messages.ts";
-import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
+import type { ThinVolumeMessage } from "../../actors/volume/volume_messages.ts";
 import { assert } from "../../storage/base/assert.ts";
 import type { IoResult, ReadTarget } from "../../storage/device/port.ts";
 import { SocketGroup } from "../../actors/edge/socket_group.ts";

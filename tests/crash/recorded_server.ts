@@ -17,7 +17,7 @@ import { Kernel } from "../../actors/kernel/kernel.ts";
 import { mailboxes } from "../../actors/mailboxes.ts";
 import { NbdListener, NbdListenerStub } from "../../actors/nbd/listener.ts";
 import type { PoolNotice, PoolStub } from "../../actors/control/pool_messages.ts";
-import type { Submit } from "../../actors/volume/thin_volume.ts";
+import type { Submit } from "../../actors/volume/volume_messages.ts";
 import { present } from "../../storage/base/assert.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { History, type Submitted } from "./history.ts";

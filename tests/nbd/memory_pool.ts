@@ -11,7 +11,7 @@ import type {
   PoolMessage,
   PoolNotice,
 } from "../../actors/control/pool_messages.ts";
-import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
+import type { ThinVolumeMessage } from "../../actors/volume/volume_messages.ts";
 
 /** A thin volume in memory: blocks that were never written are holes. */
 export class MemoryVolume implements Actor<ThinVolumeMessage> {

@@ -6,6 +6,7 @@ import { AllocatorStub, DataAllocator } from "../../actors/pool/data_allocator.t
 import { type DataLocks, spawnDataLocks } from "../../actors/pool/data_locks.ts";
 import { type FindFree, type MetadataMessage, MetadataStub } from "../../actors/pool/metadata_messages.ts";
 import type { RefusalsMessage } from "../../actors/pool/refusals.ts";
+import type { SpaceCame } from "../../actors/pool/space_messages.ts";
 import { Recorder, StandInDevice, startCollecting } from "./stand_ins.ts";
 import { World } from "./world.ts";
 
@@ -26,6 +27,8 @@ class StandInMetadata extends Recorder<MetadataMessage> {
   fails = false;
   /** A search passes so many blocks at most. */
   passesMax = Infinity;
+  /** Searches so far. */
+  searches = 0;
   readonly #world: World;
   #dataBlocks = 0;
   readonly #held: (() => void)[] = [];
@@ -57,6 +60,7 @@ class StandInMetadata extends Recorder<MetadataMessage> {
   }
 
   #search({ from }: FindFree): NonNullable<FindFree["reply"]> {
+    this.searches += 1;
     if (this.fails) return { kind: "damaged", reason: "a fault of the test" };
     const next = Math.min(this.#dataBlocks, from + this.passesMax);
     const found = [...this.free].filter((block) => block >= from && block < next);
@@ -71,6 +75,7 @@ export class AllocatorBench {
   readonly metadata: StandInMetadata;
   readonly device: StandInDevice;
   readonly refusals = new Recorder<RefusalsMessage>(this.world.kernel, "refusals");
+  readonly space = new Recorder<SpaceCame>(this.world.kernel, "space watch");
   readonly locks: DataLocks;
   readonly stub: AllocatorStub;
 
@@ -84,6 +89,7 @@ export class AllocatorBench {
       device: this.device.stub,
       locks: this.locks,
       refusals: this.refusals.address,
+      space: this.space.address,
     };
     const address = kernel.spawn("allocator", 10_000, (self) => new DataAllocator(kernel, self, pool));
     this.stub = new AllocatorStub(kernel, address as AllocatorStub["address"]);

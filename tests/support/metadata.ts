@@ -10,7 +10,7 @@ import {
   MetadataStub,
   type MetadataTrouble,
 } from "../../actors/pool/metadata_messages.ts";
-import type { RefusalsMessage } from "../../actors/pool/refusals.ts";
+import type { SpaceCame, SpaceRefused } from "../../actors/pool/space_messages.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/base/ids.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";
@@ -29,7 +29,7 @@ export class MetadataBench {
   readonly device: StandInDevice;
   readonly allocator = new Recorder<AllocatorNotice>(this.world.kernel, "allocator");
   readonly pool = new Recorder<MetadataTrouble | GeometryNotice>(this.world.kernel, "pool");
-  readonly refusals = new Recorder<RefusalsMessage>(this.world.kernel, "refusals");
+  readonly space = new Recorder<SpaceCame | SpaceRefused>(this.world.kernel, "space watch");
   readonly engine: ThinMetadata;
   readonly stub: MetadataStub;
 
@@ -47,11 +47,10 @@ export class MetadataBench {
     const address = kernel.spawn<MetadataMessage>(
       "metadata",
       100_000,
-      (self) =>
-        new Metadata(kernel, self, this.engine, devices, { readOnly, refusals: this.refusals.address }),
+      (self) => new Metadata(kernel, self, this.engine, devices, { readOnly }),
     );
     this.stub = new MetadataStub(kernel, address);
-    const peers = { allocator: this.allocator.address, pool: this.pool.address };
+    const peers = { allocator: this.allocator.address, pool: this.pool.address, space: this.space.address };
     kernel.tell(address, { type: "connect", ...peers });
     this.world.run(this.stub.load());
     this.log.length = 0;

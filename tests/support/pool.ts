@@ -12,7 +12,8 @@ import type { CounterPort, SchedulerPolicy } from "../../actors/kernel/ports.ts"
 import type { Steps } from "../../actors/kernel/task.ts";
 import { defaultKnobs, type Knobs } from "../../actors/knobs.ts";
 import type { ExportContext, PoolNotice, PoolStub } from "../../actors/control/pool_messages.ts";
-import type { ThinVolumeMessage } from "../../actors/volume/thin_volume.ts";
+import type { NoSpacePolicy } from "../../actors/pool/space_messages.ts";
+import type { ThinVolumeMessage } from "../../actors/volume/volume_messages.ts";
 import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { lineOfSnapshot, readJournal } from "../../storage/catalogue_journal.ts";
 import { DiscardingDevice, MemoryDevice } from "./memory_device.ts";
@@ -115,6 +116,8 @@ export class TestingPool {
       readonly counters?: CounterPort;
       /** Called when the actors are made and the pool has not been started. */
       readonly beforeStart?: (pool: TestingPool) => void;
+      readonly noSpace?: NoSpacePolicy;
+      readonly hostFreeBytes?: () => number | undefined;
     } = {},
   ) {
     this.files = files;
@@ -136,6 +139,8 @@ export class TestingPool {
       catalogue,
       engine: this.engine,
       readOnly,
+      ...(options.noSpace === undefined ? {} : { noSpace: options.noSpace }),
+      hostFreeBytes: () => options.hostFreeBytes?.(),
       newUid: options.newUid ?? (() => `uid${++this.#uidLast}-${this.kernel.deliveries}`),
       log: (sentence) => this.logged.push(sentence),
     });

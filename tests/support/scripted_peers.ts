@@ -9,7 +9,8 @@ import { DeviceStub } from "../../actors/pool/block_device.ts";
 import { AllocatorStub } from "../../actors/pool/data_allocator.ts";
 import { DataLocks } from "../../actors/pool/data_locks.ts";
 import { MetadataStub } from "../../actors/pool/metadata_messages.ts";
-import { VolumeStub } from "../../actors/volume/thin_volume.ts";
+import { SpaceStub, type SpaceWatchMessage } from "../../actors/pool/space_messages.ts";
+import { VolumeStub } from "../../actors/volume/volume_messages.ts";
 import { ioOk } from "../../storage/device/port.ts";
 import { World } from "./world.ts";
 
@@ -75,6 +76,7 @@ export class ScriptedPeers implements Actor<Message> {
         allocator: new AllocatorStub(kernel, to),
         dataLocks: new DataLocks([], 1),
         data: device,
+        space: spaceStub(this.world),
       },
       readOnly: false,
       refusals: to,
@@ -108,4 +110,13 @@ export class ScriptedPeers implements Actor<Message> {
   sent<M extends Message>(type: M["type"]): M[] {
     return this.received.filter((message) => message.type === type) as M[];
   }
+}
+
+/** A space watch that knows of no lack, and whose messages are not among those received. */
+function spaceStub({ kernel }: World): SpaceStub {
+  const facts = { kind: "spaceFacts", parked: 0, short: [], hostFreeBytes: undefined } as const;
+  const receive = (message: SpaceWatchMessage) => {
+    if (message.type === "spaceFacts") kernel.reply(message, facts);
+  };
+  return new SpaceStub(kernel, kernel.spawn("space watch", 10_000, () => ({ receive })));
 }

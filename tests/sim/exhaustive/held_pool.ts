@@ -10,7 +10,7 @@ import type { Steps } from "../../../actors/kernel/task.ts";
 import type { RetireRegion } from "../../../actors/pool/region_locks.ts";
 import { MetadataStub } from "../../../actors/pool/metadata_messages.ts";
 import type { PoolNotice, PoolStub } from "../../../actors/control/pool_messages.ts";
-import type { ThinVolumeMessage } from "../../../actors/volume/thin_volume.ts";
+import type { ThinVolumeMessage } from "../../../actors/volume/volume_messages.ts";
 import { Defect } from "../../../storage/base/assert.ts";
 import { settleCatalogue } from "../../../storage/catalogue_open.ts";
 import { readJournal } from "../../../storage/catalogue_journal.ts";

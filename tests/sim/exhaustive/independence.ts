@@ -9,7 +9,7 @@
  */
 import type { BioDone } from "../../../actors/volume/bio.ts";
 import type { Message } from "../../../actors/kernel/address.ts";
-import type { Submit } from "../../../actors/volume/thin_volume.ts";
+import type { Submit } from "../../../actors/volume/volume_messages.ts";
 
 /** A message as the search sees it. `actor` is the receiver's name. */
 export interface Delivery {
