@@ -2,57 +2,22 @@ import fs from "node:fs";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { Defect } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
-import { type DevicePort, ioOk, type IoResult, readInto } from "../../storage/device/port.ts";
+import { ioOk, type IoResult, readInto } from "../../storage/device/port.ts";
 import { defaultKnobs } from "../knobs.ts";
 import { fileSizeCheckMs } from "../limits.ts";
 import { FileDevice } from "./file_device.ts";
 import { failureOf } from "./file_errors.ts";
-import { errno, type Libc, openLibc } from "./libc.ts";
-
-const libc = openLibc();
-const ignoreLibc = libc === undefined;
-const mib = 1 << 20;
-
-interface Scratch {
-  readonly directory: string;
-  readonly path: string;
-  [Symbol.dispose](): void;
-}
-
-/** A sparse file of `sizeBytes`, removed with its directory. */
-function scratchFile(sizeBytes: number): Scratch {
-  const directory = Deno.makeTempDirSync({ prefix: "gossamer-test-" });
-  const path = `${directory}/data.img`;
-  using file = Deno.openSync(path, { createNew: true, write: true });
-  file.truncateSync(sizeBytes);
-  return {
-    directory,
-    path,
-    [Symbol.dispose]: () => Deno.removeSync(directory, { recursive: true }),
-  };
-}
-
-/** The result of an operation, whenever it comes; fails if `done` is called from inside the call. */
-function settled(start: (done: (result: IoResult) => void) => IoResult | "pending"): Promise<IoResult> {
-  const { promise, resolve } = Promise.withResolvers<IoResult>();
-  let isInside = true;
-  const result = start((later) => {
-    assert(!isInside, "done was called from inside the call");
-    resolve(later);
-  });
-  isInside = false;
-  if (result !== "pending") resolve(result);
-  return promise;
-}
-
-function bytesAt(device: DevicePort, offsetBytes: number, lengthBytes: number): Uint8Array {
-  const buffer = new Uint8Array(lengthBytes).fill(0xee);
-  assertEquals(readInto(device, buffer, offsetBytes, () => {}), ioOk);
-  return buffer;
-}
-
-const allocatedBytes = (path: string) => (Deno.statSync(path).blocks ?? 0) * 512;
-const filled = (lengthBytes: number, value: number) => new Uint8Array(lengthBytes).fill(value);
+import { errno, type Libc } from "./libc.ts";
+import {
+  allocatedBytes,
+  bytesAt,
+  filled,
+  ignoreLibc,
+  libc,
+  mib,
+  scratchFile,
+  settled,
+} from "../../tests/support/scratch_file.ts";
 
 Deno.test("what was written at an odd offset reads back, and nothing around it changed", () => {
   using scratch = scratchFile(mib);
@@ -115,15 +80,6 @@ Deno.test("beyond the end of a file that was cut nothing is written, though it w
   assertEquals(readInto(device, filled(512, 7), mib - 512, () => {}), shorter);
   assertEquals(bytesAt(device, mib / 2 - 512, 512), filled(512, 5));
   device.close();
-});
-
-Deno.test("a flush answers later, and a device closed meanwhile closes after it", async () => {
-  using scratch = scratchFile(mib);
-  const device = FileDevice.open(scratch.path, { libc });
-  device.write(filled(4096, 7), 0);
-  const flushed = settled((done) => device.flush(done));
-  device.close();
-  assertEquals(await flushed, ioOk);
 });
 
 Deno.test("a device is idle when all that it was asked has been answered", async () => {
@@ -256,38 +212,6 @@ Deno.test({
     assertEquals(bytesAt(device, 2 * mib + 4096, 1)[0], 7);
     device.close();
   },
-});
-
-Deno.test("more flushes at once than there are handles are all answered, and the handles are free again", async () => {
-  using scratch = scratchFile(mib);
-  const device = FileDevice.open(scratch.path, { libc });
-  for (let round = 0; round < 3; round += 1) {
-    assertEquals(device.write(filled(4096, round), 0), ioOk);
-    const flushes = Array.from(
-      { length: defaultKnobs.flushesMax + 3 },
-      () => settled((done) => device.flush(done)),
-    );
-    assertEquals(await Promise.all(flushes), flushes.map(() => ioOk));
-  }
-  device.close();
-});
-
-Deno.test("the disk begins with a write before its flush is asked for, if a flush came after each one lately", async () => {
-  using scratch = scratchFile(mib);
-  const begun: number[] = [];
-  const told = {
-    punchHole: () => 0,
-    startWriteBack: (_fd: number, offsetBytes: number) => begun.push(offsetBytes),
-  };
-  const options = { libc: told as unknown as Libc, waitsForShortFlushes: true };
-  const device = FileDevice.open(scratch.path, options);
-  for (let at = 0; at < 9; at += 1) {
-    device.write(filled(512, 7), at * 512);
-    assertEquals(begun.length, at === 8 ? 1 : 0);
-    assertEquals(await settled((done) => device.flush(done)), ioOk);
-    if (at === 8) assertEquals(begun, [8 * 512]);
-  }
-  device.close();
 });
 
 Deno.test("a large write is made of calls of 64 KiB, so that the host keeps it in small folios", () => {
