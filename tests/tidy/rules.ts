@@ -5,9 +5,8 @@ import { closingOf, type Source } from "./source.ts";
 export type FileRule = (source: Source) => string[];
 
 const functionLinesMax = 70;
-/** Of product code, without exceptions; and of tests. */
+/** Of product code and of tests, without exceptions. */
 const fileLinesMax = 400;
-const testLinesMax = 500;
 
 /** What the core must not know of, and what to use there. */
 const banned: readonly (readonly [word: RegExp, instead: string])[] = [
@@ -65,9 +64,8 @@ function tooLong(source: Source, text: { name: string; begin: number; bodyEnd: n
 
 /** A file is read in one sitting. */
 export function ruleFileLength(source: Source): string[] {
-  const linesMax = source.isTest ? testLinesMax : fileLinesMax;
-  if (!isCode(source) || source.linesCount <= linesMax) return [];
-  return [`${source.path}:${source.linesCount}: split the file, at most ${linesMax} lines`];
+  if (!isCode(source) || source.linesCount <= fileLinesMax) return [];
+  return [`${source.path}:${source.linesCount}: split the file, at most ${fileLinesMax} lines`];
 }
 
 /** Work to be done is an issue, not a comment. */
@@ -193,7 +191,7 @@ export const fileRules: readonly (readonly [name: string, rule: FileRule])[] = [
   ["the core knows no clock, chance, promise or host", ruleBannedWords],
   ["generators are declared at the top level", ruleInlineGenerators],
   ["functions have at most 70 lines", ruleFunctionLength],
-  ["product files have at most 400 lines, tests 500", ruleFileLength],
+  ["files have at most 400 lines", ruleFileLength],
   ["nothing is left to be done in a comment", ruleLeftovers],
   ["every exported symbol has a doc comment", ruleDocComments],
   ["messages of assertions are constant strings", ruleAssertMessages],
