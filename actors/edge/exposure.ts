@@ -16,7 +16,7 @@ export function exposureOf(
   if (isLoopback(address.hostname)) {
     return `${where}: every user of this host can ${can} there. On a shared host, serve --listen unix:PATH instead.`;
   }
-  return `Warning: ${where}: whatever reaches it over the network can ${can}, and the way there can be listened to. ` +
+  return `Warning: ${where}: whatever reaches it over the network can ${can}, and what is sent can be read on its way. ` +
     "Give --tls require --tls-verify-peer, or listen on a Unix socket.";
 }
 

@@ -31,7 +31,7 @@ import { zeroPieceBytes } from "../limits.ts";
 const noBytes = new Uint8Array(0);
 /** Shared by all requests, and never added to. */
 const noSegments: (MappedSegment | undefined)[] = [];
-/** What holes are to a client that is not told of them. */
+/** The bytes of holes, for a client that gets them as data. */
 const zeroes = new Uint8Array(zeroPieceBytes);
 
 /** The request as the volume sees it, with what its connection needs to answer and to free what it holds. */

@@ -129,7 +129,7 @@ export class PayloadMemory implements RequestMemory, CopyMemory {
   /** Other clients wait for what is lent: gives back the part of it whose replies under way have been sent. */
   shrink(socket: SocketPort): void {
     const batch = this.#underWay;
-    // A piece that has been sent in part is kept whole, and the system has a part of one.
+    // Two pieces more than is being sent: one that has been sent in part is kept whole, and the host has a part of another.
     const keptBytes = Math.min(batch.lentBytes, socket.sendingBytes + 2 * loanPieceBytes);
     const freeBytes = batch.lentBytes - keptBytes;
     if (freeBytes < loanPieceBytes || !socket.shrink()) return;
@@ -137,7 +137,7 @@ export class PayloadMemory implements RequestMemory, CopyMemory {
     batch.lentBytes = keptBytes;
     this.#giveBack(freeBytes, batch.lentBuffers);
     batch.lentBuffers = [];
-    // What they held is copied in the socket now, and what is left pays for the copy.
+    // The socket has a copy of what these buffers held, and the bytes that are kept pay for the copy.
     this.#freeOwnBuffers(batch);
   }
 

@@ -19,14 +19,14 @@ export class RefusedOrigins {
     return this.#origins.has(origin) || this.#origins.size < refusedOriginsMax;
   }
 
-  /** Refuses it until then; a later end holds against an earlier one. */
+  /** Refuses the origin until then. If it is refused already, the later end holds. */
   refuse(origin: string, untilMs: number): void {
     const before = this.#origins.get(origin)?.untilMs ?? 0;
     this.#origins.set(origin, { untilMs: Math.max(before, untilMs), hasLogged: false });
     assert(this.#origins.size <= refusedOriginsMax, "more origins are refused than there is room for");
   }
 
-  /** Whether this origin is refused at `nowMs`, and whether that is the first time that it is asked of it. */
+  /** Whether this origin is refused at `nowMs`; "first" for the first client that is refused, which is logged. */
   refuses(origin: string | undefined, nowMs: number): "no" | "first" | "again" {
     const refused = origin === undefined ? undefined : this.#origins.get(origin);
     if (refused === undefined || refused.untilMs <= nowMs) return "no";

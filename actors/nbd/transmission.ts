@@ -34,7 +34,7 @@ import { ClientStatus, type NbdSession, statusBytes, writeStatusReply } from "./
 
 /**
  * Why parsing stopped: "needBytes", all is parsed; "blocked", the next request has no credit yet; "disconnect",
- * the client takes its leave; "violation", the stream cannot be followed.
+ * the client has sent NBD_CMD_DISC; "violation", the client broke the protocol, and where the next request begins is not known.
  */
 export type ParseEnd = "needBytes" | "blocked" | "disconnect" | "violation";
 
@@ -76,7 +76,7 @@ export class NbdTransmission {
   #isSending = false;
   /** Requests that came since the socket was last read. */
   #executed = 0;
-  /** It was one: the client waits for its reply before it sends the next. */
+  /** One request came at the last read: the client waits for each reply before it sends the next request. */
   #isInStep = false;
 
   constructor(peers: TransmissionPeers, attached: Attached, session: NbdSession) {
@@ -123,7 +123,7 @@ export class NbdTransmission {
   /** All is parsed: has the socket receive more. */
   read(): void {
     const { socket, received } = this.#peers;
-    // A header that came before its payload says nothing new about the client.
+    // If only a header came, without its payload, no request was counted: keep what was known.
     if (this.#executed > 0) this.#isInStep = this.#executed === 1;
     this.#executed = 0;
     const rest = this.#decoder.payloadRest;

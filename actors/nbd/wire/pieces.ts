@@ -33,7 +33,7 @@ export function copied(
       const restBytes = lengthBytes - beginBytes;
       const bytes = memory?.takeCopy(restBytes) ?? new Uint8Array(restBytes);
       const result = piece.copyTo(bytes, beginBytes);
-      // The reply has begun: there is no way back but to end the stream.
+      // A part of the reply has been sent, so an error reply is no longer possible: the stream ends.
       if (result.kind !== "ok") throw new Error("what was to be sent could not be read");
       rest.push(bytes);
     }

@@ -137,7 +137,7 @@ export class ReplyWriter {
     view.setUint32(at, contextId);
     at += 4;
     for (const { lengthBytes, flags } of descriptors) {
-      // CVE-2025-47711 was this number: the caller keeps the extents below 4 GiB.
+      // The caller keeps extents below 4 GiB. In CVE-2025-47711 a longer one overflowed these 32 bits.
       assert(lengthBytes > 0 && lengthBytes <= 0xffff_ffff, "an extent that has no length in 32 bits");
       view.setUint32(at, lengthBytes);
       view.setUint32(at + 4, flags);

@@ -239,7 +239,8 @@ export class RequestDecoder {
       // WRITE must have the flag, but qemu (10.0 and before) leaves it out and sends the payload all the same.
       const hasPayload = request.type === NBD_CMD_WRITE || (request.flags & NBD_CMD_FLAG_PAYLOAD_LEN) !== 0;
       request.payloadBytes = hasPayload ? request.lengthBytes : 0;
-      // A client of extended headers has no excuse for not knowing the limit, so nothing above it is drained.
+      // With extended headers the specification tells clients this limit, so a longer payload is not read and dropped: it ends
+      // the connection.
       if (request.payloadBytes > payloadMaxBytes) return this.#violate("a payload of more than 32 MiB");
     } else {
       request.lengthBytes = view.getUint32(at);

@@ -156,7 +156,7 @@ function validateBlockStatus(
   if (request.payloadBytes === 0) {
     return validateStatusRange(request.offsetBytes, request.lengthBytes, exportInfo);
   }
-  // Its range is in the payload, which is yet to come and is looked at only if it may be what it should be.
+  // The range is in the payload, which has not come yet. It is checked then, if the payload has a possible length.
   const ids = (request.payloadBytes - statusLengthBytes) / contextIdBytes;
   return Number.isInteger(ids) && ids >= 1 && ids <= session.metaContextCount ? undefined : badContextIds;
 }
