@@ -17,7 +17,7 @@ export interface Fault {
 
 const provisionEnd = `  const written = yield* remapAndWait(thin, bio, fresh.dblock);
   if (written !== "ok") return fresh.unfilled(written);
-  return yield* insert(thin, bio, fresh);
+  return yield* insert(thin, bio, fresh, "provisions");
 `;
 
 const unsharedHas =
@@ -64,7 +64,7 @@ export const faults: readonly Fault[] = [
     edits: [{
       file: "actors/volume/remap.ts",
       from: provisionEnd,
-      to: `  const inserted = yield* insert(thin, bio, fresh);
+      to: `  const inserted = yield* insert(thin, bio, fresh, "provisions");
   return inserted === "ok" ? yield* remapAndWait(thin, bio, fresh.dblock) : inserted;
 `,
     }],
@@ -133,8 +133,8 @@ export const faults: readonly Fault[] = [
       from: "for (const run of runs) this.#freedNow.addRun(run);",
       to: `for (const run of runs) {
       this.#freedNow.addRun(run);
-      const { device, locks, blockSizeBytes } = this.#parts;
-      this.#kernel.start("passdown", passDownRun(device, locks, run, blockSizeBytes));
+      const { device, locks } = this.#parts;
+      this.#kernel.start("passdown", passDownRun(device, locks, run, this.#blockSizeBytes));
     }`,
     }],
     scenario: scenario("shared", ["rm", "partial write"]),
