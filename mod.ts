@@ -30,6 +30,7 @@ import type {
   LookCommand,
   PoolStatus,
   ServerCommand,
+  SpaceWord,
   TextTaken,
   VolumeListing,
 } from "./actors/control/admin_command.ts";
@@ -120,6 +121,7 @@ export type {
   ServerCommand,
   Serving,
   SignalHandlers,
+  SpaceWord,
   TextTaken,
   TlsOptions,
   Verb,
