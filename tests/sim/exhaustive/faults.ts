@@ -223,7 +223,7 @@ export const faults: readonly Fault[] = [
     edits: [{
       file: "actors/pool/metadata.ts",
       from: "this.#isChanging && this.#refusal === undefined",
-      to: "this.#isChanging && this.#holdLast < 0",
+      to: "this.#isChanging && this.#requests.waiting < 0",
     }],
     scenario: { ...scenario("mapped", ["two snapshots", "flush"]), perSlice: 1 },
     withCrashes: true,
