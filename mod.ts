@@ -27,7 +27,9 @@ import type {
   ChangeCommand,
   ClientListing,
   Command,
+  GrowthCommand,
   LookCommand,
+  PoolSizes,
   PoolStatus,
   ServerCommand,
   SpaceWord,
@@ -67,7 +69,7 @@ import { assert } from "./storage/base/assert.ts";
 import { UsageError, UserError } from "./storage/base/errors.ts";
 import { type ParsedName, parseName, parseSnapshotName, parseVolumeName } from "./storage/base/names.ts";
 import { catalogueFormat } from "./storage/catalogue_journal.ts";
-import { formatSize, parseSize } from "./storage/base/sizes.ts";
+import { formatSize, parseSize, type SizeChange } from "./storage/base/sizes.ts";
 
 export {
   commandOf,
@@ -104,6 +106,7 @@ export type {
   Command,
   CommandVerb,
   DumpWriter,
+  GrowthCommand,
   ImportedVolume,
   ImportOptions,
   Invocation,
@@ -115,12 +118,14 @@ export type {
   Options,
   ParsedName,
   PoolServer,
+  PoolSizes,
   PoolStatus,
   Report,
   ServeOptions,
   ServerCommand,
   Serving,
   SignalHandlers,
+  SizeChange,
   SpaceWord,
   TextTaken,
   TlsOptions,
@@ -222,6 +227,18 @@ export class Pool implements AsyncDisposable {
   async remove(names: readonly string[], options: { readonly force?: boolean } = {}): Promise<void> {
     const parsed = names.map((name) => parseName(name).name);
     await this.#do({ verb: "rm", names: parsed, dryRun: false, force: options.force ?? false });
+  }
+
+  /**
+   * Makes the data, the metadata or both larger, in bytes; what is left out stays. Data is rounded down to whole blocks.
+   * Block devices must be that large already. Returns the sizes that the pool has then.
+   */
+  async grow(sizes: { readonly dataBytes?: number; readonly metadataBytes?: number }): Promise<PoolSizes> {
+    const sizeOf = (bytes: number | undefined) => bytes === undefined ? null : { bytes, added: false };
+    const [data, metadata] = [sizeOf(sizes.dataBytes), sizeOf(sizes.metadataBytes)];
+    const result = await this.#do({ verb: "grow", data, metadata });
+    assert(result.kind === "grown", "grow answers with sizes");
+    return result.sizes;
   }
 
   /** Volumes and snapshots by name. */

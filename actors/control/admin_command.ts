@@ -1,4 +1,5 @@
 /** What an administrator can ask of a pool, and what comes back: plain data, the same offline and over the control socket. */
+import type { SizeChange } from "../../storage/base/sizes.ts";
 
 /** A command that changes the pool. Names are parsed and well-formed; sizes are bytes. How each is written is in verbs.ts. */
 export type ChangeCommand =
@@ -17,6 +18,13 @@ export type ChangeCommand =
     readonly force: boolean;
   };
 
+/** A command that changes the sizes of the pool's devices. */
+export type GrowthCommand =
+  /** Null: that device stays as it is. */
+  | { readonly verb: "grow"; readonly data: SizeChange | null; readonly metadata: SizeChange | null }
+  /** To the sizes that the devices have by now. */
+  | { readonly verb: "rescan" };
+
 /** A command that changes nothing. */
 export type LookCommand =
   | { readonly verb: "list" }
@@ -25,7 +33,7 @@ export type LookCommand =
   | { readonly verb: "dump" };
 
 /** A command to the pool. */
-export type AdminCommand = ChangeCommand | LookCommand;
+export type AdminCommand = ChangeCommand | GrowthCommand | LookCommand;
 
 /** A command to the server of a pool, about its clients. */
 export type ServerCommand =
@@ -112,6 +120,14 @@ export interface PoolStatus {
 /** How full a device is; `low` from four fifths on. */
 export type SpaceWord = "ok" | "low" | "full" | "host-full";
 
+/** The object of `grow --json` and `rescan --json`. */
+export interface PoolSizes {
+  /** Bytes of the data device that the pool uses. */
+  readonly data_total_bytes: number;
+  /** Bytes of the metadata device that the pool uses. */
+  readonly metadata_total_bytes: number;
+}
+
 /** What an admin command has come to, by the kind of command; `refused` is a sentence for a human reader. */
 export type AdminResult =
   | { readonly kind: "done" }
@@ -120,6 +136,8 @@ export type AdminResult =
   | { readonly kind: "clients"; readonly clients: readonly ClientListing[] }
   /** `rm -n`: bytes that would be freed. */
   | { readonly kind: "wouldFree"; readonly bytes: number }
+  /** Sizes of the devices, as the pool uses them now. */
+  | { readonly kind: "grown"; readonly sizes: PoolSizes }
   | { readonly kind: "checked"; readonly problems: readonly string[]; readonly notes: readonly string[] }
   /** A sentence: what was tried, why it failed, the next step. */
   | { readonly kind: "refused"; readonly reason: string };

@@ -8,16 +8,8 @@ import type { AdminResult } from "./admin_command.ts";
 import type { AdminPeers, PoolPeers } from "./admin_peers.ts";
 import { withBlockSize } from "./pool_geometry.ts";
 import { adoptedSizeBytes } from "./plan_checks.ts";
-import {
-  change,
-  done,
-  finishDeletions,
-  finishTrims,
-  reasonOfFailure,
-  refused,
-  seeCheck,
-  zeroTails,
-} from "./admin_task.ts";
+import { done, reasonOfFailure, refused } from "./admin_outcome.ts";
+import { change, finishDeletions, finishTrims, seeCheck, zeroTails } from "./admin_task.ts";
 import type { Deletion, FoundDevice, Reconcile, Registry, Trim } from "./pool_messages.ts";
 
 /** What the start of a pool does before it serves: load, reconcile, and finish what a crash interrupted. */

@@ -12,7 +12,9 @@ import type { AdminCommand, AdminResult } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import { rewriteCatalogue } from "./catalogue_rewrite.ts";
 import type { Appended } from "./catalogue_journal.ts";
+import { done, reasonOfFailure, refused } from "./admin_outcome.ts";
 import { checkPool, dumpPool, freedBy, listVolumes, poolStatus } from "./admin_reports.ts";
+import { growPool, rescanDevices } from "./pool_growth.ts";
 import { join, rest, type Steps } from "../kernel/task.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Done, MetadataFailure } from "../pool/metadata_messages.ts";
@@ -20,14 +22,6 @@ import type { Admin, AdminPlan, Deletion, PlanRefused, PlanStep, Trim } from "./
 import type { TextOutMessage } from "./text_out.ts";
 import { removeMappings } from "../volume/remap.ts";
 import { zeroTail } from "../volume/zero_tail.ts";
-
-/** The result of a command that has nothing more to say. */
-export const done: AdminResult = { kind: "done" };
-
-/** The result of a command that was not carried out. */
-export function refused(reason: string): AdminResult {
-  return { kind: "refused", reason };
-}
 
 /** Carries out a command and tells the pool. */
 export function* adminTask(peers: AdminPeers, command: AdminCommand): Steps<void> {
@@ -55,6 +49,10 @@ function* perform(
       return yield* checkPool(peers);
     case "dump":
       return yield* dumpPool(peers, out);
+    case "grow":
+      return yield* growPool(peers, command);
+    case "rescan":
+      return yield* rescanDevices(peers);
     case "rm":
       if (command.dryRun) return yield* freedBy(peers, command);
       return yield* change(peers, command);
@@ -325,19 +323,3 @@ const vblockEnd = vblock(2 ** 44);
 
 /** The next step where metadata is damaged. */
 export const seeCheck = "`check` names all damage; `thin_repair` can rebuild the metadata into another file.";
-
-/** The reason of a failure, as words that follow a colon. */
-export function reasonOfFailure(failure: MetadataFailure): string {
-  switch (failure.kind) {
-    case "noMetadataSpace":
-      return "the metadata is full; remove volumes or snapshots";
-    case "clockExhausted":
-      return "the pool's 24-bit snapshot clock has reached its end; copy the volumes to a new pool";
-    case "damaged":
-      return failure.reason;
-    case "readOnly":
-      return "the pool is read-only";
-    case "poolFailed":
-      return "the pool has failed; restart it";
-  }
-}

@@ -10,7 +10,8 @@ import type { Admin, AdminEnded, AdminPlan, LookEnded, MakePlan, Settle } from "
 
 const create: ChangeCommand = { verb: "create", name: "a", sizeBytes: 1 };
 const full: MetadataFailure = { kind: "noMetadataSpace" };
-const fullSentence = "The pool was not changed: the metadata is full; remove volumes or snapshots.";
+const fullSentence =
+  "The pool was not changed: the metadata is full; remove volumes or snapshots, or make it larger with `grow --metadata`.";
 
 function planOf(more: Partial<AdminPlan>): AdminPlan {
   return { ...emptyPlan, ...more };
@@ -226,7 +227,7 @@ Deno.test("a deletion that finds no space after a commit either says that the re
   assertEquals(peers.run(finishDeletions(peers.peers, deletions)), {
     kind: "refused",
     reason:
-      "The change is made, but not all space came back: the metadata is full; remove volumes or snapshots.",
+      "The change is made, but not all space came back: the metadata is full; remove volumes or snapshots, or make it larger with `grow --metadata`.",
   });
   assertEquals(peers.order.includes("plan"), false, "the record stays, so the next start deletes the device");
 });

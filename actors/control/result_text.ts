@@ -1,7 +1,7 @@
 /** The results of commands as they are printed: as text, or as JSON. */
 import { unreachable } from "../../storage/base/assert.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
-import type { AdminResult, ClientListing, PoolStatus, VolumeListing } from "./admin_command.ts";
+import type { AdminResult, ClientListing, PoolSizes, PoolStatus, VolumeListing } from "./admin_command.ts";
 
 /** What is printed of a result. */
 export interface Report {
@@ -24,6 +24,8 @@ export function reportOf(result: AdminResult, options: { readonly json: boolean 
       return printed(options.json ? jsonOf(result) : statusText(result.status));
     case "clients":
       return printed(options.json ? jsonOf(result) : clientTable(result.clients));
+    case "grown":
+      return printed(options.json ? jsonOf(result) : sizesText(result.sizes));
     case "wouldFree":
       return printed(`${result.bytes} bytes (${formatSize(result.bytes)}) would be freed`);
     case "checked":
@@ -44,6 +46,8 @@ export function documentOf(result: AdminResult): unknown {
       return result.status;
     case "clients":
       return { clients: result.clients };
+    case "grown":
+      return result.sizes;
     default:
       return result;
   }
@@ -103,6 +107,11 @@ function columns(rows: readonly (readonly string[])[]): string {
   return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join(
     "\n",
   );
+}
+
+/** Sizes as `grow` prints them. */
+function sizesText({ data_total_bytes, metadata_total_bytes }: PoolSizes): string {
+  return `data      ${formatSize(data_total_bytes)}\nmetadata  ${formatSize(metadata_total_bytes)}`;
 }
 
 /** The pool as `status` prints it. */

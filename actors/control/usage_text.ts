@@ -23,8 +23,10 @@ const notes: readonly { readonly text: string; readonly isAbout: (verb: Verb) =>
     isAbout: (verb) => optionsOf(verb).includes("listen"),
   },
   {
-    text: "Sizes are like 512, 10G, 1.5GiB (binary) or 10GB (decimal).",
-    isAbout: (verb) => wordsOf(verb).includes("SIZE") || optionsOf(verb).some((name) => /size$/.test(name)),
+    text: "Sizes are like 512, 10G, 1.5GiB (binary) or 10GB (decimal); +10G is what is added.",
+    isAbout: (verb) =>
+      wordsOf(verb).some((label) => label.includes("SIZE")) ||
+      optionsOf(verb).some((name) => /size$/.test(name)),
   },
   {
     text: "The pool is --pool, else $GOSSAMER_POOL, else ./pool.",
@@ -64,8 +66,10 @@ function optionRow(name: OptionName): string {
 
 /** The verb with its words and these options of it: `rm NAME... [-n] [--force]`. */
 export function grammarOf(verb: Verb, options: readonly OptionName[]): string {
-  const { required = [] } = verbTable[verb];
-  const written = options.map((name) => required.includes(name) ? writtenOption(name) : bracketed(name));
+  const { required = [], values = {} } = verbTable[verb];
+  const written = options.map((name) =>
+    required.includes(name) ? writtenOption(name, values[name]) : bracketed(name, values[name])
+  );
   return [verb, ...wordsOf(verb), ...written].join(" ");
 }
 
@@ -75,15 +79,15 @@ function verbLines(verb: Verb): string {
 }
 
 /** `[-n]` or `[--listen ADDR]...`. */
-function bracketed(name: OptionName): string {
+function bracketed(name: OptionName, value?: string): string {
   const { repeats, letter } = optionTable[name];
-  const written = letter === undefined ? writtenOption(name) : `-${letter}`;
+  const written = letter === undefined ? writtenOption(name, value) : `-${letter}`;
   return `[${written}]${repeats ? "..." : ""}`;
 }
 
 /** `-n, --dry-run` or `--listen ADDR`. */
-export function writtenOption(name: OptionName): string {
-  const { value, letter } = optionTable[name];
+export function writtenOption(name: OptionName, value = optionTable[name].value): string {
+  const { letter } = optionTable[name];
   return `${letter === undefined ? "" : `-${letter}, `}--${name}${value === undefined ? "" : ` ${value}`}`;
 }
 

@@ -2,7 +2,7 @@
 import { parseDurationMs } from "../../storage/base/durations.ts";
 import { UsageError, UserError } from "../../storage/base/errors.ts";
 import { parseName, parseSnapshotName, parseVolumeName } from "../../storage/base/names.ts";
-import { parseSize } from "../../storage/base/sizes.ts";
+import { parseSize, parseSizeChange, type SizeChange } from "../../storage/base/sizes.ts";
 import { SliceEnd, type Slices } from "../../storage/slices.ts";
 import type { OptionName } from "./verb_options.ts";
 
@@ -65,6 +65,17 @@ export const size: Kind<number> = {
   },
 };
 
+/** A new size or what is added to it; in JSON an object, or null for none. */
+export const sizeChange: Kind<SizeChange | null> = {
+  ofText: parseSizeChange,
+  ofValue: (value, name) => {
+    if (value === null) return null;
+    const { bytes, added } = (typeof value === "object" ? value : {}) as JsonFields;
+    if (typeof added !== "boolean") throw malformed(`"${name}" has no "added" that is true or false`);
+    return { bytes: size.ofValue(bytes, `${name}.bytes`), added };
+  },
+};
+
 /** The number of a client, as `clients` shows it. */
 export const clientNumber: Kind<number> = {
   ofText: (text) => {
@@ -96,6 +107,18 @@ export function word<T>(label: string, json: string, kind: Kind<T>): Field<T> {
     ofWords: ({ words }) => kind.ofText(words.shift() ?? ""),
     *ofJson(fields) {
       return kind.ofValue(fields[json], json);
+    },
+  };
+}
+
+/** A field that is one word, which may be left out. No word may follow it. */
+export function optionalWord<T>(label: string, json: string, kind: Kind<T>, otherwise: T): Field<T> {
+  return {
+    word: `[${label}]`,
+    json,
+    ofWords: ({ words }) => words.length === 0 ? otherwise : kind.ofText(words.shift() ?? ""),
+    *ofJson(fields) {
+      return fields[json] === undefined ? otherwise : kind.ofValue(fields[json], json);
     },
   };
 }

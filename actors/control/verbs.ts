@@ -14,7 +14,9 @@ import {
   flag,
   type JsonFields,
   malformed,
+  optionalWord,
   size,
+  sizeChange,
   snapshotName,
   value,
   volumeName,
@@ -49,6 +51,8 @@ interface Described {
   readonly example: string;
   /** Options that are no field of the command. */
   readonly options: readonly OptionName[];
+  /** What stands for the value of an option in the verb's line of help, where it is not what other verbs take. */
+  readonly values?: Partial<Record<OptionName, string>>;
 }
 
 /** A verb with a command. */
@@ -164,6 +168,26 @@ const table: Table = {
       force: flag("force", "force"),
     },
     isLook: ({ dryRun }) => dryRun,
+    offline: "open",
+  },
+  grow: {
+    summary: "make the pool's data or metadata larger, also while it is served",
+    example: "grow +10G --metadata +64M",
+    options: ["json", ...waits],
+    values: { metadata: "SIZE|+SIZE" },
+    fields: {
+      data: optionalWord("SIZE|+SIZE", "data", sizeChange, null),
+      metadata: value("metadata", "metadata", sizeChange, null),
+    },
+    isLook: false,
+    offline: "open",
+  },
+  rescan: {
+    summary: "use all of block devices that have become larger",
+    example: "rescan",
+    options: ["json", ...waits],
+    fields: {},
+    isLook: false,
     offline: "open",
   },
   list: {

@@ -23,6 +23,7 @@ import { FileEnd, pastEnd, shrunk } from "./file_end.ts";
 import { KnownHole } from "./known_hole.ts";
 import { DiskCalm, isOnLocalFiles } from "./disk_calm.ts";
 import { FileFlushes } from "./file_flushes.ts";
+import { growLater } from "./file_growth.ts";
 import { canPunch, claim, type Handles, openHandles } from "./file_handles.ts";
 import { FileReads } from "./file_reads.ts";
 import { FileWrites } from "./file_writes.ts";
@@ -57,7 +58,7 @@ export interface FileDeviceOptions {
 export class FileDevice implements OpenDevice, HostCached, LocalStorage {
   /** As the caller named it. */
   readonly path: string;
-  readonly sizeBytes: number;
+  #sizeBytes: number;
   readonly isBlockDevice: boolean;
   readonly #fd: number;
   readonly #libc: Libc | undefined;
@@ -88,7 +89,7 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
     options: FileDeviceOptions,
   ) {
     this.path = path;
-    this.sizeBytes = handles.sizeBytes;
+    this.#sizeBytes = handles.sizeBytes;
     this.isBlockDevice = handles.isBlockDevice;
     this.#fd = handles.fd;
     this.#libc = options.libc;
@@ -111,7 +112,7 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
     });
   }
 
-  /** Opens an existing file or block device; its size then is the device's for good. Throws {@linkcode UserError}. */
+  /** Opens an existing file or block device. Throws {@linkcode UserError}. */
   static open(path: string, options: FileDeviceOptions = {}): FileDevice {
     const readOnly = options.readOnly ?? false;
     const handles = openHandles(path, readOnly);
@@ -127,6 +128,10 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
 
   get cached(): HostCached {
     return this;
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
   }
 
   get canDiscard(): boolean {
@@ -280,6 +285,23 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
     }, isAlone);
     if (flushed === "pending") this.#begin();
     return flushed;
+  }
+
+  grow(sizeBytes: number, isStored: boolean, done: IoDone): IoResult | "pending" {
+    this.#fileEnd.check();
+    if (!this.#isInside(0, this.#sizeBytes)) return shrunk;
+    this.#begin();
+    const file = { path: this.path, fd: this.#fd, isBlockDevice: this.isBlockDevice, libc: this.#libc };
+    growLater(file, sizeBytes, isStored, ({ result, sizeBytes }) => {
+      if (result.kind === "ok" && sizeBytes > this.#sizeBytes) {
+        this.#sizeBytes = sizeBytes;
+        // In a turn of its own: no mapped segment is in use.
+        for (const part of [this.#fileEnd, this.#holes, this.#reads]) part.grown(sizeBytes);
+      }
+      done(result);
+      this.#end();
+    });
+    return "pending";
   }
 
   /**

@@ -193,6 +193,7 @@ Deno.test({
       punchHole: () => failure,
       punchHoleLater: (_fd, _offset, _length, done) => setTimeout(() => done(failure), 0),
       allocate: () => 0,
+      allocateLater: (_fd, _offset, _length, done) => setTimeout(() => done(0), 0),
       seekData: (_fd, offsetBytes) => offsetBytes,
       overwriteInPlace: () => 95,
       startWriteBack: () => {},

@@ -38,6 +38,11 @@ export class FileEnd {
     return offsetBytes >= 0 && offsetBytes + lengthBytes <= this.#endBytes;
   }
 
+  /** We have made the file larger, and it was not shorter before than it had been when it was opened. */
+  grown(sizeBytes: number): void {
+    this.#endBytes = sizeBytes;
+  }
+
   /** Looks at the size now. */
   check(): void {
     if (!this.#isWatched) return;

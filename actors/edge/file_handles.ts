@@ -42,7 +42,7 @@ export function claim(path: string, handles: Handles, libc: Libc | undefined): n
 }
 
 /** Seeking to the end tells the size of a block device too, which stat does not. */
-function measure(path: string): { sizeBytes: number; isBlockDevice: boolean } {
+export function measure(path: string): { sizeBytes: number; isBlockDevice: boolean } {
   using file = Deno.openSync(path);
   const info = file.statSync();
   const isBlockDevice = info.isBlockDevice ?? false;

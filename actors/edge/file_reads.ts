@@ -9,7 +9,7 @@ import type { CachedReads } from "./cached_reads.ts";
 import { type FileEnd, shrunk } from "./file_end.ts";
 import { codeOf, failureOf, failureOfErrno } from "./file_errors.ts";
 import { errno } from "./libc.ts";
-import type { PageWindow } from "./page_window.ts";
+import { PageWindow } from "./page_window.ts";
 
 /** What reads of one file share with the device. */
 export interface ReadParts {
@@ -24,14 +24,23 @@ export interface ReadParts {
 /** See the head of this file. The ranges lie inside the file. */
 export class FileReads {
   readonly #parts: ReadParts;
+  #window: PageWindow | undefined;
 
   constructor(parts: ReadParts) {
     this.#parts = parts;
+    this.#window = parts.window;
+  }
+
+  /** The file has become larger. No segment may be used any more. */
+  grown(sizeBytes: number): void {
+    if (this.#window === undefined) return;
+    this.#window.close();
+    this.#window = PageWindow.map(this.#parts.fd, sizeBytes);
   }
 
   /** The bytes where they lie in the page cache; undefined if they have to be read. */
   segment(offsetBytes: number, lengthBytes: number): MappedSegment | undefined {
-    const address = this.#parts.window?.addressOf(offsetBytes, lengthBytes);
+    const address = this.#window?.addressOf(offsetBytes, lengthBytes);
     return address === undefined ? undefined : new FileSegment(this, offsetBytes, lengthBytes, address);
   }
 
@@ -75,7 +84,7 @@ export class FileReads {
 
   /** Nothing may be under way, and no segment may be used any more. */
   close(): void {
-    this.#parts.window?.close();
+    this.#window?.close();
   }
 }
 

@@ -7,7 +7,7 @@ import type { Libc } from "./libc.ts";
 
 export class KnownHole {
   readonly #fd: number;
-  readonly #sizeBytes: number;
+  #sizeBytes: number;
   /** Undefined without the C library, and for a block device, which tells of no holes. */
   readonly #libc: Libc | undefined;
   #beginBytes = 0;
@@ -28,6 +28,11 @@ export class KnownHole {
     this.#beginBytes = offsetBytes;
     this.#endBytes = data === -1 ? this.#sizeBytes : data;
     return endBytes <= this.#endBytes;
+  }
+
+  /** The file has become larger. What is known of it stays right. */
+  grown(sizeBytes: number): void {
+    this.#sizeBytes = sizeBytes;
   }
 
   /** Whether the host says that nothing is stored in a range, and something after it. */

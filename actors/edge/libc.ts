@@ -29,6 +29,8 @@ export interface Libc {
   punchHoleLater(fd: number, offsetBytes: number, lengthBytes: number, done: (errno: number) => void): void;
   /** Has the file system set blocks aside for the range, growing the file if needed. Answers 0 or the errno. */
   allocate(fd: number, offsetBytes: number, lengthBytes: number): number;
+  /** The same on another thread. `done` gets 0 or the errno later. */
+  allocateLater(fd: number, offsetBytes: number, lengthBytes: number, done: (errno: number) => void): void;
   /**
    * Has the file system overwrite the file's bytes in their place, for an empty file: btrfs copies what is overwritten, and
    * needs free space for that. Answers 0, or the errno where that is not known; most file systems do so anyway.
@@ -135,6 +137,15 @@ class GlibcCalls implements Libc {
 
   allocate(fd: number, offsetBytes: number, lengthBytes: number): number {
     return this.#fallocate(fd, 0, offsetBytes, lengthBytes);
+  }
+
+  allocateLater(fd: number, offsetBytes: number, lengthBytes: number, done: (errno: number) => void): void {
+    // A call that fails is made again on this thread, to get its errno.
+    callOutside(
+      () => this.#symbols.fallocate_later(fd, 0, BigInt(offsetBytes), BigInt(lengthBytes)),
+      (status) => done(status === 0 ? 0 : this.allocate(fd, offsetBytes, lengthBytes)),
+      () => done(errno.io),
+    );
   }
 
   overwriteInPlace(fd: number): number {

@@ -71,6 +71,19 @@ export interface DeviceFlush extends Request<IoResult> {
   readonly isAlone: boolean;
 }
 
+/** Make the device at least so large, durably, stored whole by the host or not. Answers with the size that it has then. */
+export interface DeviceGrow extends Request<DeviceGrown> {
+  readonly type: "grow";
+  readonly sizeBytes: number;
+  readonly isStored: boolean;
+}
+
+/** How a growth has ended. */
+export interface DeviceGrown {
+  readonly result: IoResult;
+  readonly sizeBytes: number;
+}
+
 /** From the device port: a pending operation has ended. */
 export interface DeviceCompleted extends Message {
   readonly type: "completed";
@@ -80,7 +93,18 @@ export interface DeviceCompleted extends Message {
 }
 
 export type DeviceRequest = DeviceRead | DeviceWrite | DeviceZero | DeviceCopy | DeviceDiscard | DeviceFlush;
-export type BlockDeviceMessage = DeviceRequest | DeviceCompleted | DeviceGeometry;
+/** From the device port: the growth has ended. */
+export interface GrowthEnded extends Message {
+  readonly type: "growthEnded";
+  readonly result: IoResult;
+}
+
+export type BlockDeviceMessage =
+  | DeviceRequest
+  | DeviceCompleted
+  | DeviceGeometry
+  | DeviceGrow
+  | GrowthEnded;
 
 /** The stubs of one device. Offsets and lengths are bytes on the device. */
 export class DeviceStub {
@@ -154,6 +178,12 @@ export class DeviceStub {
     return ioOk;
   }
 
+  /** One growth at a time. */
+  grow(sizeBytes: number, isStored: boolean): Steps<DeviceGrown> {
+    const request: DeviceGrow = { type: "grow", replyTo: unasked, sizeBytes, isStored };
+    return ask(this.address, request);
+  }
+
   flush(isAlone = false): Steps<IoResult> {
     const request: DeviceFlush = { type: "flush", replyTo: unasked, isAlone };
     return ask(this.address, request);
@@ -175,6 +205,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
   readonly #failing = new Set<Refusal>();
   /** Bytes that the pool uses, from the begin of the device. */
   #usedBytes = 0;
+  #growth: DeviceGrow | undefined;
 
   /** @param refusals is told of errors and of a full host; undefined for the metadata device, whose errors the pool reports */
   constructor(
@@ -197,7 +228,9 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
       return this.#answer(request, message.result);
     }
     if (message.type === "read") return this.#read(message);
-    if (message.type === "deviceGeometry") return this.#grow(message.usedBytes);
+    if (message.type === "deviceGeometry") return this.#use(message.usedBytes);
+    if (message.type === "grow") return this.#grow(message);
+    if (message.type === "growthEnded") return this.#growthEnded(message.result);
     this.#operationLast += 1;
     const operation = this.#operationLast;
     const result = this.#start(message, (result) => {
@@ -251,7 +284,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
    * The size of the device is the port's, which may grow too: what is read or written is checked there. Here it is compared
    * with what the pool counts on. Both are our own: opening and growing refuse a device that is too small with a sentence.
    */
-  #grow(usedBytes: number): void {
+  #use(usedBytes: number): void {
     assert(usedBytes >= this.#usedBytes, "a pool uses less of its device than before");
     assert(usedBytes <= this.#port.sizeBytes, "a pool counts on more than its device has");
     this.#usedBytes = usedBytes;
@@ -263,6 +296,32 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     } catch (error) {
       return failureOf(request, error);
     }
+  }
+
+  #grow(request: DeviceGrow): void {
+    assert(this.#growth === undefined, "a device grows one step at a time");
+    this.#growth = request;
+    const result = this.#tryToGrow(request);
+    if (result !== "pending") this.#growthEnded(result);
+  }
+
+  #tryToGrow({ sizeBytes, isStored }: DeviceGrow): IoResult | "pending" {
+    const port = this.#port;
+    if (port.grow === undefined) return port.sizeBytes >= sizeBytes ? ioOk : notLargeEnough;
+    try {
+      return port.grow(sizeBytes, isStored, (result) => {
+        this.#kernel.post(this.#self, { type: "growthEnded", result });
+      });
+    } catch (error) {
+      return { kind: "ioError", reason: `grow: ${reasonOutside(error)}` };
+    }
+  }
+
+  /** A refusal is the answer to the command alone: no client has lost anything. */
+  #growthEnded(result: IoResult): void {
+    const request = present(this.#growth, "a growth ended that had not begun");
+    this.#growth = undefined;
+    this.#kernel.reply(request, { result, sizeBytes: this.#port.sizeBytes });
   }
 
   #start(request: OtherRequest, done: IoDone): IoResult | "pending" {
@@ -301,6 +360,11 @@ type OtherRequest = Exclude<DeviceRequest, DeviceRead>;
 function failureOf(request: DeviceRequest, error: unknown): IoResult {
   return { kind: "ioError", reason: `${request.type}: ${reasonOutside(error)}` };
 }
+
+const notLargeEnough: IoResult = {
+  kind: "ioError",
+  reason: "it is not so large, and cannot be made larger here",
+};
 
 const readRefusals: readonly Refusal[] = ["dataRead"];
 const writeRefusals: readonly Refusal[] = ["dataWrite"];

@@ -37,7 +37,7 @@ import {
   type Operation,
 } from "./metadata_messages.ts";
 import { type ChangeOperation, executeChange, makesDirty } from "./metadata_changes.ts";
-import { done, executeRead, factsOf } from "./metadata_reads.ts";
+import { done, executeRead, factsOf, growthAnswer } from "./metadata_reads.ts";
 import type { SpaceCame, SpaceRefused } from "./space_messages.ts";
 import { type Attempt, WaitingOperations } from "./waiting_operations.ts";
 
@@ -98,6 +98,7 @@ export class Metadata implements Actor<MetadataMessage> {
       case "change":
       case "revoke":
       case "deleteSlice":
+      case "grow":
       case "device":
       case "load":
       case "freeze":
@@ -106,6 +107,8 @@ export class Metadata implements Actor<MetadataMessage> {
         return this.#commit(message);
       case "facts":
         return this.#kernel.reply(message, factsOf(this.#engine, this.#dataRetired));
+      case "askGrowth":
+        return this.#kernel.reply(message, growthAnswer(this.#engine, message.wanted));
       case "listThins":
         return this.#kernel.reply(message, this.#engine.thinIds());
       case "holdCommit":
@@ -197,6 +200,7 @@ export class Metadata implements Actor<MetadataMessage> {
       case "change":
       case "revoke":
       case "deleteSlice":
+      case "grow":
       case "freeze":
         return this.#refusal ?? this.#executeChange(operation);
       default:

@@ -1,11 +1,11 @@
 /** The operations of the metadata actor that change the transaction, each as a call of the engine. */
 import { assert, unreachable } from "../../storage/base/assert.ts";
 import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
-import type { Change, DeleteSlice, Insert, RemoveRange, Revoke } from "./metadata_messages.ts";
+import type { Change, DeleteSlice, Grow, Insert, RemoveRange, Revoke } from "./metadata_messages.ts";
 import { done } from "./metadata_reads.ts";
 
 /** An operation that changes the transaction. */
-export type ChangeOperation = Insert | RemoveRange | Change | Revoke | DeleteSlice;
+export type ChangeOperation = Insert | RemoveRange | Change | Revoke | DeleteSlice | Grow;
 
 /**
  * The answer to a change; undefined for a {@linkcode Revoke} that found no space. Throws {@linkcode MetadataFault}: the engine
@@ -32,9 +32,17 @@ export function executeChange(
       return revoke(engine, operation) ? done : undefined;
     case "deleteSlice":
       return { kind: "deleted", gone: engine.deleteThin(operation.thin, leavesPerDeleteSlice) };
+    case "grow":
+      return { kind: "grown", isWhole: grow(engine, operation) };
     default:
       return unreachable(operation);
   }
+}
+
+/** The metadata at once, as it needs no block but its own; of the data one step. True if that was the last. */
+function grow(engine: ThinMetadata, { wanted }: Grow): boolean {
+  engine.growth.growMetadata(wanted.metadataBlocks);
+  return engine.growth.growData(wanted.dataBlocks) === wanted.dataBlocks;
 }
 
 /**

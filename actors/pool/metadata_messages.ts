@@ -3,7 +3,13 @@ import type { DBlockRun } from "../../storage/block_set.ts";
 import type { IoResult } from "../../storage/device/port.ts";
 import type { Geometry } from "../../storage/base/geometry.ts";
 import type { DBlock, MetadataBlock, ThinId, VBlock } from "../../storage/base/ids.ts";
-import type { MappedRun, Mapping, MarkedRun } from "../../storage/thin_metadata.ts";
+import type {
+  GrowthRefusal,
+  MappedRun,
+  Mapping,
+  MarkedRun,
+  PoolBlocks,
+} from "../../storage/thin_metadata.ts";
 import type { GeometryNotice } from "./geometry_messages.ts";
 import type { Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
@@ -136,6 +142,22 @@ export interface DeleteSlice
   readonly thin: ThinId;
 }
 
+/** Ask whether the pool can get these sizes. Blocks that are free only after a commit do not count. */
+export interface AskGrowth extends Request<{ readonly kind: "possible" } | GrowthRefusal> {
+  readonly type: "askGrowth";
+  readonly wanted: PoolBlocks;
+}
+
+/**
+ * Make the pool as large as that, as far as a bounded turn gets: `isWhole` once it is. The devices have these sizes, durably.
+ * The growth is durable with the next commit, and so is each part of it.
+ */
+export interface Grow
+  extends Request<{ readonly kind: "grown"; readonly isWhole: boolean } | MetadataFailure> {
+  readonly type: "grow";
+  readonly wanted: PoolBlocks;
+}
+
 /** The sizes of the pool and what is free. Leased and quarantined data blocks count as free. */
 export interface Facts {
   readonly kind: "facts";
@@ -218,6 +240,7 @@ export type Operation =
   | Change
   | Revoke
   | DeleteSlice
+  | Grow
   | AskDevice
   | Load
   | Freeze;
@@ -231,6 +254,7 @@ export type MetadataMessage =
   | Operation
   | Commit
   | AskFacts
+  | AskGrowth
   | ListThins
   | HoldCommit
   | ReleaseCommit
@@ -312,6 +336,16 @@ export class MetadataStub {
 
   deleteSlice(thin: ThinId): Steps<{ readonly kind: "deleted"; readonly gone: boolean } | MetadataFailure> {
     const request: DeleteSlice = { type: "deleteSlice", replyTo: unasked, thin };
+    return ask(this.address, request);
+  }
+
+  growthRefusal(wanted: PoolBlocks): Steps<NonNullable<AskGrowth["reply"]>> {
+    const request: AskGrowth = { type: "askGrowth", replyTo: unasked, wanted };
+    return ask(this.address, request);
+  }
+
+  grow(wanted: PoolBlocks): Steps<NonNullable<Grow["reply"]>> {
+    const request: Grow = { type: "grow", replyTo: unasked, wanted };
     return ask(this.address, request);
   }
 

@@ -4,6 +4,7 @@ import { unreachable } from "../../storage/base/assert.ts";
 import type { ThinMetadata } from "../../storage/thin_metadata.ts";
 import type {
   AskDevice,
+  AskGrowth,
   AskRuns,
   DeviceFacts,
   Done,
@@ -56,6 +57,14 @@ function deviceFacts(engine: ThinMetadata, { thin }: AskDevice): DeviceFacts {
   const device = engine.device(thin);
   if (device === undefined) return { kind: "noDevice" };
   return { kind: "device", mappedBlocks: device.mappedBlocks, highest: engine.highestMapped(thin) };
+}
+
+/** Whether the pool can get these sizes. */
+export function growthAnswer(
+  engine: ThinMetadata,
+  wanted: AskGrowth["wanted"],
+): NonNullable<AskGrowth["reply"]> {
+  return engine.growth.refusal(wanted) ?? { kind: "possible" };
 }
 
 /** The sizes of the pool and what is free; `dataRetired` data blocks are bad and do not count as free. */

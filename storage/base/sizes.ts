@@ -33,6 +33,19 @@ export function parseSize(text: string): number {
   return Number(bytes);
 }
 
+/** A new size, or what is added to the present one. In bytes. */
+export interface SizeChange {
+  readonly bytes: number;
+  /** Whether `bytes` are added to what is there. */
+  readonly added: boolean;
+}
+
+/** Parses `10G`, the new size, or `+10G`, what is added. Throws {@linkcode UsageError}. */
+export function parseSizeChange(text: string): SizeChange {
+  const added = text.startsWith("+");
+  return { bytes: parseSize(added ? text.slice(1) : text), added };
+}
+
 /** A size for output: exact if it is a whole number of KiB, MiB and so on, else with one digit after the point. */
 export function formatSize(bytes: number): string {
   let power = 0;

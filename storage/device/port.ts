@@ -145,6 +145,12 @@ export interface DevicePort {
    * each flush that began after that write fails, also when several run at the same time.
    */
   flush(done: IoDone, isAlone?: boolean): IoResult | "pending";
+  /**
+   * Makes the device at least so large, while it is in use, and makes that durable; with `isStored` so that no write to it
+   * meets a full host. {@linkcode sizeBytes} then is what it has, which may be more. A refusal leaves the device as it was.
+   * Absent if it cannot grow by itself: its owner makes it larger in another way.
+   */
+  grow?(sizeBytes: number, isStored: boolean, done: IoDone): IoResult | "pending";
 }
 
 /** The holes of a device that this host stores, as a file or on a disk of its own. */

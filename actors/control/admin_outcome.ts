@@ -1,0 +1,27 @@
+/** What admin tasks answer, and the words for what went wrong. */
+import type { MetadataFailure } from "../pool/metadata_messages.ts";
+import type { AdminResult } from "./admin_command.ts";
+
+/** The result of a command that has nothing more to say. */
+export const done: AdminResult = { kind: "done" };
+
+/** The result of a command that was not carried out. */
+export function refused(reason: string): AdminResult {
+  return { kind: "refused", reason };
+}
+
+/** The reason of a failure, as words that follow a colon. */
+export function reasonOfFailure(failure: MetadataFailure): string {
+  switch (failure.kind) {
+    case "noMetadataSpace":
+      return "the metadata is full; remove volumes or snapshots, or make it larger with `grow --metadata`";
+    case "clockExhausted":
+      return "the pool's 24-bit snapshot clock has reached its end; copy the volumes to a new pool";
+    case "damaged":
+      return failure.reason;
+    case "readOnly":
+      return "the pool is read-only";
+    case "poolFailed":
+      return "the pool has failed; restart it";
+  }
+}
