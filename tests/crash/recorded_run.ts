@@ -322,12 +322,12 @@ export class RecordedRun {
 
 /** What a command has done: a refusal that says so has changed nothing. */
 export function outcomeOf(result: AdminResult): "done" | "refused" | "unknown" {
-  if (result.kind === "done") return "done";
+  if (result.kind === "done" || result.kind === "grown") return "done";
   if (result.kind === "refused" && /^The (change is made|volume is smaller)/.test(result.reason)) {
     return "done";
   }
   if (result.kind !== "refused") throw new Error("a command of another kind");
-  return /^(The pool was not changed|Cannot |The pool takes no changes)/.test(result.reason)
+  return /^(The pool was not (changed|grown)|Cannot |The pool takes no changes)/.test(result.reason)
     ? "refused"
     : "unknown";
 }

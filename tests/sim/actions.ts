@@ -196,6 +196,7 @@ export class Actions {
     oracle.begin(command);
     life.admin(command, (result) => {
       const isDone = oracle.end(result);
+      if (result.kind === "grown") this.#world.grown = result.sizes;
       this.#count(`${command.verb} ${result.kind}`);
       if (isDone || result.kind !== "refused" || life.faults.faults > 0) return;
       const isPoolFault = /device|mode (fail|read-only)|poolFailed|damaged/.test(result.reason);

@@ -1,8 +1,8 @@
 /** What a random administrator asks. */
 import type { AdminCommand } from "../../actors/control/admin_command.ts";
-import { sectorSizeBytes } from "../../storage/base/ids.ts";
+import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/base/ids.ts";
 import { Cut } from "../crash/content.ts";
-import type { Random } from "../support/world.ts";
+import { Random } from "../support/world.ts";
 import type { Oracle } from "./oracle.ts";
 import type { Swarm } from "./swarm.ts";
 
@@ -19,6 +19,8 @@ export function randomCommand(
   ordinal: number,
   swarm: Swarm,
 ): AdminCommand | undefined {
+  const growth = randomGrowth(ordinal, swarm);
+  if (growth !== undefined) return growth;
   const volumes = oracle.current.volumes;
   const names = [...volumes.keys()];
   const snapshots = names.filter((name) => volumes.get(name) instanceof Cut);
@@ -63,6 +65,18 @@ export function randomCommand(
     default:
       return removal(random, names, any);
   }
+}
+
+/** By a random source of its own, so that what else a run does stays as it was. Some sizes are more than the devices have. */
+function randomGrowth(ordinal: number, { spareBlocks, blockSectors }: Swarm): AdminCommand | undefined {
+  const random = new Random(Math.imul(ordinal + 1, 0x165667b1));
+  if (spareBlocks.data + spareBlocks.metadata === 0 || random.below(4) > 0) return undefined;
+  if (random.below(8) === 0) return { verb: "rescan" };
+  const some = (blocks: number, blockBytes: number) =>
+    random.below(2) === 0 ? null : { bytes: (1 + random.below(blocks + 1)) * blockBytes, added: true };
+  const data = some(Math.ceil(spareBlocks.data / 4), blockSectors * sectorSizeBytes);
+  const metadata = some(Math.ceil(spareBlocks.metadata / 4), metadataBlockSizeBytes);
+  return { verb: "grow", data, metadata };
 }
 
 function removal(

@@ -27,14 +27,16 @@ export class Platters {
 
   /** The disks of a new pool, full of bytes that nobody may ever see. */
   constructor(swarm: Swarm) {
-    const { metadataBlocks, dataBlocks, blockSectors } = swarm;
-    this.metadata = new Uint8Array(metadataBlocks * metadataBlockSizeBytes).fill(0x5a);
+    const { metadataBlocks, dataBlocks, blockSectors, spareBlocks } = swarm;
+    this.metadata = new Uint8Array((metadataBlocks + spareBlocks.metadata) * metadataBlockSizeBytes).fill(
+      0x5a,
+    );
     const blockSizeBytes = blockSectors * sectorSizeBytes;
     const geometry = geometryOf({ metadataBlocks, dataBlocks, blockSizeBytes });
     for (const { block, bytes } of ThinMetadata.format(geometry)) {
       this.metadata.set(bytes, block * metadataBlockSizeBytes);
     }
-    this.data = poisoned(dataBlocks * blockSizeBytes);
+    this.data = poisoned((dataBlocks + spareBlocks.data) * blockSizeBytes);
     const settings = { blockSizeBytes, metadataPath: "m", dataPath: "d" };
     const empty = catalogueFrom({ transactionId: 0n, settings, nextThinId: 1, volumes: [] });
     this.journal = empty.snapshotLine();

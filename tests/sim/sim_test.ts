@@ -35,6 +35,8 @@ for (let at = 0; at < seeds.length; at += seedsPerTest) {
         "snapshot done",
         "rm done",
         "clone done",
+        "grow grown",
+        "rescan grown",
       ]
     ) {
       assert((counts.get(what) ?? 0) > 20, `"${what}" has hardly happened`);

@@ -16,6 +16,8 @@ export interface Swarm {
   /** Most blocks of a volume: in the smallest, everybody meets everybody. */
   readonly volumeBlocksMax: number;
   readonly metadataBlocks: number;
+  /** Blocks that the devices have beyond what the pool begins with: it grows into them. None in half of the runs. */
+  readonly spareBlocks: { readonly data: number; readonly metadata: number };
   /** Clean metadata blocks that the engine keeps. */
   readonly cacheBlocks: number;
   readonly lives: number;
@@ -125,9 +127,15 @@ export function drawSwarm(seed: number): Swarm {
   };
   // Of a seed's own, so that the other choices stay what they were.
   const hasRemoteData = new Random(Math.imul(seed, 0xc2b2ae35) ^ 0x10ca).below(4) === 0;
+  const growing = new Random(Math.imul(seed, 0x27d4eb2f) ^ 0x6f0e);
+  const canGrow = growing.below(2) === 0;
   const swarm: Swarm = {
     ...drawKnobs(seed),
     hasRemoteData,
+    spareBlocks: {
+      data: canGrow ? growing.below(20) : 0,
+      metadata: canGrow ? growing.below(40) : 0,
+    },
     blockSectors: any([2, 2, 4, 8]),
     dataBlocks: any([10, 14, 20, 32]),
     volumeBlocksMax: any([1, 2, 6, 6]),

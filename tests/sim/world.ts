@@ -2,6 +2,8 @@
  * World(seed): a pool with clients and an administrator who do things at random and at the same time, through several
  * lives with a crash after each. The same seed, with the same actions left out, gives the same run.
  */
+import type { PoolSizes } from "../../actors/control/admin_command.ts";
+import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/base/ids.ts";
 import type { TraceRecorder } from "../../actors/kernel/trace.ts";
 import { Random } from "../support/world.ts";
 import { Actions } from "./actions.ts";
@@ -45,6 +47,8 @@ export class World {
   /** Decides the schedule. What is done is decided by each action's own. */
   random: Random;
   readonly trace: TraceRecorder | undefined;
+  /** What the last command that made the pool larger has promised. */
+  grown: PoolSizes = { data_total_bytes: 0, metadata_total_bytes: 0 };
   #crashes = 0;
   #powerCuts = 0;
   #hash = 0x811c9dc5;
@@ -147,6 +151,7 @@ export class World {
     if (sees) platters.seeDisks(this.swarm, random);
     platters.check(this.random.below(32) === 0);
     this.#look?.(platters.metadata);
+    this.#checkSizes();
     platters.clearNeedsCheck();
     platters.flush();
     platters.settle();
@@ -170,6 +175,20 @@ export class World {
     }
     this.#crash(life);
     return undefined;
+  }
+
+  /** A pool that has grown has at least that size after any crash. */
+  #checkSizes(): void {
+    const { dataSpaceMap, metadataSpaceMap, dataBlockSizeSectors } = this.#platters.superblock();
+    const dataBytes = dataSpaceMap.blocks * dataBlockSizeSectors * sectorSizeBytes;
+    const { data_total_bytes, metadata_total_bytes } = this.grown;
+    if (
+      dataBytes < data_total_bytes || metadataSpaceMap.blocks * metadataBlockSizeBytes < metadata_total_bytes
+    ) {
+      throw new Violation(
+        `a growth was lost: ${dataBytes} bytes of data, ${metadataSpaceMap.blocks} metadata blocks`,
+      );
+    }
   }
 
   /** Without faults everything ends, and then nobody holds anything. */
