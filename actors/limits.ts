@@ -9,8 +9,6 @@
 import { assert } from "../storage/base/assert.ts";
 import { metadataBlockSizeBytes, sectorSizeBytes } from "../storage/base/ids.ts";
 import { defaultKnobs } from "./knobs.ts";
-import { payloadMaxBytes } from "./nbd/wire/constants.ts";
-import { metaContextQueriesMax, outputBlockBytes, spareOutputBlocksMax } from "./nbd/wire/limits.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -51,6 +49,15 @@ export const statusExtentsMax = 1024;
  * have grown (66, measured).
  */
 export const extentBytes = 72;
+/**
+ * Most queries in one meta context option; more are refused with NBD_REP_ERR_TOO_BIG. Each of them selects one context at
+ * most, so this is also the number of contexts that a client can have.
+ */
+export const metaContextQueriesMax = 64;
+/** Bytes of an output block: room for some sixty replies of 4 KiB, so that one drain is one or two writes. */
+export const outputBlockBytes = 256 * KiB;
+/** Output blocks kept for the next batch: one to fill while another is written. */
+export const spareOutputBlocksMax = 2;
 /** Bytes of an option's replies that are queued at once; the rest of a long list waits until they have been sent. */
 export const optionReplyBytesMax = 64 * KiB;
 /** Options that a client may send before it attaches, as for each option it can make us work. */
@@ -285,9 +292,8 @@ export function residentBytesOf(clientsMax: number): number {
 /** What the README states. */
 export const residentBytesMax = residentBytesOf(connectionsMax);
 
-// The codec admits a READ or WRITE of payloadMaxBytes. One that could never be borrowed whole would wait for ever.
-assert(payloadMaxBytes === requestBytesMax, "what the codec admits is what a connection can borrow");
-assert(payloadMaxBytes <= connectionBytesMax + connectionBorrowMax, "the largest payload can be paid for");
+// A request that could never be borrowed whole would wait for ever.
+assert(requestBytesMax <= connectionBytesMax + connectionBorrowMax, "the largest payload can be paid for");
 assert(receiveBytesMax <= connectionBytesMax, "what one buffer received can be paid for without borrowing");
 assert(unsentReadBytesMax <= connectionBytesMax, "reads wait for unsent ones within what a connection has");
 assert(optionReplyBytesMax <= connectionBytesMax, "an option's replies are within what a connection has");

@@ -1,5 +1,5 @@
 /** What admin tasks answer, and the words for what went wrong. */
-import type { MetadataFailure } from "../pool/metadata_messages.ts";
+import type { MetadataFailure } from "../pool/metadata_results.ts";
 import type { AdminResult } from "./admin_command.ts";
 
 /** The result of a command that has nothing more to say. */

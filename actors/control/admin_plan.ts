@@ -113,7 +113,7 @@ function refused(reason: string): PlanRefused {
 }
 
 function planCreate(context: PlanContext, name: string, sizeBytes: number): PlanDraft | PlanRefused {
-  const problem = problemOfNewName(context, name) ?? problemOfSize(sizeBytes);
+  const problem = problemOfNewName(context.catalogue, name) ?? problemOfSize(sizeBytes);
   if (problem !== undefined) return refused(`Cannot create "${name}": ${problem}`);
   const thinId = context.catalogue.freeThinIds(1)?.[0];
   if (thinId === undefined) return refused(noThinIds(`create "${name}"`));
@@ -150,7 +150,7 @@ function* planSnapshot(context: PlanContext, names: readonly string[]): Slices<P
     }
     // The snapshot would keep the blocks beyond the end, and a clone of it could grow and show their bytes.
     if (origin.trimFromBytes !== undefined) return refused(unfinishedTrim(what));
-    const taken = problemOfNewName(context, name, names.length);
+    const taken = problemOfNewName(context.catalogue, name, names.length);
     if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
     const thinId = thinIds.next().value;
     if (thinId === undefined) return refused(noThinIds(what));
@@ -187,7 +187,7 @@ function planClone(context: PlanContext, source: string, name: string): PlanDraf
   const origin = context.catalogue.byName(source);
   if (origin === undefined) return refused(`Cannot ${what}: there is no "${source}". ${seeList}`);
   if (origin.trimFromBytes !== undefined) return refused(unfinishedTrim(what));
-  const taken = problemOfNewName(context, name);
+  const taken = problemOfNewName(context.catalogue, name);
   if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
   const thinId = context.catalogue.freeThinIds(1)?.[0];
   if (thinId === undefined) return refused(noThinIds(what));
@@ -261,7 +261,7 @@ function* planRename(context: PlanContext, from: string, to: string): Slices<Pla
   }
   for (const change of changes) {
     if (end.isDue()) yield;
-    const taken = "put" in change ? problemOfNewName(context, change.put.name, 0) : undefined;
+    const taken = "put" in change ? problemOfNewName(context.catalogue, change.put.name, 0) : undefined;
     if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
   }
   return draft(changes);

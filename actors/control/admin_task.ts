@@ -17,7 +17,7 @@ import { checkPool, dumpPool, freedBy, listVolumes, poolStatus } from "./admin_r
 import { growPool, rescanDevices } from "./pool_growth.ts";
 import { join, rest, type Steps } from "../kernel/task.ts";
 import type { Address } from "../kernel/address.ts";
-import type { Done, MetadataFailure } from "../pool/metadata_messages.ts";
+import type { Done, MetadataFailure } from "../pool/metadata_results.ts";
 import type { Admin, AdminPlan, Deletion, PlanRefused, PlanStep, Trim } from "./pool_messages.ts";
 import type { TextOutMessage } from "./text_out.ts";
 import { removeMappings } from "../volume/remap.ts";

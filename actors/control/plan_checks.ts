@@ -1,7 +1,7 @@
 /** Sizes and names that a plan checks, and the sentences that refuse them. */
 import { sectorSizeBytes } from "../../storage/base/ids.ts";
 import { volumeBytesMax, volumesMax } from "../limits.ts";
-import type { PlanContext } from "./admin_plan.ts";
+import type { Catalogue } from "../../storage/catalogue.ts";
 
 /**
  * Bytes of a volume for a thin device that another program made. The metadata holds no size, so the volume ends where the
@@ -19,11 +19,11 @@ export const seeList = "`list` shows what is there.";
  *
  * @param newNames how many names the command adds; 0 for a rename
  */
-export function problemOfNewName(context: PlanContext, name: string, newNames = 1): string | undefined {
-  if (context.catalogue.byName(name) !== undefined) {
+export function problemOfNewName(catalogue: Catalogue, name: string, newNames = 1): string | undefined {
+  if (catalogue.byName(name) !== undefined) {
     return `"${name}" exists already. Choose another name, or remove it first.`;
   }
-  if (newNames > 0 && context.catalogue.count + newNames > volumesMax) {
+  if (newNames > 0 && catalogue.count + newNames > volumesMax) {
     return `a pool holds ${volumesMax} volumes and snapshots at most. Remove some first.`;
   }
   return undefined;

@@ -20,14 +20,13 @@ import {
   NBD_REP_ERR_POLICY,
   NBD_REP_ERR_TLS_REQD,
   NBD_REP_ERR_UNKNOWN,
-  payloadMaxBytes,
 } from "./wire/constants.ts";
 import { HandshakeDecoder, type OptionEvent } from "./wire/handshake_codec.ts";
 import { decodeOption, type Option, quoted } from "./wire/option.ts";
 import { type BlockSizes, OptionReplyWriter } from "./wire/option_reply.ts";
 import type { OutputQueue } from "./wire/output_queue.ts";
 import { exportFlags } from "./wire/validate.ts";
-import { handshakeOptionsMax, optionReplyBytesMax, optionsPerExport } from "../limits.ts";
+import { handshakeOptionsMax, optionReplyBytesMax, optionsPerExport, requestBytesMax } from "../limits.ts";
 import type { NbdSession } from "./status_reply.ts";
 import type { ExportContext, ExportInfo, PoolNotice } from "../control/pool_messages.ts";
 import type { TlsPolicy } from "./socket_port.ts";
@@ -361,7 +360,7 @@ export class NbdHandshake {
 /** Block sizes told to clients, for a pool of this block size: any byte range works, whole blocks cost least. */
 export function blockSizesOf(volumeBlockSizeBytes: number): BlockSizes {
   const largestPowerOfTwo = volumeBlockSizeBytes & -volumeBlockSizeBytes;
-  return { minimum: 1, preferred: Math.min(largestPowerOfTwo, payloadMaxBytes), maximum: payloadMaxBytes };
+  return { minimum: 1, preferred: Math.min(largestPowerOfTwo, requestBytesMax), maximum: requestBytesMax };
 }
 
 /** In a list, a query that ends in a colon selects every name that begins with it. An unknown name selects nothing. */

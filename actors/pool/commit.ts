@@ -24,7 +24,8 @@ import { filled, into, ioOk, type IoResult, reasonOfIo } from "../../storage/dev
 import type { DeviceStub } from "./block_device.ts";
 import { join, rest, type Steps } from "../kernel/task.ts";
 import type { Frozen } from "./commit_messages.ts";
-import type { MetadataFailure, MetadataStub } from "./metadata_messages.ts";
+import type { MetadataStub } from "./metadata_messages.ts";
+import type { MetadataFailure } from "./metadata_results.ts";
 
 /** Commits all changes so far and tells the metadata actor the result. */
 export function* commitTask(metadata: MetadataStub, data: DeviceStub, device: DeviceStub): Steps<void> {

@@ -3,7 +3,7 @@ import type { DBlockRun } from "../../storage/block_set.ts";
 import type { Geometry } from "../../storage/base/geometry.ts";
 import type { MetadataBlock } from "../../storage/base/ids.ts";
 import type { Message, Request } from "../kernel/address.ts";
-import type { Done, MetadataFailure } from "./metadata_messages.ts";
+import type { Done, MetadataFailure } from "./metadata_results.ts";
 
 /** Make all changes so far durable, with the data of their blocks. */
 export interface Commit extends Request<Done | MetadataFailure> {

@@ -6,7 +6,8 @@ import { type DeviceOperation, Recorder, StandInDevice } from "../../tests/suppo
 import { World } from "../../tests/support/world.ts";
 import { commitTask, fetchTask, needsCheckTask } from "./commit.ts";
 import type { Frozen } from "./commit_messages.ts";
-import { type MetadataFailure, type MetadataMessage, MetadataStub } from "./metadata_messages.ts";
+import { type MetadataMessage, MetadataStub } from "./metadata_messages.ts";
+import type { MetadataFailure } from "./metadata_results.ts";
 
 const bs = metadataBlockSizeBytes;
 const superblock = new Uint8Array(bs).fill(9);

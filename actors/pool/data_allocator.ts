@@ -21,7 +21,7 @@ import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
 import { retiredBlocksMax } from "../limits.ts";
-import { DataQuarantine, type QuarantineParts } from "./data_quarantine.ts";
+import { DataQuarantine, type PassedDown, type QuarantineParts, type Reclaim } from "./data_quarantine.ts";
 import type { AllocatorNotice } from "./commit_messages.ts";
 import type { GeometryNotice } from "./geometry_messages.ts";
 import type { MetadataStub } from "./metadata_messages.ts";
@@ -51,25 +51,12 @@ export interface GiveBackBlock extends Message {
   readonly dblock: DBlock;
 }
 
-/**
- * Answered true when all blocks now in quarantine are free, for which a commit may be needed; false if no commit is possible.
- * With an empty quarantine answered at once: whether blocks became free since the last search that found none.
- */
-export interface Reclaim extends Request<boolean> {
-  readonly type: "reclaim";
-}
-
 /** From the search task: the free blocks it found, and the block to continue from. */
 export interface Found extends Message {
   readonly type: "found";
   readonly runs: readonly DBlockRun[];
   readonly next: DBlock;
   readonly failed: boolean;
-}
-
-/** From the passdown task: all its blocks have been passed down. */
-export interface PassedDown extends Message {
-  readonly type: "passedDown";
 }
 
 /** The leased block could not be written: it is not leased again, unless `retiredBlocksMax` are retired already. */

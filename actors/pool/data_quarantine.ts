@@ -19,14 +19,26 @@ import { assert } from "../../storage/base/assert.ts";
 import { BlockSet, type DBlockRun } from "../../storage/block_set.ts";
 import type { Geometry } from "../../storage/base/geometry.ts";
 import type { DBlock } from "../../storage/base/ids.ts";
-import type { Address } from "../kernel/address.ts";
+import type { Address, Message, Request } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { rest, type Steps } from "../kernel/task.ts";
 import type { DeviceStub } from "./block_device.ts";
-import type { PassedDown, Reclaim } from "./data_allocator.ts";
 import type { DataLocks } from "./data_locks.ts";
 import type { NotCommitted } from "./commit_messages.ts";
 import type { MetadataStub } from "./metadata_messages.ts";
+
+/**
+ * Answered true when all blocks now in quarantine are free, for which a commit may be needed; false if no commit is possible.
+ * With an empty quarantine answered at once: whether blocks became free since the last search that found none.
+ */
+export interface Reclaim extends Request<boolean> {
+  readonly type: "reclaim";
+}
+
+/** From the passdown task: all its blocks have been passed down. */
+export interface PassedDown extends Message {
+  readonly type: "passedDown";
+}
 
 /** What the quarantine's tasks send requests to. */
 export interface QuarantineParts {

@@ -28,14 +28,13 @@ import type { Knobs } from "../knobs.ts";
 import type { GeometryNotice } from "./geometry_messages.ts";
 import { HeldCommits } from "./held_commits.ts";
 import {
-  type Done,
   type Fetched,
-  type MetadataFailure,
   type MetadataMessage,
   MetadataStub,
   type MetadataTrouble,
   type Operation,
 } from "./metadata_messages.ts";
+import type { Done, MetadataFailure } from "./metadata_results.ts";
 import { type ChangeOperation, executeChange, makesDirty } from "./metadata_changes.ts";
 import { done, executeRead, factsOf, growthAnswer } from "./metadata_reads.ts";
 import type { SpaceCame, SpaceRefused } from "./space_messages.ts";

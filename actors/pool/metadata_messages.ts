@@ -27,17 +27,7 @@ import type {
   HoldCommit,
   ReleaseCommit,
 } from "./commit_messages.ts";
-
-/** Why an operation was not done; it has changed nothing. `clockExhausted`: the 24-bit snapshot time is used up. */
-export type MetadataFailure =
-  | { readonly kind: "noMetadataSpace" }
-  | { readonly kind: "clockExhausted" }
-  | { readonly kind: "damaged"; readonly reason: string }
-  | { readonly kind: "readOnly" }
-  | { readonly kind: "poolFailed" };
-
-/** The operation was done. */
-export type Done = { readonly kind: "done" };
+import type { Done, MetadataFailure } from "./metadata_results.ts";
 
 /** Look up the mapping of a virtual block. */
 export interface Lookup extends Request<Mapping | MetadataFailure> {

@@ -7,13 +7,13 @@ import type {
   AskGrowth,
   AskRuns,
   DeviceFacts,
-  Done,
   Facts,
   FindFree,
   Load,
   Lookup,
   LookupRange,
 } from "./metadata_messages.ts";
+import type { Done } from "./metadata_results.ts";
 
 /** An operation that changes nothing. It is served also after the pool has stopped writing. */
 export type ReadOperation = Lookup | LookupRange | AskRuns | FindFree | AskDevice | Load;

@@ -28,7 +28,8 @@ import { type AllocatorStub, Lease } from "../pool/data_allocator.ts";
 import type { DataLocks } from "../pool/data_locks.ts";
 import type { Steps } from "../kernel/task.ts";
 import { type BlockLock, lockRange } from "../pool/region_locks.ts";
-import type { Done, MetadataFailure, MetadataStub } from "../pool/metadata_messages.ts";
+import type { MetadataStub } from "../pool/metadata_messages.ts";
+import type { Done, MetadataFailure } from "../pool/metadata_results.ts";
 import type { SpaceStub } from "../pool/space_messages.ts";
 import type { Mapping } from "../../storage/thin_metadata.ts";
 

@@ -1,4 +1,5 @@
 /** Clients that break the rules of metadata contexts and extended headers. */
+import { requestBytesMax } from "../../actors/limits.ts";
 import { assert, assertEquals } from "@std/assert";
 import {
   errorName,
@@ -26,7 +27,6 @@ import {
   NBD_REP_ERR_UNKNOWN,
   NBD_REP_META_CONTEXT,
   optionReplyName,
-  payloadMaxBytes,
 } from "../../actors/nbd/wire/constants.ts";
 import { diskBytes, HostilePool, hostileTest, hugeBytes, pattern } from "./hostile_pool.ts";
 import { metaContextRequest, RawClient } from "./raw_client.ts";
@@ -285,8 +285,8 @@ const extendedCases:
     ["BLOCK_STATUS with half an id", { ...status, length: 14 }, zeroes(14), NBD_EINVAL],
     [
       "BLOCK_STATUS with 32 MiB of ids",
-      { ...status, length: payloadMaxBytes },
-      zeroes(payloadMaxBytes),
+      { ...status, length: requestBytesMax },
+      zeroes(requestBytesMax),
       NBD_EINVAL,
     ],
     ["BLOCK_STATUS of a context and nothing", { ...status, length: 12 }, scope(0, 1), NBD_EINVAL],
@@ -311,7 +311,7 @@ hostileTest(
   "a payload of more than 32 MiB, and a compact request, end an extended connection",
   async (pool) => {
     const sent = [
-      extendedRequest({ type: NBD_CMD_WRITE, flags: withPayload, length: payloadMaxBytes + 1 }),
+      extendedRequest({ type: NBD_CMD_WRITE, flags: withPayload, length: requestBytesMax + 1 }),
       extendedRequest({ type: NBD_CMD_WRITE, length: [2 ** 31, 0] }),
       extendedRequest({ type: NBD_CMD_READ, flags: withPayload, length: tooFar }),
       request({ type: NBD_CMD_FLUSH, length: 0 }),

@@ -1,4 +1,5 @@
 /** Attached clients that break the rules: each request's exact answer, and a stream that stays in step. */
+import { requestBytesMax } from "../../actors/limits.ts";
 import { assert, assertEquals } from "@std/assert";
 import {
   commandName,
@@ -16,7 +17,6 @@ import {
   NBD_ENOSPC,
   NBD_EPERM,
   NBD_REPLY_TYPE_NONE,
-  payloadMaxBytes,
 } from "../../actors/nbd/wire/constants.ts";
 import { diskBytes, HostilePool, hostileTest, mondayContent, pattern, smallBytes } from "./hostile_pool.ts";
 import type { Command, RawClient } from "./raw_client.ts";
@@ -25,7 +25,7 @@ import { bytes, join, request } from "./wire_bytes.ts";
 /** One request and the error that answers it; 0 is success. */
 type Case = readonly [what: string, command: Command, error: number];
 
-const wholeBytes = new Uint8Array(payloadMaxBytes + 512);
+const wholeBytes = new Uint8Array(requestBytesMax + 512);
 const payloadOf = (lengthBytes: number) => wholeBytes.subarray(0, lengthBytes);
 const maxU32 = 2 ** 32 - 1;
 
@@ -47,10 +47,10 @@ function beyond(where: string, offset: readonly [number, number], lengthBytes: n
 
 const cases: readonly Case[] = [
   // The payload is drained.
-  ["WRITE of 32 MiB and 512", { type: NBD_CMD_WRITE, payload: payloadOf(payloadMaxBytes + 512) }, NBD_EINVAL],
-  ["WRITE of 32 MiB", { type: NBD_CMD_WRITE, payload: payloadOf(payloadMaxBytes) }, 0],
-  ["READ of 32 MiB", { type: NBD_CMD_READ, lengthBytes: payloadMaxBytes }, 0],
-  ["READ of 32 MiB and a byte", { type: NBD_CMD_READ, lengthBytes: payloadMaxBytes + 1 }, NBD_EINVAL],
+  ["WRITE of 32 MiB and 512", { type: NBD_CMD_WRITE, payload: payloadOf(requestBytesMax + 512) }, NBD_EINVAL],
+  ["WRITE of 32 MiB", { type: NBD_CMD_WRITE, payload: payloadOf(requestBytesMax) }, 0],
+  ["READ of 32 MiB", { type: NBD_CMD_READ, lengthBytes: requestBytesMax }, 0],
+  ["READ of 32 MiB and a byte", { type: NBD_CMD_READ, lengthBytes: requestBytesMax + 1 }, NBD_EINVAL],
   ["READ of 4 GiB less a byte", { type: NBD_CMD_READ, lengthBytes: maxU32 }, NBD_EINVAL],
   ["READ of nothing", { type: NBD_CMD_READ }, 0],
   ["WRITE of nothing", { type: NBD_CMD_WRITE }, 0],
@@ -162,7 +162,7 @@ hostileTest(
   "a read-only export answers EPERM to every change, drains it and stays as it is",
   async (pool) => {
     using client = await pool.attach("small@monday");
-    for (const lengthBytes of [1, 512, 65536, 2 ** 20, payloadMaxBytes, payloadMaxBytes + 512]) {
+    for (const lengthBytes of [1, 512, 65536, 2 ** 20, requestBytesMax, requestBytesMax + 512]) {
       await requireAnswer(
         client,
         { type: NBD_CMD_WRITE, payload: payloadOf(lengthBytes).fill(9) },
@@ -191,7 +191,7 @@ const unfollowable: readonly (readonly [what: string, sent: Uint8Array])[] = [
   ["a request with the magic of a reply", join(Uint8Array.of(0x67, 0x44, 0x66, 0x98), new Uint8Array(24))],
   ["an option in place of a request", join(bytes("IHAVEOPT"), new Uint8Array(20))],
   ["a WRITE of 4 GiB less a byte", join(request({ type: 1, length: maxU32 }), new Uint8Array(64))],
-  ["a WRITE of 64 MiB and a byte", request({ type: 1, length: 2 * payloadMaxBytes + 1 })],
+  ["a WRITE of 64 MiB and a byte", request({ type: 1, length: 2 * requestBytesMax + 1 })],
   ["a WRITE of 2 GiB", request({ type: 1, length: 2 ** 31 })],
 ];
 
@@ -214,7 +214,7 @@ hostileTest("a WRITE of 64 MiB is drained and EINVAL", async (pool) => {
   using client = await pool.attach();
   await requireAnswer(
     client,
-    { type: NBD_CMD_WRITE, payload: new Uint8Array(2 * payloadMaxBytes) },
+    { type: NBD_CMD_WRITE, payload: new Uint8Array(2 * requestBytesMax) },
     NBD_EINVAL,
   );
   await requireInStep(client);

@@ -4,12 +4,11 @@ import type { GeometryNotice } from "../../actors/pool/geometry_messages.ts";
 import { Metadata } from "../../actors/pool/metadata.ts";
 import type { AllocatorNotice } from "../../actors/pool/commit_messages.ts";
 import {
-  type Done,
-  type MetadataFailure,
   type MetadataMessage,
   MetadataStub,
   type MetadataTrouble,
 } from "../../actors/pool/metadata_messages.ts";
+import type { Done, MetadataFailure } from "../../actors/pool/metadata_results.ts";
 import type { SpaceCame, SpaceRefused } from "../../actors/pool/space_messages.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/base/ids.ts";

@@ -142,8 +142,6 @@ export type NbdErrno =
 
 /** Longest legal string (name, description, error text, context name, query), in bytes. */
 export const stringMaxBytes = 4096;
-/** Longest READ and WRITE that is served, in bytes: the 32 MiB every server must stand. */
-export const payloadMaxBytes = 32 * 1024 * 1024;
 
 const optionNames = namesOf({
   NBD_OPT_EXPORT_NAME,

@@ -1,16 +1,9 @@
-/**
- * The bounds of the NBD codec that we chose; what the NBD specification fixes is in constants.ts. The codec may not import
- * actors/limits.ts, which uses these.
- */
-import { payloadMaxBytes, stringMaxBytes } from "./constants.ts";
+/** The bounds of the NBD codec alone. What the NBD specification fixes is in constants.ts, all other bounds in actors/limits.ts. */
+import { metaContextQueriesMax, requestBytesMax } from "../../limits.ts";
+import { stringMaxBytes } from "./constants.ts";
 
 /** Longest WRITE payload that is read and thrown away to keep the stream in step; above it the connection ends. */
-export const payloadDrainMaxBytes = 2 * payloadMaxBytes;
-/**
- * Most queries in one meta context option; more are refused with NBD_REP_ERR_TOO_BIG. Each of them selects one context at
- * most, so this is also the number of contexts that a client can have.
- */
-export const metaContextQueriesMax = 64;
+export const payloadDrainMaxBytes = 2 * requestBytesMax;
 /** Longest option that is read and thrown away; above it the connection ends. */
 export const optionDrainMaxBytes = 1024 * 1024;
 /** Longest INFO or GO that is collected: the longest name and some 30,000 info types. */
@@ -25,7 +18,3 @@ export const inPlaceMinBytes = 32 * 1024;
  * A shorter one is copied at once, and its buffer is free again.
  */
 export const referenceMinBytes = 64 * 1024;
-/** Bytes of an output block: room for some sixty replies of 4 KiB, so that one drain is one or two writes. */
-export const outputBlockBytes = 256 * 1024;
-/** Output blocks kept for the next batch: one to fill while another is written. */
-export const spareOutputBlocksMax = 2;

@@ -5,7 +5,7 @@
  *   INFO, GO                4 name length, name, 2 count, count x 2 info type
  *   *_META_CONTEXT          4 name length, name, 4 count, count x (4 length, query)
  */
-import { metaContextQueriesMax } from "./limits.ts";
+import { metaContextQueriesMax } from "../../limits.ts";
 import {
   NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,

@@ -4,7 +4,8 @@
  *
  * At most one batch is under way at a time: `take`, write its pieces, `recycle`, `take` again.
  */
-import { outputBlockBytes, referenceMinBytes, spareOutputBlocksMax } from "./limits.ts";
+import { outputBlockBytes, spareOutputBlocksMax } from "../../limits.ts";
+import { referenceMinBytes } from "./limits.ts";
 import { assert } from "../../../storage/base/assert.ts";
 import type { Piece } from "./pieces.ts";
 

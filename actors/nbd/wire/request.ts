@@ -13,6 +13,7 @@
  *
  * The two differ in `#decodeLength` and in what the constructor sets.
  */
+import { requestBytesMax } from "../../limits.ts";
 import { inPlaceMinBytes, payloadDrainMaxBytes } from "./limits.ts";
 import { assert } from "../../../storage/base/assert.ts";
 import {
@@ -20,7 +21,6 @@ import {
   NBD_CMD_WRITE,
   NBD_EXTENDED_REQUEST_MAGIC,
   NBD_REQUEST_MAGIC,
-  payloadMaxBytes,
 } from "./constants.ts";
 
 /** A request as it came: not validated. The decoder reuses one object, so copy what must outlast the next step. */
@@ -241,7 +241,7 @@ export class RequestDecoder {
       request.payloadBytes = hasPayload ? request.lengthBytes : 0;
       // With extended headers the specification tells clients this limit, so a longer payload is not read and dropped: it ends
       // the connection.
-      if (request.payloadBytes > payloadMaxBytes) return this.#violate("a payload of more than 32 MiB");
+      if (request.payloadBytes > requestBytesMax) return this.#violate("a payload of more than 32 MiB");
     } else {
       request.lengthBytes = view.getUint32(at);
       // Only WRITE brings a payload: an unknown command is taken to have none, whatever its length says.

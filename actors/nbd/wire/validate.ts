@@ -2,6 +2,7 @@
  * What an export offers, and whether a request may be executed on it. The check is complete before anything
  * runs: an executed request can only fail for lack of space or because a device failed.
  */
+import { requestBytesMax } from "../../limits.ts";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
@@ -33,7 +34,6 @@ import {
   NBD_FLAG_SEND_TRIM,
   NBD_FLAG_SEND_WRITE_ZEROES,
   type NbdErrno,
-  payloadMaxBytes,
 } from "./constants.ts";
 import type { ReplyForm } from "./reply.ts";
 import { type NbdRequest, uint64 } from "./request.ts";
@@ -104,7 +104,7 @@ export function validateRequest(
   switch (request.type) {
     case NBD_CMD_READ:
       if (otherFlags(request, session.structured ? NBD_CMD_FLAG_DF : 0)) return flagNotAllowed;
-      if (request.lengthBytes > payloadMaxBytes) return payloadTooLong;
+      if (request.lengthBytes > requestBytesMax) return payloadTooLong;
       return isInside(request.offsetBytes, request.lengthBytes, exportInfo) ? undefined : pastEnd;
     case NBD_CMD_WRITE:
       return validateWrite(request, exportInfo, session);
@@ -132,7 +132,7 @@ function validateWrite(request: NbdRequest, exportInfo: ExportSize, session: Ses
   if (exportInfo.readOnly) return readOnlyExport;
   const payloadFlag = session.extendedHeaders ? NBD_CMD_FLAG_PAYLOAD_LEN : 0;
   if (otherFlags(request, payloadFlag)) return flagNotAllowed;
-  if (request.lengthBytes > payloadMaxBytes) return payloadTooLong;
+  if (request.lengthBytes > requestBytesMax) return payloadTooLong;
   return isInside(request.offsetBytes, request.lengthBytes, exportInfo) ? undefined : noSpacePastEnd;
 }
 

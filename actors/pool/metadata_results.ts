@@ -1,0 +1,12 @@
+/** How operations on the metadata end that have no more to say. */
+
+/** Why an operation was not done; it has changed nothing. `clockExhausted`: the 24-bit snapshot time is used up. */
+export type MetadataFailure =
+  | { readonly kind: "noMetadataSpace" }
+  | { readonly kind: "clockExhausted" }
+  | { readonly kind: "damaged"; readonly reason: string }
+  | { readonly kind: "readOnly" }
+  | { readonly kind: "poolFailed" };
+
+/** The operation was done. */
+export type Done = { readonly kind: "done" };
