@@ -34,6 +34,12 @@ export const originBorrowMax = borrowedBytesMax * 3 / 4;
 export const spareMs = 1_000;
 /** Bytes of large READs that one connection may have read and not sent, where they are sent from where they lie. */
 export const unsentReadBytesMax = MiB;
+/** Payload bytes of one client's writes that wait for space, in memory of their own; beyond that they keep what they have. */
+export const parkedBytesPerClientMax = MiB;
+/** Such requests of one client. */
+export const parkedRequestsPerClientMax = 128;
+/** Milliseconds between two looks whether a client is still there from which nothing is read while its writes wait. */
+export const hangUpCheckMs = 1_000;
 /** Bytes read from a socket at once. */
 export const receiveBytesMax = 256 * KiB;
 /** Buffers that one connection reads its socket into; a small WRITE is served from where it arrived. */
@@ -336,4 +342,4 @@ assert(controlCommandsMax < controlConnectionsMax, "a control connection without
 assert(filePieceBytes <= defaultKnobs.zeroBytesMax, "a device writes zeroes in pieces of at most that");
 assert(mappedBytesMax % mappedSliceBytes === 0, "a page window is full of whole slices");
 assert(payloadBufferBytesMin <= requestBytesMax, "there is a buffer for every payload");
-assert(residentBytesMax <= 650 * MiB, "the bound is what the README states");
+assert(residentBytesMax <= 720 * MiB, "the bound is what the README states");

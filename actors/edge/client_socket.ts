@@ -98,6 +98,10 @@ export class ClientSocket implements SocketPort, Polled {
     return this.#origin === undefined ? 0 : this.#link?.silentMs ?? 0;
   }
 
+  get hasHungUp(): boolean {
+    return this.#link?.hasHungUp ?? false;
+  }
+
   open(owner: Address<SocketNotice>): void {
     this.#owner = owner;
   }

@@ -29,6 +29,9 @@ const optionCookie = 57;
 const dontWait = 0x40;
 const noSignal = 0x4000;
 const pollIn = 1;
+const pollError = 8;
+const pollHangUp = 0x10;
+const pollReadHangUp = 0x2000;
 const errnoInterrupted = 4;
 const errnoAgain = 11;
 const errnoFault = 14;
@@ -137,6 +140,16 @@ export class DirectSocket {
     time[0] = BigInt(Math.floor(ms / 1000));
     time[1] = BigInt(Math.round(ms % 1000 * 1e6));
     return symbols.ppoll(polled, 1n, time, null) > 0;
+  }
+
+  /** Whether the other end sends nothing more, or the stream is broken. What it has sent before may not have been received. */
+  get hasHungUp(): boolean {
+    const { symbols, polled, time } = this.#calls;
+    polled[0] = this.#fd;
+    polled[1] = pollReadHangUp;
+    time.fill(0n);
+    const ended = pollReadHangUp | pollError | pollHangUp;
+    return symbols.ppoll(polled, 1n, time, null) > 0 && (polled[1]! >>> 16 & ended) !== 0;
   }
 
   /**

@@ -22,9 +22,10 @@ import type { Piece } from "./wire/pieces.ts";
 import type { Payload, ReplyWriter } from "./wire/reply.ts";
 import type { NbdRequest } from "./wire/request.ts";
 import type { Refusal, Session } from "./wire/validate.ts";
-import type { BioKind, BioStatus, RequestDone, VolumeRequest } from "../volume/bio.ts";
+import type { BioKind, BioStatus, RequestDone, RequestParked, VolumeRequest } from "../volume/bio.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Purse } from "./credits.ts";
+import type { ParkedRequests } from "./parked_requests.ts";
 import type { ReceiveBuffer } from "./receive.ts";
 import { zeroPieceBytes } from "../limits.ts";
 
@@ -42,7 +43,7 @@ export class ClientRequest implements VolumeRequest {
   readonly fua: boolean;
   readonly noHole: boolean;
   readonly fastZero: boolean;
-  readonly client: Address<RequestDone>;
+  readonly client: Address<RequestDone | RequestParked>;
   /** A READ, if what it finds can be sent from where it lies. */
   takesSegments = false;
   status: BioStatus = "ok";
@@ -60,10 +61,15 @@ export class ClientRequest implements VolumeRequest {
   /** Where `data` is a view of what was received; else `data` is a buffer of the connection's, or empty. */
   readonly receivedIn: ReceiveBuffer | undefined;
   readonly #memory: RequestMemory | undefined;
+  readonly #parking: ParkedRequests;
+  /** What `data` was before the payload has moved. */
+  #original: Uint8Array | undefined;
+  /** The payload lies in memory of its own, because the request waits for space. */
+  hasMoved = false;
   /** A WRITE's payload, or what a READ is read into: empty until `takeData`. */
   data: Uint8Array;
 
-  constructor(request: NbdRequest, payload: ClientPayload, client: Address<RequestDone>) {
+  constructor(request: NbdRequest, payload: ClientPayload, client: Address<RequestDone | RequestParked>) {
     const { flags } = request;
     this.kind = bioKindOf(request.type);
     // The range of a FLUSH is reserved and means nothing.
@@ -81,6 +87,7 @@ export class ClientRequest implements VolumeRequest {
     this.client = client;
     this.data = payload.data ?? noBytes;
     this.#memory = payload.memory;
+    this.#parking = payload.parking;
     this.purse = payload.purse;
     this.paidBytes = payload.paidBytes;
     this.receivedIn = payload.receivedIn;
@@ -92,8 +99,19 @@ export class ClientRequest implements VolumeRequest {
     return this.data;
   }
 
-  /** The buffer that it holds, in use or not. */
+  /** Moves the payload, if there is room for it. The connection frees what it was in, and what paid for it. */
+  parked(): Address<RequestParked> {
+    if (!this.hasMoved && this.#parking.takeRoom(this.data.length)) {
+      this.hasMoved = true;
+      this.#original = this.data;
+      this.data = this.data.slice();
+    }
+    return this.client;
+  }
+
+  /** The buffer that it holds, in use or not; after a move, the one that is to be freed. */
   get buffer(): Uint8Array | undefined {
+    if (this.#original !== undefined && this.#original.length > 0) return this.#original;
     return this.data.length > 0 ? this.data : this.#memory?.untaken;
   }
 
@@ -123,6 +141,8 @@ export interface ClientPayload {
   readonly data: Uint8Array | undefined;
   /** For a READ, in place of `data`. */
   readonly memory: RequestMemory | undefined;
+  /** Where the payload may move while the request waits for space. */
+  readonly parking: ParkedRequests;
   readonly purse: Purse;
   readonly paidBytes: number;
   readonly receivedIn: ReceiveBuffer | undefined;

@@ -21,6 +21,7 @@ import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Attached, HandshakeStep, PoolAnswer } from "./handshake.ts";
 import { ConnectionPhase } from "./connection_phase.ts";
+import { HangUpWatch } from "./hang_up_watch.ts";
 import { HandshakePhase } from "./handshake_phase.ts";
 import { LoanWatch } from "./loan_watch.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./messages.ts";
@@ -58,6 +59,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   readonly #handshake: HandshakePhase;
   readonly #attachment: Attachment;
   #transmission: NbdTransmission | undefined;
+  readonly #hangUps: HangUpWatch;
 
   constructor(kernel: Kernel, self: Address<NbdConnectionMessage>, peers: ConnectionPeers) {
     this.#kernel = kernel;
@@ -66,6 +68,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#sender = new ReplySender(kernel, self, peers.socket, this.#output);
     this.#loanWatch = new LoanWatch(kernel, self, peers.socket);
     this.#handshake = new HandshakePhase(kernel, self, peers.socket, this.#output);
+    this.#hangUps = new HangUpWatch(kernel, self, peers.socket);
     this.#attachment = new Attachment(kernel, self, peers.pool);
   }
 
@@ -83,6 +86,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "requestDone":
         assert(message.request instanceof ClientRequest, "a request of another connection");
         return this.#requestDone(message.request);
+      case "requestParked":
+        return this.#requestParked(message.request as ClientRequest);
       case "statusDone":
         assert(message.request instanceof ClientStatus, "a block status of another connection");
         return this.#requestDone(message.request);
@@ -109,10 +114,10 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         if (this.#attachment.isTo(message.uid)) this.#transmission?.resize(message.sizeBytes);
         return;
       case "exportGone":
-        if (this.#attachment.isTo(message.uid)) this.#shutDown();
+        if (this.#attachment.isTo(message.uid)) this.#shutDown(true);
         return;
       case "drain":
-        return this.#shutDown();
+        return this.#shutDown(false);
       case "makeRoom":
         // Only a client that is not attached makes room. The listener has logged why.
         return this.#transmission === undefined ? this.#close() : undefined;
@@ -123,10 +128,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "abort":
         return this.#close();
       case "handshakeDeadline":
-        if (this.#phase.name === "handshake") {
-          this.#giveUp("it attached to no export in the time it has for that");
-        }
-        return;
+        if (this.#phase.name !== "handshake") return;
+        return this.#giveUp("it attached to no export in the time it has for that");
       case "secured":
         return this.#secured();
       case "tlsDeadline":
@@ -138,6 +141,9 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         return this.#loanWatch.setWanted(message.isWanted);
       case "loanCheck":
         return this.#checkLoan();
+      case "hangUpCheck":
+        if (this.#phase.isClosed || !this.#hangUps.check(this.#transmission?.hasParked ?? false)) return;
+        return this.#giveUp("it hung up while its writes wait for space");
       case "left":
         return this.#kernel.retire(this.#self);
       default:
@@ -221,26 +227,14 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#cancelTimers();
     this.#phase.moveTo("transmission");
     this.#attachment.hold(attached);
-    this.#transmission = new NbdTransmission(
-      {
-        kernel: this.#kernel,
-        connection: this.#self,
-        listener: this.#peers.listener,
-        received: this.#received,
-        output: this.#output,
-        socket: this.#peers.socket,
-      },
-      attached,
-      session,
-    );
+    const { socket, listener } = this.#peers;
+    const [kernel, connection, received, output] = [this.#kernel, this.#self, this.#received, this.#output];
+    const peers = { kernel, connection, listener, received, output, socket };
+    this.#transmission = new NbdTransmission(peers, attached, session);
     this.#transmission.push(this.#handshake.takeSurplus());
     const tls = this.#handshake.isSecured ? ", TLS" : "";
-    this.#peers.log(`${this.#peers.socket.peer} attached to ${this.#attachment.sentence}${tls}`);
-    this.#kernel.tell(this.#peers.listener, {
-      type: "settled",
-      connection: this.#self,
-      uid: attached.info.uid,
-    });
+    this.#peers.log(`${socket.peer} attached to ${this.#attachment.sentence}${tls}`);
+    kernel.tell(listener, { type: "settled", connection, uid: attached.info.uid });
     this.#send();
   }
 
@@ -275,11 +269,18 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   #requestDone(request: ClientRequest | ClientStatus): void {
     assert(this.#transmission !== undefined, "a request ended before transmission");
-    const answer = this.#phase.name !== "closing";
+    const answer = this.#phase.name !== "closing" && this.#transmission.tells(request);
     if (request instanceof ClientRequest) this.#transmission.done(request, answer);
     else this.#transmission.statusDone(request, answer);
     if (!answer) return;
     this.#sender.askDrained();
+    this.#parse();
+  }
+
+  #requestParked(request: ClientRequest): void {
+    this.#transmission?.parked(request);
+    if (this.#phase.name !== "transmission") return this.#transmission?.dropParked();
+    this.#hangUps.watch();
     this.#parse();
   }
 
@@ -320,12 +321,12 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   // The end.
 
-  /** The export or the server is going: nothing more is taken in. */
-  #shutDown(): void {
+  /** The export (then what waits for space is refused) or the server is going: nothing more is taken in. */
+  #shutDown(tellsDropped: boolean): void {
     if (this.#phase.name === "handshake") return this.#finish();
     if (this.#phase.name !== "transmission") return;
     this.#phase.moveTo("shuttingDown");
-    this.#transmission?.shutDown();
+    this.#transmission?.shutDown(tellsDropped);
   }
 
   /** Reads nothing more; what is in flight is answered. */
@@ -334,6 +335,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#phase.moveTo("finishing");
     this.#unparsed = false;
     this.#transmission?.submitWaiting();
+    this.#transmission?.dropParked();
   }
 
   #giveUp(reason: string): void {
@@ -349,6 +351,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#phase.moveTo("closing");
     this.#unparsed = false;
     this.#transmission?.dropWaiting();
+    this.#transmission?.dropParked();
     this.#cancelTimers();
     if (!this.#socketClosed) this.#peers.socket.close();
   }
@@ -381,6 +384,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#handshake.end();
     this.#sender.end();
     this.#loanWatch.end();
+    this.#hangUps.end();
   }
 
   #logClosing(reason: string): void {

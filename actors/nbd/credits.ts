@@ -85,7 +85,12 @@ export class Credits {
     assert(this.#ownBytes >= 0 && this.#lentBytes >= 0, "more bytes released than paid");
   }
 
-  /** The replies of this many requests have been sent. */
+  /** A request that waited for space without a credit is done: its reply has one, also above what may be admitted. */
+  takeForReply(): void {
+    this.#requests += 1;
+  }
+
+  /** The replies of this many requests have been sent, or so many wait for space with memory of their own. */
   releaseRequests(count: number): void {
     this.#requests -= count;
     assert(this.#requests >= 0, "more requests released than admitted");

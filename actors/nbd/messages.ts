@@ -1,5 +1,5 @@
 /** The messages between the NBD listener, its connections and the edge; the actors are in nbd/listener.ts and nbd/connection.ts. */
-import type { RequestDone } from "../volume/bio.ts";
+import type { RequestDone, RequestParked } from "../volume/bio.ts";
 import type { StatusDone } from "../volume/block_status.ts";
 import type { Address, Message, Request } from "../kernel/address.ts";
 import type { PoolNotice } from "../control/pool_messages.ts";
@@ -183,11 +183,17 @@ export interface LoanCheck extends Message {
   readonly type: "loanCheck";
 }
 
+/** From the connection to itself: nothing is read from the client; see whether it is still there. */
+export interface HangUpCheck extends Message {
+  readonly type: "hangUpCheck";
+}
+
 export type NbdConnectionMessage =
   | Begin
   | SocketNotice
   | PoolNotice
   | RequestDone
+  | RequestParked
   | StatusDone
   | Lent
   | Left
@@ -201,4 +207,5 @@ export type NbdConnectionMessage =
   | TlsDeadline
   | StallCheck
   | Wanted
-  | LoanCheck;
+  | LoanCheck
+  | HangUpCheck;

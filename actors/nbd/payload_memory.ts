@@ -107,6 +107,18 @@ export class PayloadMemory implements RequestMemory, CopyMemory {
     return purse;
   }
 
+  /** The payload of a request has moved: what it was in, and all that it has paid with, is free. */
+  freeMoved(request: ClientRequest): void {
+    this.freeBytes(request);
+    this.freeBuffer(request);
+    this.#credits.releaseRequests(1);
+  }
+
+  /** A request whose payload had moved is done. */
+  takeForReply(): void {
+    this.#credits.takeForReply();
+  }
+
   /** Where a request that has paid takes its buffer from, if it needs one. */
   memoryOf(purse: Purse, paidBytes: number): RequestMemory {
     if (purse === "own") return this;

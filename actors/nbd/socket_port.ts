@@ -27,6 +27,8 @@ export interface SocketPort {
   shrink(): boolean;
   /** Milliseconds since the client's host should have acknowledged something and did not; 0 if that is not known. */
   readonly silentMs: number;
+  /** Whether the client has ended its side, though nothing is read; false if that is not known. */
+  readonly hasHungUp: boolean;
   /** Begins. All notices of the socket go to `owner`. */
   open(owner: Address<SocketNotice>): void;
   /**

@@ -24,6 +24,7 @@ import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { unsentReadBytesMax } from "../limits.ts";
 import type { Purse } from "./credits.ts";
+import { ParkedRequests } from "./parked_requests.ts";
 import { type Paid, PayloadMemory } from "./payload_memory.ts";
 import type { Attached } from "./handshake.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./messages.ts";
@@ -58,6 +59,7 @@ export class NbdTransmission {
   readonly #decoder: RequestDecoder;
   #export: { readonly sizeBytes: number; readonly readOnly: boolean };
   #shuttingDown = false;
+  #tellsDropped = false;
 
   /** The admitted request whose payload is arriving; undefined if it is refused or needs no volume. */
   #arriving: ClientRequest | Paid | undefined;
@@ -65,6 +67,7 @@ export class NbdTransmission {
   /** Requests that the volume has. */
   #inFlight = 0;
 
+  readonly #parked = new ParkedRequests();
   /** Large READs that are submitted when the ones before have been sent. They count as in flight. */
   readonly #waiting: ClientRequest[] = [];
   /** Bytes of large READs that the volume has or that have not been sent. */
@@ -141,10 +144,15 @@ export class NbdTransmission {
     this.#export = { sizeBytes, readOnly: this.#export.readOnly };
   }
 
-  /** Takes in nothing any more: requests that come are answered with ESHUTDOWN. */
-  shutDown(): void {
+  /**
+   * Takes in nothing any more: requests that come are answered with ESHUTDOWN, and with `tellsDropped` those too that wait for
+   * space.
+   */
+  shutDown(tellsDropped: boolean): void {
     this.#shuttingDown = true;
+    this.#tellsDropped = tellsDropped;
     this.submitWaiting();
+    this.dropParked();
   }
 
   /** Submits all waiting READs, which are then copied: a client that takes nothing must not keep requests in flight. */
@@ -204,9 +212,38 @@ export class NbdTransmission {
     this.#inFlight -= 1;
     if (isRead && refusal === undefined) return this.#answerRead(request);
     if (isLargeRead(request)) this.#readBytes -= request.lengthBytes;
-    this.memory.freeBytes(request);
-    this.memory.freeBuffer(request);
+    if (this.#parked.size > 0) this.#parked.done(request);
+    if (request.hasMoved) this.memory.takeForReply();
+    else {
+      this.memory.freeBytes(request);
+      this.memory.freeBuffer(request);
+    }
     if (answer) this.#answer(request, refusal);
+  }
+
+  /** The volume has told that a request waits for space. Its payload has moved, if there was room. */
+  parked(request: ClientRequest): void {
+    const isFirst = this.#parked.add(request);
+    if (isFirst && request.hasMoved) this.memory.freeMoved(request);
+  }
+
+  /**
+   * Whether the end of a request is told. A request that waited for space when the server stopped is not: the client is to
+   * send it again on another connection, and would not if it were told an error.
+   */
+  tells(request: ClientRequest | ClientStatus): boolean {
+    return request.status !== "dropped" || this.#tellsDropped;
+  }
+
+  /** Whether requests wait for space, or have and are not done. */
+  get hasParked(): boolean {
+    return this.#parked.size > 0;
+  }
+
+  /** The client is gone or going: has its requests that wait for space end. */
+  dropParked(): void {
+    if (!this.hasParked) return;
+    this.#peers.kernel.tell(this.#attached.volume, { type: "dropParked", client: this.#peers.connection });
   }
 
   /** Whether all of them are of this drain of the kernel: a large request, or one that waited for a lock, may have older ones. */
@@ -285,7 +322,8 @@ export class NbdTransmission {
     const memory = isBuffered ? this.memory.memoryOf(purse, paidBytes) : undefined;
     this.#decoder.accept(isWrite ? memory?.take(request.lengthBytes) : undefined);
     const payload = isWrite ? { data: request.payload, memory: undefined } : { data: undefined, memory };
-    return new ClientRequest(request, { ...payload, purse, paidBytes, receivedIn }, this.#peers.connection);
+    const paid = { purse, paidBytes, receivedIn, parking: this.#parked };
+    return new ClientRequest(request, { ...payload, ...paid }, this.#peers.connection);
   }
 
   /** The request has come whole: it is refused, done without the volume, or submitted. */

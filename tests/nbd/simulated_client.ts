@@ -87,6 +87,8 @@ export class SimulatedClient implements SocketPort {
   origin: string | undefined;
   /** For how long its host has acknowledged nothing. */
   silentMs = 0;
+  /** It has ended its side. */
+  hasHungUp = false;
   readonly tls: TlsPolicy;
   /** TLS was begun; the test says `secure` when its handshake is over. Nothing is really encrypted. */
   isSecuring = false;

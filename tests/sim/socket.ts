@@ -21,6 +21,7 @@ export class SimSocket implements SocketPort {
   readonly peer = "a simulated client";
   readonly origin = undefined;
   readonly silentMs = 0;
+  readonly hasHungUp = false;
   readonly tls = "off";
   sentBytes = 0;
   readonly takesSegments = true;

@@ -1,0 +1,51 @@
+/**
+ * The requests of one connection that wait for space, and the memory that their payloads move to. Part of the transmission
+ * (nbd/transmission.ts).
+ *
+ * A request that waits may wait for a minute or for ever. So within a bound of its own it costs the client none of its
+ * credits, and holds no buffer that the socket is read into or that others could borrow: reads, writes in place, TRIM, FLUSH
+ * and the disconnect pass it. Beyond the bound a request keeps what it has, and a client that has used up its credits is not
+ * read from until space comes; it is watched for a hang-up meanwhile (nbd/hang_up_watch.ts).
+ */
+import { assert } from "../../storage/base/assert.ts";
+import { parkedBytesPerClientMax, parkedRequestsPerClientMax } from "../limits.ts";
+import type { ClientRequest } from "./client_request.ts";
+
+/** See the head of this file. */
+export class ParkedRequests {
+  /** Requests that the volume has told of and that are not done. */
+  readonly #known = new Set<ClientRequest>();
+  /** Requests whose payloads have moved, and the bytes of these. */
+  #moved = 0;
+  #movedBytes = 0;
+
+  /** Requests that wait, or have waited and are not done. */
+  get size(): number {
+    return this.#known.size;
+  }
+
+  /** True if one more payload may move; then it counts as moved. */
+  takeRoom(payloadBytes: number): boolean {
+    if (this.#moved === parkedRequestsPerClientMax) return false;
+    if (this.#movedBytes + payloadBytes > parkedBytesPerClientMax) return false;
+    this.#moved += 1;
+    this.#movedBytes += payloadBytes;
+    return true;
+  }
+
+  /** The volume has told that the request waits. True the first time. */
+  add(request: ClientRequest): boolean {
+    if (this.#known.has(request)) return false;
+    this.#known.add(request);
+    return true;
+  }
+
+  /** A request is done. */
+  done(request: ClientRequest): void {
+    this.#known.delete(request);
+    if (!request.hasMoved) return;
+    this.#moved -= 1;
+    this.#movedBytes -= request.data.length;
+    assert(this.#moved >= 0 && this.#movedBytes >= 0, "more payloads are done than have moved");
+  }
+}
