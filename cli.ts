@@ -79,10 +79,8 @@ async function importInto({ pool, options: { metadata, data } }: Invocation): Pr
 /** Serves until a signal or a failure of the program. */
 async function serve(invocation: Invocation): Promise<number> {
   const { options, pool: directory } = invocation;
-  const { readOnly, volumes, serve, blockSizeBytes, lockWaitMs: waitMs = lockWaitMs } = parseServing(
-    options,
-    complain,
-  );
+  const serving = parseServing(options, complain);
+  const { readOnly, volumes, serve, lockWaitMs: waitMs = lockWaitMs } = serving;
   if (!readOnly && !isPool(directory)) {
     await requireServable(serve);
     await makePool(invocation);
@@ -96,7 +94,7 @@ async function serve(invocation: Invocation): Promise<number> {
     stopAtOnce: () => Deno.exit(1),
     reload: serve.tls === undefined ? undefined : () => server?.reloadCertificates(),
   });
-  const pool = await openPool(directory, { readOnly, blockSizeBytes, lockWaitMs: waitMs, log: complain });
+  const pool = await openPool(directory, { ...serving, lockWaitMs: waitMs, log: complain });
   try {
     // Bound first: where that fails, no volume is left behind.
     server = await pool.serve(serve);

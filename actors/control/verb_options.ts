@@ -35,6 +35,11 @@ const table = {
     help: "with --tls require: only clients with a certificate that ca-cert.pem has signed",
   },
   "max-clients": { value: "N", help: `clients at once: ${connectionsMax} by default` },
+  "no-space-timeout": {
+    value: "S",
+    help: "seconds that writes wait for space in a full pool before they fail: 60; 0: for ever",
+  },
+  "error-if-no-space": { help: "writes without space fail at once" },
   "data-size": { value: "S", help: "the size of a new pool's data: the host's free space by default" },
   "metadata-size": { value: "S", help: "the size of a new pool's metadata: by default what the data needs" },
   "block-size": { value: "S", help: "the size of a new pool's blocks: 64K by default, a multiple of 64K" },

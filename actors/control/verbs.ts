@@ -101,6 +101,8 @@ const table: Table = {
       "tls-certificates",
       "tls-verify-peer",
       "max-clients",
+      "no-space-timeout",
+      "error-if-no-space",
       "lock-wait",
       ...initOptions,
     ],

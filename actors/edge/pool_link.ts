@@ -15,6 +15,8 @@ import {
   type PoolAnswer,
   type PoolRequest,
 } from "./border.ts";
+import { noSpaceTimeoutMs } from "../limits.ts";
+import type { NoSpacePolicy } from "../pool/space_messages.ts";
 import { openDirectBorder } from "./direct_border.ts";
 import { guardedLog, type Log } from "./log_sink.ts";
 import { TextWriter } from "./text_writer.ts";
@@ -28,6 +30,10 @@ export interface OpenOptions {
   readonly blockSizeBytes?: number | undefined;
   /** Milliseconds to wait for another process that has the pool open; by default none. */
   readonly lockWaitMs?: number | undefined;
+  /** Milliseconds that writes wait for space in a full pool before they fail, 60,000 by default; 0: for ever. */
+  readonly noSpaceTimeoutMs?: number | undefined;
+  /** Have writes without space fail at once. */
+  readonly errorIfNoSpace?: boolean | undefined;
   /**
    * Hears what an operator should know, a sentence at a time. It is called while the pool works, so it should return soon.
    * What it throws is dropped, and a promise that it returns is not waited for.
@@ -77,8 +83,9 @@ export class PoolLink {
     const link = new PoolLink(directory, options, openBorder);
     const { readOnly } = link;
     const { blockSizeBytes, lockWaitMs = 0 } = options;
+    const noSpace = noSpaceOf(options);
     try {
-      const settings = { directory, readOnly, blockSizeBytes, lockWaitMs };
+      const settings = { directory, readOnly, blockSizeBytes, lockWaitMs, noSpace };
       const opened = await link.#ask({ type: "open", settings });
       assert(opened.type === "opened", "a pool is opened, or that throws");
       link.#writeRefusal = opened.writeRefusal;
@@ -220,4 +227,10 @@ export class PoolLink {
 
 function closedError(directory: string): UserError {
   return new UserError(`The pool "${directory}" is closed. Open it again.`);
+}
+
+function noSpaceOf(
+  { noSpaceTimeoutMs: timeoutMs = noSpaceTimeoutMs, errorIfNoSpace }: OpenOptions,
+): NoSpacePolicy {
+  return errorIfNoSpace === true ? { kind: "error" } : { kind: "queue", timeoutMs };
 }

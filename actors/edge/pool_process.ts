@@ -10,6 +10,7 @@ import type { JournalPort } from "../control/catalogue_journal.ts";
 import { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
 import { mailboxes } from "../mailboxes.ts";
+import type { NoSpacePolicy } from "../pool/space_messages.ts";
 import type { PoolStub } from "../control/pool_messages.ts";
 import { TextOut, type TextPort } from "../control/text_out.ts";
 import { DenoClock } from "./deno_clock.ts";
@@ -17,6 +18,7 @@ import { deviceFactory } from "./device_kinds.ts";
 import { seeDisks } from "./disk_state.ts";
 import { answerOf } from "./outside.ts";
 import { whenUnlocked } from "./file_lock.ts";
+import { hostFreeBytesOf } from "./host_space.ts";
 import { openLibc } from "./libc.ts";
 import { guardedLog } from "./log_sink.ts";
 import type { DeviceFactory } from "./open_device.ts";
@@ -32,6 +34,8 @@ export interface ProcessOptions {
   readonly blockSizeBytes?: number | undefined;
   /** Milliseconds to wait for another process that has the pool open; by default none. */
   readonly lockWaitMs?: number | undefined;
+  /** What becomes of writes without space; by default they fail at once. */
+  readonly noSpace?: NoSpacePolicy;
   /** Hears what an operator should know, a sentence at a time. What it throws is dropped. */
   readonly log?: ((sentence: string) => unknown) | undefined;
 }
@@ -106,6 +110,8 @@ export class PoolProcess {
       data: files.data,
       metadata: files.metadata,
       engine,
+      ...(options.noSpace === undefined ? {} : { noSpace: options.noSpace }),
+      hostFreeBytes: hostFreeBytesOf(files.data.path),
     });
     const process = new PoolProcess({ kernel, pool, files, writeRefusal }, clock, defects, log);
     const started = await process.ask("start", pool.start());

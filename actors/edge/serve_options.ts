@@ -31,6 +31,10 @@ export interface Serving {
   readonly blockSizeBytes: number | undefined;
   /** Milliseconds to wait for a pool that another process has open. */
   readonly lockWaitMs: number | undefined;
+  /** Milliseconds that writes without space wait. */
+  readonly noSpaceTimeoutMs: number | undefined;
+  /** Writes without space fail at once. */
+  readonly errorIfNoSpace: boolean;
 }
 
 /** Reads the options of `serve`. */
@@ -43,7 +47,14 @@ export function parseServing(options: Options, log: (sentence: string) => void):
   if (readOnly && volumes.length > 0) {
     throw new UsageError("--create changes the pool, which --read-only forbids. Leave out one of them.");
   }
-  return { readOnly, volumes, serve, blockSizeBytes, lockWaitMs };
+  const noSpaceTimeoutMs = millisecondsOf(options, "no-space-timeout");
+  const errorIfNoSpace = options["error-if-no-space"] === true;
+  if (errorIfNoSpace && noSpaceTimeoutMs !== undefined) {
+    throw new UsageError(
+      "--error-if-no-space lets no write wait, so --no-space-timeout means nothing beside it.",
+    );
+  }
+  return { readOnly, volumes, serve, blockSizeBytes, lockWaitMs, noSpaceTimeoutMs, errorIfNoSpace };
 }
 
 /** A pool to be made; what is undefined has its default. */
@@ -79,7 +90,10 @@ export function noteUnused(options: Options, log: (sentence: string) => void): v
 }
 
 /** An option in seconds, as milliseconds; undefined if it was not given. */
-export function millisecondsOf(options: Options, option: "timeout" | "lock-wait"): number | undefined {
+export function millisecondsOf(
+  options: Options,
+  option: "timeout" | "lock-wait" | "no-space-timeout",
+): number | undefined {
   const value = textOf(options, option);
   if (value === undefined) return undefined;
   const seconds = /^[0-9]+(\.[0-9]+)?$/.test(value) ? Number(value) : NaN;

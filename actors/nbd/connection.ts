@@ -41,6 +41,8 @@ export interface ConnectionPeers {
   readonly log: LogPort;
 }
 
+const tooLongHandshake = "it attached to no export in the time it has for that";
+
 export class NbdConnection implements Actor<NbdConnectionMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<NbdConnectionMessage>;
@@ -114,8 +116,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         if (this.#attachment.isTo(message.uid)) this.#transmission?.resize(message.sizeBytes);
         return;
       case "exportGone":
-        if (this.#attachment.isTo(message.uid)) this.#shutDown(true);
-        return;
+        return this.#attachment.isTo(message.uid) ? this.#shutDown(true) : undefined;
       case "drain":
         return this.#shutDown(false);
       case "makeRoom":
@@ -128,8 +129,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "abort":
         return this.#close();
       case "handshakeDeadline":
-        if (this.#phase.name !== "handshake") return;
-        return this.#giveUp("it attached to no export in the time it has for that");
+        return this.#phase.name === "handshake" ? this.#giveUp(tooLongHandshake) : undefined;
       case "secured":
         return this.#secured();
       case "tlsDeadline":
@@ -142,8 +142,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "loanCheck":
         return this.#checkLoan();
       case "hangUpCheck":
-        if (this.#phase.isClosed || !this.#hangUps.check(this.#transmission?.hasParked ?? false)) return;
-        return this.#giveUp("it hung up while its writes wait for space");
+        return this.#checkHangUp();
       case "left":
         return this.#kernel.retire(this.#self);
       default:
@@ -275,6 +274,11 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     if (!answer) return;
     this.#sender.askDrained();
     this.#parse();
+  }
+
+  #checkHangUp(): void {
+    if (this.#phase.isClosed || !this.#hangUps.check(this.#transmission?.hasParked ?? false)) return;
+    this.#giveUp("it hung up while its writes wait for space");
   }
 
   #requestParked(request: ClientRequest): void {

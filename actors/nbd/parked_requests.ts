@@ -9,12 +9,18 @@
  */
 import { assert } from "../../storage/base/assert.ts";
 import { parkedBytesPerClientMax, parkedRequestsPerClientMax } from "../limits.ts";
-import type { ClientRequest } from "./client_request.ts";
+
+/** A request as it is here. */
+interface Waiting {
+  /** Its payload has moved. */
+  readonly hasMoved: boolean;
+  readonly data: Uint8Array;
+}
 
 /** See the head of this file. */
 export class ParkedRequests {
   /** Requests that the volume has told of and that are not done. */
-  readonly #known = new Set<ClientRequest>();
+  readonly #known = new Set<Waiting>();
   /** Requests whose payloads have moved, and the bytes of these. */
   #moved = 0;
   #movedBytes = 0;
@@ -34,14 +40,14 @@ export class ParkedRequests {
   }
 
   /** The volume has told that the request waits. True the first time. */
-  add(request: ClientRequest): boolean {
+  add(request: Waiting): boolean {
     if (this.#known.has(request)) return false;
     this.#known.add(request);
     return true;
   }
 
   /** A request is done. */
-  done(request: ClientRequest): void {
+  done(request: Waiting): void {
     this.#known.delete(request);
     if (!request.hasMoved) return;
     this.#moved -= 1;

@@ -174,7 +174,8 @@ Deno.test("a function or an object with state does not cross the copying border"
   const border = openClonedBorder(() => {});
   try {
     for (const directory of [() => {}, new Map(), new UserError("x")] as unknown as string[]) {
-      const settings = { directory, readOnly: true, blockSizeBytes: undefined, lockWaitMs: 0 };
+      const noSpace = { kind: "error" } as const;
+      const settings = { directory, readOnly: true, blockSizeBytes: undefined, lockWaitMs: 0, noSpace };
       let isThrown = false;
       try {
         border.send({ type: "open", number: 1, settings });

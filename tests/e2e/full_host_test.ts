@@ -107,7 +107,7 @@ for (
       await using host = await SmallHost.mount(pool.folder, 24 * MiB);
       await pool.verb("init", "--data-size=8M", "--metadata-size=2M");
       await pool.verb("create", "large", "1G");
-      const server = await pool.serve([], { permissions });
+      const server = await pool.serve(["--error-if-no-space"], { permissions });
       const full = new FullPool(pool, server);
       assertEquals(await full.fillVolume("large", 1000), 8 * MiB / blockBytes, "the data is full");
       const victims = await fillMetadata(full);

@@ -38,6 +38,7 @@ export class PoorServer implements AsyncDisposable {
       "--pool",
       options.pool,
       "serve",
+      "--error-if-no-space",
       ...listen,
       ...options.arguments,
     ];
