@@ -33,8 +33,9 @@ export function parseSize(text: string): number {
   return Number(bytes);
 }
 
-/** A new size, or what is added to the present one. In bytes. */
+/** A new size, or what is added to the present one. */
 export interface SizeChange {
+  /** The new size, or what is added. */
   readonly bytes: number;
   /** Whether `bytes` are added to what is there. */
   readonly added: boolean;
