@@ -48,7 +48,7 @@ export interface Knobs {
   readonly dataStripeBlocks: number;
   /** Idle cells that a lock region keeps for the next blocks. */
   readonly spareCellsMax: number;
-  /** Idle lock regions that a volume keeps. */
+  /** Lock regions of a volume, busy ones counted too, above which one that becomes idle is retired. */
   readonly idleRegionsMax: number;
 
   // Metadata, commits and free space.
@@ -179,7 +179,7 @@ export const lowestKnobs: Knobs = {
   openVolumesMax: 0,
 };
 
-/** Knobs that bounds in limits.ts are sums of: lower values than those of {@linkcode defaultKnobs} are legal, higher are not. */
+/** Knobs that bounds in limits.ts and mailboxes.ts are sums of: lower values than those of {@linkcode defaultKnobs} are legal, higher are not. */
 const summed: ReadonlySet<string> = new Set<keyof Knobs>([
   "biosPerVolumeMax",
   "statusPerVolumeMax",
@@ -189,7 +189,7 @@ const summed: ReadonlySet<string> = new Set<keyof Knobs>([
   "looksMax",
 ]);
 
-/** True if no bound of limits.ts is broken by the knob's value. */
+/** True if no bound of limits.ts or mailboxes.ts is broken by the knob's value. */
 function isWithinBounds(name: keyof Knobs, value: number): boolean {
   return value >= lowestKnobs[name] && (!summed.has(name) || value <= defaultKnobs[name]);
 }

@@ -3,8 +3,8 @@
  * themselves, are in knobs.ts. The bounds of storage/, which cannot import this file, are in storage/base/limits.ts; those of
  * the NBD codec in nbd/wire/limits.ts.
  *
- * Pressure starts at the socket: a connection out of credits is not read. Everything inside is caused by
- * requests that were admitted, so the bounds of mailboxes are sums over those.
+ * Pressure starts at the socket: a connection out of credits is not read. Everything inside is caused by requests and commands
+ * that were admitted, so the bounds of mailboxes are sums over those (mailboxes.ts).
  */
 import { assert } from "../storage/base/assert.ts";
 import { metadataBlockSizeBytes, sectorSizeBytes } from "../storage/base/ids.ts";
@@ -18,9 +18,9 @@ const { biosPerVolumeMax, dirtyBlocksMax } = defaultKnobs;
 export const requestBytesMax = 32 * MiB;
 /** Connections at once, attached or still in the handshake, unless the server is told otherwise (`--max-clients`). */
 export const connectionsMax = 64;
-/** The most that it can be told: what `residentBytesOf` says of them is 5.5 GiB. */
+/** The most connections that `--max-clients` takes. They need some GiB of memory: see {@linkcode residentBytesOf}. */
 export const maxClientsMost = 1024;
-/** Requests in flight on one connection. */
+/** Requests of one connection that were admitted and whose replies were not sent; but see `parkedRequestsPerClientMax`. */
 export const requestsPerConnectionMax = 128;
 /** Payload bytes in flight that a connection may always have: 32 requests of 64 KiB. */
 export const connectionBytesMax = 2 * MiB;
@@ -71,7 +71,7 @@ export const handshakeOptionsMax = 1000;
 /** Options besides for each export that it was told of: qemu-nbd --list sends three. */
 export const optionsPerExport = 4;
 
-/** Lock regions of one volume: a discard of petabytes, which is one small request, takes all of them at once. */
+/** Lock regions of one volume. A discard of petabytes is one small request, and its task locks a range in each of them. */
 export const regionsPerVolumeMax = 64;
 /** Lock regions of the data device. Each has every so many-th stripe of it, so that their number does not depend on its size. */
 export const dataRegions = 64;
@@ -111,7 +111,7 @@ export const catalogueFileUnitBytes = 64 * KiB;
 export const cataloguePieceBytes = MiB;
 /** Bytes of zeroes written at once to set such room aside. */
 export const catalogueZeroBytesMax = MiB;
-/** Bytes of a new journal that are written before the host is asked to make them durable: more could hold up other writes. */
+/** Bytes of a new journal that are written between two flushes of it: a longer flush could delay the writes of clients. */
 export const catalogueUnflushedBytesMax = 4 * MiB;
 /** Admin commands that wait for their turn: so many that change something, and so many that only look. */
 export const adminQueueMax = 1024;
@@ -124,7 +124,7 @@ export const handshakeMs = 10_000;
 export const heldUpMsMax = 1;
 /** Milliseconds after which a flush under way tells that its disk is busy, or has stopped. */
 export const longFlushMs = 2;
-/** Writes in a row on another thread that have to be short after a long one, before one is made on the actors' own again. */
+/** After a long write on the actors' thread writes are made on another one, until so many in a row were short there. */
 export const shortWritesWanted = 3;
 
 /** Milliseconds from connect to transmission. */

@@ -140,8 +140,8 @@ function metadataBlocksNeededMax(present: number, wanted: number): number {
 }
 
 /**
- * The smallest number above `below` that passes; `last` does, and so do all above one that passes. The reserve grows with
- * the metadata and breaks the latter by a block here and there: then the result passes, but may not be the smallest.
+ * Bisects (below, last] for the smallest value that passes. `last` must pass. Above a value that passes, others pass too, but
+ * for a few: the reserve grows with the metadata, by a block here and there. So the result passes, but may not be the smallest.
  */
 function firstThat(passes: (value: number) => boolean, below: number, last: number): number {
   let [fails, passed] = [below, last];

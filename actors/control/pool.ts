@@ -1,8 +1,9 @@
 /**
  * Pool: the catalogue, the open volumes, the commands.
  *
- * Owns: the mode, the catalogue of volumes, the open volumes and the clients attached to each, the commands
- * (control/command_queue.ts), the change in progress (control/pool_change.ts), the commit timer.
+ * Owns: the mode, the geometry (control/pool_geometry.ts), the catalogue of volumes, the open volumes and the clients attached
+ * to each, the commands (control/command_queue.ts), the change in progress (control/pool_change.ts), the eviction of clients
+ * from volumes that are removed, the messages that wait until they may look at the catalogue, the commit timer.
  *
  * A volume is opened when a client attaches to it, or when it must be quiet for a change. It stays open until it is removed,
  * or until too many are open that have no clients (`openVolumesMax`). A volume that is about to be removed takes no new clients.

@@ -16,13 +16,15 @@
  * them, which know the block size only, and that never changes.
  *
  * A growth is right at any time, also while blocks are leased, in quarantine or locked, and bios are in flight: all of these
- * name data blocks below the old end, whose numbers and places on the device stay. A bio in flight that has found no space
- * is refused or finds a new block; both are right.
+ * name data blocks below the old end, whose numbers and places on the device stay. A bio that has found no
+ * space finds a new block when it tries again, is parked until then, or is refused; each is right. Growth of the data tells the
+ * space watch that space came (pool/data_allocator.ts), growth of the metadata too (pool/metadata.ts).
  */
 import { assert, present } from "../../storage/base/assert.ts";
 import { canBecome, dataBytesOf, type Geometry, metadataBytesOf } from "../../storage/base/geometry.ts";
 import type { AdminPeers, PoolPeers } from "./admin_peers.ts";
 
+/** See the head of this file. */
 export class PoolGeometry {
   #geometry: Geometry | undefined;
   #peers: AdminPeers | undefined;

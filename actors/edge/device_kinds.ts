@@ -1,6 +1,7 @@
 /**
  * The kinds of device that a pool can have. A new kind is one more entry of the table, and one more case of
- * {@linkcode deviceFactory}. Nothing else in a pool knows what its devices are.
+ * {@linkcode deviceFactory}. Nothing else in the opening and serving of a pool knows what its devices are. Making a pool does:
+ * it makes files itself (pool_files_init.ts).
  */
 import fs from "node:fs";
 import { FileDevice } from "./file_device.ts";

@@ -32,7 +32,8 @@ import { canLetGo } from "./page_cache.ts";
 export type CachedDevice = Omit<HostCached, "noteFlushed">;
 
 /**
- * Goes through the steps above. Answers sentences for the log, usually none. Throws {@linkcode UserError} where the devices
+ * Goes through the steps above: flushes, drops pages and reads, the metadata always, the data where its pages are not trusted.
+ * Answers sentences for the log, usually none. Throws {@linkcode UserError} where the devices
  * cannot be flushed, or the host shows another superblock than the disk has and does not let go of it. A device that is
  * undefined has no pages in the host's memory, and answers for itself.
  *

@@ -44,7 +44,10 @@ export class FileReads {
     return address === undefined ? undefined : new FileSegment(this, offsetBytes, lengthBytes, address);
   }
 
-  /** Undefined if the disk would have to be waited for; then nothing is read. */
+  /**
+   * Reads now if that waits for no disk, or if every read is made on this thread. Otherwise undefined, and the buffer is not filled,
+   * or only in part.
+   */
   readCached(buffer: Uint8Array, offsetBytes: number): IoResult | undefined {
     const { cachedReads } = this.#parts;
     if (cachedReads === undefined) return this.readNow(buffer, offsetBytes);
@@ -72,7 +75,7 @@ export class FileReads {
         if (codeOf(error) === "EINTR") continue;
         return failureOf(error, "read");
       }
-      // The file was as long as the device when it was opened.
+      // The range lies inside the device, so another program has made the file shorter since.
       if (count === 0) {
         fileEnd.check();
         return shrunk;

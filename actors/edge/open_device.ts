@@ -45,7 +45,7 @@ export interface DeviceUse {
 export interface DeviceKind {
   /** Refuses what Deno would ask the user about. */
   requireAccess(path: string, isExclusive: boolean): void;
-  /** The same text for two paths that mean the same device; undefined if there is none. */
+  /** A text that is the same for all paths of one device; undefined if there is no device at this path. */
   identityOf(path: string): string | undefined;
   /** Keeps other processes out until it is disposed; a shared lock if it is not exclusive. */
   lock(path: string, isExclusive: boolean): Disposable;

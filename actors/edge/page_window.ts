@@ -38,7 +38,7 @@ export class PageWindow {
   readonly #inUse = new Map<number, Residency>();
   /** By slice: the number of its last miss. */
   readonly #missedAt: Uint32Array;
-  /** Count of misses, modulo 2^32. A wrong count only takes in a slice that was missed long ago. */
+  /** Misses so far, modulo 2^32. So a miss of long ago may look recent; then its slice is taken in early, which does no harm. */
   #misses: number;
   /** The slices in use, in the order in which they were taken in. */
   readonly #queue: number[] = [];

@@ -22,7 +22,7 @@ import type { Libc } from "./libc.ts";
 import type { DeviceFactory, DeviceUse, HostCached, OpenDevice } from "./open_device.ts";
 import { requirePermission } from "./permissions.ts";
 
-/** The paths of a pool. All but `directory` are under it or absolute. */
+/** The pool directory, and the paths of what it holds besides the devices: each begins with `directory`. */
 export interface PoolPaths {
   /** As the user named it. */
   readonly directory: string;

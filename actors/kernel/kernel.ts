@@ -106,7 +106,7 @@ export class Kernel {
     return this.#stopped ? 0 : this.#tasks.running;
   }
 
-  /** Makes an actor. `messagesMax` bounds its mailbox and comes from limits.ts. */
+  /** Makes an actor. `messagesMax` bounds its mailbox and comes from mailboxes.ts. */
   spawn<M extends Message>(
     name: string,
     messagesMax: number,

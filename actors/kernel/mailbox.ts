@@ -21,7 +21,7 @@ export class Mailbox {
     return this.#length;
   }
 
-  /** Appends a message. Overflow is a defect: every bound is derived in limits.ts from the requests admitted. */
+  /** Appends a message. Overflow is a defect: every bound is derived in mailboxes.ts from what is admitted. */
   push(message: Message): void {
     assert(this.#length < this.#messagesMax, "a mailbox overflowed its bound");
     if (this.#length === this.#ring.length) this.#grow();

@@ -17,7 +17,7 @@ export interface TaskHost {
   readonly trace: TraceSink | undefined;
 }
 
-/** What tasks seldom need of their kernel. */
+/** What the kernel does for the runner: it traces, sets timers, and lets long work rest. */
 export interface TaskHostCalls {
   /** Traces what the task or actor that has its turn does. Only while `trace` is set. */
   record(kind: TraceEvent["kind"], to: string, text: string): void;

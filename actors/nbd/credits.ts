@@ -30,7 +30,7 @@ export class Credits {
     return this.#lentBytes;
   }
 
-  /** Bytes of its own that pay for nothing. */
+  /** Bytes of its own that pay for no request now. */
   get unpaidBytes(): number {
     return connectionBytesMax - this.#ownBytes;
   }

@@ -92,6 +92,7 @@ export interface DeviceCompleted extends Message {
   readonly result: IoResult;
 }
 
+/** A request that the port carries out and that many tasks make at the same time. */
 export type DeviceRequest = DeviceRead | DeviceWrite | DeviceZero | DeviceCopy | DeviceDiscard | DeviceFlush;
 /** From the device port: the growth has ended. */
 export interface GrowthEnded extends Message {
@@ -99,6 +100,7 @@ export interface GrowthEnded extends Message {
   readonly result: IoResult;
 }
 
+/** What a block device takes. */
 export type BlockDeviceMessage =
   | DeviceRequest
   | DeviceCompleted
@@ -116,7 +118,7 @@ export class DeviceStub {
     readonly knobs: Knobs = defaultKnobs,
   ) {}
 
-  /** A mapped segment in the answer may be used in the drain that it names, and no longer. */
+  /** The answer may be a {@linkcode MappedSegment}, which names its drain. */
   read(target: ReadTarget, offsetBytes: number): Steps<ReadResult> {
     const { lengthBytes } = target;
     const request: DeviceRead = { type: "read", replyTo: unasked, offsetBytes, lengthBytes, target };
@@ -207,7 +209,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
   #usedBytes = 0;
   #growth: DeviceGrow | undefined;
 
-  /** @param refusals is told of errors and of a full host; undefined for the metadata device, whose errors the pool reports */
+  /** @param refusals is told of I/O errors and of their end; undefined for the metadata device, whose errors the pool reports */
   constructor(
     kernel: Kernel,
     self: Address<BlockDeviceMessage>,

@@ -149,9 +149,11 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   /** Blocks that the search in progress has still to pass before it has seen the whole device. */
   #searchLeft = 0;
   #searching = false;
-  /** Counts the times that blocks became free: now, at the begin of the search in progress, at the begin of the last that found none. */
+  /** How often blocks have become free. */
   #releases = 0;
+  /** `#releases` when the pass over the whole device that is in progress, or the last one, began. */
   #releasesAtSearch = 0;
+  /** `#releases` when the last pass began that ended with bios refused. */
   #releasesAtRefusal = 0;
   /** Mapped since the search in progress began: what it finds may be older than that. */
   #keptSinceSearch = new BlockSet();

@@ -15,6 +15,7 @@ import { mailboxes } from "../mailboxes.ts";
 import { LockRegion } from "./lock_region.ts";
 import { RegionLocks } from "./region_locks.ts";
 
+/** See the head of this file. Each lock is held until it is disposed of. */
 export class DataLocks {
   readonly #regions: readonly RegionLocks[];
   readonly #stripeBlocks: number;

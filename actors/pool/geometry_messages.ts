@@ -2,8 +2,9 @@
  * How the geometry of a pool travels.
  *
  * Metadata owns it: the superblock of the last durable commit is the truth. It tells the pool of it after loading, and after
- * each commit that made the pool larger. The pool tells the others (pool_geometry.ts has the order). Every actor begins with
- * the first such message and takes each later one, which is never smaller.
+ * each commit that made the pool larger. The pool tells the others (control/pool_geometry.ts has the order). Clients, commands
+ * and the allocator wait for the first such message; metadata and the devices work before it, as loading needs them. A later one
+ * is never smaller.
  */
 import type { Geometry } from "../../storage/base/geometry.ts";
 import type { Message } from "../kernel/address.ts";

@@ -3,6 +3,7 @@ import { present } from "../../storage/base/assert.ts";
 import type { ThinMetadata } from "../../storage/thin_metadata.ts";
 import type { HeldCommit } from "./commit_messages.ts";
 
+/** See the head of this file. */
 export class HeldCommits {
   readonly #engine: ThinMetadata;
   readonly #held = new Map<number, { release(): void }>();

@@ -340,7 +340,7 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#resumeSlowedDown();
   }
 
-  /** A bio tells of its refusal itself, after it has tried again. */
+  /** An operation found no metadata block. Only of a command's is the space watch told: a bio tries again, and tells it itself. */
   #noteRefusal(operation: Operation): void {
     this.#freeAtRefusal = this.#engine.metadataFree;
     if (operation.type !== "change" || this.#space === undefined) return;

@@ -63,6 +63,7 @@ export interface RetireRegion extends Message {
   readonly type: "retireRegion";
 }
 
+/** What a lock region takes. */
 export type LockRegionMessage =
   | LockBlock
   | Upgrade

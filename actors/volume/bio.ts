@@ -139,7 +139,7 @@ export class Bio implements ReadTarget {
 /** A request with bios that are not done, and how far it has come. Only the volume uses it. */
 export interface Admitted {
   readonly request: VolumeRequest;
-  /** Its bios, where there are few. Otherwise each is made from the request when it is started. */
+  /** Its bios, of a flush, a discard or a write-zeroes that may leave holes. Those of any other request are made one by one. */
   readonly planned: readonly Bio[] | undefined;
   readonly biosTotal: number;
   /** Its first bio compares what the others need with what is free. */

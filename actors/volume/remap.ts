@@ -4,15 +4,20 @@
  * Source: the note on remapping and bio_prison v2 that the author of dm-thin (Linux, drivers/md/dm-thin.c) sent to the
  * dm-devel mailing list. Its pseudo-code has the functions `remap`, `remapRead`, `remapWrite`, `breakSharing`, `provision`,
  * `discard`, `flush` and `remapAndWait`. They stand here in the same order; what the note leaves out comes after them.
- * Every `yield*` of a stub is one request message and its answer.
+ * Every `yield*` of a stub is one request message and its answer, or several where a device works in pieces or a range lies in
+ * several lock regions. bio_task.ts starts and completes a remap, tries once more after it has made space, and then parks it.
  *
  * Differences from the note, each explained where it is:
  *
+ *  - A shared lock is for reading or for writing, so that an upgrade can exclude writers and let reads go on (lock_cell.ts).
  *  - An upgrade gives up the shared lock, so the mapping is looked up again (`remapWrite`).
+ *  - An unprovisioned block is not provisioned by a write-zeroes that allows holes: it reads as zeroes already (`remapWrite`).
  *  - A mapping older than the last snapshot gets the present time before a write in place (`writeInPlace`).
  *  - The write comes before the insert, not after it; a block that the bio covers is neither copied nor zeroed, any other
  *    new block is copied or zeroed first (`breakSharing`, `provision`).
  *  - Reads go on while a block is copied; they are shut out only while its mapping changes (`breakSharing`).
+ *  - The data lock of a copy's old block is shared: the copy only reads it, and clones may copy one block at the same time.
+ *  - A provision does not wait for readers (`provision`).
  *  - A discard removes a range of virtual blocks and passes nothing down itself (`remapDiscard`).
  *  - FAST_ZERO is refused where bytes or a block would be needed (`writeInPlace`, `breakSharing`, `provision`).
  *
@@ -118,7 +123,10 @@ function* remapWrite(thin: Thin, bio: Bio): Steps<BioStatus> {
  * the new block is mapped and its bytes are durable. So the old content of the new block is never readable. This needs the
  * write before the insert: were the mapping inserted first, a commit between the two would publish that content.
  *
- * On every failure the lease gives the new block back.
+ * On a failure the lease gives the block back, or retires it if the device cannot write it.
+ *
+ * The old block is locked before the new one, whatever their numbers (an exception to invariant I5): no other task knows the
+ * new block, so none waits for it.
  */
 function* breakSharing(thin: Thin, bio: Bio, lock: BlockLock, dblockOld: DBlock): Steps<BioStatus> {
   if (bio.fastZero) return "notSupported";
@@ -149,7 +157,10 @@ function* breakSharing(thin: Thin, bio: Bio, lock: BlockLock, dblockOld: DBlock)
 /**
  * Steps: zero what the bio does not cover, write, insert the mapping. If we stop before a commit that has the insert, the
  * virtual block is not provisioned and reads as zeroes, as before. The write comes before the insert for the same reason
- * as in {@linkcode breakSharing}, and on every failure the lease gives the new block back.
+ * as in {@linkcode breakSharing}. On a failure the lease gives the block back, or retires it if the device cannot write it.
+ *
+ * The lock is not promoted: no old block is unmapped, so readers need not be waited for. A reader that looked up before the
+ * insert has found nothing and answers zeroes, which is right for a read concurrent with this write.
  */
 function* provision(thin: Thin, bio: Bio): Steps<BioStatus> {
   if (bio.fastZero) return "notSupported";
@@ -170,7 +181,11 @@ function* provision(thin: Thin, bio: Bio): Steps<BioStatus> {
  * A discard bio is a range of whole blocks, so its lock is a range lock. The note passes the block down, then removes its
  * mapping. Here the order is the reverse: metadata reports blocks without a reference to the allocator, which keeps them in
  * quarantine until the commit is durable. Then it passes them down under their data locks, before they can be leased again.
- * If we passed down first and stopped before the commit, the last commit would map a block of zeroes.
+ * If we passed down first and stopped before the commit, the last commit would map a block of zeroes. There is no look-up:
+ * the reference counts tell which blocks are not shared.
+ *
+ * Where metadata is short of space, a commit runs while the range is locked (an exception to invariant I5): a commit takes no
+ * lock of a block, so it does not wait for this one.
  */
 function* remapDiscard(thin: Thin, bio: Bio): Steps<BioStatus> {
   using _lock = yield* lockRange(bio.regions, bio.vblock, bio.vblockEnd);
@@ -178,7 +193,10 @@ function* remapDiscard(thin: Thin, bio: Bio): Steps<BioStatus> {
   return removed.kind === "done" ? "ok" : statusOf(removed);
 }
 
-/** Commits all changes so far, their data first. Flushes that arrive while a commit runs share the next one. */
+/**
+ * Commits all changes so far, their data first. Flushes that arrive while a commit runs share the next one. Unlike in the note,
+ * other metadata operations go on meanwhile, in the next transaction.
+ */
 function* remapFlush(thin: Thin): Steps<BioStatus> {
   const committed = yield* thin.metadata.commit();
   return committed.kind === "done" ? "ok" : statusOf(committed);

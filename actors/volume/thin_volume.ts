@@ -187,7 +187,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
 
   #startBios(): void {
     if (this.#parked.size > 0) this.#startParked();
-    // Clients in a row whose next bio must wait.
+    // Clients met in a row whose next bio must wait. When these are all clients, none can start.
     let waiting = 0;
     while (!this.#suspended && this.#biosInFlight < this.#biosMax) {
       const admitted = this.#starting.first;

@@ -1,10 +1,13 @@
 /**
  * The block device port: the interface of every device (a file, memory, a simulated disk).
  *
- * Each operation is a method. It either completes at once and returns its {@linkcode IoResult}, or returns "pending"
- * and calls
- * `done` exactly once later, never before it returns. A file in the page cache completes at once; a flush or a simulated disk
- * does not. A buffer belongs to the device from the call until the result.
+ * Each operation returns its result at once, or "pending" and then calls `done` exactly once, later. The result is an
+ * {@linkcode IoResult}; that of a read may be a {@linkcode MappedSegment} instead, if it is returned at once and the target takes
+ * one. A file in the page cache has its result at once, a simulated disk later. A buffer belongs to the device from the call
+ * until the result.
+ *
+ * A range that lies past the end of the device, or a part of it, is an ioError, whatever the operation: nothing is done then,
+ * and the device does not grow.
  */
 import { assert } from "../base/assert.ts";
 
@@ -33,10 +36,10 @@ export function reasonOfIo(result: Exclude<IoResult, { readonly kind: "ok" }>): 
 /**
  * A mapped segment: what a read found, where it lies in the host's page cache. It can be sent without a copy.
  *
- * It is valid until the next turn of the event loop. Until then it may show a later write to the same block. That write
- * is concurrent with the read, which has not been answered yet. The block cannot be allocated for other data in this
- * time: a freed block is allocated again only after a commit is durable, and the flush of a commit is answered in a
- * later turn.
+ * It is valid in the drain of the kernel in which it was made (invariant I1 of actors/ARCHITECTURE.md). Until the end of that
+ * drain it may show a later write to the same block. That write is concurrent with the read, which has not been answered yet.
+ * The block cannot be allocated for other data in this drain: a freed block is allocated again only after a commit is durable,
+ * and the metadata device answers the flush of a commit in a later turn of the event loop, hence in a later drain.
  */
 export interface MappedSegment {
   readonly kind: "mapped";
@@ -118,7 +121,7 @@ export type IoDone = (result: IoResult) => void;
 
 /**
  * Is called once with the result of a pending read, and its target. So a reader needs one such function for all its reads.
- * It gets no mapped segment: the turn of the event loop for which that would be valid may end before the reader sees it.
+ * It gets no mapped segment: the drain in which that would be valid may end before the reader sees it.
  */
 export type ReadDone = (result: IoResult, target: ReadTarget) => void;
 
@@ -131,13 +134,13 @@ export interface DevicePort {
   readonly sizeBytes: number;
   /** What only a device can do whose bytes this host stores; undefined for any other device. */
   readonly local: LocalStorage | undefined;
-  /** Reads as many bytes as the target has, from `offsetBytes` on. A read past the end is an ioError. */
+  /** Reads as many bytes as the target has, from `offsetBytes` on. */
   read(target: ReadTarget, offsetBytes: number, done: ReadDone): ReadResult | "pending";
   /** Writes the whole buffer at `offsetBytes`. It is not durable before a flush. */
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending";
   /** Makes the range read as zeroes, by whatever is fastest on this device. */
   zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending";
-  /** Copies a range inside the device. */
+  /** Copies a range inside the device to another one that does not overlap it. */
   copy(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending";
   /**
    * Makes every write that was answered before this call durable. With `isAlone` only one client waits for it, so no
