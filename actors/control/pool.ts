@@ -9,7 +9,7 @@
  * or until too many are open that have no clients (`openVolumesMax`). A volume that is about to be removed takes no new clients.
  *
  * Failure policy: damaged metadata makes the pool read-only, a failed commit makes it fail; both are said once and
- * end only with a restart. Every open volume is told to refuse what cannot be done any more.
+ * do not end while the process runs. Every open volume is told to refuse what cannot be done any more.
  */
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";

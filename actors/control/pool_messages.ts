@@ -239,6 +239,7 @@ export interface WorkOn extends Request<"more" | "done"> {
 export interface AskRegistry extends Request<Registry> {
   readonly type: "registry";
 }
+/** The answer to {@linkcode AskRegistry}. */
 export interface Registry {
   readonly kind: "registry";
   readonly mode: PoolMode;

@@ -363,8 +363,9 @@ export class Metadata implements Actor<MetadataMessage> {
   }
 
   /**
-   * The pool fails until it is restarted from the last durable commit. The superblock with needs_check is made first: it must
-   * be that of the last durable commit.
+   * The pool fails, and sets needs_check: it is not opened for writing until that flag is cleared. If the flag cannot be written
+   * any more, the next start goes on from the last durable commit. The superblock with the flag is made first: it must be that
+   * of the last durable commit.
    */
   #commitFailed(reason: string, ended: readonly Commit[]): void {
     const refusal: MetadataFailure = { kind: "poolFailed" };

@@ -159,6 +159,7 @@ export interface Facts {
   readonly dirtyBlocks: number;
   readonly clock: number;
 }
+/** Ask for the sizes and counts of the metadata. */
 export interface AskFacts extends Request<Facts> {
   readonly type: "facts";
 }

@@ -6,7 +6,7 @@
  * refused for `refusalQuietMs` and something was served since. So a state that changes with every request writes at most two
  * lines in that time.
  *
- * Not here: damaged metadata and a failed commit, which the pool actor logs. They end with a restart only.
+ * Not here: damaged metadata and a failed commit, which the pool actor logs. They do not end while the process runs.
  *
  * Failure policy: none. No actor waits for this one.
  */
