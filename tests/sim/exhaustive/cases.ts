@@ -82,6 +82,13 @@ export function leavings(): Scenario[] {
   return scenarios;
 }
 
+/** A growth beside anything. Without a block to spare, a write may then find the new one. */
+export function growths(): Scenario[] {
+  return states.flatMap((state) =>
+    kinds.map((other) => ({ state, layout: "one block", kinds: ["grow", other], dataBlocks: 4 }) as const)
+  );
+}
+
 /** A command whose changes go in slices of one, beside what makes a part of it durable if it can. */
 export function sliced(): Scenario[] {
   const scenarios: Scenario[] = [];

@@ -14,7 +14,7 @@ import type { DeviceName, Operation } from "./logged_device.ts";
 import { type Content, describe, type Found, problemOfTwins, writersOf } from "./oracle.ts";
 import { type Outcome, recover, type RecoveryRead } from "./recovery.ts";
 import type { HeldPool } from "./held_pool.ts";
-import { isFua, type Op, snapshotsOf } from "./scenario.ts";
+import { isFua, type Op, snapshotsOf, spareBlocks } from "./scenario.ts";
 import { type Event, isIn } from "./search.ts";
 
 /** How much was tried. */
@@ -303,7 +303,8 @@ function problemOfOutcome(
     const torn = problemOfTwins(op, volumes);
     if (torn !== undefined) return `the snapshots of request ${op.number + 1}: ${torn}`;
   }
-  if (pool.scenario.state !== "shared") return undefined;
+  const size = problemOfSize(pool, outcome, wasSubmitted, wasDone);
+  if (size !== undefined || pool.scenario.state !== "shared") return size;
   const removal = pool.ops.find((op) => op.kind === "rm");
   const base = volumes.get("a@base");
   if (base === undefined) {
@@ -312,6 +313,20 @@ function problemOfOutcome(
   if (removal !== undefined && wasDone(removal)) return "the removed snapshot is there again";
   const expected = base.map((_, sector) => writersOf(pool, sector)[0]!.value);
   return problemOfChange("a@base", base, expected);
+}
+
+/** The old size or the new one, and the new one once the growth was answered. */
+function problemOfSize(
+  { ops, scenario }: HeldPool,
+  { dataBlocks }: Outcome,
+  wasSubmitted: (op: Op) => boolean,
+  wasDone: (op: Op) => boolean,
+): string | undefined {
+  const growth = ops.find((op) => op.kind === "grow");
+  const isOld = dataBlocks === scenario.dataBlocks;
+  const isNew = growth !== undefined && dataBlocks === scenario.dataBlocks + spareBlocks.data;
+  const isAllowed = growth !== undefined && wasDone(growth) ? isNew : isOld || isNew && wasSubmitted(growth);
+  return isAllowed ? undefined : `the superblock has ${dataBlocks} data blocks`;
 }
 
 function problemOfVolume(

@@ -3,7 +3,7 @@
  * those that make nothing durable. `main.ts` does the rest.
  */
 import { assert, assertEquals } from "@std/assert";
-import { leavings, pairs, sliced, triples } from "./cases.ts";
+import { growths, leavings, pairs, sliced, tight, triples } from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { nameOf, type Scenario, states } from "./scenario.ts";
 
@@ -33,6 +33,10 @@ for (const state of ["left", "cloned"] as const) {
     standEveryCrash(leavings().filter((scenario) => scenario.state === state));
   });
 }
+
+Deno.test("a growth beside a request on one mapped block stands every schedule and a power cut anywhere", () => {
+  standEveryCrash(growths().filter(({ state }) => state === "mapped").map(tight));
+});
 
 Deno.test("a command in slices beside what could commit a part of it stands every schedule and a power cut", () => {
   const beside = ["flush", "FUA write", "covering write"];

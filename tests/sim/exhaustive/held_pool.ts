@@ -24,6 +24,7 @@ import { DeviceLog, firstJournal, LoggedDevice, LoggedJournal } from "./logged_d
 import type { Event, Run } from "./search.ts";
 import {
   blockSectors,
+  grows,
   initialSequence,
   isFua,
   type Kind,
@@ -31,6 +32,7 @@ import {
   opOf,
   type Scenario,
   snapshotsOf,
+  spareBlocks,
   volumeSectors,
 } from "./scenario.ts";
 
@@ -66,13 +68,13 @@ export class HeldPool implements Run {
     const { perSlice = Infinity } = scenario;
     const slices = { sliceRecords: perSlice, sliceDevices: perSlice, sliceDevicesMax: perSlice };
     this.kernel = new HeldKernel({ clock: this.#clock, knobs: { ...defaultKnobs, ...slices } });
-    const images = firstImages(scenario.dataBlocks);
+    const images = firstImages(scenario);
     this.data = new LoggedDevice(images.data.slice(), this.log, "data", blockBytes);
     this.metadata = new LoggedDevice(images.metadata.slice(), this.log, "metadata", metadataBlockSizeBytes);
     this.journal = new LoggedJournal(firstJournal(blockBytes), this.log, this.#later);
     const engine = ThinMetadata.open(images.metadata.slice(0, metadataBlockSizeBytes), {
       cacheBlocks: 256,
-      deviceBlocks: metadataBlocks,
+      deviceBlocks: images.metadata.length / metadataBlockSizeBytes,
       readOnly: false,
     });
     const { catalogue } = settleCatalogue(readJournal(this.journal.text), engine.transactionId);
@@ -178,8 +180,9 @@ export class HeldPool implements Run {
     for (const [index, kind] of this.scenario.kinds.entries()) {
       const op = opOf(kind, index, this.scenario);
       this.ops.push(op);
-      if (kind === "snapshot" || kind === "two snapshots" || kind === "rm") this.#beginCommand(op);
-      else {
+      if (kind === "snapshot" || kind === "two snapshots" || kind === "rm" || kind === "grow") {
+        this.#beginCommand(op);
+      } else {
         const sectors = op.sectorEnd - op.sectorBegin;
         const volume = op.volume === "a" ? this.#volume : this.#other;
         const request = this.submit(bioKinds[kind], op.sectorBegin, op.data, sectors, isFua(kind), volume);
@@ -189,15 +192,21 @@ export class HeldPool implements Run {
   }
 
   #beginCommand(op: Op): void {
-    const command = op.kind === "rm"
+    const command = op.kind === "grow"
+      ? { verb: "rescan" } as const
+      : op.kind === "rm"
       ? { verb: "rm", names: ["a@base"], force: true, dryRun: false } as const
       : { verb: "snapshot", names: snapshotsOf(op) } as const;
     const result = (answer: AdminResult) => {
-      op.status = answer.kind === "done" ? "ok" : answer.kind === "refused" ? answer.reason : answer.kind;
+      op.status = answer.kind === "done" || answer.kind === "grown"
+        ? "ok"
+        : answer.kind === "refused"
+        ? answer.reason
+        : answer.kind;
       this.#answer(op);
     };
     this.kernel.start(`op ${op.number}`, told(this.pool.admin(command), result));
-    this.#opOf.set(op.kind === "rm" ? "rm" : `a@s${op.number}`, op);
+    this.#opOf.set(snapshotsOf(op)[0] ?? op.kind, op);
   }
 
   requestOf(message: Message): number | undefined {
@@ -211,7 +220,7 @@ export class HeldPool implements Run {
     const { message } = event as { message: { request?: VolumeRequest; command?: { names?: string[] } } };
     if (event.message.type === "submit") this.#opOf.get(message.request!)!.submitted = event;
     if (event.message.type === "admin") {
-      const name = message.command!.names![0]!;
+      const [name = "grow"] = message.command!.names ?? [];
       this.#opOf.get(name === "a@base" ? "rm" : name)!.submitted = event;
     }
   }
@@ -291,7 +300,7 @@ export class HeldPool implements Run {
   }
 }
 
-const bioKinds: Readonly<Record<Exclude<Kind, "snapshot" | "two snapshots" | "rm">, BioKind>> = {
+const bioKinds: Readonly<Record<Exclude<Kind, "snapshot" | "two snapshots" | "rm" | "grow">, BioKind>> = {
   read: "read",
   "partial write": "write",
   "covering write": "write",
@@ -303,17 +312,20 @@ const bioKinds: Readonly<Record<Exclude<Kind, "snapshot" | "two snapshots" | "rm
   flush: "flush",
 };
 
-const firstImagesMade = new Map<number, { readonly data: Uint8Array; readonly metadata: Uint8Array }>();
+const firstImagesMade = new Map<string, { readonly data: Uint8Array; readonly metadata: Uint8Array }>();
 
 /** The devices of a new pool; its free data blocks hold what no client may ever see. */
-function firstImages(dataBlocks: number): { readonly data: Uint8Array; readonly metadata: Uint8Array } {
-  let images = firstImagesMade.get(dataBlocks);
+function firstImages(scenario: Scenario): { readonly data: Uint8Array; readonly metadata: Uint8Array } {
+  const { dataBlocks } = scenario;
+  const spare = grows(scenario) ? spareBlocks : { data: 0, metadata: 0 };
+  const key = `${dataBlocks} ${spare.data}`;
+  let images = firstImagesMade.get(key);
   if (images === undefined) {
     const files = makeTestingFiles(dataBlocks, metadataBlocks);
-    const metadata = new Uint8Array(metadataBlocks * metadataBlockSizeBytes);
-    readInto(files.metadata, metadata, 0, () => {});
-    images = { data: poisoned(dataBlocks * blockBytes), metadata };
-    firstImagesMade.set(dataBlocks, images);
+    const metadata = new Uint8Array((metadataBlocks + spare.metadata) * metadataBlockSizeBytes);
+    readInto(files.metadata, metadata.subarray(0, metadataBlocks * metadataBlockSizeBytes), 0, () => {});
+    images = { data: poisoned((dataBlocks + spare.data) * blockBytes), metadata };
+    firstImagesMade.set(key, images);
   }
   return images;
 }

@@ -215,6 +215,8 @@ function metadataConflict(a: Message, b: Message): boolean {
       return b.type === "commitEnded";
     case "facts":
       return b.type !== "lookup" && b.type !== "facts";
+    case "grow":
+    case "askGrowth":
     case "revoke":
     case "listThins":
     case "fetched":
@@ -268,6 +270,7 @@ function allocatorConflict(a: Message, b: Message): boolean {
     case "passedDown":
     case "reclaim":
     case "notCommitted":
+    case "geometry":
       return true;
     default:
       return b.type === "connect";
@@ -280,6 +283,7 @@ function allocatorConflict(a: Message, b: Message): boolean {
  * first, or the second, that fails.
  */
 function deviceConflict(a: Message, b: Message): boolean {
+  if (isAboutSize(a) || isAboutSize(b)) return true;
   if (a.type === "flush" && b.type === "flush") return true;
   if (a.type === "flush" || b.type === "flush" || (a.type === "read" && b.type === "read")) return false;
   return touched(a).some((one) =>
@@ -287,6 +291,10 @@ function deviceConflict(a: Message, b: Message): boolean {
       (one.isWritten || other.isWritten) && one.begin < other.end && other.begin < one.end
     )
   );
+}
+
+function isAboutSize({ type }: Message): boolean {
+  return type === "grow" || type === "growthEnded" || type === "deviceGeometry";
 }
 
 interface Touched {

@@ -1,7 +1,7 @@
 /** The whole search, for the soak: prints a line for each case and a total, and exits with 1 at a problem. */
 import { UsageError } from "../../../storage/base/errors.ts";
 import { type Grammar, type Options, runProgram } from "../../support/command_options.ts";
-import { failures, leavings, pairs, reuses, sliced, tight, triples } from "./cases.ts";
+import { failures, growths, leavings, pairs, reuses, sliced, tight, triples } from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { faults, findFault } from "./faults.ts";
 import { nameOf, type Scenario } from "./scenario.ts";
@@ -23,6 +23,8 @@ const groups: readonly Group[] = [
   { name: "blocks used again", scenarios: reuses(), withCrashes: false },
   { name: "blocks left by others", scenarios: leavings(), withCrashes: true },
   { name: "commands in slices", scenarios: sliced(), withCrashes: true },
+  { name: "growths", scenarios: growths(), withCrashes: true },
+  { name: "growths, no space", scenarios: growths().map(tight), withCrashes: true },
   { name: "triples on one unmapped block", scenarios: triples("unmapped"), withCrashes: false },
   { name: "triples on one mapped block", scenarios: triples("mapped"), withCrashes: false },
   { name: "triples on one shared block", scenarios: triples("shared"), withCrashes: false },

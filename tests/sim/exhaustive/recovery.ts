@@ -19,6 +19,8 @@ export interface RecoveryRead {
 export interface Outcome {
   readonly problem: string | undefined;
   readonly volumes: ReadonlyMap<string, Content>;
+  /** As the superblock says. */
+  readonly dataBlocks: number;
 }
 
 type Read = (read: RecoveryRead) => Uint8Array;
@@ -95,7 +97,9 @@ export function recover(
     problem = `the pool does not open: ${error instanceof Error ? error.message : error}`;
   }
   problem ??= problemOfMetadata((offsetBytes, length) => metadata.range(offsetBytes, length), sizes.metadata);
-  return { outcome: { problem, volumes }, reads };
+  const superblock = unpackSuperblock(metadata.range(0, metadataBlockSizeBytes));
+  const dataBlocks = typeof superblock === "string" ? 0 : superblock.dataSpaceMap.blocks;
+  return { outcome: { problem, volumes, dataBlocks }, reads };
 }
 
 function readAll(text: string, metadata: LazyDevice, data: LazyDevice, volumes: Map<string, Content>): void {

@@ -21,12 +21,26 @@ export const kinds = [
  * `rm` removes the snapshot that the state "shared" begins with; the other is the volume that the state "cloned" has. Two
  * snapshots are those of one command.
  */
-export type Kind = typeof kinds[number] | "rm" | "two snapshots" | "other's FUA write" | "other's discard";
+export type Kind =
+  | typeof kinds[number]
+  | "rm"
+  | "grow"
+  | "two snapshots"
+  | "other's FUA write"
+  | "other's discard";
 
 /** `apart`: the last request on the second block, the others on the first, which alone is mapped at the beginning. */
 export type Layout = "one block" | "two blocks" | "apart";
 
 export const states = ["unmapped", "mapped", "shared"] as const;
+
+/** Blocks that the devices of a scenario with a growth have beyond the pool's; `grow` gives the pool all of them. */
+export const spareBlocks = { data: 1, metadata: 2 } as const;
+
+/** Whether the pool grows. */
+export function grows({ kinds }: Scenario): boolean {
+  return kinds.includes("grow");
+}
 
 /** `left`: the block was shared with a snapshot that is gone. `cloned`: another volume shares it, and no snapshot. */
 export type State = typeof states[number] | "left" | "cloned";
@@ -89,7 +103,9 @@ export function opOf(kind: Kind, number: number, { layout, kinds }: Scenario): O
   if (kind === "partial write" || isFua(kind) || kind === "write-zeroes") {
     const middle = layout === "two blocks" ? blockSectors : 8;
     [begin, end] = [middle - 4 + 2 * number, middle + 2 + 2 * number];
-  } else if (kind === "flush" || kind.includes("snapshot") || kind === "rm") [begin, end] = [0, 0];
+  } else if (kind === "flush" || kind.includes("snapshot") || kind === "rm" || kind === "grow") {
+    [begin, end] = [0, 0];
+  }
   if (layout === "apart" && number === kinds.length - 1 && end > 0) {
     [begin, end] = [begin + blockSectors, end + blockSectors];
   }
