@@ -72,3 +72,14 @@ Deno.test("a size that no file system has is an answer", async () => {
   const { result, sizeBytes } = await growFile(file, Number.MAX_SAFE_INTEGER, false);
   assertEquals([result.kind, sizeBytes, file.sizeBytes], ["ioError", mib, mib]);
 });
+
+Deno.test("a block device is measured anew, and refused if it is smaller than was wanted", async () => {
+  using file = new OpenFile(libc, 3 * mib);
+  const disk = { path: file.path, fd: file.fd, isBlockDevice: true, libc };
+  assertEquals(await growFile(disk, 2 * mib, true), { result: ioOk, sizeBytes: 3 * mib });
+  const { result, sizeBytes } = await growFile(disk, 4 * mib, true);
+  assert(
+    result.kind === "ioError" && result.reason.includes(`has ${3 * mib} bytes, and ${4 * mib} were wanted`),
+  );
+  assertEquals([sizeBytes, file.sizeBytes], [3 * mib, 3 * mib]);
+});

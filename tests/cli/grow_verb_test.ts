@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { PoolOnDisk } from "../support/server.ts";
 import { hasThinTools } from "../support/thin_tools.ts";
+import { SmallHost } from "../torture/host.ts";
 
 const ignore = !hasThinTools("0.9") || !hasThinTools("1.x");
 const mib = 1024 * 1024;
@@ -107,4 +108,28 @@ Deno.test("a device that is larger than the superblock says, as a crash leaves i
   assertEquals(await pool.verb("grow", "80M", "--metadata", "3M"), "data      80 MiB\nmetadata  3 MiB\n");
   assert((Deno.statSync(pool.metadataPath).blocks ?? 0) * 512 >= 3 * mib, "it is stored");
   await pool.verb("check");
+});
+
+Deno.test({
+  name: "a host without space for the metadata refuses the growth, and the file is what it was",
+  ignore: ignore || !SmallHost.isPossible(),
+  fn: async () => {
+    await using pool = await PoolOnDisk.folder();
+    await using _host = await SmallHost.mount(pool.folder, 24 * mib);
+    await pool.verb("init", "--data-size", "64M", "--metadata-size", "2M");
+    const server = await pool.serve();
+    const refused = await pool.cli(["grow", "+64M", "--metadata", "+64M"]);
+    assertEquals([refused.status, refused.stdout], [1, ""]);
+    assertMatch(
+      refused.stderr,
+      /^The pool was not grown: the host has not so much space for the metadata\. /,
+    );
+    assertEquals(Deno.statSync(pool.metadataPath).size, 2 * mib);
+    assertEquals((await pool.status()).data_total_bytes, 64 * mib);
+    // What the host has is enough for this: the refused growth has left nothing behind.
+    assertEquals(await pool.verb("grow", "--metadata", "+12M"), "data      64 MiB\nmetadata  14 MiB\n");
+    await pool.verb("create", "disk0", "1M");
+    await server.stop();
+    await pool.requireSound();
+  },
 });
