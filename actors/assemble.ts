@@ -3,6 +3,7 @@ import type { Catalogue } from "../storage/catalogue.ts";
 import type { DevicePort } from "../storage/device/port.ts";
 import type { ThinMetadata } from "../storage/thin_metadata.ts";
 import type { PoolPeers } from "./control/admin_peers.ts";
+import type { CounterName } from "./counters.ts";
 import { BlockDevice, DeviceStub } from "./pool/block_device.ts";
 import { CatalogueJournal, type JournalPort, JournalStub } from "./control/catalogue_journal.ts";
 import { AllocatorStub, DataAllocator } from "./pool/data_allocator.ts";
@@ -65,7 +66,8 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
       (self) => new CatalogueJournal(kernel, self, parts.journal),
     ),
   );
-  const thin = { metadata, allocator, dataLocks, data, space };
+  const count = (name: CounterName, amount?: number) => kernel.count(name, amount);
+  const thin = { metadata, allocator, dataLocks, data, space, count };
   let peers: PoolPeers | undefined;
   const address = kernel.spawn("pool", mailboxes.pool, (self) => {
     const log = (sentence: string) => parts.log(sentence);

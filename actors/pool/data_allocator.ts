@@ -106,7 +106,7 @@ export class Lease implements Disposable {
   }
 
   /** Writing to the block failed with this status. After an I/O error it is retired, so that it does not fail the next write too. */
-  unfilled<Status extends string>(status: Status): Status {
+  failed<Status extends string>(status: Status): Status {
     if (status !== "ioError") return status;
     this.#end();
     this.allocator.kernel.tell(this.allocator.address, { type: "retire", dblock: this.dblock });

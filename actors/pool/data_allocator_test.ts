@@ -155,7 +155,7 @@ function toldOf(end: (lease: Lease) => void): string[] {
 
 Deno.test("a lease that is neither kept nor retired is given back when its scope ends", () => {
   assertEquals(toldOf(() => {}), ["giveBack 3"]);
-  assertEquals(toldOf((lease) => lease.unfilled("noSpace")), ["giveBack 3"]);
+  assertEquals(toldOf((lease) => lease.failed("noSpace")), ["giveBack 3"]);
 });
 
 Deno.test("a lease that is kept is not given back", () => {
@@ -163,7 +163,7 @@ Deno.test("a lease that is kept is not given back", () => {
 });
 
 Deno.test("a lease whose block had an I/O error is retired and not given back", () => {
-  assertEquals(toldOf((lease) => lease.unfilled("ioError")), ["retire 3"]);
+  assertEquals(toldOf((lease) => lease.failed("ioError")), ["retire 3"]);
 });
 
 Deno.test("a lease that ends twice is a defect", () => {

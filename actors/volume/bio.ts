@@ -109,6 +109,11 @@ export class Bio implements ReadTarget {
     this.fastZero = request?.fastZero ?? false;
   }
 
+  /** The lock region of a bio of one block. */
+  get region(): RegionLocks {
+    return present(this.regions[0], "a bio of a block has its region");
+  }
+
   get takesMapped(): boolean {
     return this.request?.takesSegments === true;
   }

@@ -27,9 +27,10 @@
 import { unreachable } from "../../storage/base/assert.ts";
 import type { IoResult } from "../../storage/device/port.ts";
 import type { DBlock, ThinId, VBlock } from "../../storage/base/ids.ts";
+import type { CounterName } from "../counters.ts";
 import type { Bio, BioStatus } from "./bio.ts";
 import type { DeviceStub } from "../pool/block_device.ts";
-import { type AllocatorStub, Lease } from "../pool/data_allocator.ts";
+import { type Allocation, type AllocatorStub, Lease } from "../pool/data_allocator.ts";
 import type { DataLocks } from "../pool/data_locks.ts";
 import type { Steps } from "../kernel/task.ts";
 import { type BlockLock, lockRange } from "../pool/region_locks.ts";
@@ -47,6 +48,8 @@ export interface Thin {
   readonly dataLocks: DataLocks;
   readonly data: DeviceStub;
   readonly space: SpaceStub;
+  /** Adds to a counter of the pool. */
+  count(name: CounterName, amount?: number): void;
 }
 
 type Provisioned = Extract<Mapping, { kind: "provisioned" }>;
@@ -71,7 +74,7 @@ export function remap(thin: Thin, bio: Bio): Steps<BioStatus> {
 }
 
 function* remapRead(thin: Thin, bio: Bio): Steps<BioStatus> {
-  using _lock = yield* bio.regions[0]!.block(bio.vblock, "read");
+  using _lock = yield* bio.region.block(bio.vblock, "read");
   const mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);
   switch (mapping.kind) {
     case "unprovisioned":
@@ -87,7 +90,7 @@ function* remapRead(thin: Thin, bio: Bio): Steps<BioStatus> {
 }
 
 function* remapWrite(thin: Thin, bio: Bio): Steps<BioStatus> {
-  using lock = yield* bio.regions[0]!.block(bio.vblock, "write");
+  using lock = yield* bio.region.block(bio.vblock, "write");
   let mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);
   if (mapping.kind === "provisioned" && !mapping.shared) {
     return yield* writeInPlace(thin, bio, mapping);
@@ -103,7 +106,7 @@ function* remapWrite(thin: Thin, bio: Bio): Steps<BioStatus> {
   if (upgraded !== "alone") mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);
   switch (mapping.kind) {
     case "unprovisioned":
-      return yield* provision(thin, bio);
+      return readsAsZeroes(bio) ? "ok" : yield* provision(thin, bio);
     case "provisioned":
       if (!mapping.shared) return yield* writeInPlace(thin, bio, mapping);
       return yield* breakSharing(thin, bio, lock, mapping.dblock);
@@ -131,7 +134,7 @@ function* remapWrite(thin: Thin, bio: Bio): Steps<BioStatus> {
 function* breakSharing(thin: Thin, bio: Bio, lock: BlockLock, dblockOld: DBlock): Steps<BioStatus> {
   if (bio.fastZero) return "notSupported";
   const allocation = yield* thin.allocator.allocate();
-  if (allocation.kind !== "allocated") return allocation.kind === "failed" ? "ioError" : "noDataSpace";
+  if (allocation.kind !== "allocated") return statusOfAllocation(allocation);
   using fresh = new Lease(thin.allocator, allocation.dblock);
   // Damaged metadata may count a mapped block as free. If we locked it twice here, we would wait for ourselves.
   if (fresh.dblock === dblockOld) return statusOf(yield* thin.metadata.reportMappedFree(dblockOld));
@@ -144,11 +147,11 @@ function* breakSharing(thin: Thin, bio: Bio, lock: BlockLock, dblockOld: DBlock)
       fresh.dblock * thin.blockSizeBytes,
       thin.blockSizeBytes,
     );
-    if (copied.kind !== "ok") return isOfSource(copied) ? "ioError" : fresh.unfilled(statusOfIo(copied));
-    thin.metadata.kernel.count("copiedBytes", thin.blockSizeBytes);
+    if (copied.kind !== "ok") return isOfSource(copied) ? "ioError" : fresh.failed(statusOfIo(copied));
+    thin.count("copiedBytes", thin.blockSizeBytes);
   }
   const written = yield* remapAndWait(thin, bio, fresh.dblock);
-  if (written !== "ok") return fresh.unfilled(written);
+  if (written !== "ok") return fresh.failed(written);
   // Wait for the readers of the old block: once it is unmapped, it may be passed down and used again.
   yield* lock.promote();
   return yield* insert(thin, bio, fresh, "sharingBroken");
@@ -165,15 +168,15 @@ function* breakSharing(thin: Thin, bio: Bio, lock: BlockLock, dblockOld: DBlock)
 function* provision(thin: Thin, bio: Bio): Steps<BioStatus> {
   if (bio.fastZero) return "notSupported";
   const allocation = yield* thin.allocator.allocate();
-  if (allocation.kind !== "allocated") return allocation.kind === "failed" ? "ioError" : "noDataSpace";
+  if (allocation.kind !== "allocated") return statusOfAllocation(allocation);
   using fresh = new Lease(thin.allocator, allocation.dblock);
   using _new = yield* thin.dataLocks.fresh(fresh.dblock);
   if (!coversBlock(thin, bio)) {
     const zeroed = yield* zeroRest(thin, bio, fresh.dblock);
-    if (zeroed.kind !== "ok") return fresh.unfilled(statusOfIo(zeroed));
+    if (zeroed.kind !== "ok") return fresh.failed(statusOfIo(zeroed));
   }
   const written = yield* remapAndWait(thin, bio, fresh.dblock);
-  if (written !== "ok") return fresh.unfilled(written);
+  if (written !== "ok") return fresh.failed(written);
   return yield* insert(thin, bio, fresh, "provisions");
 }
 
@@ -256,7 +259,7 @@ function* insert(
   const inserted = yield* thin.metadata.insert(thin.id, bio.vblock, fresh.dblock);
   if (inserted.kind !== "done") return statusOf(inserted);
   fresh.keep();
-  thin.metadata.kernel.count(counter);
+  thin.count(counter);
   return "ok";
 }
 
@@ -338,6 +341,10 @@ export function statusOf(failure: MetadataFailure): BioStatus {
 /** True if reading the old block made the copy fail. Then the new block is not bad, and is given back. */
 function isOfSource(copied: IoResult): boolean {
   return copied.kind === "ioError" && copied.isOfSource === true;
+}
+
+function statusOfAllocation({ kind }: Exclude<Allocation, { readonly kind: "allocated" }>): BioStatus {
+  return kind === "failed" ? "ioError" : "noDataSpace";
 }
 
 function statusOfIo(result: IoResult): BioStatus {

@@ -1,6 +1,6 @@
 /** The steps of one bio where metadata says what cannot be. */
 import { assertEquals } from "@std/assert";
-import { blockBio, type RequestDone, type VolumeRequest } from "./bio.ts";
+import { type BioStatus, blockBio, type RequestDone, type VolumeRequest } from "./bio.ts";
 import { BlockDevice, DeviceStub } from "../pool/block_device.ts";
 import { AllocatorStub, type DataAllocatorMessage } from "../pool/data_allocator.ts";
 import { spawnDataLocks } from "../pool/data_locks.ts";
@@ -14,6 +14,7 @@ import { MemoryDevice } from "../../tests/support/memory_device.ts";
 import { ioOk, type IoResult, type MappedSegment, type ReadTarget } from "../../storage/device/port.ts";
 import { TraceRecorder } from "../kernel/trace.ts";
 import { dblock, thinId } from "../../storage/base/ids.ts";
+import { startCollecting } from "../../tests/support/stand_ins.ts";
 import { spawnRegion } from "../../tests/support/locks.ts";
 import { World } from "../../tests/support/world.ts";
 
@@ -22,12 +23,16 @@ const bs = 65536;
 /** Metadata and allocator at once: data block 5 is mapped, shared, and free. */
 class Liar implements Actor<MetadataMessage | DataAllocatorMessage> {
   readonly heard: string[] = [];
+  /** After so many look-ups the block is mapped no more. */
+  lookupsMapped = Infinity;
 
   constructor(readonly kernel: Kernel) {}
 
   receive(message: MetadataMessage | DataAllocatorMessage): void {
     this.heard.push(message.type);
     if (message.type === "lookup") {
+      this.lookupsMapped -= 1;
+      if (this.lookupsMapped < 0) return this.kernel.reply(message, { kind: "unprovisioned" });
       this.kernel.reply(message, { kind: "provisioned", dblock: dblock(5), shared: true, isOld: true });
     } else if (message.type === "allocate") {
       this.kernel.reply(message, { kind: "allocated", dblock: dblock(5) });
@@ -61,6 +66,7 @@ function makeThin(data = new MemoryDevice(10 * bs)) {
     metadata: new MetadataStub(kernel, address as Address<MetadataMessage>),
     allocator: new AllocatorStub(kernel, address as Address<DataAllocatorMessage>),
     dataLocks: spawnDataLocks(kernel),
+    count: () => {},
     data: new DeviceStub(device, true),
     space: new SpaceStub(kernel, address as Address<SpaceWatchMessage>),
   };
@@ -93,6 +99,21 @@ Deno.test("a block that is leased to be copied to, and is the one to be copied, 
   assertEquals(world.run(remap(thin, bio)), "ioError");
   assertEquals(liar.heard, ["lookup", "allocate", "reportMappedFree", "giveBack"]);
   assertEquals(data.bytes.every((byte) => byte === 0), true);
+});
+
+Deno.test("zeroes find their block unmapped while they wait to write it, and provision nothing", () => {
+  const { world, liar, thin, client, regions } = makeThin();
+  liar.lookupsMapped = 2;
+  // Both hold the block and have looked it up when they ask to be alone with it.
+  const statuses: BioStatus[] = [];
+  for (let count = 0; count < 2; count += 1) {
+    const bio = blockBio(makeRequest(client, { kind: "writeZeroes" }), bs, 0);
+    bio.regions = regions;
+    startCollecting(world.kernel, remap(thin, bio), statuses);
+  }
+  world.kernel.run();
+  assertEquals(statuses, ["ok", "ok"]);
+  assertEquals(liar.heard, ["lookup", "lookup", "lookup", "lookup"]);
 });
 
 Deno.test("one read of the device serves a request that takes mapped segments, which then makes no memory, and one that does not", () => {

@@ -16,7 +16,7 @@ export interface Fault {
 }
 
 const provisionEnd = `  const written = yield* remapAndWait(thin, bio, fresh.dblock);
-  if (written !== "ok") return fresh.unfilled(written);
+  if (written !== "ok") return fresh.failed(written);
   return yield* insert(thin, bio, fresh, "provisions");
 `;
 
