@@ -1,7 +1,7 @@
 /**
  * The commands that a pool has been given. Those that change something are carried out one at a time, in the order in which they
- * came; those that only look go beside them (control/look_queue.ts); a stop comes last. Not an actor but a part of PoolActor's
- * state (control/pool.ts).
+ * came; those that only look go beside them (control/look_queue.ts). A stop comes last: what comes after it is refused. Not an
+ * actor but a part of PoolActor's state (control/pool.ts).
  *
  * Between two commands the catalogue's journal may be rewritten: its last line is durable in the superblock then, and no other
  * line can come behind it.
@@ -60,8 +60,15 @@ export class CommandQueue {
     return this.#isStopping;
   }
 
-  /** Takes a command, or refuses it if too many wait. */
+  /** Takes a command, or refuses it: after a stop, and if too many wait. */
   push(command: PoolCommand): void {
+    // Carried out after the last commit, it would be acknowledged and lost.
+    if (this.#isStopping) {
+      return this.#context.kernel.reply(command, {
+        kind: "refused",
+        reason: "The pool is being closed. Try again when it is open again.",
+      });
+    }
     if (command.type === "stopPool") this.#isStopping = true;
     const look = command.type === "admin" && isLook(command.command) ? command : undefined;
     const waiting = look === undefined ? this.#commands.length : this.#looks.waiting;

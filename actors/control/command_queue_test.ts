@@ -129,6 +129,24 @@ Deno.test("a stop waits for the commands that look, and for those that were give
   assertEquals(stops, [done]);
 });
 
+Deno.test("what comes after a stop is refused, whether it changes something, looks, or is a second stop", () => {
+  const files = makeTestingFiles();
+  const pool = new TestingPool(files);
+  const [before, stops, after]: AdminResult[][] = [[], [], []];
+  begin(pool, { verb: "create", name: "a", sizeBytes: bs }, before!);
+  startCollecting(pool.kernel, pool.pool.stop(), stops!);
+  begin(pool, { verb: "create", name: "b", sizeBytes: bs }, after!);
+  begin(pool, { verb: "status" }, after!);
+  startCollecting(pool.kernel, pool.pool.stop(), after!);
+  pool.drain();
+  begin(pool, { verb: "create", name: "c", sizeBytes: bs }, after!);
+  pool.drain();
+  assertEquals([before, stops], [[done], [done]]);
+  const reason = "The pool is being closed. Try again when it is open again.";
+  assertEquals(after, Array.from({ length: 4 }, () => ({ kind: "refused", reason })));
+  assertEquals(namesIn(new TestingPool(files)), ["a"]);
+});
+
 Deno.test("a long journal is rewritten after the command that made it long is answered, and before the next", () => {
   const pool = new TestingPool(makeTestingFiles());
   createVolume(pool, "a", 1);

@@ -90,9 +90,21 @@ function* growTo(peers: AdminPeers, geometry: Geometry, wanted: PoolBlocks): Ste
 
 /** Commits what has grown before the free metadata was used up by others, so that the sizes are those on disk. */
 function* brokenOff(peers: AdminPeers, reason: string): Steps<AdminResult> {
-  yield* peers.thin.metadata.commit();
-  const { data_total_bytes: dataBytes } = yield* sizesOf(peers);
-  return refused(`The growth broke off with ${formatSize(dataBytes)} of data: ${reason}. Try again.`);
+  const committed = yield* peers.thin.metadata.commit();
+  if (committed.kind !== "done") {
+    return refused(
+      `The growth broke off: ${reason}. What had grown by then is not durable: ${
+        reasonOfFailure(committed)
+      }.`,
+    );
+  }
+  const { data_total_bytes: dataBytes, metadata_total_bytes: metadataBytes } = yield* sizesOf(peers);
+  return refused(
+    `The growth broke off with ${formatSize(dataBytes)} of data and ${
+      formatSize(metadataBytes)
+    } of metadata: ` +
+      `${reason}. Try again.`,
+  );
 }
 
 function* sizesOf(peers: AdminPeers): Steps<PoolSizes> {

@@ -9,9 +9,12 @@ import {
   TestingPool,
   type TestingVolume,
 } from "../../tests/support/pool.ts";
+import { ScriptedPeers } from "../../tests/support/scripted_peers.ts";
+import { geometryOf } from "../../storage/base/geometry.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { ioOk, type IoResult } from "../../storage/device/port.ts";
 import type { AdminResult } from "./admin_command.ts";
+import { growPool } from "./pool_growth.ts";
 
 const noSpace = { kind: "queue", timeoutMs: 60_000 } as const;
 
@@ -143,4 +146,30 @@ Deno.test("both devices grow before the superblock, and a host without space for
   noted.length = 0;
   assertEquals(grow(pool, 4, 64), sizes(8, 128));
   assertEquals(noted, ["data grows", "metadata grows, stored", "metadata has a new first block"]);
+});
+
+/** What a growth to 8 data blocks answers that finds no metadata in its midst. */
+function brokenOff(commit: unknown): string {
+  const geometry = geometryOf({ dataBlocks: 6, metadataBlocks: 128, blockSizeBytes: bs });
+  const grew = { result: ioOk, sizeBytes: 0 };
+  const peers = new ScriptedPeers()
+    .answer("facts", { geometry }, { geometry })
+    .answer("askGrowth", { kind: "possible" })
+    .answer("grow", grew, grew, { kind: "noMetadataSpace" })
+    .answer("commit", { kind: "done" }, commit);
+  const data = { bytes: 8 * bs, added: false };
+  const result = peers.run(growPool(peers.peers, { verb: "grow", data, metadata: null }));
+  return result.kind === "refused" ? result.reason : result.kind;
+}
+
+Deno.test("a growth that breaks off says how large data and metadata are, or that they are not durable", () => {
+  const full = "the metadata is full; remove volumes or snapshots, or make it larger with `grow --metadata`";
+  assertEquals(
+    brokenOff({ kind: "done" }),
+    `The growth broke off with 384 KiB of data and 512 KiB of metadata: ${full}. Try again.`,
+  );
+  assertEquals(
+    brokenOff({ kind: "poolFailed" }),
+    `The growth broke off: ${full}. What had grown by then is not durable: the pool has failed; restart it.`,
+  );
 });

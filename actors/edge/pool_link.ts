@@ -64,7 +64,7 @@ export class PoolLink {
   #failure: Error | undefined;
   #numberLast = 0;
   #writeRefusal: string | null = null;
-  #isClosing = false;
+  #closing: Promise<void> | undefined;
   #isClosed = false;
 
   private constructor(directory: string, options: OpenOptions, openBorder: OpenBorder) {
@@ -132,9 +132,9 @@ export class PoolLink {
   /** Dumps the metadata, a piece of text at a time, each when `write` has taken the one before. Throws what `write` throws. */
   async dump(write: (text: string) => Promise<TextTaken>): Promise<AdminResult> {
     const writer = new TextWriter(write);
-    const number = this.#numberLast + 1;
+    const number = this.#nextNumber();
     this.#dumps.set(number, writer);
-    const result = await this.#result({ type: "dump" }).finally(() => this.#dumps.delete(number));
+    const result = await this.#result({ type: "dump" }, number).finally(() => this.#dumps.delete(number));
     writer.throwFailure();
     return result;
   }
@@ -166,10 +166,15 @@ export class PoolLink {
     await this.#ask({ type: "stopListening", server });
   }
 
-  /** Commits and closes. Throws {@linkcode UserError} if the last commit fails; it is closed all the same. */
-  async close(): Promise<void> {
-    if (this.#isClosing) return;
-    this.#isClosing = true;
+  /**
+   * Commits and closes. Throws {@linkcode UserError} if the last commit fails; it is closed all the same. May be repeated: each
+   * call ends as the first does, when it does.
+   */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
     try {
       await this.#ask({ type: "close" });
     } finally {
@@ -178,21 +183,25 @@ export class PoolLink {
     }
   }
 
-  async #result(request: Asked): Promise<AdminResult> {
-    const answer = await this.#ask(request);
+  async #result(request: Asked, number = this.#nextNumber()): Promise<AdminResult> {
+    const answer = await this.#ask(request, number);
     assert(answer.type === "result", "a command has a result, or throws");
     return answer.result;
   }
 
   /** Rejects with what the pool's side threw, or with its defect if that comes first. */
-  #ask(request: Asked): Promise<PoolAnswer> {
-    this.#numberLast += 1;
-    const number = this.#numberLast;
+  #ask(request: Asked, number = this.#nextNumber()): Promise<PoolAnswer> {
     if (this.#isClosed) return Promise.reject(this.#failure ?? closedError(this.directory));
     const { promise, resolve, reject } = Promise.withResolvers<PoolAnswer>();
     this.#waiting.set(number, { resolve, reject });
     this.#border.send({ ...request, number });
     return promise;
+  }
+
+  /** The number of a request to come. */
+  #nextNumber(): number {
+    this.#numberLast += 1;
+    return this.#numberLast;
   }
 
   #heard(message: FromPool): void {

@@ -52,7 +52,7 @@ export class PoolProcess {
   readonly writeRefusal: string | null;
   readonly #clock: DenoClock;
   readonly #defects: Defects;
-  #closed = false;
+  #closing: Promise<void> | undefined;
 
   private constructor(
     parts: {
@@ -156,16 +156,21 @@ export class PoolProcess {
     return await this.#defects.unlessMet(answerOf(this.kernel, name, steps));
   }
 
-  /** Commits and closes, when the devices are done with what they were asked. Throws {@linkcode UserError} if the last commit fails; it is closed all the same. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
+  /**
+   * Commits and closes, when the devices are done with what they were asked. Throws {@linkcode UserError} if the last commit
+   * fails; it is closed all the same. May be repeated: each call ends as the first does, when it does.
+   */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
     try {
       if (this.kernel.stopped) return;
       const stopped = await this.ask("stop", this.pool.stop());
       if (stopped.kind === "refused") throw new UserError(stopped.reason);
       await this.files.idle();
-      // The last commit has flushed all that was written.
+      // The last commit has flushed all that was written: the servers have stopped, and no command came after it.
       if (!this.files.readOnly) this.files.data.cached?.noteFlushed();
     } finally {
       this.kernel.stop();

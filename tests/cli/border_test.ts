@@ -71,6 +71,22 @@ overAllBorders("the control API changes, lists, and shows the state and the clie
   await server.stop();
 });
 
+overAllBorders(
+  "a second close ends with the first, and commands after a close are refused",
+  async (place) => {
+    const { link, directory } = place;
+    const first = link.close();
+    const late = link.command({ verb: "create", name: "late", sizeBytes: 512 });
+    await link.close();
+    const again = await PoolLink.open(directory);
+    const listed = await again.command({ verb: "list" });
+    await again.close();
+    assertEquals(listed, { kind: "volumes", volumes: [] });
+    await first;
+    assertEquals((await late).kind, "refused");
+  },
+);
+
 overAllBorders("a dump comes a piece at a time, each after the one before was taken", async (place) => {
   const { link, directory } = place;
   for (let at = 0; at < 40; at += 1) {
