@@ -92,8 +92,8 @@ export const faults: readonly Fault[] = [
     name: "a block used again before the commit",
     edits: [{
       file: "actors/pool/data_allocator.ts",
-      from: "return this.#quarantine.freed(message.runs);",
-      to: "return void this.#free.push(...message.runs);",
+      from: "this.#quarantine.freed(message.runs);",
+      to: "this.#free.push(...message.runs);",
     }],
     scenario: { ...scenario("mapped", ["discard", "covering write"]), layout: "apart", dataBlocks: 1 },
     withCrashes: true,
