@@ -26,7 +26,7 @@ import type { AllocatorNotice } from "./commit_messages.ts";
 import type { GeometryNotice } from "./geometry_messages.ts";
 import type { MetadataStub } from "./metadata_messages.ts";
 import type { RefusalsMessage } from "./refusals.ts";
-import type { SpaceCame } from "./space_messages.ts";
+import type { MaybeUnshared, SpaceCame } from "./space_messages.ts";
 
 /** The answer to {@linkcode Allocate}. `failed`: metadata could not be read. */
 export type Allocation =
@@ -159,7 +159,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   #keptSinceSearch = new BlockSet();
 
   readonly #refusals: Address<RefusalsMessage>;
-  readonly #space: Address<SpaceCame>;
+  readonly #space: Address<SpaceCame | MaybeUnshared>;
   /** A bio was refused for want of space, and no block has become free since. */
   #isExhausted = false;
 
@@ -169,7 +169,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     pool: QuarantineParts & {
       readonly refusals: Address<RefusalsMessage>;
       /** Is told when blocks become free. */
-      readonly space: Address<SpaceCame>;
+      readonly space: Address<SpaceCame | MaybeUnshared>;
     },
   ) {
     this.#kernel = kernel;
@@ -202,6 +202,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
       case "frozen":
         return this.#quarantine.frozen();
       case "durable":
+        if (this.#isExhausted) this.#kernel.tell(this.#space, { type: "maybeUnshared" });
         return this.#quarantine.durable();
       case "found":
         return this.#found(message);

@@ -68,6 +68,11 @@ export interface SpaceCame extends Message {
   readonly need: SpaceNeed;
 }
 
+/** From the allocator, which has no free block: a commit is durable. It may have left blocks to one volume that others shared. */
+export interface MaybeUnshared extends Message {
+  readonly type: "maybeUnshared";
+}
+
 /** From a task that removes mappings and gives their blocks back: it begins, it has ended and all its blocks are back. */
 export interface RemovalBegan extends Message {
   readonly type: "removalBegan";
@@ -125,6 +130,7 @@ export type SpaceWatchMessage =
   | BioUnparked
   | LeaveParking
   | SpaceCame
+  | MaybeUnshared
   | RemovalBegan
   | RemovalEnded
   | NoSpaceTimeout
@@ -137,6 +143,8 @@ export interface RetryParked extends Message {
   readonly type: "retryParked";
   readonly need: SpaceNeed;
   readonly seen: SpaceSeen;
+  /** Also those behind one that finds no block: their block may be their own now, and then they need none. */
+  readonly isForAll: boolean;
 }
 
 /** To a volume: all its parked bios fail. */

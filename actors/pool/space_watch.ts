@@ -91,7 +91,10 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
         this.#parked.delete(message.volume);
         return this.#kernel.tell(message.volume, { type: "parkingLeft" });
       case "spaceCame":
-        return this.#cameOf(message.need);
+        return this.#cameOf(message.need, false);
+      case "maybeUnshared":
+        if (this.#parkedFor("data") > 0) this.#cameOf("data", true);
+        return;
       case "removalBegan":
         this.#removals += 1;
         return;
@@ -122,7 +125,7 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
     this.#parked.set(volume, counts);
     counts[need] += 1;
     this.#lacks(need);
-    if (this.#came[need] > seen[need]) return this.#retry(volume, need);
+    if (this.#came[need] > seen[need]) return this.#retry(volume, need, true);
     if (this.#fails) this.#kernel.tell(volume, { type: "failParked" });
   }
 
@@ -197,21 +200,21 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
     for (const volume of this.#parked.keys()) this.#kernel.tell(volume, { type: "failParked" });
   }
 
-  #cameOf(need: SpaceNeed): void {
+  #cameOf(need: SpaceNeed, isForAll: boolean): void {
     this.#came[need] += 1;
     if (this.#parkedFor(need) === 0) return this.#lacksNoMore(need);
-    for (const [volume, counts] of this.#parked) if (counts[need] > 0) this.#retry(volume, need);
+    for (const [volume, counts] of this.#parked) if (counts[need] > 0) this.#retry(volume, need, isForAll);
   }
 
-  #retry(volume: Address<ParkingVolume>, need: SpaceNeed): void {
-    this.#kernel.tell(volume, { type: "retryParked", need, seen: { ...this.#came } });
+  #retry(volume: Address<ParkingVolume>, need: SpaceNeed, isForAll: boolean): void {
+    this.#kernel.tell(volume, { type: "retryParked", need, seen: { ...this.#came }, isForAll });
   }
 
   /** Bios that waited for the removal alone have what it gave back, or fail. */
   #removalEnded(): void {
     assert(this.#removals > 0, "a removal ended that had not begun");
     this.#removals -= 1;
-    for (const need of spaceNeeds) if (this.#parkedFor(need) > 0) this.#cameOf(need);
+    for (const need of spaceNeeds) if (this.#parkedFor(need) > 0) this.#cameOf(need, true);
   }
 
   /** Nothing tells of room on the host, so it is asked for while it is short. */
@@ -225,7 +228,7 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
     this.#isAskingHost = false;
     if (!this.#short.has("host")) return;
     const { hostBytesMin } = this.#options;
-    if ((this.#options.hostFreeBytes() ?? Infinity) >= hostBytesMin) this.#cameOf("host");
+    if ((this.#options.hostFreeBytes() ?? Infinity) >= hostBytesMin) this.#cameOf("host", true);
     if (this.#short.has("host")) this.#armHostTick();
   }
 

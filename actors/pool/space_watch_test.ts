@@ -98,7 +98,12 @@ Deno.test("while a removal is under way bios wait, whatever the policy, and fail
   bench.park("data");
   assertEquals(bench.volume.take(), []);
   bench.tell({ type: "removalEnded" });
-  assertEquals(bench.volume.take(), [{ type: "retryParked", need: "data", seen: { ...nothing, data: 1 } }]);
+  assertEquals(bench.volume.take(), [{
+    type: "retryParked",
+    need: "data",
+    seen: { ...nothing, data: 1 },
+    isForAll: true,
+  }]);
   bench.park("data", { ...nothing, data: 1 });
   bench.unpark("data", false);
   assertEquals(bench.volume.types, ["failParked"]);

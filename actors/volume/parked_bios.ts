@@ -7,8 +7,8 @@
  * writes in place, discards and flushes pass it, and so do suspensions. The space watch (pool/space_watch.ts) says when to
  * try again and when to fail. A bio that finds no space again keeps its place.
  *
- * Bios that are tried again are started in order, a bounded number at once. A round for data blocks ends when a bio of one
- * block finds none: each of those after it needs one too.
+ * Bios that are tried again are started in order, a bounded number at once. A round because a block became free ends when a
+ * bio finds none. A round because a commit may have ended the sharing of some blocks goes over all.
  */
 import { assert, present } from "../../storage/base/assert.ts";
 import type { Address } from "../kernel/address.ts";
@@ -44,6 +44,8 @@ export class ParkedBios {
   /** Bios of the round under way, in order; those before `#dueNext` have been started or have ended. */
   #due: Bio[] = [];
   #dueNext = 0;
+  /** The round goes on behind a bio that finds no block. */
+  #isForAll = false;
   #seen: SpaceSeen = { data: 0, metadata: 0, host: 0 };
   /** Bios that are being tried again. */
   #tried = 0;
@@ -80,7 +82,7 @@ export class ParkedBios {
     before.state = "waits";
     this.#tried -= 1;
     // Bios that check for a large range may fail where one block is left.
-    if (need === "data" && bio.kind !== "checkSpace") this.#endRound("data");
+    if (need === "data" && bio.kind !== "checkSpace" && !this.#isForAll) this.#endRound("data");
   }
 
   /** A bio has ended. If it was parked, it is no more. */
@@ -94,7 +96,9 @@ export class ParkedBios {
   }
 
   /** From the watch: begins a round. Bios of an earlier round that have not been started are in this one too. */
-  retry({ need, seen }: RetryParked): void {
+  retry({ need, seen, isForAll }: RetryParked): void {
+    const isOver = this.#dueNext >= this.#due.length;
+    this.#isForAll = isForAll || (this.#isForAll && !isOver);
     this.#seen = seen;
     this.#due = [];
     this.#dueNext = 0;

@@ -152,6 +152,27 @@ Deno.test("with the policy to fail, a write without space fails at once, and the
   assertEquals(statusOf(pool).mode, "write");
 });
 
+Deno.test("a write to a shared block that waits goes on in place when the block is its volume's own", () => {
+  const { pool, v } = fullPool();
+  pool.admin({ verb: "snapshot", names: ["v@s"] });
+  const first = park(v, 5, 2);
+  const shared = park(v, 0, 3);
+  pool.admin({ verb: "rm", names: ["v@s"], force: false, dryRun: false });
+  assertEquals([v.isDone(first), v.isDone(shared), shared.status], [false, true, "ok"]);
+});
+
+Deno.test("a write to a block that a clone shared waits until the clone has let go of it", () => {
+  const { pool, v } = fullPool();
+  pool.admin({ verb: "clone", source: "v", name: "w" });
+  const w = pool.attach("w");
+  park(v, 5, 2);
+  const shared = park(v, 0, 3);
+  assertEquals(w.perform("discard", 0, bs).status, "ok");
+  pass(pool, 1_000);
+  pass(pool, 1_000);
+  assertEquals([v.isDone(shared), shared.status], [true, "ok"]);
+});
+
 Deno.test("writes of a client that is gone are dropped and never done", () => {
   const { v } = fullPool();
   const parked = park(v, 5, 2);

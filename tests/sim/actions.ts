@@ -1,5 +1,5 @@
 /** What clients and the administrator do in a run. Each action decides by a seed of its own, so any can be left out. */
-import type { AdminCommand } from "../../actors/control/admin_command.ts";
+import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
 import {
   NBD_EINVAL,
   NBD_ENOSPC,
@@ -63,8 +63,9 @@ export class Actions {
     }
   }
 
-  /** Nothing may be on its way any more. */
+  /** Nothing may be on its way any more, when writes that wait for space have had their time. */
   checkIdle(life: Life): void {
+    this.#endWaiting(life);
     if (life.isOver) return;
     const { oracle } = this.#world;
     for (const { client } of this.#connected) {
@@ -84,6 +85,44 @@ export class Actions {
     for (const [name, count] of life.kernel.mailboxHighWater()) {
       const bound = mailboxOf(name, bounds) ?? Infinity;
       if (count > bound) throw new Violation(`${count} messages waited for ${name}, which may have ${bound}`);
+    }
+  }
+
+  /**
+   * Lets time pass for writes that wait for space. Each ends: when there is some, within a second, or at the timeout, which
+   * begins anew when another one was served.
+   */
+  #endWaiting(life: Life): void {
+    const { noSpace } = this.#world.swarm;
+    if (noSpace.kind === "error") return;
+    const unanswered = () => this.#connected.reduce((sum, { client }) => sum + client.unanswered, 0);
+    for (let left = unanswered(), passedMs = 0; left > 0 && !life.isOver; passedMs += 1000) {
+      if (passedMs > noSpace.timeoutMs) return;
+      life.jump(1000);
+      life.drain();
+      this.#checkWaiting(life);
+      if (unanswered() < left) passedMs = 0;
+      left = unanswered();
+    }
+  }
+
+  /** No write waits for a data block while some are free, a second after they became so. */
+  #checkWaiting(life: Life): void {
+    const results: AdminResult[] = [];
+    life.admin({ verb: "status" }, (result) => results.push(result));
+    life.drain();
+    const result = results[0];
+    if (life.isOver || result?.kind !== "status") return;
+    const { status } = result;
+    if (status.parked > 0) this.#count("a write waits");
+    const isOfSpace = status.mode === "write" || status.mode.startsWith("out-of");
+    if (status.parked > 0 && (status.mode === "write" || !isOfSpace)) {
+      throw new Violation(`${status.parked} writes wait for space in mode ${status.mode}`);
+    }
+    const freeBytes = status.data_total_bytes - status.data_used_bytes;
+    const mostBytes = this.#world.swarm.volumeBlocksMax * status.block_size_bytes;
+    if (status.parked > 0 && status.data === "full" && freeBytes > mostBytes && life.faults.faults === 0) {
+      throw new Violation(`${status.parked} writes wait though ${freeBytes} bytes are free`);
     }
   }
 

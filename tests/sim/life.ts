@@ -146,6 +146,7 @@ export class Life {
       catalogue,
       engine,
       readOnly: false,
+      noSpace: swarm.noSpace,
       newUid: () => world.newUid(),
       log,
     });

@@ -3,6 +3,7 @@
  * the others come at very different rates, so that rare combinations get runs of their own.
  */
 import { defaultKnobs, type Knobs, lowestKnobs } from "../../actors/knobs.ts";
+import type { NoSpacePolicy } from "../../actors/pool/space_messages.ts";
 import { Random } from "../support/world.ts";
 import type { DeviceName } from "../crash/recording_device.ts";
 
@@ -18,6 +19,8 @@ export interface Swarm {
   readonly metadataBlocks: number;
   /** Blocks that the devices have beyond what the pool begins with: it grows into them. None in half of the runs. */
   readonly spareBlocks: { readonly data: number; readonly metadata: number };
+  /** What becomes of writes without space; they wait in two of three runs. */
+  readonly noSpace: NoSpacePolicy;
   /** Clean metadata blocks that the engine keeps. */
   readonly cacheBlocks: number;
   readonly lives: number;
@@ -129,15 +132,20 @@ export function drawSwarm(seed: number): Swarm {
   const hasRemoteData = new Random(Math.imul(seed, 0xc2b2ae35) ^ 0x10ca).below(4) === 0;
   const growing = new Random(Math.imul(seed, 0x27d4eb2f) ^ 0x6f0e);
   const canGrow = growing.below(2) === 0;
+  const lacking = new Random(Math.imul(seed, 0x165667b1) ^ 0xf011);
+  const timeoutMs = [0, 2_000, 5_000][lacking.below(3)]!;
+  // In half of the runs the pool is full most of the time.
+  const tightBlocks = lacking.below(2) === 0 ? 2 + lacking.below(5) : undefined;
   const swarm: Swarm = {
     ...drawKnobs(seed),
     hasRemoteData,
+    noSpace: timeoutMs === 0 ? { kind: "error" } : { kind: "queue", timeoutMs },
     spareBlocks: {
       data: canGrow ? growing.below(20) : 0,
       metadata: canGrow ? growing.below(40) : 0,
     },
     blockSectors: any([2, 2, 4, 8]),
-    dataBlocks: any([10, 14, 20, 32]),
+    dataBlocks: tightBlocks ?? any([10, 14, 20, 32]),
     volumeBlocksMax: any([1, 2, 6, 6]),
     metadataBlocks: any([64, 96]),
     cacheBlocks: any([8, 256]),

@@ -6,7 +6,7 @@ import { AllocatorStub, DataAllocator } from "../../actors/pool/data_allocator.t
 import { type DataLocks, spawnDataLocks } from "../../actors/pool/data_locks.ts";
 import { type FindFree, type MetadataMessage, MetadataStub } from "../../actors/pool/metadata_messages.ts";
 import type { RefusalsMessage } from "../../actors/pool/refusals.ts";
-import type { SpaceCame } from "../../actors/pool/space_messages.ts";
+import type { MaybeUnshared, SpaceCame } from "../../actors/pool/space_messages.ts";
 import { Recorder, StandInDevice, startCollecting } from "./stand_ins.ts";
 import { World } from "./world.ts";
 
@@ -75,7 +75,7 @@ export class AllocatorBench {
   readonly metadata: StandInMetadata;
   readonly device: StandInDevice;
   readonly refusals = new Recorder<RefusalsMessage>(this.world.kernel, "refusals");
-  readonly space = new Recorder<SpaceCame>(this.world.kernel, "space watch");
+  readonly space = new Recorder<SpaceCame | MaybeUnshared>(this.world.kernel, "space watch");
   readonly locks: DataLocks;
   readonly stub: AllocatorStub;
 

@@ -89,6 +89,26 @@ export function growths(): Scenario[] {
   );
 }
 
+/**
+ * Writes without space wait, and what frees some is under way: a discard of the only block, or the removal of the snapshot
+ * that shares it. In every schedule there is space for all of them in the end.
+ */
+export function waitings(): Scenario[] {
+  const scenarios: Scenario[] = [];
+  for (const write of ["partial write", "covering write", "FUA write", "write-zeroes"] as const) {
+    const shared = { state: "shared", layout: "one block", dataBlocks: 1, waits: true } as const;
+    scenarios.push({ ...shared, kinds: [write, "rm"] });
+    if (write === "write-zeroes") continue;
+    const apart = { state: "mapped", layout: "apart", dataBlocks: 1, waits: true } as const;
+    scenarios.push({ ...apart, kinds: ["discard", write] });
+    scenarios.push({ ...apart, kinds: ["grow", write] });
+    scenarios.push({ ...apart, kinds: ["discard", "flush", write] });
+    if (write === "FUA write") continue;
+    scenarios.push({ ...shared, kinds: [write, "partial write", "rm"] });
+  }
+  return scenarios;
+}
+
 /** A command whose changes go in slices of one, beside what makes a part of it durable if it can. */
 export function sliced(): Scenario[] {
   const scenarios: Scenario[] = [];

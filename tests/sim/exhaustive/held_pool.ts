@@ -85,6 +85,7 @@ export class HeldPool implements Run {
       catalogue,
       engine,
       readOnly: false,
+      ...(scenario.waits ? { noSpace: { kind: "queue", timeoutMs: 0 } } : {}),
       newUid: () => `uid${++this.#uidLast}`,
       log: () => {},
     });

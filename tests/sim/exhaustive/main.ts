@@ -1,7 +1,7 @@
 /** The whole search, for the soak: prints a line for each case and a total, and exits with 1 at a problem. */
 import { UsageError } from "../../../storage/base/errors.ts";
 import { type Grammar, type Options, runProgram } from "../../support/command_options.ts";
-import { failures, growths, leavings, pairs, reuses, sliced, tight, triples } from "./cases.ts";
+import { failures, growths, leavings, pairs, reuses, sliced, tight, triples, waitings } from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { faults, findFault } from "./faults.ts";
 import { nameOf, type Scenario } from "./scenario.ts";
@@ -22,6 +22,7 @@ const groups: readonly Group[] = [
   { name: "pairs with a failing flush", scenarios: failures(), withCrashes: true },
   { name: "blocks used again", scenarios: reuses(), withCrashes: false },
   { name: "blocks left by others", scenarios: leavings(), withCrashes: true },
+  { name: "writes that wait for space", scenarios: waitings(), withCrashes: true },
   { name: "commands in slices", scenarios: sliced(), withCrashes: true },
   { name: "growths", scenarios: growths(), withCrashes: true },
   { name: "growths, no space", scenarios: growths().map(tight), withCrashes: true },

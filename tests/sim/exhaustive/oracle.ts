@@ -162,7 +162,7 @@ function problemOfAnswers(pool: HeldPool): string | undefined {
   for (const op of pool.ops) {
     if (op.answers !== 1) return `request ${op.number + 1} (${op.kind}) was answered ${op.answers} times`;
     if (op.status === "ok" || mayFail) continue;
-    if (op.status === "noDataSpace" && pool.scenario.dataBlocks < 4) continue;
+    if (op.status === "noDataSpace" && pool.scenario.dataBlocks < 4 && !pool.scenario.waits) continue;
     return `request ${op.number + 1} (${op.kind}) was answered ${op.status}`;
   }
   return undefined;

@@ -52,6 +52,8 @@ export interface Scenario {
   readonly dataBlocks: number;
   /** Which flush of the run fails: of this device, from 0. */
   readonly failingFlush?: { readonly device: DeviceName; readonly ordinal: number };
+  /** Writes without space wait, for ever: so each must find some in every schedule. Absent: they fail at once. */
+  readonly waits?: true;
   /** Records and devices in one slice of a command; as many as it has if absent. */
   readonly perSlice?: number;
 }
@@ -63,7 +65,7 @@ export function nameOf(scenario: Scenario): string {
     ? ""
     : `, ${failingFlush.device} flush ${failingFlush.ordinal} fails`;
   return `${scenario.kinds.join(" + ")} on ${layout}, ${state}, ${dataBlocks} data blocks${failing}` +
-    (perSlice === undefined ? "" : `, slices of ${perSlice}`);
+    (perSlice === undefined ? "" : `, slices of ${perSlice}`) + (scenario.waits ? ", writes wait" : "");
 }
 
 /** The snapshots that a request takes, all of them or none. */
