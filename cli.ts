@@ -43,7 +43,7 @@ async function main(args: readonly string[]): Promise<number> {
       silenceMs: millisecondsOf(invocation.options, "timeout"),
       lockWaitMs: millisecondsOf(invocation.options, "lock-wait"),
     });
-    const report = reportOf(result, { json: invocation.options.json === true });
+    const report = reportOf(result, { json: invocation.options.json === true, command });
     for (const sentence of report.complaints) complain(sentence);
     for (const line of report.lines) await print(line);
     return report.exitStatus;

@@ -136,8 +136,8 @@ export type AdminResult =
   | { readonly kind: "clients"; readonly clients: readonly ClientListing[] }
   /** `rm -n`: bytes that would be freed. */
   | { readonly kind: "wouldFree"; readonly bytes: number }
-  /** Sizes of the devices, as the pool uses them now. */
-  | { readonly kind: "grown"; readonly sizes: PoolSizes }
+  /** Sizes of the devices, as the pool used them before and uses them now. */
+  | { readonly kind: "grown"; readonly before: PoolSizes; readonly sizes: PoolSizes }
   | { readonly kind: "checked"; readonly problems: readonly string[]; readonly notes: readonly string[] }
   /** A sentence: what was tried, why it failed, the next step. */
   | { readonly kind: "refused"; readonly reason: string };

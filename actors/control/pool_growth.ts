@@ -85,7 +85,7 @@ function* growTo(peers: AdminPeers, geometry: Geometry, wanted: PoolBlocks): Ste
   }
   const committed = yield* metadata.commit();
   if (committed.kind !== "done") return refused(`The growth is not durable: ${reasonOfFailure(committed)}.`);
-  return { kind: "grown", sizes: yield* sizesOf(peers) };
+  return { kind: "grown", before: sizesIn(geometry), sizes: yield* sizesOf(peers) };
 }
 
 /** Commits what has grown before the free metadata was used up by others, so that the sizes are those on disk. */
@@ -109,6 +109,10 @@ function* brokenOff(peers: AdminPeers, reason: string): Steps<AdminResult> {
 
 function* sizesOf(peers: AdminPeers): Steps<PoolSizes> {
   const { geometry } = yield* peers.thin.metadata.facts();
+  return sizesIn(geometry);
+}
+
+function sizesIn(geometry: Geometry): PoolSizes {
   return { data_total_bytes: dataBytesOf(geometry), metadata_total_bytes: metadataBytesOf(geometry) };
 }
 

@@ -44,9 +44,12 @@ function grow(pool: TestingPool, dataBlocks: number, metadataBlocks: number): Ad
   return pool.admin({ verb: "grow", data: added(dataBlocks * bs), metadata });
 }
 
-function sizes(dataBlocks: number, metadataBlocks: number): AdminResult {
-  const metadata_total_bytes = metadataBlocks * metadataBlockSizeBytes;
-  return { kind: "grown", sizes: { data_total_bytes: dataBlocks * bs, metadata_total_bytes } };
+function assertGrew(result: AdminResult, dataBlocks: number, metadataBlocks: number): void {
+  assert(result.kind === "grown", JSON.stringify(result));
+  assertEquals(result.sizes, {
+    data_total_bytes: dataBlocks * bs,
+    metadata_total_bytes: metadataBlocks * metadataBlockSizeBytes,
+  });
 }
 
 Deno.test("writes that wait for data blocks go on after a growth, in the order in which they came", () => {
@@ -54,9 +57,9 @@ Deno.test("writes that wait for data blocks go on after a growth, in the order i
   const parked = [5, 6, 7].map((block) => v.submit("write", block * bs, bs, { data: filled(block) }));
   pool.drain();
   assertEquals(parked.map((request) => v.isDone(request)), [false, false, false]);
-  assertEquals(grow(pool, 1, 0), sizes(5, 64));
+  assertGrew(grow(pool, 1, 0), 5, 64);
   assertEquals(parked.map((request) => v.isDone(request)), [true, false, false]);
-  assertEquals(grow(pool, 2, 0), sizes(7, 64));
+  assertGrew(grow(pool, 2, 0), 7, 64);
   assertEquals(parked.map((request) => request.status), ["ok", "ok", "ok"]);
   for (const block of [5, 6, 7]) assertEquals(v.read(block * bs, bs), filled(block));
 });
@@ -67,7 +70,7 @@ Deno.test("what full metadata refused is possible after it has grown", () => {
   while (pool.admin({ verb: "create", name: `d${devices}`, sizeBytes: bs }).kind === "done") devices += 1;
   assert(devices > 10, "only a few volumes were made");
   assertEquals(pool.admin({ verb: "status" }).kind, "status");
-  assertEquals(grow(pool, 0, 64), sizes(4, 128));
+  assertGrew(grow(pool, 0, 64), 4, 128);
   assertEquals(pool.admin({ verb: "create", name: "more", sizeBytes: bs }).kind, "done");
   v.perform("discard", 0, bs);
   assertEquals(v.write(9 * bs, filled(1)).status, "ok");
@@ -81,14 +84,14 @@ Deno.test("a device that is not so large refuses the growth, and the pool is as 
     assert(result.kind === "refused" && result.reason.startsWith("The pool was not grown: the "), "refused");
   }
   assert(!v.isDone(parked), "it still waits");
-  assertEquals(pool.admin({ verb: "rescan" }), sizes(6, 64));
+  assertGrew(pool.admin({ verb: "rescan" }), 6, 64);
   assertEquals([v.isDone(parked), parked.status], [true, "ok"]);
 });
 
 Deno.test("a pool that has grown is as large after it is opened again", () => {
   const files = filesOn(8, 128);
   const { pool } = fullPool(files);
-  assertEquals(grow(pool, 4, 64), sizes(8, 128));
+  assertGrew(grow(pool, 4, 64), 8, 128);
   pool.kernel.stop();
   const again = new TestingPool(files, { newUid: () => "other" });
   const status = again.admin({ verb: "status" });
@@ -144,7 +147,7 @@ Deno.test("both devices grow before the superblock, and a host without space for
   assertEquals(noted, ["data grows", "metadata grows, stored"]);
   metadata.isFull = false;
   noted.length = 0;
-  assertEquals(grow(pool, 4, 64), sizes(8, 128));
+  assertGrew(grow(pool, 4, 64), 8, 128);
   assertEquals(noted, ["data grows", "metadata grows, stored", "metadata has a new first block"]);
 });
 

@@ -7,6 +7,9 @@ import type { VolumeStub } from "../volume/volume_messages.ts";
 import { mayChange } from "./mode_table.ts";
 import type { PoolMode } from "./pool_messages.ts";
 
+/** Where needs_check could be set, the next start refuses, and its sentence names the steps (thin_superblock.ts#writeRefusalOf). */
+const nextAfterFailure = "Start it again: it goes on from the last commit, or says what to do first.";
+
 /**
  * See the head of this file. Trouble only gets worse, until a restart begins anew. What the space watch tells counts while
  * there is no trouble: its modes come and go, and are as "write" for all but writes without space, which it decides itself.
@@ -51,7 +54,7 @@ export class ModeOfPool {
     this.#mode = mode;
     this.#trouble = reason;
     return mode === "fail"
-      ? `The pool has failed: ${reason}. Restart it to go on from the last commit.`
+      ? `The pool has failed: ${reason}. ${nextAfterFailure}`
       : `The pool writes no more: ${reason}. Run \`check\`, which names all damage.`;
   }
 
@@ -69,9 +72,7 @@ export class ModeOfPool {
     if (this.#isOpenedReadOnly) {
       return "The pool is open read-only. Stop that server, or serve without --read-only.";
     }
-    const next = this.#mode === "fail"
-      ? "Restart it to go on from the last commit."
-      : "Run `check`, which names all damage.";
+    const next = this.#mode === "fail" ? nextAfterFailure : "Run `check`, which names all damage.";
     return `The pool takes no changes (mode ${this.#mode}): ${this.#trouble}. ${next}`;
   }
 

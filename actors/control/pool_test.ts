@@ -239,9 +239,12 @@ Deno.test("after a failed commit the pool refuses changes, reads and writes, and
   const reason = "writing metadata blocks: a fault of the test";
   assertEquals(pool.admin(createOf("b")), {
     kind: "refused",
-    reason: `The pool takes no changes (mode fail): ${reason}. Restart it to go on from the last commit.`,
+    reason:
+      `The pool takes no changes (mode fail): ${reason}. Start it again: it goes on from the last commit, or says what to do first.`,
   });
-  assertEquals(pool.logged, [`The pool has failed: ${reason}. Restart it to go on from the last commit.`]);
+  assertEquals(pool.logged, [
+    `The pool has failed: ${reason}. Start it again: it goes on from the last commit, or says what to do first.`,
+  ]);
 });
 
 Deno.test("a volume that is opened after the pool has failed refuses too", () => {

@@ -1,7 +1,15 @@
 /** The results of commands as they are printed: as text, or as JSON. */
 import { unreachable } from "../../storage/base/assert.ts";
-import { formatSize } from "../../storage/base/sizes.ts";
-import type { AdminResult, ClientListing, PoolSizes, PoolStatus, VolumeListing } from "./admin_command.ts";
+import { formatExactSize, formatSize } from "../../storage/base/sizes.ts";
+import type {
+  AdminResult,
+  ClientListing,
+  Command,
+  PoolSizes,
+  PoolStatus,
+  VolumeListing,
+} from "./admin_command.ts";
+import { roundUp } from "./plan_checks.ts";
 
 /** What is printed of a result. */
 export interface Report {
@@ -13,11 +21,18 @@ export interface Report {
   readonly exitStatus: 0 | 1;
 }
 
+/** How a result is printed. */
+export interface ReportOptions {
+  readonly json: boolean;
+  /** The command that came to it; what is notable about that is said then. */
+  readonly command?: Command;
+}
+
 /** What a command prints of its result. */
-export function reportOf(result: AdminResult, options: { readonly json: boolean }): Report {
+export function reportOf(result: AdminResult, options: ReportOptions): Report {
   switch (result.kind) {
     case "done":
-      return printed();
+      return { ...printed(), complaints: notesOn(options.command) };
     case "volumes":
       return printed(options.json ? jsonOf(result) : tableOf(result.volumes));
     case "status":
@@ -25,7 +40,7 @@ export function reportOf(result: AdminResult, options: { readonly json: boolean 
     case "clients":
       return printed(options.json ? jsonOf(result) : clientTable(result.clients));
     case "grown":
-      return printed(options.json ? jsonOf(result) : sizesText(result.sizes));
+      return printed(options.json ? jsonOf(result) : sizesText(result.before, result.sizes));
     case "wouldFree":
       return printed(`${result.bytes} bytes (${formatSize(result.bytes)}) would be freed`);
     case "checked":
@@ -51,6 +66,15 @@ export function documentOf(result: AdminResult): unknown {
     default:
       return result;
   }
+}
+
+/** What was done in another way than it was asked for. */
+function notesOn(command: Command | undefined): string[] {
+  if (command?.verb !== "create" && command?.verb !== "resize") return [];
+  const { sizeBytes } = command;
+  const usedBytes = roundUp(sizeBytes);
+  if (usedBytes === sizeBytes) return [];
+  return [`note: the size of ${sizeBytes} bytes was rounded up to ${usedBytes}, a multiple of 512`];
 }
 
 function jsonOf(result: AdminResult): string {
@@ -109,9 +133,11 @@ function columns(rows: readonly (readonly string[])[]): string {
   );
 }
 
-/** Sizes as `grow` prints them. */
-function sizesText({ data_total_bytes, metadata_total_bytes }: PoolSizes): string {
-  return `data      ${formatSize(data_total_bytes)}\nmetadata  ${formatSize(metadata_total_bytes)}`;
+/** Sizes as `grow` prints them: exact, so that a small growth of a large device shows. */
+function sizesText(before: PoolSizes, now: PoolSizes): string {
+  const change = (from: number, to: number) => `${formatExactSize(from)} -> ${formatExactSize(to)}`;
+  return `data      ${change(before.data_total_bytes, now.data_total_bytes)}\n` +
+    `metadata  ${change(before.metadata_total_bytes, now.metadata_total_bytes)}`;
 }
 
 /** The pool as `status` prints it. */

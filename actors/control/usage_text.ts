@@ -1,13 +1,13 @@
 /** The help of the command line, from the tables of verbs and options. */
 import { connectionsMax } from "../limits.ts";
-import { type OptionName, optionNames, optionTable } from "./verb_options.ts";
+import { type OptionName, optionNames, type OptionSpec, optionTable } from "./verb_options.ts";
 import { optionsOf, type Verb, verbs, verbTable, wordsOf } from "./verbs.ts";
 
 const lineWidth = 110;
 /** Where the second column begins. */
 const column = 28;
 
-const program = "deno run -A cli.ts [--pool DIR]";
+const program = "gossamer [--pool DIR]";
 
 const head = `gossamer: thin volumes, snapshots and clones in one pool, served over NBD
 
@@ -32,6 +32,10 @@ const notes: readonly { readonly text: string; readonly isAbout: (verb: Verb) =>
     text: "The pool is --pool, else $GOSSAMER_POOL, else ./pool.",
     isAbout: (verb) => verb !== "help" && verb !== "version",
   },
+  {
+    text: "Where gossamer is not installed, write `deno run -A cli.ts` in its place.",
+    isAbout: () => true,
+  },
 ];
 
 /** Options of most verbs: their lines stand below, and the verbs' own lines are shorter without them. */
@@ -40,7 +44,12 @@ const common: readonly OptionName[] = ["timeout", "lock-wait"];
 /** The help, without a newline at its end: the whole, or about one verb. */
 export function usageText(verb?: Verb): string {
   if (verb !== undefined) return verbText(verb);
-  const options = optionNames.map(optionRow);
+  const options = optionNames.flatMap((name) => [
+    optionRow(name),
+    ...verbs.filter((verb) => verbTable[verb].ownOptions?.[name] !== undefined).map((verb) =>
+      optionRow(name, verb, `for ${verb}: `)
+    ),
+  ]);
   return [head, ...verbs.map(verbLines), "", ...options, "", ...notes.map(({ text }) => text)].join("\n");
 }
 
@@ -53,22 +62,27 @@ function verbText(verb: Verb): string {
     `${verb}: ${summary}`,
     "",
     folded(`usage: ${program} ${grammarOf(verb, options)}`),
-    ...options.length === 0 ? [] : ["", ...options.map(optionRow)],
+    ...options.length === 0 ? [] : ["", ...options.map((name) => optionRow(name, verb))],
     ...own.length === 0 ? [] : ["", ...own],
     "",
-    `example: deno run -A cli.ts ${example}`,
+    `example: gossamer ${example}`,
   ].join("\n");
 }
 
-function optionRow(name: OptionName): string {
-  return row(writtenOption(name), optionTable[name].help);
+function optionRow(name: OptionName, verb?: Verb, before = ""): string {
+  return row(writtenOption(name, verb), before + optionOf(name, verb).help);
+}
+
+/** An option as a verb takes it; without a verb, as most do. */
+export function optionOf(name: OptionName, verb?: Verb): OptionSpec {
+  return { ...optionTable[name], ...(verb === undefined ? {} : verbTable[verb].ownOptions?.[name]) };
 }
 
 /** The verb with its words and these options of it: `rm NAME... [-n] [--force]`. */
 export function grammarOf(verb: Verb, options: readonly OptionName[]): string {
-  const { required = [], values = {} } = verbTable[verb];
+  const { required = [] } = verbTable[verb];
   const written = options.map((name) =>
-    required.includes(name) ? writtenOption(name, values[name]) : bracketed(name, values[name])
+    required.includes(name) ? writtenOption(name, verb) : bracketed(name, verb)
   );
   return [verb, ...wordsOf(verb), ...written].join(" ");
 }
@@ -79,15 +93,15 @@ function verbLines(verb: Verb): string {
 }
 
 /** `[-n]` or `[--listen ADDR]...`. */
-function bracketed(name: OptionName, value?: string): string {
+function bracketed(name: OptionName, verb: Verb): string {
   const { repeats, letter } = optionTable[name];
-  const written = letter === undefined ? writtenOption(name, value) : `-${letter}`;
+  const written = letter === undefined ? writtenOption(name, verb) : `-${letter}`;
   return `[${written}]${repeats ? "..." : ""}`;
 }
 
-/** `-n, --dry-run` or `--listen ADDR`. */
-export function writtenOption(name: OptionName, value = optionTable[name].value): string {
-  const { letter } = optionTable[name];
+/** `-n, --dry-run` or `--listen ADDR`, as a verb takes it. */
+export function writtenOption(name: OptionName, verb?: Verb): string {
+  const { letter, value } = optionOf(name, verb);
   return `${letter === undefined ? "" : `-${letter}, `}--${name}${value === undefined ? "" : ` ${value}`}`;
 }
 

@@ -46,7 +46,7 @@ const table = {
   data: { value: "PATH", help: "the file or block device of the data, instead of data.img in the pool" },
   metadata: {
     value: "PATH",
-    help: "the file or block device of the metadata, instead of metadata.img in the pool; for grow, its size",
+    help: "the file or block device of the metadata, instead of metadata.img in the pool",
   },
   "dry-run": { letter: "n", help: "only say how many bytes would become free" },
   force: { help: "also where clients are attached" },

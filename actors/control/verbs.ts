@@ -24,7 +24,8 @@ import {
   wordList,
   type Words,
 } from "./verb_fields.ts";
-import type { OptionName } from "./verb_options.ts";
+import type { OptionName, OptionSpec } from "./verb_options.ts";
+import { UsageError } from "../../storage/base/errors.ts";
 import { type Slices } from "../../storage/slices.ts";
 
 /** Verbs that ask something of a pool, so that a server can be asked them too. */
@@ -51,13 +52,15 @@ interface Described {
   readonly example: string;
   /** Options that are no field of the command. */
   readonly options: readonly OptionName[];
-  /** What stands for the value of an option in the verb's line of help, where it is not what other verbs take. */
-  readonly values?: Partial<Record<OptionName, string>>;
+  /** What the help says of an option that means something else here than for other verbs. */
+  readonly ownOptions?: Partial<Record<OptionName, Pick<OptionSpec, "value" | "help">>>;
 }
 
 /** A verb with a command. */
 interface CommandSpec<C> extends Described {
   readonly fields: FieldsOf<C>;
+  /** Why a command line whose words fit is wrong usage all the same, as a sentence. */
+  readonly misuse?: (command: C) => string | undefined;
   /** Where the control API answers GET with what `--json` prints. Only for a command without fields. */
   readonly path?: Exclude<keyof C, "verb"> extends never ? string : never;
   /** Whether the command changes nothing. Such a command need not wait for those that do, nor they for it. */
@@ -176,11 +179,17 @@ const table: Table = {
     summary: "make the pool's data or metadata larger, also while it is served",
     example: "grow +10G --metadata +64M",
     options: ["json", ...waits],
-    values: { metadata: "SIZE|+SIZE" },
+    ownOptions: {
+      metadata: { value: "SIZE|+SIZE", help: "the new size of the pool's metadata, or what is added to it" },
+    },
     fields: {
       data: optionalWord("SIZE|+SIZE", "data", sizeChange, null),
       metadata: value("metadata", "metadata", sizeChange, null),
     },
+    misuse: ({ data, metadata }) =>
+      data === null && metadata === null
+        ? "grow was given no size: write `grow SIZE`, `grow +SIZE` or `grow --metadata SIZE`."
+        : undefined,
     isLook: false,
     offline: "open",
   },
@@ -341,8 +350,12 @@ export function isServerCommand(command: Command): command is ServerCommand {
 /** The command of a line with as many words as the grammar wants. Throws {@linkcode UsageError}. */
 export function commandOfWords(verb: CommandVerb, { words, options }: Words): Command {
   const left = { words: [...words], options };
-  const values = specOf(verb).fieldList.map(({ name, field }) => [name, field.ofWords(left)]);
-  return { verb, ...Object.fromEntries(values) } as Command;
+  const { fieldList, misuse } = specOf(verb);
+  const values = fieldList.map(({ name, field }) => [name, field.ofWords(left)]);
+  const command = { verb, ...Object.fromEntries(values) } as Command;
+  const sentence = misuse?.(command);
+  if (sentence !== undefined) throw new UsageError(sentence);
+  return command;
 }
 
 /** A command from JSON that nothing has checked, in slices of `perSlice` names. Throws {@linkcode UserError}, in the words of names.ts where it is a name. */

@@ -114,9 +114,8 @@ function requireWords(verb: Verb, count: number): void {
   throw new UsageError(
     words.length === 0
       ? `${verb} takes options only, and nothing else. ${seeHelp}`
-      : `${verb} was given ${count === 1 ? "one word" : `${count} words`}: write ${verb} ${
-        words.join(" ")
-      }. ${seeHelp}`,
+      : `${verb} was given ${count === 1 ? "one word" : `${count} words`}: ` +
+        `write \`${[verb, ...words].join(" ")}\`. ${seeHelp}`,
   );
 }
 

@@ -58,6 +58,13 @@ export function formatSize(bytes: number): string {
   return `${digits} ${prefixes[power - 1]}iB`;
 }
 
+/** A size for output, exact: in the largest unit of which it is a whole number. */
+export function formatExactSize(bytes: number): string {
+  let power = 0;
+  while (power < prefixes.length && bytes > 0 && bytes % 1024 ** (power + 1) === 0) power += 1;
+  return power === 0 ? `${bytes} B` : `${bytes / 1024 ** power} ${prefixes[power - 1]}iB`;
+}
+
 /** `bytes` rounded up to a multiple of `unitBytes`. */
 export function roundUp(bytes: number, unitBytes: number): number {
   return Math.ceil(bytes / unitBytes) * unitBytes;

@@ -2,6 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "./errors.ts";
 import {
   defaultMetadataBytes,
+  formatExactSize,
   formatSize,
   metadataBytesMax,
   parseSize,
@@ -82,4 +83,10 @@ Deno.test("metadata has twice 48 bytes a block, within the limits of the format"
   assertEquals(defaultMetadataBytes(2 ** 24), 96 * 2 ** 24);
   assertEquals(defaultMetadataBytes(2 ** 40), metadataBytesMax);
   assertEquals(metadataBytesMax, 17_045_913_600);
+});
+
+Deno.test("an exact size hides nothing", () => {
+  const sizes = [0, 1, 1024, 3 * 2 ** 30, 2 * 2 ** 30 + 50 * 2 ** 20, 2 ** 31 + 1];
+  const texts = ["0 B", "1 B", "1 KiB", "3 GiB", "2098 MiB", "2147483649 B"];
+  assertEquals(sizes.map(formatExactSize), texts);
 });

@@ -16,20 +16,21 @@ const wrongUsage: readonly (readonly [args: string[], says: RegExp])[] = [
   [["constructor"], /no command "constructor"/],
   [["help", "bogus"], /no command "bogus"/],
   [["bogus", "--help"], /no command "bogus"/],
-  [["help", "create", "rm"], /write help \[COMMAND\]/],
+  [["help", "create", "rm"], /write `help \[COMMAND\]/],
   [["version", "more"], /options only/],
   [["list", "--bogus"], /no option --bogus/],
   [["list", "-x"], /no option -x/],
   [["list", "more"], /options only/],
   [["create", "a", "1G", "--json"], /create has no option --json/],
   [["list", "--force"], /list has no option --force/],
-  [["create"], /write create NAME SIZE/],
-  [["create", "a"], /write create NAME SIZE/],
-  [["create", "a", "1G", "b"], /write create NAME SIZE/],
-  [["rm"], /write rm NAME\.\.\./],
-  [["rm", "-n"], /write rm NAME\.\.\./],
-  [["snapshot"], /write snapshot VOL@SNAP\.\.\./],
-  [["rollback", "a@s", "a@t"], /write rollback VOL@SNAP/],
+  [["create"], /write `create NAME SIZE`\. /],
+  [["create", "a"], /write `create NAME SIZE`\. /],
+  [["create", "a", "1G", "b"], /write `create NAME SIZE`\. /],
+  [["grow"], /grow was given no size: write `grow SIZE`/],
+  [["rm"], /write `rm NAME\.\.\./],
+  [["rm", "-n"], /write `rm NAME\.\.\./],
+  [["snapshot"], /write `snapshot VOL@SNAP\.\.\.`\. /],
+  [["rollback", "a@s", "a@t"], /write `rollback VOL@SNAP/],
   [["import", "--metadata", "m"], /needs --metadata PATH and --data PATH/],
   [["init", "--data-size"], /--data-size needs a value/],
   [["create", "a", "0"], /is nothing/],
@@ -54,7 +55,7 @@ const wrongUsage: readonly (readonly [args: string[], says: RegExp])[] = [
   [["snapshot", "a@"], /one side of the "@"/],
   [["rollback", "a"], /Write it as a@SNAPSHOT/],
   [["clone", "a", "b@s"], /Leave out "@s"/],
-  [["kick"], /write kick CLIENT/],
+  [["kick"], /write `kick CLIENT/],
   [["kick", "x"], /"x" is no client's number/],
   [["kick", "0"], /"0" is no client's number/],
   [["kick", "1", "--for", "soon"], /"soon" is not a time/],
@@ -130,7 +131,7 @@ Deno.test("help about one verb is its summary, grammar, options and example, and
     const helps = await mapAtOnce(ways, 2, (args) => commandLine(args, folder));
     const expected = `rm: remove volumes or snapshots, all or none
 
-usage: deno run -A cli.ts [--pool DIR] rm NAME... [-n] [--force] [--timeout S] [--lock-wait S]
+usage: gossamer [--pool DIR] rm NAME... [-n] [--force] [--timeout S] [--lock-wait S]
 
   -n, --dry-run             only say how many bytes would become free
   --force                   also where clients are attached
@@ -138,8 +139,9 @@ usage: deno run -A cli.ts [--pool DIR] rm NAME... [-n] [--force] [--timeout S] [
   --lock-wait S             seconds to wait for a pool that another process has open (10)
 
 The pool is --pool, else $GOSSAMER_POOL, else ./pool.
+Where gossamer is not installed, write \`deno run -A cli.ts\` in its place.
 
-example: deno run -A cli.ts rm disk0 disk0@monday
+example: gossamer rm disk0 disk0@monday
 `;
     for (const help of helps) assertEquals(help, { status: 0, stdout: expected, stderr: "" });
   }));

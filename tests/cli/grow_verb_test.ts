@@ -11,11 +11,7 @@ const mib = 1024 * 1024;
 type Step = readonly [command: string, status: number, prints: string | RegExp];
 
 const script: readonly Step[] = [
-  [
-    "grow",
-    1,
-    /^The pool was not grown: no size was given\. Write grow SIZE, grow \+SIZE or grow --metadata SIZE\.\n$/,
-  ],
+  ["grow", 2, "grow was given no size: write `grow SIZE`, `grow +SIZE` or `grow --metadata SIZE`.\n"],
   [
     "grow 32M",
     1,
@@ -29,14 +25,14 @@ const script: readonly Step[] = [
     /: the metadata can have at most 15\.9 GiB \(4161600 blocks\), as dm-thin's format limits/,
   ],
   ["grow 20T", 1, /: the metadata is too small to count so much\. Grow it as well: --metadata 91M\.\n$/],
-  ["grow 64M", 0, "data      64 MiB\nmetadata  2 MiB\n"],
-  ["grow 100M", 0, "data      100 MiB\nmetadata  2 MiB\n"],
+  ["grow 64M", 0, "data      64 MiB -> 64 MiB\nmetadata  2 MiB -> 2 MiB\n"],
+  ["grow 100M", 0, "data      64 MiB -> 100 MiB\nmetadata  2 MiB -> 2 MiB\n"],
   ["grow +28M --json", 0, `{"data_total_bytes":${128 * mib},"metadata_total_bytes":${2 * mib}}\n`],
-  ["grow --metadata +6M", 0, "data      128 MiB\nmetadata  8 MiB\n"],
+  ["grow --metadata +6M", 0, "data      128 MiB -> 128 MiB\nmetadata  2 MiB -> 8 MiB\n"],
   // Several steps of the growth, and bitmaps that are in the added metadata.
   ["grow 3T", 1, /: the metadata is too small to count so much\. Grow it as well: --metadata 14M\.\n$/],
-  ["grow 3T --metadata 14M", 0, "data      3 TiB\nmetadata  14 MiB\n"],
-  ["rescan", 0, "data      3 TiB\nmetadata  14 MiB\n"],
+  ["grow 3T --metadata 14M", 0, "data      128 MiB -> 3 TiB\nmetadata  8 MiB -> 14 MiB\n"],
+  ["rescan", 0, "data      3 TiB -> 3 TiB\nmetadata  14 MiB -> 14 MiB\n"],
   ["check", 0, "The metadata is sound.\n"],
   [
     "status",
@@ -89,7 +85,7 @@ Deno.test("rescan takes what was appended to the files, and refuses files that b
   const server = await pool.serve();
   await Deno.truncate(pool.dataPath, 80 * mib + 5);
   await Deno.truncate(pool.metadataPath, 3 * mib + 5);
-  assertEquals(await pool.verb("rescan"), "data      80 MiB\nmetadata  3 MiB\n");
+  assertEquals(await pool.verb("rescan"), "data      64 MiB -> 80 MiB\nmetadata  2 MiB -> 3 MiB\n");
   await Deno.truncate(pool.dataPath, 70 * mib);
   const refused = await pool.cli(["rescan"]);
   assertEquals([refused.status, refused.stdout], [1, ""]);
@@ -105,7 +101,10 @@ Deno.test("a device that is larger than the superblock says, as a crash leaves i
   await Deno.truncate(pool.metadataPath, 4 * mib);
   assertEquals((await pool.status()).data_total_bytes, 64 * mib);
   await pool.verb("check");
-  assertEquals(await pool.verb("grow", "80M", "--metadata", "3M"), "data      80 MiB\nmetadata  3 MiB\n");
+  assertEquals(
+    await pool.verb("grow", "80M", "--metadata", "3M"),
+    "data      64 MiB -> 80 MiB\nmetadata  2 MiB -> 3 MiB\n",
+  );
   assert((Deno.statSync(pool.metadataPath).blocks ?? 0) * 512 >= 3 * mib, "it is stored");
   await pool.verb("check");
 });
@@ -127,9 +126,26 @@ Deno.test({
     assertEquals(Deno.statSync(pool.metadataPath).size, 2 * mib);
     assertEquals((await pool.status()).data_total_bytes, 64 * mib);
     // What the host has is enough for this: the refused growth has left nothing behind.
-    assertEquals(await pool.verb("grow", "--metadata", "+12M"), "data      64 MiB\nmetadata  14 MiB\n");
+    assertEquals(
+      await pool.verb("grow", "--metadata", "+12M"),
+      "data      64 MiB -> 64 MiB\nmetadata  2 MiB -> 14 MiB\n",
+    );
     await pool.verb("create", "disk0", "1M");
     await server.stop();
     await pool.requireSound();
   },
+});
+
+Deno.test("a size that is no multiple of 512 is rounded up, and that is said", async () => {
+  await using pool = await PoolOnDisk.make("--data-size", "64M", "--metadata-size", "2M");
+  const said: string[] = [];
+  for (const command of ["create a 1", "create b 512", "resize a 1000", "resize b 1024"]) {
+    said.push((await pool.cli(command.split(" "))).stderr);
+  }
+  assertEquals(said, [
+    "note: the size of 1 bytes was rounded up to 512, a multiple of 512\n",
+    "",
+    "note: the size of 1000 bytes was rounded up to 1024, a multiple of 512\n",
+    "",
+  ]);
 });

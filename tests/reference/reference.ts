@@ -1,7 +1,6 @@
 /** The reference page of the command line and the control API, from the tables of verbs and options. */
 import type { AdminCommand, Command } from "../../actors/control/admin_command.ts";
-import { grammarOf, writtenOption } from "../../actors/control/usage_text.ts";
-import { optionTable } from "../../actors/control/verb_options.ts";
+import { grammarOf, optionOf, writtenOption } from "../../actors/control/usage_text.ts";
 import {
   commandOfPath,
   filesVerbOf,
@@ -45,7 +44,9 @@ function sectionOf(verb: Verb): string {
     ...options.length === 0 ? [] : [
       "| Option | What it does |",
       "| --- | --- |",
-      ...options.map((name) => `| \`${cell(writtenOption(name))}\` | ${cell(optionTable[name].help)} |`),
+      ...options.map((name) =>
+        `| \`${cell(writtenOption(name, verb))}\` | ${cell(optionOf(name, verb).help)} |`
+      ),
       "",
     ],
     `Example: \`gossamer ${example}\`${
