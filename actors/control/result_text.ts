@@ -135,9 +135,9 @@ function columns(rows: readonly (readonly string[])[]): string {
 
 /** Sizes as `grow` prints them: exact, so that a small growth of a large device shows. */
 function sizesText(before: PoolSizes, now: PoolSizes): string {
-  const change = (from: number, to: number) => `${formatExactSize(from)} -> ${formatExactSize(to)}`;
-  return `data      ${change(before.data_total_bytes, now.data_total_bytes)}\n` +
-    `metadata  ${change(before.metadata_total_bytes, now.metadata_total_bytes)}`;
+  const written = (from: number, to: number) => `${formatExactSize(from)} -> ${formatExactSize(to)}`;
+  return `data      ${written(before.data_total_bytes, now.data_total_bytes)}\n` +
+    `metadata  ${written(before.metadata_total_bytes, now.metadata_total_bytes)}`;
 }
 
 /** The pool as `status` prints it. */
