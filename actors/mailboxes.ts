@@ -21,7 +21,7 @@ import {
 } from "./limits.ts";
 
 /** What is admitted at once. */
-export interface Admitted {
+export interface AdmittedAtOnce {
   /** NBD clients; each may use a volume of its own. */
   readonly clients: number;
   /** Requests of all clients. */
@@ -55,7 +55,7 @@ export interface Mailboxes {
 }
 
 /** The sums for what is admitted. */
-export function mailboxSums({ clients, requests, commands, knobs }: Admitted): Mailboxes {
+export function mailboxSums({ clients, requests, commands, knobs }: AdmittedAtOnce): Mailboxes {
   const bios = clients * knobs.biosPerVolumeMax;
   const statuses = clients * knobs.statusPerVolumeMax;
   // A flush, or what follows a request with FUA, is a bio besides.
@@ -109,7 +109,7 @@ export const mailboxes: Mailboxes = mailboxSums({
   knobs: defaultKnobs,
 });
 
-assert(mailboxes.metadata >= mailboxes.volumeRegion, "metadata may be asked by every bio that holds a lock");
+assert(mailboxes.metadata >= biosMax, "metadata may be asked by every bio that holds a lock");
 assert(mailboxes.allocator >= 2 * biosMax, "every bio may end a lease and ask for the next");
 assert(mailboxes.dataDevice >= biosMax, "every bio may wait for the data device");
 assert(mailboxes.volume >= requestsMax, "all requests may be for one volume");

@@ -78,7 +78,7 @@ export type PoolNotification =
 export type ToPool = PoolRequest | PoolNotification;
 
 /** The answer to a request, with its number. */
-export type PoolAnswer =
+export type BorderAnswer =
   | {
     readonly type: "opened";
     readonly number: number;
@@ -100,7 +100,7 @@ export type PoolNews =
   | { readonly type: "failed"; readonly error: PlainError };
 
 /** What the main side hears. */
-export type FromPool = PoolAnswer | PoolNews;
+export type FromPool = BorderAnswer | PoolNews;
 
 /** The main side's way to a pool. */
 export interface Border {

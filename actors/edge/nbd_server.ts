@@ -29,7 +29,7 @@ export async function tryListen(settings: ListenSettings): Promise<void> {
 }
 
 /** What a server has bound. */
-interface Bound {
+interface BoundSockets {
   readonly sockets: Listening[];
   readonly reserve: DescriptorReserve;
   readonly keys: ReplaceableTlsKeys | undefined;
@@ -39,10 +39,10 @@ interface Bound {
 export class NbdServer {
   readonly #process: PoolProcess;
   readonly #clientsMax: number;
-  readonly #bound: Bound;
+  readonly #bound: BoundSockets;
   #listener: NbdListenerStub | undefined;
 
-  private constructor(process: PoolProcess, clientsMax: number, bound: Bound) {
+  private constructor(process: PoolProcess, clientsMax: number, bound: BoundSockets) {
     this.#process = process;
     this.#clientsMax = clientsMax;
     this.#bound = bound;

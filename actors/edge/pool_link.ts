@@ -8,11 +8,11 @@ import { UserError } from "../../storage/base/errors.ts";
 import type { AdminCommand, AdminResult, ServerCommand, TextTaken } from "../control/admin_command.ts";
 import {
   type Border,
+  type BorderAnswer,
   errorOf,
   type FromPool,
   type ListenSettings,
   type OpenBorder,
-  type PoolAnswer,
   type PoolRequest,
 } from "./border.ts";
 import { noSpaceTimeoutMs } from "../limits.ts";
@@ -46,7 +46,7 @@ type Asked<Request = PoolRequest> = Request extends PoolRequest ? Omit<Request, 
 
 /** A request that has no answer yet. */
 interface Waiting {
-  readonly resolve: (answer: PoolAnswer) => void;
+  readonly resolve: (answer: BorderAnswer) => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -190,9 +190,9 @@ export class PoolLink {
   }
 
   /** Rejects with what the pool's side threw, or with its defect if that comes first. */
-  #ask(request: Asked, number = this.#nextNumber()): Promise<PoolAnswer> {
+  #ask(request: Asked, number = this.#nextNumber()): Promise<BorderAnswer> {
     if (this.#isClosed) return Promise.reject(this.#failure ?? closedError(this.directory));
-    const { promise, resolve, reject } = Promise.withResolvers<PoolAnswer>();
+    const { promise, resolve, reject } = Promise.withResolvers<BorderAnswer>();
     this.#waiting.set(number, { resolve, reject });
     this.#border.send({ ...request, number });
     return promise;
@@ -219,7 +219,7 @@ export class PoolLink {
     }
   }
 
-  #answered(answer: PoolAnswer): void {
+  #answered(answer: BorderAnswer): void {
     const waiting = present(this.#waiting.get(answer.number), "an answer that was not asked for");
     this.#waiting.delete(answer.number);
     if (answer.type === "threw") waiting.reject(errorOf(answer.error));

@@ -121,11 +121,11 @@ export class Arrivals {
 
   /** The client has left. Refusals are logged again unless other clients waited for its place. */
   left(client: SeatedClient): void {
-    const isPlaceFree = this.#waiting.length === 0;
+    const hadNoneWaiting = this.#waiting.length === 0;
     this.#seatWaiting();
     // A client that has waited for longer may have taken the place.
     if (client.roomFor !== undefined) this.#lostRoom(client.roomFor);
-    if (!isPlaceFree) return;
+    if (!hadNoneWaiting) return;
     this.#refusals.clear();
     this.#hasMadeRoom = false;
   }
