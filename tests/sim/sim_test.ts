@@ -39,7 +39,7 @@ for (let at = 0; at < seeds.length; at += seedsPerTest) {
         "rescan grown",
       ]
     ) {
-      assert((counts.get(what) ?? 0) > 20, `"${what}" has hardly happened`);
+      assert((counts.get(what) ?? 0) > 10, `"${what}" has hardly happened`);
     }
   });
 }

@@ -134,8 +134,8 @@ export function drawSwarm(seed: number): Swarm {
   const canGrow = growing.below(2) === 0;
   const lacking = new Random(Math.imul(seed, 0x165667b1) ^ 0xf011);
   const timeoutMs = [0, 2_000, 5_000][lacking.below(3)]!;
-  // In half of the runs the pool is full most of the time.
-  const tightBlocks = lacking.below(2) === 0 ? 2 + lacking.below(5) : undefined;
+  // In a third of the runs the pool is full most of the time.
+  const tightBlocks = lacking.below(3) === 0 ? 2 + lacking.below(5) : undefined;
   const swarm: Swarm = {
     ...drawKnobs(seed),
     hasRemoteData,
