@@ -63,7 +63,10 @@ function revoke(engine: ThinMetadata, { thins, transactionId, hasMore }: Revoke)
   }
 }
 
-/** True for changes that come in thousands and that no commit waits for. A command's change is one. */
-export function makesDirty(operation: { readonly type: string }): boolean {
-  return operation.type === "insert" || operation.type === "removeRange" || operation.type === "deleteSlice";
+/**
+ * True for changes that come in thousands and that no commit waits for, and for the steps of a growth, each of which makes
+ * as many blocks dirty as hundreds of them. A command's change of thin devices is neither.
+ */
+export function makesDirty({ type }: { readonly type: string }): boolean {
+  return type === "insert" || type === "removeRange" || type === "deleteSlice" || type === "grow";
 }

@@ -53,8 +53,8 @@ export const removalDivisor = 8;
 
 /** Leaves that one look-up of a range visits. */
 export const leavesPerLookup = 8;
-/** Bitmaps that one step of a growth of the data device adds: 4 MiB of metadata, 1 TiB of data in 64 KiB blocks. */
-export const bitmapsPerGrowthStep = 1024;
+/** Bitmaps that one step of a growth of the data device adds: 1 MiB of metadata, 255 GiB of data in 64 KiB blocks. */
+export const bitmapsPerGrowthStep = 256;
 /** Bitmaps that one search for free data blocks reads. */
 export const bitmapsPerSearch = 16;
 /**

@@ -4,6 +4,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { assert } from "../../storage/base/assert.ts";
+import { bitmapsPerGrowthStep } from "../../storage/base/limits.ts";
 import { setBitmapCount } from "../../storage/format/bitmap.ts";
 import { nodeValueOffset } from "../../storage/format/btree_node.ts";
 import { type IndexEntry, unpackIndexEntry } from "../../storage/format/index_entry.ts";
@@ -236,12 +237,10 @@ Deno.test("growth goes on while a commit is written and while a commit is held",
   const held = pool.engine.holdCommit();
   pool.run((engine) => engine.insert(one, vblock(300), dblock(300)));
   const plan = pool.engine.beginCommit();
-  const wanted = { dataBlocks: 2 * bitmap + 5, metadataBlocks: 700 };
-  const old = pool.engine.dataBlocks;
-  grow(pool, { ...wanted, dataBlocks: Math.max(old, wanted.dataBlocks) });
+  grow(pool, { dataBlocks: 3 * bitmap + 5, metadataBlocks: 700 });
   pool.write(plan);
   pool.engine.commitDurable();
-  assertSound(pool.image.slice(0, 512 * metadataBlockSizeBytes), { dataBlocks: old, metadataBlocks: 512 });
+  assertSound(pool.image.slice(0, 512 * metadataBlockSizeBytes), { dataBlocks: 40_000, metadataBlocks: 512 });
   held.release();
   pool.commit();
   assertSound(pool.image, sizesOf(pool));
@@ -298,7 +297,7 @@ Deno.test("data whose bitmaps do not fit is refused with the metadata that suffi
 
 Deno.test("a large growth is done in steps, each of which is a legal pool", () => {
   const pool = makePool(4096, 500);
-  const wanted = 2500 * bitmap + 7;
+  const wanted = (2 * bitmapsPerGrowthStep + 5) * bitmap + 7;
   const reached: number[] = [];
   while (reached.at(-1) !== wanted) {
     reached.push(pool.run((engine) => engine.growth.growData(wanted)));
@@ -306,7 +305,8 @@ Deno.test("a large growth is done in steps, each of which is a legal pool", () =
     assertEquals(superblockOf(pool).dataSpaceMap.blocks, reached.at(-1));
     assertEquals(checkImage(pool.image).problems, []);
   }
-  assertEquals(reached, [1025 * bitmap, 2049 * bitmap, wanted]);
+  const steps = [1, 2].map((step) => (1 + step * bitmapsPerGrowthStep) * bitmap);
+  assertEquals(reached, [...steps, wanted]);
 });
 
 /** The index entry of a bitmap of the data space map, whose index tree is one leaf. */

@@ -83,7 +83,7 @@ Deno.test({
 
 Deno.test({
   name:
-    "a pool that the kernel grew over the end of a bitmap, on both devices, opens here, and we grow it on",
+    "a pool that the kernel grew over the end of a bitmap, on both devices, opens here, and `grow` goes on",
   ignore,
   fn: async () => {
     await using pool = await PoolOnDisk.folder();
@@ -92,11 +92,8 @@ Deno.test({
     await putFiles(pool, metadata.image, sizes);
     await fillInGuest(pool, sizes, 2);
 
-    const again = new MetadataDriver(await Deno.readFile(pool.metadataPath), 1000);
-    const grown = { dataBlocks: 2 * bitmap + 1, metadataBlocks: sizes.metadataBlocks + 1 };
-    grow(again, grown);
-    await Deno.writeFile(pool.metadataPath, again.image);
-    await Deno.truncate(pool.dataPath, grown.dataBlocks * blockSectors * 512);
+    const dataBytes = (2 * bitmap + 1) * blockSectors * 512;
+    await pool.verb("grow", `${dataBytes}`, "--metadata", `+${metadataBlockSizeBytes}`);
     await pool.requireSound();
     const { data_total_bytes, data_used_bytes } = await pool.status();
     assertEquals(data_total_bytes - data_used_bytes, bitmap * blockSectors * 512);
