@@ -322,8 +322,9 @@ export class NbdTransmission {
     const memory = isBuffered ? this.memory.memoryOf(purse, paidBytes) : undefined;
     this.#decoder.accept(isWrite ? memory?.take(request.lengthBytes) : undefined);
     const payload = isWrite ? { data: request.payload, memory: undefined } : { data: undefined, memory };
-    const paid = { purse, paidBytes, receivedIn, parking: this.#parked };
-    return new ClientRequest(request, { ...payload, ...paid }, this.#peers.connection);
+    const parking = this.#parked;
+    const all = { ...payload, purse, paidBytes, receivedIn, parking };
+    return new ClientRequest(request, all, this.#peers.connection);
   }
 
   /** The request has come whole: it is refused, done without the volume, or submitted. */
