@@ -276,7 +276,9 @@ export const noticesMax = 64;
  */
 function payloadBytesOf(clientsMax: number): number {
   return Math.ceil((clientsMax * connectionBytesMax + borrowedBytesMax) * 4 / 3) +
-    clientsMax * (receiveBuffersMax * receiveBytesMax + spareOutputBlocksMax * outputBlockBytes);
+    clientsMax *
+      (parkedBytesPerClientMax + receiveBuffersMax * receiveBytesMax +
+        spareOutputBlocksMax * outputBlockBytes);
 }
 
 /**
