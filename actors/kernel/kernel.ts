@@ -147,7 +147,10 @@ export class Kernel {
 
   /** Sends the message after `ms` milliseconds. */
   tellLater<M extends Message>(ms: number, to: Address<M>, message: M): Timer {
-    return this.#addTimer(ms, () => this.tell(to, message));
+    return this.#addTimer(ms, () => {
+      if (this.#actors.has(to)) this.tell(to, message);
+      else this.count("postsDropped");
+    });
   }
 
   /** Adds to a counter. Costs one branch where nothing is counted. */

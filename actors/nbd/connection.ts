@@ -357,6 +357,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#transmission?.dropWaiting();
     this.#transmission?.dropParked();
     this.#cancelTimers();
+    this.#loanWatch.close();
     if (!this.#socketClosed) this.#peers.socket.close();
   }
 

@@ -21,6 +21,7 @@ export class LoanWatch {
   readonly #connection: Address<LoanCheck>;
   readonly #socket: { readonly sentBytes: number };
   #isWanted = false;
+  #isClosed = false;
   #timer: Timer | undefined;
   #receivedBytes = 0;
   /** A send began after the last look. */
@@ -47,7 +48,7 @@ export class LoanWatch {
 
   /** Starts the periodic look if others wait. Must be called when bytes are lent. */
   watch(): void {
-    if (!this.#isWanted || this.#timer !== undefined) return;
+    if (!this.#isWanted || this.#isClosed || this.#timer !== undefined) return;
     this.#look();
     this.#lookLater();
   }
@@ -93,6 +94,15 @@ export class LoanWatch {
     if (this.#timer !== undefined) this.#kernel.cancelTimer(this.#timer);
     this.#timer = undefined;
     this.#isWanted = false;
+  }
+
+  /**
+   * The connection is closed. It may hold a loan until its last request has ended, and others may begin to wait for that: no
+   * look may be due then, because the connection may be gone by that time.
+   */
+  close(): void {
+    this.end();
+    this.#isClosed = true;
   }
 
   #look(): void {
