@@ -172,8 +172,10 @@ function spaceWords(facts: Facts, { short }: SpaceFacts): Pick<PoolStatus, "data
 function sentenceOf({ mode, trouble, reason }: Registry): string | null {
   if (reason === null) return null;
   if (trouble !== null) return `The pool writes no more: ${trouble}.`;
-  const next = mode === "out-of-metadata-space" ? "Remove volumes or snapshots" : "Trim or remove something";
-  return `Writes that need space wait or fail: ${reason}. ${next}, or make room on the host.`;
+  const next = mode === "out-of-metadata-space"
+    ? "Remove volumes or snapshots, or make the metadata larger: `grow --metadata +SIZE`."
+    : "Trim or remove something, or make the pool larger: `grow +SIZE`. If the host is full, make room there.";
+  return `Writes that need space wait or fail: ${reason}. ${next}`;
 }
 
 /** `check` of a pool that is being served: the last durable commit is checked while changes go on. */

@@ -26,6 +26,11 @@ export function* growPool(
   if (data === null && metadata === null) {
     return notGrown("no size was given. Write grow SIZE, grow +SIZE or grow --metadata SIZE");
   }
+  for (const change of [data, metadata]) {
+    // The command line gives whole numbers only; a caller of the library may give anything.
+    const problem = change === null ? undefined : problemOfBytes(change.bytes);
+    if (problem !== undefined) return notGrown(problem);
+  }
   const committed = yield* peers.thin.metadata.commit();
   if (committed.kind !== "done") return notGrown(reasonOfFailure(committed));
   const { geometry } = yield* peers.thin.metadata.facts();
@@ -45,6 +50,12 @@ export function* growPool(
     );
   }
   return yield* growTo(peers, geometry, wanted);
+}
+
+/** Why a number of bytes is no size, as words to follow a colon. */
+function problemOfBytes(bytes: number): string | undefined {
+  if (Number.isSafeInteger(bytes) && bytes > 0) return undefined;
+  return `a size of ${bytes} bytes is no whole positive number. Give one that is`;
 }
 
 function bytesAfter(change: SizeChange | null, presentBytes: number): number {

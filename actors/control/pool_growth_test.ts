@@ -176,3 +176,17 @@ Deno.test("a growth that breaks off says how large data and metadata are, or tha
     `The growth broke off: ${full}. What had grown by then is not durable: the pool has failed; restart it.`,
   );
 });
+
+Deno.test("sizes that are no whole positive numbers are refused, and the pool goes on", () => {
+  const pool = new TestingPool(filesOn(8, 64));
+  for (const bytes of [NaN, Infinity, 0, -bs, 0.5]) {
+    for (const added of [false, true]) {
+      const size = { bytes, added };
+      const reason =
+        `The pool was not grown: a size of ${bytes} bytes is no whole positive number. Give one that is.`;
+      assertEquals(pool.admin({ verb: "grow", data: size, metadata: null }), { kind: "refused", reason });
+      assertEquals(pool.admin({ verb: "grow", data: null, metadata: size }), { kind: "refused", reason });
+    }
+  }
+  assertGrew(grow(pool, 1, 0), 5, 64);
+});

@@ -146,10 +146,10 @@ export class Refusals implements Actor<RefusalsMessage> {
 function beginOf(what: Refusal, detail: string): string {
   switch (what) {
     case "dataFull":
-      return `The pool is full (mode out-of-data-space): writes that need space ${detail}, until something is trimmed or removed.`;
+      return `The pool is full (mode out-of-data-space): writes that need space ${detail}, until something is trimmed or removed, or the pool grows.`;
     case "metadataFull":
       return "The metadata is full (mode out-of-metadata-space): new volumes and snapshots may be refused, and writes that " +
-        `need new mappings ${detail}, until something is trimmed or removed.`;
+        `need new mappings ${detail}, until something is trimmed or removed, or the pool grows.`;
     case "hostFull":
       return "The host has no space for the data device (mode out-of-data-space): writes that need some " +
         `${detail}, until there is room on the host.`;

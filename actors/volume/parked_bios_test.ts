@@ -272,7 +272,7 @@ Deno.test("a mode is logged when it is entered, and when it is left", () => {
   const { pool, v } = fullPool();
   park(v, 5, 2);
   assertEquals(pool.logged, [
-    "The pool is full (mode out-of-data-space): writes that need space wait, and fail after 60 s, until something is trimmed or removed.",
+    "The pool is full (mode out-of-data-space): writes that need space wait, and fail after 60 s, until something is trimmed or removed, or the pool grows.",
   ]);
   v.perform("discard", 0, bs);
   pass(pool, 10_000);
