@@ -64,7 +64,7 @@ import { LogSink, type LogWriter } from "./actors/edge/log_sink.ts";
 import { lockWaitMs, logDrainMs } from "./actors/limits.ts";
 import type { TlsOptions } from "./actors/edge/tls_keys.ts";
 import type { CommandVerb, LocalVerb, Verb } from "./actors/control/verbs.ts";
-import { type Report, reportOf } from "./actors/control/result_text.ts";
+import { type Report, reportOf, type ReportOptions } from "./actors/control/result_text.ts";
 import { assert } from "./storage/base/assert.ts";
 import { UsageError, UserError } from "./storage/base/errors.ts";
 import { type ParsedName, parseName, parseSnapshotName, parseVolumeName } from "./storage/base/names.ts";
@@ -121,6 +121,7 @@ export type {
   PoolSizes,
   PoolStatus,
   Report,
+  ReportOptions,
   ServeOptions,
   ServerCommand,
   Serving,

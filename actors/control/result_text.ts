@@ -23,6 +23,7 @@ export interface Report {
 
 /** How a result is printed. */
 export interface ReportOptions {
+  /** As JSON, for programs. */
   readonly json: boolean;
   /** The command that came to it; what is notable about that is said then. */
   readonly command?: Command;
