@@ -28,6 +28,8 @@ interface Connected {
 }
 
 const noBytes = new Uint8Array(0);
+/** Pauses of background tasks in which a command ends that changes the few blocks of a simulated pool. */
+const pausesMax = 1000;
 
 /** See the head of this file. */
 export class Actions {
@@ -66,6 +68,7 @@ export class Actions {
   /** Nothing may be on its way any more, when writes that wait for space have had their time. */
   checkIdle(life: Life): void {
     this.#endWaiting(life);
+    this.#endPauses(life);
     if (life.isOver) return;
     const { oracle } = this.#world;
     for (const { client } of this.#connected) {
@@ -103,6 +106,15 @@ export class Actions {
       this.#checkWaiting(life);
       if (unanswered() < left) passedMs = 0;
       left = unanswered();
+    }
+  }
+
+  /** Lets time pass for a command that rests: it goes on after each pause of the background tasks, which need no client. */
+  #endPauses(life: Life): void {
+    const { oracle } = this.#world;
+    for (let pauses = 0; oracle.command !== undefined && !life.isOver && pauses < pausesMax; pauses += 1) {
+      life.jump(life.kernel.knobs.backgroundPauseMs);
+      life.drain();
     }
   }
 
