@@ -42,7 +42,7 @@ export const counters: Readonly<Record<CounterName, CounterKind>> = {
     unit: "count",
     help: "connections that got no place, or lost it for the certificate that they showed",
   },
-  postsDropped: { unit: "count", help: "messages from outside for actors that had ended" },
+  postsDropped: { unit: "count", help: "messages from outside and of timers, for actors that had ended" },
 };
 
 /** The sums since it was made, in memory: a port that the kernel can be given. */

@@ -32,15 +32,11 @@ import {
 } from "./pool_files.ts";
 import type { OpenDevice } from "./open_device.ts";
 import { requirePermission } from "./permissions.ts";
-import { existingBytes, requireBlockSize, sizesFor } from "./pool_sizes.ts";
+import { existingBytes, requireBlockSize, type SizesAsked, sizesFor } from "./pool_sizes.ts";
 import { filePieceBytes } from "../limits.ts";
 
 /** What to make. Sizes are bytes; what is left out is derived from the host. */
-export interface InitOptions {
-  readonly directory: string;
-  readonly blockSizeBytes: number;
-  readonly dataSizeBytes?: number | undefined;
-  readonly metadataSizeBytes?: number | undefined;
+export interface InitOptions extends SizesAsked {
   /** A file (made if missing) or block device instead of one in the directory. */
   readonly dataPath?: string | undefined;
   /** A file (made if missing) or block device instead of one in the directory; it must not hold metadata. */

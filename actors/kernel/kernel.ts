@@ -145,7 +145,7 @@ export class Kernel {
     this.#idleNotices.push({ to: to as unknown as Address<Message>, message });
   }
 
-  /** Sends the message after `ms` milliseconds. */
+  /** Sends the message after `ms` milliseconds. If the actor has ended by then, it is dropped and counted. */
   tellLater<M extends Message>(ms: number, to: Address<M>, message: M): Timer {
     return this.#addTimer(ms, () => {
       if (this.#actors.has(to)) this.tell(to, message);

@@ -89,7 +89,7 @@ export class LoanWatch {
     return slow && `it ${slow} too slowly, and other clients wait for the memory`;
   }
 
-  /** The connection ends. */
+  /** Ends the looks: others may begin to wait again later. */
   end(): void {
     if (this.#timer !== undefined) this.#kernel.cancelTimer(this.#timer);
     this.#timer = undefined;
