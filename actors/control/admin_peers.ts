@@ -1,5 +1,5 @@
 /** What the pool and admin tasks work with: actors, settings and the log. */
-import type { DeviceStub } from "../pool/block_device.ts";
+import type { DeviceStub } from "../pool/device_messages.ts";
 import type { JournalStub } from "./catalogue_journal.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";

@@ -15,7 +15,8 @@ import { World } from "../../tests/support/world.ts";
 import { Kernel } from "../kernel/kernel.ts";
 import { ManualClock } from "../../tests/support/world.ts";
 import type { Steps } from "../kernel/task.ts";
-import { BlockDevice, DeviceStub } from "./block_device.ts";
+import { BlockDevice } from "./block_device.ts";
+import { DeviceStub } from "./device_messages.ts";
 
 const blockBytes = 4096;
 

@@ -21,7 +21,7 @@
 import type { MetadataBlock } from "../../storage/base/ids.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { filled, into, ioOk, type IoResult, reasonOfIo } from "../../storage/device/port.ts";
-import type { DeviceStub } from "./block_device.ts";
+import type { DeviceStub } from "./device_messages.ts";
 import { join, rest, type Steps } from "../kernel/task.ts";
 import type { Frozen } from "./commit_messages.ts";
 import type { MetadataStub } from "./metadata_messages.ts";

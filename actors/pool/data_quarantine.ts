@@ -22,7 +22,7 @@ import type { DBlock } from "../../storage/base/ids.ts";
 import type { Address, Message, Request } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { rest, type Steps } from "../kernel/task.ts";
-import type { DeviceStub } from "./block_device.ts";
+import type { DeviceStub } from "./device_messages.ts";
 import type { DataLocks } from "./data_locks.ts";
 import type { NotCommitted } from "./commit_messages.ts";
 import type { MetadataStub } from "./metadata_messages.ts";

@@ -18,7 +18,7 @@ import { reasonOfIo } from "../../storage/device/port.ts";
 import type { Geometry } from "../../storage/base/geometry.ts";
 import type { MetadataBlock } from "../../storage/base/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
-import type { DeviceStub } from "./block_device.ts";
+import type { DeviceStub } from "./device_messages.ts";
 import { commitTask, fetchTask, needsCheckTask } from "./commit.ts";
 import type { AllocatorNotice, Commit, CommitEnded, FlushEnded, Freeze, Frozen } from "./commit_messages.ts";
 import { CommitRequests } from "./commit_requests.ts";

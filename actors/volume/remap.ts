@@ -29,7 +29,7 @@ import type { IoResult } from "../../storage/device/port.ts";
 import type { DBlock, ThinId, VBlock } from "../../storage/base/ids.ts";
 import type { CounterName } from "../counters.ts";
 import type { Bio, BioStatus } from "./bio.ts";
-import type { DeviceStub } from "../pool/block_device.ts";
+import type { DeviceStub } from "../pool/device_messages.ts";
 import { type Allocation, type AllocatorStub, Lease } from "../pool/data_allocator.ts";
 import type { DataLocks } from "../pool/data_locks.ts";
 import type { Steps } from "../kernel/task.ts";

@@ -1,7 +1,8 @@
 /** The steps of one bio where metadata says what cannot be. */
 import { assertEquals } from "@std/assert";
 import { type BioStatus, blockBio, type RequestDone, type VolumeRequest } from "./bio.ts";
-import { BlockDevice, DeviceStub } from "../pool/block_device.ts";
+import { BlockDevice } from "../pool/block_device.ts";
+import { DeviceStub } from "../pool/device_messages.ts";
 import { AllocatorStub, type DataAllocatorMessage } from "../pool/data_allocator.ts";
 import { spawnDataLocks } from "../pool/data_locks.ts";
 import type { Actor, Address, Message } from "../kernel/address.ts";

@@ -4,7 +4,8 @@
  * left to reject where nothing hears it (which would fail the test).
  */
 import { assert, assertEquals, assertInstanceOf } from "@std/assert";
-import { BlockDevice, type BlockDeviceMessage, DeviceStub } from "../../actors/pool/block_device.ts";
+import { BlockDevice } from "../../actors/pool/block_device.ts";
+import { type BlockDeviceMessage, DeviceStub } from "../../actors/pool/device_messages.ts";
 import { AcceptLoop } from "../../actors/edge/accept_loop.ts";
 import type { ByteStream } from "../../actors/edge/byte_stream.ts";
 import { ClientSocket } from "../../actors/edge/client_socket.ts";

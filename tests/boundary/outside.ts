@@ -1,6 +1,7 @@
 /** What tests of the boundary ask of devices. */
 import { assertEquals } from "@std/assert";
-import { BlockDevice, type BlockDeviceMessage, DeviceStub } from "../../actors/pool/block_device.ts";
+import { BlockDevice } from "../../actors/pool/block_device.ts";
+import { type BlockDeviceMessage, DeviceStub } from "../../actors/pool/device_messages.ts";
 import { CounterSums } from "../../actors/counters.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import { type DevicePort, filled, into, type IoResult } from "../../storage/device/port.ts";

@@ -5,7 +5,7 @@ import { type AdminPlan, PoolStub } from "../../actors/control/pool_messages.ts"
 import type { Actor, Message, Request } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { defaultKnobs, type Knobs } from "../../actors/knobs.ts";
-import { DeviceStub } from "../../actors/pool/block_device.ts";
+import { DeviceStub } from "../../actors/pool/device_messages.ts";
 import { AllocatorStub } from "../../actors/pool/data_allocator.ts";
 import { DataLocks } from "../../actors/pool/data_locks.ts";
 import { MetadataStub } from "../../actors/pool/metadata_messages.ts";

@@ -2,7 +2,11 @@
 import type { Actor, Address, Message } from "../../actors/kernel/address.ts";
 import type { Kernel } from "../../actors/kernel/kernel.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
-import { type BlockDeviceMessage, type DeviceRequest, DeviceStub } from "../../actors/pool/block_device.ts";
+import {
+  type BlockDeviceMessage,
+  type DeviceRequest,
+  DeviceStub,
+} from "../../actors/pool/device_messages.ts";
 import { assert } from "../../storage/base/assert.ts";
 import { ioOk, type IoResult } from "../../storage/device/port.ts";
 
