@@ -9,7 +9,6 @@ import type { DBlockRun } from "./block_set.ts";
 import { mergedRuns, runsOf } from "./dblock_runs.ts";
 import { type CacheEntry, kindBitmap } from "./block_cache.ts";
 import { Btree, plainValues } from "./btree.ts";
-import { BtreeRemover } from "./btree_remove.ts";
 import {
   bitmapCount,
   bitmapEntries,
@@ -22,25 +21,20 @@ import {
 } from "./format/bitmap.ts";
 import { dataBlocksMax } from "./format/block_time.ts";
 import { nodeValueOffset } from "./format/btree_node.ts";
-import { readU32, writeU32 } from "./format/fields.ts";
 import { indexEntrySizeBytes, packIndexEntry, unpackIndexEntry } from "./format/index_entry.ts";
 import { type DBlock, dblock, type MetadataBlock } from "./base/ids.ts";
 import { bitmapsPerSearch, wrongHintsCorrectedMax } from "./base/limits.ts";
 import { countedFree, damaged } from "./metadata_fault.ts";
-import { overflowValueSizeBytes, type SpaceMapRoot } from "./format/space_map_root.ts";
+import { overflowCountMax, OverflowCounts } from "./overflow_counts.ts";
+import type { SpaceMapRoot } from "./format/space_map_root.ts";
 import type { Transaction } from "./transaction.ts";
-
-/** The largest count that an overflow tree holds. */
-const overflowCountMax = 0xffff_ffff;
 
 /** The counts of data blocks. */
 export class DataSpaceMap {
   readonly #transaction: Transaction;
   readonly #index: Btree;
-  readonly #overflow: Btree;
-  readonly #overflowRemover: BtreeRemover;
+  readonly #overflow: OverflowCounts;
   #indexRoot: MetadataBlock;
-  #overflowRoot: MetadataBlock;
   #blocks: number;
   #allocated: number;
   /** Index entries whose number of free blocks differed from the bitmap's, found while loading. */
@@ -62,7 +56,6 @@ export class DataSpaceMap {
   readonly #undoUsed: number[] = [];
   #mark = {
     indexRoot: 0,
-    overflowRoot: 0,
     blocks: 0,
     allocated: 0,
     ordinals: 0,
@@ -74,10 +67,8 @@ export class DataSpaceMap {
   constructor(transaction: Transaction, root: SpaceMapRoot) {
     this.#transaction = transaction;
     this.#index = new Btree(transaction, indexEntrySizeBytes, plainValues);
-    this.#overflow = new Btree(transaction, overflowValueSizeBytes, plainValues);
-    this.#overflowRemover = new BtreeRemover(this.#overflow);
+    this.#overflow = new OverflowCounts(transaction, root.overflowRoot);
     this.#indexRoot = root.bitmapRoot;
-    this.#overflowRoot = root.overflowRoot;
     this.#blocks = root.blocks;
     this.#allocated = root.allocated;
   }
@@ -94,14 +85,14 @@ export class DataSpaceMap {
       blocks: this.#blocks,
       allocated: this.#allocated,
       bitmapRoot: this.#indexRoot,
-      overflowRoot: this.#overflowRoot,
+      overflowRoot: this.#overflow.root,
     };
   }
 
   /** Makes the two empty trees of a new pool. */
   format(): void {
     this.#indexRoot = this.#transaction.allocateLeaf(indexEntrySizeBytes).block;
-    this.#overflowRoot = this.#transaction.allocateLeaf(overflowValueSizeBytes).block;
+    this.#overflow.format();
   }
 
   /**
@@ -111,7 +102,7 @@ export class DataSpaceMap {
   load(): void {
     const ordinals = Math.ceil(this.#blocks / bitmapEntries);
     if (this.#bitmaps.length === 0) this.#allocated = 0;
-    this.#overflow.node(this.#overflowRoot); // so that a damaged root is found at open
+    this.#overflow.load();
     for (let ordinal = this.#bitmaps.length; ordinal < ordinals; ordinal++) {
       if (!this.#index.find(this.#indexRoot, ordinal)) {
         damaged(this.#indexRoot, `it leads to no bitmap ${ordinal} of the data space map`);
@@ -138,7 +129,7 @@ export class DataSpaceMap {
     const ordinal = this.#ordinalOf(block);
     const bitmap = this.#transaction.read(this.#bitmaps[ordinal]!, kindBitmap);
     const count = bitmapCount(bitmap.bytes, block - ordinal * bitmapEntries);
-    return count < countOverflows ? count : this.#overflowCount(block);
+    return count < countOverflows ? count : this.#overflow.count(block);
   }
 
   /** Whether the count is known to be 1 without reading a block. */
@@ -155,13 +146,13 @@ export class DataSpaceMap {
     const bitmap = this.#transaction.read(this.#bitmaps[ordinal]!, kindBitmap);
     const count = bitmapCount(bitmap.bytes, index);
     if (count === countOverflows) {
-      const exact = this.#overflowCount(block);
+      const exact = this.#overflow.count(block);
       if (exact === overflowCountMax) this.damagedCount(block, "cannot rise any more");
-      this.#writeOverflow(block, exact + 1);
+      this.#overflow.write(block, exact + 1);
       return exact + 1;
     }
     setBitmapCount(this.#owned(ordinal, bitmap).bytes, index, count + 1);
-    if (count + 1 === countOverflows) this.#writeOverflow(block, countOverflows);
+    if (count + 1 === countOverflows) this.#overflow.write(block, countOverflows);
     if (count === 0) this.#addUsed(ordinal, 1);
     return count + 1;
   }
@@ -174,12 +165,12 @@ export class DataSpaceMap {
     const count = bitmapCount(bitmap.bytes, index);
     if (count === 0) damaged(bitmap.block, `the count of data block ${block} would fall below 0`);
     if (count === countOverflows) {
-      const exact = this.#overflowCount(block);
+      const exact = this.#overflow.count(block);
       if (exact > countOverflows) {
-        this.#writeOverflow(block, exact - 1);
+        this.#overflow.write(block, exact - 1);
         return exact - 1;
       }
-      this.#overflowRoot = this.#overflowRemover.removeKey(this.#overflowRoot, block);
+      this.#overflow.delete(block);
     }
     setBitmapCount(this.#owned(ordinal, bitmap).bytes, index, count - 1);
     if (count > 1) return count - 1;
@@ -296,7 +287,7 @@ export class DataSpaceMap {
     this.#undoUsed.length = 0;
     const mark = this.#mark;
     mark.indexRoot = this.#indexRoot;
-    mark.overflowRoot = this.#overflowRoot;
+    this.#overflow.begin();
     mark.blocks = this.#blocks;
     mark.allocated = this.#allocated;
     mark.ordinals = this.#bitmaps.length;
@@ -312,7 +303,7 @@ export class DataSpaceMap {
     }
     const mark = this.#mark;
     this.#indexRoot = mark.indexRoot as MetadataBlock;
-    this.#overflowRoot = mark.overflowRoot as MetadataBlock;
+    this.#overflow.rollback();
     this.#blocks = mark.blocks;
     this.#allocated = mark.allocated;
     this.#bitmaps.length = mark.ordinals;
@@ -376,23 +367,5 @@ export class DataSpaceMap {
     this.#undoOrdinals.push(ordinal);
     this.#undoBitmaps.push(this.#bitmaps[ordinal]!);
     this.#undoUsed.push(this.#used[ordinal]!);
-  }
-
-  #overflowCount(block: DBlock): number {
-    if (!this.#overflow.find(this.#overflowRoot, block)) {
-      damaged(this.#overflowRoot, `data block ${block} has three or more references but no exact count`);
-    }
-    const { leaf, index } = this.#overflow;
-    const count = readU32(leaf.view, nodeValueOffset(leaf.view, index));
-    if (count < countOverflows) {
-      damaged(leaf.block, `its count of data block ${block} contradicts the bitmap`);
-    }
-    return count;
-  }
-
-  #writeOverflow(block: DBlock, count: number): void {
-    this.#overflowRoot = this.#overflow.prepareInsert(this.#overflowRoot, block);
-    const { leaf, index } = this.#overflow;
-    writeU32(leaf.view, nodeValueOffset(leaf.view, index), count);
   }
 }

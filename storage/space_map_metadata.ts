@@ -12,6 +12,7 @@ import { assert } from "./base/assert.ts";
 import { bitmapEntries } from "./format/bitmap.ts";
 import { type MetadataBlock, metadataBlock } from "./base/ids.ts";
 import { countedFree, damaged, MetadataFault } from "./metadata_fault.ts";
+import { type HeldBlocks, MetadataHolds } from "./metadata_holds.ts";
 
 /** Allocated in the current transaction. */
 const flagNew = 1;
@@ -24,12 +25,6 @@ const flagRecounted = 8;
 
 /** Counts from this one on are in the overflow tree; the bitmap has 3 for all of them. */
 export const overflowCountMin = 3;
-
-/** The blocks of a durable commit, which are not reused while a reader holds it. */
-export interface HeldBlocks {
-  /** One bit per block. */
-  readonly bits: Uint8Array;
-}
 
 /** The counts of metadata blocks. */
 export class MetadataSpaceMap {
@@ -49,8 +44,7 @@ export class MetadataSpaceMap {
   #freed: MetadataBlock[] = [];
   #committingNew: MetadataBlock[] = [];
   #committingFreed: MetadataBlock[] = [];
-  #heldBack: MetadataBlock[] = [];
-  readonly #holds = new Set<HeldBlocks>();
+  readonly #holds = new MetadataHolds();
   /** True once all counts were read. A pool opened read-only reads none. */
   isLoaded = false;
 
@@ -334,16 +328,12 @@ export class MetadataSpaceMap {
 
   /** Ends a hold. */
   unhold(held: HeldBlocks): void {
-    assert(this.#holds.delete(held), "a held commit is released once");
-    const waiting = this.#heldBack;
-    this.#heldBack = [];
-    this.#release(waiting);
-    assert(this.#holds.size > 0 || this.#heldBack.length === 0, "blocks wait for a hold, and there is none");
+    this.#release(this.#holds.delete(held));
   }
 
   #release(blocks: readonly MetadataBlock[]): void {
     for (const block of blocks) {
-      if (this.#isHeld(block)) this.#heldBack.push(block);
+      if (this.#holds.has(block)) this.#holds.wait(block);
       else {
         assert(
           (this.#flags[block]! & flagQuarantined) !== 0,
@@ -353,14 +343,6 @@ export class MetadataSpaceMap {
         this.#allocatable++;
       }
     }
-  }
-
-  #isHeld(block: MetadataBlock): boolean {
-    for (const hold of this.#holds) {
-      // A commit that was held before the metadata grew has no bits for the new blocks.
-      if (((hold.bits[block >>> 3] ?? 0) & (1 << (block & 7))) !== 0) return true;
-    }
-    return false;
   }
 
   /** To be called after #record(), so that a rollback restores the flag too. */

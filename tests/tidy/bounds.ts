@@ -41,7 +41,7 @@ const facts: Readonly<Record<string, readonly string[]>> = {
   "storage/block_set.ts": ["wordsPerChunk"],
   "storage/catalogue_journal.ts": ["transactionIdMax"],
   "storage/overflow_layout.ts": ["leafEntriesMin"],
-  "storage/space_map_data.ts": ["overflowCountMax"],
+  "storage/overflow_counts.ts": ["overflowCountMax"],
   "storage/space_map_metadata.ts": ["overflowCountMin"],
 };
 
