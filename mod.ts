@@ -63,7 +63,7 @@ import { listenToSignals, refuseInspector, type SignalHandlers } from "./actors/
 import { LogSink, type LogWriter } from "./actors/edge/log_sink.ts";
 import { lockWaitMs, logDrainMs } from "./actors/limits.ts";
 import type { TlsOptions } from "./actors/edge/tls_keys.ts";
-import type { CommandVerb, LocalVerb, Verb } from "./actors/control/verbs.ts";
+import type { CommandVerb, LocalVerb, Verb } from "./actors/control/verb_table.ts";
 import { type Report, reportOf, type ReportOptions } from "./actors/control/result_text.ts";
 import { assert } from "./storage/base/assert.ts";
 import { UsageError, UserError } from "./storage/base/errors.ts";

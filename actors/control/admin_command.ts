@@ -1,7 +1,7 @@
 /** What an administrator can ask of a pool, and what comes back: plain data, the same offline and over the control socket. */
 import type { SizeChange } from "../../storage/base/sizes.ts";
 
-/** A command that changes the pool. Names are parsed and well-formed; sizes are bytes. How each is written is in verbs.ts. */
+/** A command that changes the pool. Names are parsed and well-formed; sizes are bytes. How each is written is in verb_table.ts. */
 export type ChangeCommand =
   | { readonly verb: "create"; readonly name: string; readonly sizeBytes: number }
   /** All of them at one point in time; each is `VOL@SNAP`. */

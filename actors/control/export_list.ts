@@ -2,7 +2,8 @@
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 import { SliceEnd, type Slices, sortedSlices } from "../../storage/slices.ts";
 import { rest, type Steps } from "../kernel/task.ts";
-import type { ExportContext, ExportList, PoolStub } from "./pool_messages.ts";
+import type { PoolStub } from "./pool_messages.ts";
+import type { ExportContext, ExportList } from "./export_messages.ts";
 
 /** The names of all exports but those that `isLeaving` names by uid, sorted, and a description of each. */
 export function* exportListSlices(

@@ -2,7 +2,7 @@
 import { assert } from "../../storage/base/assert.ts";
 import type { Address } from "../kernel/address.ts";
 import { join, type Steps } from "../kernel/task.ts";
-import type { PoolNotice } from "./pool_messages.ts";
+import type { PoolNotice } from "./export_messages.ts";
 import type { VolumeStub } from "../volume/volume_messages.ts";
 
 /** An open volume and the clients attached to it. */

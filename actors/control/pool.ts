@@ -29,18 +29,20 @@ import type {
   AskGeometry,
   AskPiece,
   AskRegistry,
-  Attach,
   CataloguePiece,
-  Describe,
-  DescribeContexts,
-  Detach,
   Evict,
-  ListExports,
   PoolMessage,
-  PoolNotice,
   Registry,
   WorkOn,
 } from "./pool_messages.ts";
+import type {
+  Attach,
+  Describe,
+  DescribeContexts,
+  Detach,
+  ListExports,
+  PoolNotice,
+} from "./export_messages.ts";
 import { ThinVolume } from "../volume/thin_volume.ts";
 import { VolumeStub } from "../volume/volume_messages.ts";
 

@@ -7,7 +7,8 @@ import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 import type { Slices } from "../../storage/slices.ts";
 import { contextSlices, descriptionOf, exportListSlices, isSnapshot, longAnswer } from "./export_list.ts";
 import type { PoolGeometry } from "./pool_geometry.ts";
-import type { Attach, Describe, DescribeContexts, ExportInfo, ListExports, WorkOn } from "./pool_messages.ts";
+import type { WorkOn } from "./pool_messages.ts";
+import type { Attach, Describe, DescribeContexts, ExportInfo, ListExports } from "./export_messages.ts";
 
 /** What the exports of a pool depend on. */
 export interface ExportsOptions {

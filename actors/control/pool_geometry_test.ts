@@ -4,7 +4,7 @@ import { RandomPolicy } from "../../tests/support/world.ts";
 import type { SchedulerPolicy } from "../kernel/ports.ts";
 import { Recorder, startCollecting } from "../../tests/support/stand_ins.ts";
 import type { AdminResult } from "./admin_command.ts";
-import type { PoolNotice } from "./pool_messages.ts";
+import type { PoolNotice } from "./export_messages.ts";
 import { Defect } from "../../storage/base/assert.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { readInto } from "../../storage/device/port.ts";

@@ -4,7 +4,7 @@ import { FailingDevice } from "../../tests/support/devices.ts";
 import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "../../tests/support/pool.ts";
 import { Recorder, startCollecting } from "../../tests/support/stand_ins.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
-import type { PoolNotice } from "./pool_messages.ts";
+import type { PoolNotice } from "./export_messages.ts";
 
 const done: AdminResult = { kind: "done" };
 

@@ -1,7 +1,8 @@
 /** The help of the command line, from the tables of verbs and options. */
 import { connectionsMax } from "../limits.ts";
 import { type OptionName, optionNames, type OptionSpec, optionTable } from "./verb_options.ts";
-import { optionsOf, type Verb, verbs, verbTable, wordsOf } from "./verbs.ts";
+import { optionsOf, verbs, verbTable, wordsOf } from "./verbs.ts";
+import type { Verb } from "./verb_table.ts";
 
 const lineWidth = 110;
 /** Where the second column begins. */

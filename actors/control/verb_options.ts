@@ -1,4 +1,4 @@
-/** Every option of the command line: what it takes, and what its help says. Which verb takes it is in verbs.ts. */
+/** Every option of the command line: what it takes, and what its help says. Which verb takes it is in verb_table.ts. */
 import { connectionsMax } from "../limits.ts";
 
 /** One option. */

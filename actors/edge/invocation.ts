@@ -4,15 +4,8 @@ import { UsageError } from "../../storage/base/errors.ts";
 import type { Command } from "../control/admin_command.ts";
 import { usageText } from "../control/usage_text.ts";
 import { optionNames, optionTable } from "../control/verb_options.ts";
-import {
-  commandOfWords,
-  type CommandVerb,
-  isCommandVerb,
-  optionsOf,
-  type Verb,
-  verbOf,
-  wordsOf,
-} from "../control/verbs.ts";
+import { commandOfWords, isCommandVerb, optionsOf, verbOf, wordsOf } from "../control/verbs.ts";
+import type { CommandVerb, Verb } from "../control/verb_table.ts";
 
 /** What parseArgs answers; the packaged library comes without types. */
 interface Arguments {

@@ -1,6 +1,7 @@
 /** One command on a pool, wherever that is: by the server that has it open, else with its files, in this process. */
 import type { AdminResult, Command, PoolStatus } from "../control/admin_command.ts";
-import { type FilesVerb, filesVerbOf, isLook, isServerCommand } from "../control/verbs.ts";
+import { filesVerbOf, isLook, isServerCommand } from "../control/verbs.ts";
+import type { FilesVerb } from "../control/verb_table.ts";
 import { lockWaitMs } from "../limits.ts";
 import { askControl } from "./control.ts";
 import { whenUnlocked } from "./file_lock.ts";

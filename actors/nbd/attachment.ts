@@ -8,7 +8,8 @@
 import { assert } from "../../storage/base/assert.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import type { PoolMessage, PoolNotice } from "../control/pool_messages.ts";
+import type { PoolMessage } from "../control/pool_messages.ts";
+import type { PoolNotice } from "../control/export_messages.ts";
 import type { Attached, PoolQuestion } from "./handshake.ts";
 import { quoted } from "./wire/option.ts";
 

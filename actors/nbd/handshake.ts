@@ -28,7 +28,7 @@ import type { OutputQueue } from "./wire/output_queue.ts";
 import { exportFlags } from "./wire/validate.ts";
 import { handshakeOptionsMax, optionReplyBytesMax, optionsPerExport, requestBytesMax } from "../limits.ts";
 import type { NbdSession } from "./status_reply.ts";
-import type { ExportContext, ExportInfo, PoolNotice } from "../control/pool_messages.ts";
+import type { ExportContext, ExportInfo, PoolNotice } from "../control/export_messages.ts";
 import type { TlsPolicy } from "./socket_port.ts";
 
 /** What the handshake asks of the pool. */

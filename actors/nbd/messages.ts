@@ -2,7 +2,7 @@
 import type { RequestDone, RequestParked } from "../volume/bio.ts";
 import type { StatusDone } from "../volume/block_status.ts";
 import type { Address, Message, Request } from "../kernel/address.ts";
-import type { PoolNotice } from "../control/pool_messages.ts";
+import type { PoolNotice } from "../control/export_messages.ts";
 import type { SocketNotice, SocketPort } from "./socket_port.ts";
 
 /** From the edge: a client has arrived. */

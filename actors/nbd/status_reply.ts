@@ -9,7 +9,7 @@ import type { Extent, StatusDone, StatusRequest, StatusSource } from "../volume/
 import type { Address } from "../kernel/address.ts";
 import { extentBytes, statusExtentsMax } from "../limits.ts";
 import type { Purse } from "./credits.ts";
-import type { ExportContext } from "../control/pool_messages.ts";
+import type { ExportContext } from "../control/export_messages.ts";
 
 /** What one connection negotiated, and the contexts it selected: the one with id N is `contexts[N - 1]`. */
 export interface NbdSession extends Session {

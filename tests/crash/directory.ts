@@ -2,7 +2,7 @@
 import { PoolProcess } from "../../actors/edge/pool_process.ts";
 import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
-import type { PoolNotice } from "../../actors/control/pool_messages.ts";
+import type { PoolNotice } from "../../actors/control/export_messages.ts";
 import type { History } from "./history.ts";
 import type { Images } from "./recorded_run.ts";
 import { type FoundVolume, problemOfFound, problemOfMetadata } from "./recovery.ts";

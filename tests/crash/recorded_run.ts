@@ -7,7 +7,7 @@ import type { VolumeRequest } from "../../actors/volume/bio.ts";
 import type { LineRoom } from "../../actors/control/catalogue_room.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
-import type { PoolNotice } from "../../actors/control/pool_messages.ts";
+import type { PoolNotice } from "../../actors/control/export_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/volume/volume_messages.ts";
 import { present } from "../../storage/base/assert.ts";
 import { type IoDone, readInto } from "../../storage/device/port.ts";

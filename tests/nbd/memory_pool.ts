@@ -5,12 +5,8 @@ import type { Extent, StatusRequest, StatusSource } from "../../actors/volume/bl
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { Kernel } from "../../actors/kernel/kernel.ts";
 import { mailboxes } from "../../actors/mailboxes.ts";
-import type {
-  ExportContext,
-  ExportInfo,
-  PoolMessage,
-  PoolNotice,
-} from "../../actors/control/pool_messages.ts";
+import type { PoolMessage } from "../../actors/control/pool_messages.ts";
+import type { ExportContext, ExportInfo, PoolNotice } from "../../actors/control/export_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/volume/volume_messages.ts";
 
 /** A thin volume in memory: blocks that were never written are holes. */

@@ -8,14 +8,14 @@ import {
   isServerCommand,
   jsonOfCommand,
   optionsOf,
-  type Verb,
   verbs,
   verbTable,
 } from "../../actors/control/verbs.ts";
+import type { Verb } from "../../actors/control/verb_table.ts";
 import { commandOf, parseInvocation } from "../../actors/edge/invocation.ts";
 
 const head =
-  `<!-- Written by \`deno task reference\` from actors/control/verbs.ts and actors/control/verb_options.ts. -->
+  `<!-- Written by \`deno task reference\` from actors/control/verb_table.ts and actors/control/verb_options.ts. -->
 
 # Reference
 

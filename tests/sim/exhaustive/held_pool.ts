@@ -9,7 +9,8 @@ import type { Actor, Address, Message } from "../../../actors/kernel/address.ts"
 import type { Steps } from "../../../actors/kernel/task.ts";
 import type { RetireRegion } from "../../../actors/pool/region_locks.ts";
 import { MetadataStub } from "../../../actors/pool/metadata_messages.ts";
-import type { PoolNotice, PoolStub } from "../../../actors/control/pool_messages.ts";
+import type { PoolStub } from "../../../actors/control/pool_messages.ts";
+import type { PoolNotice } from "../../../actors/control/export_messages.ts";
 import type { ThinVolumeMessage } from "../../../actors/volume/volume_messages.ts";
 import { Defect } from "../../../storage/base/assert.ts";
 import { settleCatalogue } from "../../../storage/catalogue_open.ts";

@@ -1,0 +1,272 @@
+/**
+ * The table of verbs: one entry for each thing that can be asked. From it come the grammar of the command line, the help,
+ * the JSON of the control API in both directions, whether a command only looks, and how it is done without a server: verbs.ts
+ * reads it for them.
+ *
+ * A new verb needs its command in admin_command.ts and its entry here: neither compiles without the other. What carries
+ * it out is in admin_task.ts, and what of its result is printed in result_text.ts.
+ */
+import type { Command, LookCommand, ServerCommand } from "./admin_command.ts";
+import {
+  anyName,
+  clientNumber,
+  durationMs,
+  type Field,
+  flag,
+  optionalWord,
+  size,
+  sizeChange,
+  snapshotName,
+  value,
+  volumeName,
+  word,
+  wordList,
+} from "./verb_fields.ts";
+import type { OptionName, OptionSpec } from "./verb_options.ts";
+
+/** Verbs that ask something of a pool, so that a server can be asked them too. */
+export type CommandVerb = Command["verb"];
+/** Verbs that are no such question. */
+export type LocalVerb = "serve" | "init" | "import" | "help" | "version";
+/** All verbs. */
+export type Verb = CommandVerb | LocalVerb;
+
+/** Verbs that without a server only read the pool's files, which works where the pool cannot be opened. */
+export type FilesVerb = "check" | "dump";
+
+/** The command of a verb. */
+type CommandOf<V extends CommandVerb> = Extract<Command, { readonly verb: V }>;
+
+/** One field of the table for each field of the command, in the order of its words. */
+type FieldsOf<C> = { readonly [F in Exclude<keyof C, "verb">]-?: Field<C[F]> };
+
+/** What every verb has. */
+export interface Described {
+  /** One line of help. */
+  readonly summary: string;
+  /** The words of a command line that may be given, behind the program's name. */
+  readonly example: string;
+  /** Options that are no field of the command. */
+  readonly options: readonly OptionName[];
+  /** What the help says of an option that means something else here than for other verbs. */
+  readonly ownOptions?: Partial<Record<OptionName, Pick<OptionSpec, "value" | "help">>>;
+}
+
+/** A verb with a command. */
+export interface CommandSpec<C> extends Described {
+  readonly fields: FieldsOf<C>;
+  /** Why a command line whose words fit is wrong usage all the same, as a sentence. */
+  readonly misuse?: (command: C) => string | undefined;
+  /** Where the control API answers GET with what `--json` prints. Only for a command without fields. */
+  readonly path?: Exclude<keyof C, "verb"> extends never ? string : never;
+  /** Whether the command changes nothing. Such a command need not wait for those that do, nor they for it. */
+  readonly isLook: C extends LookCommand ? true
+    : C extends ServerCommand ? boolean
+    : false | ((command: C) => boolean);
+  /** Without a server: `open` the pool and do it there, or read its `files` only, or `never`. */
+  readonly offline: C extends ServerCommand ? "never"
+    : C extends { readonly verb: FilesVerb } ? "files"
+    : "open";
+}
+
+/** A verb without one. */
+export interface LocalSpec extends Described {
+  /** Options that must be given; checked by what carries it out. */
+  readonly required?: readonly OptionName[];
+  /** A word that may be given, as the help has it. */
+  readonly mayFollow?: string;
+  readonly fields?: undefined;
+}
+
+/** The entry of each verb. */
+type Table =
+  & { readonly [V in CommandVerb]: CommandSpec<CommandOf<V>> }
+  & { readonly [V in LocalVerb]: LocalSpec };
+
+/** What each command takes that may have to wait. */
+const waits = ["timeout", "lock-wait"] as const;
+/** What a new pool takes. */
+const initOptions = ["data-size", "metadata-size", "block-size", "data", "metadata"] as const;
+
+/** See the head of this file. The help has the verbs in this order. */
+export const table: Table = {
+  serve: {
+    summary: "serve every volume and snapshot; makes the pool and the named volumes if missing",
+    example: "serve --create disk0=10G --listen tcp:127.0.0.1:10809",
+    options: [
+      "listen",
+      "create",
+      "read-only",
+      "tls",
+      "tls-certificates",
+      "tls-verify-peer",
+      "max-clients",
+      "no-space-timeout",
+      "error-if-no-space",
+      "lock-wait",
+      ...initOptions,
+    ],
+  },
+  init: {
+    summary: "make a pool (serve makes one with the same options)",
+    example: "init --data-size 100G --block-size 128K",
+    options: initOptions,
+  },
+  create: {
+    summary: "an empty thin volume",
+    example: "create disk0 10G",
+    options: waits,
+    fields: { name: word("NAME", "name", volumeName), sizeBytes: word("SIZE", "size_bytes", size) },
+    isLook: false,
+    offline: "open",
+  },
+  snapshot: {
+    summary: "read-only snapshots, all at one point in time",
+    example: "snapshot disk0@monday disk1@monday",
+    options: waits,
+    fields: { names: wordList("VOL@SNAP", "names", snapshotName) },
+    isLook: false,
+    offline: "open",
+  },
+  clone: {
+    summary: "a writable volume that shares every block",
+    example: "clone disk0@monday fork",
+    options: waits,
+    fields: { source: word("VOL[@SNAP]", "source", anyName), name: word("NEW", "name", volumeName) },
+    isLook: false,
+    offline: "open",
+  },
+  rollback: {
+    summary: "give VOL the content of its snapshot",
+    example: "rollback disk0@monday",
+    options: waits,
+    fields: { snapshot: word("VOL@SNAP", "snapshot", snapshotName) },
+    isLook: false,
+    offline: "open",
+  },
+  rename: {
+    summary: "rename a volume with its snapshots, or a snapshot",
+    example: "rename disk0 root",
+    options: waits,
+    fields: { from: word("OLD", "from", anyName), to: word("NEW", "to", anyName) },
+    isLook: false,
+    offline: "open",
+  },
+  resize: {
+    summary: "make a volume larger or smaller; what lies beyond a smaller size is gone",
+    example: "resize disk0 20G",
+    options: waits,
+    fields: { name: word("VOL", "name", anyName), sizeBytes: word("SIZE", "size_bytes", size) },
+    isLook: false,
+    offline: "open",
+  },
+  rm: {
+    summary: "remove volumes or snapshots, all or none",
+    example: "rm disk0 disk0@monday",
+    options: waits,
+    fields: {
+      names: wordList("NAME", "names", anyName),
+      dryRun: flag("dry-run", "dry_run"),
+      force: flag("force", "force"),
+    },
+    isLook: ({ dryRun }) => dryRun,
+    offline: "open",
+  },
+  grow: {
+    summary: "make the pool's data or metadata larger, also while it is served",
+    example: "grow +10G --metadata +64M",
+    options: ["json", ...waits],
+    ownOptions: {
+      metadata: { value: "SIZE|+SIZE", help: "the new size of the pool's metadata, or what is added to it" },
+    },
+    fields: {
+      data: optionalWord("SIZE|+SIZE", "data", sizeChange, null),
+      metadata: value("metadata", "metadata", sizeChange, null),
+    },
+    misuse: ({ data, metadata }) =>
+      data === null && metadata === null
+        ? "grow was given no size: write `grow SIZE`, `grow +SIZE` or `grow --metadata SIZE`."
+        : undefined,
+    isLook: false,
+    offline: "open",
+  },
+  rescan: {
+    summary: "use all of block devices that have become larger",
+    example: "rescan",
+    options: ["json", ...waits],
+    fields: {},
+    isLook: false,
+    offline: "open",
+  },
+  list: {
+    summary: "volumes and snapshots",
+    path: "/v1/volumes",
+    example: "list --json",
+    options: ["json", ...waits],
+    fields: {},
+    isLook: true,
+    offline: "open",
+  },
+  status: {
+    summary: "the pool",
+    path: "/v1/status",
+    example: "status --json",
+    options: ["json", ...waits],
+    fields: {},
+    isLook: true,
+    offline: "open",
+  },
+  check: {
+    summary: "check the metadata: 0 sound, 1 not",
+    example: "check",
+    options: waits,
+    fields: {},
+    isLook: true,
+    offline: "files",
+  },
+  dump: {
+    summary: "the metadata as thin_dump prints it",
+    example: "dump",
+    options: waits,
+    fields: {},
+    isLook: true,
+    offline: "files",
+  },
+  clients: {
+    path: "/v1/clients",
+    summary: "the clients of the running server: number, address, export, since when",
+    example: "clients --json",
+    options: ["json", ...waits],
+    fields: {},
+    isLook: true,
+    offline: "never",
+  },
+  kick: {
+    summary: "close a client's connection; with --for, refuse its host for that time",
+    example: "kick 3 --for 60s",
+    options: waits,
+    fields: {
+      client: word("CLIENT", "client", clientNumber),
+      refuseMs: value("for", "refuse_ms", durationMs, 0),
+    },
+    isLook: false,
+    offline: "never",
+  },
+  import: {
+    summary: "make a pool around existing dm-thin metadata and data, in place",
+    example: "import --metadata /dev/vg/pool_tmeta --data /dev/vg/pool_tdata",
+    options: ["metadata", "data"],
+    required: ["metadata", "data"],
+  },
+  help: {
+    summary: "this text (--help); with a command, what there is of that one (COMMAND --help)",
+    example: "help snapshot",
+    options: [],
+    mayFollow: "COMMAND",
+  },
+  version: {
+    summary: "the version of gossamer, Deno and the pool's format (--version)",
+    example: "version",
+    options: [],
+  },
+};
