@@ -1,6 +1,12 @@
 /** What sectors of a volume may hold after a crash: every write that may be there, for each sector. */
 import { sectorSizeBytes } from "../../storage/base/ids.ts";
 
+/**
+ * What a crash leaves for certain: what was flushed, or all that was answered. The end of the process leaves the second
+ * where an intent journal is kept, because the host keeps what it was given.
+ */
+export type Survivor = "flushed" | "answered";
+
 /** Times that no event has, and that all come after. */
 export const never = Infinity;
 export const always = -1;
@@ -46,8 +52,11 @@ export class WritableContent {
   }
 
   /** Whether a crash before `instant` may leave this value. */
-  allows(sector: number, value: number, instant: number): boolean {
-    return isPossible(this.sectors[sector]!, sector, value, instant, (write) => write.durable < instant);
+  allows(sector: number, value: number, instant: number, survivor: Survivor = "flushed"): boolean {
+    const isCertain = survivor === "flushed"
+      ? (write: Write) => write.durable < instant
+      : (write: Write) => write.isDone && write.answered < instant;
+    return isPossible(this.sectors[sector]!, sector, value, instant, isCertain);
   }
 }
 

@@ -6,7 +6,7 @@ import { MemoryDevice } from "../support/memory_device.ts";
 import { flagNeedsCheck, unpackSuperblock } from "../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { MemoryJournal, TestingPool } from "../support/pool.ts";
-import { type Content, Cut, WritableContent } from "./content.ts";
+import { type Content, Cut, type Survivor, WritableContent } from "./content.ts";
 import type { History, Version } from "./history.ts";
 import type { Images } from "./recorded_run.ts";
 import { describeSector, hashSector } from "./stamps.ts";
@@ -70,7 +70,12 @@ export function readPool(pool: TestingPool): FoundVolume[] {
 }
 
 /** What is wrong with what a crash left that came right before `instant`, or undefined. Changes the images. */
-export function problemOfCrash(images: Images, history: History, instant: number): string | undefined {
+export function problemOfCrash(
+  images: Images,
+  history: History,
+  instant: number,
+  survivor: Survivor = "flushed",
+): string | undefined {
   const before = problemOfMetadata(images.metadata);
   if (before !== undefined) return before;
   let found: FoundVolume[];
@@ -82,7 +87,7 @@ export function problemOfCrash(images: Images, history: History, instant: number
   }
   const after = problemOfMetadata(images.metadata);
   if (after !== undefined) return `after the restart ${after}`;
-  return problemOfFound(found, history, instant);
+  return problemOfFound(found, history, instant, survivor);
 }
 
 /** Compares with every state that the commands allow. */
@@ -90,11 +95,12 @@ export function problemOfFound(
   found: readonly FoundVolume[],
   history: History,
   instant: number,
+  survivor: Survivor = "flushed",
 ): string | undefined {
   const problems: string[] = [];
   for (const version of history.versions) {
     if (version.begunAt >= instant || version.endedAt < instant) continue;
-    const problem = problemOfVersion(found, version, instant);
+    const problem = problemOfVersion(found, version, instant, survivor);
     if (problem === undefined) return undefined;
     problems.push(problem);
   }
@@ -105,19 +111,25 @@ function problemOfVersion(
   found: readonly FoundVolume[],
   version: Version,
   instant: number,
+  survivor: Survivor,
 ): string | undefined {
   const names = found.map((volume) => volume.name).sort().join(" ");
   const wanted = [...version.volumes.keys()].sort().join(" ");
   if (names !== wanted) return `the volumes are "${names}" and not "${wanted}"`;
   for (const volume of found) {
     const content = version.volumes.get(volume.name)!;
-    const problem = problemOfVolume(volume, content, instant);
+    const problem = problemOfVolume(volume, content, instant, survivor);
     if (problem !== undefined) return `"${volume.name}": ${problem}`;
   }
   return undefined;
 }
 
-function problemOfVolume(volume: FoundVolume, content: Content, instant: number): string | undefined {
+function problemOfVolume(
+  volume: FoundVolume,
+  content: Content,
+  instant: number,
+  survivor: Survivor,
+): string | undefined {
   if (volume.sizeBytes !== content.sizeBytes) {
     return `it has ${volume.sizeBytes} bytes and not ${content.sizeBytes}`;
   }
@@ -126,7 +138,7 @@ function problemOfVolume(volume: FoundVolume, content: Content, instant: number)
   for (let sector = 0; sector < sectors; sector += 1) {
     const value = hashSector(volume.words, sector);
     const isAllowed = content instanceof WritableContent
-      ? content.allows(sector, value, instant)
+      ? content.allows(sector, value, instant, survivor)
       : content.allows(sector, value);
     if (!isAllowed) return `sector ${sector} holds ${describeSector(volume.words, sector)}`;
   }

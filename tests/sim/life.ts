@@ -88,6 +88,7 @@ export class Life {
   #events = 0;
   readonly #received: (Heard)[] = [];
   readonly #looker: Address<Heard>;
+  readonly #clients: SimClient[] = [];
 
   constructor(beginning: Beginning, world: LifeWorld) {
     this.#world = world;
@@ -176,9 +177,11 @@ export class Life {
       kernel: this.kernel,
       world: this.#world,
       schedule: (event: () => void) => void this.later.push(event),
+      isAlive: () => !this.fuse.isBlown,
     };
     this.admitted.clients += 1;
     const client = new SimClient(socketWorld, ears, name, isStructured);
+    this.#clients.push(client);
     this.later.push(() => this.kernel.post(this.#listener, { type: "connected", socket: client.socket }));
     return client;
   }
@@ -202,6 +205,11 @@ export class Life {
   jump(ms: number): void {
     const alarm = this.clock.alarmMs;
     if (!this.isOver) this.clock.advance(Math.max(ms, alarm === undefined ? 0 : alarm - this.clock.nowMs));
+  }
+
+  /** The process has ended, and its host goes on: clients hear what was sent to them. */
+  deliverSent(): void {
+    for (const { socket } of this.#clients) socket.deliverRest();
   }
 
   /** Crashed, or stopped by a defect. */

@@ -9,7 +9,7 @@ import type { AdminCommand, AdminResult } from "../../actors/control/admin_comma
 import { assert } from "../../storage/base/assert.ts";
 import { sectorSizeBytes } from "../../storage/base/ids.ts";
 import { type Command, History, type RequestLike, type Submitted, type Version } from "../crash/history.ts";
-import { type Content, Cut, type Lineage, WritableContent } from "../crash/content.ts";
+import { type Content, Cut, type Lineage, type Survivor, WritableContent } from "../crash/content.ts";
 import { outcomeOf } from "../crash/recorded_run.ts";
 import { RunLog } from "../crash/recording_device.ts";
 import { type FoundVolume, problemOfFound } from "../crash/recovery.ts";
@@ -169,8 +169,11 @@ export class Oracle {
 
   // Crashes.
 
-  /** What is wrong with what was found after a crash, or undefined; from then on that is what is there. */
-  crashed(found: readonly FoundVolume[], isPowerCut: boolean): string | undefined {
+  /**
+   * What is wrong with what was found after a crash, or undefined; from then on that is what is there.
+   * @param isDurable no later crash takes it back
+   */
+  crashed(found: readonly FoundVolume[], isDurable: boolean, survivor: Survivor): string | undefined {
     const { versions } = this.history;
     const instant = this.history.instantAfter(0);
     const open = versions.filter((version) => version.endedAt === never);
@@ -178,7 +181,7 @@ export class Oracle {
     let chosen: Version | undefined;
     for (const version of open) {
       for (const other of open) other.endedAt = other === version ? never : always;
-      const problem = problemOfFound(found, this.history, instant);
+      const problem = problemOfFound(found, this.history, instant, survivor);
       if (problem === undefined) chosen = version;
       else problems.push(problem);
       if (chosen !== undefined) break;
@@ -189,17 +192,17 @@ export class Oracle {
     for (const followed of [...this.#flying]) this.answer(followed, false);
     this.#abandoned.clear();
     this.#shown.clear();
-    return this.#pin(found, instant) ?? this.#goOn(found, isPowerCut);
+    return this.#pin(found, instant) ?? this.#goOn(found, isDurable);
   }
 
-  #goOn(found: readonly FoundVolume[], isPowerCut: boolean): undefined {
+  #goOn(found: readonly FoundVolume[], isDurable: boolean): undefined {
     for (const { name, words, sizeBytes } of found) {
       const content = this.current.volumes.get(name)!;
       if (!(content instanceof WritableContent)) continue;
       const data = new Uint8Array(words.buffer);
-      const whole = { kind: "write", offsetBytes: 0, lengthBytes: sizeBytes, data, fua: isPowerCut } as const;
+      const whole = { kind: "write", offsetBytes: 0, lengthBytes: sizeBytes, data, fua: isDurable } as const;
       this.history.answer(this.history.submit(content.lineage, whole), true);
-      if (!isPowerCut) continue;
+      if (!isDurable) continue;
       for (const writes of content.sectors) writes.splice(0, writes.length - 1);
       content.lineage.unflushed = [];
     }

@@ -1,5 +1,5 @@
 /** The fixed set of the simulator, and what the simulator itself must be able to do. */
-import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { fixedSeeds, seedsThatFound } from "./seeds.ts";
 import { World } from "./world.ts";
 
@@ -55,6 +55,16 @@ Deno.test("different seeds give different runs", () => {
   const hashes = new Set<number>();
   for (let seed = 1; seed <= 30; seed += 1) hashes.add(new World(seed).run().hash);
   assertEquals(hashes.size, 30);
+});
+
+Deno.test("without an intent journal the end of the process loses what was answered, and the oracle sees it", () => {
+  const violations: string[] = [];
+  for (let seed = 1; seed <= 10; seed += 1) {
+    const { violation } = new World(seed, { keepsAnswered: true }).run();
+    if (violation !== undefined) violations.push(violation);
+  }
+  assert(violations.length > 0, "no run has lost anything");
+  for (const violation of violations) assertMatch(violation, /^after the kill: "/);
 });
 
 Deno.test("leaving out actions gives another run, and the same one each time", () => {

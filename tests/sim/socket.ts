@@ -14,6 +14,8 @@ export interface SocketWorld {
   readonly world: { readonly random: Random; readonly swarm: { readonly pieceBytes: number } };
   /** Calls it when its turn comes, before or after anything else that waits. */
   schedule(event: () => void): void;
+  /** The process is there: what it sends now can be heard. */
+  isAlive(): boolean;
 }
 
 /** The server's side is the port; the client's side is `say`, `reset` and the two callbacks. */
@@ -69,6 +71,8 @@ export class SimSocket implements SocketPort {
 
   send(pieces: readonly Piece[], memory?: CopyMemory): void {
     assert(this.#sending === undefined, "a second send while one is under way");
+    // The rest of the turn in which the process ended.
+    if (!this.#world.isAlive()) return;
     this.#sending = join(...copied(pieces, 0, memory));
     this.#world.schedule(() => this.#deliver());
   }
@@ -97,6 +101,13 @@ export class SimSocket implements SocketPort {
   reset(): void {
     this.#isReset = !this.isClosed;
     this.close();
+  }
+
+  /** The process has ended. The host delivers what it was given to send. */
+  deliverRest(): void {
+    const sending = this.#sending;
+    this.#sending = undefined;
+    if (sending !== undefined && !this.isClosed) this.#heard(sending);
   }
 
   #tellClosed(): void {

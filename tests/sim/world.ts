@@ -22,6 +22,8 @@ export interface RunOptions {
   readonly look?: (metadata: Uint8Array) => void;
   /** Opening believes what the host's memory shows, also where a flush has failed: a fault that runs must find. */
   readonly believesMemory?: boolean;
+  /** The end of the process may lose nothing that was answered, unless a device failed. Default false. */
+  readonly keepsAnswered?: boolean;
 }
 
 /** What a run has come to. */
@@ -56,6 +58,7 @@ export class World {
   readonly #seed: number;
   readonly #look: RunOptions["look"];
   readonly #believesMemory: boolean;
+  readonly #keepsAnswered: boolean;
   readonly #platters: Platters;
   readonly #actions: Actions;
 
@@ -66,6 +69,7 @@ export class World {
     this.trace = options.trace;
     this.#look = options.look;
     this.#believesMemory = options.believesMemory ?? false;
+    this.#keepsAnswered = options.keepsAnswered ?? false;
     this.oracle = new Oracle(this.swarm.blockSectors * 512);
     this.#platters = new Platters(this.swarm);
     this.#actions = new Actions(this, seed, options.dropped ?? new Set());
@@ -119,7 +123,9 @@ export class World {
         continue;
       }
       if (number > 0) wasLossy = this.#lastWasLossy;
-      const problem = this.oracle.crashed(life.look(), wasLossy || number === 0);
+      const survivor = this.#keepsAnswered && !this.#isAnsweredLost ? "answered" : "flushed";
+      const problem = this.oracle.crashed(life.look(), wasLossy || number === 0, survivor);
+      this.#isAnsweredLost = false;
       if (problem !== undefined) {
         const crash = this.#lastWasPowerCut ? "power cut" : "kill";
         throw new Violation(
@@ -141,6 +147,8 @@ export class World {
   #hasFailedFlush = false;
   /** The crash may have lost what was not flushed. */
   #lastWasLossy = false;
+  /** Since the pool was last open the power failed or a device did: only what was flushed is certain. */
+  #isAnsweredLost = false;
 
   /** Opens the pool as production does. Undefined if that was interrupted by the next crash. */
   #open(number: number): Life | undefined {
@@ -210,10 +218,14 @@ export class World {
     const killsPercent = this.#hasFailedFlush ? 70 : this.swarm.killsPercent;
     this.#lastWasPowerCut = this.random.below(100) >= killsPercent;
     this.#lastWasLossy = this.#lastWasPowerCut || this.#hasFailedFlush;
+    this.#isAnsweredLost ||= this.#lastWasPowerCut || life.faults.faults > 0;
     if (this.#lastWasPowerCut) {
       this.#powerCuts += 1;
       this.#platters.cutPower(life, this.swarm, this.random);
-    } else this.#platters.kill(life);
+    } else {
+      if (this.random.below(2) === 0) life.deliverSent();
+      this.#platters.kill(life);
+    }
     this.mix(0xc4a5 + (this.#lastWasPowerCut ? 1 : 0));
   }
 

@@ -105,6 +105,7 @@ export class HistoryPool {
       kernel: this.pool.kernel,
       world,
       schedule: (event: () => void) => void this.#later.push(event),
+      isAlive: () => true,
     };
     let answers = 0;
     const client = new SimClient(socketWorld, { answered: () => answers += 1, lost: () => {} }, name, true);
