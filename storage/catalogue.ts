@@ -10,12 +10,8 @@
  * at the next start. If we stop after the commit, the superblock has the new id, and the line holds.
  */
 import { assert } from "./base/assert.ts";
-import {
-  lineOfChangesSlices,
-  piecesOfSnapshot,
-  recordCharsMax,
-  transactionIdMax,
-} from "./catalogue_journal.ts";
+import { lineOfChangesSlices, piecesOfSnapshot, recordCharsMax } from "./catalogue_journal.ts";
+import { transactionIdMax } from "./catalogue_fields.ts";
 import {
   type CatalogueChange,
   type CatalogueContent,
@@ -25,6 +21,7 @@ import {
 } from "./catalogue_records.ts";
 import { UserError } from "./base/errors.ts";
 import { type ThinId, thinId, thinIdMax } from "./base/ids.ts";
+import { hasSettings } from "./volume_settings.ts";
 import { SliceEnd, type Slices, wholeOf } from "./slices.ts";
 
 export type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord };
@@ -46,6 +43,7 @@ export class Catalogue {
   readonly #madeFrom = new Map<string, Set<string>>();
   #staged: readonly CatalogueChange[] | undefined;
   #recordBytes = 0;
+  #recordsWithSettings = 0;
   #stagedContentBytes = 0;
 
   /** @param content without volumes; see {@linkcode catalogueFrom} */
@@ -219,7 +217,10 @@ export class Catalogue {
   /** The same line in pieces, which may be taken in different turns. No change may be applied before the last piece. */
   *snapshotPieces(): Generator<string> {
     const [transactionId, settings, nextThinId] = [this.#transactionId, this.settings, this.#nextThinId];
-    for (const piece of piecesOfSnapshot({ transactionId, settings, nextThinId }, this.volumes())) {
+    const needsSettings = this.#recordsWithSettings > 0;
+    for (
+      const piece of piecesOfSnapshot({ transactionId, settings, nextThinId }, this.volumes(), needsSettings)
+    ) {
       assert(this.#transactionId === transactionId, "the catalogue is one state while it is written down");
       yield piece;
     }
@@ -306,6 +307,7 @@ export class Catalogue {
     const before = this.#byUid.get(uid);
     if (before !== undefined) {
       this.#recordBytes -= recordCharsMax(before);
+      if (hasSettings(before)) this.#recordsWithSettings -= 1;
       this.#byThinId.delete(before.thinId);
       if (!before.deleting) this.#byName.delete(before.name);
       if (before.owner !== null) untie(this.#ownedBy, before.owner, uid);
@@ -316,6 +318,7 @@ export class Catalogue {
       return;
     }
     this.#recordBytes += recordCharsMax(after);
+    if (hasSettings(after)) this.#recordsWithSettings += 1;
     this.#byUid.set(uid, after);
     this.#byThinId.set(after.thinId, after);
     if (!after.deleting) this.#byName.set(after.name, after);

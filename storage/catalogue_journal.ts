@@ -24,24 +24,28 @@
  */
 import type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord } from "./catalogue_records.ts";
 import { UserError } from "./base/errors.ts";
+import { damaged, Fields } from "./catalogue_fields.ts";
+import { hasSettings, jsonOfSettings, settingsCharsMax, settingsOfFields } from "./volume_settings.ts";
 import { thinId, thinIdMax } from "./base/ids.ts";
 import { journalLineBytesMax, journalPieceChars } from "./base/limits.ts";
 import { type Slices, wholeOf } from "./slices.ts";
 
 /** The first line of a journal, ended by a newline. */
 export function lineOfSnapshot(content: CatalogueContent): string {
-  return [...piecesOfSnapshot(content, content.volumes)].join("");
+  return [...piecesOfSnapshot(content, content.volumes, content.volumes.some(hasSettings))].join("");
 }
 
 /**
  * The same line in pieces of about 64 KiB. With 65,536 volumes it has 16 MB, so other work must run between the pieces.
+ * `needsSettings`: a volume has settings.
  */
 export function* piecesOfSnapshot(
   content: Omit<CatalogueContent, "volumes">,
   volumes: Iterable<VolumeRecord>,
+  needsSettings: boolean,
 ): Generator<string> {
   const head = JSON.stringify({
-    format: formatName,
+    format: formatNames[needsSettings ? 1 : 0],
     transaction_id: content.transactionId.toString(),
     block_size_bytes: content.settings.blockSizeBytes,
     metadata_path: content.settings.metadataPath,
@@ -65,7 +69,7 @@ export function* piecesOfSnapshot(
 export function recordCharsMax(record: VolumeRecord): number {
   // 260: the names of all fields, the longest numbers, and the time.
   return 260 + record.uid.length + record.name.length + (record.origin?.length ?? 0) +
-    (record.owner?.length ?? 0);
+    (record.owner?.length ?? 0) + settingsCharsMax(record);
 }
 
 /** The line of one change, ended by a newline, made in slices of `perSlice` steps of the change. */
@@ -198,17 +202,13 @@ function textOf(pieces: readonly Uint8Array[]): string {
   return text + decoder.decode();
 }
 
-/** The error for a damaged journal. */
-export function damaged(lineNumber: number, problem: string): UserError {
-  return new UserError(
-    `The catalogue of the pool is damaged in line ${lineNumber}: ${problem}. Bring it back from a copy, or make a new ` +
-      "pool directory around the metadata and the data with `import`.",
-  );
-}
-
-/** The number of the catalogue's format. */
-export const catalogueFormat = 1;
-const formatName = `gossamer catalog ${catalogueFormat}`;
+/**
+ * The number of the newest format of the catalogue that is read and written. The second has settings of volumes
+ * (volume_settings.ts); the first line says so as soon as one is set when it is written. A program that knows only the
+ * first format refuses the others, by the first line or by the unknown field of a line behind it.
+ */
+export const catalogueFormat = 2;
+const formatNames = ["gossamer catalog 1", "gossamer catalog 2"] as const;
 
 /** The parsed text; undefined if it is not JSON. The caller refuses values of a wrong type. */
 function jsonOf(text: string): unknown {
@@ -223,17 +223,15 @@ function jsonOf(text: string): unknown {
 function contentOfJson(json: unknown, lineNumber: number): CatalogueContent {
   const fields = new Fields(json, lineNumber);
   const format = fields.text("format");
-  if (format !== formatName) {
+  if (!formatNames.some((name) => name === format)) {
     throw new UserError(
-      `The catalogue of the pool has the format ${
-        JSON.stringify(format)
-      }, and this program reads "${formatName}". ` +
-        "Use the version that wrote it.",
+      `The catalogue of the pool has the format ${JSON.stringify(format)}, and this program reads ` +
+        `${formatNames.map((name) => `"${name}"`).join(" and ")}. Use the version that wrote it.`,
     );
   }
   const content: CatalogueContent = {
     transactionId: fields.transactionId(),
-    settings: settingsOfFields(fields),
+    settings: poolSettingsOfFields(fields),
     nextThinId: fields.integer("next_thin_id", 0, thinIdMax),
     volumes: fields.list("volumes").map((volume) => volumeOfJson(volume, lineNumber)),
   };
@@ -241,7 +239,7 @@ function contentOfJson(json: unknown, lineNumber: number): CatalogueContent {
   return content;
 }
 
-function settingsOfFields(fields: Fields): PoolSettings {
+function poolSettingsOfFields(fields: Fields): PoolSettings {
   return {
     blockSizeBytes: fields.integer("block_size_bytes", 1),
     metadataPath: fields.text("metadata_path"),
@@ -282,6 +280,7 @@ function volumeOfJson(json: unknown, lineNumber: number): VolumeRecord {
     created: fields.textOrNull("created"),
     ...(fields.has("deleting") && fields.boolean("deleting") ? { deleting: true } : {}),
     ...(fields.has("trim_from_bytes") ? { trimFromBytes: fields.integer("trim_from_bytes") } : {}),
+    ...settingsOfFields(fields),
   };
   fields.end();
   return record;
@@ -300,74 +299,6 @@ function jsonOfVolume(record: VolumeRecord): unknown {
     // JSON.stringify leaves out undefined fields.
     deleting: record.deleting,
     trim_from_bytes: record.trimFromBytes,
+    ...jsonOfSettings(record),
   };
-}
-
-/** The largest 64-bit transaction id. */
-export const transactionIdMax = (1n << 64n) - 1n;
-
-/** Takes the fields of a JSON object one by one, and refuses fields that are missing, of another type, or unknown. */
-class Fields {
-  readonly #fields: Map<string, unknown>;
-  readonly #lineNumber: number;
-
-  constructor(json: unknown, lineNumber: number) {
-    this.#lineNumber = lineNumber;
-    if (typeof json !== "object" || json === null || Array.isArray(json)) {
-      throw damaged(lineNumber, "it is not a JSON object");
-    }
-    this.#fields = new Map(Object.entries(json));
-  }
-
-  has(name: string): boolean {
-    return this.#fields.has(name);
-  }
-
-  take(name: string): unknown {
-    const value = this.#fields.get(name);
-    this.#fields.delete(name);
-    return value;
-  }
-
-  text(name: string): string {
-    const value = this.take(name);
-    return typeof value === "string" ? value : this.#refuse(name);
-  }
-
-  textOrNull(name: string): string | null {
-    const value = this.take(name);
-    return typeof value === "string" || value === null ? value : this.#refuse(name);
-  }
-
-  boolean(name: string): boolean {
-    const value = this.take(name);
-    return typeof value === "boolean" ? value : this.#refuse(name);
-  }
-
-  integer(name: string, min = 0, max: number = Number.MAX_SAFE_INTEGER): number {
-    const value = this.take(name);
-    const isFit = typeof value === "number" && Number.isSafeInteger(value) && value >= min && value <= max;
-    return isFit ? value : this.#refuse(name);
-  }
-
-  list(name: string): unknown[] {
-    const value = this.take(name);
-    return Array.isArray(value) ? value : this.#refuse(name);
-  }
-
-  /** A JSON number does not hold 64 bits, so the id is a string of decimal digits. */
-  transactionId(): bigint {
-    const text = this.text("transaction_id");
-    const value = /^\d{1,20}$/.test(text) ? BigInt(text) : -1n;
-    return value >= 0n && value <= transactionIdMax ? value : this.#refuse("transaction_id");
-  }
-
-  end(): void {
-    // A later version may have added the field. To ignore it would lose it at the next rewrite.
-    for (const name of this.#fields.keys()) throw damaged(this.#lineNumber, `"${name}" is not known here`);
-  }
-
-  #refuse(name: string): never {
-    throw damaged(this.#lineNumber, `"${name}" is missing or malformed`);
-  }
 }

@@ -2,7 +2,8 @@
 import { assert } from "./base/assert.ts";
 import { UserError } from "./base/errors.ts";
 import { Catalogue } from "./catalogue.ts";
-import { damaged, type Journal } from "./catalogue_journal.ts";
+import { damaged } from "./catalogue_fields.ts";
+import type { Journal } from "./catalogue_journal.ts";
 import type { CatalogueContent } from "./catalogue_records.ts";
 
 /** The catalogue of a new pool (`init`, `import`). Records that break a rule are a defect of the caller. */

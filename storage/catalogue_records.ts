@@ -1,9 +1,10 @@
 /** The records of the catalogue, and the rules for a single record. */
 import { type ThinId, thinIdMax } from "./base/ids.ts";
 import { problemOfName } from "./base/names.ts";
+import { problemOfSettings, type VolumeSettings } from "./volume_settings.ts";
 
 /** A volume or snapshot. Records are never changed in place. */
-export interface VolumeRecord {
+export interface VolumeRecord extends VolumeSettings {
   /** Random, never used again. Other records refer to it. */
   readonly uid: string;
   /** `VOL`, or `VOL@SNAP` for a snapshot. */
@@ -66,7 +67,7 @@ export function problemOfRecord(record: VolumeRecord): string | undefined {
     return `the place from which "${record.name}" is trimmed is out of range`;
   }
   if (record.created !== null && !rfc3339.test(record.created)) return "a time of creation is malformed";
-  return undefined;
+  return problemOfSettings(record.name, record);
 }
 
 const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/;

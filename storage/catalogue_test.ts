@@ -147,6 +147,13 @@ Deno.test("a catalogue knows how many bytes it takes as one line, at most, and n
     created: "2026-01-02T03:04:05.678Z",
     deleting: true,
     trimFromBytes: Number.MAX_SAFE_INTEGER,
+    singleWriter: true,
+    ephemeral: true,
+    lingerMs: Number.MAX_SAFE_INTEGER,
+    expires: "2026-01-02T03:04:05.678901234Z",
+    written: true,
+    quotaBytes: Number.MAX_SAFE_INTEGER,
+    reserveBytes: Number.MAX_SAFE_INTEGER,
   });
   for (
     const volumes of [
@@ -227,7 +234,7 @@ for (
   const [what, text, problem] of [
     ["an empty file", "", "line 1"],
     ["a torn first line", journalOf([]).slice(0, 40), "line 1"],
-    ["another format", journalOf([]).replace("catalog 1", "catalog 2"), "catalog 2"],
+    ["a newer format", journalOf([]).replace("catalog 1", "catalog 3"), "catalog 3"],
     ["a garbled line in the middle", journalOf([], [{ put: volume("a", 1) }]) + "x\n{}\n", "line 3"],
     ["a field left out", journalOf([volume("a", 1)]).replace(`"thin_id":1,`, ""), `"thin_id" is missing`],
     ["a field too many", journalOf([volume("a", 1)]).replace(`"uid"`, `"x":1,"uid"`), `"x" is not known`],

@@ -8,7 +8,7 @@
  */
 import { assert, present } from "../../storage/base/assert.ts";
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
-import { transactionIdMax } from "../../storage/catalogue_journal.ts";
+import { transactionIdMax } from "../../storage/catalogue_fields.ts";
 import type { Slices } from "../../storage/slices.ts";
 import { planSlices, planStep, removesSomething } from "./admin_plan.ts";
 import type { Kernel } from "../kernel/kernel.ts";

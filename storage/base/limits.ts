@@ -75,6 +75,7 @@ export const findingsListedMax = 100;
 /** Characters of one piece of the catalogue's first line, about. */
 export const journalPieceChars = 64 * 1024;
 /**
- * Bytes of the longest journal line that is read. The first line of 65,536 volumes with the longest names has 45 MB.
+ * Bytes of the longest journal line that is read. The first line of 65,536 volumes with the longest names and all
+ * settings has 62 MB.
  */
 export const journalLineBytesMax = 64 * 1024 * 1024;

@@ -39,7 +39,7 @@ const facts: Readonly<Record<string, readonly string[]>> = {
   "actors/nbd/wire/validate.ts": ["statusLengthBytes", "contextIdBytes"],
   // The words of a set, and what the format of dm-thin has room for.
   "storage/block_set.ts": ["wordsPerChunk"],
-  "storage/catalogue_journal.ts": ["transactionIdMax"],
+  "storage/catalogue_fields.ts": ["transactionIdMax"],
   "storage/overflow_layout.ts": ["leafEntriesMin"],
   "storage/overflow_counts.ts": ["overflowCountMax"],
   "storage/space_map_metadata.ts": ["overflowCountMin"],
