@@ -5,7 +5,6 @@ import type { Address } from "../kernel/address.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { copied, type CopyMemory, lengthOf, type Piece } from "../nbd/wire/pieces.ts";
-import { loanPieceBytes, sendCopyBytesMax } from "../limits.ts";
 import type { SocketNotice, SocketPort, TlsPolicy } from "../nbd/socket_port.ts";
 import { type ByteStream, ClosedOnce, NodeStream } from "./byte_stream.ts";
 import { type DirectSocket, unreadable, wouldBlock } from "./direct_socket.ts";
@@ -16,6 +15,7 @@ import type { SocketGroup } from "./socket_group.ts";
 import type { Polled, SocketPoll } from "./socket_poll.ts";
 import type { Peer } from "./peer.ts";
 import type { TlsKeys } from "./tls_keys.ts";
+import { UnsentRest } from "./unsent_rest.ts";
 import { restPauseMs, sendSpinMs } from "../knobs.ts";
 
 /** With one processor the client cannot read while this thread polls. */
@@ -34,13 +34,7 @@ export class ClientSocket implements SocketPort, Polled {
   #owner: Address<SocketNotice> | undefined;
   #reading = false;
   #sending = false;
-  /** What has not been sent, of a send that did not go out at once. */
-  #rest: readonly Uint8Array[] = [];
-  /** `shrink` was called; and what was not sent has been copied. */
-  #isShrinking = false;
-  #isShrunk = false;
-  /** The system reads from the memory that `send` was given, not from a copy. */
-  #isPinned = false;
+  readonly #rest = new UnsentRest();
   #securing = false;
   #closing = false;
   /** Streams that are being closed: one, or TLS and its carrier. */
@@ -193,19 +187,11 @@ export class ClientSocket implements SocketPort, Polled {
   }
 
   get sendingBytes(): number {
-    let bytes = 0;
-    for (const piece of this.#rest) bytes += piece.length;
-    return bytes;
+    return this.#rest.bytes;
   }
 
-  /** Without a copy, the system has the memory until it has sent a part. From then on it gets copies. */
   shrink(): boolean {
-    if (!this.#sending) return false;
-    this.#isShrinking = true;
-    if (this.#isPinned) return false;
-    if (!this.#isShrunk) this.#rest = this.#rest.flatMap(inPiecesOfItsOwn);
-    this.#isShrunk = true;
-    return true;
+    return this.#sending && this.#rest.shrink();
   }
 
   startTls(): void {
@@ -259,8 +245,7 @@ export class ClientSocket implements SocketPort, Polled {
 
   #sendLater(pieces: readonly Uint8Array[]): void {
     this.#sending = true;
-    this.#rest = pieces;
-    this.#isShrinking = this.#isShrunk = false;
+    this.#rest.begin(pieces);
     this.#sendRest();
   }
 
@@ -316,35 +301,24 @@ export class ClientSocket implements SocketPort, Polled {
 
   /** Holds no reference but `#rest`: what `shrink` removes from it is free at once. */
   async #sendRest(): Promise<void> {
+    const rest = this.#rest;
     try {
-      while (this.#rest.length > 0) {
-        const count = await this.#stream.write(this.#nextPiece());
+      while (!rest.isEmpty) {
+        const isCopied = this.#direct !== undefined || this.#stream instanceof NodeStream;
+        const count = await this.#stream.write(rest.next(isCopied));
         this.sentBytes += count;
-        this.#rest = copied(this.#rest, count);
+        rest.sent(count);
         // There is room again, usually for more than Deno's call takes at once.
-        if (this.#direct !== undefined) {
-          this.#rest = copied(this.#rest, this.#sendNow(this.#direct, this.#rest));
-        }
+        if (this.#direct !== undefined) rest.sent(this.#sendNow(this.#direct, rest.pieces));
       }
       this.#sending = false;
     } catch (error) {
       this.#sending = false;
-      this.#rest = [];
+      rest.clear();
       return this.#broken(error);
     }
     if (this.#closing) return this.#tellClosed();
     this.#tell({ type: "sent" });
-  }
-
-  /**
-   * What the system gets next. A copy, if direct calls send most bytes anyway, or if the stream takes no more at once (Node).
-   * Else a copy is made only when memory is short: with copies, a large reply goes out in small parts.
-   */
-  #nextPiece(): Uint8Array {
-    const piece = present(this.#rest[0], "nothing is left to send");
-    this.#isPinned = !this.#isShrinking && this.#direct === undefined &&
-      !(this.#stream instanceof NodeStream);
-    return this.#isPinned ? piece : piece.slice(0, sendCopyBytesMax);
   }
 
   /** The connection is lost, or `close` interrupted what was under way. */
@@ -364,13 +338,6 @@ export class ClientSocket implements SocketPort, Polled {
     // A client that was refused has no owner.
     if (this.#owner !== undefined) this.#kernel.post(this.#owner, notice);
   }
-}
-
-/** The same bytes in buffers of `loanPieceBytes`. */
-function inPiecesOfItsOwn(bytes: Uint8Array): Uint8Array[] {
-  const pieces: Uint8Array[] = [];
-  for (let at = 0; at < bytes.length; at += loanPieceBytes) pieces.push(bytes.slice(at, at + loanPieceBytes));
-  return pieces;
 }
 
 function tryToClose(stream: ByteStream): void | Promise<void> {

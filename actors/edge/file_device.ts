@@ -25,7 +25,9 @@ import { DiskCalm, isOnLocalFiles } from "./disk_calm.ts";
 import { FileFlushes } from "./file_flushes.ts";
 import { growLater } from "./file_growth.ts";
 import { canPunch, claim, type Handles, openHandles } from "./file_handles.ts";
+import { FilePieces, ofSource } from "./file_pieces.ts";
 import { FileReads } from "./file_reads.ts";
+import { FileUse } from "./file_use.ts";
 import { FileWrites } from "./file_writes.ts";
 import { errno, type Libc } from "./libc.ts";
 import { ShortFlushes } from "./short_flushes.ts";
@@ -75,11 +77,8 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
   readonly #holes: KnownHole;
   readonly #fileEnd: FileEnd;
   #canDiscard: boolean;
-  #piece: Uint8Array | undefined;
-  #zeroes: Uint8Array | undefined;
-  #pendingCount = 0;
-  #idle: PromiseWithResolvers<void> | undefined;
-  #closed = false;
+  readonly #pieces: FilePieces;
+  readonly #use = new FileUse(() => this.#closeHandles());
 
   private constructor(
     path: string,
@@ -109,6 +108,11 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
       isLocal: this.#isLocal,
       calm: this.#calm,
       cachedReads,
+    });
+    this.#pieces = new FilePieces({
+      reads: this.#reads,
+      readLater: (buffer, offsetBytes, done) => this.#readLater(buffer, offsetBytes, done),
+      write: (buffer, offsetBytes, done, isBorrowed) => this.#write(buffer, offsetBytes, done, isBorrowed),
     });
   }
 
@@ -165,11 +169,11 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
   }
 
   #readLater(buffer: Uint8Array, offsetBytes: number, done: IoDone): "pending" {
-    this.#begin();
+    this.#use.begin();
     this.#reads.readLater(buffer, offsetBytes, (result) => {
       done(result);
       // After `done`, as a copy goes on with a write in it.
-      this.#end();
+      this.#use.end();
     });
     return "pending";
   }
@@ -188,27 +192,13 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
       // Again: the host may have been asked for a hole before this write was made.
       this.#holes.forget(offsetBytes, buffer.length);
       done(result);
-      this.#end();
+      this.#use.end();
     }, isBorrowed);
-    if (result === "pending") this.#begin();
+    if (result === "pending") this.#use.begin();
     else if (this.#shortFlushes.isFlushNear && this.#calm.isCalm(performance.now())) {
       this.#libc?.startWriteBack(this.#fd, offsetBytes, buffer.length);
     }
     return result;
-  }
-
-  /** Does pieces of a range, one after the other until one fails. `done` is called if one of them answers later. */
-  #inPieces(lengthBytes: number, done: IoDone, operate: OperatePiece, firstBytes = 0): IoResult | "pending" {
-    for (let begin = firstBytes; begin < lengthBytes; begin += filePieceBytes) {
-      const result = operate(begin, Math.min(filePieceBytes, lengthBytes - begin), (result) => {
-        const rest = result.kind === "ok"
-          ? this.#inPieces(lengthBytes, done, operate, begin + filePieceBytes)
-          : result;
-        if (rest !== "pending") done(rest);
-      });
-      if (result === "pending" || result.kind !== "ok") return result;
-    }
-    return ioOk;
   }
 
   /**
@@ -217,7 +207,7 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
    */
   zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
     if (!this.#isInside(offsetBytes, lengthBytes)) return this.#outside(offsetBytes, lengthBytes);
-    if (lengthBytes <= filePieceBytes) return this.#writeZeroes(offsetBytes, lengthBytes, done);
+    if (lengthBytes <= filePieceBytes) return this.#pieces.writeZeroes(offsetBytes, lengthBytes, done);
     return this.discard(offsetBytes, lengthBytes, done);
   }
 
@@ -229,26 +219,7 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
     );
     if (!this.#isInside(fromBytes, lengthBytes)) return ofSource(this.#outside(fromBytes, lengthBytes));
     if (!this.#isInside(toBytes, lengthBytes)) return this.#outside(toBytes, lengthBytes);
-    return this.#inPieces(
-      lengthBytes,
-      done,
-      (begin, length, done) => this.#copyPiece(fromBytes + begin, toBytes + begin, length, done),
-    );
-  }
-
-  #copyPiece(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    this.#piece ??= new Uint8Array(filePieceBytes);
-    const piece = this.#piece.subarray(0, lengthBytes);
-    const cached = this.#reads.readCached(piece, fromBytes);
-    if (cached !== undefined) {
-      return cached.kind === "ok" ? this.#write(piece, toBytes, done, true) : ofSource(cached);
-    }
-    // `#piece` is shared by all copies. A copy that waits for the disk gets a buffer of its own.
-    const own = new Uint8Array(lengthBytes);
-    return this.#readLater(own, fromBytes, (read) => {
-      const written = read.kind === "ok" ? this.#write(own, toBytes, done) : ofSource(read);
-      if (written !== "pending") done(written);
-    });
+    return this.#pieces.copy(fromBytes, toBytes, lengthBytes, done);
   }
 
   /** The caller bounds the length (`discardBytesMax`), so that threads are free for flushes. */
@@ -256,17 +227,19 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
     if (!this.#isInside(offsetBytes, lengthBytes)) return this.#outside(offsetBytes, lengthBytes);
     if (lengthBytes === 0) return ioOk;
     const libc = this.#libc;
-    if (libc === undefined || !this.#canDiscard) return this.#writeZeroes(offsetBytes, lengthBytes, done);
-    this.#begin();
+    if (libc === undefined || !this.#canDiscard) {
+      return this.#pieces.writeZeroes(offsetBytes, lengthBytes, done);
+    }
+    this.#use.begin();
     this.#punches += 1;
     this.#shortFlushes.disturbed();
     libc.punchHoleLater(this.#fd, offsetBytes, lengthBytes, (failure) => {
       this.#punches -= 1;
       if (failure === errno.notSupported) this.#canDiscard = false;
       // If the host cannot punch, zeroes are written: the range must read as zeroes.
-      const result = failure === 0 ? ioOk : this.#writeZeroes(offsetBytes, lengthBytes, done);
+      const result = failure === 0 ? ioOk : this.#pieces.writeZeroes(offsetBytes, lengthBytes, done);
       if (result !== "pending") done(result);
-      this.#end();
+      this.#use.end();
     });
     return "pending";
   }
@@ -278,19 +251,19 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
   }
 
   flush(done: IoDone, isAlone = false): IoResult | "pending" {
-    assert(!this.#closed, "a closed device is not used");
+    assert(!this.#use.isClosed, "a closed device is not used");
     const flushed = this.#flushes.flush((result) => {
-      this.#end();
+      this.#use.end();
       done(result);
     }, isAlone);
-    if (flushed === "pending") this.#begin();
+    if (flushed === "pending") this.#use.begin();
     return flushed;
   }
 
   grow(sizeBytes: number, isStored: boolean, done: IoDone): IoResult | "pending" {
     this.#fileEnd.check();
     if (!this.#isInside(0, this.#sizeBytes)) return shrunk;
-    this.#begin();
+    this.#use.begin();
     const file = { path: this.path, fd: this.#fd, isBlockDevice: this.isBlockDevice, libc: this.#libc };
     growLater(file, sizeBytes, isStored, ({ result, sizeBytes }) => {
       if (result.kind === "ok" && sizeBytes > this.#sizeBytes) {
@@ -299,7 +272,7 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
         for (const part of [this.#fileEnd, this.#holes, this.#reads]) part.grown(sizeBytes);
       }
       done(result);
-      this.#end();
+      this.#use.end();
     });
     return "pending";
   }
@@ -315,7 +288,7 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
   /** Has the host drop the clean pages of the file from memory: see page_cache.ts. Nothing may be under way. */
   letGo(): Promise<number | undefined> {
     assert(
-      !this.#closed && this.#pendingCount === 0,
+      !this.#use.isClosed && !this.#use.isBusy,
       "the page cache is let go of before the device is used",
     );
     return letGo(this.#fd, this.sizeBytes);
@@ -333,33 +306,18 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
 
   /** To be called after a flush of all writes: the next start then keeps the page cache. Notes nothing if any flush failed. */
   noteFlushed(): void {
-    assert(!this.#closed && this.#pendingCount === 0, "what is noted as flushed is not changed any more");
+    assert(!this.#use.isClosed && !this.#use.isBusy, "what is noted as flushed is not changed any more");
     if (!this.#flushes.hasFailed) noteFlushed(this.#fd);
   }
 
   /** Resolves when nothing that was asked of the device is under way. */
-  async idle(): Promise<void> {
-    if (this.#pendingCount > 0) await (this.#idle ??= Promise.withResolvers()).promise;
+  idle(): Promise<void> {
+    return this.#use.idle();
   }
 
   /** Closes the handles once what is pending has answered; nothing may be asked of the device after. */
   close(): void {
-    assert(!this.#closed, "a device is closed once");
-    this.#closed = true;
-    if (this.#pendingCount === 0) this.#closeHandles();
-  }
-
-  #begin(): void {
-    this.#pendingCount += 1;
-  }
-
-  #end(): void {
-    this.#pendingCount -= 1;
-    // A thread knows only the number of the descriptor: if closed earlier, that could be another file by now.
-    if (this.#closed && this.#pendingCount === 0) this.#closeHandles();
-    if (this.#pendingCount > 0) return;
-    this.#idle?.resolve();
-    this.#idle = undefined;
+    this.#use.close();
   }
 
   #closeHandles(): void {
@@ -371,30 +329,14 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
   }
 
   #isInside(offsetBytes: number, lengthBytes: number): boolean {
-    assert(!this.#closed, "a closed device is not used");
+    assert(!this.#use.isClosed, "a closed device is not used");
     return this.#fileEnd.contains(offsetBytes, lengthBytes);
   }
 
   #outside(offsetBytes: number, lengthBytes: number): IoResult {
     return offsetBytes >= 0 && offsetBytes + lengthBytes <= this.sizeBytes ? shrunk : pastEnd;
   }
-
-  #writeZeroes(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    const zeroes = this.#zeroes ??= new Uint8Array(filePieceBytes);
-    return this.#inPieces(
-      lengthBytes,
-      done,
-      (begin, length, done) => this.#write(zeroes.subarray(0, length), offsetBytes + begin, done),
-    );
-  }
 }
 
 /** For callers of devices that answer writes at once: see {@linkcode FileDeviceOptions.writesBeside}. */
 const unheard: IoDone = () => assert(false, "this write was to be answered at once");
-
-type OperatePiece = (beginBytes: number, lengthBytes: number, done: IoDone) => IoResult | "pending";
-
-/** The failure of a copy that could not read its source. */
-function ofSource(read: IoResult): IoResult {
-  return read.kind === "ioError" ? { ...read, isOfSource: true } : read;
-}

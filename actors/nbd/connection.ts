@@ -6,7 +6,8 @@
  * without credit: a client that sends too much, or does not read, stalls only itself. All replies that one drain of the
  * kernel produced go out with one send.
  * Its parts: the phase (nbd/connection_phase.ts), the handshake (nbd/handshake_phase.ts), what it asks of the pool
- * (nbd/attachment.ts), the requests (nbd/transmission.ts), and what it sends (nbd/reply_sender.ts).
+ * (nbd/attachment.ts), the requests (nbd/transmission.ts), what it sends (nbd/reply_sender.ts), and what closes a client that is
+ * slow or gone (nbd/client_timeouts.ts).
  *
  * The actor retires when the socket has told `closed`, the volume has none of its requests, the pool has answered `detach`, and
  * the listener has answered `leave`. Then no actor can send it a message any more.
@@ -16,14 +17,13 @@
 import { assert, unreachable } from "../../storage/base/assert.ts";
 import { OutputQueue } from "./wire/output_queue.ts";
 import { Attachment } from "./attachment.ts";
-import { quoted } from "./wire/option.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Attached, HandshakeStep, PoolAnswer } from "./handshake.ts";
+import { ClientTimeouts, type TimeoutCheck } from "./client_timeouts.ts";
+import { ConnectionLog } from "./connection_log.ts";
 import { ConnectionPhase } from "./connection_phase.ts";
-import { HangUpWatch } from "./hang_up_watch.ts";
 import { HandshakePhase } from "./handshake_phase.ts";
-import { LoanWatch } from "./loan_watch.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./messages.ts";
 import { ReceiveBuffers } from "./receive.ts";
 import { ReplySender } from "./reply_sender.ts";
@@ -41,8 +41,6 @@ export interface ConnectionPeers {
   readonly log: LogPort;
 }
 
-const tooLongHandshake = "it attached to no export in the time it has for that";
-
 export class NbdConnection implements Actor<NbdConnectionMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<NbdConnectionMessage>;
@@ -56,21 +54,22 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   readonly #output = new OutputQueue();
   readonly #sender: ReplySender;
-  readonly #loanWatch: LoanWatch;
 
   readonly #handshake: HandshakePhase;
   readonly #attachment: Attachment;
   #transmission: NbdTransmission | undefined;
-  readonly #hangUps: HangUpWatch;
+  readonly #timeouts: ClientTimeouts;
+  readonly #log: ConnectionLog;
 
   constructor(kernel: Kernel, self: Address<NbdConnectionMessage>, peers: ConnectionPeers) {
     this.#kernel = kernel;
     this.#self = self;
     this.#peers = peers;
     this.#sender = new ReplySender(kernel, self, peers.socket, this.#output);
-    this.#loanWatch = new LoanWatch(kernel, self, peers.socket);
     this.#handshake = new HandshakePhase(kernel, self, peers.socket, this.#output);
-    this.#hangUps = new HangUpWatch(kernel, self, peers.socket);
+    const [phase, handshake, sender] = [this.#phase, this.#handshake, this.#sender];
+    this.#timeouts = new ClientTimeouts(kernel, self, peers.socket, { phase, handshake, sender });
+    this.#log = new ConnectionLog(peers.log, peers.socket);
     this.#attachment = new Attachment(kernel, self, peers.pool);
   }
 
@@ -128,21 +127,16 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         return this.#giveUp("its host does not answer");
       case "abort":
         return this.#close();
-      case "handshakeDeadline":
-        return this.#phase.name === "handshake" ? this.#giveUp(tooLongHandshake) : undefined;
       case "secured":
         return this.#secured();
-      case "tlsDeadline":
-        if (this.#handshake.isSecuring) this.#giveUp("its TLS handshake took too long");
-        return;
-      case "stallCheck":
-        return this.#checkStall();
       case "wanted":
-        return this.#loanWatch.setWanted(message.isWanted);
+        return this.#timeouts.loans.setWanted(message.isWanted);
+      case "handshakeDeadline":
+      case "tlsDeadline":
+      case "stallCheck":
       case "loanCheck":
-        return this.#checkLoan();
       case "hangUpCheck":
-        return this.#checkHangUp();
+        return this.#checkTimeout(message.type);
       case "left":
         return this.#kernel.retire(this.#self);
       default:
@@ -165,16 +159,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     else this.#transmission.read();
   }
 
-  /** Other clients wait for what this one has borrowed. */
-  #checkLoan(): void {
-    if (this.#transmission === undefined || this.#phase.isClosed) return;
-    this.#transmission.shrinkLoan();
-    const reason = this.#loanWatch.check(this.#transmission);
-    if (reason !== undefined) this.#giveUp(reason);
-  }
-
   #takeReceived(bytes: Uint8Array): void {
-    this.#loanWatch.received(bytes.length);
+    this.#timeouts.loans.received(bytes.length);
     if (this.#phase.name === "handshake") this.#handshake.push(bytes);
     else if (this.#transmission !== undefined && !this.#phase.isReadingOver) this.#transmission.push(bytes);
     else return;
@@ -204,7 +190,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         return this.#beginTransmission(step.attached, step.session);
       case "end":
         this.#send();
-        if (step.reason !== undefined) this.#logClosing(step.reason);
+        if (step.reason !== undefined) this.#log.closing(step.reason);
         return this.#finish();
       default:
         return unreachable(step);
@@ -223,7 +209,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   }
 
   #beginTransmission(attached: Attached, session: NbdSession): void {
-    this.#cancelTimers();
+    this.#timeouts.end();
     this.#phase.moveTo("transmission");
     this.#attachment.hold(attached);
     const { socket, listener } = this.#peers;
@@ -231,14 +217,13 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     const peers = { kernel, connection, listener, received, output, socket };
     this.#transmission = new NbdTransmission(peers, attached, session);
     this.#transmission.push(this.#handshake.takeSurplus());
-    const tls = this.#handshake.isSecured ? ", TLS" : "";
-    this.#peers.log(`${socket.peer} attached to ${this.#attachment.sentence}${tls}`);
+    this.#log.attached(this.#attachment.sentence, this.#handshake.isSecured);
     kernel.tell(listener, { type: "settled", connection, uid: attached.info.uid });
     this.#send();
   }
 
   #parsed(end: ParseEnd): void {
-    this.#loanWatch.setPayloadArriving(this.#transmission?.holdsBorrowed ?? false);
+    this.#timeouts.loans.setPayloadArriving(this.#transmission?.holdsBorrowed ?? false);
     if (this.#output.pendingBytes > 0) this.#sender.askDrained();
     switch (end) {
       case "needBytes":
@@ -248,7 +233,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
       case "disconnect":
         return this.#finish();
       case "violation":
-        this.#logClosing(this.#transmission?.violation ?? "");
+        this.#log.closing(this.#transmission?.violation ?? "");
         return this.#finish();
       default:
         return unreachable(end);
@@ -258,7 +243,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   #lent(loan: Lent): void {
     // All loans of a connection that is leaving go back when it leaves.
     if (this.#transmission === undefined || this.#phase.isReadingOver) return;
-    this.#loanWatch.watch();
+    this.#timeouts.loans.watch();
     const isBlocked = this.#unparsed;
     const end = this.#transmission.lent(loan, isBlocked);
     if (isBlocked) this.#parsed(end);
@@ -276,22 +261,17 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#parse();
   }
 
-  #checkHangUp(): void {
-    if (this.#phase.isClosed || !this.#hangUps.check(this.#transmission?.hasParked ?? false)) return;
-    this.#giveUp("it hung up while its writes wait for space");
-  }
-
   #requestParked(request: ClientRequest): void {
     this.#transmission?.parked(request);
     if (this.#phase.name !== "transmission") return this.#transmission?.dropParked();
-    this.#hangUps.watch();
+    this.#timeouts.hangUps.watch();
     this.#parse();
   }
 
   #send(): void {
     const pieces = this.#phase.name === "closing" ? undefined : this.#sender.begin();
     if (pieces === undefined) return;
-    this.#loanWatch.sends();
+    this.#timeouts.loans.sends();
     this.#transmission?.batchTaken();
     this.#peers.socket.send(pieces, this.#transmission?.memory);
   }
@@ -316,13 +296,6 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#parse();
   }
 
-  #checkStall(): void {
-    if (this.#phase.isClosed) return;
-    // A paused guest takes nothing for hours, which is allowed. Borrowed bytes have a timeout of their own (nbd/loan_watch.ts).
-    const mayPause = this.#phase.name === "transmission";
-    if (this.#sender.checkStall(mayPause)) this.#giveUp("it does not read its replies");
-  }
-
   // The end.
 
   /** The export (then what waits for space is refused) or the server is going: nothing more is taken in. */
@@ -342,33 +315,34 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#transmission?.dropParked();
   }
 
+  #checkTimeout(type: TimeoutCheck["type"]): void {
+    const reason = this.#timeouts.check(type, this.#transmission);
+    if (reason !== undefined) this.#giveUp(reason);
+  }
+
   #giveUp(reason: string): void {
-    this.#logClosing(reason);
+    this.#log.closing(reason);
     this.#close();
   }
 
   #close(): void {
     if (this.#phase.isClosed) return;
-    if (this.#handshake.wasClearTextRefused) {
-      this.#peers.log(`refused ${this.#peers.socket.peer}: it did not ask for TLS`);
-    }
+    if (this.#handshake.wasClearTextRefused) this.#log.refusedClearText();
     this.#phase.moveTo("closing");
     this.#unparsed = false;
     this.#transmission?.dropWaiting();
     this.#transmission?.dropParked();
-    this.#cancelTimers();
-    this.#loanWatch.close();
+    this.#timeouts.end();
+    this.#timeouts.loans.close();
     if (!this.#socketClosed) this.#peers.socket.close();
   }
 
   #takeClosed(reason: string | undefined): void {
     this.#socketClosed = true;
     if (reason !== undefined && this.#handshake.isSecuring && this.#phase.name === "handshake") {
-      this.#logClosing(reason);
+      this.#log.closing(reason);
     }
-    if (reason !== undefined && this.#attachment.isAttached) {
-      this.#peers.log(`lost ${this.#peers.socket.peer}: ${reason}`);
-    }
+    if (reason !== undefined && this.#attachment.isAttached) this.#log.lost(reason);
     this.#close();
   }
 
@@ -377,22 +351,11 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     if (this.#phase.isOpen || this.#phase.name === "left") return;
     if (this.#transmission !== undefined && this.#transmission.inFlight > 0) return;
     const name = this.#attachment.detach();
-    if (name !== undefined) this.#peers.log(`${this.#peers.socket.peer} left ${quoted(name)}`);
+    if (name !== undefined) this.#log.left(name);
     if (this.#phase.name !== "closing" && this.#sender.isDone) this.#close();
     if (this.#phase.name !== "closing" || !this.#socketClosed) return;
     if (this.#attachment.isQuestionOpen || this.#sender.isDrainAsked) return;
     this.#phase.moveTo("left");
     this.#kernel.tell(this.#peers.listener, { type: "leave", connection: this.#self });
-  }
-
-  #cancelTimers(): void {
-    this.#handshake.end();
-    this.#sender.end();
-    this.#loanWatch.end();
-    this.#hangUps.end();
-  }
-
-  #logClosing(reason: string): void {
-    this.#peers.log(`closing the connection from ${this.#peers.socket.peer}: ${reason}`);
   }
 }

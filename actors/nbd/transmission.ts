@@ -6,7 +6,6 @@
  * buffer (payload_memory.ts). It is submitted when its payload has come; a large READ only when most of what was read before
  * has been sent. Its reply is queued when the volume is done.
  */
-import { referenceMinBytes } from "./wire/limits.ts";
 import { unreachable } from "../../storage/base/assert.ts";
 import {
   NBD_CMD_BLOCK_STATUS,
@@ -22,11 +21,11 @@ import { type Refusal, statusScope, validateRequest } from "./wire/validate.ts";
 import { bufferBytes } from "./buffers.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { unsentReadBytesMax } from "../limits.ts";
 import type { Purse } from "./credits.ts";
 import { ParkedRequests } from "./parked_requests.ts";
 import { type Paid, PayloadMemory } from "./payload_memory.ts";
 import type { Attached } from "./handshake.ts";
+import { isLargeRead, LargeReads } from "./large_reads.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./messages.ts";
 import type { ReceiveBuffers } from "./receive.ts";
 import { ClientRequest, copySegments, goingAway, refusalOf, writeReadReply } from "./client_request.ts";
@@ -68,15 +67,7 @@ export class NbdTransmission {
   #inFlight = 0;
 
   readonly #parked = new ParkedRequests();
-  /** Large READs that are submitted when the ones before have been sent. They count as in flight. */
-  readonly #waiting: ClientRequest[] = [];
-  /** Bytes of large READs that the volume has or that have not been sent. */
-  #readBytes = 0;
-
-  /** Of them, bytes whose replies are queued, and whose replies are being sent. */
-  #queuedReadBytes = 0;
-  #sendingReadBytes = 0;
-  #isSending = false;
+  readonly #largeReads: LargeReads;
   /** Requests that came since the socket was last read. */
   #executed = 0;
   /** One request came at the last read: the client waits for each reply before it sends the next request. */
@@ -85,6 +76,7 @@ export class NbdTransmission {
   constructor(peers: TransmissionPeers, attached: Attached, session: NbdSession) {
     this.#peers = peers;
     this.memory = new PayloadMemory(peers);
+    this.#largeReads = new LargeReads(peers.socket);
     this.#attached = attached;
     this.#export = attached.info;
     this.#session = session;
@@ -109,13 +101,12 @@ export class NbdTransmission {
 
   /** Whether borrowed bytes wait for the client to take its replies. */
   get holdsLentForReplies(): boolean {
-    return this.#isSending &&
-      (this.memory.repliesHoldLent || this.#waiting.some(({ purse }) => purse === "lent"));
+    return this.#largeReads.isSending && (this.memory.repliesHoldLent || this.#largeReads.waitOnLoan);
   }
 
   /** Other clients wait for what is lent: gives back what has been sent of the replies under way. */
   shrinkLoan(): void {
-    if (this.#isSending) this.memory.shrink(this.#peers.socket);
+    if (this.#largeReads.isSending) this.memory.shrink(this.#peers.socket);
   }
 
   /** True while borrowed bytes wait for the payload of a request. */
@@ -157,9 +148,8 @@ export class NbdTransmission {
 
   /** Submits all waiting READs, which are then copied: a client that takes nothing must not keep requests in flight. */
   submitWaiting(): void {
-    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
-      this.#submit(next);
-    }
+    const reads = this.#largeReads;
+    for (let next = reads.shift(); next !== undefined; next = reads.shift()) this.#submit(next);
   }
 
   /** Admits and submits what was received, as far as credits reach. */
@@ -190,8 +180,7 @@ export class NbdTransmission {
 
   /** The client is gone: requests that were not submitted are dropped. Their loans go back when the connection leaves. */
   dropWaiting(): void {
-    this.#inFlight -= this.#waiting.length;
-    this.#waiting.length = 0;
+    this.#inFlight -= this.#largeReads.drop();
   }
 
   /** The volume is done with a request. `answer` is false if the client is gone. */
@@ -203,7 +192,7 @@ export class NbdTransmission {
       // Segments are valid in this drain only, so they are copied if a send is under way. And if the request has a buffer too, its
       // bytes pay for that buffer only: the segments go into it now, as a slow client would need a second copy later.
       if (
-        (this.#isSending || request.data.length > 0) &&
+        (this.#largeReads.isSending || request.data.length > 0) &&
         !copySegments(request, this.#attached.blockSizeBytes)
       ) {
         refusal = refusalOf("ioError", "read");
@@ -211,7 +200,7 @@ export class NbdTransmission {
     }
     this.#inFlight -= 1;
     if (isRead && refusal === undefined) return this.#answerRead(request);
-    if (isLargeRead(request)) this.#readBytes -= request.lengthBytes;
+    if (isLargeRead(request)) this.#largeReads.unsent(request);
     if (this.#parked.size > 0) this.#parked.done(request);
     if (request.hasMoved) this.memory.takeForReply();
     else {
@@ -274,18 +263,16 @@ export class NbdTransmission {
 
   /** The queued replies are being sent. */
   batchTaken(): void {
-    this.#isSending = true;
     this.memory.batchTaken();
-    [this.#queuedReadBytes, this.#sendingReadBytes] = [0, this.#queuedReadBytes];
+    this.#largeReads.batchTaken();
   }
 
   /** They have been sent. */
   batchSent(): void {
-    this.#isSending = false;
+    const reads = this.#largeReads;
     this.memory.batchSent();
-    this.#readBytes -= this.#sendingReadBytes;
-    this.#sendingReadBytes = 0;
-    while (this.#waiting.length > 0 && this.#mayRead(this.#waiting[0]!)) this.#submit(this.#waiting.shift()!);
+    reads.batchSent();
+    for (let next = reads.shiftAllowed(); next !== undefined; next = reads.shiftAllowed()) this.#submit(next);
   }
 
   /** True if the request has been admitted, or refused. */
@@ -340,25 +327,13 @@ export class NbdTransmission {
       return this.#answer(request, goingAway);
     }
     this.#inFlight += 1;
-    if (isLargeRead(arriving) && (this.#waiting.length > 0 || !this.#mayRead(arriving))) {
-      this.#waiting.push(arriving);
-    } else this.#submit(arriving);
+    if (!isLargeRead(arriving) || !this.#largeReads.waits(arriving)) this.#submit(arriving);
   }
 
   #submit(request: ClientRequest): void {
-    if (isLargeRead(request)) this.#readBytes += request.lengthBytes;
+    if (isLargeRead(request)) this.#largeReads.submitted(request);
     request.takesSegments = request.kind === "read" && this.#peers.socket.takesSegments;
     this.#peers.kernel.tell(this.#attached.volume, { type: "submit", request });
-  }
-
-  /**
-   * Whether the segments of a large READ could be sent without a copy. If not, the READ waits: it would be copied now, which
-   * delays other clients, and be sent no sooner.
-   */
-  #mayRead(request: ClientRequest): boolean {
-    if (!this.#peers.socket.takesSegments) return true;
-    if (this.#isSending) return false;
-    return this.#readBytes === 0 || this.#readBytes + request.lengthBytes <= unsentReadBytesMax;
   }
 
   #executeStatus(request: NbdRequest, paid: Paid): void {
@@ -385,12 +360,8 @@ export class NbdTransmission {
 
   #answerRead(request: ClientRequest): void {
     this.memory.keepPaid(request);
-    if (isLargeRead(request)) this.#queuedReadBytes += request.lengthBytes;
+    if (isLargeRead(request)) this.#largeReads.queued(request);
     writeReadReply(this.#replies, this.#session, request, this.#attached.blockSizeBytes);
     this.memory.keepBuffer(request);
   }
-}
-
-function isLargeRead(request: ClientRequest): boolean {
-  return request.kind === "read" && request.lengthBytes >= referenceMinBytes;
 }
