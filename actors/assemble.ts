@@ -10,6 +10,7 @@ import { CatalogueJournal, type JournalPort, JournalStub } from "./control/catal
 import { AllocatorStub, DataAllocator } from "./pool/data_allocator.ts";
 import { spawnDataLocks } from "./pool/data_locks.ts";
 import type { Address } from "./kernel/address.ts";
+import { IntentJournal } from "./pool/intent_journal.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { mailboxes } from "./mailboxes.ts";
 import { Metadata } from "./pool/metadata.ts";
@@ -32,6 +33,8 @@ export interface PoolPorts extends PoolOptions {
   readonly hostFreeBytes?: () => number | undefined;
   /** Opened on the metadata device's superblock, not loaded yet. */
   readonly engine: ThinMetadata;
+  /** Without it no changes are recorded. */
+  readonly intents?: IntentJournal;
 }
 
 /** Makes the actors. The pool works once `start` has been answered. */
@@ -41,15 +44,16 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
     mailboxes.refusals,
     (self) => new Refusals(kernel, self, (sentence) => parts.log(sentence)),
   );
-  const data = spawnDevice(kernel, "dataDevice", parts.data, refusals);
-  const metadataDevice = spawnDevice(kernel, "metadataDevice", parts.metadata);
+  const intents = parts.intents ?? new IntentJournal("this pool is not kept in files");
+  const data = spawnDevice(kernel, "dataDevice", parts.data, intents, refusals);
+  const metadataDevice = spawnDevice(kernel, "metadataDevice", parts.metadata, intents);
   const { engine, readOnly } = parts;
   const metadata = new MetadataStub(
     kernel,
     kernel.spawn(
       "metadata",
       mailboxes.metadata,
-      (self) => new Metadata(kernel, self, engine, { data, metadata: metadataDevice }, { readOnly }),
+      (self) => new Metadata(kernel, self, engine, { data, metadata: metadataDevice }, { readOnly, intents }),
     ),
   );
   const hostBytesMin = engine.geometry.blockSizeBytes;
@@ -99,13 +103,14 @@ function spawnDevice(
   kernel: Kernel,
   kind: "dataDevice" | "metadataDevice",
   port: DevicePort,
+  intents: IntentJournal,
   refusals?: Address<RefusalsMessage>,
 ): DeviceStub {
   const name = kind === "dataDevice" ? "data device" : "metadata device";
   const address = kernel.spawn(
     name,
     mailboxes[kind],
-    (self) => new BlockDevice(kernel, self, port, refusals),
+    (self) => new BlockDevice(kernel, self, port, refusals, intents),
   );
   return new DeviceStub(address, port.local?.canDiscard ?? false, kernel.knobs);
 }

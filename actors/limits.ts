@@ -345,3 +345,12 @@ assert(filePieceBytes <= defaultKnobs.zeroBytesMax, "a device writes zeroes in p
 assert(mappedBytesMax % mappedSliceBytes === 0, "a page window is full of whole slices");
 assert(payloadBufferBytesMin <= requestBytesMax, "there is a buffer for every payload");
 assert(residentBytesMax <= 720 * MiB, "the bound is what the README states");
+
+/** Bytes of one segment of the intent journal: 87,296 changes of mappings. Half of it full makes the pool commit. */
+export const intentSegmentBytes = 4 * MiB;
+/** Changes that are collected before they are written, at most. */
+export const intentsCollectedMax = 1024;
+/** Places of a segment that are kept for a change that is under way when it is full: one that runs alone. */
+export const intentsSpareMin = 2;
+/** Changes of the intent journal that are done again in one turn. */
+export const intentsPerRest = 1024;

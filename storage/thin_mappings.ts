@@ -141,10 +141,10 @@ export class ThinMappings {
   }
 
   /**
-   * Maps `block` to `mapped`. It replaces the mapping that the block has, or only its time. The caller has called
-   * {@linkcode DeviceTable.change} for the device.
+   * Maps `block` to `mapped`. It replaces the mapping that the block has, or only its time, and returns the data block that it
+   * had. The caller has called {@linkcode DeviceTable.change} for the device.
    */
-  insert(device: DeviceRecord, block: VBlock, mapped: DBlock, time: number): void {
+  insert(device: DeviceRecord, block: VBlock, mapped: DBlock, time: number): DBlock | undefined {
     const tree = this.#tree;
     device.root = tree.prepareInsert(device.root, block);
     const { leaf, index } = tree;
@@ -163,6 +163,7 @@ export class ThinMappings {
     packBlockTime(leaf.view, offset, mapped, time);
     if (before === mapped) this.#renewLeaf(device, leaf, time);
     this.#rememberLeaf(device);
+    return before;
   }
 
   /**

@@ -284,14 +284,28 @@ export class ThinMetadata {
     return highest;
   }
 
-  /** Maps `block` to a data block without references; or again to the data block that it has, at the present time. */
-  insert(thin: ThinId, block: VBlock, mapped: DBlock): void {
+  /**
+   * Maps `block` to a data block without references; or again to the data block that it has, at the present time. Returns the
+   * data block that it had.
+   */
+  insert(thin: ThinId, block: VBlock, mapped: DBlock): DBlock | undefined {
+    return this.#insert(thin, block, mapped, () => this.#reserve.admit());
+  }
+
+  /** The same for a change that was answered already, and is done again: it may use the reserve. */
+  insertFromReserve(thin: ThinId, block: VBlock, mapped: DBlock): DBlock | undefined {
+    return this.#insert(thin, block, mapped, () => this.#reserve.admitFromReserve());
+  }
+
+  #insert(thin: ThinId, block: VBlock, mapped: DBlock, admit: () => void): DBlock | undefined {
     const record = this.#devices.expect(thin);
+    let replaced: DBlock | undefined;
     this.#operation.run(() => {
       this.#devices.change(record);
-      this.#mappings.insert(record, block, mapped, this.time);
-      this.#reserve.admit();
+      replaced = this.#mappings.insert(record, block, mapped, this.time);
+      admit();
     });
+    return replaced;
   }
 
   /**
@@ -355,6 +369,11 @@ export class ThinMetadata {
   /** The last durable superblock with needs_check set, to be written after a commit failed. */
   needsCheckSuperblock(): Uint8Array {
     return this.#superblock.needsCheckBytes();
+  }
+
+  /** The bytes of the superblock of the last durable commit. */
+  durableSuperblock(): Uint8Array {
+    return this.#superblock.durableBytes();
   }
 
   /** See {@linkcode MetadataCommit.hold}. */

@@ -15,6 +15,7 @@ import {
   type IoResult,
   type ReadDone,
   type ReadResult,
+  reasonOfIo,
 } from "../../storage/device/port.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
@@ -27,6 +28,7 @@ import type {
   DeviceRead,
   DeviceRequest,
 } from "./device_messages.ts";
+import { type IntentJournal, losesWrites } from "./intent_journal.ts";
 import type { Refusal, RefusalsMessage } from "./refusals.ts";
 
 export class BlockDevice implements Actor<BlockDeviceMessage> {
@@ -40,23 +42,29 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
   /** The result of the first flush that failed. */
   #lost: IoResult | undefined;
   readonly #refusals: Address<RefusalsMessage> | undefined;
+  readonly #intents: IntentJournal | undefined;
   /** The kinds of operation that failed when they were last tried. */
   readonly #failing = new Set<Refusal>();
   /** Bytes that the pool uses, from the begin of the device. */
   #usedBytes = 0;
   #growth: DeviceGrow | undefined;
 
-  /** @param refusals is told of I/O errors and of their end; undefined for the metadata device, whose errors the pool reports */
+  /**
+   * @param refusals is told of I/O errors and of their end; undefined for the metadata device, whose errors the pool reports
+   * @param intents is void once something that was written may be lost
+   */
   constructor(
     kernel: Kernel,
     self: Address<BlockDeviceMessage>,
     port: DevicePort,
     refusals?: Address<RefusalsMessage>,
+    intents?: IntentJournal,
   ) {
     this.#kernel = kernel;
     this.#self = self;
     this.#port = port;
     this.#refusals = refusals;
+    this.#intents = intents;
     this.#readDone = (result, target) => kernel.post(self, { type: "completed", operation: target, result });
   }
 
@@ -93,6 +101,9 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
   }
 
   #answer(request: DeviceRequest, result: IoResult): void {
+    if (result.kind !== "ok" && losesWrites(request, result)) {
+      this.#intents?.fail(`a ${request.type} of a device failed: ${reasonOfIo(result)}`);
+    }
     if (request.type !== "flush") {
       if (result.kind !== "ok" || this.#failing.size > 0) this.#note(request, result);
       return this.#kernel.reply(request, result);

@@ -60,7 +60,8 @@ function* finishCommit(
   }
 }
 
-function* writeCommit(
+/** Writes a transaction and makes it durable: steps 2 to 4. Answers why it failed. */
+export function* writeCommit(
   data: DeviceStub,
   device: DeviceStub,
   frozen: Frozen & { readonly kind: "frozen" },

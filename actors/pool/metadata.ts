@@ -15,29 +15,22 @@
  */
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import { reasonOfIo } from "../../storage/device/port.ts";
-import type { Geometry } from "../../storage/base/geometry.ts";
 import type { MetadataBlock } from "../../storage/base/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
 import type { DeviceStub } from "./device_messages.ts";
 import { commitTask, fetchTask, needsCheckTask } from "./commit.ts";
-import type { AllocatorNotice, Commit, CommitEnded, FlushEnded, Freeze, Frozen } from "./commit_messages.ts";
+import type { Commit, CommitEnded, FlushEnded, Freeze, Frozen } from "./commit_messages.ts";
 import { CommitRequests } from "./commit_requests.ts";
 import type { Actor, Address, Request } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Knobs } from "../knobs.ts";
-import type { GeometryNotice } from "./geometry_messages.ts";
 import { HeldCommits } from "./held_commits.ts";
-import {
-  type Fetched,
-  type MetadataMessage,
-  MetadataStub,
-  type MetadataTrouble,
-  type Operation,
-} from "./metadata_messages.ts";
+import type { IntentJournal } from "./intent_journal.ts";
+import { type Fetched, type MetadataMessage, MetadataStub, type Operation } from "./metadata_messages.ts";
+import { MetadataNotices } from "./metadata_notices.ts";
 import type { Done, MetadataFailure } from "./metadata_results.ts";
 import { type ChangeOperation, executeChange, makesDirty } from "./metadata_changes.ts";
 import { done, executeRead, factsOf, growthAnswer } from "./metadata_reads.ts";
-import type { SpaceCame, SpaceRefused } from "./space_messages.ts";
 import { type Attempt, WaitingOperations } from "./waiting_operations.ts";
 
 export class Metadata implements Actor<MetadataMessage> {
@@ -47,10 +40,8 @@ export class Metadata implements Actor<MetadataMessage> {
   readonly #engine: ThinMetadata;
   readonly #dataDevice: DeviceStub;
   readonly #metadataDevice: DeviceStub;
-  #allocator: Address<AllocatorNotice> | undefined;
-  #pool: Address<MetadataTrouble | GeometryNotice> | undefined;
-  /** The geometry that the pool was last told. */
-  #announced: Geometry | undefined;
+  readonly #notices: MetadataNotices;
+  readonly #intents: IntentJournal;
   readonly #waiting: WaitingOperations;
   readonly #held: HeldCommits;
   /** A commit task runs, before or after its freeze. */
@@ -62,9 +53,6 @@ export class Metadata implements Actor<MetadataMessage> {
   #freezeHeld: Attempt | undefined;
   /** The answer to every change from now on. */
   #refusal: MetadataFailure | undefined;
-  #space: Address<SpaceCame | SpaceRefused> | undefined;
-  /** The free metadata blocks when an operation was last refused for want of them; undefined if none was since more came. */
-  #freeAtRefusal: number | undefined;
   /** Free data blocks that are bad and not leased. */
   #dataRetired = 0;
 
@@ -73,7 +61,7 @@ export class Metadata implements Actor<MetadataMessage> {
     self: Address<MetadataMessage>,
     engine: ThinMetadata,
     devices: { readonly data: DeviceStub; readonly metadata: DeviceStub },
-    options: { readonly readOnly: boolean },
+    options: { readonly readOnly: boolean; readonly intents: IntentJournal },
   ) {
     this.#kernel = kernel;
     this.#knobs = kernel.knobs;
@@ -81,6 +69,8 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#stub = new MetadataStub(kernel, self);
     this.#engine = engine;
     this.#held = new HeldCommits(engine);
+    this.#notices = new MetadataNotices(kernel, engine);
+    this.#intents = options.intents;
     this.#dataDevice = devices.data;
     this.#metadataDevice = devices.metadata;
     if (options.readOnly) this.#refusal = { kind: "readOnly" };
@@ -105,7 +95,7 @@ export class Metadata implements Actor<MetadataMessage> {
       case "commit":
         return this.#commit(message);
       case "facts":
-        return this.#kernel.reply(message, factsOf(this.#engine, this.#dataRetired));
+        return this.#kernel.reply(message, factsOf(this.#engine, this.#dataRetired, this.#intents.state));
       case "askGrowth":
         return this.#kernel.reply(message, growthAnswer(this.#engine, message.wanted));
       case "listThins":
@@ -132,10 +122,7 @@ export class Metadata implements Actor<MetadataMessage> {
           this.#damaged(`the metadata counts data block ${message.dblock} as free, and it is mapped`),
         );
       case "connect":
-        this.#allocator = message.allocator;
-        this.#pool = message.pool;
-        this.#space = message.space;
-        return;
+        return this.#notices.connect(message);
       default:
         return unreachable(message);
     }
@@ -146,8 +133,9 @@ export class Metadata implements Actor<MetadataMessage> {
     const isHeldUp = this.#waiting.isHeldUp(attempt);
     // A look-up with all its blocks in memory evicts none, so it need not wait.
     if (isHeldUp && attempt.operation.type !== "lookup") return this.#waiting.holdUp(attempt);
-    if (makesDirty(attempt.operation) && !this.#waiting.isAlone(attempt) && this.#isTooDirty()) {
-      return this.#waiting.slowDown(attempt);
+    if (makesDirty(attempt.operation) && !this.#waiting.isAlone(attempt) && this.#mustSlowDown()) {
+      this.#waiting.slowDown(attempt);
+      return this.#startCommit();
     }
     if (attempt.operation.type === "freeze" && this.#mustHoldFreeze()) {
       assert(this.#freezeHeld === undefined, "two commits wait to begin");
@@ -167,11 +155,17 @@ export class Metadata implements Actor<MetadataMessage> {
         return;
       }
       answer = this.#failureOf(error.fault);
-      if (answer.kind === "noMetadataSpace") this.#noteRefusal(attempt.operation);
+      if (answer.kind === "noMetadataSpace") this.#notices.noteRefusal(attempt.operation);
     }
-    if (attempt.operation.type === "load") this.#announceGeometry();
+    if (attempt.operation.type === "load") this.#loaded(answer);
     this.#kernel.reply(attempt.operation as Request<unknown>, answer);
     this.#afterOperation(attempt);
+  }
+
+  /** Nothing was changed yet, and no client is let in before this is answered. */
+  #loaded(answer: unknown): void {
+    this.#notices.announceGeometry();
+    if (answer === done && this.#refusal === undefined) this.#intents.start(this.#engine.durableSuperblock());
   }
 
   /**
@@ -209,7 +203,7 @@ export class Metadata implements Actor<MetadataMessage> {
 
   #executeChange(operation: ChangeOperation | Freeze): unknown {
     if (operation.type === "freeze") return this.#freeze();
-    const answer = executeChange(this.#engine, operation, this.#knobs.leavesPerDeleteSlice);
+    const answer = executeChange(this.#engine, operation, this.#intents, this.#knobs.leavesPerDeleteSlice);
     if (answer === undefined) {
       // A part of the change is in memory, so no commit may follow: damage ends all changes.
       return this.#damaged("a change that found no space for itself found none to be undone either");
@@ -219,24 +213,27 @@ export class Metadata implements Actor<MetadataMessage> {
   }
 
   #afterOperation(attempt: Attempt): void {
-    this.#tellFreed();
-    if (this.#engine.dirtyBlocks > this.#knobs.dirtyBlocksMax && this.#refusal === undefined) {
-      this.#startCommit();
-    }
+    this.#notices.tellFreed();
+    const isMuch = this.#engine.dirtyBlocks > this.#knobs.dirtyBlocksMax || this.#intents.isHalfFull;
+    if (isMuch && this.#refusal === undefined) this.#startCommit();
     for (const next of this.#waiting.end(attempt)) this.#perform(next);
     this.#resumeSlowedDown();
     this.#resumeFreeze();
   }
 
-  /** The blocks of a commit in progress cannot be evicted. So beside it at most `dirtyBlocksMax` others may become dirty. */
-  #isTooDirty(): boolean {
-    return this.#committing && this.#refusal === undefined &&
-      this.#engine.dirtyBlocks > this.#knobs.dirtyBlocksMax;
+  /**
+   * The blocks of a commit in progress cannot be evicted. So beside it at most `dirtyBlocksMax` others may become dirty. And
+   * no change is done that the intent journal has no room for: the next transaction has a segment of its own.
+   */
+  #mustSlowDown(): boolean {
+    if (this.#refusal !== undefined) return false;
+    if (this.#intents.isFull) return true;
+    return this.#committing && this.#engine.dirtyBlocks > this.#knobs.dirtyBlocksMax;
   }
 
   /** After a freeze, the end of a commit or a refusal. */
   #resumeSlowedDown(): void {
-    if (this.#waiting.slowedDown === 0 || this.#isTooDirty()) return;
+    if (this.#waiting.slowedDown === 0 || this.#mustSlowDown()) return;
     for (const next of this.#waiting.takeSlowedDown()) this.#perform(next);
   }
 
@@ -269,20 +266,8 @@ export class Metadata implements Actor<MetadataMessage> {
   /** Ends all changes: metadata that cannot be read cannot be kept consistent. */
   #damaged(reason: string): MetadataFailure {
     this.#refusal ??= { kind: "readOnly" };
-    this.#trouble("damaged", reason);
+    this.#notices.trouble("damaged", reason);
     return { kind: "damaged", reason };
-  }
-
-  /** Tells the pool its sizes, after loading and after a commit that changed them is durable. */
-  #announceGeometry(): void {
-    const { geometry } = this.#engine;
-    if (geometry === this.#announced) return;
-    this.#announced = geometry;
-    if (this.#pool !== undefined) this.#kernel.tell(this.#pool, { type: "geometry", geometry });
-  }
-
-  #trouble(what: MetadataTrouble["what"], reason: string): void {
-    if (this.#pool !== undefined) this.#kernel.tell(this.#pool, { type: "metadataTrouble", what, reason });
   }
 
   #commit(request: Commit): void {
@@ -309,10 +294,11 @@ export class Metadata implements Actor<MetadataMessage> {
       return { kind: "clean", flush: this.#requests.beginFlush(), isAlone };
     }
     const frozen: Frozen = { kind: "frozen", ...this.#engine.beginCommit(), isAlone };
+    this.#intents.freeze(frozen.superblock);
     this.#requests.beginCommit();
     // What was freed so far is freed in this commit, so the allocator must be told of it before "frozen".
-    this.#tellFreed();
-    this.#tellAllocator({ type: "frozen" });
+    this.#notices.tellFreed();
+    this.#notices.tellAllocator({ type: "frozen" });
     return frozen;
   }
 
@@ -331,34 +317,21 @@ export class Metadata implements Actor<MetadataMessage> {
     if (message.failure !== undefined) return this.#commitFailed(message.failure, ended);
     if (message.begun !== "frozen") return this.#commitRefused();
     this.#engine.commitDurable();
+    this.#intents.durable();
     this.#kernel.count("commits");
-    this.#announceGeometry();
-    this.#tellAllocator({ type: "durable" });
-    this.#tellSpace();
+    this.#notices.announceGeometry();
+    this.#notices.tellAllocator({ type: "durable" });
+    this.#notices.tellSpace();
     this.#answer(ended, done);
     if (this.#requests.waiting > 0 || this.#waiting.slowedDown > 0) this.#startCommit();
     this.#resumeSlowedDown();
-  }
-
-  /** An operation found no metadata block. Only of a command's is the space watch told: a bio tries again, and tells it itself. */
-  #noteRefusal(operation: Operation): void {
-    this.#freeAtRefusal = this.#engine.metadataFree;
-    if (operation.type !== "change" || this.#space === undefined) return;
-    this.#kernel.tell(this.#space, { type: "spaceRefused", need: "metadata" });
-  }
-
-  /** A commit has freed blocks. What was refused before may be possible. */
-  #tellSpace(): void {
-    if (this.#freeAtRefusal === undefined || this.#engine.metadataFree <= this.#freeAtRefusal) return;
-    this.#freeAtRefusal = undefined;
-    if (this.#space !== undefined) this.#kernel.tell(this.#space, { type: "spaceCame", need: "metadata" });
   }
 
   /** The pool stopped writing before the commit began. Reads are still served. */
   #commitRefused(): void {
     const refusal = present(this.#refusal, "a commit was refused for no reason");
     this.#answer(this.#requests.takeNext(), refusal);
-    this.#tellAllocator({ type: "notCommitted" });
+    this.#notices.tellAllocator({ type: "notCommitted" });
     this.#resumeSlowedDown();
   }
 
@@ -371,25 +344,17 @@ export class Metadata implements Actor<MetadataMessage> {
     const refusal: MetadataFailure = { kind: "poolFailed" };
     const superblock = this.#engine.needsCheckSuperblock();
     this.#refusal = refusal;
+    this.#intents.fail(`a commit failed: ${reason}`);
     this.#answer(ended, refusal);
     this.#answer(this.#requests.takeNext(), refusal);
-    this.#tellAllocator({ type: "notCommitted" });
+    this.#notices.tellAllocator({ type: "notCommitted" });
     this.#kernel.start("set needs_check", needsCheckTask(this.#metadataDevice, superblock));
-    this.#trouble("commitFailed", reason);
+    this.#notices.trouble("commitFailed", reason);
     this.#resumeSlowedDown();
     this.#resumeFreeze();
   }
 
   #answer(requests: readonly Commit[], answer: Done | MetadataFailure): void {
     for (const request of requests) this.#kernel.reply(request, answer);
-  }
-
-  #tellFreed(): void {
-    const runs = this.#engine.takeFreed();
-    if (runs.length > 0) this.#tellAllocator({ type: "freed", runs });
-  }
-
-  #tellAllocator(message: AllocatorNotice): void {
-    if (this.#allocator !== undefined) this.#kernel.tell(this.#allocator, message);
   }
 }

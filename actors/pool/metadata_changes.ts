@@ -1,30 +1,30 @@
 /** The operations of the metadata actor that change the transaction, each as a call of the engine. */
 import { assert, unreachable } from "../../storage/base/assert.ts";
+import type { VBlock } from "../../storage/base/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
 import type { Change, DeleteSlice, Grow, Insert, RemoveRange, Revoke } from "./metadata_messages.ts";
+import type { IntentJournal } from "./intent_journal.ts";
 import { done } from "./metadata_reads.ts";
 
 /** An operation that changes the transaction. */
 export type ChangeOperation = Insert | RemoveRange | Change | Revoke | DeleteSlice | Grow;
 
 /**
- * The answer to a change; undefined for a {@linkcode Revoke} that found no space. Throws {@linkcode MetadataFault}: the engine
+ * The answer to a change, which is recorded if it changes mappings; undefined for a {@linkcode Revoke} that found no space. Throws {@linkcode MetadataFault}: the engine
  * has undone the operation, and after "missing" the caller reads the block and tries again.
  */
 export function executeChange(
   engine: ThinMetadata,
   operation: ChangeOperation,
+  intents: IntentJournal,
   leavesPerDeleteSlice: number,
 ): unknown {
   switch (operation.type) {
     case "insert":
-      engine.insert(operation.thin, operation.vblock, operation.dblock);
+      insert(engine, operation, intents);
       return done;
     case "removeRange":
-      return {
-        kind: "removed",
-        next: engine.removeRange(operation.thin, operation.begin, operation.end).next,
-      };
+      return { kind: "removed", next: removeRange(engine, operation, intents) };
     case "change":
       engine.change(operation);
       return done;
@@ -37,6 +37,23 @@ export function executeChange(
     default:
       return unreachable(operation);
   }
+}
+
+/** Recorded if it changes the mapping, and not only its time. */
+function insert(engine: ThinMetadata, { thin, vblock, dblock }: Insert, intents: IntentJournal): void {
+  const replaced = engine.insert(thin, vblock, dblock);
+  if (replaced !== dblock) intents.append({ kind: "insert", thin, vblock, dblock, replaced });
+}
+
+/** Recorded as far as it was done. */
+function removeRange(
+  engine: ThinMetadata,
+  { thin, begin, end }: RemoveRange,
+  intents: IntentJournal,
+): VBlock {
+  const { next, removedBlocks } = engine.removeRange(thin, begin, end);
+  if (removedBlocks > 0) intents.append({ kind: "remove", thin, begin, end: next });
+  return next;
 }
 
 /** The metadata at once, as it needs no block but its own; of the data one step. True if that was the last. */

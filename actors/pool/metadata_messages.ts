@@ -27,6 +27,7 @@ import type {
   HoldCommit,
   ReleaseCommit,
 } from "./commit_messages.ts";
+import type { IntentState } from "./intent_journal.ts";
 import type { Done, MetadataFailure } from "./metadata_results.ts";
 
 /** Look up the mapping of a virtual block. */
@@ -158,6 +159,7 @@ export interface Facts {
   readonly metadataFree: number;
   readonly dirtyBlocks: number;
   readonly clock: number;
+  readonly intents: IntentState;
 }
 /** Ask for the sizes and counts of the metadata. */
 export interface AskFacts extends Request<Facts> {

@@ -13,6 +13,7 @@ import type {
   Lookup,
   LookupRange,
 } from "./metadata_messages.ts";
+import type { IntentState } from "./intent_journal.ts";
 import type { Done } from "./metadata_results.ts";
 
 /** An operation that changes nothing. It is served also after the pool has stopped writing. */
@@ -68,7 +69,7 @@ export function growthAnswer(
 }
 
 /** The sizes of the pool and what is free; `dataRetired` data blocks are bad and do not count as free. */
-export function factsOf(engine: ThinMetadata, dataRetired: number): Facts {
+export function factsOf(engine: ThinMetadata, dataRetired: number, intents: IntentState): Facts {
   return {
     kind: "facts",
     transactionId: engine.transactionId,
@@ -81,5 +82,6 @@ export function factsOf(engine: ThinMetadata, dataRetired: number): Facts {
     metadataFree: engine.metadataFree,
     dirtyBlocks: engine.dirtyBlocks,
     clock: engine.time,
+    intents,
   };
 }

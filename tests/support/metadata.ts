@@ -1,6 +1,7 @@
 /** For tests: a metadata actor by itself, with its engine, and stand-ins for its devices and its peers. */
 import { geometryOf } from "../../storage/base/geometry.ts";
 import type { GeometryNotice } from "../../actors/pool/geometry_messages.ts";
+import { IntentJournal } from "../../actors/pool/intent_journal.ts";
 import { Metadata } from "../../actors/pool/metadata.ts";
 import type { AllocatorNotice } from "../../actors/pool/commit_messages.ts";
 import {
@@ -34,10 +35,14 @@ export class MetadataBench {
 
   constructor(
     driver: MetadataDriver,
-    options: { readonly cacheBlocks?: number; readonly readOnly?: boolean } = {},
+    options: {
+      readonly cacheBlocks?: number;
+      readonly readOnly?: boolean;
+      readonly intents?: IntentJournal;
+    } = {},
   ) {
     const { kernel } = this.world;
-    const { cacheBlocks = 1000, readOnly = false } = options;
+    const { cacheBlocks = 1000, readOnly = false, intents = new IntentJournal("a test") } = options;
     this.device = new StandInDevice(kernel, "metadata", driver.image, { log: this.log });
     const superblock = driver.image.slice(0, metadataBlockSizeBytes);
     const deviceBlocks = driver.image.length / metadataBlockSizeBytes;
@@ -46,7 +51,7 @@ export class MetadataBench {
     const address = kernel.spawn<MetadataMessage>(
       "metadata",
       100_000,
-      (self) => new Metadata(kernel, self, this.engine, devices, { readOnly }),
+      (self) => new Metadata(kernel, self, this.engine, devices, { readOnly, intents }),
     );
     this.stub = new MetadataStub(kernel, address);
     const peers = { allocator: this.allocator.address, pool: this.pool.address, space: this.space.address };

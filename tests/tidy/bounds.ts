@@ -40,6 +40,15 @@ const facts: Readonly<Record<string, readonly string[]>> = {
   // The words of a set, and what the format of dm-thin has room for.
   "storage/block_set.ts": ["wordsPerChunk"],
   "storage/catalogue_fields.ts": ["transactionIdMax"],
+  // The intent journal's own format.
+  "storage/intent_headers.ts": [
+    "intentHeaderBytes",
+    "bootIdBytes",
+    "identityBytes",
+    "atSegmentBytes",
+    "baseBytes",
+  ],
+  "storage/intent_record.ts": ["intentRecordBytes"],
   "storage/overflow_layout.ts": ["leafEntriesMin"],
   "storage/overflow_counts.ts": ["overflowCountMax"],
   "storage/space_map_metadata.ts": ["overflowCountMin"],
