@@ -12,6 +12,7 @@ import {
   type Invocation,
   isPool,
   listenToSignals,
+  listFormOf,
   type LocalVerb,
   lockWaitMs,
   logDrainMs,
@@ -39,11 +40,12 @@ async function main(args: readonly string[]): Promise<number> {
   const invocation = parseInvocation(args);
   const command = commandOf(invocation);
   if (command !== undefined) {
+    const form = listFormOf(invocation.options);
     const result = await runCommand(invocation.pool, command, writeText, {
       silenceMs: millisecondsOf(invocation.options, "timeout"),
       lockWaitMs: millisecondsOf(invocation.options, "lock-wait"),
     });
-    const report = reportOf(result, { json: invocation.options.json === true, command });
+    const report = reportOf(result, { json: invocation.options.json === true, command, form });
     for (const sentence of report.complaints) complain(sentence);
     for (const line of report.lines) await print(line);
     return report.exitStatus;

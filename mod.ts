@@ -63,11 +63,19 @@ import { listenToSignals, refuseInspector, type SignalHandlers } from "./actors/
 import { LogSink, type LogWriter } from "./actors/edge/log_sink.ts";
 import { lockWaitMs, logDrainMs } from "./actors/limits.ts";
 import type { TlsOptions } from "./actors/edge/tls_keys.ts";
+import type { ListColumn } from "./actors/control/list_columns.ts";
+import { type ListForm, listFormOf } from "./actors/control/list_text.ts";
 import type { CommandVerb, LocalVerb, Verb } from "./actors/control/verb_table.ts";
 import { type Report, reportOf, type ReportOptions } from "./actors/control/result_text.ts";
 import { assert } from "./storage/base/assert.ts";
 import { UsageError, UserError } from "./storage/base/errors.ts";
-import { type ParsedName, parseName, parseSnapshotName, parseVolumeName } from "./storage/base/names.ts";
+import {
+  type ParsedName,
+  parseName,
+  parsePattern,
+  parseSnapshotName,
+  parseVolumeName,
+} from "./storage/base/names.ts";
 import { catalogueFormat } from "./storage/catalogue_journal.ts";
 import { formatSize, parseSize, type SizeChange } from "./storage/base/sizes.ts";
 
@@ -79,6 +87,7 @@ export {
   initOptionsOf,
   isPool,
   listenToSignals,
+  listFormOf,
   lockWaitMs,
   logDrainMs,
   LogSink,
@@ -86,6 +95,7 @@ export {
   noteUnused,
   parseInvocation,
   parseName,
+  parsePattern,
   parseServing,
   parseSize,
   parseSnapshotName,
@@ -110,6 +120,8 @@ export type {
   ImportedVolume,
   ImportOptions,
   Invocation,
+  ListColumn,
+  ListForm,
   LocalVerb,
   LogWriter,
   LookCommand,
@@ -242,9 +254,15 @@ export class Pool implements AsyncDisposable {
     return result.sizes;
   }
 
-  /** Volumes and snapshots by name. */
-  async list(): Promise<readonly VolumeListing[]> {
-    const result = await this.#do({ verb: "list" });
+  /**
+   * Volumes and snapshots in natural order: all, or those of the names and patterns given. Exclusive and shared bytes may be
+   * of a while ago (`figures_age_ms`) in a large pool, unless they are to be `exact`.
+   */
+  async list(
+    options: { readonly names?: readonly string[]; readonly exact?: boolean } = {},
+  ): Promise<readonly VolumeListing[]> {
+    const { names = [], exact = false } = options;
+    const result = await this.#do({ verb: "list", names: names.map(parsePattern), exact });
     assert(result.kind === "volumes", "list answers with volumes");
     return result.volumes;
   }

@@ -27,7 +27,13 @@ export type GrowthCommand =
 
 /** A command that changes nothing. */
 export type LookCommand =
-  | { readonly verb: "list" }
+  | {
+    readonly verb: "list";
+    /** Names, and patterns for some; none: all volumes and snapshots. */
+    readonly names?: readonly string[];
+    /** Wait for figures of now, however long counting takes. */
+    readonly exact?: boolean;
+  }
   | { readonly verb: "status" }
   | { readonly verb: "check" }
   | { readonly verb: "dump" };
@@ -57,8 +63,12 @@ export interface VolumeListing {
   readonly size_bytes: number;
   /** Bytes of the blocks that it maps. */
   readonly mapped_bytes: number;
-  /** Bytes that removing it would free. */
-  readonly exclusive_bytes: number;
+  /** Bytes that removing it would free; null: not counted yet. */
+  readonly exclusive_bytes: number | null;
+  /** Bytes of its blocks that another volume or snapshot maps too; null: not counted yet. */
+  readonly shared_bytes: number | null;
+  /** How long ago exclusive and shared bytes were right, in milliseconds; 0: they are; null: not counted yet. */
+  readonly figures_age_ms: number | null;
   /** True for a snapshot. */
   readonly read_only: boolean;
   /** The present name of what it was made from; null if that is gone, or if it was made empty. */

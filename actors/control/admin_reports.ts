@@ -1,131 +1,18 @@
 /** Admin commands that only look: they read the blocks of the last durable commit, which are kept meanwhile. */
 import { checkMetadata } from "../../storage/check.ts";
 import { dumpMetadata } from "../../storage/dump.ts";
-import { dataBytesOf, type MetadataBlocks, metadataBytesOf } from "../../storage/base/geometry.ts";
-import type { MetadataBlock, ThinId } from "../../storage/base/ids.ts";
+import { dataBytesOf, metadataBytesOf } from "../../storage/base/geometry.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
-import { into } from "../../storage/device/port.ts";
-import { blocksFreedByRemoval } from "../../storage/removal.ts";
-import { SliceEnd, type Slices, sortedSlices } from "../../storage/slices.ts";
-import { type DeviceUsage, deviceUsage } from "../../storage/usage.ts";
-import type { AdminCommand, AdminResult, PoolStatus, SpaceWord, VolumeListing } from "./admin_command.ts";
+import type { AdminResult, PoolStatus, SpaceWord } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import type { Address } from "../kernel/address.ts";
-import { rest, type Steps } from "../kernel/task.ts";
+import { commitFirst, type HeldCommit, holdCommit, readBlock, runWalk, seeCheck } from "./held_walk.ts";
+import type { Steps } from "../kernel/task.ts";
 import { lowSpaceShare } from "../limits.ts";
 import type { Facts } from "../pool/metadata_messages.ts";
 import type { SpaceFacts } from "../pool/space_messages.ts";
 import { type TextOutMessage, writeText } from "./text_out.ts";
 import type { Registry } from "./pool_messages.ts";
-
-const seeCheck = "`check` names all damage.";
-
-/** A walk over metadata, as storage/ writes it: it yields a block and is resumed with its bytes. */
-type Walk<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
-
-/** What the walks of one report read: the last durable commit, with one block at a time in memory. */
-interface HeldCommit {
-  readonly hold: number;
-  readonly superblock: Uint8Array;
-  readonly metadataBlocks: MetadataBlocks;
-  readonly buffer: Uint8Array;
-}
-
-function* holdCommit(peers: AdminPeers): Steps<HeldCommit> {
-  const { hold, superblock, geometry: { metadataBlocks } } = yield* peers.thin.metadata.holdCommit();
-  return { hold, superblock, metadataBlocks, buffer: new Uint8Array(metadataBlockSizeBytes) };
-}
-
-function* readBlock(
-  peers: AdminPeers,
-  held: HeldCommit,
-  block: MetadataBlock,
-): Steps<Uint8Array | undefined> {
-  // The superblock on disk may be a later one by now, so it comes from memory. A walk asks for it after each piece of work;
-  // other turns go first then.
-  if (block === 0) {
-    yield* rest();
-    return held.superblock;
-  }
-  const result = yield* peers.metadataDevice.read(into(held.buffer), block * metadataBlockSizeBytes);
-  return result.kind === "ok" ? held.buffer : undefined;
-}
-
-function* runWalk<Result>(peers: AdminPeers, held: HeldCommit, walk: Walk<Result>): Steps<Result> {
-  let step = walk.next();
-  while (!step.done) step = walk.next(yield* readBlock(peers, held, step.value));
-  return step.value;
-}
-
-/** Commits, because a report reads what is on disk, and changes in memory would be missing from it. */
-function* commitFirst(peers: AdminPeers): Steps<void> {
-  if (!peers.readOnly) yield* peers.thin.metadata.commit();
-}
-
-/** `list`: every volume and snapshot, with what each maps and owns alone. */
-export function* listVolumes(peers: AdminPeers): Steps<AdminResult> {
-  yield* commitFirst(peers);
-  const registry = yield* peers.pool.registry();
-  const held = yield* holdCommit(peers);
-  const usage = yield* runWalk(peers, held, deviceUsage());
-  peers.thin.metadata.releaseCommit(held.hold);
-  if (usage.kind !== "usage") {
-    return {
-      kind: "refused",
-      reason: `Cannot list the volumes: the metadata is damaged. ${usage.sentence} ${seeCheck}`,
-    };
-  }
-  const volumes = yield* restingBetween(listingSlices(peers, registry, usage.devices));
-  return { kind: "volumes", volumes };
-}
-
-/** Drives slices from a task: between two of them all other turns go first. */
-function* restingBetween<Result>(slices: Slices<Result>): Steps<Result> {
-  let slice = slices.next();
-  while (!slice.done) {
-    yield* rest();
-    slice = slices.next();
-  }
-  return slice.value;
-}
-
-/** Sorted by name. */
-function* listingSlices(
-  { kernel, thin }: AdminPeers,
-  { records, attached }: Registry,
-  devices: readonly DeviceUsage[],
-): Slices<VolumeListing[]> {
-  const end = new SliceEnd(kernel.knobs.sliceRecords);
-  const byThin = new Map<number, DeviceUsage>();
-  for (const device of devices) {
-    if (end.isDue()) yield;
-    byThin.set(device.thinId, device);
-  }
-  const nameOf = new Map<string, string>();
-  for (const { uid, name, deleting } of records) {
-    if (end.isDue()) yield;
-    if (!deleting) nameOf.set(uid, name);
-  }
-  const volumes: VolumeListing[] = [];
-  for (const record of records) {
-    if (end.isDue()) yield;
-    if (record.deleting) continue;
-    const used = byThin.get(record.thinId);
-    volumes.push({
-      name: record.name,
-      thin_id: record.thinId,
-      size_bytes: record.sizeBytes,
-      mapped_bytes: (used?.mappedBlocks ?? 0) * thin.blockSizeBytes,
-      exclusive_bytes: (used?.exclusiveBlocks ?? 0) * thin.blockSizeBytes,
-      read_only: record.readOnly,
-      // The volume that it was made from may have been removed.
-      origin: record.origin === null ? null : nameOf.get(record.origin) ?? null,
-      created: record.created,
-      attached: attached.get(record.uid) ?? 0,
-    });
-  }
-  return yield* sortedSlices(volumes, ({ name }) => name, kernel.knobs.sliceRecords);
-}
 
 /** `status`: the pool's mode and how full it is. */
 export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
@@ -220,49 +107,4 @@ function* dumpHeld(
     kind: "refused",
     reason: `Cannot dump the metadata: it is damaged. ${step.value.sentence} ${seeCheck}`,
   };
-}
-
-/** `rm -n`: how many bytes removing all of these would free. */
-export function* freedBy(
-  peers: AdminPeers,
-  command: AdminCommand & { readonly verb: "rm" },
-): Steps<AdminResult> {
-  const registry = yield* peers.pool.registry();
-  const thins = yield* restingBetween(thinsOf(registry, command.names, peers.kernel.knobs.sliceRecords));
-  if (typeof thins === "string") {
-    return {
-      kind: "refused",
-      reason:
-        `Cannot tell what removing "${thins}" would free: there is no such volume or snapshot. \`list\` shows what is there.`,
-    };
-  }
-  yield* commitFirst(peers);
-  const held = yield* holdCommit(peers);
-  const removal = yield* runWalk(peers, held, blocksFreedByRemoval(thins));
-  peers.thin.metadata.releaseCommit(held.hold);
-  if (removal.kind !== "freed") {
-    return { kind: "refused", reason: `Cannot tell what would be freed: ${removal.sentence} ${seeCheck}` };
-  }
-  return { kind: "wouldFree", bytes: removal.blocks * peers.thin.blockSizeBytes };
-}
-
-function* thinsOf(
-  registry: Registry,
-  names: readonly string[],
-  perSlice: number,
-): Slices<ThinId[] | string> {
-  const end = new SliceEnd(perSlice);
-  const byName = new Map<string, ThinId>();
-  for (const { name, deleting, thinId } of registry.records) {
-    if (end.isDue()) yield;
-    if (!deleting) byName.set(name, thinId);
-  }
-  const thins = new Set<ThinId>();
-  for (const name of names) {
-    if (end.isDue()) yield;
-    const thin = byName.get(name);
-    if (thin === undefined) return name;
-    thins.add(thin);
-  }
-  return [...thins];
 }

@@ -13,13 +13,14 @@ import type { AdminPeers } from "./admin_peers.ts";
 import { rewriteCatalogue } from "./catalogue_rewrite.ts";
 import type { Appended } from "./catalogue_journal.ts";
 import { done, reasonOfFailure, refused } from "./admin_outcome.ts";
-import { checkPool, dumpPool, freedBy, listVolumes, poolStatus } from "./admin_reports.ts";
+import { checkPool, dumpPool, poolStatus } from "./admin_reports.ts";
 import { growPool, rescanDevices } from "./pool_growth.ts";
 import { join, rest, type Steps } from "../kernel/task.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Done, MetadataFailure } from "../pool/metadata_results.ts";
 import type { Admin, AdminPlan, Deletion, PlanRefused, PlanStep, Trim } from "./pool_messages.ts";
 import type { TextOutMessage } from "./text_out.ts";
+import { freedBy, listVolumes } from "./volume_list.ts";
 import { removeMappings } from "../volume/remap.ts";
 import { zeroTail } from "../volume/zero_tail.ts";
 
@@ -42,7 +43,7 @@ function* perform(
 ): Steps<AdminResult> {
   switch (command.verb) {
     case "list":
-      return yield* listVolumes(peers);
+      return yield* listVolumes(peers, command);
     case "status":
       return yield* poolStatus(peers);
     case "check":

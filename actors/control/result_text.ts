@@ -9,7 +9,9 @@ import type {
   PoolStatus,
   VolumeListing,
 } from "./admin_command.ts";
+import { type ListForm, listText, noteOnAge, plainForm, sorted } from "./list_text.ts";
 import { roundUp } from "./plan_checks.ts";
+import { columns, withoutFraction } from "./table_text.ts";
 
 /** What is printed of a result. */
 export interface Report {
@@ -27,6 +29,8 @@ export interface ReportOptions {
   readonly json: boolean;
   /** The command that came to it; what is notable about that is said then. */
   readonly command?: Command;
+  /** How `list` prints its lines. */
+  readonly form?: ListForm;
 }
 
 /** What a command prints of its result. */
@@ -35,7 +39,7 @@ export function reportOf(result: AdminResult, options: ReportOptions): Report {
     case "done":
       return { ...printed(), complaints: notesOn(options.command) };
     case "volumes":
-      return printed(options.json ? jsonOf(result) : tableOf(result.volumes));
+      return listReport(result.volumes, options.json, options.form ?? plainForm);
     case "status":
       return printed(options.json ? jsonOf(result) : statusText(result.status));
     case "clients":
@@ -96,20 +100,15 @@ function checkReport(problems: readonly string[], notes: readonly string[]): Rep
   };
 }
 
-/** Volumes and snapshots as `list` prints them: a heading, and a line for each. */
-function tableOf(volumes: readonly VolumeListing[]): string {
-  const rows = [["NAME", "SIZE", "MAPPED", "EXCLUSIVE", "ORIGIN", "CREATED"]];
-  for (const volume of volumes) {
-    rows.push([
-      volume.name,
-      formatSize(volume.size_bytes),
-      formatSize(volume.mapped_bytes),
-      formatSize(volume.exclusive_bytes),
-      volume.origin ?? "-",
-      volume.created === null ? "-" : withoutFraction(volume.created),
-    ]);
-  }
-  return columns(rows);
+function listReport(volumes: readonly VolumeListing[], json: boolean, form: ListForm): Report {
+  if (json) return printed(jsonOf({ kind: "volumes", volumes: sorted(volumes, form.sort) }));
+  const text = listText(volumes, form);
+  const note = noteOnAge(volumes, form);
+  return {
+    lines: text === undefined ? [] : [text],
+    complaints: note === undefined ? [] : [note],
+    exitStatus: 0,
+  };
 }
 
 /** Clients as `clients` prints them. */
@@ -121,17 +120,6 @@ function clientTable(clients: readonly ClientListing[]): string {
     withoutFraction(since),
   ]);
   return columns([["ID", "CLIENT", "EXPORT", "SINCE"], ...rows]);
-}
-
-function withoutFraction(time: string): string {
-  return time.replace(/\.\d+Z$/, "Z");
-}
-
-function columns(rows: readonly (readonly string[])[]): string {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join(
-    "\n",
-  );
 }
 
 /** Sizes as `grow` prints them: exact, so that a small growth of a large device shows. */

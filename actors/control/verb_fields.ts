@@ -1,7 +1,7 @@
 /** How the fields of a command are read: from the words and options of the command line, and from JSON. */
 import { parseDurationMs } from "../../storage/base/durations.ts";
 import { UsageError, UserError } from "../../storage/base/errors.ts";
-import { parseName, parseSnapshotName, parseVolumeName } from "../../storage/base/names.ts";
+import { parseName, parsePattern, parseSnapshotName, parseVolumeName } from "../../storage/base/names.ts";
 import { parseSize, parseSizeChange, type SizeChange } from "../../storage/base/sizes.ts";
 import { SliceEnd, type Slices } from "../../storage/slices.ts";
 import type { OptionName } from "./verb_options.ts";
@@ -51,6 +51,8 @@ function textKind(parse: (text: string) => string): Kind<string> {
 export const volumeName: Kind<string> = textKind(parseVolumeName);
 /** The name of a volume or snapshot. */
 export const anyName: Kind<string> = textKind((text) => parseName(text).name);
+/** A name, or a pattern for some. */
+export const namePattern: Kind<string> = textKind(parsePattern);
 /** VOL@SNAP. */
 export const snapshotName: Kind<string> = textKind((text) => parseSnapshotName(text).name);
 
@@ -130,19 +132,41 @@ export function wordList(label: string, json: string, kind: Kind<string>): Field
     json,
     ofWords: ({ words }) => words.splice(0).map(kind.ofText),
     *ofJson(fields, perSlice) {
-      const value = fields[json];
-      if (!Array.isArray(value) || value.length === 0 || value.some((item) => typeof item !== "string")) {
-        throw malformed(`"${json}" is not a list of strings`);
-      }
-      const parsed: string[] = [];
-      const end = new SliceEnd(perSlice);
-      for (const item of value as string[]) {
-        if (end.isDue()) yield;
-        parsed.push(kind.ofText(item));
-      }
-      return parsed;
+      const texts = fields[json];
+      if (!Array.isArray(texts) || texts.length === 0) throw malformed(`"${json}" is not a list of strings`);
+      return yield* listSlices(texts, json, kind, perSlice);
     },
   };
+}
+
+/** A field that is the list of all words left, which may be none. */
+export function optionalWordList(label: string, json: string, kind: Kind<string>): Field<readonly string[]> {
+  return {
+    word: `[${label}...]`,
+    json,
+    ofWords: ({ words }) => words.splice(0).map(kind.ofText),
+    *ofJson(fields, perSlice) {
+      const texts = fields[json] ?? [];
+      if (!Array.isArray(texts)) throw malformed(`"${json}" is not a list of strings`);
+      return yield* listSlices(texts, json, kind, perSlice);
+    },
+  };
+}
+
+function* listSlices(
+  texts: readonly unknown[],
+  json: string,
+  kind: Kind<string>,
+  perSlice: number,
+): Slices<string[]> {
+  const parsed: string[] = [];
+  const end = new SliceEnd(perSlice);
+  for (const text of texts) {
+    if (end.isDue()) yield;
+    if (typeof text !== "string") throw malformed(`"${json}" is not a list of strings`);
+    parsed.push(kind.ofText(text));
+  }
+  return parsed;
 }
 
 /** A field that an option with a value sets. */

@@ -1,5 +1,6 @@
 /** Every option of the command line: what it takes, and what its help says. Which verb takes it is in verb_table.ts. */
 import { connectionsMax } from "../limits.ts";
+import { listColumns } from "./list_columns.ts";
 
 /** One option. */
 export interface OptionSpec {
@@ -51,6 +52,15 @@ const table = {
   "dry-run": { letter: "n", help: "only say how many bytes would become free" },
   force: { help: "also where clients are attached" },
   for: { value: "60s", help: "how long to refuse the client's host: 500ms, 60s, 5m, 1h" },
+  exact: { help: "wait for exact figures, however long counting takes" },
+  "no-header": { letter: "H", help: "no heading, and a tab between two columns" },
+  parsable: { letter: "p", help: "sizes as bytes" },
+  columns: {
+    letter: "o",
+    value: "COLS",
+    help: `which columns, such as name,size: ${listColumns.join(", ")}`,
+  },
+  sort: { letter: "s", value: "COL", help: "by which column the lines are sorted; by name if not given" },
   json: { help: "print JSON" },
   timeout: {
     value: "S",

@@ -13,7 +13,9 @@ import {
   durationMs,
   type Field,
   flag,
+  namePattern,
   optionalWord,
+  optionalWordList,
   size,
   sizeChange,
   snapshotName,
@@ -57,8 +59,8 @@ export interface CommandSpec<C> extends Described {
   readonly fields: FieldsOf<C>;
   /** Why a command line whose words fit is wrong usage all the same, as a sentence. */
   readonly misuse?: (command: C) => string | undefined;
-  /** Where the control API answers GET with what `--json` prints. Only for a command without fields. */
-  readonly path?: Exclude<keyof C, "verb"> extends never ? string : never;
+  /** Where the control API answers GET with what `--json` prints. Only for a command whose every field may be left out. */
+  readonly path?: string;
   /** Whether the command changes nothing. Such a command need not wait for those that do, nor they for it. */
   readonly isLook: C extends LookCommand ? true
     : C extends ServerCommand ? boolean
@@ -199,11 +201,11 @@ export const table: Table = {
     offline: "open",
   },
   list: {
-    summary: "volumes and snapshots",
+    summary: "volumes and snapshots, in natural order: sizes, what is mapped, what removing each would free",
     path: "/v1/volumes",
-    example: "list --json",
-    options: ["json", ...waits],
-    fields: {},
+    example: "list vm-*",
+    options: ["no-header", "parsable", "columns", "sort", "json", ...waits],
+    fields: { names: optionalWordList("NAME", "names", namePattern), exact: flag("exact", "exact") },
     isLook: true,
     offline: "open",
   },

@@ -12,7 +12,7 @@ import {
   type Verb,
 } from "./verb_table.ts";
 import { UsageError } from "../../storage/base/errors.ts";
-import { type Slices } from "../../storage/slices.ts";
+import { type Slices, wholeOf } from "../../storage/slices.ts";
 
 /** The entries, in the order of the help. */
 export const verbTable: Readonly<Record<Verb, Described & Pick<LocalSpec, "required" | "mayFollow">>> = table;
@@ -78,7 +78,7 @@ export function filesVerbOf({ verb }: AdminCommand): FilesVerb | undefined {
 export const commandOfPath: ReadonlyMap<string, Command> = new Map(
   commandVerbs.flatMap((verb) => {
     const { path } = specOf(verb);
-    return path === undefined ? [] : [[path, { verb } as Command]];
+    return path === undefined ? [] : [[path, wholeOf(commandSlices({ verb }, Infinity))]];
   }),
 );
 

@@ -103,7 +103,7 @@ function requireWords(verb: Verb, count: number): void {
   const words = wordsOf(verb);
   const last = words.at(-1) ?? "";
   const least = last.startsWith("[") ? words.length - 1 : words.length;
-  if (count >= least && (count <= words.length || last.endsWith("..."))) return;
+  if (count >= least && (count <= words.length || /\.\.\.\]?$/.test(last))) return;
   throw new UsageError(
     words.length === 0
       ? `${verb} takes options only, and nothing else. ${seeHelp}`

@@ -49,6 +49,47 @@ export function snapshotName(volume: string, snapshot: string): string {
   return `${volume}@${snapshot}`;
 }
 
+/**
+ * Parses a name, or a pattern for some: `*` stands for any characters of a part, `?` for one. Throws
+ * {@linkcode UsageError}.
+ */
+export function parsePattern(text: string): string {
+  const problem = problemOfName(text.replace(/[*?]/g, "x"));
+  if (problem !== undefined) throw new UsageError(problem);
+  return text;
+}
+
+/** Whether a text that {@linkcode parsePattern} took is more than the name of one volume or snapshot. */
+export function isPattern(text: string): boolean {
+  return /[*?]/.test(text);
+}
+
+/**
+ * Whether a name matches a pattern. A pattern without an `@` matches volumes, one with an `@` snapshots: `*` and `?` never
+ * stand for the `@`. The time is at most proportional to both lengths: after a mismatch only the last `*` takes one
+ * character more.
+ */
+export function matchesPattern(name: string, pattern: string): boolean {
+  let [at, from] = [0, 0];
+  let [starAt, starFrom] = [-1, 0];
+  while (at < name.length) {
+    const wanted = pattern[from];
+    if (wanted === "*") {
+      [starAt, starFrom] = [at, from];
+      from += 1;
+    } else if (wanted === name[at] || (wanted === "?" && name[at] !== "@")) {
+      at += 1;
+      from += 1;
+    } else {
+      if (starAt < 0 || name[starAt] === "@") return false;
+      starAt += 1;
+      [at, from] = [starAt, starFrom + 1];
+    }
+  }
+  while (pattern[from] === "*") from += 1;
+  return from === pattern.length;
+}
+
 /** What is wrong with a name, in sentences that end with what to do; undefined if the name is valid. */
 export function problemOfName(text: string): string | undefined {
   const parts = text.split("@");

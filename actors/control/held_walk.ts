@@ -1,0 +1,66 @@
+/** Walks over the metadata of the last durable commit, whose blocks are kept meanwhile; and what such a walk rests between. */
+import type { MetadataBlocks } from "../../storage/base/geometry.ts";
+import type { MetadataBlock } from "../../storage/base/ids.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { into } from "../../storage/device/port.ts";
+import type { Slices } from "../../storage/slices.ts";
+import type { AdminPeers } from "./admin_peers.ts";
+import { rest, type Steps } from "../kernel/task.ts";
+
+/** The next step where a walk met damage. */
+export const seeCheck = "`check` names all damage.";
+
+/** A walk over metadata, as storage/ writes it: it yields a block and is resumed with its bytes. */
+export type Walk<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
+
+/** What the walks of one report read: the last durable commit, with one block at a time in memory. */
+export interface HeldCommit {
+  readonly hold: number;
+  readonly superblock: Uint8Array;
+  readonly metadataBlocks: MetadataBlocks;
+  readonly buffer: Uint8Array;
+}
+
+/** Keeps the blocks of the last durable commit until `releaseCommit`. */
+export function* holdCommit(peers: AdminPeers): Steps<HeldCommit> {
+  const { hold, superblock, geometry: { metadataBlocks } } = yield* peers.thin.metadata.holdCommit();
+  return { hold, superblock, metadataBlocks, buffer: new Uint8Array(metadataBlockSizeBytes) };
+}
+
+/** Reads a block of it; undefined if it cannot be read. */
+export function* readBlock(
+  peers: AdminPeers,
+  held: HeldCommit,
+  block: MetadataBlock,
+): Steps<Uint8Array | undefined> {
+  // The superblock on disk may be a later one by now, so it comes from memory. A walk asks for it after each piece of work;
+  // other turns go first then.
+  if (block === 0) {
+    yield* rest();
+    return held.superblock;
+  }
+  const result = yield* peers.metadataDevice.read(into(held.buffer), block * metadataBlockSizeBytes);
+  return result.kind === "ok" ? held.buffer : undefined;
+}
+
+/** Carries out a walk: reads what it asks for. */
+export function* runWalk<Result>(peers: AdminPeers, held: HeldCommit, walk: Walk<Result>): Steps<Result> {
+  let step = walk.next();
+  while (!step.done) step = walk.next(yield* readBlock(peers, held, step.value));
+  return step.value;
+}
+
+/** Commits, because a report reads what is on disk, and changes in memory would be missing from it. */
+export function* commitFirst(peers: AdminPeers): Steps<void> {
+  if (!peers.readOnly) yield* peers.thin.metadata.commit();
+}
+
+/** Drives slices from a task: between two of them all other turns go first. */
+export function* restingBetween<Result>(slices: Slices<Result>): Steps<Result> {
+  let slice = slices.next();
+  while (!slice.done) {
+    yield* rest();
+    slice = slices.next();
+  }
+  return slice.value;
+}
