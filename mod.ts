@@ -27,6 +27,8 @@ import type {
   ChangeCommand,
   ClientListing,
   Command,
+  ForkCommand,
+  ForkListing,
   GrowthCommand,
   LookCommand,
   PoolSizes,
@@ -76,6 +78,7 @@ import {
   parseSnapshotName,
   parseVolumeName,
 } from "./storage/base/names.ts";
+import { parseNamePattern } from "./storage/base/name_pattern.ts";
 import { catalogueFormat } from "./storage/catalogue_journal.ts";
 import { formatSize, parseSize, type SizeChange } from "./storage/base/sizes.ts";
 
@@ -116,6 +119,8 @@ export type {
   Command,
   CommandVerb,
   DumpWriter,
+  ForkCommand,
+  ForkListing,
   GrowthCommand,
   ImportedVolume,
   ImportOptions,
@@ -177,6 +182,20 @@ export interface InitPoolOptions {
   readonly log?: ((sentence: string) => unknown) | undefined;
 }
 
+/** What {@linkcode Pool.fork} makes. */
+export interface ForkOptions {
+  /** How many; 1 by default. */
+  readonly count?: number;
+  /** Their names, such as `vm-%03d`; by default `VOLUME-fork-%d`, without the numbers that are taken. */
+  readonly name?: string;
+  /** Remove each when its client is gone. */
+  readonly ephemeral?: boolean;
+  /** Milliseconds that an ephemeral one stays when its client was lost. */
+  readonly lingerMs?: number;
+  /** Milliseconds after which they are removed, once no client is attached. */
+  readonly ttlMs?: number;
+}
+
 /** Makes an empty pool. Throws {@linkcode UserError}; nothing is left behind then. */
 export async function initPool(options: InitPoolOptions): Promise<void> {
   await makePool({ ...options, blockSizeBytes: options.blockSizeBytes ?? defaultBlockSizeBytes });
@@ -219,6 +238,19 @@ export class Pool implements AsyncDisposable {
   /** Makes a writable volume that shares every block with a volume or snapshot. */
   async clone(source: string, name: string): Promise<void> {
     await this.#do({ verb: "clone", source: parseName(source).name, name: parseVolumeName(name) });
+  }
+
+  /**
+   * Makes many clones of a volume or snapshot in one transaction, all or none; returns their names. `name` has one `%d` or
+   * `%0Nd` if there are several.
+   */
+  async fork(source: string, options: ForkOptions = {}): Promise<readonly string[]> {
+    const { count = 1, name, ephemeral = false, lingerMs = null, ttlMs = null } = options;
+    const pattern = name === undefined ? null : parseNamePattern(name);
+    const settings = { count, name: pattern, ephemeral, lingerMs, ttlMs };
+    const result = await this.#do({ verb: "fork", source: parseName(source).name, ...settings });
+    assert(result.kind === "forked", "fork answers with the forks");
+    return result.volumes.map((volume) => volume.name);
   }
 
   /** Gives a volume the content and size that its snapshot has. */

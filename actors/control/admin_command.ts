@@ -7,6 +7,7 @@ export type ChangeCommand =
   /** All of them at one point in time; each is `VOL@SNAP`. */
   | { readonly verb: "snapshot"; readonly names: readonly string[] }
   | { readonly verb: "clone"; readonly source: string; readonly name: string }
+  | ForkCommand
   | { readonly verb: "rollback"; readonly snapshot: string }
   | { readonly verb: "rename"; readonly from: string; readonly to: string }
   | { readonly verb: "resize"; readonly name: string; readonly sizeBytes: number }
@@ -17,6 +18,27 @@ export type ChangeCommand =
     readonly dryRun: boolean;
     readonly force: boolean;
   };
+
+/** `count` clones of a volume or snapshot, all or none of them. */
+export interface ForkCommand {
+  readonly verb: "fork";
+  readonly source: string;
+  readonly count: number;
+  /** The names, with one %d or %0Nd if there are several (storage/base/name_pattern.ts); null: `VOLUME-fork-%d`. */
+  readonly name: string | null;
+  readonly ephemeral: boolean;
+  /** Only of ephemeral ones; null: the default. */
+  readonly lingerMs: number | null;
+  /** Null: they do not expire. */
+  readonly ttlMs: number | null;
+}
+
+/** A fork that was made. */
+export interface ForkListing {
+  readonly name: string;
+  /** Where it is served: a URI of NBD for each address of the server; none without a server. */
+  readonly uris: readonly string[];
+}
 
 /** A command that changes the sizes of the pool's devices. */
 export type GrowthCommand =
@@ -141,6 +163,7 @@ export interface PoolSizes {
 /** What an admin command has come to, by the kind of command; `refused` is a sentence for a human reader. */
 export type AdminResult =
   | { readonly kind: "done" }
+  | { readonly kind: "forked"; readonly volumes: readonly ForkListing[] }
   | { readonly kind: "volumes"; readonly volumes: readonly VolumeListing[] }
   | { readonly kind: "status"; readonly status: PoolStatus }
   | { readonly kind: "clients"; readonly clients: readonly ClientListing[] }

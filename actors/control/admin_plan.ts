@@ -2,11 +2,12 @@
  * What a command means for the catalogue and the devices: a draft, or a sentence that refuses. Pure: it changes nothing.
  */
 import { unreachable } from "../../storage/base/assert.ts";
-import type { Catalogue, CatalogueChange, VolumeRecord } from "../../storage/catalogue.ts";
+import type { CatalogueChange, VolumeRecord } from "../../storage/catalogue.ts";
 import { type ThinId } from "../../storage/base/ids.ts";
 import { parseName, snapshotName } from "../../storage/base/names.ts";
 import { SliceEnd, type Slices, wholeOf } from "../../storage/slices.ts";
 import {
+  isOlderThanItsSnapshots,
   noThinIds,
   problemOfNewName,
   problemOfSize,
@@ -14,29 +15,9 @@ import {
   seeList,
   unfinishedTrim,
 } from "./plan_checks.ts";
-import type { Deletion, PlannedChange, PlanRefused, PlanStep } from "./pool_messages.ts";
-
-/** What planning reads of the pool. */
-export interface PlanContext {
-  readonly catalogue: Catalogue;
-  /** RFC 3339, UTC. */
-  readonly now: string;
-  newUid(): string;
-  /**
-   * Clients attached to the volume of this uid. From now on it takes no other, until the plan is settled or refused: so
-   * what this said is still true at the end of a plan that takes several turns.
-   */
-  claim(uid: string): number;
-  /** Names that are planned in one slice. */
-  readonly perSlice: number;
-}
-
-/** What a command changes, in names and uids; the pool makes the plan of it. */
-export interface PlanDraft extends PlannedChange {
-  readonly kind: "draft";
-  readonly changes: readonly CatalogueChange[];
-  readonly quiesceUids: ReadonlySet<string>;
-}
+import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_draft.ts";
+import { planFork } from "./plan_fork.ts";
+import type { Deletion, PlanRefused, PlanStep } from "./pool_messages.ts";
 
 /** {@linkcode planSlices} at once. */
 export function planStep(context: PlanContext, step: PlanStep): PlanDraft | PlanRefused {
@@ -55,6 +36,8 @@ export function* planSlices(context: PlanContext, step: PlanStep): Slices<PlanDr
       return yield* planSnapshot(context, step.names);
     case "clone":
       return planClone(context, step.source, step.name);
+    case "fork":
+      return yield* planFork(context, step);
     case "rollback":
       return planRollback(context, step.snapshot);
     case "rename":
@@ -90,33 +73,11 @@ export function removesSomething(step: PlanStep, draft: PlanDraft): boolean {
   }
 }
 
-function draft(
-  changes: readonly CatalogueChange[],
-  more: Partial<Omit<PlanDraft, "kind" | "changes">> = {},
-): PlanDraft {
-  return {
-    kind: "draft",
-    changes,
-    create: [],
-    snapshots: [],
-    tick: false,
-    quiesceUids: new Set(),
-    evict: [],
-    deletions: [],
-    trims: [],
-    ...more,
-  };
-}
-
-function refused(reason: string): PlanRefused {
-  return { kind: "refused", reason };
-}
-
 function planCreate(context: PlanContext, name: string, sizeBytes: number): PlanDraft | PlanRefused {
   const problem = problemOfNewName(context.catalogue, name) ?? problemOfSize(sizeBytes);
-  if (problem !== undefined) return refused(`Cannot create "${name}": ${problem}`);
+  if (problem !== undefined) return refusedPlan(`Cannot create "${name}": ${problem}`);
   const thinId = context.catalogue.freeThinIds(1)?.[0];
-  if (thinId === undefined) return refused(noThinIds(`create "${name}"`));
+  if (thinId === undefined) return refusedPlan(noThinIds(`create "${name}"`));
   const record: VolumeRecord = {
     uid: context.newUid(),
     name,
@@ -141,19 +102,19 @@ function* planSnapshot(context: PlanContext, names: readonly string[]): Slices<P
   for (const name of names) {
     if (end.isDue()) yield;
     if (met.has(name)) {
-      return refused(`Cannot ${what}: a name stands there twice. Give each once.`);
+      return refusedPlan(`Cannot ${what}: a name stands there twice. Give each once.`);
     }
     met.add(name);
     const origin = context.catalogue.byName(parseName(name).volume);
     if (origin === undefined) {
-      return refused(`Cannot ${what}: there is no volume "${parseName(name).volume}". ${seeList}`);
+      return refusedPlan(`Cannot ${what}: there is no volume "${parseName(name).volume}". ${seeList}`);
     }
     // The snapshot would keep the blocks beyond the end, and a clone of it could grow and show their bytes.
-    if (origin.trimFromBytes !== undefined) return refused(unfinishedTrim(what));
+    if (origin.trimFromBytes !== undefined) return refusedPlan(unfinishedTrim(what));
     const taken = problemOfNewName(context.catalogue, name, names.length);
-    if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
+    if (taken !== undefined) return refusedPlan(`Cannot ${what}: ${taken}`);
     const thinId = thinIds.next().value;
-    if (thinId === undefined) return refused(noThinIds(what));
+    if (thinId === undefined) return refusedPlan(noThinIds(what));
     changes.push({
       put: {
         uid: context.newUid(),
@@ -169,28 +130,18 @@ function* planSnapshot(context: PlanContext, names: readonly string[]): Slices<P
     snapshots.push({ thin: thinId, origin: origin.thinId });
     quiesceUids.add(origin.uid);
   }
-  return draft(changes, { snapshots, tick: true, quiesceUids });
-}
-
-/**
- * Whether the time rule calls all mappings of a volume shared, so that its clones need no tick of the clock. True for a
- * snapshot that gossamer took: its mappings are older than the tick at which it was taken, and it is never written. Not true
- * for every read-only volume: a thin device that another program made may hold mappings of the present time, which would
- * count as unshared.
- */
-function isOlderThanItsSnapshots(record: VolumeRecord): boolean {
-  return record.readOnly && record.owner !== null;
+  return draft(changes, { snapshots, tick: true, quiesceUids, quietUntil: "devices" });
 }
 
 function planClone(context: PlanContext, source: string, name: string): PlanDraft | PlanRefused {
   const what = `clone "${source}" as "${name}"`;
   const origin = context.catalogue.byName(source);
-  if (origin === undefined) return refused(`Cannot ${what}: there is no "${source}". ${seeList}`);
-  if (origin.trimFromBytes !== undefined) return refused(unfinishedTrim(what));
+  if (origin === undefined) return refusedPlan(`Cannot ${what}: there is no "${source}". ${seeList}`);
+  if (origin.trimFromBytes !== undefined) return refusedPlan(unfinishedTrim(what));
   const taken = problemOfNewName(context.catalogue, name);
-  if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
+  if (taken !== undefined) return refusedPlan(`Cannot ${what}: ${taken}`);
   const thinId = context.catalogue.freeThinIds(1)?.[0];
-  if (thinId === undefined) return refused(noThinIds(what));
+  if (thinId === undefined) return refusedPlan(noThinIds(what));
   const record: VolumeRecord = {
     uid: context.newUid(),
     name,
@@ -205,6 +156,7 @@ function planClone(context: PlanContext, source: string, name: string): PlanDraf
     snapshots: [{ thin: thinId, origin: origin.thinId }],
     tick: !isOlderThanItsSnapshots(origin),
     quiesceUids: new Set(origin.readOnly ? [] : [origin.uid]),
+    quietUntil: "devices",
   });
 }
 
@@ -213,23 +165,23 @@ function planRollback(context: PlanContext, snapshot: string): PlanDraft | PlanR
   const volumeName = parseName(snapshot).volume;
   const origin = context.catalogue.byName(snapshot);
   if (origin === undefined) {
-    return refused(`Cannot roll back to "${snapshot}": there is no such snapshot. ${seeList}`);
+    return refusedPlan(`Cannot roll back to "${snapshot}": there is no such snapshot. ${seeList}`);
   }
   const volume = context.catalogue.byName(volumeName);
   if (volume === undefined) {
-    return refused(
+    return refusedPlan(
       `Cannot roll back to "${snapshot}": the volume "${volumeName}" is gone. Clone the snapshot instead.`,
     );
   }
   if (origin.owner !== volume.uid) {
-    return refused(
+    return refusedPlan(
       `Cannot roll back to "${snapshot}": it is a snapshot of an earlier volume "${volumeName}", which is gone. ` +
         "Clone it instead.",
     );
   }
-  if (volume.trimFromBytes !== undefined) return refused(unfinishedTrim(`roll back "${volumeName}"`));
+  if (volume.trimFromBytes !== undefined) return refusedPlan(unfinishedTrim(`roll back "${volumeName}"`));
   const thinId = context.catalogue.freeThinIds(1)?.[0];
-  if (thinId === undefined) return refused(noThinIds(`roll back "${volumeName}"`));
+  if (thinId === undefined) return refusedPlan(noThinIds(`roll back "${volumeName}"`));
   const old: VolumeRecord = { ...volume, uid: context.newUid(), owner: null, deleting: true };
   return draft([{ put: { ...volume, thinId, sizeBytes: origin.sizeBytes } }, { put: old }], {
     snapshots: [{ thin: thinId, origin: origin.thinId }],
@@ -241,17 +193,17 @@ function planRollback(context: PlanContext, snapshot: string): PlanDraft | PlanR
 function* planRename(context: PlanContext, from: string, to: string): Slices<PlanDraft | PlanRefused> {
   const what = `rename "${from}" to "${to}"`;
   const record = context.catalogue.byName(from);
-  if (record === undefined) return refused(`Cannot ${what}: there is no "${from}". ${seeList}`);
+  if (record === undefined) return refusedPlan(`Cannot ${what}: there is no "${from}". ${seeList}`);
   const [fromName, toName] = [parseName(from), parseName(to)];
   if (toName.snapshot === undefined !== (fromName.snapshot === undefined)) {
-    return refused(`Cannot ${what}: a volume stays a volume and a snapshot a snapshot.`);
+    return refusedPlan(`Cannot ${what}: a volume stays a volume and a snapshot a snapshot.`);
   }
   if (fromName.snapshot !== undefined && toName.volume !== fromName.volume) {
-    return refused(
+    return refusedPlan(
       `Cannot ${what}: a snapshot stays with its volume. Rename it to "${fromName.volume}@...".`,
     );
   }
-  if (from === to) return refused(`Cannot ${what}: that is its name already.`);
+  if (from === to) return refusedPlan(`Cannot ${what}: that is its name already.`);
   const changes: CatalogueChange[] = [{ put: { ...record, name: to } }];
   const end = new SliceEnd(context.perSlice);
   for (const snapshot of context.catalogue.snapshotsOf(record.uid)) {
@@ -262,20 +214,22 @@ function* planRename(context: PlanContext, from: string, to: string): Slices<Pla
   for (const change of changes) {
     if (end.isDue()) yield;
     const taken = "put" in change ? problemOfNewName(context.catalogue, change.put.name, 0) : undefined;
-    if (taken !== undefined) return refused(`Cannot ${what}: ${taken}`);
+    if (taken !== undefined) return refusedPlan(`Cannot ${what}: ${taken}`);
   }
   return draft(changes);
 }
 
 function planResize(context: PlanContext, name: string, sizeBytes: number): PlanDraft | PlanRefused {
   const record = context.catalogue.byName(name);
-  if (record === undefined) return refused(`Cannot resize "${name}": there is no such volume. ${seeList}`);
+  if (record === undefined) {
+    return refusedPlan(`Cannot resize "${name}": there is no such volume. ${seeList}`);
+  }
   if (record.readOnly) {
-    return refused(`Cannot resize "${name}": it is a read-only snapshot. Clone it and resize the clone.`);
+    return refusedPlan(`Cannot resize "${name}": it is a read-only snapshot. Clone it and resize the clone.`);
   }
   const problem = problemOfSize(sizeBytes);
-  if (problem !== undefined) return refused(`Cannot resize "${name}": ${problem}`);
-  if (record.trimFromBytes !== undefined) return refused(unfinishedTrim(`resize "${name}"`));
+  if (problem !== undefined) return refusedPlan(`Cannot resize "${name}": ${problem}`);
+  if (record.trimFromBytes !== undefined) return refusedPlan(unfinishedTrim(`resize "${name}"`));
   const newSizeBytes = roundUp(sizeBytes);
   if (newSizeBytes >= record.sizeBytes) {
     return draft([{ put: { ...record, sizeBytes: newSizeBytes } }], {
@@ -309,14 +263,14 @@ function* planRemove(
     met.add(name);
     const record = context.catalogue.byName(name);
     if (record === undefined) {
-      return refused(
+      return refusedPlan(
         `Cannot remove "${name}": there is no such volume or snapshot. Nothing was removed. ${seeList}`,
       );
     }
     const clients = context.claim(record.uid);
     if (clients > 0 && !force) {
       const who = clients === 1 ? "a client is" : `${clients} clients are`;
-      return refused(
+      return refusedPlan(
         `Cannot remove "${name}": ${who} attached to it. Nothing was removed. Detach first, or use --force.`,
       );
     }
@@ -329,7 +283,7 @@ function* planRemove(
 
 function planTrimmed(context: PlanContext, uid: string): PlanDraft | PlanRefused {
   const record = context.catalogue.byUid(uid);
-  if (record === undefined) return refused("The volume that was made smaller is gone.");
+  if (record === undefined) return refusedPlan("The volume that was made smaller is gone.");
   const { trimFromBytes: _done, ...rest } = record;
   return draft([{ put: rest }]);
 }

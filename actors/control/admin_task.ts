@@ -74,7 +74,8 @@ export function* change(peers: AdminPeers, step: PlanStep): Steps<AdminResult> {
   if (applied.kind !== "done") return applied;
   const trimmed = yield* finishTrims(peers, plan.trims);
   if (trimmed.kind !== "done") return trimmed;
-  return yield* finishDeletions(peers, plan.deletions);
+  const deleted = yield* finishDeletions(peers, plan.deletions);
+  return deleted.kind === "done" ? plan.result : deleted;
 }
 
 /** Plans a step in slices; between two of them all other turns go first. */
@@ -197,6 +198,9 @@ function* changeDevices(peers: AdminPeers, plan: AdminPlan): Steps<Done | Metada
     }
     made += slice.length;
     if (!hasMore) return changed;
+    if (isFirst && plan.quietUntil === "firstSlice") {
+      peers.kernel.tell(peers.pool.address, { type: "cutMade" });
+    }
     pace.made(made);
   }
 }

@@ -1,7 +1,7 @@
 /** Sizes and names that a plan checks, and the sentences that refuse them. */
 import { sectorSizeBytes } from "../../storage/base/ids.ts";
 import { volumeBytesMax, volumesMax } from "../limits.ts";
-import type { Catalogue } from "../../storage/catalogue.ts";
+import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 
 /**
  * Bytes of a volume for a thin device that another program made. The metadata holds no size, so the volume ends where the
@@ -54,4 +54,14 @@ export function unfinishedTrim(what: string): string {
 /** Up to whole sectors. */
 export function roundUp(sizeBytes: number): number {
   return Math.ceil(sizeBytes / sectorSizeBytes) * sectorSizeBytes;
+}
+
+/**
+ * Whether the time rule calls all mappings of a volume shared, so that its clones need no tick of the clock. True for a
+ * snapshot that gossamer took: its mappings are older than the tick at which it was taken, and it is never written. Not true
+ * for every read-only volume: a thin device that another program made may hold mappings of the present time, which would
+ * count as unshared.
+ */
+export function isOlderThanItsSnapshots(record: VolumeRecord): boolean {
+  return record.readOnly && record.owner !== null;
 }

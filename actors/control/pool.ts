@@ -131,6 +131,9 @@ export class PoolActor implements Actor<PoolMessage> {
       case "settle":
         this.#kernel.reply(message, this.#change.settleSlice(message.held));
         return this.#viewAgain();
+      case "cutMade":
+        this.#change.cutMade();
+        return this.#viewAgain();
       case "journalLong":
         return this.#commands.journalLong();
       case "askPiece":

@@ -95,6 +95,7 @@ export class PoolChange {
     const draft = yield* planSlices({
       catalogue,
       now: kernel.clock.wallTime(),
+      timeAfter: (afterMs) => kernel.clock.wallTime(afterMs),
       newUid: () => this.#context.newUid(),
       claim: (uid) => this.#claim(uid),
       perSlice,
@@ -107,7 +108,7 @@ export class PoolChange {
       yield;
     }
     this.#quiet = draft.quiesceUids;
-    this.#isCut = draft.tick;
+    this.#isCut = draft.quietUntil !== "settled";
     this.#quietOpen = this.#openOf(draft.quiesceUids);
     return {
       ...draft,
@@ -127,6 +128,7 @@ export class PoolChange {
     const draft = planStep({
       catalogue,
       now: kernel.clock.wallTime(),
+      timeAfter: (afterMs) => kernel.clock.wallTime(afterMs),
       newUid: () => this.#context.newUid(),
       claim: () => 0,
       perSlice: Infinity,
@@ -153,6 +155,13 @@ export class PoolChange {
       quiet.push({ stub: open.stub, record: this.#recordOf(uid), isSuspended: open.clients.size > 0 });
     }
     return quiet;
+  }
+
+  /** The cut is made: the quiet volumes go on, though the change is not settled. It leaves their records as they are. */
+  cutMade(): void {
+    assert(this.#isCut, "a volume that is about to change stays quiet");
+    for (const quiet of this.#quietOpen) this.#resume(quiet, quiet.record);
+    this.#quiet = new Set();
   }
 
   /** Does a slice of the settling: the staged change holds, or not. */

@@ -65,12 +65,19 @@ export interface PlannedChange {
   readonly snapshots: readonly { readonly thin: ThinId; readonly origin: ThinId }[];
   /** Whether the snapshot clock advances. */
   readonly tick: boolean;
+  /**
+   * How long the volumes that are quiet stay so: until the first slice of devices is made, until all are, or until the
+   * catalogue has the change. The last is needed where their own records change.
+   */
+  readonly quietUntil: "firstSlice" | "devices" | "settled";
   /** Uids of volumes whose clients must leave before. */
   readonly evict: readonly string[];
   /** Devices to delete when the change is durable, and the records that then go. */
   readonly deletions: readonly Deletion[];
   /** Volumes that have become smaller: what lies beyond is removed when the change is durable. */
   readonly trims: readonly Trim[];
+  /** What the command comes to when all of it is done. */
+  readonly result: AdminResult;
 }
 
 /** A change of the pool, checked and ready to be carried out. */
@@ -108,6 +115,11 @@ export interface PlanRefused {
 export interface Settle extends Request<"settled" | "more"> {
   readonly type: "settle";
   readonly held: boolean;
+}
+
+/** From the admin task: the volumes that were to be quiet for the first slice of devices may go on. */
+export interface CutMade extends Message {
+  readonly type: "cutMade";
 }
 
 /** From the admin task: a change is durable, and the catalogue's journal is long enough to be rewritten. */
@@ -209,6 +221,7 @@ export type PoolMessage =
   | Admin
   | MakePlan
   | Settle
+  | CutMade
   | JournalLong
   | AskPiece
   | RewriteEnded

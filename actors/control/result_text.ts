@@ -38,6 +38,8 @@ export function reportOf(result: AdminResult, options: ReportOptions): Report {
   switch (result.kind) {
     case "done":
       return { ...printed(), complaints: notesOn(options.command) };
+    case "forked":
+      return printed(...(options.json ? [jsonOf(result)] : result.volumes.map(({ name }) => name)));
     case "volumes":
       return listReport(result.volumes, options.json, options.form ?? plainForm);
     case "status":
@@ -60,6 +62,7 @@ export function reportOf(result: AdminResult, options: ReportOptions): Report {
 /** The object that `--json` prints, and that GET answers with. */
 export function documentOf(result: AdminResult): unknown {
   switch (result.kind) {
+    case "forked":
     case "volumes":
       return { volumes: result.volumes };
     case "status":

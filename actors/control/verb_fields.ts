@@ -1,6 +1,7 @@
 /** How the fields of a command are read: from the words and options of the command line, and from JSON. */
 import { parseDurationMs } from "../../storage/base/durations.ts";
 import { UsageError, UserError } from "../../storage/base/errors.ts";
+import { parseNamePattern } from "../../storage/base/name_pattern.ts";
 import { parseName, parsePattern, parseSnapshotName, parseVolumeName } from "../../storage/base/names.ts";
 import { parseSize, parseSizeChange, type SizeChange } from "../../storage/base/sizes.ts";
 import { SliceEnd, type Slices } from "../../storage/slices.ts";
@@ -100,6 +101,29 @@ export const durationMs: Kind<number> = {
     throw malformed(`"${name}" is not a number of milliseconds`);
   },
 };
+
+/** A positive whole number. */
+export const count: Kind<number> = {
+  ofText: (text) => {
+    if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+    throw new UsageError(`${JSON.stringify(text.slice(0, 100))} is no number of volumes. Give 1 or more.`);
+  },
+  ofValue: (value, name) => {
+    if (typeof value === "number" && Number.isSafeInteger(value) && value > 0) return value;
+    throw malformed(`"${name}" is not a positive whole number`);
+  },
+};
+
+/** A name of a volume with a number to fill in, such as vm-%03d. */
+export const numberedName: Kind<string> = textKind(parseNamePattern);
+
+/** What may be absent: null in JSON. */
+export function orNone<T>(kind: Kind<T>): Kind<T | null> {
+  return {
+    ofText: (text) => kind.ofText(text),
+    ofValue: (value, name) => value === null ? null : kind.ofValue(value, name),
+  };
+}
 
 /** A field that is one word. */
 export function word<T>(label: string, json: string, kind: Kind<T>): Field<T> {

@@ -10,12 +10,15 @@ import type { Command, LookCommand, ServerCommand } from "./admin_command.ts";
 import {
   anyName,
   clientNumber,
+  count,
   durationMs,
   type Field,
   flag,
   namePattern,
+  numberedName,
   optionalWord,
   optionalWordList,
+  orNone,
   size,
   sizeChange,
   snapshotName,
@@ -24,6 +27,7 @@ import {
   word,
   wordList,
 } from "./verb_fields.ts";
+import { hasNumber } from "../../storage/base/name_pattern.ts";
 import type { OptionName, OptionSpec } from "./verb_options.ts";
 
 /** Verbs that ask something of a pool, so that a server can be asked them too. */
@@ -135,6 +139,26 @@ export const table: Table = {
     example: "clone disk0@monday fork",
     options: waits,
     fields: { source: word("VOL[@SNAP]", "source", anyName), name: word("NEW", "name", volumeName) },
+    isLook: false,
+    offline: "open",
+  },
+  fork: {
+    summary: "many clones at once, all or none",
+    example: "fork disk0@monday --count 100 --name vm-%03d",
+    options: ["json", ...waits],
+    fields: {
+      source: word("VOL[@SNAP]", "source", anyName),
+      count: value("count", "count", count, 1),
+      name: value("name", "name", orNone(numberedName), null),
+      ephemeral: flag("ephemeral", "ephemeral"),
+      lingerMs: value("linger", "linger_ms", orNone(durationMs), null),
+      ttlMs: value("ttl", "ttl_ms", orNone(durationMs), null),
+    },
+    misuse: ({ count, name, ephemeral, lingerMs }) => {
+      if (lingerMs !== null && !ephemeral) return "--linger goes with --ephemeral: give both, or neither.";
+      if (count === 1 || name === null || hasNumber(name)) return undefined;
+      return `${count} forks cannot have one name: write %d into it, as --name vm-%03d.`;
+    },
     isLook: false,
     offline: "open",
   },

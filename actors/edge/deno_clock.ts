@@ -55,8 +55,8 @@ export class DenoClock implements ClockPort {
     }
   }
 
-  wallTime(): string {
-    return new Date().toISOString();
+  wallTime(afterMs = 0): string {
+    return new Date(Date.now() + afterMs).toISOString();
   }
 
   /** Lets the process end. */

@@ -15,6 +15,7 @@ import {
   socketPathBytesMax,
 } from "../limits.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
+import type { AdminResult } from "../control/admin_command.ts";
 import { isServerCommand } from "../control/verbs.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import type { ListenSettings } from "./border.ts";
@@ -84,10 +85,12 @@ export async function servePool(link: PoolLink, options: ServeOptions = {}): Pro
   const keys = tls === undefined ? undefined : readTlsKeys(tls);
   const { clientsMax, controlMax } = mostOf(link, options);
   const server = await link.listen(listenSettingsOf(options, keys), clientsMax);
-  let addresses: readonly string[];
+  let addresses: readonly string[] = [];
   let control: ControlServer | undefined;
   try {
-    if (options.control ?? !link.readOnly) control = openControl(link, server, controlMax);
+    if (options.control ?? !link.readOnly) {
+      control = openControl(link, handlerOf(link, server, () => addresses), controlMax);
+    }
     addresses = await link.accept(server);
   } catch (error) {
     await control?.close();
@@ -162,17 +165,36 @@ function reloadCertificates(link: PoolLink, server: number, tls: TlsOptions): vo
 }
 
 /** What carries out the commands of the control socket. */
-function handlerOf(link: PoolLink, server: number): CommandHandler {
+function handlerOf(link: PoolLink, server: number, addresses: () => readonly string[]): CommandHandler {
   return {
     log: link.log,
-    command: (command) =>
-      isServerCommand(command) ? link.clientCommand(server, command) : link.command(command),
+    command: async (command) => {
+      if (isServerCommand(command)) return await link.clientCommand(server, command);
+      return withUris(await link.command(command), addresses());
+    },
     dump: (write) => link.dump(write),
   };
 }
 
+/** Adds to new volumes where this server serves them. */
+function withUris(result: AdminResult, addresses: readonly string[]): AdminResult {
+  if (result.kind !== "forked") return result;
+  const uris = (name: string) => addresses.map((address) => uriOf(address, name));
+  return { kind: "forked", volumes: result.volumes.map(({ name }) => ({ name, uris: uris(name) })) };
+}
+
+/** The URI of an export at an address: `nbd://HOST:PORT/NAME` or `nbd+unix:///NAME?socket=PATH` (the URI specification of NBD). */
+function uriOf(address: string, name: string): string {
+  const [place, socket] = address.split("/?", 2);
+  return socket === undefined ? `${address}/${name}` : `${place}/${name}?${socket}`;
+}
+
 /** The control socket. A stale one can be removed: the pool is locked, so no other process serves it. */
-function openControl(link: PoolLink, server: number, connectionsMax: number): ControlServer | undefined {
+function openControl(
+  link: PoolLink,
+  handler: CommandHandler,
+  connectionsMax: number,
+): ControlServer | undefined {
   const { controlSocket } = poolPaths(link.directory);
   const path = shortSocketPath(controlSocket);
   if (path === undefined) {
@@ -186,7 +208,7 @@ function openControl(link: PoolLink, server: number, connectionsMax: number): Co
   try {
     removeStaleSocket(path);
     const listener = listenPrivately(path) as Deno.UnixListener;
-    return new ControlServer(listener, handlerOf(link, server), undefined, connectionsMax);
+    return new ControlServer(listener, handler, undefined, connectionsMax);
   } catch (error) {
     throw cannotControl(path, error);
   }

@@ -10,8 +10,8 @@ export interface ClockPort {
   clearAlarm(): void;
   /** Calls `run` soon, after the event loop has had its turn. */
   yield(run: () => void): void;
-  /** Wall-clock time as RFC 3339 in UTC, for logs and records. No decision depends on it. */
-  wallTime(): string;
+  /** Wall-clock time as RFC 3339 in UTC, now or `afterMs` later, for logs and records. */
+  wallTime(afterMs?: number): string;
 }
 
 /**

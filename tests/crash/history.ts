@@ -10,6 +10,7 @@
  *
  * Time is a serial number of events; which of them a crash comes after is known by the length of the log.
  */
+import { nameOfPattern } from "../../storage/base/name_pattern.ts";
 import { assert } from "../../storage/base/assert.ts";
 import { sectorSizeBytes } from "../../storage/base/ids.ts";
 import type { BioKind } from "../../actors/volume/bio.ts";
@@ -225,13 +226,10 @@ export class History {
           volumes.set(name, cut);
         }
         return;
-      case "clone": {
-        const source = volumes.get(command.source)!;
-        const cut = source instanceof Cut ? source : new Cut(source, source.sizeBytes, at);
-        if (cut !== source) cuts.push(cut);
-        volumes.set(command.name, this.#writable({ unflushed: [] }, source.sizeBytes, cut));
-        return;
-      }
+      case "clone":
+        return this.#clone(volumes, command.source, [command.name], at, cuts);
+      case "fork":
+        return this.#clone(volumes, command.source, forksOf(command), at, cuts);
       case "rollback":
         return this.#rollback(volumes, command.snapshot);
       case "resize":
@@ -246,6 +244,22 @@ export class History {
         return;
       default:
         assert(false, "a command that changes nothing");
+    }
+  }
+
+  /** All of one instant. */
+  #clone(
+    volumes: Map<string, Content>,
+    from: string,
+    names: readonly string[],
+    at: number,
+    cuts: Cut[],
+  ): void {
+    const source = volumes.get(from)!;
+    const cut = source instanceof Cut ? source : new Cut(source, source.sizeBytes, at);
+    if (cut !== source) cuts.push(cut);
+    for (const name of names) {
+      volumes.set(name, this.#writable({ unflushed: [] }, source.sizeBytes, cut));
     }
   }
 
@@ -286,6 +300,12 @@ export class History {
     for (let sector = 0; sector < common; sector += 1) content.sectors[sector] = [...old.sectors[sector]!];
     volumes.set(name, content);
   }
+}
+
+/** The names that a fork makes. */
+function forksOf({ name, count }: AdminCommand & { readonly verb: "fork" }): string[] {
+  assert(name !== null, "a fork of a test names its forks");
+  return Array.from({ length: count }, (_, at) => nameOfPattern(name, at + 1));
 }
 
 function rename(volumes: Map<string, Content>, from: string, to: string): void {

@@ -37,7 +37,10 @@ export function randomCommand(
     if (random.below(3) > 0) return { verb: "rm", names: [snapshot], dryRun: false, force: true };
   }
   if (swarm.isForking && random.below(4) > 0) {
-    if (names.length < 4) return { verb: "clone", source: any(names)!, name: `c${ordinal}` };
+    if (names.length < 4) {
+      if (random.below(2) === 0) return forkOf(any(names)!, 1 + random.below(3), ordinal);
+      return { verb: "clone", source: any(names)!, name: `c${ordinal}` };
+    }
     return { verb: "rm", names: [any(names)!], dryRun: false, force: true };
   }
   if (names.length > 7) return removal(random, names, any);
@@ -51,6 +54,7 @@ export function randomCommand(
     case 4:
       return { verb: "snapshot", names: writables.map((name) => `${name}@s${ordinal}`) };
     case 5:
+      if (random.below(2) === 0) return forkOf(any(names)!, 1 + random.below(3), ordinal);
       return { verb: "clone", source: any(names)!, name: `c${ordinal}` };
     case 6: {
       const owner = snapshot?.slice(0, snapshot.indexOf("@"));
@@ -77,6 +81,11 @@ function randomGrowth(ordinal: number, { spareBlocks, blockSectors }: Swarm): Ad
   const data = some(Math.ceil(spareBlocks.data / 4), blockSectors * sectorSizeBytes);
   const metadata = some(Math.ceil(spareBlocks.metadata / 4), metadataBlockSizeBytes);
   return { verb: "grow", data, metadata };
+}
+
+function forkOf(source: string, count: number, ordinal: number): AdminCommand {
+  const settings = { ephemeral: false, lingerMs: null, ttlMs: null };
+  return { verb: "fork", source, count, name: `k${ordinal}-%02d`, ...settings };
 }
 
 function removal(

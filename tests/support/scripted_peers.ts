@@ -27,6 +27,8 @@ export const emptyPlan: AdminPlan = {
   evict: [],
   deletions: [],
   trims: [],
+  quietUntil: "settled",
+  result: { kind: "done" },
 };
 
 /** What each request is answered that the script says nothing about. */

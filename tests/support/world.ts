@@ -71,8 +71,8 @@ export class ManualClock implements ClockPort {
     this.#yields.push(run);
   }
 
-  wallTime(): string {
-    return new Date(this.nowMs).toISOString();
+  wallTime(afterMs = 0): string {
+    return new Date(this.nowMs + afterMs).toISOString();
   }
 
   /** When the alarm is set to ring, if it is. */
