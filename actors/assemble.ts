@@ -3,6 +3,7 @@ import type { Catalogue } from "../storage/catalogue.ts";
 import type { DevicePort } from "../storage/device/port.ts";
 import type { ThinMetadata } from "../storage/thin_metadata.ts";
 import type { PoolPeers } from "./control/admin_peers.ts";
+import { AutoGrow, type AutoGrowMessage, type AutoGrowRule } from "./control/auto_grow.ts";
 import type { CounterName } from "./counters.ts";
 import { BlockDevice } from "./pool/block_device.ts";
 import { DeviceStub } from "./pool/device_messages.ts";
@@ -12,9 +13,12 @@ import { spawnDataLocks } from "./pool/data_locks.ts";
 import type { Address } from "./kernel/address.ts";
 import { IntentJournal } from "./pool/intent_journal.ts";
 import type { Kernel } from "./kernel/kernel.ts";
+import { warnAtPercentsDefault } from "./limits.ts";
 import { mailboxes } from "./mailboxes.ts";
 import { Metadata } from "./pool/metadata.ts";
 import { MetadataStub } from "./pool/metadata_messages.ts";
+import { GaugeStub, type HostSpace } from "./pool/gauge_messages.ts";
+import { SpaceGauge } from "./pool/space_gauge.ts";
 import { PoolActor, type PoolOptions } from "./control/pool.ts";
 import { PoolStub } from "./control/pool_messages.ts";
 import { Refusals, type RefusalsMessage } from "./pool/refusals.ts";
@@ -29,12 +33,22 @@ export interface PoolPorts extends PoolOptions {
   readonly metadata: DevicePort;
   /** What becomes of writes without space; by default, they fail at once. */
   readonly noSpace?: NoSpacePolicy;
-  /** Bytes that the host has free for the data device; undefined if that is not known. */
-  readonly hostFreeBytes?: () => number | undefined;
+  /** Room of the host's file system for the data device; undefined if that is not known. */
+  readonly hostSpace?: () => HostSpace | undefined;
+  /** Measures how full the pool is, and warns and grows by itself; by default, it does so at each `status` only. */
+  readonly guard?: SpaceGuard;
   /** Opened on the metadata device's superblock, not loaded yet. */
   readonly engine: ThinMetadata;
   /** Without it no changes are recorded. */
   readonly intents?: IntentJournal;
+}
+
+/** What becomes of a pool that is nearly full. */
+export interface SpaceGuard {
+  /** Whole percents, ascending, from which on space is low. */
+  readonly warnAtPercents: readonly number[];
+  /** At most one of each device. */
+  readonly autoGrow: readonly AutoGrowRule[];
 }
 
 /** Makes the actors. The pool works once `start` has been answered. */
@@ -58,6 +72,7 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
   );
   const hostBytesMin = engine.geometry.blockSizeBytes;
   const space = spawnSpaceWatch(kernel, parts, { refusals, hostBytesMin });
+  const { gauge, autoGrow } = spawnGauge(kernel, parts, { metadata, space });
   const dataLocks = spawnDataLocks(kernel);
   const allocation = { metadata, device: data, locks: dataLocks, refusals, space: space.address };
   const allocator = new AllocatorStub(
@@ -82,6 +97,7 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
       journal,
       metadataDevice,
       thin,
+      gauge,
       readOnly,
       log,
       refusals,
@@ -95,8 +111,10 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
     pool: address,
     space: space.address,
   });
-  kernel.tell(space.address, { type: "connectSpace", pool: address });
-  return new PoolStub(kernel, address);
+  kernel.tell(space.address, { type: "connectSpace", pool: address, gauge: gauge.address });
+  const pool = new PoolStub(kernel, address);
+  if (autoGrow !== undefined) kernel.tell(autoGrow, { type: "connectGrowth", pool, gauge });
+  return pool;
 }
 
 function spawnDevice(
@@ -117,14 +135,41 @@ function spawnDevice(
 
 function spawnSpaceWatch(
   kernel: Kernel,
-  { noSpace = { kind: "error" }, hostFreeBytes }: PoolPorts,
+  { noSpace = { kind: "error" }, hostSpace }: PoolPorts,
   peers: { readonly refusals: Address<RefusalsMessage>; readonly hostBytesMin: number },
 ): SpaceStub {
-  const options = { policy: noSpace, hostFreeBytes: hostFreeBytes ?? (() => undefined), ...peers };
+  const options = { policy: noSpace, hostFreeBytes: () => hostSpace?.()?.freeBytes, ...peers };
   const address = kernel.spawn(
     "space watch",
     mailboxes.spaceWatch,
     (self) => new SpaceWatch(kernel, self, options),
   );
   return new SpaceStub(kernel, address);
+}
+
+/** The gauge and, if there are rules, what grows by them. */
+function spawnGauge(
+  kernel: Kernel,
+  { guard, hostSpace, ...parts }: PoolPorts,
+  peers: { readonly metadata: MetadataStub; readonly space: SpaceStub },
+): { readonly gauge: GaugeStub; readonly autoGrow: Address<AutoGrowMessage> | undefined } {
+  const log = (sentence: string) => parts.log(sentence);
+  const rules = guard?.autoGrow ?? [];
+  const autoGrow = rules.length === 0
+    ? undefined
+    : kernel.spawn("auto grow", mailboxes.autoGrow, (self) => new AutoGrow(kernel, self, { rules, log }));
+  const options = {
+    ...peers,
+    hostSpace: () => hostSpace?.(),
+    warnAtPercents: guard?.warnAtPercents ?? warnAtPercentsDefault,
+    isWatching: guard !== undefined,
+    log,
+    listener: autoGrow,
+  };
+  const address = kernel.spawn(
+    "space gauge",
+    mailboxes.spaceGauge,
+    (self) => new SpaceGauge(kernel, self, options),
+  );
+  return { gauge: new GaugeStub(kernel, address), autoGrow };
 }

@@ -84,8 +84,16 @@ export const retiredBlocksMax = 256;
 export const retiredBlocksSaidMax = 8;
 /** Milliseconds without a refusal of a kind, after which it is over if it is served again. It bounds the log's lines. */
 export const refusalQuietMs = 10_000;
-/** Share of a device in use from which on `status` calls its space low. */
-export const lowSpaceShare = 0.8;
+/** Percents of a device, or of the host's file system, from which on its space is low: a line of the log for each. */
+export const warnAtPercentsDefault: readonly number[] = [80, 90, 95];
+/** Points below such a percent at which it is left again. */
+export const warnClearPercent = 2;
+/** So many such percents. */
+export const warnThresholdsMax = 10;
+/** Bytes by which the host must have more room before a growth that failed there is tried again. */
+export const autoGrowRoomBytes = MiB;
+/** Milliseconds between two measures of how full a pool is that is served. */
+export const spaceGaugeMs = 1_000;
 /** Milliseconds between two looks at the host's free space, while bios wait for some. */
 export const hostSpaceAskMs = 1_000;
 /** Bios of one volume that waited for space and are tried again at once. */

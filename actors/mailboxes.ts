@@ -45,6 +45,8 @@ export interface Mailboxes {
   readonly metadataDevice: number;
   readonly refusals: number;
   readonly spaceWatch: number;
+  readonly spaceGauge: number;
+  readonly autoGrow: number;
   readonly volume: number;
   readonly volumeRegion: number;
   readonly tailRegion: number;
@@ -62,12 +64,13 @@ export function mailboxSums({ clients, requests, commands, knobs }: AdmittedAtOn
   const bioTasks = bios + requests;
   // One that changes something, or the rewrite of the journal; and those that look.
   const commandTasks = 1 + knobs.looksMax;
-  const [searchTask, passdownTask, commitTask] = [1, 1, 1];
+  const [searchTask, passdownTask, commitTask, gaugeTask, growTask] = [1, 1, 1, 1, 1];
   // Every operation of metadata that waits may have a block read for it.
-  const operations = bioTasks + statuses + commandTasks + searchTask + commitTask + knobs.flushesMax;
+  const operations = bioTasks + statuses + commandTasks + searchTask + commitTask + gaugeTask +
+    knobs.flushesMax;
   return {
     // Of each client a question of its handshake and a detach. A command is given, asks for its plan and tells its end.
-    pool: 2 * clients + commands + 2 * commandTasks + noticesMax,
+    pool: 2 * clients + commands + growTask + 2 * commandTasks + noticesMax,
     // A line or a piece, and its completion.
     journal: 2 * commandTasks,
     // The question of each operation, its block that was read, and what the task told: refused space, the end of a commit,
@@ -83,7 +86,11 @@ export function mailboxSums({ clients, requests, commands, knobs }: AdmittedAtOn
     refusals: bios + commandTasks + noticesMax,
     // A bio's look, or its refusal; parked, and parked for another need no more, as it ends. A lease that ends tells of its
     // block. Of each volume, what it has dropped for each need, and its leaving; of each removal its begin and end.
-    spaceWatch: 4 * bioTasks + 4 * clients + 2 * commandTasks + 3 * noticesMax,
+    spaceWatch: 4 * bioTasks + 4 * clients + 2 * commandTasks + gaugeTask + 3 * noticesMax,
+    // Each `status` and each measure of its own; that it is time, that something is short, that a growth has ended.
+    spaceGauge: commandTasks + 2 * gaugeTask + growTask + noticesMax,
+    // Each measure, and the end of a growth.
+    autoGrow: commandTasks + gaugeTask + growTask + noticesMax,
     // Requests, and the ends of the tasks that serve them. Parked bios: clients that are gone, and each time that space came.
     volume: 3 * requests + bios + knobs.biosPerVolumeMax + knobs.statusPerVolumeMax + noticesMax,
     // A lock, behind the unlock of the bio before in its place; and the retirement.
@@ -131,6 +138,8 @@ const namesOfActors: readonly (readonly [begin: string, kind: keyof Mailboxes])[
   ["data region", "dataRegion"],
   ["refusals", "refusals"],
   ["space watch", "spaceWatch"],
+  ["space gauge", "spaceGauge"],
+  ["auto grow", "autoGrow"],
   ["volume ", "volume"],
   ["region of a tail", "tailRegion"],
   ["region ", "volumeRegion"],

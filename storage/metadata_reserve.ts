@@ -31,6 +31,17 @@ export class MetadataReserve {
   }
 
   /**
+   * Blocks that operations other than removals may still use: without those kept for removals and for the next commit, and
+   * without those that are free only once it is durable. A pool opened read-only counts no block: `free` is then what its
+   * superblock says.
+   */
+  spare(free?: number): number {
+    const { blocks } = this.#space;
+    const usable = free === undefined ? this.spareOf(blocks) : free - this.#layout.blocksNeededMax;
+    return Math.max(0, usable - reserveOf(blocks));
+  }
+
+  /**
    * Blocks that may still be allocated with a commit remaining possible, if the metadata had so many `blocks`, which
    * are not fewer than it has. Every added block is free, and every added bitmap is written by the commit.
    */

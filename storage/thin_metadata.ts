@@ -195,6 +195,10 @@ export class ThinMetadata {
     const root = this.#superblock.durable.metadataSpaceMap;
     return this.#readOnly ? root.blocks - root.allocated : this.metadataBlocks - this.#transaction.space.used;
   }
+  /** Metadata blocks that operations other than removals may still use. */
+  get metadataSpare(): number {
+    return this.#reserve.spare(this.#readOnly ? this.metadataFree : undefined);
+  }
   /** Blocks that a commit would write, without those of the space maps that it adds. */
   get dirtyBlocks(): number {
     return this.#transaction.space.newInUse;

@@ -129,7 +129,7 @@ export interface PoolStatus {
   readonly data_used_bytes: number;
   /** Bytes of the metadata device. */
   readonly metadata_total_bytes: number;
-  /** Bytes of the metadata blocks in use. */
+  /** Bytes of the metadata device that no write may use any more; what is kept for removals and commits is among them. */
   readonly metadata_used_bytes: number;
   /** Volumes and snapshots. */
   readonly volumes: number;
@@ -137,10 +137,12 @@ export interface PoolStatus {
   readonly attached: number;
   /** Why the pool writes no more, if so. */
   readonly trouble: string | null;
-  /** How full the data device is: `full` if a write found no block, `host-full` if the host has no room for one. */
+  /** How full the data device is: `full` if no block is free, `host-full` if the host has no room for one. */
   readonly data: SpaceWord;
   /** How full the metadata is. */
   readonly metadata: SpaceWord;
+  /** How full the host's file system under the data is; null if that is not known. */
+  readonly host: Exclude<SpaceWord, "host-full"> | null;
   /** Bytes that the host has free for the data device; null if that is not known. */
   readonly host_free_bytes: number | null;
   /** Writes that wait for space; a request of several blocks may be several. */
@@ -149,7 +151,7 @@ export interface PoolStatus {
   readonly reason: string | null;
 }
 
-/** How full a device is; `low` from four fifths on. */
+/** How full a device is; `low` from the lowest threshold of `serve --warn-at` on, 80 % by default. */
 export type SpaceWord = "ok" | "low" | "full" | "host-full";
 
 /** The object of `grow --json` and `rescan --json`. */

@@ -1,6 +1,7 @@
 /** What the pool and admin tasks work with: actors, settings and the log. */
 import type { DeviceStub } from "../pool/device_messages.ts";
 import type { JournalStub } from "./catalogue_journal.ts";
+import type { GaugeStub } from "../pool/gauge_messages.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { PoolStub } from "./pool_messages.ts";
@@ -15,6 +16,7 @@ export interface PoolPeers {
   readonly metadataDevice: DeviceStub;
   /** The actors that the bios of every thin device send requests to. */
   readonly thin: Omit<Thin, "id" | "blockSizeBytes">;
+  readonly gauge: GaugeStub;
   readonly readOnly: boolean;
   /** Told when something is refused for now. */
   readonly refusals: Address<RefusalsMessage>;

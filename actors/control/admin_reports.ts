@@ -1,16 +1,13 @@
 /** Admin commands that only look: they read the blocks of the last durable commit, which are kept meanwhile. */
 import { checkMetadata } from "../../storage/check.ts";
 import { dumpMetadata } from "../../storage/dump.ts";
-import { dataBytesOf, metadataBytesOf } from "../../storage/base/geometry.ts";
-import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
-import type { AdminResult, PoolStatus, SpaceWord } from "./admin_command.ts";
+import type { AdminResult, PoolStatus } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import type { Address } from "../kernel/address.ts";
 import { commitFirst, type HeldCommit, holdCommit, readBlock, runWalk, seeCheck } from "./held_walk.ts";
 import type { Steps } from "../kernel/task.ts";
-import { lowSpaceShare } from "../limits.ts";
-import type { Facts } from "../pool/metadata_messages.ts";
-import type { SpaceFacts } from "../pool/space_messages.ts";
+import type { Fill, SpaceLevels } from "../pool/gauge_messages.ts";
+import type { SpaceNeed } from "../pool/space_messages.ts";
 import { type TextOutMessage, writeText } from "./text_out.ts";
 import type { Registry } from "./pool_messages.ts";
 
@@ -20,40 +17,40 @@ export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
   const facts = yield* peers.thin.metadata.facts();
   const { geometry } = facts;
   const space = yield* peers.thin.space.facts();
+  const levels = yield* peers.gauge.gauge(facts, space);
+  const { data, metadata, host } = levels.measure;
   return {
     kind: "status",
     status: {
       mode: registry.mode,
       transaction_id: Number(facts.transactionId),
       block_size_bytes: geometry.blockSizeBytes,
-      data_total_bytes: dataBytesOf(geometry),
-      data_used_bytes: dataBytesOf(geometry) - facts.dataFree * geometry.blockSizeBytes,
-      metadata_total_bytes: metadataBytesOf(geometry),
-      metadata_used_bytes: metadataBytesOf(geometry) - facts.metadataFree * metadataBlockSizeBytes,
+      data_total_bytes: data.totalBytes,
+      data_used_bytes: data.usedBytes,
+      metadata_total_bytes: metadata.totalBytes,
+      metadata_used_bytes: metadata.usedBytes,
       volumes: registry.records.reduce((count, { deleting }) => deleting ? count : count + 1, 0),
       attached: [...registry.attached.values()].reduce((sum, clients) => sum + clients, 0),
       trouble: registry.trouble,
-      ...spaceWords(facts, space),
-      host_free_bytes: space.hostFreeBytes ?? null,
+      ...spaceWords(levels),
+      host_free_bytes: host === undefined ? null : host.totalBytes - host.usedBytes,
       parked: space.parked,
       reason: sentenceOf(registry),
     },
   };
 }
 
-/** How full the devices are. */
-function spaceWords(facts: Facts, { short }: SpaceFacts): Pick<PoolStatus, "data" | "metadata"> {
-  const wordOf = (free: number, total: number): SpaceWord =>
-    free <= total * (1 - lowSpaceShare) ? "low" : "ok";
-  const data = short.includes("host")
-    ? "host-full"
-    : short.includes("data") || facts.dataFree === 0
-    ? "full"
-    : wordOf(facts.dataFree, facts.geometry.dataBlocks);
-  const metadata = short.includes("metadata")
-    ? "full"
-    : wordOf(facts.metadataFree, facts.geometry.metadataBlocks);
-  return { data, metadata };
+/** How full the devices and the host are. */
+function spaceWords(
+  { measure: { data, metadata, host, space: { short } }, low }: SpaceLevels,
+): Pick<PoolStatus, "data" | "metadata" | "host"> {
+  const wordOf = (need: SpaceNeed, { usedBytes, totalBytes }: Fill) =>
+    short.includes(need) || usedBytes === totalBytes ? "full" : low.includes(need) ? "low" : "ok";
+  return {
+    data: short.includes("host") ? "host-full" : wordOf("data", data),
+    metadata: wordOf("metadata", metadata),
+    host: host === undefined ? null : wordOf("host", host),
+  };
 }
 
 function sentenceOf({ mode, trouble, reason }: Registry): string | null {

@@ -1,5 +1,5 @@
 /** Every option of the command line: what it takes, and what its help says. Which verb takes it is in verb_table.ts. */
-import { connectionsMax } from "../limits.ts";
+import { connectionsMax, warnAtPercentsDefault } from "../limits.ts";
 import { listColumns } from "./list_columns.ts";
 
 /** One option. */
@@ -41,6 +41,15 @@ const table = {
     help: "seconds that writes wait for space in a full pool before they fail: 60; 0: for ever",
   },
   "error-if-no-space": { help: "writes without space fail at once" },
+  "warn-at": {
+    value: "P,...",
+    help: `percents of data, metadata and the host's space that the log tells of: ${warnAtPercentsDefault}`,
+  },
+  "auto-grow": {
+    value: "DEV:AT%,STEP,MAX",
+    repeats: true,
+    help: "data or metadata grows by itself by STEP, up to MAX, when it is AT % full",
+  },
   "data-size": { value: "S", help: "the size of a new pool's data: the host's free space by default" },
   "metadata-size": { value: "S", help: "the size of a new pool's metadata: by default what the data needs" },
   "block-size": { value: "S", help: "the size of a new pool's blocks: 64K by default, a multiple of 64K" },

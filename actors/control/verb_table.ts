@@ -109,6 +109,8 @@ export const table: Table = {
       "max-clients",
       "no-space-timeout",
       "error-if-no-space",
+      "warn-at",
+      "auto-grow",
       "lock-wait",
       ...initOptions,
     ],

@@ -10,6 +10,7 @@
 import { Defect } from "../../storage/base/assert.ts";
 import { UsageError, UserError } from "../../storage/base/errors.ts";
 import type { AdminCommand, AdminResult, ServerCommand, TextTaken } from "../control/admin_command.ts";
+import type { SpaceGuard } from "../assemble.ts";
 import type { NoSpacePolicy } from "../pool/space_messages.ts";
 import type { LogRecord } from "./log_sink.ts";
 import type { TlsKeys } from "./tls_keys.ts";
@@ -24,6 +25,8 @@ export interface OpenSettings {
   readonly lockWaitMs: number;
   /** What becomes of writes without space. */
   readonly noSpace: NoSpacePolicy;
+  /** What becomes of a pool that is nearly full. */
+  readonly guard: SpaceGuard;
 }
 
 /** Where clients are waited for. */

@@ -15,7 +15,8 @@ import {
   type OpenBorder,
   type PoolRequest,
 } from "./border.ts";
-import { noSpaceTimeoutMs } from "../limits.ts";
+import { noSpaceTimeoutMs, warnAtPercentsDefault } from "../limits.ts";
+import type { AutoGrowRule } from "../control/auto_grow.ts";
 import type { NoSpacePolicy } from "../pool/space_messages.ts";
 import { openDirectBorder } from "./direct_border.ts";
 import { guardedLog, type Log } from "./log_sink.ts";
@@ -34,6 +35,10 @@ export interface OpenOptions {
   readonly noSpaceTimeoutMs?: number | undefined;
   /** Have writes without space fail at once. */
   readonly errorIfNoSpace?: boolean | undefined;
+  /** Whole percents, ascending, from which on data, metadata or the host's file system are low; 80, 90 and 95 by default. */
+  readonly warnAtPercents?: readonly number[] | undefined;
+  /** Devices that grow by themselves, each once; by default, none. */
+  readonly autoGrow?: readonly AutoGrowRule[] | undefined;
   /**
    * Hears what an operator should know, a sentence at a time. It is called while the pool works, so it should return soon.
    * What it throws is dropped, and a promise that it returns is not waited for.
@@ -84,8 +89,16 @@ export class PoolLink {
     const { readOnly } = link;
     const { blockSizeBytes, lockWaitMs = 0 } = options;
     const noSpace = noSpaceOf(options);
+    const { warnAtPercents = warnAtPercentsDefault, autoGrow = [] } = options;
     try {
-      const settings = { directory, readOnly, blockSizeBytes, lockWaitMs, noSpace };
+      const settings = {
+        directory,
+        readOnly,
+        blockSizeBytes,
+        lockWaitMs,
+        noSpace,
+        guard: { warnAtPercents, autoGrow },
+      };
       const opened = await link.#ask({ type: "open", settings });
       assert(opened.type === "opened", "a pool is opened, or that throws");
       link.#writeRefusal = opened.writeRefusal;

@@ -5,7 +5,7 @@ import { assert } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { nanoid } from "nanoid";
 import type { AdminCommand, AdminResult } from "../control/admin_command.ts";
-import { assemblePool } from "../assemble.ts";
+import { assemblePool, type SpaceGuard } from "../assemble.ts";
 import type { JournalPort } from "../control/catalogue_journal.ts";
 import { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
@@ -18,7 +18,7 @@ import { deviceFactory } from "./device_kinds.ts";
 import { seeDisks } from "./disk_state.ts";
 import { answerOf } from "./outside.ts";
 import { whenUnlocked } from "./file_lock.ts";
-import { hostFreeBytesOf } from "./host_space.ts";
+import { hostSpaceOf } from "./host_space.ts";
 import { openLibc } from "./libc.ts";
 import { guardedLog } from "./log_sink.ts";
 import type { DeviceFactory } from "./open_device.ts";
@@ -36,6 +36,8 @@ export interface ProcessOptions {
   readonly lockWaitMs?: number | undefined;
   /** What becomes of writes without space; by default they fail at once. */
   readonly noSpace?: NoSpacePolicy;
+  /** What becomes of a pool that is nearly full; by default, nothing. */
+  readonly guard?: SpaceGuard;
   /** Hears what an operator should know, a sentence at a time. What it throws is dropped. */
   readonly log?: ((sentence: string) => unknown) | undefined;
 }
@@ -111,7 +113,8 @@ export class PoolProcess {
       metadata: files.metadata,
       engine,
       ...(options.noSpace === undefined ? {} : { noSpace: options.noSpace }),
-      hostFreeBytes: hostFreeBytesOf(files.data.path),
+      hostSpace: hostSpaceOf(files.data.path),
+      ...(readOnly || options.guard === undefined ? {} : { guard: options.guard }),
     });
     const process = new PoolProcess({ kernel, pool, files, writeRefusal }, clock, defects, log);
     const started = await process.ask("start", pool.start());

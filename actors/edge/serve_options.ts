@@ -1,5 +1,7 @@
 /** The options of `serve` and `init`, from text to what serving and making a pool take. Wrong ones throw {@linkcode UsageError}. */
 import { UsageError } from "../../storage/base/errors.ts";
+import type { AutoGrowRule } from "../control/auto_grow.ts";
+import { warnThresholdsMax } from "../limits.ts";
 import { parseVolumeName } from "../../storage/base/names.ts";
 import { parseSize } from "../../storage/base/sizes.ts";
 import { inheritedDescriptors } from "./inherited_descriptors.ts";
@@ -35,6 +37,10 @@ export interface Serving {
   readonly noSpaceTimeoutMs: number | undefined;
   /** Writes without space fail at once. */
   readonly errorIfNoSpace: boolean;
+  /** Percents from which on space is low. */
+  readonly warnAtPercents: readonly number[] | undefined;
+  /** Devices that grow by themselves. */
+  readonly autoGrow: readonly AutoGrowRule[];
 }
 
 /** Reads the options of `serve`. */
@@ -54,7 +60,54 @@ export function parseServing(options: Options, log: (sentence: string) => void):
       "--error-if-no-space lets no write wait, so --no-space-timeout means nothing beside it.",
     );
   }
-  return { readOnly, volumes, serve, blockSizeBytes, lockWaitMs, noSpaceTimeoutMs, errorIfNoSpace };
+  const autoGrow = textsOf(options, "auto-grow").map(parseAutoGrow);
+  if (readOnly && autoGrow.length > 0) {
+    throw new UsageError("--auto-grow changes the pool, which --read-only forbids. Leave out one of them.");
+  }
+  if (new Set(autoGrow.map(({ device }) => device)).size < autoGrow.length) {
+    throw new UsageError("--auto-grow takes one rule for data and one for metadata.");
+  }
+  const warnAtPercents = warnAtPercentsOf(options);
+  return {
+    readOnly,
+    volumes,
+    serve,
+    blockSizeBytes,
+    lockWaitMs,
+    noSpaceTimeoutMs,
+    errorIfNoSpace,
+    warnAtPercents,
+    autoGrow,
+  };
+}
+
+/** Reads `--warn-at 80,90,95`. */
+function warnAtPercentsOf(options: Options): readonly number[] | undefined {
+  const text = textOf(options, "warn-at");
+  if (text === undefined) return undefined;
+  const percents = text.split(",").map((percent) => /^\d{1,3}$/.test(percent) ? Number(percent) : NaN);
+  const areLegal = percents.every((percent, at) => percent > (percents[at - 1] ?? 0) && percent <= 100);
+  if (areLegal && percents.length <= warnThresholdsMax) return percents;
+  throw new UsageError(
+    `--warn-at takes up to ${warnThresholdsMax} whole percents from 1 to 100, ascending, such as 80,90,95, not "${text}".`,
+  );
+}
+
+/** Reads `data:80%,10G,100G`; throws {@linkcode UsageError}. */
+function parseAutoGrow(text: string): AutoGrowRule {
+  const parts = /^(data|metadata):(\d{1,3})%?,([^,]+),([^,]+)$/.exec(text);
+  const atPercent = Number(parts?.[2]);
+  if (parts === null || atPercent < 1 || atPercent > 100) {
+    throw new UsageError(
+      `--auto-grow takes data:AT%,STEP,MAX or metadata:AT%,STEP,MAX, such as data:80%,10G,100G, not "${text}".`,
+    );
+  }
+  return {
+    device: parts[1] === "data" ? "data" : "metadata",
+    atPercent,
+    stepBytes: parseSize(parts[3]!),
+    maxBytes: parseSize(parts[4]!),
+  };
 }
 
 /** A pool to be made; what is undefined has its default. */

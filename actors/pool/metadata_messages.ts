@@ -156,7 +156,8 @@ export interface Facts {
   /** Of the current state: it may be larger than what is durable. */
   readonly geometry: Geometry;
   readonly dataFree: number;
-  readonly metadataFree: number;
+  /** What operations other than removals may still use. */
+  readonly metadataSpare: number;
   readonly dirtyBlocks: number;
   readonly clock: number;
   readonly intents: IntentState;

@@ -79,7 +79,7 @@ export function factsOf(engine: ThinMetadata, dataRetired: number, intents: Inte
       metadataBlocks: engine.metadataBlocks,
     }),
     dataFree: Math.max(0, engine.dataFree - dataRetired),
-    metadataFree: engine.metadataFree,
+    metadataSpare: engine.metadataSpare,
     dirtyBlocks: engine.dirtyBlocks,
     clock: engine.time,
     intents,

@@ -30,7 +30,7 @@ function makePool(dataBlocks = 64, metadataBlocks?: number): { pool: TestingPool
   const files = makeTestingFiles(dataBlocks, metadataBlocks);
   const device = new BadBlocks(files.data);
   const pool = new TestingPool({ ...files, data: device } satisfies TestingFiles, {
-    hostFreeBytes: () => device.isHostFull ? 0 : bs,
+    hostSpace: () => ({ freeBytes: device.isHostFull ? 0 : bs, totalBytes: 8 * bs }),
   });
   assertEquals(pool.admin({ verb: "create", name: "v", sizeBytes: 4096 * bs }), done);
   return { pool, device };

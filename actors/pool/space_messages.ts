@@ -100,7 +100,8 @@ export interface SpaceFacts {
   /** Bios that wait for space. */
   readonly parked: number;
   readonly short: readonly SpaceNeed[];
-  readonly hostFreeBytes: number | undefined;
+  /** What it is short of although no space has come since a try found none: not what is being tried again. */
+  readonly lacking: readonly SpaceNeed[];
 }
 
 /** How short of space is the pool? */
@@ -108,10 +109,20 @@ export interface AskSpaceFacts extends Request<SpaceFacts> {
   readonly type: "spaceFacts";
 }
 
-/** From the assembly, once: the actor that is told of each change of the mode. */
+/** To the space gauge, from its own timer, from the space watch when something is lacking, and from a growth: measure now. */
+export interface MeasureNow extends Message {
+  readonly type: "measureNow";
+  /** It is the timer's. */
+  readonly isTick: boolean;
+}
+
+/** From the assembly, once. */
 export interface ConnectSpace extends Message {
   readonly type: "connectSpace";
+  /** Told of each change of the mode. */
   readonly pool: Address<SpaceModeNotice>;
+  /** Told when something has become short. */
+  readonly gauge: Address<MeasureNow>;
 }
 
 /** To the pool: the mode as far as it depends on space. */

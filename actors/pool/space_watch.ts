@@ -30,6 +30,7 @@ import type { RefusalsMessage } from "./refusals.ts";
 import {
   type BioParked,
   type BioUnparked,
+  type MeasureNow,
   type NoSpacePolicy,
   type ParkingVolume,
   type SpaceFacts,
@@ -57,10 +58,13 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
   readonly #self: Address<SpaceWatchMessage>;
   readonly #options: SpaceWatchOptions;
   #pool: Address<SpaceModeNotice> | undefined;
+  #gauge: Address<MeasureNow> | undefined;
   /** How often space of each kind came. */
   readonly #came: Counts = { data: 0, metadata: 0, host: 0 };
   /** What bios have found none of, and none is known to have come of since. */
   readonly #short = new Set<SpaceNeed>();
+  /** How often space of each kind had come when a try last found none of it. */
+  readonly #lackedAt: Counts = { data: -1, metadata: -1, host: -1 };
   /** Parked bios by volume; those that are being tried again count as parked. */
   readonly #parked = new Map<Address<ParkingVolume>, Counts>();
   #mode: SpaceMode = "write";
@@ -82,7 +86,8 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
       case "look":
         return this.#kernel.reply(message, { ...this.#came, parks: !this.#fails });
       case "spaceRefused":
-        return this.#lacks(message.need);
+        this.#lacks(message.need);
+        return this.#confirmLack(message.need);
       case "bioParked":
         return this.#bioParked(message);
       case "bioUnparked":
@@ -108,6 +113,7 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
         return this.#kernel.reply(message, this.#facts());
       case "connectSpace":
         this.#pool = message.pool;
+        this.#gauge = message.gauge;
         return;
       default:
         return unreachable(message);
@@ -126,6 +132,7 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
     counts[need] += 1;
     this.#lacks(need);
     if (this.#came[need] > seen[need]) return this.#retry(volume, need, true);
+    this.#confirmLack(need);
     if (this.#fails) this.#kernel.tell(volume, { type: "failParked" });
   }
 
@@ -148,6 +155,13 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
       what: refusalOf[need],
       detail: consequenceOf(this.#options.policy),
     });
+  }
+
+  /** A try that knew of all the space that came found none. Told once for each time that space came. */
+  #confirmLack(need: SpaceNeed): void {
+    if (this.#lackedAt[need] === this.#came[need]) return;
+    this.#lackedAt[need] = this.#came[need];
+    if (this.#gauge !== undefined) this.#kernel.tell(this.#gauge, { type: "measureNow", isTick: false });
   }
 
   #lacksNoMore(need: SpaceNeed): void {
@@ -243,7 +257,9 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
       kind: "spaceFacts",
       parked: spaceNeeds.reduce((bios, need) => bios + this.#parkedFor(need), 0),
       short: spaceNeeds.filter((need) => this.#short.has(need)),
-      hostFreeBytes: this.#options.hostFreeBytes(),
+      lacking: spaceNeeds.filter((need) =>
+        this.#short.has(need) && this.#lackedAt[need] === this.#came[need]
+      ),
     };
   }
 }

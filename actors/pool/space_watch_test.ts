@@ -5,6 +5,7 @@ import { Recorder } from "../../tests/support/stand_ins.ts";
 import { World } from "../../tests/support/world.ts";
 import type { RefusalsMessage } from "./refusals.ts";
 import {
+  type MeasureNow,
   type NoSpacePolicy,
   type ParkingVolume,
   type SpaceModeNotice,
@@ -20,6 +21,7 @@ class Bench {
   readonly world = new World();
   readonly volume = new Recorder<ParkingVolume>(this.world.kernel, "volume");
   readonly pool = new Recorder<SpaceModeNotice>(this.world.kernel, "pool");
+  readonly gauge = new Recorder<MeasureNow>(this.world.kernel, "gauge");
   readonly stub: SpaceStub;
 
   constructor(policy: NoSpacePolicy = { kind: "queue", timeoutMs: 1000 }) {
@@ -28,7 +30,7 @@ class Bench {
     const options = { policy, refusals, hostFreeBytes: () => undefined, hostBytesMin: 1 };
     const address = kernel.spawn("watch", 1000, (self) => new SpaceWatch(kernel, self, options));
     this.stub = new SpaceStub(kernel, address);
-    this.tell({ type: "connectSpace", pool: this.pool.address });
+    this.tell({ type: "connectSpace", pool: this.pool.address, gauge: this.gauge.address });
   }
 
   tell(...messages: SpaceWatchMessage[]): void {

@@ -229,7 +229,7 @@ Deno.test("a write in place for which the host has no room waits, and the host i
   let freeBytes = 0;
   const pool = new TestingPool({ ...makeTestingFiles(8), data: device }, {
     noSpace: queue,
-    hostFreeBytes: () => freeBytes,
+    hostSpace: () => ({ freeBytes, totalBytes: 8 * bs }),
   });
   pool.admin({ verb: "create", name: "v", sizeBytes: 8 * bs });
   const v = pool.attach("v");

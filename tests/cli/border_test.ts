@@ -191,7 +191,15 @@ Deno.test("a function or an object with state does not cross the copying border"
   try {
     for (const directory of [() => {}, new Map(), new UserError("x")] as unknown as string[]) {
       const noSpace = { kind: "error" } as const;
-      const settings = { directory, readOnly: true, blockSizeBytes: undefined, lockWaitMs: 0, noSpace };
+      const guard = { warnAtPercents: [], autoGrow: [] };
+      const settings = {
+        directory,
+        readOnly: true,
+        blockSizeBytes: undefined,
+        lockWaitMs: 0,
+        noSpace,
+        guard,
+      };
       let isThrown = false;
       try {
         border.send({ type: "open", number: 1, settings });

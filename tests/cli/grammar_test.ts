@@ -94,6 +94,13 @@ const wrongUsage: readonly (readonly [args: string[], says: RegExp])[] = [
     ["serve", "--tls", "allow", "--tls-certificates", "tls", "--tls-verify-peer"],
     /--tls-verify-peer needs --tls require: with allow/,
   ],
+  [["serve", "--warn-at", "90,80"], /whole percents from 1 to 100, ascending, such as 80,90,95, not "90,80"/],
+  [["serve", "--warn-at", "101"], /whole percents/],
+  [["serve", "--auto-grow", "data:80%,10G"], /data:AT%,STEP,MAX/],
+  [["serve", "--auto-grow", "data:0%,1G,2G"], /data:AT%,STEP,MAX/],
+  [["serve", "--auto-grow", "data:80%,1Q,2G"], /"1Q" is not a size/],
+  [["serve", "--auto-grow", "data:80%,1G,2G", "--auto-grow", "data:90%,1G,2G"], /one rule for data/],
+  [["serve", "--auto-grow", "data:80%,1G,2G", "--read-only"], /--read-only forbids/],
   [["list", "--tls", "off"], /list has no option --tls/],
 ];
 

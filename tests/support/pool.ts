@@ -1,6 +1,6 @@
 /** For tests: a whole pool in memory, driven from outside one drain at a time. No file, no socket, no real time. */
 import { geometryOf } from "../../storage/base/geometry.ts";
-import { assemblePool } from "../../actors/assemble.ts";
+import { assemblePool, type SpaceGuard } from "../../actors/assemble.ts";
 import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
 import type { BioKind, RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
 import type { StatusDone, StatusRequest, StatusSource } from "../../actors/volume/block_status.ts";
@@ -13,6 +13,7 @@ import type { Steps } from "../../actors/kernel/task.ts";
 import { defaultKnobs, type Knobs } from "../../actors/knobs.ts";
 import type { PoolStub } from "../../actors/control/pool_messages.ts";
 import type { ExportContext, PoolNotice } from "../../actors/control/export_messages.ts";
+import type { HostSpace } from "../../actors/pool/gauge_messages.ts";
 import type { NoSpacePolicy } from "../../actors/pool/space_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/volume/volume_messages.ts";
 import { settleCatalogue } from "../../storage/catalogue_open.ts";
@@ -118,7 +119,8 @@ export class TestingPool {
       /** Called when the actors are made and the pool has not been started. */
       readonly beforeStart?: (pool: TestingPool) => void;
       readonly noSpace?: NoSpacePolicy;
-      readonly hostFreeBytes?: () => number | undefined;
+      readonly hostSpace?: () => HostSpace | undefined;
+      readonly guard?: SpaceGuard;
     } = {},
   ) {
     this.files = files;
@@ -141,7 +143,8 @@ export class TestingPool {
       engine: this.engine,
       readOnly,
       ...(options.noSpace === undefined ? {} : { noSpace: options.noSpace }),
-      hostFreeBytes: () => options.hostFreeBytes?.(),
+      ...(options.guard === undefined ? {} : { guard: options.guard }),
+      hostSpace: () => options.hostSpace?.(),
       newUid: options.newUid ?? (() => `uid${++this.#uidLast}-${this.kernel.deliveries}`),
       log: (sentence) => this.logged.push(sentence),
     });

@@ -6,6 +6,7 @@ import type { Actor, Message, Request } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { defaultKnobs, type Knobs } from "../../actors/knobs.ts";
 import { DeviceStub } from "../../actors/pool/device_messages.ts";
+import { GaugeStub } from "../../actors/pool/gauge_messages.ts";
 import { AllocatorStub } from "../../actors/pool/data_allocator.ts";
 import { DataLocks } from "../../actors/pool/data_locks.ts";
 import { MetadataStub } from "../../actors/pool/metadata_messages.ts";
@@ -81,6 +82,7 @@ export class ScriptedPeers implements Actor<Message> {
         data: device,
         space: spaceStub(this.world),
       },
+      gauge: new GaugeStub(kernel, to),
       readOnly: false,
       refusals: to,
       log: (sentence) => this.logged.push(sentence),
@@ -117,7 +119,7 @@ export class ScriptedPeers implements Actor<Message> {
 
 /** A space watch that knows of no lack, and whose messages are not among those received. */
 function spaceStub({ kernel }: World): SpaceStub {
-  const facts = { kind: "spaceFacts", parked: 0, short: [], hostFreeBytes: undefined } as const;
+  const facts = { kind: "spaceFacts", parked: 0, short: [], lacking: [] } as const;
   const receive = (message: SpaceWatchMessage) => {
     if (message.type === "spaceFacts") kernel.reply(message, facts);
   };
