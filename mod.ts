@@ -33,6 +33,8 @@ import type {
   LookCommand,
   PoolSizes,
   PoolStatus,
+  ResizeCommand,
+  RollbackCommand,
   ServerCommand,
   SpaceWord,
   TextTaken,
@@ -139,6 +141,8 @@ export type {
   PoolStatus,
   Report,
   ReportOptions,
+  ResizeCommand,
+  RollbackCommand,
   ServeOptions,
   ServerCommand,
   Serving,
@@ -253,9 +257,15 @@ export class Pool implements AsyncDisposable {
     return result.volumes.map((volume) => volume.name);
   }
 
-  /** Gives a volume the content and size that its snapshot has. */
-  async rollback(snapshot: string): Promise<void> {
-    await this.#do({ verb: "rollback", snapshot: parseSnapshotName(snapshot).name });
+  /**
+   * Gives a volume the content and size that its snapshot has. Returns the name of the snapshot under which what it had is
+   * kept. Where clients are attached, it needs `force`.
+   */
+  async rollback(snapshot: string, options: { readonly force?: boolean } = {}): Promise<string> {
+    const { force = false } = options;
+    const result = await this.#do({ verb: "rollback", snapshot: parseSnapshotName(snapshot).name, force });
+    assert(result.kind === "rolledBack", "a rollback answers with what it kept");
+    return result.kept;
   }
 
   /** Renames a volume, and its snapshots with it, or a snapshot. */
@@ -263,9 +273,13 @@ export class Pool implements AsyncDisposable {
     await this.#do({ verb: "rename", from: parseName(from).name, to: parseName(to).name });
   }
 
-  /** Makes a volume larger or smaller; bytes beyond a smaller end are lost. */
-  async resize(name: string, sizeBytes: number): Promise<void> {
-    await this.#do({ verb: "resize", name: parseName(name).name, sizeBytes });
+  /**
+   * Makes a volume larger or smaller; bytes beyond a smaller end are lost. Where clients are attached, making it smaller
+   * needs `force`.
+   */
+  async resize(name: string, sizeBytes: number, options: { readonly force?: boolean } = {}): Promise<void> {
+    const { force = false } = options;
+    await this.#do({ verb: "resize", name: parseName(name).name, sizeBytes, force });
   }
 
   /** Removes volumes and snapshots, all or none; returns when their space is back. */

@@ -123,6 +123,8 @@ export const catalogueZeroBytesMax = MiB;
 export const catalogueUnflushedBytesMax = 4 * MiB;
 /** Admin commands that wait for their turn: so many that change something, and so many that only look. */
 export const adminQueueMax = 1024;
+/** Clients that a sentence names; it counts the others. */
+export const clientsNamedMax = 5;
 /** Milliseconds after which a dump ends whose reader takes nothing more: the commit it shows holds space. */
 export const stalledDumpMs = 10 * 60_000;
 

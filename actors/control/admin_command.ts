@@ -8,9 +8,9 @@ export type ChangeCommand =
   | { readonly verb: "snapshot"; readonly names: readonly string[] }
   | { readonly verb: "clone"; readonly source: string; readonly name: string }
   | ForkCommand
-  | { readonly verb: "rollback"; readonly snapshot: string }
+  | RollbackCommand
   | { readonly verb: "rename"; readonly from: string; readonly to: string }
-  | { readonly verb: "resize"; readonly name: string; readonly sizeBytes: number }
+  | ResizeCommand
   /** All or none of them. */
   | {
     readonly verb: "rm";
@@ -31,6 +31,25 @@ export interface ForkCommand {
   readonly lingerMs: number | null;
   /** Null: they do not expire. */
   readonly ttlMs: number | null;
+}
+
+/** Gives a volume the content of its snapshot, and keeps what it had as another one. */
+export interface RollbackCommand {
+  readonly verb: "rollback";
+  readonly snapshot: string;
+  /** Also where clients are attached. */
+  readonly force?: boolean;
+}
+
+/** Gives a volume another size. */
+export interface ResizeCommand {
+  readonly verb: "resize";
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** Refuse a size that is larger than the present one. */
+  readonly shrink?: boolean;
+  /** Make it smaller also where clients are attached. */
+  readonly force?: boolean;
 }
 
 /** A fork that was made. */
@@ -165,6 +184,8 @@ export interface PoolSizes {
 /** What an admin command has come to, by the kind of command; `refused` is a sentence for a human reader. */
 export type AdminResult =
   | { readonly kind: "done" }
+  /** What the volume had is a snapshot now; bytes that removing it would free, null if that is not known. */
+  | { readonly kind: "rolledBack"; readonly kept: string; readonly exclusiveBytes: number | null }
   | { readonly kind: "forked"; readonly volumes: readonly ForkListing[] }
   | { readonly kind: "volumes"; readonly volumes: readonly VolumeListing[] }
   | { readonly kind: "status"; readonly status: PoolStatus }

@@ -16,6 +16,7 @@ import {
   unfinishedTrim,
 } from "./plan_checks.ts";
 import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_draft.ts";
+import { planResize, planRollback } from "./plan_content.ts";
 import { planFork } from "./plan_fork.ts";
 import type { Deletion, PlanRefused, PlanStep } from "./pool_messages.ts";
 
@@ -39,11 +40,11 @@ export function* planSlices(context: PlanContext, step: PlanStep): Slices<PlanDr
     case "fork":
       return yield* planFork(context, step);
     case "rollback":
-      return planRollback(context, step.snapshot);
+      return planRollback(context, step);
     case "rename":
       return yield* planRename(context, step.from, step.to);
     case "resize":
-      return planResize(context, step.name, step.sizeBytes);
+      return planResize(context, step);
     case "rm":
       return yield* planRemove(context, step.names, step.force);
     case "forget":
@@ -160,36 +161,6 @@ function planClone(context: PlanContext, source: string, name: string): PlanDraf
   });
 }
 
-/** The volume gets a new thin device, a snapshot of the snapshot; its old thin device is deleted. */
-function planRollback(context: PlanContext, snapshot: string): PlanDraft | PlanRefused {
-  const volumeName = parseName(snapshot).volume;
-  const origin = context.catalogue.byName(snapshot);
-  if (origin === undefined) {
-    return refusedPlan(`Cannot roll back to "${snapshot}": there is no such snapshot. ${seeList}`);
-  }
-  const volume = context.catalogue.byName(volumeName);
-  if (volume === undefined) {
-    return refusedPlan(
-      `Cannot roll back to "${snapshot}": the volume "${volumeName}" is gone. Clone the snapshot instead.`,
-    );
-  }
-  if (origin.owner !== volume.uid) {
-    return refusedPlan(
-      `Cannot roll back to "${snapshot}": it is a snapshot of an earlier volume "${volumeName}", which is gone. ` +
-        "Clone it instead.",
-    );
-  }
-  if (volume.trimFromBytes !== undefined) return refusedPlan(unfinishedTrim(`roll back "${volumeName}"`));
-  const thinId = context.catalogue.freeThinIds(1)?.[0];
-  if (thinId === undefined) return refusedPlan(noThinIds(`roll back "${volumeName}"`));
-  const old: VolumeRecord = { ...volume, uid: context.newUid(), owner: null, deleting: true };
-  return draft([{ put: { ...volume, thinId, sizeBytes: origin.sizeBytes } }, { put: old }], {
-    snapshots: [{ thin: thinId, origin: origin.thinId }],
-    quiesceUids: new Set([volume.uid]),
-    deletions: [{ uid: old.uid, thinId: old.thinId }],
-  });
-}
-
 function* planRename(context: PlanContext, from: string, to: string): Slices<PlanDraft | PlanRefused> {
   const what = `rename "${from}" to "${to}"`;
   const record = context.catalogue.byName(from);
@@ -217,34 +188,6 @@ function* planRename(context: PlanContext, from: string, to: string): Slices<Pla
     if (taken !== undefined) return refusedPlan(`Cannot ${what}: ${taken}`);
   }
   return draft(changes);
-}
-
-function planResize(context: PlanContext, name: string, sizeBytes: number): PlanDraft | PlanRefused {
-  const record = context.catalogue.byName(name);
-  if (record === undefined) {
-    return refusedPlan(`Cannot resize "${name}": there is no such volume. ${seeList}`);
-  }
-  if (record.readOnly) {
-    return refusedPlan(`Cannot resize "${name}": it is a read-only snapshot. Clone it and resize the clone.`);
-  }
-  const problem = problemOfSize(sizeBytes);
-  if (problem !== undefined) return refusedPlan(`Cannot resize "${name}": ${problem}`);
-  if (record.trimFromBytes !== undefined) return refusedPlan(unfinishedTrim(`resize "${name}"`));
-  const newSizeBytes = roundUp(sizeBytes);
-  if (newSizeBytes >= record.sizeBytes) {
-    return draft([{ put: { ...record, sizeBytes: newSizeBytes } }], {
-      quiesceUids: new Set([record.uid]),
-    });
-  }
-  return draft([{ put: { ...record, sizeBytes: newSizeBytes, trimFromBytes: newSizeBytes } }], {
-    quiesceUids: new Set([record.uid]),
-    trims: [{
-      uid: record.uid,
-      thinId: record.thinId,
-      fromBytes: newSizeBytes,
-      sizeBytes: newSizeBytes,
-    }],
-  });
 }
 
 function* planRemove(

@@ -28,7 +28,15 @@ Deno.test("a clone takes a tick of the clock, unless it is of a snapshot of ours
       recordOf({ uid: "3", name: "borrowed", readOnly: true }),
     ],
   });
-  const context = { catalogue, now: "", timeAfter: () => "", newUid: () => "4", claim: () => 0, perSlice: 1 };
+  const context = {
+    catalogue,
+    now: "",
+    timeAfter: () => "",
+    newUid: () => "4",
+    claim: () => 0,
+    clientsOf: () => [],
+    perSlice: 1,
+  };
   const ticks = ["written", "written@s", "borrowed"].map((source) => {
     const plan = planStep(context, { verb: "clone", source, name: "new" });
     return plan.kind === "draft" && plan.tick;

@@ -57,9 +57,18 @@ function* perform(
     case "rm":
       if (command.dryRun) return yield* freedBy(peers, command);
       return yield* change(peers, command);
+    case "rollback":
+      return yield* withExclusiveBytes(peers, yield* change(peers, command));
     default:
       return yield* change(peers, command);
   }
+}
+
+/** Adds to the result of a rollback what the snapshot that it kept holds alone. */
+function* withExclusiveBytes(peers: AdminPeers, result: AdminResult): Steps<AdminResult> {
+  if (result.kind !== "rolledBack") return result;
+  const freed = yield* freedBy(peers, { verb: "rm", names: [result.kept], dryRun: true, force: false });
+  return { ...result, exclusiveBytes: freed.kind === "wouldFree" ? freed.bytes : null };
 }
 
 /** A change: planned by the pool, made durable, and finished (deletions, trims) after that. */

@@ -18,6 +18,8 @@ export interface ExportInfo {
 export interface Attach extends Message {
   readonly type: "attach";
   readonly name: string;
+  /** How a sentence names the client. */
+  readonly peer?: string;
   readonly client: Address<PoolNotice>;
 }
 

@@ -8,7 +8,8 @@ import type { VolumeStub } from "../volume/volume_messages.ts";
 /** An open volume and the clients attached to it. */
 export interface OpenVolume {
   readonly stub: VolumeStub;
-  readonly clients: Set<Address<PoolNotice>>;
+  /** With how a sentence names each. */
+  readonly clients: Map<Address<PoolNotice>, string>;
 }
 
 /**

@@ -16,6 +16,8 @@ export interface PlanContext {
    * what this said is still true at the end of a plan that takes several turns.
    */
   claim(uid: string): number;
+  /** The clients attached to the volume of this uid, for a sentence. */
+  clientsOf(uid: string): readonly string[];
   /** Names that are planned in one slice. */
   readonly perSlice: number;
 }

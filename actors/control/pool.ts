@@ -208,7 +208,7 @@ export class PoolActor implements Actor<PoolMessage> {
       return;
     }
     const volume = this.#openVolume(record);
-    volume.clients.add(message.client);
+    volume.clients.set(message.client, message.peer ?? "a client");
     this.#kernel.tell(message.client, {
       type: "attached",
       info: this.#exports.infoOf(record),
@@ -242,7 +242,10 @@ export class PoolActor implements Actor<PoolMessage> {
       mailboxes.volume,
       (self) => new ThinVolume(this.#kernel, self, volume),
     );
-    const opened = { stub: new VolumeStub(this.#kernel, address), clients: new Set<Address<PoolNotice>>() };
+    const opened = {
+      stub: new VolumeStub(this.#kernel, address),
+      clients: new Map<Address<PoolNotice>, string>(),
+    };
     this.#open.set(record.uid, opened);
     this.#mode.tell(opened.stub);
     return opened;
@@ -269,7 +272,7 @@ export class PoolActor implements Actor<PoolMessage> {
     assert(this.#eviction === undefined, "two commands evict clients");
     this.#eviction = message;
     for (const uid of message.uids) {
-      for (const client of this.#open.get(uid)?.clients ?? []) {
+      for (const client of this.#open.get(uid)?.clients.keys() ?? []) {
         this.#kernel.tell(client, { type: "exportGone", uid });
       }
     }

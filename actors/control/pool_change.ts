@@ -98,6 +98,7 @@ export class PoolChange {
       timeAfter: (afterMs) => kernel.clock.wallTime(afterMs),
       newUid: () => this.#context.newUid(),
       claim: (uid) => this.#claim(uid),
+      clientsOf: (uid) => [...open.get(uid)?.clients.values() ?? []],
       perSlice,
     }, step);
     if (draft.kind === "refused") return draft;
@@ -130,6 +131,7 @@ export class PoolChange {
       now: kernel.clock.wallTime(),
       timeAfter: (afterMs) => kernel.clock.wallTime(afterMs),
       newUid: () => this.#context.newUid(),
+      clientsOf: () => [],
       claim: () => 0,
       perSlice: Infinity,
     }, step);
@@ -192,7 +194,7 @@ export class PoolChange {
     quiet.isSuspended = false;
     stub.resume(now.thinId, now.sizeBytes);
     if (!isResized) return;
-    for (const client of this.#context.open.get(record.uid)?.clients ?? []) {
+    for (const client of this.#context.open.get(record.uid)?.clients.keys() ?? []) {
       const resized = { type: "exportResized", uid: record.uid, sizeBytes: now.sizeBytes } as const;
       this.#context.kernel.tell(client, resized);
     }

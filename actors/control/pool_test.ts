@@ -172,7 +172,7 @@ Deno.test("a volume whose removal was refused takes clients again", () => {
 
 Deno.test("a client that attaches while its volume changes waits until the change is settled, and others do not", () => {
   const pool = poolWith("a", "b");
-  const results = begin(pool, { verb: "resize", name: "a", sizeBytes: 8 * bs });
+  const results = begin(pool, { verb: "resize", name: "a", sizeBytes: 8 * bs, force: true });
   const [waiting, other] = [new Client(pool), new Client(pool)];
   waiting.ask("attach", "a");
   other.ask("attach", "b");
@@ -190,7 +190,7 @@ Deno.test("a client that waited for a change that is refused is attached to the 
   journal.append = (_line, _room, finished) => {
     journal.pending.push(() => finished({ kind: "ioError", reason: "a fault of the test" }));
   };
-  const results = begin(pool, { verb: "resize", name: "a", sizeBytes: 8 * bs });
+  const results = begin(pool, { verb: "resize", name: "a", sizeBytes: 8 * bs, force: true });
   const client = new Client(pool);
   client.ask("attach", "a");
   pool.drain();
@@ -204,7 +204,7 @@ Deno.test("the clients of a volume are told its new size, and those of other vol
   const [client, other] = [new Client(pool), new Client(pool)];
   const uid = client.uidOf("a");
   other.uidOf("b");
-  assertEquals(pool.admin({ verb: "resize", name: "a", sizeBytes: 8 * bs }), done);
+  assertEquals(pool.admin({ verb: "resize", name: "a", sizeBytes: 8 * bs, force: true }), done);
   assertEquals([client.take(), other.take()], [[{ type: "exportResized", uid, sizeBytes: 8 * bs }], []]);
 });
 

@@ -38,6 +38,8 @@ export function reportOf(result: AdminResult, options: ReportOptions): Report {
   switch (result.kind) {
     case "done":
       return { ...printed(), complaints: notesOn(options.command) };
+    case "rolledBack":
+      return printed(options.json ? jsonOf(result) : keptText(result.kept, result.exclusiveBytes));
     case "forked":
       return printed(...(options.json ? [jsonOf(result)] : result.volumes.map(({ name }) => name)));
     case "volumes":
@@ -62,6 +64,8 @@ export function reportOf(result: AdminResult, options: ReportOptions): Report {
 /** The object that `--json` prints, and that GET answers with. */
 export function documentOf(result: AdminResult): unknown {
   switch (result.kind) {
+    case "rolledBack":
+      return { kept: result.kept, exclusive_bytes: result.exclusiveBytes };
     case "forked":
     case "volumes":
       return { volumes: result.volumes };
@@ -74,6 +78,11 @@ export function documentOf(result: AdminResult): unknown {
     default:
       return result;
   }
+}
+
+function keptText(kept: string, bytes: number | null): string {
+  const holds = bytes === null ? "" : `; it alone holds ${bytes} bytes (${formatSize(bytes)})`;
+  return `what it had is kept as ${kept}${holds}`;
 }
 
 /** What was done in another way than it was asked for. */

@@ -60,6 +60,7 @@ const table = {
   },
   "dry-run": { letter: "n", help: "only say how many bytes would become free" },
   force: { help: "also where clients are attached" },
+  shrink: { help: "refuse a size that is larger than the present one" },
   for: { value: "60s", help: "how long to refuse the client's host: 500ms, 60s, 5m, 1h" },
   exact: { help: "wait for exact figures, however long counting takes" },
   "no-header": { letter: "H", help: "no heading, and a tab between two columns" },

@@ -18,12 +18,20 @@ export class Attachment {
   readonly #kernel: Kernel;
   readonly #connection: Address<PoolNotice>;
   readonly #pool: Address<PoolMessage>;
+  readonly #peer: string;
   #isQuestionOpen = false;
   /** The export that the client asked for; the empty name stands for the only volume. */
   #asked = "";
   #attached: Attached | undefined;
 
-  constructor(kernel: Kernel, connection: Address<PoolNotice>, pool: Address<PoolMessage>) {
+  /** @param peer how a sentence names the client */
+  constructor(
+    kernel: Kernel,
+    connection: Address<PoolNotice>,
+    pool: Address<PoolMessage>,
+    peer: string,
+  ) {
+    this.#peer = peer;
     this.#kernel = kernel;
     this.#connection = connection;
     this.#pool = pool;
@@ -46,8 +54,10 @@ export class Attachment {
   ask(question: PoolQuestion): void {
     assert(!this.#isQuestionOpen, "asked the pool twice at once");
     this.#isQuestionOpen = true;
+    const client = this.#connection;
+    if (question.type === "listExports") return this.#kernel.tell(this.#pool, { ...question, client });
     if (question.type === "attach") this.#asked = question.name;
-    this.#kernel.tell(this.#pool, { ...question, client: this.#connection });
+    this.#kernel.tell(this.#pool, { ...question, client, peer: this.#peer });
   }
 
   /** The pool has answered. */

@@ -43,11 +43,12 @@ class Model {
     else if (dice < 60) this.#change(volume);
     else if (dice < 72) this.#snapshot(`${volume}@${fresh}`);
     else if (dice < 76) this.pool.admin({ verb: "clone", source: snapshot ?? volume, name: fresh });
-    else if (dice < 80 && snapshot !== undefined) this.pool.admin({ verb: "rollback", snapshot });
-    else if (dice < 86) this.#remove(this.#any(this.#names())!);
+    else if (dice < 80 && snapshot !== undefined) {
+      this.#rollback(snapshot);
+    } else if (dice < 86) this.#remove(this.#any(this.#names())!);
     else if (dice < 94) {
       const sizeBytes = (20 + random.below(40)) * bs + 512 * random.below(4);
-      this.pool.admin({ verb: "resize", name: volume, sizeBytes });
+      this.pool.admin({ verb: "resize", name: volume, sizeBytes, force: true });
     } else this.pool.admin({ verb: "rename", from: volume, to: fresh });
   }
 
@@ -57,6 +58,17 @@ class Model {
       snapshot.detach();
       this.taken.set(snapshot.uid, bytesOf(this.pool, name));
     }
+  }
+
+  /** What the volume had is a snapshot then. */
+  #rollback(snapshot: string): void {
+    const volume = snapshot.slice(0, snapshot.indexOf("@"));
+    const held = this.#names(false).includes(volume) ? bytesOf(this.pool, volume) : undefined;
+    const result = this.pool.admin({ verb: "rollback", snapshot, force: true });
+    if (result.kind !== "rolledBack" || held === undefined) return;
+    const kept = this.pool.attach(result.kept);
+    kept.detach();
+    this.taken.set(kept.uid, held);
   }
 
   #remove(name: string): void {

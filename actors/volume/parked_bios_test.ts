@@ -53,7 +53,7 @@ Deno.test("a write without space waits, and all that needs none passes it", () =
   assertEquals(v.perform("flush", 0, 0).status, "ok");
   assertEquals(pool.admin({ verb: "snapshot", names: ["v@s"] }), { kind: "done" });
   assertEquals(pool.admin({ verb: "rm", names: ["v@s"], force: false, dryRun: false }), { kind: "done" });
-  assertEquals(pool.admin({ verb: "resize", name: "v", sizeBytes: 17 * bs }), { kind: "done" });
+  assertEquals(pool.admin({ verb: "resize", name: "v", sizeBytes: 17 * bs, force: true }), { kind: "done" });
   const status = statusOf(pool);
   assertEquals([status.mode, status.data, status.metadata, status.parked], [
     "out-of-data-space",
@@ -197,7 +197,7 @@ Deno.test("a volume whose writes waited closes when its client is gone, and open
 Deno.test("a volume that became smaller answers the writes that wait beyond its end", () => {
   const { pool, v } = fullPool();
   const [inside, outside] = [park(v, 5, 2), park(v, 9, 2)];
-  assertEquals(pool.admin({ verb: "resize", name: "v", sizeBytes: 8 * bs }), { kind: "done" });
+  assertEquals(pool.admin({ verb: "resize", name: "v", sizeBytes: 8 * bs, force: true }), { kind: "done" });
   assertEquals([v.isDone(inside), outside.status], [false, "outOfRange"]);
 });
 
@@ -210,7 +210,11 @@ Deno.test("a write into a snapshot's volume that waits goes on in the volume as 
   v.write(bs, filled(2));
   v.write(2 * bs, filled(2));
   const parked = park(v, 3, 3);
-  assertEquals(pool.admin({ verb: "rollback", snapshot: "v@s" }), { kind: "done" });
+  const kept = "v@before-rollback-1";
+  const held = { kind: "rolledBack", kept, exclusiveBytes: 2 * bs } as const;
+  assertEquals(pool.admin({ verb: "rollback", snapshot: "v@s", force: true }), held);
+  assertEquals(v.isDone(parked), false);
+  pool.admin({ verb: "rm", names: [kept], dryRun: false, force: false });
   assertEquals([v.isDone(parked), parked.status], [true, "ok"]);
   assertEquals([v.read(0, 1)[0], v.read(bs, 1)[0], v.read(3 * bs, 1)[0]], [1, 0, 3]);
 });

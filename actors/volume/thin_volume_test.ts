@@ -191,7 +191,8 @@ Deno.test("a rollback gives an attached volume the snapshot's content", () => {
   a.write(0, filled(bs, 1));
   pool.admin({ verb: "snapshot", names: ["a@s"] });
   a.write(0, filled(4 * bs, 2));
-  assertEquals(pool.admin({ verb: "rollback", snapshot: "a@s" }), { kind: "done" });
+  assertEquals(pool.admin({ verb: "rollback", snapshot: "a@s", force: true }).kind, "rolledBack");
+  pool.admin({ verb: "rm", names: ["a@before-rollback-1"], dryRun: false, force: false });
   assertEquals(a.read(0, bs), filled(bs, 1));
   assertEquals(a.read(bs, 3 * bs), filled(3 * bs, 0));
   assertEquals(usedBlocks(pool), 1);
@@ -203,10 +204,10 @@ Deno.test("a rollback gives an attached volume the snapshot's content", () => {
 Deno.test("a volume that shrank and grew again shows no old bytes", () => {
   const { pool, a } = poolWithVolume();
   a.write(0, filled(4 * bs, 1));
-  assertEquals(pool.admin({ verb: "resize", name: "a", sizeBytes: bs + 512 }), { kind: "done" });
+  assertEquals(pool.admin({ verb: "resize", name: "a", sizeBytes: bs + 512, force: true }), { kind: "done" });
   assertEquals(a.perform("read", bs + 512, 1).status, "outOfRange");
   assertEquals(usedBlocks(pool), 2);
-  assertEquals(pool.admin({ verb: "resize", name: "a", sizeBytes: 4 * bs }), { kind: "done" });
+  assertEquals(pool.admin({ verb: "resize", name: "a", sizeBytes: 4 * bs, force: true }), { kind: "done" });
   assertEquals(a.read(0, bs + 512), filled(bs + 512, 1));
   assertEquals(a.read(bs + 512, 3 * bs - 512), filled(3 * bs - 512, 0));
   assertSound(pool);
@@ -218,7 +219,7 @@ Deno.test("a volume is not rolled back to a snapshot of an earlier volume of its
   a.detach();
   pool.admin({ verb: "rm", names: ["a"], force: false, dryRun: false });
   pool.admin({ verb: "create", name: "a", sizeBytes: bs });
-  assertEquals(pool.admin({ verb: "rollback", snapshot: "a@s" }).kind, "refused");
+  assertEquals(pool.admin({ verb: "rollback", snapshot: "a@s", force: true }).kind, "refused");
 });
 
 Deno.test("a data device that is not local serves everything: it maps nothing, knows of no holes, and takes no discards", () => {

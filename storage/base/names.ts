@@ -90,6 +90,14 @@ export function matchesPattern(name: string, pattern: string): boolean {
   return from === pattern.length;
 }
 
+/** The name under which a rollback keeps what it replaces: the first that is not taken. */
+export function keptSnapshotName(volume: string, isTaken: (name: string) => boolean): string {
+  for (let ordinal = 1;; ordinal += 1) {
+    const name = snapshotName(volume, `before-rollback-${ordinal}`);
+    if (!isTaken(name)) return name;
+  }
+}
+
 /** What is wrong with a name, in sentences that end with what to do; undefined if the name is valid. */
 export function problemOfName(text: string): string | undefined {
   const parts = text.split("@");

@@ -1,8 +1,13 @@
 /** The verbs that make, replace and end volumes, as a person gives them, with clients attached. */
 import { assertEquals, assertMatch } from "@std/assert";
+import { NBD_CMD_READ } from "../../actors/nbd/wire/constants.ts";
+import { RawClient } from "../nbd/raw_client.ts";
 import { hasProgram, requiredProgram } from "../support/programs.ts";
 import { PoolOnDisk } from "../support/server.ts";
 import { hasThinTools } from "../support/thin_tools.ts";
+
+const block = 65536;
+const small = ["--data-size", "64M", "--metadata-size", "2M"];
 
 /** What nbdinfo says of a URI. */
 function sizeAt(uri: string): string {
@@ -37,4 +42,59 @@ Deno.test("fork prints its names, and as JSON where each is served", { ignore },
   for (const uri of volumes[4].uris) assertEquals(sizeAt(uri), "4194304\n");
   await server.stop();
   await pool.requireSound();
+});
+
+Deno.test({
+  name:
+    "an attached volume keeps its client through rename, rollback and resize, and is removed only by force",
+  ignore: !hasThinTools("0.9") || !hasThinTools("1.x"),
+  fn: async () => {
+    await using pool = await PoolOnDisk.make(...small);
+    const server = await pool.serve(["--create", "a=1M"]);
+    const client = await RawClient.attach({ path: server.socket }, "a");
+    await client.write(0, new Uint8Array(block).fill(1));
+    await pool.verb("snapshot", "a@s");
+    await client.write(0, new Uint8Array(block).fill(2));
+    await pool.verb("rename", "a", "z");
+    assertEquals(await client.read(0, block), new Uint8Array(block).fill(2));
+    const attached = /: a client of [^ ]+ is attached\. Detach first, or use --force\.\n$/;
+    const refusedRollback = await pool.cli(["rollback", "z@s"]);
+    assertEquals([refusedRollback.status, refusedRollback.stdout], [1, ""]);
+    assertMatch(refusedRollback.stderr, attached);
+    const kept = await pool.verb("rollback", "z@s", "--force", "--json");
+    assertEquals(JSON.parse(kept), { kept: "z@before-rollback-1", exclusive_bytes: block });
+    assertEquals(await client.read(0, block), new Uint8Array(block).fill(1));
+    const end = { type: NBD_CMD_READ, offsetBytes: (2 << 20) - 512, lengthBytes: 512 };
+    assertEquals((await client.perform(end)).error, 22);
+    await pool.verb("resize", "z", "2M");
+    assertEquals((await client.perform(end)).data, new Uint8Array(512));
+    const refusedShrink = await pool.cli(["resize", "z", "64K", "--shrink"]);
+    assertEquals([refusedShrink.status, refusedShrink.stdout], [1, ""]);
+    assertMatch(refusedShrink.stderr, attached);
+    await pool.verb("resize", "z", "64K", "--shrink", "--force");
+    assertEquals((await client.perform(end)).error, 22);
+    assertEquals(await client.read(0, block), new Uint8Array(block).fill(1));
+
+    const refused = await pool.cli(["rm", "z@s", "z"]);
+    assertEquals(refused.status, 1);
+    assertEquals(
+      refused.stderr,
+      'Cannot remove "z": a client is attached to it. Nothing was removed. Detach first, or use --force.\n',
+    );
+    assertEquals((await pool.list()).length, 3);
+    assertEquals((await pool.list())[0]?.attached, 1);
+    await pool.verb("rm", "z@before-rollback-1");
+    for (let index = 0; index < 20; index += 1) {
+      await client.sendCommand({ type: 1, offsetBytes: 0, payload: new Uint8Array(block).fill(3) });
+    }
+    await pool.verb("rm", "z", "--force");
+    // What was in flight is answered, then the connection ends; nothing is half sent.
+    while (client.inFlight > 0) assertEquals((await client.receiveReply()).error, 0);
+    assertEquals((await client.receiveAll()).length, 0);
+    client.close();
+    assertEquals((await pool.list()).map((volume) => volume.name), ["z@s"]);
+    assertEquals(await pool.used(), block);
+    await server.stop();
+    await pool.requireSound();
+  },
 });

@@ -1,6 +1,6 @@
 /** What `serve` binds, prints, leaves and refuses, and what clients see of commands given meanwhile. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { NBD_CMD_FLAG_FUA, NBD_CMD_READ } from "../../actors/nbd/wire/constants.ts";
+import { NBD_CMD_FLAG_FUA } from "../../actors/nbd/wire/constants.ts";
 import { RawClient } from "../nbd/raw_client.ts";
 import { Lines, PoolOnDisk } from "../support/server.ts";
 import { hasThinTools } from "../support/thin_tools.ts";
@@ -267,52 +267,6 @@ async function listExports(address: { path: string }): Promise<string[]> {
   client.close();
   return names;
 }
-
-Deno.test({
-  name:
-    "an attached volume keeps its client through rename, rollback and resize, and is removed only by force",
-  ignore: !hasThinTools("0.9") || !hasThinTools("1.x"),
-  fn: async () => {
-    await using pool = await PoolOnDisk.make(...small);
-    const server = await pool.serve(["--create", "a=1M"]);
-    const client = await RawClient.attach({ path: server.socket }, "a");
-    await client.write(0, new Uint8Array(block).fill(1));
-    await pool.verb("snapshot", "a@s");
-    await client.write(0, new Uint8Array(block).fill(2));
-    await pool.verb("rename", "a", "z");
-    assertEquals(await client.read(0, block), new Uint8Array(block).fill(2));
-    await pool.verb("rollback", "z@s");
-    assertEquals(await client.read(0, block), new Uint8Array(block).fill(1));
-    const end = { type: NBD_CMD_READ, offsetBytes: (2 << 20) - 512, lengthBytes: 512 };
-    assertEquals((await client.perform(end)).error, 22);
-    await pool.verb("resize", "z", "2M");
-    assertEquals((await client.perform(end)).data, new Uint8Array(512));
-    await pool.verb("resize", "z", "64K");
-    assertEquals((await client.perform(end)).error, 22);
-    assertEquals(await client.read(0, block), new Uint8Array(block).fill(1));
-
-    const refused = await pool.cli(["rm", "z@s", "z"]);
-    assertEquals(refused.status, 1);
-    assertEquals(
-      refused.stderr,
-      'Cannot remove "z": a client is attached to it. Nothing was removed. Detach first, or use --force.\n',
-    );
-    assertEquals((await pool.list()).length, 2);
-    assertEquals((await pool.list())[0]?.attached, 1);
-    for (let index = 0; index < 20; index += 1) {
-      await client.sendCommand({ type: 1, offsetBytes: 0, payload: new Uint8Array(block).fill(3) });
-    }
-    await pool.verb("rm", "z", "--force");
-    // What was in flight is answered, then the connection ends; nothing is half sent.
-    while (client.inFlight > 0) assertEquals((await client.receiveReply()).error, 0);
-    assertEquals((await client.receiveAll()).length, 0);
-    client.close();
-    assertEquals((await pool.list()).map((volume) => volume.name), ["z@s"]);
-    assertEquals(await pool.used(), block);
-    await server.stop();
-    await pool.requireSound();
-  },
-});
 
 Deno.test("snapshots of one command are one instant for a client that writes two volumes in lock-step", async () => {
   await using pool = await PoolOnDisk.make(...small);

@@ -46,9 +46,19 @@ const script: readonly Step[] = [
   ["rename z z@q", 1, /a volume stays a volume and a snapshot a snapshot/],
   ["rename z z", 1, /that is its name already/],
   ["rename nobody z", 1, /there is no "nobody"/],
-  ["rollback z@first", 0, ""],
+  [
+    "rollback z@first",
+    0,
+    "what it had is kept as z@before-rollback-1; it alone holds 0 bytes (0 B)\n",
+  ],
+  ["rm z@before-rollback-1", 0, ""],
   ["rollback z@none", 1, /there is no such snapshot/],
   ["resize z 32M", 0, ""],
+  [
+    "resize z 64M --shrink",
+    1,
+    /^Cannot resize "z": 67108864 bytes are more than it has, 33554432\. Leave out/,
+  ],
   ["resize z 100", 0, ""],
   ["resize z@first 1G", 1, /it is a read-only snapshot\. Clone it/],
   ["resize nobody 1G", 1, /there is no such volume/],
@@ -70,7 +80,7 @@ const script: readonly Step[] = [
   ["list", 0, names("again", "c", "d", "y")],
   ["list --json d", 0, /^\{"volumes":\[\{"name":"d".*"exclusive_bytes":0,"shared_bytes":0,.*\}\]\}\n$/],
   ["check", 0, "The metadata is sound.\n"],
-  ["dump", 0, /^<superblock uuid="" time="2" transaction="\d+" flags="0" version="2" data_block_size="128" /],
+  ["dump", 0, /^<superblock uuid="" time="3" transaction="\d+" flags="0" version="2" data_block_size="128" /],
   ["status", 0, /^mode +write\ndata +0 B of 64 MiB used, blocks of 64 KiB\n/],
 ];
 

@@ -11,6 +11,7 @@
  * Time is a serial number of events; which of them a crash comes after is known by the length of the log.
  */
 import { nameOfPattern } from "../../storage/base/name_pattern.ts";
+import { keptSnapshotName } from "../../storage/base/names.ts";
 import { assert } from "../../storage/base/assert.ts";
 import { sectorSizeBytes } from "../../storage/base/ids.ts";
 import type { BioKind } from "../../actors/volume/bio.ts";
@@ -231,7 +232,7 @@ export class History {
       case "fork":
         return this.#clone(volumes, command.source, forksOf(command), at, cuts);
       case "rollback":
-        return this.#rollback(volumes, command.snapshot);
+        return this.#rollback(volumes, command.snapshot, at, cuts);
       case "resize":
         return this.#resize(volumes, command.name, command.sizeBytes);
       case "rename":
@@ -279,7 +280,7 @@ export class History {
   }
 
   /** What has not been answered may still come after it. */
-  #rollback(volumes: Map<string, Content>, snapshot: string): void {
+  #rollback(volumes: Map<string, Content>, snapshot: string, at: number, cuts: Cut[]): void {
     const name = snapshot.slice(0, snapshot.indexOf("@"));
     const old = volumes.get(name)!;
     const cut = volumes.get(snapshot)!;
@@ -290,6 +291,9 @@ export class History {
     );
     for (const write of flying) content.add(write);
     volumes.set(name, content);
+    const kept = new Cut(old, old.sizeBytes, at);
+    cuts.push(kept);
+    volumes.set(keptSnapshotName(name, (taken) => volumes.has(taken)), kept);
   }
 
   #resize(volumes: Map<string, Content>, name: string, sizeBytes: number): void {

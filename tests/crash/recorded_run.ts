@@ -322,7 +322,7 @@ export class RecordedRun {
 
 /** What a command has done: a refusal that says so has changed nothing. */
 export function outcomeOf(result: AdminResult): "done" | "refused" | "unknown" {
-  if (["done", "grown", "forked"].includes(result.kind)) return "done";
+  if (["done", "grown", "forked", "rolledBack"].includes(result.kind)) return "done";
   if (result.kind === "refused" && /^The (change is made|volume is smaller)/.test(result.reason)) {
     return "done";
   }

@@ -58,7 +58,7 @@ const commands: readonly AdminCommand[] = [
   { verb: "resize", name: "c", sizeBytes: MiB + 40960 },
   { verb: "snapshot", names: ["f@1"] },
   rm("b@1"),
-  { verb: "rollback", snapshot: "a@1" },
+  { verb: "rollback", snapshot: "a@1", force: true },
   { verb: "clone", source: "b", name: "e" },
   { verb: "rename", from: "c", to: "g" },
   { verb: "snapshot", names: ["a@2", "b@2", "f@2"] },

@@ -106,7 +106,7 @@ function randomCommand(run: RecordedRun, action: number): AdminCommand | undefin
     case 4:
       if (snapshot === undefined) return undefined;
       return volumes.has(snapshot.slice(0, snapshot.indexOf("@")))
-        ? { verb: "rollback", snapshot }
+        ? { verb: "rollback", snapshot, force: true }
         : undefined;
     case 5:
       return { verb: "rename", from: writable, to: `r${action}` };
@@ -116,6 +116,7 @@ function randomCommand(run: RecordedRun, action: number): AdminCommand | undefin
         verb: "resize",
         name: writable,
         sizeBytes: sizes[random.below(sizes.length)]! * sectorSizeBytes,
+        force: true,
       };
     default:
       return removal(run, names, writables, any);

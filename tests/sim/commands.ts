@@ -59,13 +59,16 @@ export function randomCommand(
     case 6: {
       const owner = snapshot?.slice(0, snapshot.indexOf("@"));
       if (snapshot === undefined || !canResize || !writables.includes(owner!)) return undefined;
-      return { verb: "rollback", snapshot };
+      return { verb: "rollback", snapshot, force: random.below(4) > 0 };
     }
     case 7:
       return { verb: "rename", from: writable, to: `r${ordinal}` };
     case 8:
       if (!canResize) return undefined;
-      return { verb: "resize", name: writable, sizeBytes: randomSize(random, swarm) };
+      {
+        const force = random.below(4) > 0;
+        return { verb: "resize", name: writable, sizeBytes: randomSize(random, swarm), force };
+      }
     default:
       return removal(random, names, any);
   }

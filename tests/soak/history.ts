@@ -90,8 +90,13 @@ export class HistoryPool {
   #visit(name: string): void {
     const snapshot = `${name}@t`;
     this.command({ verb: "snapshot", names: [snapshot] });
-    this.command({ verb: "rollback", snapshot });
-    this.command({ verb: "resize", name, sizeBytes: (1 + this.#cycle % 9) * testingBlockSizeBytes });
+    this.command({ verb: "rollback", snapshot, force: true });
+    this.command({
+      verb: "resize",
+      name,
+      sizeBytes: (1 + this.#cycle % 9) * testingBlockSizeBytes,
+      force: true,
+    });
     this.command({ verb: "rename", from: name, to: `${name}.new` });
     this.command({ verb: "list" });
     this.command({ verb: "rm", names: [`${name}.new@t`], dryRun: false, force: false });
