@@ -27,6 +27,7 @@ import type {
   ChangeCommand,
   ClientListing,
   Command,
+  CreateCommand,
   ForkCommand,
   ForkListing,
   GrowthCommand,
@@ -120,6 +121,7 @@ export type {
   ClientListing,
   Command,
   CommandVerb,
+  CreateCommand,
   DumpWriter,
   ForkCommand,
   ForkListing,
@@ -229,9 +231,14 @@ export class Pool implements AsyncDisposable {
     return this.#link.command(command);
   }
 
-  /** Makes an empty volume of so many bytes, rounded up to 512. */
-  async create(name: string, sizeBytes: number): Promise<void> {
-    await this.#do({ verb: "create", name: parseVolumeName(name), sizeBytes });
+  /** Makes an empty volume of so many bytes, rounded up to 512; with `singleWriter`, for one client at a time. */
+  async create(
+    name: string,
+    sizeBytes: number,
+    options: { readonly singleWriter?: boolean } = {},
+  ): Promise<void> {
+    const { singleWriter = false } = options;
+    await this.#do({ verb: "create", name: parseVolumeName(name), sizeBytes, singleWriter });
   }
 
   /** Takes read-only snapshots, all at one point in time. */

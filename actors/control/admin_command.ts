@@ -3,7 +3,7 @@ import type { SizeChange } from "../../storage/base/sizes.ts";
 
 /** A command that changes the pool. Names are parsed and well-formed; sizes are bytes. How each is written is in verb_table.ts. */
 export type ChangeCommand =
-  | { readonly verb: "create"; readonly name: string; readonly sizeBytes: number }
+  | CreateCommand
   /** All of them at one point in time; each is `VOL@SNAP`. */
   | { readonly verb: "snapshot"; readonly names: readonly string[] }
   | { readonly verb: "clone"; readonly source: string; readonly name: string }
@@ -18,6 +18,15 @@ export type ChangeCommand =
     readonly dryRun: boolean;
     readonly force: boolean;
   };
+
+/** Makes an empty volume. */
+export interface CreateCommand {
+  readonly verb: "create";
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** One client at a time. */
+  readonly singleWriter?: boolean;
+}
 
 /** `count` clones of a volume or snapshot, all or none of them. */
 export interface ForkCommand {

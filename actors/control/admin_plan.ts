@@ -15,6 +15,7 @@ import {
   seeList,
   unfinishedTrim,
 } from "./plan_checks.ts";
+import type { CreateCommand } from "./admin_command.ts";
 import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_draft.ts";
 import { planResize, planRollback } from "./plan_content.ts";
 import { planFork } from "./plan_fork.ts";
@@ -32,7 +33,7 @@ export function planStep(context: PlanContext, step: PlanStep): PlanDraft | Plan
 export function* planSlices(context: PlanContext, step: PlanStep): Slices<PlanDraft | PlanRefused> {
   switch (step.verb) {
     case "create":
-      return planCreate(context, step.name, step.sizeBytes);
+      return planCreate(context, step);
     case "snapshot":
       return yield* planSnapshot(context, step.names);
     case "clone":
@@ -74,7 +75,10 @@ export function removesSomething(step: PlanStep, draft: PlanDraft): boolean {
   }
 }
 
-function planCreate(context: PlanContext, name: string, sizeBytes: number): PlanDraft | PlanRefused {
+function planCreate(
+  context: PlanContext,
+  { name, sizeBytes, singleWriter }: CreateCommand,
+): PlanDraft | PlanRefused {
   const problem = problemOfNewName(context.catalogue, name) ?? problemOfSize(sizeBytes);
   if (problem !== undefined) return refusedPlan(`Cannot create "${name}": ${problem}`);
   const thinId = context.catalogue.freeThinIds(1)?.[0];
@@ -88,6 +92,7 @@ function planCreate(context: PlanContext, name: string, sizeBytes: number): Plan
     origin: null,
     owner: null,
     created: context.now,
+    ...(singleWriter === true ? { singleWriter } : {}),
   };
   return draft([{ put: record }], { create: [thinId] });
 }

@@ -10,6 +10,8 @@ export interface ExportInfo {
   readonly uid: string;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
+  /** At most one client is attached at a time. */
+  readonly isSingleWriter?: boolean;
   /** For a human reader. */
   readonly description: string;
 }
@@ -75,7 +77,13 @@ export type PoolNotice =
     readonly blockSizeBytes: number;
   }
   | { readonly type: "described"; readonly info: ExportInfo; readonly blockSizeBytes: number }
-  | { readonly type: "unknownExport"; readonly name: string; readonly reason: string }
+  /** `isInUse`: it is there, and takes no further client. */
+  | {
+    readonly type: "unknownExport";
+    readonly name: string;
+    readonly reason: string;
+    readonly isInUse?: boolean;
+  }
   | { readonly type: "exports" } & ExportList
   /** Every context of the export. */
   | {

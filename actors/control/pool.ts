@@ -208,6 +208,10 @@ export class PoolActor implements Actor<PoolMessage> {
       return;
     }
     const volume = this.#openVolume(record);
+    const [writer] = volume.clients.values();
+    if (writer !== undefined && this.#exports.isSingleWriter(record)) {
+      return this.#exports.tellInUse(message, record, writer);
+    }
     volume.clients.set(message.client, message.peer ?? "a client");
     this.#kernel.tell(message.client, {
       type: "attached",

@@ -61,8 +61,21 @@ export class PoolExports {
       uid: record.uid,
       sizeBytes: record.sizeBytes,
       readOnly: record.readOnly || readOnly,
+      isSingleWriter: this.isSingleWriter(record),
       description: descriptionOf(catalogue, record),
     };
+  }
+
+  /** Whether a second client is refused. Nothing is written to a pool that is open read-only. */
+  isSingleWriter(record: VolumeRecord): boolean {
+    return record.singleWriter === true && !this.#options.readOnly;
+  }
+
+  /** To a client that asked for a volume which takes one client, and has it. */
+  tellInUse({ client, name }: Attach, record: VolumeRecord, writer: string): void {
+    const { kernel } = this.#options.geometry.peers;
+    const reason = `"${record.name}" takes one client at a time (--single-writer), and ${writer} is attached`;
+    kernel.tell(client, { type: "unknownExport", name, reason, isInUse: true });
   }
 
   tellUnknown(message: Attach | Describe | DescribeContexts, reason: string): void {

@@ -107,6 +107,30 @@ Deno.test("a snapshot is attached read-only, and its volume is not", () => {
   assertEquals(readOnly, [false, true]);
 });
 
+Deno.test("a volume for a single writer takes a second client when the first has left, and its snapshots take many", () => {
+  const pool = poolWith("b");
+  pool.admin({ verb: "create", name: "a", sizeBytes: bs, singleWriter: true });
+  pool.admin({ verb: "snapshot", names: ["a@s"] });
+  pool.admin({ verb: "clone", source: "a", name: "c" });
+  const [first, second] = [new Client(pool), new Client(pool)];
+  const [attached] = first.attach("a");
+  assertEquals(attached?.type === "attached" && attached.info.isSingleWriter, true);
+  assertEquals(reasonsOf(second.attach("a")), [
+    '"a" takes one client at a time (--single-writer), and a client is attached',
+  ]);
+  for (const name of ["a@s", "a@s", "b", "b", "c", "c"]) {
+    assertEquals(new Client(pool).attach(name)[0]?.type, "attached", name);
+  }
+  pool.admin({ verb: "rename", from: "a", to: "z" });
+  assertEquals(reasonsOf(second.attach("z")), [
+    '"z" takes one client at a time (--single-writer), and a client is attached',
+  ]);
+  const uid = attached?.type === "attached" ? attached.info.uid : "";
+  pool.kernel.tell(pool.pool.address, { type: "detach", uid, client: first.address });
+  pool.drain();
+  assertEquals(second.attach("z")[0]?.type, "attached");
+});
+
 Deno.test("clients are counted while they are attached, and each is told that it is detached", () => {
   const pool = poolWith("a");
   const [first, second] = [new Client(pool), new Client(pool)];

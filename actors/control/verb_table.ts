@@ -124,7 +124,11 @@ export const table: Table = {
     summary: "an empty thin volume",
     example: "create disk0 10G",
     options: waits,
-    fields: { name: word("NAME", "name", volumeName), sizeBytes: word("SIZE", "size_bytes", size) },
+    fields: {
+      name: word("NAME", "name", volumeName),
+      sizeBytes: word("SIZE", "size_bytes", size),
+      singleWriter: flag("single-writer", "single_writer"),
+    },
     isLook: false,
     offline: "open",
   },

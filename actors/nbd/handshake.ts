@@ -174,8 +174,12 @@ export class NbdHandshake {
       case "contexts":
         return this.#answerContexts(number, option, answer.info.uid, answer.contexts);
       case "unknownExport":
-        if (option.type === "exportName") return { kind: "end", reason: unknownName(option.name) };
-        return this.#refuse(number, NBD_REP_ERR_UNKNOWN, answer.reason);
+        if (option.type === "exportName") return { kind: "end", reason: unavailable(option.name, answer) };
+        return this.#refuse(
+          number,
+          answer.isInUse === true ? NBD_REP_ERR_POLICY : NBD_REP_ERR_UNKNOWN,
+          answer.reason,
+        );
       case "described":
         this.#writeInfo(number, option, answer.info, answer.blockSizeBytes);
         return answered;
@@ -368,6 +372,8 @@ function isListedBy(queries: readonly string[], name: string): boolean {
   return queries.some((query) => query === name || (query.endsWith(":") && name.startsWith(query)));
 }
 
-function unknownName(name: string): string {
-  return `it asked for the export ${quoted(name)}, which does not exist`;
+function unavailable(name: string, { reason, isInUse }: PoolAnswer & { type: "unknownExport" }): string {
+  return `it asked for the export ${quoted(name)}${
+    isInUse === true ? `: ${reason}` : ", which does not exist"
+  }`;
 }

@@ -9,13 +9,14 @@ import { hasThinTools } from "../support/thin_tools.ts";
 const block = 65536;
 const small = ["--data-size", "64M", "--metadata-size", "2M"];
 
-/** What nbdinfo says of a URI. */
-function sizeAt(uri: string): string {
-  const { stdout } = new Deno.Command(requiredProgram("nbdinfo"), { args: ["--size", uri] }).outputSync();
-  return new TextDecoder().decode(stdout);
+const decoder = new TextDecoder();
+
+function nbdinfo(...args: string[]): Deno.CommandOutput {
+  return new Deno.Command(requiredProgram("nbdinfo"), { args }).outputSync();
 }
 
-const ignore = !hasProgram("nbdinfo") || !hasThinTools("0.9") || !hasThinTools("1.x");
+const ignore = !hasProgram("nbdinfo") || !hasProgram("qemu-img") || !hasThinTools("0.9") ||
+  !hasThinTools("1.x");
 
 Deno.test("fork prints its names, and as JSON where each is served", { ignore }, async () => {
   await using pool = await PoolOnDisk.make();
@@ -39,7 +40,9 @@ Deno.test("fork prints its names, and as JSON where each is served", { ignore },
   assertEquals([taken.status, taken.stdout], [1, ""]);
   assertMatch(taken.stderr, /^Cannot fork "base": "vm-001" exists already\..* Nothing was made\.\n$/);
   assertEquals((await pool.list()).length, 1 + 1 + 2 + 1 + 12);
-  for (const uri of volumes[4].uris) assertEquals(sizeAt(uri), "4194304\n");
+  for (const uri of volumes[4].uris) {
+    assertEquals(decoder.decode(nbdinfo("--size", uri).stdout), "4194304\n", uri);
+  }
   await server.stop();
   await pool.requireSound();
 });
@@ -98,3 +101,28 @@ Deno.test({
     await pool.requireSound();
   },
 });
+
+Deno.test(
+  "a volume for a single writer offers no multi-conn, and its second client is refused",
+  { ignore },
+  async () => {
+    await using pool = await PoolOnDisk.make(...small);
+    const server = await pool.serve();
+    await pool.verb("create", "solo", "1M", "--single-writer");
+    await pool.verb("create", "many", "1M");
+    const can = (name: string) => nbdinfo("--can", "multi-conn", server.url(name)).code;
+    assertEquals([can("many"), can("solo")], [0, 2]);
+    const writer = await RawClient.attach({ path: server.socket }, "solo");
+    await writer.write(0, new Uint8Array(block).fill(1));
+    const second = nbdinfo("--size", server.url("solo"));
+    assertEquals(second.code, 1);
+    assertMatch(
+      decoder.decode(second.stderr),
+      /"solo" takes one client at a time \(--single-writer\), and a client/,
+    );
+    assertEquals(await writer.read(0, block), new Uint8Array(block).fill(1));
+    await writer.disconnect();
+    assertEquals(decoder.decode(nbdinfo("--size", server.url("solo")).stdout), "1048576\n");
+    await server.stop();
+  },
+);

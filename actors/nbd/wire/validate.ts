@@ -43,6 +43,8 @@ export interface ExportSize {
   /** The current size, which may have changed since the client learnt it. */
   readonly sizeBytes: number;
   readonly readOnly: boolean;
+  /** At most one client is attached at a time. */
+  readonly isSingleWriter?: boolean;
 }
 
 /** What one connection negotiated. */
@@ -60,12 +62,13 @@ export interface Refusal {
 
 /**
  * The transmission flags of an export. Flags that promise changes are left out of a read-only one.
- * CAN_MULTI_CONN holds because connections share the volume and a flush commits all of it. BLOCK_STATUS_PAYLOAD is
+ * CAN_MULTI_CONN holds because connections share the volume and a flush commits all of it; an export that takes one client
+ * does not offer it. BLOCK_STATUS_PAYLOAD is
  * for clients that have contexts to choose from.
  */
 export function exportFlags(exportInfo: ExportSize, session: Session): number {
-  const always = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN |
-    NBD_FLAG_SEND_CACHE;
+  const always = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE |
+    (exportInfo.isSingleWriter === true ? 0 : NBD_FLAG_CAN_MULTI_CONN);
   const access = exportInfo.readOnly
     ? NBD_FLAG_READ_ONLY
     : NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
