@@ -15,6 +15,8 @@ import { IntentJournal } from "./pool/intent_journal.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { warnAtPercentsDefault } from "./limits.ts";
 import { mailboxes } from "./mailboxes.ts";
+import { FiguresStub } from "./control/figures_messages.ts";
+import { UsageFigures } from "./control/usage_figures.ts";
 import { Metadata } from "./pool/metadata.ts";
 import { MetadataStub } from "./pool/metadata_messages.ts";
 import { GaugeStub, type HostSpace } from "./pool/gauge_messages.ts";
@@ -86,6 +88,10 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
       (self) => new CatalogueJournal(kernel, self, parts.journal),
     ),
   );
+  const walkPeers = { kernel, metadataDevice, readOnly, thin: { metadata } };
+  const figures = new FiguresStub(
+    kernel.spawn("usage figures", mailboxes.usageFigures, (self) => new UsageFigures(self, walkPeers)),
+  );
   const count = (name: CounterName, amount?: number) => kernel.count(name, amount);
   const thin = { metadata, allocator, dataLocks, data, space, count };
   let peers: PoolPeers | undefined;
@@ -96,6 +102,7 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
       pool: new PoolStub(kernel, self),
       journal,
       metadataDevice,
+      figures,
       thin,
       gauge,
       readOnly,

@@ -99,6 +99,16 @@ export interface Knobs {
   /** Admin commands that look at once, each with a view of a commit and a walk's memory. All but one of them may be dumps. */
   readonly looksMax: number;
   /**
+   * Mappings up to which a list waits until it can show what is exclusive of now: 200,000 are counted in 20 ms (measured).
+   * Above that it waits for `figuresWaitMs`, and shows what was counted last. Trees that are shared take less than their
+   * mappings, so a moment is often enough for them.
+   */
+  readonly waitedMappingsMax: number;
+  /** Milliseconds for which a list waits for more work than that. */
+  readonly figuresWaitMs: number;
+  /** Metadata blocks that the walk which counts reads before it rests. */
+  readonly blocksPerRest: number;
+  /**
    * Volumes that are open: those without a client are closed above that. One that 32 requests at once were served by keeps
    * 8 KiB of memory (measured), so all that a pool can hold would be half a gigabyte.
    */
@@ -137,6 +147,9 @@ export const defaultKnobs: Knobs = {
   sliceDevicesMax: 4096,
   changeMsMax: 150,
   looksMax: 4,
+  waitedMappingsMax: 200_000,
+  figuresWaitMs: 20,
+  blocksPerRest: 16,
   openVolumesMax: 1024,
 };
 
@@ -176,6 +189,9 @@ export const lowestKnobs: Knobs = {
   changeMsMax: 0,
   // One that is no dump, and one dump.
   looksMax: 2,
+  waitedMappingsMax: 0,
+  figuresWaitMs: 0,
+  blocksPerRest: 1,
   openVolumesMax: 0,
 };
 

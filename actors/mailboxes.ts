@@ -47,6 +47,7 @@ export interface Mailboxes {
   readonly spaceWatch: number;
   readonly spaceGauge: number;
   readonly autoGrow: number;
+  readonly usageFigures: number;
   readonly volume: number;
   readonly volumeRegion: number;
   readonly tailRegion: number;
@@ -64,9 +65,9 @@ export function mailboxSums({ clients, requests, commands, knobs }: AdmittedAtOn
   const bioTasks = bios + requests;
   // One that changes something, or the rewrite of the journal; and those that look.
   const commandTasks = 1 + knobs.looksMax;
-  const [searchTask, passdownTask, commitTask, gaugeTask, growTask] = [1, 1, 1, 1, 1];
+  const [searchTask, passdownTask, commitTask, gaugeTask, growTask, walkTask] = [1, 1, 1, 1, 1, 1];
   // Every operation of metadata that waits may have a block read for it.
-  const operations = bioTasks + statuses + commandTasks + searchTask + commitTask + gaugeTask +
+  const operations = bioTasks + statuses + commandTasks + searchTask + commitTask + gaugeTask + walkTask +
     knobs.flushesMax;
   return {
     // Of each client a question of its handshake and a detach. A command is given, asks for its plan and tells its end.
@@ -80,8 +81,8 @@ export function mailboxSums({ clients, requests, commands, knobs }: AdmittedAtOn
     allocator: 2 * (bios + commandTasks) + searchTask + passdownTask + 3 * noticesMax,
     // A task waits for its operation, so the operation is a request or its completion.
     dataDevice: bios + commandTasks + passdownTask + commitTask + knobs.flushesMax,
-    // Reads for operations and for looks; the writes of a commit beside each other; needs_check.
-    metadataDevice: operations + commandTasks + knobs.commitWritesMax + 2 * commitTask,
+    // Reads for operations, for looks and for the walk that counts; the writes of a commit beside each other; needs_check.
+    metadataDevice: operations + commandTasks + walkTask + knobs.commitWritesMax + 2 * commitTask,
     // Each failure of a bio's device operation or of a command's line is told.
     refusals: bios + commandTasks + noticesMax,
     // A bio's look, or its refusal; parked, and parked for another need no more, as it ends. A lease that ends tells of its
@@ -91,6 +92,8 @@ export function mailboxSums({ clients, requests, commands, knobs }: AdmittedAtOn
     spaceGauge: commandTasks + 2 * gaugeTask + growTask + noticesMax,
     // Each measure, and the end of a growth.
     autoGrow: commandTasks + gaugeTask + growTask + noticesMax,
+    // Each command that looks asks one question at a time, and has a timer; the walk's question and its end; the stop.
+    usageFigures: 2 * knobs.looksMax + 2 + 1,
     // Requests, and the ends of the tasks that serve them. Parked bios: clients that are gone, and each time that space came.
     volume: 3 * requests + bios + knobs.biosPerVolumeMax + knobs.statusPerVolumeMax + noticesMax,
     // A lock, behind the unlock of the bio before in its place; and the retirement.
@@ -140,6 +143,7 @@ const namesOfActors: readonly (readonly [begin: string, kind: keyof Mailboxes])[
   ["space watch", "spaceWatch"],
   ["space gauge", "spaceGauge"],
   ["auto grow", "autoGrow"],
+  ["usage figures", "usageFigures"],
   ["volume ", "volume"],
   ["region of a tail", "tailRegion"],
   ["region ", "volumeRegion"],

@@ -20,6 +20,7 @@ import {
   type VolumeRecord,
 } from "./catalogue_records.ts";
 import { UserError } from "./base/errors.ts";
+import { Families } from "./families.ts";
 import { type ThinId, thinId, thinIdMax } from "./base/ids.ts";
 import { hasSettings } from "./volume_settings.ts";
 import { SliceEnd, type Slices, wholeOf } from "./slices.ts";
@@ -45,6 +46,9 @@ export class Catalogue {
   #recordBytes = 0;
   #recordsWithSettings = 0;
   #stagedContentBytes = 0;
+  /** Which thin devices may share blocks. Not kept while the first line is loaded, whose records have no order. */
+  readonly families = new Families();
+  #keepsFamilies = true;
 
   /** @param content without volumes; see {@linkcode catalogueFrom} */
   constructor(content: Omit<CatalogueContent, "volumes">) {
@@ -239,7 +243,10 @@ export class Catalogue {
   /** Adds the records of the journal's first line. Returns what is wrong with them, as words to follow a colon. */
   load(volumes: readonly VolumeRecord[]): string | undefined {
     const nextThinId = this.#nextThinId;
+    this.#keepsFamilies = false;
     const problem = wholeOf(this.#applyAll(volumes.map((volume) => ({ put: volume })), [], Infinity));
+    this.#keepsFamilies = true;
+    this.families.load(this.volumes());
     this.#nextThinId = nextThinId;
     if (problem === undefined && this.#byUid.size !== volumes.length) return "a uid belongs to two volumes";
     return problem;
@@ -313,6 +320,7 @@ export class Catalogue {
       if (before.owner !== null) untie(this.#ownedBy, before.owner, uid);
       if (before.origin !== null) untie(this.#madeFrom, before.origin, uid);
     }
+    if (this.#keepsFamilies) this.#keepFamily(before, after);
     if (after === undefined) {
       this.#byUid.delete(uid);
       return;
@@ -324,6 +332,13 @@ export class Catalogue {
     if (!after.deleting) this.#byName.set(after.name, after);
     if (after.owner !== null) tie(this.#ownedBy, after.owner, uid);
     if (after.origin !== null) tie(this.#madeFrom, after.origin, uid);
+  }
+
+  #keepFamily(before: VolumeRecord | undefined, after: VolumeRecord | undefined): void {
+    if (after !== undefined) {
+      const origin = after.origin === null ? undefined : this.#byUid.get(after.origin);
+      this.families.put(after, before, origin);
+    } else if (before !== undefined) this.families.remove(before.thinId);
   }
 }
 

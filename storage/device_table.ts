@@ -38,6 +38,16 @@ export interface DeviceChange {
   readonly transactionId: bigint;
 }
 
+/** What a device maps, and when that changed last. */
+export interface DeviceState {
+  readonly mappedBlocks: number;
+  /**
+   * The number of the transaction in which its mappings changed last; 0: in none since the metadata was opened. A commit with
+   * this number or a higher one ({@linkcode HeldCommit.transaction}) has its mappings as they are.
+   */
+  readonly changedIn: number;
+}
+
 /** One thin device. A rollback restores the fields that operations change. */
 export class DeviceRecord {
   readonly thin: ThinId;

@@ -78,8 +78,12 @@ export class MetadataCommit {
    * Keeps the blocks of the last durable commit from reuse, so that they can be read from the device until the release.
    */
   hold(): HeldCommit {
-    const { superblock, transaction: { space } } = this.#parts;
+    const { superblock, transaction: { space, durableNumber } } = this.#parts;
     const held = space.hold();
-    return { superblock: superblock.durableBytes(), release: () => space.unhold(held) };
+    return {
+      superblock: superblock.durableBytes(),
+      transaction: durableNumber,
+      release: () => space.unhold(held),
+    };
   }
 }

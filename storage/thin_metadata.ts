@@ -10,7 +10,7 @@ import { assert } from "./base/assert.ts";
 import type { Geometry } from "./base/geometry.ts";
 import type { DBlockRun } from "./block_set.ts";
 import { BlockCache } from "./block_cache.ts";
-import { type DeviceChange, DeviceRecord, DeviceTable } from "./device_table.ts";
+import { type DeviceChange, DeviceRecord, type DeviceState, DeviceTable } from "./device_table.ts";
 import type { DeviceDetails } from "./format/device_details.ts";
 import { metadataBlocksMax } from "./format/metadata_index.ts";
 import type { Superblock } from "./format/superblock.ts";
@@ -36,7 +36,7 @@ import { leafEntriesMax, type MappedRange, type Mapping, ThinMappings } from "./
 import { emptySuperblock, type EngineOptions, notesOnHints, openSuperblock } from "./thin_superblock.ts";
 import { type CommitPlan, type HeldCommit, type PlannedBlock, Transaction } from "./transaction.ts";
 
-export type { DeviceChange, SnapshotPair } from "./device_table.ts";
+export type { DeviceChange, DeviceState, SnapshotPair } from "./device_table.ts";
 export type { GrowthRefusal, PoolBlocks } from "./growth.ts";
 export type { MarkedRun, RunsWanted } from "./mapping_runs.ts";
 export { MetadataFault, type MetadataFaultKind, OpenRefused } from "./metadata_fault.ts";
@@ -219,6 +219,13 @@ export class ThinMetadata {
     if (record === undefined) return undefined;
     const { mappedBlocks, transactionId, creationTime, snapshottedTime } = record;
     return { mappedBlocks, transactionId, creationTime, snapshottedTime };
+  }
+
+  /** What the device maps in the current state, and since when; undefined if there is no such device. */
+  deviceState(thin: ThinId): DeviceState | undefined {
+    const record = this.#devices.get(thin);
+    if (record === undefined) return undefined;
+    return { mappedBlocks: record.mappedBlocks, changedIn: record.changedIn };
   }
 
   /**

@@ -60,6 +60,8 @@ export interface CommitPlan {
  */
 export interface HeldCommit {
   readonly superblock: Uint8Array;
+  /** Its number: see {@linkcode ThinMetadata.deviceState}. */
+  readonly transaction: number;
   /** To be called once. */
   release(): void;
 }
@@ -89,6 +91,10 @@ export class Transaction {
 
   get number(): number {
     return this.#number;
+  }
+  /** Number of the last transaction that is durable. */
+  get durableNumber(): number {
+    return this.#number - (this.#isCommitting ? 2 : 1);
   }
   get isCommitting(): boolean {
     return this.#isCommitting;

@@ -24,6 +24,11 @@ export interface UsageOptions {
    * which a kernel leaves if it crashes during a discard. It is always done if there is a metadata snapshot.
    */
   readonly recount?: boolean;
+  /**
+   * Only these devices are counted. They must be whole families (families.ts). A recount takes what other devices map for
+   * gone, so it is also for families with a device that is being deleted.
+   */
+  readonly only?: ReadonlySet<ThinId>;
 }
 
 /** The space that one thin device uses, in data blocks. */
@@ -33,7 +38,7 @@ export interface DeviceUsage {
   readonly exclusiveBlocks: number;
 }
 
-/** Usage of every device in ascending order of its id, or the damage. */
+/** Usage of the devices in ascending order of their ids, or the damage. */
 export type UsageResult =
   | { readonly kind: "usage"; readonly devices: readonly DeviceUsage[] }
   | MetadataDamaged;
@@ -47,7 +52,7 @@ interface UsedDevice {
 }
 
 /**
- * Computes the usage of all devices. Yields the number of each block that it needs, and is resumed with its bytes, or
+ * Computes the usage of all devices, or of some families. Yields the number of each block that it needs, and is resumed with its bytes, or
  * with undefined when they cannot be read. It uses the bytes only until it yields again.
  *
  * Without a metadata snapshot the counts are used as follows. Every node and every leaf entry is then reachable from a
@@ -61,8 +66,10 @@ export function* deviceUsage(options: UsageOptions = {}): Scanning<UsageResult> 
   const bytes = yield superblockLocation;
   const superblock = bytes === undefined ? "it cannot be read" : unpackSuperblock(bytes);
   if (typeof superblock === "string") return superblockDamaged(superblock);
-  const devices = yield* readDevices(superblock);
-  if (isDamaged(devices)) return devices;
+  const found = yield* readDevices(superblock);
+  if (isDamaged(found)) return found;
+  const { only } = options;
+  const devices = only === undefined ? found : found.filter(({ id }) => only.has(thinId(id)));
   const recount = options.recount === true || superblock.heldRoot !== 0;
   const exclusive = recount ? yield* countByRecount(devices) : yield* countBySpaceMaps(superblock, devices);
   if (isDamaged(exclusive)) return exclusive;

@@ -1,4 +1,5 @@
 /** What the pool and admin tasks work with: actors, settings and the log. */
+import type { FiguresStub } from "./figures_messages.ts";
 import type { DeviceStub } from "../pool/device_messages.ts";
 import type { JournalStub } from "./catalogue_journal.ts";
 import type { GaugeStub } from "../pool/gauge_messages.ts";
@@ -14,6 +15,7 @@ export interface PoolPeers {
   readonly pool: PoolStub;
   readonly journal: JournalStub;
   readonly metadataDevice: DeviceStub;
+  readonly figures: FiguresStub;
   /** The actors that the bios of every thin device send requests to. */
   readonly thin: Omit<Thin, "id" | "blockSizeBytes">;
   readonly gauge: GaugeStub;

@@ -108,6 +108,8 @@ function some(names: readonly string[]): string {
 /** The end of a pool: a last commit, so that nothing acknowledged is lost. */
 export function* stopTask(peers: PoolPeers): Steps<void> {
   let result: AdminResult = done;
+  // A walk reads the metadata device, which is closed after the stop.
+  yield* peers.figures.stop();
   if (!peers.readOnly) {
     const committed = yield* peers.thin.metadata.commit(true);
     if (committed.kind !== "done") {

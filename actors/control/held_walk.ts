@@ -4,11 +4,16 @@ import type { MetadataBlock } from "../../storage/base/ids.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { into } from "../../storage/device/port.ts";
 import type { Slices } from "../../storage/slices.ts";
-import type { AdminPeers } from "./admin_peers.ts";
+import type { PoolPeers } from "./admin_peers.ts";
 import { rest, type Steps } from "../kernel/task.ts";
 
 /** The next step where a walk met damage. */
 export const seeCheck = "`check` names all damage.";
+
+/** The actors that a walk sends requests to. */
+export interface WalkPeers extends Pick<PoolPeers, "kernel" | "metadataDevice" | "readOnly"> {
+  readonly thin: Pick<PoolPeers["thin"], "metadata">;
+}
 
 /** A walk over metadata, as storage/ writes it: it yields a block and is resumed with its bytes. */
 export type Walk<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
@@ -16,20 +21,22 @@ export type Walk<Result> = Generator<MetadataBlock, Result, Uint8Array | undefin
 /** What the walks of one report read: the last durable commit, with one block at a time in memory. */
 export interface HeldCommit {
   readonly hold: number;
+  readonly transaction: number;
   readonly superblock: Uint8Array;
   readonly metadataBlocks: MetadataBlocks;
   readonly buffer: Uint8Array;
 }
 
 /** Keeps the blocks of the last durable commit until `releaseCommit`. */
-export function* holdCommit(peers: AdminPeers): Steps<HeldCommit> {
-  const { hold, superblock, geometry: { metadataBlocks } } = yield* peers.thin.metadata.holdCommit();
-  return { hold, superblock, metadataBlocks, buffer: new Uint8Array(metadataBlockSizeBytes) };
+export function* holdCommit(peers: WalkPeers): Steps<HeldCommit> {
+  const { hold, transaction, superblock, geometry: { metadataBlocks } } = yield* peers.thin.metadata
+    .holdCommit();
+  return { hold, transaction, superblock, metadataBlocks, buffer: new Uint8Array(metadataBlockSizeBytes) };
 }
 
 /** Reads a block of it; undefined if it cannot be read. */
 export function* readBlock(
-  peers: AdminPeers,
+  peers: WalkPeers,
   held: HeldCommit,
   block: MetadataBlock,
 ): Steps<Uint8Array | undefined> {
@@ -44,14 +51,14 @@ export function* readBlock(
 }
 
 /** Carries out a walk: reads what it asks for. */
-export function* runWalk<Result>(peers: AdminPeers, held: HeldCommit, walk: Walk<Result>): Steps<Result> {
+export function* runWalk<Result>(peers: WalkPeers, held: HeldCommit, walk: Walk<Result>): Steps<Result> {
   let step = walk.next();
   while (!step.done) step = walk.next(yield* readBlock(peers, held, step.value));
   return step.value;
 }
 
 /** Commits, because a report reads what is on disk, and changes in memory would be missing from it. */
-export function* commitFirst(peers: AdminPeers): Steps<void> {
+export function* commitFirst(peers: WalkPeers): Steps<void> {
   if (!peers.readOnly) yield* peers.thin.metadata.commit();
 }
 

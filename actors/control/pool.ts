@@ -305,7 +305,8 @@ export class PoolActor implements Actor<PoolMessage> {
     for (const [uid, { clients }] of this.#open) if (clients.size > 0) attached.set(uid, clients.size);
     const records = [...this.#catalogue.volumes()];
     const { mode, trouble, reason } = this.#mode;
-    return { kind: "registry", mode, trouble, reason, records, attached };
+    const families = this.#catalogue.families.byThin;
+    return { kind: "registry", mode, trouble, reason, records, families, attached };
   }
 
   // The commit timer, and trouble.

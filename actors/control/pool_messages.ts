@@ -2,6 +2,7 @@
 import type { VolumeRecord } from "../../storage/catalogue.ts";
 import type { Geometry } from "../../storage/base/geometry.ts";
 import type { ThinId } from "../../storage/base/ids.ts";
+import type { FamilyKey } from "../../storage/families.ts";
 import type { AdminCommand, AdminResult, ChangeCommand } from "./admin_command.ts";
 import type { LineRoom } from "./catalogue_room.ts";
 import type { Attach, Describe, DescribeContexts, Detach, ListExports } from "./export_messages.ts";
@@ -175,6 +176,8 @@ export interface Registry {
   readonly reason: string | null;
   /** All of one instant, those that are being deleted included, in no order that means anything. */
   readonly records: readonly VolumeRecord[];
+  /** Which of their thin devices may share blocks. */
+  readonly families: ReadonlyMap<ThinId, FamilyKey>;
   /** Clients of each volume that has some, by uid. */
   readonly attached: ReadonlyMap<string, number>;
 }

@@ -1,13 +1,15 @@
 /** `list` and `rm -n`: what volumes and snapshots map, and what removing them would free. */
+import { present } from "../../storage/base/assert.ts";
 import type { ThinId } from "../../storage/base/ids.ts";
 import { blocksFreedByRemoval } from "../../storage/removal.ts";
 import type { VolumeRecord } from "../../storage/catalogue.ts";
+import { isDamaged } from "../../storage/metadata_scan.ts";
 import { SliceEnd, type Slices } from "../../storage/slices.ts";
-import { type DeviceUsage, deviceUsage } from "../../storage/usage.ts";
 import type { AdminCommand, AdminResult, VolumeListing } from "./admin_command.ts";
 import { refused } from "./admin_outcome.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import { chosenVolumes } from "./chosen_volumes.ts";
+import { figuresOf, type VolumeFiguresByThin } from "./figures.ts";
 import { commitFirst, holdCommit, restingBetween, runWalk, seeCheck } from "./held_walk.ts";
 import type { Steps } from "../kernel/task.ts";
 import { seeList } from "./plan_checks.ts";
@@ -16,22 +18,19 @@ import type { Registry } from "./pool_messages.ts";
 /** `list`: volumes and snapshots, with what each maps and owns alone. */
 export function* listVolumes(
   peers: AdminPeers,
-  { names = [] }: AdminCommand & { readonly verb: "list" },
+  { names = [], exact = false }: AdminCommand & { readonly verb: "list" },
 ): Steps<AdminResult> {
-  yield* commitFirst(peers);
   const registry = yield* peers.pool.registry();
   const perSlice = peers.kernel.knobs.sliceRecords;
   const chosen = yield* restingBetween(chosenVolumes(registry.records, names, perSlice));
   if ("kind" in chosen) {
     return refused(`Cannot list "${chosen.name}": there is no such volume or snapshot. ${seeList}`);
   }
-  const held = yield* holdCommit(peers);
-  const usage = yield* runWalk(peers, held, deviceUsage());
-  peers.thin.metadata.releaseCommit(held.hold);
-  if (usage.kind !== "usage") {
-    return refused(`Cannot list the volumes: the metadata is damaged. ${usage.sentence} ${seeCheck}`);
+  const figures = yield* figuresOf(peers, registry, chosen, exact);
+  if (isDamaged(figures)) {
+    return refused(`Cannot list the volumes: the metadata is damaged. ${figures.sentence} ${seeCheck}`);
   }
-  const volumes = yield* restingBetween(listingSlices(peers, registry, chosen, usage.devices));
+  const volumes = yield* restingBetween(listingSlices(peers, registry, chosen, figures));
   return { kind: "volumes", volumes };
 }
 
@@ -39,33 +38,27 @@ function* listingSlices(
   { kernel, thin }: AdminPeers,
   { records, attached }: Registry,
   chosen: readonly VolumeRecord[],
-  devices: readonly DeviceUsage[],
+  figures: VolumeFiguresByThin,
 ): Slices<VolumeListing[]> {
   const end = new SliceEnd(kernel.knobs.sliceRecords);
-  const byThin = new Map<number, DeviceUsage>();
-  for (const device of devices) {
-    if (end.isDue()) yield;
-    byThin.set(device.thinId, device);
-  }
   const nameOf = new Map<string, string>();
   for (const { uid, name, deleting } of records) {
     if (end.isDue()) yield;
     if (!deleting) nameOf.set(uid, name);
   }
+  const bytesOf = (blocks: number | undefined) => blocks === undefined ? null : blocks * thin.blockSizeBytes;
   const volumes: VolumeListing[] = [];
   for (const record of chosen) {
     if (end.isDue()) yield;
-    const used = byThin.get(record.thinId);
-    const mappedBytes = (used?.mappedBlocks ?? 0) * thin.blockSizeBytes;
-    const exclusiveBytes = (used?.exclusiveBlocks ?? 0) * thin.blockSizeBytes;
+    const used = present(figures.get(record.thinId), "what was chosen has figures");
     volumes.push({
       name: record.name,
       thin_id: record.thinId,
       size_bytes: record.sizeBytes,
-      mapped_bytes: mappedBytes,
-      exclusive_bytes: exclusiveBytes,
-      shared_bytes: mappedBytes - exclusiveBytes,
-      figures_age_ms: 0,
+      mapped_bytes: used.mappedBlocks * thin.blockSizeBytes,
+      exclusive_bytes: bytesOf(used.exclusiveBlocks),
+      shared_bytes: bytesOf(used.sharedBlocks),
+      figures_age_ms: used.ageMs ?? null,
       read_only: record.readOnly,
       // The volume that it was made from may have been removed.
       origin: record.origin === null ? null : nameOf.get(record.origin) ?? null,

@@ -1,5 +1,5 @@
 /** One command on a pool, wherever that is: by the server that has it open, else with its files, in this process. */
-import type { AdminResult, Command, PoolStatus } from "../control/admin_command.ts";
+import type { AdminCommand, AdminResult, Command, PoolStatus } from "../control/admin_command.ts";
 import { filesVerbOf, isLook, isServerCommand } from "../control/verbs.ts";
 import type { FilesVerb } from "../control/verb_table.ts";
 import { lockWaitMs } from "../limits.ts";
@@ -63,11 +63,16 @@ async function runHere(directory: string, command: Command, write: DumpWriter): 
   if (filesVerb !== undefined) return await onFiles[filesVerb](directory, write);
   const pool = await PoolLink.open(directory, { readOnly: isLook(command) });
   try {
-    const result = await pool.command(command);
+    const result = await pool.command(withExactFigures(command));
     return result.kind === "status" ? { kind: "status", status: asServed(result.status, pool) } : result;
   } finally {
     await pool.close();
   }
+}
+
+/** A pool that was opened for one command has no figures from before, and no client that could be delayed. */
+function withExactFigures(command: AdminCommand): AdminCommand {
+  return command.verb === "list" ? { ...command, exact: true } : command;
 }
 
 /** No process writes this pool just now; its mode is the one that it would be served in. */

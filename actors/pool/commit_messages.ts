@@ -1,7 +1,8 @@
 /** The messages of a commit: requests for one, its steps, and what the allocator is told of it. */
 import type { DBlockRun } from "../../storage/block_set.ts";
 import type { Geometry } from "../../storage/base/geometry.ts";
-import type { MetadataBlock } from "../../storage/base/ids.ts";
+import type { MetadataBlock, ThinId } from "../../storage/base/ids.ts";
+import type { DeviceState } from "../../storage/thin_metadata.ts";
 import type { Message, Request } from "../kernel/address.ts";
 import type { Done, MetadataFailure } from "./metadata_results.ts";
 
@@ -17,6 +18,8 @@ export interface HeldCommit {
   readonly kind: "held";
   readonly hold: number;
   readonly superblock: Uint8Array;
+  /** Its number: {@linkcode DeviceState} has the number of a transaction too. */
+  readonly transaction: number;
   /** The sizes that this superblock has. */
   readonly geometry: Geometry;
 }
@@ -29,6 +32,12 @@ export interface HoldCommit extends Request<HeldCommit> {
 export interface ReleaseCommit extends Message {
   readonly type: "releaseCommit";
   readonly hold: number;
+}
+
+/** Ask what some thin devices map, as many as a turn may look at; undefined for one that is not there. */
+export interface AskDeviceStates extends Request<readonly (DeviceState | undefined)[]> {
+  readonly type: "deviceStates";
+  readonly thins: readonly ThinId[];
 }
 
 /** From the commit task: all changes so far become the transaction to commit. If there are none: begin a flush. */

@@ -18,8 +18,8 @@ export class HeldCommits {
     this.#holdLast += 1;
     const held = this.#engine.holdCommit();
     this.#held.set(this.#holdLast, held);
-    const { superblock } = held;
-    return { kind: "held", hold: this.#holdLast, superblock, geometry: this.#engine.geometry };
+    const { superblock, transaction } = held;
+    return { kind: "held", hold: this.#holdLast, superblock, transaction, geometry: this.#engine.geometry };
   }
 
   /** The reader is done with this commit. */

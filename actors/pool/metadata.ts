@@ -100,6 +100,8 @@ export class Metadata implements Actor<MetadataMessage> {
         return this.#kernel.reply(message, growthAnswer(this.#engine, message.wanted));
       case "listThins":
         return this.#kernel.reply(message, this.#engine.thinIds());
+      case "deviceStates":
+        return this.#kernel.reply(message, message.thins.map((thin) => this.#engine.deviceState(thin)));
       case "holdCommit":
         return this.#kernel.reply(message, this.#held.hold());
       case "releaseCommit":

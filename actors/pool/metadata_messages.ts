@@ -4,6 +4,7 @@ import type { IoResult } from "../../storage/device/port.ts";
 import type { Geometry } from "../../storage/base/geometry.ts";
 import type { DBlock, MetadataBlock, ThinId, VBlock } from "../../storage/base/ids.ts";
 import type {
+  DeviceState,
   GrowthRefusal,
   MappedRun,
   Mapping,
@@ -18,6 +19,7 @@ import { ask, type Steps } from "../kernel/task.ts";
 import type { SpaceCame, SpaceRefused } from "./space_messages.ts";
 import type {
   AllocatorNotice,
+  AskDeviceStates,
   Commit,
   CommitEnded,
   FlushEnded,
@@ -250,6 +252,7 @@ export type MetadataMessage =
   | AskFacts
   | AskGrowth
   | ListThins
+  | AskDeviceStates
   | HoldCommit
   | ReleaseCommit
   | CommitEnded
@@ -355,6 +358,11 @@ export class MetadataStub {
 
   device(thin: ThinId): Steps<DeviceFacts | MetadataFailure> {
     const request: AskDevice = { type: "device", replyTo: unasked, thin };
+    return ask(this.address, request);
+  }
+
+  deviceStates(thins: readonly ThinId[]): Steps<readonly (DeviceState | undefined)[]> {
+    const request: AskDeviceStates = { type: "deviceStates", replyTo: unasked, thins };
     return ask(this.address, request);
   }
 

@@ -86,6 +86,7 @@ class ServedScale {
     const name = `thin-${Math.ceil(this.#shape.devices / 2)}`;
     await this.#firstRead(name);
     await this.#reads(name, seconds);
+    set("list --exact, ms", await ms(() => this.#command({ verb: "list", exact: true })));
     set("list, ms", await ms(() => this.#command({ verb: "list" })));
     set(
       "create, ms",
@@ -94,6 +95,7 @@ class ServedScale {
     set("snapshot, ms", await ms(() => this.#command({ verb: "snapshot", names: [`${name}@s`] })));
     set("clone, ms", await ms(() => this.#command({ verb: "clone", source: name, name: "fork" })));
     await this.#commits(name);
+    set("list after changes, ms", await ms(() => this.#command({ verb: "list" })));
     set("check beside, ms", await ms(() => this.#command({ verb: "check" })));
     await this.#remove("remove snapshot", `${name}@s`);
     await this.#remove("remove clone", "fork");

@@ -163,13 +163,13 @@ Deno.test({
     const list = await pool.list();
     assertEquals(list.map(({ name, thin_id, size_bytes }) => [name, thin_id, size_bytes]), [
       ["thin-0", 0, 65536],
-      ["thin-16777215", 16777215, 2 ** 53 - 512],
       ["thin-4", 4, 65536],
+      ["thin-16777215", 16777215, 2 ** 53 - 512],
     ]);
     const { mode, transaction_id } = await pool.status();
     assertEquals([mode, transaction_id], ["write", 41]);
     await pool.verb("create", "new", "1M");
-    assertEquals((await pool.list()).map((volume) => volume.thin_id), [1, 0, 16777215, 4]);
+    assertEquals((await pool.list()).map((volume) => volume.thin_id), [1, 0, 4, 16777215]);
     assertEquals(runThinTool("thin_check", "0.9", [metadata]).status, 0);
   },
 });

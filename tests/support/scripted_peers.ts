@@ -1,6 +1,7 @@
 /** For tests of admin tasks: one actor in the place of all peers, which notes what it is sent and answers by a script. */
 import type { AdminPeers } from "../../actors/control/admin_peers.ts";
 import { JournalStub } from "../../actors/control/catalogue_journal.ts";
+import { FiguresStub } from "../../actors/control/figures_messages.ts";
 import { type AdminPlan, PoolStub } from "../../actors/control/pool_messages.ts";
 import type { Actor, Message, Request } from "../../actors/kernel/address.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
@@ -49,6 +50,7 @@ const usualAnswers: Readonly<Record<string, unknown>> = {
   device: { kind: "device", mappedBlocks: 0, highest: undefined },
   deleteSlice: { kind: "deleted", gone: true },
   reclaim: true,
+  stopFigures: "stopped",
 };
 
 /** See the head of this file. */
@@ -73,6 +75,7 @@ export class ScriptedPeers implements Actor<Message> {
       pool: new PoolStub(kernel, to),
       journal: new JournalStub(to),
       metadataDevice: device,
+      figures: new FiguresStub(to),
       thin: {
         blockSizeBytes: 65536,
         metadata: new MetadataStub(kernel, to),
