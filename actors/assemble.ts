@@ -39,6 +39,8 @@ export interface PoolPorts extends PoolOptions {
   readonly hostSpace?: () => HostSpace | undefined;
   /** Measures how full the pool is, and warns and grows by itself; by default, it does so at each `status` only. */
   readonly guard?: SpaceGuard;
+  /** Writes of zeroes to unmapped blocks leave them unmapped; by default they do not. */
+  readonly detectsZeroes?: boolean;
   /** Opened on the metadata device's superblock, not loaded yet. */
   readonly engine: ThinMetadata;
   /** Without it no changes are recorded. */
@@ -93,7 +95,8 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
     kernel.spawn("usage figures", mailboxes.usageFigures, (self) => new UsageFigures(self, walkPeers)),
   );
   const count = (name: CounterName, amount?: number) => kernel.count(name, amount);
-  const thin = { metadata, allocator, dataLocks, data, space, count };
+  const { detectsZeroes = false } = parts;
+  const thin = { metadata, allocator, dataLocks, data, space, detectsZeroes, count };
   let peers: PoolPeers | undefined;
   const address = kernel.spawn("pool", mailboxes.pool, (self) => {
     const log = (sentence: string) => parts.log(sentence);

@@ -7,6 +7,7 @@
 export type CounterName =
   | "provisions"
   | "sharingBroken"
+  | "zeroesDetected"
   | "copiedBytes"
   | "commits"
   | "deviceFlushes"
@@ -27,6 +28,7 @@ export interface CounterKind {
 export const counters: Readonly<Record<CounterName, CounterKind>> = {
   provisions: { unit: "count", help: "data blocks mapped where nothing was mapped" },
   sharingBroken: { unit: "count", help: "data blocks mapped in place of one that a snapshot maps too" },
+  zeroesDetected: { unit: "count", help: "writes of zeroes to unmapped blocks, which stayed unmapped" },
   copiedBytes: {
     unit: "bytes",
     help: "were copied on the data device because a shared block was written in part",

@@ -41,23 +41,27 @@ export function* figuresOf(
   const now = yield* restingBetween(familiesNow(chosen, records, families, states, perSlice));
   let figures = yield* peers.figures.last();
   const old = now.filter((family) => !isOfNow(figures.get(family.key), family));
-  let waited: ReadonlySet<FamilyKey> = new Set();
+  let isCounted = false;
   if (old.length > 0) {
     const mappings = old.reduce((sum, family) => sum + family.mappings, 0);
-    const answer = yield* peers.figures.count({
+    const answer = yield* peers.figures.counted({
       families: old,
       isDeleting: records.some(({ deleting }) => deleting === true),
       waitMs: exact || mappings <= waitedMappingsMax ? undefined : figuresWaitMs,
     });
     if (isDamaged(answer)) return answer;
-    if (answer.kind === "counted") waited = new Set(old.map(({ key }) => key));
+    isCounted = answer.kind === "counted";
     figures = answer.figures;
   }
+  const exactKeys = new Set<FamilyKey>();
+  for (const family of now) {
+    const found = figures.get(family.key);
+    // What was counted for this question may be of a later moment, with other devices. Of a pool that can commit no more it is
+    // of an earlier one.
+    const isLater = isCounted && found !== undefined && found.transaction >= family.changedIn;
+    if (isLater || isOfNow(found, family)) exactKeys.add(family.key);
+  }
   const nowMs = peers.kernel.clock.now();
-  const ofNow = new Set(
-    now.filter((family) => isOfNow(figures.get(family.key), family)).map(({ key }) => key),
-  );
-  const exactKeys = ofNow.union(waited);
   return yield* restingBetween(
     volumeSlices({ chosen, families, figures, states, exactKeys, nowMs, perSlice }),
   );

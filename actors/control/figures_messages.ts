@@ -79,7 +79,7 @@ export class FiguresStub {
     return ask(this.address, request);
   }
 
-  count(
+  counted(
     question: Pick<CountFamilies, "families" | "isDeleting" | "waitMs">,
   ): Steps<NonNullable<CountFamilies["reply"]>> {
     const request: CountFamilies = { type: "countFamilies", replyTo: unasked, ...question };

@@ -50,6 +50,7 @@ const table = {
     repeats: true,
     help: "data or metadata grows by itself by STEP, up to MAX, when it is AT % full",
   },
+  "detect-zeroes": { help: "writes of zeroes to unmapped blocks leave them unmapped" },
   "data-size": { value: "S", help: "the size of a new pool's data: the host's free space by default" },
   "metadata-size": { value: "S", help: "the size of a new pool's metadata: by default what the data needs" },
   "block-size": { value: "S", help: "the size of a new pool's blocks: 64K by default, a multiple of 64K" },

@@ -111,6 +111,7 @@ export const table: Table = {
       "error-if-no-space",
       "warn-at",
       "auto-grow",
+      "detect-zeroes",
       "lock-wait",
       ...initOptions,
     ],

@@ -27,6 +27,8 @@ export interface OpenSettings {
   readonly noSpace: NoSpacePolicy;
   /** What becomes of a pool that is nearly full. */
   readonly guard: SpaceGuard;
+  /** Writes of zeroes to unmapped blocks leave them unmapped. */
+  readonly detectZeroes: boolean;
 }
 
 /** Where clients are waited for. */

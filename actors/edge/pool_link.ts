@@ -39,6 +39,8 @@ export interface OpenOptions {
   readonly warnAtPercents?: readonly number[] | undefined;
   /** Devices that grow by themselves, each once; by default, none. */
   readonly autoGrow?: readonly AutoGrowRule[] | undefined;
+  /** Have writes of zeroes leave blocks unmapped that are so: what is not mapped reads as zeroes. */
+  readonly detectZeroes?: boolean | undefined;
   /**
    * Hears what an operator should know, a sentence at a time. It is called while the pool works, so it should return soon.
    * What it throws is dropped, and a promise that it returns is not waited for.
@@ -87,7 +89,7 @@ export class PoolLink {
   ): Promise<PoolLink> {
     const link = new PoolLink(directory, options, openBorder);
     const { readOnly } = link;
-    const { blockSizeBytes, lockWaitMs = 0 } = options;
+    const { blockSizeBytes, lockWaitMs = 0, detectZeroes = false } = options;
     const noSpace = noSpaceOf(options);
     const { warnAtPercents = warnAtPercentsDefault, autoGrow = [] } = options;
     try {
@@ -97,6 +99,7 @@ export class PoolLink {
         blockSizeBytes,
         lockWaitMs,
         noSpace,
+        detectZeroes,
         guard: { warnAtPercents, autoGrow },
       };
       const opened = await link.#ask({ type: "open", settings });

@@ -38,6 +38,8 @@ export interface ProcessOptions {
   readonly noSpace?: NoSpacePolicy;
   /** What becomes of a pool that is nearly full; by default, nothing. */
   readonly guard?: SpaceGuard;
+  /** Writes of zeroes to unmapped blocks leave them unmapped; by default they do not. */
+  readonly detectZeroes?: boolean;
   /** Hears what an operator should know, a sentence at a time. What it throws is dropped. */
   readonly log?: ((sentence: string) => unknown) | undefined;
 }
@@ -115,6 +117,7 @@ export class PoolProcess {
       ...(options.noSpace === undefined ? {} : { noSpace: options.noSpace }),
       hostSpace: hostSpaceOf(files.data.path),
       ...(readOnly || options.guard === undefined ? {} : { guard: options.guard }),
+      detectsZeroes: options.detectZeroes ?? false,
     });
     const process = new PoolProcess({ kernel, pool, files, writeRefusal }, clock, defects, log);
     const started = await process.ask("start", pool.start());

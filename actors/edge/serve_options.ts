@@ -41,6 +41,8 @@ export interface Serving {
   readonly warnAtPercents: readonly number[] | undefined;
   /** Devices that grow by themselves. */
   readonly autoGrow: readonly AutoGrowRule[];
+  /** Writes of zeroes to unmapped blocks leave them unmapped. */
+  readonly detectZeroes: boolean;
 }
 
 /** Reads the options of `serve`. */
@@ -68,6 +70,7 @@ export function parseServing(options: Options, log: (sentence: string) => void):
     throw new UsageError("--auto-grow takes one rule for data and one for metadata.");
   }
   const warnAtPercents = warnAtPercentsOf(options);
+  const detectZeroes = options["detect-zeroes"] === true;
   return {
     readOnly,
     volumes,
@@ -78,6 +81,7 @@ export function parseServing(options: Options, log: (sentence: string) => void):
     errorIfNoSpace,
     warnAtPercents,
     autoGrow,
+    detectZeroes,
   };
 }
 

@@ -12,6 +12,7 @@
  *  - A shared lock is for reading or for writing, so that an upgrade can exclude writers and let reads go on (lock_cell.ts).
  *  - An upgrade gives up the shared lock, so the mapping is looked up again (`remapWrite`).
  *  - An unprovisioned block is not provisioned by a write-zeroes that allows holes: it reads as zeroes already (`remapWrite`).
+ *    Nor is it, if the volume is to detect zeroes, by a write of zeroes.
  *  - A mapping older than the last snapshot gets the present time before a write in place (`writeInPlace`).
  *  - The write comes before the insert, not after it; a block that the bio covers is neither copied nor zeroed, any other
  *    new block is copied or zeroed first (`breakSharing`, `provision`).
@@ -27,6 +28,7 @@
 import { unreachable } from "../../storage/base/assert.ts";
 import type { IoResult } from "../../storage/device/port.ts";
 import type { DBlock, ThinId, VBlock } from "../../storage/base/ids.ts";
+import { isZeroes } from "../../storage/base/zeroes.ts";
 import type { CounterName } from "../counters.ts";
 import type { Bio, BioStatus } from "./bio.ts";
 import type { DeviceStub } from "../pool/device_messages.ts";
@@ -48,6 +50,8 @@ export interface Thin {
   readonly dataLocks: DataLocks;
   readonly data: DeviceStub;
   readonly space: SpaceStub;
+  /** A write of zeroes provisions nothing. */
+  readonly detectsZeroes: boolean;
   /** Adds to a counter of the pool. */
   count(name: CounterName, amount?: number): void;
 }
@@ -95,7 +99,7 @@ function* remapWrite(thin: Thin, bio: Bio): Steps<BioStatus> {
   if (mapping.kind === "provisioned" && !mapping.shared) {
     return yield* writeInPlace(thin, bio, mapping);
   }
-  if (mapping.kind === "unprovisioned" && readsAsZeroes(bio)) return "ok";
+  if (mapping.kind === "unprovisioned" && staysUnprovisioned(thin, bio)) return "ok";
 
   // Two writers that held the block and both waited for the other's release would wait for ever. So an upgrade gives up
   // the shared hold and queues for "exclude writers"; reads go on. Another writer may be granted first and provision or
@@ -106,7 +110,7 @@ function* remapWrite(thin: Thin, bio: Bio): Steps<BioStatus> {
   if (upgraded !== "alone") mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);
   switch (mapping.kind) {
     case "unprovisioned":
-      return readsAsZeroes(bio) ? "ok" : yield* provision(thin, bio);
+      return staysUnprovisioned(thin, bio) ? "ok" : yield* provision(thin, bio);
     case "provisioned":
       if (!mapping.shared) return yield* writeInPlace(thin, bio, mapping);
       return yield* breakSharing(thin, bio, lock, mapping.dblock);
@@ -317,9 +321,15 @@ function coversBlock(thin: Thin, bio: Bio): boolean {
   return bio.lengthBytes === thin.blockSizeBytes;
 }
 
-/** An unprovisioned block is zero already, unless it must become provisioned. */
-function readsAsZeroes(bio: Bio): boolean {
-  return bio.kind === "writeZeroes" && !bio.noHole;
+/**
+ * An unprovisioned block is zero already, all of it, so zeroes for any part of it change nothing. A write-zeroes may ask for a
+ * block all the same. Bytes are only looked at where there is no block.
+ */
+function staysUnprovisioned(thin: Thin, bio: Bio): boolean {
+  if (bio.kind === "writeZeroes") return !bio.noHole;
+  if (!thin.detectsZeroes || !isZeroes(bio.memory())) return false;
+  thin.count("zeroesDetected");
+  return true;
 }
 
 /** The status of a bio whose metadata operation did not happen. */

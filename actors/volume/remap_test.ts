@@ -67,6 +67,7 @@ function makeThin(data = new MemoryDevice(10 * bs)) {
     metadata: new MetadataStub(kernel, address as Address<MetadataMessage>),
     allocator: new AllocatorStub(kernel, address as Address<DataAllocatorMessage>),
     dataLocks: spawnDataLocks(kernel),
+    detectsZeroes: false,
     count: () => {},
     data: new DeviceStub(device, true),
     space: new SpaceStub(kernel, address as Address<SpaceWatchMessage>),

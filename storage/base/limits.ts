@@ -79,3 +79,6 @@ export const journalPieceChars = 64 * 1024;
  * settings has 62 MB.
  */
 export const journalLineBytesMax = 64 * 1024 * 1024;
+
+/** Words of 4 bytes that a search for what is not zero combines before one test. */
+export const wordsPerZeroTest = 16;

@@ -137,7 +137,7 @@ for (const perSlice of [1, 7, 100]) {
     a.write(0, new Uint8Array(bs).fill(1));
     const names = [...namesOf("a", 150), ...namesOf("b", 150)];
     assertEquals(pool.admin({ verb: "snapshot", names }), done);
-    assertEquals(namesIn(pool), ["a", ...namesOf("a", 150), "b", ...namesOf("b", 150)].sort());
+    assertEquals(namesIn(pool), ["a", ...namesOf("a", 150), "b", ...namesOf("b", 150)]);
     assertEquals(pool.attach("a@s149").read(0, 1), new Uint8Array([1]));
     assertEquals(pool.admin({ verb: "rename", from: "a", to: "c" }), done);
     assertEquals(pool.contexts("c").length, 151);

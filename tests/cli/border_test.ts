@@ -199,6 +199,7 @@ Deno.test("a function or an object with state does not cross the copying border"
         lockWaitMs: 0,
         noSpace,
         guard,
+        detectZeroes: false,
       };
       let isThrown = false;
       try {

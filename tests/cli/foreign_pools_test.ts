@@ -242,7 +242,7 @@ Deno.test("a pool with files missing, cut or not its own is refused with the fil
     ["catalogue cut", (pool) => changeCatalogue(pool, (text) => text.slice(0, 99)), /damaged in line 1/],
     [
       "other version",
-      (pool) => changeCatalogue(pool, (text) => text.replace("catalog 1", "catalog 2")),
+      (pool) => changeCatalogue(pool, (text) => text.replace("catalog 1", "catalog 99")),
       /version/,
     ],
     ["not JSON", (pool) => changeCatalogue(pool, (text) => `x${text}`), /damaged in line 1/],

@@ -121,6 +121,7 @@ export class TestingPool {
       readonly noSpace?: NoSpacePolicy;
       readonly hostSpace?: () => HostSpace | undefined;
       readonly guard?: SpaceGuard;
+      readonly detectsZeroes?: boolean;
     } = {},
   ) {
     this.files = files;
@@ -145,6 +146,7 @@ export class TestingPool {
       ...(options.noSpace === undefined ? {} : { noSpace: options.noSpace }),
       ...(options.guard === undefined ? {} : { guard: options.guard }),
       hostSpace: () => options.hostSpace?.(),
+      detectsZeroes: options.detectsZeroes ?? false,
       newUid: options.newUid ?? (() => `uid${++this.#uidLast}-${this.kernel.deliveries}`),
       log: (sentence) => this.logged.push(sentence),
     });

@@ -81,6 +81,7 @@ export class ScriptedPeers implements Actor<Message> {
         metadata: new MetadataStub(kernel, to),
         allocator: new AllocatorStub(kernel, to),
         dataLocks: new DataLocks([], 1),
+        detectsZeroes: false,
         count: () => {},
         data: device,
         space: spaceStub(this.world),
