@@ -18,7 +18,7 @@ import { FaultPlan, type Later, SimulatedJournal } from "../crash/simulated_devi
 import type { Random } from "../support/world.ts";
 import { MemoryJournal } from "../support/pool.ts";
 import type { LineRoom } from "../../actors/control/catalogue_room.ts";
-import type { OperationKind, Swarm } from "./swarm.ts";
+import type { OperationKind, SimulatedName, Swarm } from "./swarm.ts";
 
 /** Stops all devices after so many operations, as the crash does. */
 export class Fuse {
@@ -68,7 +68,7 @@ export class SwarmFaults extends FaultPlan {
     this.#world = world;
   }
 
-  override next(device: DeviceName): IoResult | undefined {
+  override next(device: SimulatedName): IoResult | undefined {
     const rate = this.#swarm.errors[device][this.kind];
     if (!this.isOn || rate === 0 || this.#world.random.below(100_000) >= rate) return undefined;
     this.faults += 1;
@@ -91,7 +91,7 @@ export interface DeviceWorld {
   isLateToStart(): boolean;
   /** The runs of the kernel: a view is good for the one in which it was made. */
   runs(): number;
-  note(device: DeviceName, kind: OperationKind): void;
+  note(device: SimulatedName, kind: OperationKind): void;
 }
 
 /** Begins some operations later than they were asked, so that what was asked at the same time happens in any order. */

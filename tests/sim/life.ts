@@ -4,15 +4,7 @@
  */
 import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
 import { assemblePool } from "../../actors/assemble.ts";
-import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
-import type {
-  AskStatus,
-  Extent,
-  StatusDone,
-  StatusRequest,
-  StatusSource,
-} from "../../actors/volume/block_status.ts";
-import type { Actor, Address } from "../../actors/kernel/address.ts";
+import type { Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { SchedulerPolicy } from "../../actors/kernel/ports.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
@@ -21,26 +13,33 @@ import { mailboxes } from "../../actors/mailboxes.ts";
 import { NbdListener } from "../../actors/nbd/listener.ts";
 import type { NbdListenerMessage } from "../../actors/nbd/messages.ts";
 import type { PoolStub } from "../../actors/control/pool_messages.ts";
-import type { PoolNotice } from "../../actors/control/export_messages.ts";
 import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { BlockDevice } from "../../actors/pool/block_device.ts";
+import { DeviceStub } from "../../actors/pool/device_messages.ts";
+import { IntentJournal } from "../../actors/pool/intent_journal.ts";
+import { type Replayed, replayTask } from "../../actors/pool/intent_replay.ts";
+import { present } from "../../storage/base/assert.ts";
+import { findIntents } from "../../storage/intent_read.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";
 import { RecordingDevice, type RunLog } from "../crash/recording_device.ts";
 import type { FoundVolume } from "../crash/recovery.ts";
 import { type Later, SimulatedDevice, SlowAnswers } from "../crash/simulated_device.ts";
 import { ManualClock, type Random } from "../support/world.ts";
-import { problemOfStatus, type ToldContext } from "./block_status.ts";
 import { type ClientEars, SimClient } from "./client.ts";
 import { DelayedDevice, Fuse, LifeJournal, SwarmFaults } from "./devices.ts";
+import { bindingOf, IntentFile, type IntentsLeft } from "./intent_file.ts";
+import { Looks } from "./looks.ts";
 import type { Swarm } from "./swarm.ts";
-import { Violation } from "./violation.ts";
 
 /** What a life begins with. The bytes are its own from then on. */
 export interface Beginning {
   readonly metadata: Uint8Array;
   readonly data: Uint8Array;
   readonly journal: string;
+  /** Of the file of the intent journal. */
+  readonly intents: IntentsLeft;
   /** Where what its devices do is recorded. */
   readonly log: RunLog;
 }
@@ -53,12 +52,11 @@ export interface LifeWorld {
   /** Takes a number for everything that happens. */
   mix(value: number): void;
   newUid(): string;
+  /** Answers leave before their records are written: a fault that runs must find. */
+  readonly forgetsIntents: boolean;
   /** Keeps messages for a person, if the run is shown. */
   readonly trace: TraceRecorder | undefined;
 }
-
-/** What one hears who looks at volumes. */
-type Heard = RequestDone | StatusDone | PoolNotice;
 
 /** See the head of this file. */
 export class Life {
@@ -67,7 +65,8 @@ export class Life {
   readonly fuse: Fuse;
   readonly faults: SwarmFaults;
   readonly journal: LifeJournal;
-  readonly pool: PoolStub;
+  /** What became of the changes that the intent journal had, if it had some. */
+  replayed: Replayed["kind"] | undefined;
   readonly logged: string[] = [];
   /** Everything from outside that waits for its turn. */
   readonly later: Later = [];
@@ -79,19 +78,25 @@ export class Life {
   defect: unknown;
   readonly metadata: SimulatedDevice;
   readonly data: SimulatedDevice;
+  /** Undefined if this run keeps no intent journal. */
+  readonly intentFile: IntentFile | undefined;
   readonly #world: LifeWorld;
-  readonly #listener: Address<NbdListenerMessage>;
+  readonly #beginning: Beginning;
+  readonly #ports: Readonly<Record<"metadata" | "data", DelayedDevice>>;
+  readonly #intents: IntentJournal;
+  #pool: PoolStub | undefined;
+  #listener: Address<NbdListenerMessage> | undefined;
   readonly #slow = new SlowAnswers();
   #isDataSlow = false;
   /** Until how many events have happened these are left waiting, if there is anything else to do. */
   readonly #stuck = new Map<() => void, number>();
   #events = 0;
-  readonly #received: (Heard)[] = [];
-  readonly #looker: Address<Heard>;
+  readonly #looks: Looks;
   readonly #clients: SimClient[] = [];
 
   constructor(beginning: Beginning, world: LifeWorld) {
     this.#world = world;
+    this.#beginning = beginning;
     const { swarm } = world;
     this.faults = new SwarmFaults(world);
     this.fuse = new Fuse(() => this.kernel.stop());
@@ -132,44 +137,104 @@ export class Life {
     const [metadata, data] = [device("metadata"), device("data")];
     this.metadata = metadata.simulated;
     this.data = data.simulated;
-    const deviceBlocks = beginning.metadata.length / metadataBlockSizeBytes;
-    const engine = ThinMetadata.open(beginning.metadata.slice(0, metadataBlockSizeBytes), {
-      cacheBlocks: swarm.cacheBlocks,
-      deviceBlocks,
+    this.#ports = { metadata: metadata.port, data: data.port };
+    const { intentSegmentBytes } = swarm;
+    this.intentFile = intentSegmentBytes === undefined
+      ? undefined
+      : new IntentFile(beginning.intents, intentSegmentBytes, devices, world);
+    this.#intents = new IntentJournal(
+      this.intentFile === undefined ? "this run keeps none" : {
+        port: this.intentFile,
+        binding: bindingOf(beginning.intents.bootId),
+        segmentBytes: intentSegmentBytes!,
+        log: (sentence) => void this.logged.push(sentence),
+      },
+    );
+    this.#looks = new Looks(this);
+  }
+
+  get pool(): PoolStub {
+    return present(this.#pool, "the pool is not assembled yet");
+  }
+
+  /** Opens the pool as production does; the answer comes as soon as it may. */
+  start(answered: (result: AdminResult) => void): void {
+    this.kernel.start("start of the pool", told(this.#start(), answered));
+  }
+
+  *#start(): Steps<AdminResult> {
+    const { metadata, intents } = this.#beginning;
+    const superblock = metadata.slice(0, metadataBlockSizeBytes);
+    const found = findIntents(intents.bytes, bindingOf(intents.bootId), superblock);
+    if (this.intentFile === undefined || found.kind !== "found") {
+      return yield* this.#assemble(superblock).start();
+    }
+    const replayed = yield* replayTask({
+      data: this.#deviceOf("data"),
+      metadata: this.#deviceOf("metadata"),
+      openEngine: () => this.#openEngine(superblock),
+      intents: found.intents,
+      isWriting: true,
+      writesMax: this.kernel.knobs.commitWritesMax,
+    });
+    this.replayed = replayed.kind;
+    if (replayed.kind === "replayed") return yield* this.#assemble(replayed.plan.superblock).start();
+    const { sentence: reason } = replayed;
+    return { kind: "refused", reason: `the intent journal is ${replayed.kind}: ${reason}` };
+  }
+
+  /** An actor for the time before the pool has its own. */
+  #deviceOf(name: "metadata" | "data"): DeviceStub {
+    const port = this.#ports[name];
+    const address = this.kernel.spawn(
+      `replay's ${name} device`,
+      mailboxes[`${name}Device`],
+      (self) => new BlockDevice(this.kernel, self, port, undefined, this.#intents),
+    );
+    return new DeviceStub(address, port.canDiscard, this.kernel.knobs);
+  }
+
+  #openEngine(superblock: Uint8Array): ThinMetadata {
+    return ThinMetadata.open(superblock.slice(), {
+      cacheBlocks: this.#world.swarm.cacheBlocks,
+      deviceBlocks: this.#beginning.metadata.length / metadataBlockSizeBytes,
       readOnly: false,
       takesSmallBlocks: true,
     });
-    const { catalogue } = settleCatalogue(readJournal(beginning.journal), engine.transactionId);
+  }
+
+  #assemble(superblock: Uint8Array): PoolStub {
+    const engine = this.#openEngine(superblock);
+    const { catalogue } = settleCatalogue(readJournal(this.#beginning.journal), engine.transactionId);
     const log = (sentence: string) => void this.logged.push(sentence);
-    this.pool = assemblePool(this.kernel, {
-      metadata: metadata.port,
-      data: data.port,
+    this.#pool = assemblePool(this.kernel, {
+      ...this.#ports,
       journal: this.journal,
       catalogue,
       engine,
+      intents: this.#intents,
       readOnly: false,
-      noSpace: swarm.noSpace,
-      newUid: () => world.newUid(),
+      noSpace: this.#world.swarm.noSpace,
+      newUid: () => this.#world.newUid(),
       log,
     });
-    const peers = { pool: this.pool.address, accepts: [], log };
+    const peers = { pool: this.#pool.address, accepts: [], log };
     this.#listener = this.kernel.spawn(
       "nbd listener",
       mailboxes.listener,
       (self) => new NbdListener(this.kernel, self, peers),
     );
-    this.#looker = this.kernel.spawn("looker", mailboxes.connection, () => new Looker(this.#received));
-  }
-
-  /** Starts the pool; the answer comes as soon as it may. */
-  start(answered: (result: AdminResult) => void): void {
-    this.kernel.start("start of the pool", told(this.pool.start(), answered));
+    return this.#pool;
   }
 
   /** Gives a command; the answer comes as soon as it may. */
   admin(command: AdminCommand, answered: (result: AdminResult) => void): void {
     this.admitted.commands += 1;
-    this.kernel.start("administrator", told(this.pool.admin(command), answered));
+    const sent = (result: AdminResult) => {
+      this.#beforeSend();
+      if (!this.fuse.isBlown) answered(result);
+    };
+    this.kernel.start("administrator", told(this.pool.admin(command), sent));
   }
 
   connect(name: string, isStructured: boolean, ears: ClientEars): SimClient {
@@ -178,12 +243,18 @@ export class Life {
       world: this.#world,
       schedule: (event: () => void) => void this.later.push(event),
       isAlive: () => !this.fuse.isBlown,
+      beforeSend: () => this.#beforeSend(),
     };
     this.admitted.clients += 1;
     const client = new SimClient(socketWorld, ears, name, isStructured);
     this.#clients.push(client);
-    this.later.push(() => this.kernel.post(this.#listener, { type: "connected", socket: client.socket }));
+    this.later.push(() => this.kernel.post(this.#listener!, { type: "connected", socket: client.socket }));
     return client;
+  }
+
+  /** What the edge does before any byte goes to a client. */
+  #beforeSend(): void {
+    if (!this.#world.forgetsIntents) this.#intents.writeOut();
   }
 
   /** Delivers all messages, then so many of the things that wait outside. */
@@ -220,88 +291,9 @@ export class Life {
   /** Reads everything there is, straight from the volumes, and every block status. Nothing may be on its way. */
   look(): FoundVolume[] {
     this.isRough = false;
-    const listed: AdminResult[] = [];
-    this.admin({ verb: "list" }, (result) => listed.push(result));
-    this.drain();
-    const list = listed[0];
-    if (list?.kind !== "volumes") throw new Violation(`the volumes could not be listed: ${list?.kind}`);
-    const contexts: ToldContext[] = [];
-    const found = list.volumes.map(({ name, size_bytes: sizeBytes, read_only: readOnly }) => {
-      const bytes = this.#readWhole(name, sizeBytes, contexts);
-      return { name, sizeBytes, readOnly, words: new Uint32Array(bytes.buffer) };
-    });
-    const problem = problemOfStatus(found, contexts);
-    if (problem !== undefined) throw new Violation(problem);
+    const found = this.#looks.all();
     this.isRough = true;
     return found;
-  }
-
-  #readWhole(name: string, sizeBytes: number, contexts: ToldContext[]): Uint8Array {
-    this.kernel.tell(this.pool.address, { type: "attach", name, client: this.#looker });
-    this.drain();
-    const notice = this.#received.pop();
-    if (notice?.type !== "attached") throw new Violation(`"${name}" is listed and cannot be attached`);
-    const request: VolumeRequest = {
-      kind: "read",
-      offsetBytes: 0,
-      lengthBytes: sizeBytes,
-      data: new Uint8Array(sizeBytes).fill(0xee),
-      fua: false,
-      noHole: false,
-      fastZero: false,
-      client: this.#looker,
-      status: "ok",
-      holes: new Uint8Array(0),
-    };
-    this.kernel.tell(notice.volume, { type: "submit", request });
-    this.drain();
-    const answer = this.#received.pop();
-    if (answer?.type !== "requestDone" || request.status !== "ok") {
-      throw new Violation(`"${name}" cannot be read: ${answer?.type} ${request.status}`);
-    }
-    contexts.push(...this.#statusOf(name, notice.volume, sizeBytes));
-    this.kernel.tell(this.pool.address, { type: "detach", uid: notice.info.uid, client: this.#looker });
-    this.drain();
-    this.#received.pop();
-    return request.data;
-  }
-
-  #statusOf(name: string, volume: Address<AskStatus>, sizeBytes: number): ToldContext[] {
-    this.kernel.tell(this.pool.address, { type: "describeContexts", name, client: this.#looker });
-    this.drain();
-    const notice = this.#received.pop();
-    if (notice?.type !== "contexts") throw new Violation(`"${name}" is attached and has no contexts`);
-    return notice.contexts.map((context) => ({
-      volume: name,
-      context: context.name,
-      extents: this.#extentsOf(name, volume, context.source, sizeBytes),
-    }));
-  }
-
-  /** An answer may end before the range does: then it is asked again from there. */
-  #extentsOf(name: string, volume: Address<AskStatus>, source: StatusSource, sizeBytes: number): Extent[] {
-    const extents: Extent[] = [];
-    for (let offsetBytes = 0; offsetBytes < sizeBytes;) {
-      const request: StatusRequest = {
-        sources: [source],
-        offsetBytes,
-        lengthBytes: sizeBytes - offsetBytes,
-        extentsMax: sizeBytes,
-        client: this.#looker,
-        status: "ok",
-        extents: [],
-      };
-      this.kernel.tell(volume, { type: "askStatus", request });
-      this.drain();
-      const answer = this.#received.pop();
-      const told = request.extents[0] ?? [];
-      if (answer?.type !== "statusDone" || request.status !== "ok" || told.length === 0) {
-        throw new Violation(`block status of "${name}" is not told: ${answer?.type} ${request.status}`);
-      }
-      extents.push(...told);
-      for (const { lengthBytes } of told) offsetBytes += lengthBytes;
-    }
-    return extents;
   }
 
   #chance(per100000: number): boolean {
@@ -355,18 +347,6 @@ export class Life {
     if (!this.#isDataSlow || !this.isRough || random.below(10) === 0) return any;
     const quick = later.flatMap((event, index) => this.#slow.has(event) ? [] : [index]);
     return quick[random.below(quick.length)] ?? any;
-  }
-}
-
-class Looker implements Actor<Heard> {
-  readonly #received: (Heard)[];
-
-  constructor(received: (Heard)[]) {
-    this.#received = received;
-  }
-
-  receive(message: Heard): void {
-    this.#received.push(message);
   }
 }
 

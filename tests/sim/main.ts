@@ -54,7 +54,7 @@ function* seedsFrom(first: number): Generator<number> {
 /** Runs the seeds until it is enough; false if one fails. */
 function runMany(seeds: Iterable<number>, options: Options): boolean {
   const begunMs = performance.now();
-  let [crashes, powerCuts, schedules, answers, last] = [0, 0, 0, 0, 0];
+  let [crashes, powerCuts, replays, schedules, answers, last] = [0, 0, 0, 0, 0, 0];
   let failed: RunResult | undefined;
   for (const seed of seeds) {
     const result = new World(seed).run();
@@ -62,6 +62,7 @@ function runMany(seeds: Iterable<number>, options: Options): boolean {
     schedules += 1;
     crashes += result.crashes;
     powerCuts += result.powerCuts;
+    replays += result.replays;
     answers += result.answers;
     if (result.violation !== undefined) {
       failed = result;
@@ -75,7 +76,7 @@ function runMany(seeds: Iterable<number>, options: Options): boolean {
   console.log(
     `${powerCuts} power cuts and ${
       crashes - powerCuts
-    } kills, ${answers} requests and commands answered, in ` +
+    } kills, ${replays} replays, ${answers} requests and commands answered, in ` +
       `${seconds.toFixed(0)} s: ${(crashes / seconds).toFixed(0)} crashes a second`,
   );
   const violations = failed === undefined ? 0 : 1;

@@ -11,6 +11,7 @@ import { RunLog } from "../crash/recording_device.ts";
 import { poisoned } from "../crash/stamps.ts";
 import { Recount } from "../support/metadata_recount.ts";
 import type { Random } from "../support/world.ts";
+import { cutIntents, type IntentsLeft } from "./intent_file.ts";
 import type { Life } from "./life.ts";
 import type { Swarm } from "./swarm.ts";
 import { Violation } from "./violation.ts";
@@ -22,6 +23,9 @@ export class Platters {
   metadata: Uint8Array;
   data: Uint8Array;
   journal: string;
+  /** Of the file of the intent journal. */
+  intents: IntentsLeft = { bytes: new Uint8Array(0), bootId: "boot 0" };
+  #boots = 0;
   #metadataReplay: DeviceReplay;
   #dataReplay: DeviceReplay;
 
@@ -73,6 +77,8 @@ export class Platters {
     const style = random.below(3);
     const bytes = journal.cut(style === 0 ? "lost" : style === 1 ? "kept" : (end) => random.below(end));
     this.journal = new TextDecoder().decode(bytes);
+    this.#boots += 1;
+    this.intents = cutIntents(life.intentFile?.bytes ?? this.intents.bytes, this.#boots, random);
     this.#beginAnew();
   }
 
@@ -91,12 +97,19 @@ export class Platters {
     const journal = new JournalReplay(life.journal.bytes);
     journal.advance(life.journal.log, life.journal.log.records.length);
     this.journal = new TextDecoder().decode(journal.memory);
+    const { bootId } = this.intents;
+    // It asks the operator for that where it cannot remove the file itself.
+    const isByHand = life.logged.some((sentence) => sentence.includes("remove it by hand"));
+    this.intents = {
+      bytes: isByHand ? new Uint8Array(0) : life.intentFile?.bytes ?? this.intents.bytes,
+      bootId,
+    };
   }
 
-  /** The host flushes the metadata, as opening a pool asks it to before anything is built on what it reads. */
-  flush(): void {
+  /** The host flushes, as opening a pool asks it to before anything is built on what it reads. */
+  flush(device: "metadata" | "data"): void {
     const asked = this.log.records.length;
-    this.log.records.push({ kind: "flush", device: "metadata", asked, unanswered: new Set() });
+    this.log.records.push({ kind: "flush", device, asked, unanswered: new Set() });
   }
 
   /** What opening a pool directory does to the catalogue: what did not hold is gone. */

@@ -16,6 +16,8 @@ export interface SocketWorld {
   schedule(event: () => void): void;
   /** The process is there: what it sends now can be heard. */
   isAlive(): boolean;
+  /** Called before anything is sent. */
+  beforeSend(): void;
 }
 
 /** The server's side is the port; the client's side is `say`, `reset` and the two callbacks. */
@@ -71,6 +73,7 @@ export class SimSocket implements SocketPort {
 
   send(pieces: readonly Piece[], memory?: CopyMemory): void {
     assert(this.#sending === undefined, "a second send while one is under way");
+    this.#world.beforeSend();
     // The rest of the turn in which the process ended.
     if (!this.#world.isAlive()) return;
     this.#sending = join(...copied(pieces, 0, memory));

@@ -6,9 +6,14 @@ import { defaultKnobs, type Knobs, lowestKnobs } from "../../actors/knobs.ts";
 import type { NoSpacePolicy } from "../../actors/pool/space_messages.ts";
 import { Random } from "../support/world.ts";
 import type { DeviceName } from "../crash/recording_device.ts";
+import { intentHeaderBytes } from "../../storage/intent_headers.ts";
+import { intentRecordBytes } from "../../storage/intent_record.ts";
 
 /** What a device may be asked, as far as it may fail. */
 export type OperationKind = "read" | "write" | "zero" | "copy" | "discard" | "flush";
+
+/** The devices, and the two files beside them. */
+export type SimulatedName = DeviceName | "intents";
 
 /** How often things happen are chances in 100,000. */
 export interface Swarm {
@@ -44,8 +49,10 @@ export interface Swarm {
   /** An operation of the data device that begins late may begin only after hundreds of other events. */
   readonly stuck: number;
   /** Chances in 100,000 that an operation fails, by device. */
-  readonly errors: Readonly<Record<DeviceName, Readonly<Record<OperationKind, number>>>>;
+  readonly errors: Readonly<Record<SimulatedName, Readonly<Record<OperationKind, number>>>>;
   readonly noSpacePercent: number;
+  /** Of one segment of the intent journal: often so few that it is full all the time. Undefined: none is kept. */
+  readonly intentSegmentBytes: number | undefined;
   /** Most bytes that one read or send of a socket moves; 0 for no bound. */
   readonly pieceBytes: number;
   /** The administrator only takes snapshots and removes them, so that blocks are shared, unshared and used again. */
@@ -113,8 +120,22 @@ function drawKnobs(seed: number): Pick<Swarm, "knobs" | "restsLast"> {
   return { knobs, restsLast: random.below(3) === 0 };
 }
 
+/** Of a random source of its own. In most runs there is room for few changes, in some for none beside one that runs alone. */
+function drawIntents(seed: number): Partial<Swarm> & { readonly intentErrors: number } {
+  const random = new Random(Math.imul(seed, 0x7feb352d) ^ 0x1a7e);
+  const intentErrors = random.below(8) === 0 ? 3000 : 0;
+  const records = [0, 3, 4, 6, 20, 1000][random.below(6)]!;
+  if (records === 0) return { intentErrors: 0 };
+  return {
+    intentErrors,
+    intentSegmentBytes: intentHeaderBytes + records * intentRecordBytes,
+    // What only the host's memory has after that is what the journal is for.
+    killsPercent: [20, 60, 90, 100][random.below(4)]!,
+  };
+}
+
 /** The character of the run with this seed. */
-export function drawSwarm(seed: number): Swarm {
+export function drawSwarm(seed: number, keepsIntents = true): Swarm {
   const random = new Random(Math.imul(seed, 0x9e3779b1) ^ 0x51ed);
   const any = <T>(values: readonly T[]): T => values[random.below(values.length)]!;
   const hasErrors = random.below(4) === 0;
@@ -136,7 +157,9 @@ export function drawSwarm(seed: number): Swarm {
   const timeoutMs = [0, 2_000, 5_000][lacking.below(3)]!;
   // In a third of the runs the pool is full most of the time.
   const tightBlocks = lacking.below(3) === 0 ? 2 + lacking.below(5) : undefined;
-  const swarm: Swarm = {
+  const intents = hasRemoteData || !keepsIntents ? undefined : drawIntents(seed);
+  const { intentErrors = 0, ...kept } = intents ?? {};
+  const drawn: Swarm = {
     ...drawKnobs(seed),
     hasRemoteData,
     noSpace: timeoutMs === 0 ? { kind: "error" } : { kind: "queue", timeoutMs },
@@ -161,12 +184,19 @@ export function drawSwarm(seed: number): Swarm {
     hasSlowData: random.below(2) === 0,
     stuck: any([0, 0, 10_000, 50_000]),
     isChurning: random.below(4) === 0,
-    errors: { metadata: errorsOf(), data: errorsOf(), journal: errorsOf() },
+    errors: {
+      metadata: errorsOf(),
+      data: errorsOf(),
+      journal: errorsOf(),
+      intents: { read: 0, write: intentErrors, zero: 0, copy: 0, discard: 0, flush: 0 },
+    },
+    intentSegmentBytes: undefined,
     noSpacePercent: any([0, 50, 100]),
     pieceBytes: any([0, 0, 700, 4000]),
     weights,
     isForking: random.below(4) === 0,
   };
+  const swarm = { ...drawn, ...kept };
   // What is left to a volume is soon written, by everybody, in the same few blocks.
   if (!swarm.isForking) return swarm;
   const writing = { ...weights, write: 200, admin: 30 };

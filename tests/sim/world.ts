@@ -22,8 +22,10 @@ export interface RunOptions {
   readonly look?: (metadata: Uint8Array) => void;
   /** Opening believes what the host's memory shows, also where a flush has failed: a fault that runs must find. */
   readonly believesMemory?: boolean;
-  /** The end of the process may lose nothing that was answered, unless a device failed. Default false. */
-  readonly keepsAnswered?: boolean;
+  /** Answers leave before the intent journal has their records: a fault that runs must find. */
+  readonly forgetsIntents?: boolean;
+  /** No intent journal is kept, as before there was one. */
+  readonly withoutIntents?: boolean;
 }
 
 /** What a run has come to. */
@@ -31,6 +33,8 @@ export interface RunResult {
   readonly seed: number;
   readonly crashes: number;
   readonly powerCuts: number;
+  /** Opens that did changes of the intent journal again, to the end. */
+  readonly replays: number;
   /** Requests and commands answered. */
   readonly answers: number;
   /** How often what was answered with what. */
@@ -53,23 +57,24 @@ export class World {
   grown: PoolSizes = { data_total_bytes: 0, metadata_total_bytes: 0 };
   #crashes = 0;
   #powerCuts = 0;
+  #replays = 0;
   #hash = 0x811c9dc5;
   #uidLast = 0;
   readonly #seed: number;
   readonly #look: RunOptions["look"];
   readonly #believesMemory: boolean;
-  readonly #keepsAnswered: boolean;
+  readonly forgetsIntents: boolean;
   readonly #platters: Platters;
   readonly #actions: Actions;
 
   constructor(seed: number, options: RunOptions = {}) {
     this.#seed = seed;
-    this.swarm = drawSwarm(seed);
+    this.swarm = drawSwarm(seed, options.withoutIntents !== true);
     this.random = this.#randomOf(-1);
     this.trace = options.trace;
     this.#look = options.look;
     this.#believesMemory = options.believesMemory ?? false;
-    this.#keepsAnswered = options.keepsAnswered ?? false;
+    this.forgetsIntents = options.forgetsIntents ?? false;
     this.oracle = new Oracle(this.swarm.blockSectors * 512);
     this.#platters = new Platters(this.swarm);
     this.#actions = new Actions(this, seed, options.dropped ?? new Set());
@@ -105,6 +110,7 @@ export class World {
       seed: this.#seed,
       crashes: this.#crashes,
       powerCuts: this.#powerCuts,
+      replays: this.#replays,
       answers: this.#actions.answers,
       counts: this.#actions.counts,
       hash: this.#hash >>> 0,
@@ -123,8 +129,10 @@ export class World {
         continue;
       }
       if (number > 0) wasLossy = this.#lastWasLossy;
-      const survivor = this.#keepsAnswered && !this.#isAnsweredLost ? "answered" : "flushed";
-      const problem = this.oracle.crashed(life.look(), wasLossy || number === 0, survivor);
+      const survivor = this.#keepsIntents && !this.#isAnsweredLost ? "answered" : "flushed";
+      // Where an intent journal is kept, an open has flushed both devices and replayed it.
+      const isDurable = wasLossy || number === 0 || this.#keepsIntents;
+      const problem = this.oracle.crashed(life.look(), isDurable, survivor);
       this.#isAnsweredLost = false;
       if (problem !== undefined) {
         const crash = this.#lastWasPowerCut ? "power cut" : "kill";
@@ -150,6 +158,10 @@ export class World {
   /** Since the pool was last open the power failed or a device did: only what was flushed is certain. */
   #isAnsweredLost = false;
 
+  get #keepsIntents(): boolean {
+    return this.swarm.intentSegmentBytes !== undefined;
+  }
+
   /** Opens the pool as production does. Undefined if that was interrupted by the next crash. */
   #open(number: number): Life | undefined {
     const platters = this.#platters;
@@ -161,12 +173,13 @@ export class World {
     this.#look?.(platters.metadata);
     this.#checkSizes();
     platters.clearNeedsCheck();
-    platters.flush();
+    platters.flush("metadata");
+    if (this.#keepsIntents) platters.flush("data");
     platters.settle();
-    const { metadata, data, journal, log } = platters;
-    const life = new Life({ metadata, data, journal, log }, this);
+    const { metadata, data, journal, intents, log } = platters;
+    const life = new Life({ metadata, data, journal, intents, log }, this);
     const isCrashedEarly = this.random.below(10) === 0;
-    if (isCrashedEarly) life.fuse.operationsMax = this.random.below(12);
+    if (isCrashedEarly) life.fuse.operationsMax = this.random.below(this.#keepsIntents ? 30 : 12);
     life.faults.isOn = this.random.below(10) === 0;
     const answers: string[] = [];
     life.start((result) => answers.push(result.kind === "refused" ? result.reason : result.kind));
@@ -174,6 +187,7 @@ export class World {
     life.faults.isOn = false;
     this.#checkAlive(life);
     const isOpen = answers[0] === "done";
+    if (life.replayed === "replayed") this.#replays += 1;
     if (!isOpen && !life.fuse.isBlown && life.faults.faults === 0) {
       throw new Violation(`the pool does not open: ${answers[0] ?? life.kernel.tasksInFlight().join("; ")}`);
     }

@@ -111,6 +111,7 @@ export class HistoryPool {
       world,
       schedule: (event: () => void) => void this.#later.push(event),
       isAlive: () => true,
+      beforeSend: () => {},
     };
     let answers = 0;
     const client = new SimClient(socketWorld, { answered: () => answers += 1, lost: () => {} }, name, true);
