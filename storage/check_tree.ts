@@ -63,13 +63,13 @@ export interface TreeWalk {
  * The place of a node in the tree: the range of its keys by its parent, and its depth. The root is at {@linkcode
  * rootPlace}.
  */
-interface Place {
+interface NodePlace {
   readonly keyMin: number;
   readonly keyEnd: number;
   readonly depth: number;
 }
 
-const rootPlace: Place = { keyMin: 0, keyEnd: Infinity, depth: 0 };
+const rootPlace: NodePlace = { keyMin: 0, keyEnd: Infinity, depth: 0 };
 
 const nothingSound: CountedSubtree = {
   height: 0,
@@ -142,7 +142,7 @@ function* walkNode(
   context: CheckContext,
   walk: TreeWalk,
   block: MetadataBlock,
-  place: Place,
+  place: NodePlace,
   counting: boolean,
 ): MetadataReading<CountedSubtree> {
   let isFirst = counting;
@@ -187,7 +187,12 @@ function* readNode(
 }
 
 /** The stored result for a shared node, checked against this place. */
-function recall(context: CheckContext, walk: TreeWalk, block: MetadataBlock, place: Place): CountedSubtree {
+function recall(
+  context: CheckContext,
+  walk: TreeWalk,
+  block: MetadataBlock,
+  place: NodePlace,
+): CountedSubtree {
   const known = walk.shared?.get(block);
   if (known === undefined) {
     context.findings.damage(
@@ -217,7 +222,7 @@ function* walkChildren(
   walk: TreeWalk,
   block: MetadataBlock,
   node: DataView,
-  place: Place,
+  place: NodePlace,
   counting: boolean,
 ): MetadataReading<CountedSubtree> {
   const fanout = nodeEntries(node);
@@ -264,7 +269,7 @@ function checkPlace(
   walk: TreeWalk,
   block: MetadataBlock,
   subtree: CountedSubtree,
-  place: Place,
+  place: NodePlace,
 ): void {
   if (place.depth > 0 && subtree.underfull) {
     context.findings.damage(

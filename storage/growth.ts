@@ -3,6 +3,7 @@
  * that are not of the reserve. New metadata blocks need only themselves.
  */
 import { assert } from "./base/assert.ts";
+import { type PoolBlocks, poolBlocksOf } from "./base/geometry.ts";
 import { bitmapsPerGrowthStep } from "./base/limits.ts";
 import { bitmapEntries } from "./format/bitmap.ts";
 import { dataBlocksMax } from "./format/block_time.ts";
@@ -14,12 +15,6 @@ import type { MetadataOperation } from "./metadata_operation.ts";
 import { type MetadataReserve, reserveOf } from "./metadata_reserve.ts";
 import type { DataSpaceMap } from "./space_map_data.ts";
 import type { MetadataSpaceMap } from "./space_map_metadata.ts";
-
-/** The sizes of a pool's two devices, in blocks. */
-export interface PoolBlocks {
-  readonly dataBlocks: number;
-  readonly metadataBlocks: number;
-}
 
 /** Why a pool was not grown. Nothing has changed. */
 export type GrowthRefusal =
@@ -60,13 +55,13 @@ export class Growth {
     if (wanted.dataBlocks > dataBlocksMax) return tooLarge("data", dataBlocksMax);
     if (this.#fits(wanted)) return undefined;
     const { dataBlocks, metadataBlocks } = wanted;
-    const fitsMetadata = (blocks: number) => this.#fits({ dataBlocks, metadataBlocks: blocks });
+    const fitsMetadata = (blocks: number) => this.#fits(poolBlocksOf({ dataBlocks, metadataBlocks: blocks }));
     if (fitsMetadata(metadataBlocksMax)) {
       const needed = firstThat(fitsMetadata, metadataBlocks, metadataBlocksMax);
       return { kind: "needsMetadata", metadataBlocks: needed };
     }
     const failsData = (blocks: number) =>
-      !this.#fits({ dataBlocks: blocks, metadataBlocks: metadataBlocksMax });
+      !this.#fits(poolBlocksOf({ dataBlocks: blocks, metadataBlocks: metadataBlocksMax }));
     return tooLarge("data", firstThat(failsData, data.blocks, dataBlocks) - 1);
   }
 

@@ -20,6 +20,11 @@ export interface MetadataDamaged {
  */
 export const pause: MetadataBlock = metadataBlock(0);
 
+/**
+ * A scan of metadata: it yields the number of a block and is resumed with its bytes, undefined if they cannot be read.
+ */
+export type MetadataScan<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
+
 /** An inner node between the root and the block wanted. */
 interface Level {
   readonly keys: Float64Array;

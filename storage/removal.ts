@@ -8,20 +8,25 @@ import { superblockLocation, unpackSuperblock } from "./format/superblock.ts";
 import { BlockSet } from "./block_set.ts";
 import { dblock, type MetadataBlock, type ThinId, thinId } from "./base/ids.ts";
 import { devicesPerPause } from "./base/limits.ts";
-import { isDamaged, type MetadataDamaged, pause, superblockDamaged, TreeCursor } from "./metadata_scan.ts";
+import {
+  isDamaged,
+  type MetadataDamaged,
+  type MetadataScan,
+  pause,
+  superblockDamaged,
+  TreeCursor,
+} from "./metadata_scan.ts";
 import { SliceEnd } from "./slices.ts";
 
 /** The number of data blocks that would have no mapping any more, or the damage. */
 export type RemovalResult = { readonly kind: "freed"; readonly blocks: number } | MetadataDamaged;
-
-type Scanning<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
 
 /**
  * Counts the data blocks that only the given devices map. First it walks all trees that stay, with those of the
  * metadata snapshot, each shared node once. Then it walks the trees to remove, and counts the data blocks that were not
  * found before. Memory: one bit for each data block found.
  */
-export function* blocksFreedByRemoval(removed: readonly ThinId[]): Scanning<RemovalResult> {
+export function* blocksFreedByRemoval(removed: readonly ThinId[]): MetadataScan<RemovalResult> {
   const bytes = yield superblockLocation;
   const superblock = bytes === undefined ? "it cannot be read" : unpackSuperblock(bytes);
   if (typeof superblock === "string") return superblockDamaged(superblock);
@@ -50,14 +55,14 @@ export function* blocksFreedByRemoval(removed: readonly ThinId[]): Scanning<Remo
   return { kind: "freed", blocks: blocks.size - before };
 }
 
-function* readHeldRoots(heldRoot: MetadataBlock): Scanning<Map<ThinId, MetadataBlock> | MetadataDamaged> {
+function* readHeldRoots(heldRoot: MetadataBlock): MetadataScan<Map<ThinId, MetadataBlock> | MetadataDamaged> {
   const bytes = yield heldRoot;
   const held = bytes === undefined ? "it cannot be read" : unpackSuperblock(bytes, heldRoot);
   if (typeof held === "string") return superblockDamaged(held);
   return yield* readRoots(held.mappingRoot);
 }
 
-function* readRoots(mappingRoot: MetadataBlock): Scanning<Map<ThinId, MetadataBlock> | MetadataDamaged> {
+function* readRoots(mappingRoot: MetadataBlock): MetadataScan<Map<ThinId, MetadataBlock> | MetadataDamaged> {
   const roots = new Map<ThinId, MetadataBlock>();
   const cursor = new TreeCursor(mappingRoot, childSizeBytes, "the top level of the mapping tree");
   for (let block = cursor.wanted(); block !== undefined; block = cursor.wanted()) {
@@ -76,7 +81,7 @@ function* addMapped(
   roots: readonly MetadataBlock[],
   nodes: Set<MetadataBlock>,
   blocks: BlockSet,
-): Scanning<MetadataDamaged | undefined> {
+): MetadataScan<MetadataDamaged | undefined> {
   const end = new SliceEnd(devicesPerPause);
   for (const root of roots) {
     if (end.isDue()) yield pause;

@@ -37,7 +37,7 @@ import { emptySuperblock, type EngineOptions, notesOnHints, openSuperblock } fro
 import { type CommitPlan, type HeldCommit, type PlannedBlock, Transaction } from "./transaction.ts";
 
 export type { DeviceChange, DeviceState, SnapshotPair } from "./device_table.ts";
-export type { GrowthRefusal, PoolBlocks } from "./growth.ts";
+export type { GrowthRefusal } from "./growth.ts";
 export type { MarkedRun, RunsWanted } from "./mapping_runs.ts";
 export { MetadataFault, type MetadataFaultKind, OpenRefused } from "./metadata_fault.ts";
 export type { MappedRange, MappedRun, Mapping } from "./thin_mappings.ts";

@@ -14,7 +14,14 @@ import { metadataBlocksMax, metadataIndexEntry } from "./format/metadata_index.t
 import { type Superblock, superblockLocation, unpackSuperblock } from "./format/superblock.ts";
 import { type MetadataBlock, type ThinId, thinId } from "./base/ids.ts";
 import { devicesPerPause } from "./base/limits.ts";
-import { isDamaged, type MetadataDamaged, pause, superblockDamaged, TreeCursor } from "./metadata_scan.ts";
+import {
+  isDamaged,
+  type MetadataDamaged,
+  type MetadataScan,
+  pause,
+  superblockDamaged,
+  TreeCursor,
+} from "./metadata_scan.ts";
 import { SliceEnd } from "./slices.ts";
 
 /** How usage is counted. */
@@ -43,8 +50,6 @@ export type UsageResult =
   | { readonly kind: "usage"; readonly devices: readonly DeviceUsage[] }
   | MetadataDamaged;
 
-type Scanning<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
-
 interface UsedDevice {
   readonly id: number;
   readonly root: MetadataBlock;
@@ -62,7 +67,7 @@ interface UsedDevice {
  * maps the block. So a subtree under a shared node has no exclusive blocks, and is not read. A metadata snapshot adds
  * counts without a live device, so then every mapping is counted.
  */
-export function* deviceUsage(options: UsageOptions = {}): Scanning<UsageResult> {
+export function* deviceUsage(options: UsageOptions = {}): MetadataScan<UsageResult> {
   const bytes = yield superblockLocation;
   const superblock = bytes === undefined ? "it cannot be read" : unpackSuperblock(bytes);
   if (typeof superblock === "string") return superblockDamaged(superblock);
@@ -83,7 +88,7 @@ export function* deviceUsage(options: UsageOptions = {}): Scanning<UsageResult> 
   };
 }
 
-function* readDevices(superblock: Superblock): Scanning<UsedDevice[] | MetadataDamaged> {
+function* readDevices(superblock: Superblock): MetadataScan<UsedDevice[] | MetadataDamaged> {
   const roots = new Map<number, MetadataBlock>();
   const top = new TreeCursor(superblock.mappingRoot, childSizeBytes, "the top level of the mapping tree");
   for (let block = top.wanted(); block !== undefined; block = top.wanted()) {
@@ -120,7 +125,7 @@ function mappingCursor(device: UsedDevice): TreeCursor {
 function* countBySpaceMaps(
   superblock: Superblock,
   devices: readonly UsedDevice[],
-): Scanning<Float64Array | MetadataDamaged> {
+): MetadataScan<Float64Array | MetadataDamaged> {
   const metadataCounts = yield* loadMetadataIndex(superblock);
   if (isDamaged(metadataCounts)) return metadataCounts;
   const dataCounts = yield* loadDataIndex(superblock);
@@ -155,7 +160,7 @@ function* countBySpaceMaps(
 function* countUnshared(
   leaf: DataView,
   dataCounts: CountReader,
-): Scanning<{ readonly blocks: number } | MetadataDamaged> {
+): MetadataScan<{ readonly blocks: number } | MetadataDamaged> {
   // Copied, because the leaf's buffer may be reused once a bitmap is requested.
   const dblocks = new Float64Array(nodeEntries(leaf));
   for (let index = 0; index < dblocks.length; index++) {
@@ -173,7 +178,7 @@ function* countUnshared(
   return { blocks };
 }
 
-function* loadMetadataIndex(superblock: Superblock): Scanning<CountReader | MetadataDamaged> {
+function* loadMetadataIndex(superblock: Superblock): MetadataScan<CountReader | MetadataDamaged> {
   const { blocks, bitmapRoot } = superblock.metadataSpaceMap;
   const bytes = yield bitmapRoot;
   const reason = bytes === undefined ? "it cannot be read" : verifyBlock(bytes, "metadataIndex", bitmapRoot);
@@ -192,7 +197,7 @@ function* loadMetadataIndex(superblock: Superblock): Scanning<CountReader | Meta
   return new CountReader(bitmaps);
 }
 
-function* loadDataIndex(superblock: Superblock): Scanning<CountReader | MetadataDamaged> {
+function* loadDataIndex(superblock: Superblock): MetadataScan<CountReader | MetadataDamaged> {
   const bitmaps: MetadataBlock[] = [];
   const name = "the data space map's index tree";
   const cursor = new TreeCursor(superblock.dataSpaceMap.bitmapRoot, indexEntrySizeBytes, name);
@@ -257,7 +262,7 @@ const metOften = 2;
  * Counts without the space maps. The entries of a node that is reached a second time are shared. A node is read at most
  * twice to mark them, however many devices share it, and once more if its entries may be exclusive.
  */
-function* countByRecount(devices: readonly UsedDevice[]): Scanning<Float64Array | MetadataDamaged> {
+function* countByRecount(devices: readonly UsedDevice[]): MetadataScan<Float64Array | MetadataDamaged> {
   const nodes = new MarkedBlocks();
   const data = new MarkedBlocks();
   for (const device of devices) {

@@ -4,7 +4,7 @@ import { dumpMetadata } from "../../storage/dump.ts";
 import type { AdminResult, PoolStatus } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import type { Address } from "../kernel/address.ts";
-import { commitFirst, type HeldCommit, holdCommit, readBlock, runWalk, seeCheck } from "./held_walk.ts";
+import { commitFirst, type CommitReader, readBlock, readerOfCommit, runWalk, seeCheck } from "./held_walk.ts";
 import type { Steps } from "../kernel/task.ts";
 import type { Fill, SpaceLevels } from "../pool/gauge_messages.ts";
 import type { SpaceNeed } from "../pool/space_messages.ts";
@@ -65,9 +65,9 @@ function sentenceOf({ mode, trouble, reason }: Registry): string | null {
 /** `check` of a pool that is being served: the last durable commit is checked while changes go on. */
 export function* checkPool(peers: AdminPeers): Steps<AdminResult> {
   yield* commitFirst(peers);
-  const held = yield* holdCommit(peers);
-  const report = yield* runWalk(peers, held, checkMetadata({ deviceBlocks: held.metadataBlocks }));
-  peers.thin.metadata.releaseCommit(held.hold);
+  const reader = yield* readerOfCommit(peers);
+  const report = yield* runWalk(peers, reader, checkMetadata({ deviceBlocks: reader.metadataBlocks }));
+  peers.thin.metadata.releaseCommit(reader.hold);
   return { kind: "checked", problems: report.problems, notes: report.notes };
 }
 
@@ -77,22 +77,22 @@ export function* dumpPool(
   out: Address<TextOutMessage> | undefined,
 ): Steps<AdminResult> {
   yield* commitFirst(peers);
-  const held = yield* holdCommit(peers);
-  const result = yield* dumpHeld(peers, held, out);
-  peers.thin.metadata.releaseCommit(held.hold);
+  const reader = yield* readerOfCommit(peers);
+  const result = yield* dumpCommit(peers, reader, out);
+  peers.thin.metadata.releaseCommit(reader.hold);
   return result;
 }
 
-function* dumpHeld(
+function* dumpCommit(
   peers: AdminPeers,
-  held: HeldCommit,
+  reader: CommitReader,
   out: Address<TextOutMessage> | undefined,
 ): Steps<AdminResult> {
   const dump = dumpMetadata();
   let step = dump.next();
   while (!step.done) {
     if (step.value.kind === "read") {
-      step = dump.next(yield* readBlock(peers, held, step.value.block));
+      step = dump.next(yield* readBlock(peers, reader, step.value.block));
       continue;
     }
     const taken = out === undefined ? "taken" : yield* writeText(out, step.value.text);

@@ -54,7 +54,7 @@ interface ConnectGrowth extends Message {
 export type AutoGrowMessage = SpaceMeasured | AutoGrown | ConnectGrowth;
 
 /** What a growth was refused under. */
-interface Refusal {
+interface RefusedGrowth {
   readonly dataBytes: number;
   readonly metadataBytes: number;
   readonly hostFreeBytes: number;
@@ -69,7 +69,7 @@ export class AutoGrow implements Actor<AutoGrowMessage> {
   /** The last measure; the one under which the growth under way began, while there is one. */
   #measure: SpaceMeasure | undefined;
   #isGrowing = false;
-  readonly #refused = new Map<GrowingDevice, Refusal>();
+  readonly #refused = new Map<GrowingDevice, RefusedGrowth>();
   /** What was said last of each device, until it grows. */
   readonly #said = new Map<GrowingDevice, string>();
 
@@ -195,7 +195,7 @@ function freeBytesOf({ host }: SpaceMeasure): number {
 }
 
 /** Whether what was refused may be possible now. */
-function isOther(refused: Refusal, measure: SpaceMeasure): boolean {
+function isOther(refused: RefusedGrowth, measure: SpaceMeasure): boolean {
   return refused.dataBytes !== measure.data.totalBytes ||
     refused.metadataBytes !== measure.metadata.totalBytes ||
     freeBytesOf(measure) >= refused.hostFreeBytes + autoGrowRoomBytes;

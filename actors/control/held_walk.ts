@@ -3,6 +3,7 @@ import type { MetadataBlocks } from "../../storage/base/geometry.ts";
 import type { MetadataBlock } from "../../storage/base/ids.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { into } from "../../storage/device/port.ts";
+import type { MetadataScan } from "../../storage/metadata_scan.ts";
 import type { Slices } from "../../storage/slices.ts";
 import type { PoolPeers } from "./admin_peers.ts";
 import { rest, type Steps } from "../kernel/task.ts";
@@ -15,11 +16,8 @@ export interface WalkPeers extends Pick<PoolPeers, "kernel" | "metadataDevice" |
   readonly thin: Pick<PoolPeers["thin"], "metadata">;
 }
 
-/** A walk over metadata, as storage/ writes it: it yields a block and is resumed with its bytes. */
-export type Walk<Result> = Generator<MetadataBlock, Result, Uint8Array | undefined>;
-
 /** What the walks of one report read: the last durable commit, with one block at a time in memory. */
-export interface HeldCommit {
+export interface CommitReader {
   readonly hold: number;
   readonly transaction: number;
   readonly superblock: Uint8Array;
@@ -28,7 +26,7 @@ export interface HeldCommit {
 }
 
 /** Keeps the blocks of the last durable commit until `releaseCommit`. */
-export function* holdCommit(peers: WalkPeers): Steps<HeldCommit> {
+export function* readerOfCommit(peers: WalkPeers): Steps<CommitReader> {
   const { hold, transaction, superblock, geometry: { metadataBlocks } } = yield* peers.thin.metadata
     .holdCommit();
   return { hold, transaction, superblock, metadataBlocks, buffer: new Uint8Array(metadataBlockSizeBytes) };
@@ -37,23 +35,27 @@ export function* holdCommit(peers: WalkPeers): Steps<HeldCommit> {
 /** Reads a block of it; undefined if it cannot be read. */
 export function* readBlock(
   peers: WalkPeers,
-  held: HeldCommit,
+  reader: CommitReader,
   block: MetadataBlock,
 ): Steps<Uint8Array | undefined> {
   // The superblock on disk may be a later one by now, so it comes from memory. A walk asks for it after each piece of work;
   // other turns go first then.
   if (block === 0) {
     yield* rest();
-    return held.superblock;
+    return reader.superblock;
   }
-  const result = yield* peers.metadataDevice.read(into(held.buffer), block * metadataBlockSizeBytes);
-  return result.kind === "ok" ? held.buffer : undefined;
+  const result = yield* peers.metadataDevice.read(into(reader.buffer), block * metadataBlockSizeBytes);
+  return result.kind === "ok" ? reader.buffer : undefined;
 }
 
 /** Carries out a walk: reads what it asks for. */
-export function* runWalk<Result>(peers: WalkPeers, held: HeldCommit, walk: Walk<Result>): Steps<Result> {
+export function* runWalk<Result>(
+  peers: WalkPeers,
+  reader: CommitReader,
+  walk: MetadataScan<Result>,
+): Steps<Result> {
   let step = walk.next();
-  while (!step.done) step = walk.next(yield* readBlock(peers, held, step.value));
+  while (!step.done) step = walk.next(yield* readBlock(peers, reader, step.value));
   return step.value;
 }
 

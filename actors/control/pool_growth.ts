@@ -7,11 +7,17 @@
  * larger than it says are right: the next growth uses them. If we stop after it, the devices have the sizes since step 2
  * (storage/FORMAT.md, "How growth survives a crash").
  */
-import { dataBytesOf, type Geometry, metadataBytesOf } from "../../storage/base/geometry.ts";
+import {
+  dataBytesOf,
+  type Geometry,
+  metadataBytesOf,
+  type PoolBlocks,
+  poolBlocksOf,
+} from "../../storage/base/geometry.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { formatSize, metadataBytesMax, roundUp, type SizeChange } from "../../storage/base/sizes.ts";
 import { type IoResult, reasonOfIo } from "../../storage/device/port.ts";
-import type { GrowthRefusal, PoolBlocks } from "../../storage/thin_metadata.ts";
+import type { GrowthRefusal } from "../../storage/thin_metadata.ts";
 import { rest, type Steps } from "../kernel/task.ts";
 import { metadataAskedBytesMax } from "../limits.ts";
 import type { AdminCommand, AdminResult, PoolSizes } from "./admin_command.ts";
@@ -40,10 +46,10 @@ export function* growPool(
   const usedBytes = metadataBytes <= metadataAskedBytesMax
     ? Math.min(metadataBytes, metadataBytesMax)
     : metadataBytes;
-  const wanted = {
+  const wanted = poolBlocksOf({
     dataBlocks: Math.floor(dataBytes / geometry.blockSizeBytes),
     metadataBlocks: Math.ceil(usedBytes / metadataBlockSizeBytes),
-  };
+  });
   if (data?.added && wanted.dataBlocks === geometry.dataBlocks) {
     return notGrown(
       `${formatSize(data.bytes)} is less than one block of ${formatSize(geometry.blockSizeBytes)}`,
@@ -73,10 +79,14 @@ export function* rescanDevices(peers: AdminPeers): Steps<AdminResult> {
   const metadata = yield* peers.metadataDevice.grow(metadataBytesOf(geometry), true);
   if (metadata.result.kind !== "ok") return notGrown(reasonOfGrowth("metadata", metadata.result));
   const usedBytes = Math.min(metadata.sizeBytes, metadataBytesMax);
-  return yield* growTo(peers, geometry, {
-    dataBlocks: Math.floor(data.sizeBytes / geometry.blockSizeBytes),
-    metadataBlocks: Math.floor(usedBytes / metadataBlockSizeBytes),
-  });
+  return yield* growTo(
+    peers,
+    geometry,
+    poolBlocksOf({
+      dataBlocks: Math.floor(data.sizeBytes / geometry.blockSizeBytes),
+      metadataBlocks: Math.floor(usedBytes / metadataBlockSizeBytes),
+    }),
+  );
 }
 
 function* growTo(peers: AdminPeers, geometry: Geometry, wanted: PoolBlocks): Steps<AdminResult> {

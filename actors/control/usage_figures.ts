@@ -27,7 +27,7 @@ import {
   type StopFigures,
   type WalkEnded,
 } from "./figures_messages.ts";
-import { commitFirst, holdCommit, readBlock, type WalkPeers } from "./held_walk.ts";
+import { commitFirst, readBlock, readerOfCommit, type WalkPeers } from "./held_walk.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import { rest, type Steps } from "../kernel/task.ts";
 import type { Timer } from "../kernel/timers.ts";
@@ -187,7 +187,7 @@ function* walk(
     }
   }
   yield* commitFirst(peers);
-  const held = yield* holdCommit(peers);
+  const reader = yield* readerOfCommit(peers);
   const countedMs = peers.kernel.clock.now();
   const scan = deviceUsage({ only, recount: isDeleting });
   const blocks = new SliceEnd(peers.kernel.knobs.blocksPerRest);
@@ -198,9 +198,9 @@ function* walk(
       yield* rest();
       if (!(yield* figures.goOn())) break;
     }
-    step = scan.next(yield* readBlock(peers, held, step.value));
+    step = scan.next(yield* readBlock(peers, reader, step.value));
   }
-  peers.thin.metadata.releaseCommit(held.hold);
+  peers.thin.metadata.releaseCommit(reader.hold);
   if (!step.done) return undefined;
   if (step.value.kind !== "usage") return step.value;
   const byThin = new Map<ThinId, DeviceUsage>();
@@ -216,7 +216,7 @@ function* walk(
       const usage = byThin.get(thin);
       if (usage !== undefined) devices.set(thin, usage);
     }
-    counted.set(key, { transaction: held.transaction, countedMs, members: new Set(thins), devices });
+    counted.set(key, { transaction: reader.transaction, countedMs, members: new Set(thins), devices });
   }
   return counted;
 }

@@ -10,7 +10,7 @@ import { refused } from "./admin_outcome.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import { chosenVolumes } from "./chosen_volumes.ts";
 import { figuresOf, type VolumeFiguresByThin } from "./figures.ts";
-import { commitFirst, holdCommit, restingBetween, runWalk, seeCheck } from "./held_walk.ts";
+import { commitFirst, readerOfCommit, restingBetween, runWalk, seeCheck } from "./held_walk.ts";
 import type { Steps } from "../kernel/task.ts";
 import { seeList } from "./plan_checks.ts";
 import type { Registry } from "./pool_messages.ts";
@@ -82,9 +82,9 @@ export function* freedBy(
     );
   }
   yield* commitFirst(peers);
-  const held = yield* holdCommit(peers);
-  const removal = yield* runWalk(peers, held, blocksFreedByRemoval(thins));
-  peers.thin.metadata.releaseCommit(held.hold);
+  const reader = yield* readerOfCommit(peers);
+  const removal = yield* runWalk(peers, reader, blocksFreedByRemoval(thins));
+  peers.thin.metadata.releaseCommit(reader.hold);
   if (removal.kind !== "freed") {
     return refused(`Cannot tell what would be freed: ${removal.sentence} ${seeCheck}`);
   }

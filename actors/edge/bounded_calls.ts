@@ -14,7 +14,7 @@ import { callOutside } from "./outside.ts";
 import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
 import { callLookMs } from "../knobs.ts";
 
-interface Calls {
+interface AioCalls {
   aio_write(control: Uint8Array): number;
   aio_fsync(how: number, control: Uint8Array): number;
   aio_error(control: Uint8Array): number;
@@ -47,14 +47,14 @@ const library = fromLibc(() => {
       nonblocking: true,
     },
   });
-  return { calls: symbols as unknown as Calls, errno: errnoAt(symbols.__errno_location()) };
+  return { calls: symbols as unknown as AioCalls, errno: errnoAt(symbols.__errno_location()) };
 });
 const calls = library?.calls;
 
 /** Is called when a call has ended, with what it returned, or its errno negated. */
 export type CallDone = (status: number) => void;
 
-interface Call {
+interface BoundedCall {
   /** One struct aiocb, and its address for aio_suspend. */
   readonly control: DataView<ArrayBuffer>;
   readonly list: BigUint64Array<ArrayBuffer>;
@@ -67,8 +67,8 @@ interface Call {
 export class BoundedCalls {
   readonly #fd: number;
   /** Calls that have not ended, in order. Only the first has begun: the library does not promise to keep the order. */
-  readonly #queue: Call[] = [];
-  readonly #spare: Call[] = [];
+  readonly #queue: BoundedCall[] = [];
+  readonly #spare: BoundedCall[] = [];
 
   private constructor(fd: number) {
     this.#fd = fd;
@@ -102,7 +102,7 @@ export class BoundedCalls {
     return this.#add(this.#take(done), waitMs);
   }
 
-  #take(done: CallDone): Call {
+  #take(done: CallDone): BoundedCall {
     const call = this.#spare.pop() ?? newCall();
     call.done = done;
     call.control.setInt32(0, this.#fd, true);
@@ -110,7 +110,7 @@ export class BoundedCalls {
     return call;
   }
 
-  #add(call: Call, waitMs: number): number | "pending" {
+  #add(call: BoundedCall, waitMs: number): number | "pending" {
     this.#queue.push(call);
     if (this.#queue.length > 1) return "pending";
     const status = this.#begin(call, waitMs);
@@ -124,7 +124,7 @@ export class BoundedCalls {
   }
 
   /** Waits for the call. Answers its result, undefined if it has not ended within the time. */
-  #begin(call: Call, waitMs: number): number | undefined {
+  #begin(call: BoundedCall, waitMs: number): number | undefined {
     const control = bytesOf(call);
     const begun = call.buffer === undefined ? calls!.aio_fsync(dataSync, control) : calls!.aio_write(control);
     if (begun !== 0) return -(library!.errno[0] ?? 0);
@@ -133,7 +133,7 @@ export class BoundedCalls {
   }
 
   /** Lets a thread of Deno wait for the oldest call, which is the only one that has begun. */
-  #listen(call: Call): void {
+  #listen(call: BoundedCall): void {
     callOutside(
       () => calls!.suspendLater(call.list, 1, null),
       () => this.#settle(),
@@ -158,7 +158,7 @@ export class BoundedCalls {
     for (const { done, status } of ended) done(status);
   }
 
-  #giveBack(call: Call): void {
+  #giveBack(call: BoundedCall): void {
     call.buffer = undefined;
     this.#spare.push(call);
   }
@@ -169,7 +169,7 @@ function timeOf(ms: number): BigInt64Array {
   return BigInt64Array.of(BigInt(Math.floor(ms / 1000)), BigInt(Math.floor((ms % 1000) * 1e6)));
 }
 
-function newCall(): Call {
+function newCall(): BoundedCall {
   const control = new Uint8Array(controlBytes);
   return {
     control: new DataView(control.buffer),
@@ -180,7 +180,7 @@ function newCall(): Call {
 }
 
 /** The result of a call; undefined if it has not ended. */
-function statusOf(call: Call): number | undefined {
+function statusOf(call: BoundedCall): number | undefined {
   const bytes = bytesOf(call);
   const failure = calls!.aio_error(bytes);
   if (failure === errno.inProgress) return undefined;
@@ -188,7 +188,7 @@ function statusOf(call: Call): number | undefined {
   return failure === 0 ? returned : -failure;
 }
 
-function bytesOf(call: Call): Uint8Array {
+function bytesOf(call: BoundedCall): Uint8Array {
   return new Uint8Array(call.control.buffer);
 }
 

@@ -10,7 +10,7 @@ import { codeOf } from "./file_errors.ts";
 import { callOutside } from "./outside.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 
-interface Calls {
+interface ReadCalls {
   preadv2(fd: number, vectors: Uint8Array, count: number, offset: bigint, flags: number): bigint;
   pread(fd: number, buffer: Uint8Array, length: bigint, offset: bigint): Promise<bigint>;
 }
@@ -18,11 +18,11 @@ interface Calls {
 /** From linux/fs.h: fail instead of waiting for a disk. */
 const noWait = 0x08;
 
-const calls = fromLibc<Calls>(() =>
+const calls = fromLibc<ReadCalls>(() =>
   Deno.dlopen(libraryName, {
     preadv2: { parameters: ["i32", "buffer", "i32", "i64", "i32"], result: "i64" },
     pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i64", nonblocking: true },
-  }).symbols as Calls
+  }).symbols as ReadCalls
 );
 
 /**

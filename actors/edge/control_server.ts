@@ -43,7 +43,7 @@ export interface CommandHandler {
 }
 
 /** What a request asks for, and what of the result is its answer. */
-interface Asked {
+interface AskedCommand {
   readonly command: Command;
   readonly answerOf: (result: AdminResult) => unknown;
 }
@@ -142,7 +142,7 @@ export class ControlServer {
     }
   }
 
-  async #command(client: ControlClient, response: ServerResponse, asked: Asked): Promise<void> {
+  async #command(client: ControlClient, response: ServerResponse, asked: AskedCommand): Promise<void> {
     // A pool that fails says why where that was met, and the process ends: here is only no result.
     const result = await this.#handler.command(asked.command).catch(() => undefined);
     if (result === undefined) return answer(client, response, 500, hasFailed);
@@ -159,7 +159,7 @@ export class ControlServer {
   }
 
   /** Undefined if the client goes away before all of it has come. */
-  async #askedBy(request: IncomingMessage): Promise<Asked | Problem | undefined> {
+  async #askedBy(request: IncomingMessage): Promise<AskedCommand | Problem | undefined> {
     try {
       requireHost(request);
       const text = await textOf(request);
@@ -177,7 +177,7 @@ export class ControlServer {
 const readable = [...commandOfPath.keys()].join(", ");
 
 /** Throws {@linkcode Problem} or {@linkcode UserError}. */
-async function askedFor({ url, method }: IncomingMessage, text: string): Promise<Asked> {
+async function askedFor({ url, method }: IncomingMessage, text: string): Promise<AskedCommand> {
   const pathname = pathOf(url ?? "");
   const command = commandOfPath.get(pathname);
   if (command !== undefined) {

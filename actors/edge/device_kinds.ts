@@ -1,12 +1,12 @@
 /**
  * The kinds of device that a pool can have. A new kind is one more entry of the table, and one more case of
- * {@linkcode deviceFactory}. Nothing else in the opening and serving of a pool knows what its devices are. Making a pool does:
+ * {@linkcode deviceKinds}. Nothing else in the opening and serving of a pool knows what its devices are. Making a pool does:
  * it makes files itself (pool_files_init.ts).
  */
 import fs from "node:fs";
 import { FileDevice } from "./file_device.ts";
 import { openLocked } from "./file_lock.ts";
-import type { DeviceFactory, DeviceKind } from "./open_device.ts";
+import type { DeviceKind, DeviceKinds } from "./open_device.ts";
 import { requirePermission } from "./permissions.ts";
 
 /** The name of a kind. */
@@ -43,4 +43,4 @@ const kinds: Readonly<Record<DeviceKindName, DeviceKind>> = {
 };
 
 /** The kinds of a pool's settings (FORMAT.md): there every device is named by a path, so each is a file. */
-export const deviceFactory: DeviceFactory = { kindOf: () => kinds.file };
+export const deviceKinds: DeviceKinds = { kindOf: () => kinds.file };

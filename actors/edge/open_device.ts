@@ -53,6 +53,6 @@ export interface DeviceKind {
 }
 
 /** Finds the kind of each device that the settings of a pool name. */
-export interface DeviceFactory {
+export interface DeviceKinds {
   kindOf(path: string): DeviceKind;
 }

@@ -10,7 +10,7 @@ import { requireOk } from "./file_errors.ts";
 import type { PoolFiles } from "./pool_files.ts";
 
 /** What the metadata is opened for. */
-export interface EngineOptions {
+export interface OpenEngineOptions {
   readonly readOnly?: boolean;
   /** Refuse a pool whose blocks have another size. */
   readonly blockSizeBytes?: number | undefined;
@@ -23,7 +23,7 @@ export interface OpenedEngine {
 }
 
 /** Reads the superblock, and refuses a pool that is not what was asked for. Throws {@linkcode UserError}. */
-export async function openEngine(files: PoolFiles, options: EngineOptions): Promise<OpenedEngine> {
+export async function openEngine(files: PoolFiles, options: OpenEngineOptions): Promise<OpenedEngine> {
   const readOnly = options.readOnly ?? false;
   const device: DevicePort = files.metadata;
   const superblock = new Uint8Array(metadataBlockSizeBytes);
@@ -33,7 +33,7 @@ export async function openEngine(files: PoolFiles, options: EngineOptions): Prom
   );
   const engine = openOn(superblock, device, readOnly);
   const { blockSizeBytes } = engine.geometry;
-  requireBlockSize(files, blockSizeBytes);
+  requireSameBlockSize(files, blockSizeBytes);
   const { blockSizeBytes: wantedBytes = blockSizeBytes } = options;
   if (wantedBytes !== blockSizeBytes) {
     throw new UserError(
@@ -48,7 +48,7 @@ export async function openEngine(files: PoolFiles, options: EngineOptions): Prom
 }
 
 /** Refuses a catalogue of other metadata. Throws {@linkcode UserError}. */
-export function requireBlockSize(files: PoolFiles, blockSizeBytes: number): void {
+export function requireSameBlockSize(files: PoolFiles, blockSizeBytes: number): void {
   if (blockSizeBytes === files.settings.blockSizeBytes) return;
   throw new UserError(
     `Cannot open the pool "${files.paths.directory}": its catalogue says that its blocks have ` +

@@ -11,7 +11,7 @@ import { codeOf } from "./file_errors.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 import { mincoreBytesMax, mincoreFileBytesMax } from "../limits.ts";
 
-interface Calls {
+interface CacheCalls {
   posix_fadvise(fd: number, offset: bigint, length: bigint, advice: number): Promise<number>;
   cachestat(number: bigint, fd: number, range: BigUint64Array, found: BigUint64Array, flags: number): bigint;
   mmap(at: bigint, length: bigint, protect: number, flags: number, fd: number, offset: bigint): bigint;
@@ -28,7 +28,7 @@ const protectRead = 1;
 const mapShared = 1;
 const cachestatNumber = 451n;
 
-const calls = fromLibc<Calls>(() =>
+const calls = fromLibc<CacheCalls>(() =>
   Deno.dlopen(libraryName, {
     // On another thread: for a large file this takes seconds.
     posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32", nonblocking: true },
@@ -40,7 +40,7 @@ const calls = fromLibc<Calls>(() =>
     pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i64" },
     fsetxattr: { parameters: ["i32", "buffer", "buffer", "usize", "i32"], result: "i32" },
     fgetxattr: { parameters: ["i32", "buffer", "buffer", "usize"], result: "i64" },
-  }).symbols as unknown as Calls
+  }).symbols as unknown as CacheCalls
 );
 
 const pageBytes = 4096;

@@ -14,12 +14,12 @@ import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
 import { CatalogueFile } from "./catalogue_file.ts";
 import { CatalogueLines } from "./catalogue_lines.ts";
-import { deviceFactory } from "./device_kinds.ts";
+import { deviceKinds } from "./device_kinds.ts";
 import { DiskCalm } from "./disk_calm.ts";
 import { openFailure } from "./file_errors.ts";
 import { openLocked } from "./file_lock.ts";
 import type { Libc } from "./libc.ts";
-import type { DeviceFactory, DeviceUse, HostCached, OpenDevice } from "./open_device.ts";
+import type { DeviceKinds, DeviceUse, HostCached, OpenDevice } from "./open_device.ts";
 import { requirePermission } from "./permissions.ts";
 
 /** The pool directory, and the paths of what it holds besides the devices: each begins with `directory`. */
@@ -109,7 +109,7 @@ export class PoolFiles {
    * Locks and opens a pool. Afterwards the caller reads the superblock, and calls {@linkcode settle} and {@linkcode requireSizes}
    * with what it says. Throws {@linkcode UserError}, with nothing left open.
    */
-  static open(directory: string, options: OpenPoolOptions = {}, factory = deviceFactory): PoolFiles {
+  static open(directory: string, options: OpenPoolOptions = {}, kinds = deviceKinds): PoolFiles {
     const readOnly = options.readOnly ?? false;
     const paths = poolPaths(directory);
     requirePermission("read", directory);
@@ -120,7 +120,7 @@ export class PoolFiles {
     // Read under the lock: without it another process could change it.
     const lines = held.use(new CatalogueLines(paths.catalogue));
     const journal = new Journal(lines.texts);
-    const devices = devicePaths(directory, journal.content.settings, factory);
+    const devices = devicePaths(directory, journal.content.settings, kinds);
     lockDevices(held, devices, !readOnly);
     const use = { readOnly, isMaking: false, libc: options.libc };
     const { metadata, data } = openDevices(held, devices, use);
@@ -188,26 +188,26 @@ interface FileParts {
 export interface DevicePaths {
   readonly metadata: string;
   readonly data: string;
-  readonly factory: DeviceFactory;
+  readonly kinds: DeviceKinds;
 }
 
 /** The devices of a pool in this directory. */
 export function devicePaths(
   directory: string,
   settings: PoolSettings,
-  factory: DeviceFactory = deviceFactory,
+  kinds: DeviceKinds = deviceKinds,
 ): DevicePaths {
   return {
     metadata: pathIn(directory, settings.metadataPath),
     data: pathIn(directory, settings.dataPath),
-    factory,
+    kinds,
   };
 }
 
 /** Locks the two devices until `held` is disposed. Throws {@linkcode UserError}. */
 export function lockDevices(held: DisposableStack, paths: DevicePaths, isExclusive: boolean): void {
-  const { metadata, data, factory } = paths;
-  const [metadataKind, dataKind] = [factory.kindOf(metadata), factory.kindOf(data)];
+  const { metadata, data, kinds } = paths;
+  const [metadataKind, dataKind] = [kinds.kindOf(metadata), kinds.kindOf(data)];
   metadataKind.requireAccess(metadata, isExclusive);
   dataKind.requireAccess(data, isExclusive);
   held.use(metadataKind.lock(metadata, isExclusive));
@@ -229,7 +229,7 @@ export function openDevices(
   const calm = new DiskCalm();
   const open = (role: DeviceUse["role"]) =>
     held.adopt(
-      paths.factory.kindOf(paths[role]).open(paths[role], { ...use, role, calm }),
+      paths.kinds.kindOf(paths[role]).open(paths[role], { ...use, role, calm }),
       (device) => device.close(),
     );
   const devices = { metadata: open("metadata"), data: open("data") };

@@ -49,10 +49,10 @@ export interface OpenOptions {
 }
 
 /** A request without its number. */
-type Asked<Request = PoolRequest> = Request extends PoolRequest ? Omit<Request, "number"> : never;
+type Unnumbered<Request = PoolRequest> = Request extends PoolRequest ? Omit<Request, "number"> : never;
 
 /** A request that has no answer yet. */
-interface Waiting {
+interface Unanswered {
   readonly resolve: (answer: BorderAnswer) => void;
   readonly reject: (error: Error) => void;
 }
@@ -64,7 +64,7 @@ export class PoolLink {
   /** Says a sentence to the operator. Never throws. */
   readonly log: Log;
   readonly #border: Border;
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #waiting = new Map<number, Unanswered>();
   /** Takers of the text of the dumps under way. */
   readonly #dumps = new Map<number, TextWriter>();
   readonly #failed = Promise.withResolvers<unknown>();
@@ -199,14 +199,14 @@ export class PoolLink {
     }
   }
 
-  async #result(request: Asked, number = this.#nextNumber()): Promise<AdminResult> {
+  async #result(request: Unnumbered, number = this.#nextNumber()): Promise<AdminResult> {
     const answer = await this.#ask(request, number);
     assert(answer.type === "result", "a command has a result, or throws");
     return answer.result;
   }
 
   /** Rejects with what the pool's side threw, or with its defect if that comes first. */
-  #ask(request: Asked, number = this.#nextNumber()): Promise<BorderAnswer> {
+  #ask(request: Unnumbered, number = this.#nextNumber()): Promise<BorderAnswer> {
     if (this.#isClosed) return Promise.reject(this.#failure ?? closedError(this.directory));
     const { promise, resolve, reject } = Promise.withResolvers<BorderAnswer>();
     this.#waiting.set(number, { resolve, reject });

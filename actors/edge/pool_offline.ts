@@ -18,13 +18,13 @@ import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts
 import type { AdminResult, TextTaken } from "../control/admin_command.ts";
 import { adoptedSizeBytes } from "../control/plan_checks.ts";
 import { seeDisks } from "./disk_state.ts";
-import { deviceFactory } from "./device_kinds.ts";
+import { deviceKinds } from "./device_kinds.ts";
 import { DiskCalm } from "./disk_calm.ts";
 import { requireOk } from "./file_errors.ts";
 import { openLibc } from "./libc.ts";
 import { PoolFiles } from "./pool_files.ts";
 import { adoptPoolFiles } from "./pool_files_init.ts";
-import { openOn, requireBlockSize } from "./open_engine.ts";
+import { openOn, requireSameBlockSize } from "./open_engine.ts";
 
 /** Checks the metadata of a pool that no process writes, and that the catalogue and the files belong to it. */
 export async function checkOffline(directory: string): Promise<AdminResult> {
@@ -42,7 +42,7 @@ export async function checkOffline(directory: string): Promise<AdminResult> {
   if (typeof unpacked !== "string") {
     const blockSizeBytes = unpacked.dataBlockSizeSectors * sectorSizeBytes;
     const dataBytes = unpacked.dataSpaceMap.blocks * blockSizeBytes;
-    problems.push(...problemOf(() => requireBlockSize(files, blockSizeBytes)));
+    problems.push(...problemOf(() => requireSameBlockSize(files, blockSizeBytes)));
     problems.push(...problemOf(() => files.settle(unpacked.transactionId)));
     problems.push(...problemOf(() => files.requireSizes(0, dataBytes)));
   }
@@ -148,7 +148,7 @@ async function blockSizeOf(metadataPath: string): Promise<number> {
     calm: new DiskCalm(),
   } as const;
   const device = opened.adopt(
-    deviceFactory.kindOf(metadataPath).open(metadataPath, use),
+    deviceKinds.kindOf(metadataPath).open(metadataPath, use),
     (device) => device.close(),
   );
   const superblock = await readBlock(device, 0 as MetadataBlock);

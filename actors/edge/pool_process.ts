@@ -14,14 +14,14 @@ import type { NoSpacePolicy } from "../pool/space_messages.ts";
 import type { PoolStub } from "../control/pool_messages.ts";
 import { TextOut, type TextPort } from "../control/text_out.ts";
 import { DenoClock } from "./deno_clock.ts";
-import { deviceFactory } from "./device_kinds.ts";
+import { deviceKinds } from "./device_kinds.ts";
 import { seeDisks } from "./disk_state.ts";
 import { answerOf } from "./outside.ts";
 import { whenUnlocked } from "./file_lock.ts";
 import { hostSpaceOf } from "./host_space.ts";
 import { openLibc } from "./libc.ts";
 import { guardedLog } from "./log_sink.ts";
-import type { DeviceFactory } from "./open_device.ts";
+import type { DeviceKinds } from "./open_device.ts";
 import { openEngine } from "./open_engine.ts";
 import { PoolFiles } from "./pool_files.ts";
 import { SocketGroup } from "./socket_group.ts";
@@ -83,7 +83,7 @@ export class PoolProcess {
   static async open(
     directory: string,
     options: ProcessOptions = {},
-    factory: DeviceFactory = deviceFactory,
+    kinds: DeviceKinds = deviceKinds,
   ): Promise<PoolProcess> {
     const readOnly = options.readOnly ?? false;
     const log = guardedLog(options.log ?? (() => {}));
@@ -91,7 +91,7 @@ export class PoolProcess {
     const files = opening.adopt(
       await whenUnlocked(
         options.lockWaitMs ?? 0,
-        () => PoolFiles.open(directory, { readOnly, libc: openLibc() }, factory),
+        () => PoolFiles.open(directory, { readOnly, libc: openLibc() }, kinds),
       ),
       (files) => files.close(),
     );

@@ -21,7 +21,7 @@ import type { MappedSegment } from "../../storage/device/port.ts";
 import type { Piece } from "./wire/pieces.ts";
 import type { Payload, ReplyWriter } from "./wire/reply.ts";
 import type { NbdRequest } from "./wire/request.ts";
-import type { Refusal, Session } from "./wire/validate.ts";
+import type { ErrorReply, Session } from "./wire/validate.ts";
 import type { BioKind, BioStatus, RequestDone, RequestParked, VolumeRequest } from "../volume/bio.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Purse } from "./credits.ts";
@@ -158,19 +158,19 @@ function bioKindOf(command: number): BioKind {
 }
 
 /** What a client is told whose export is going away. */
-export const goingAway: Refusal = { error: NBD_ESHUTDOWN, message: "the export is going away" };
-const noSpace: Refusal = { error: NBD_ENOSPC, message: "the pool is full" };
-const noMetadataSpace: Refusal = { error: NBD_ENOSPC, message: "the pool's metadata is full" };
-const noHostSpace: Refusal = { error: NBD_ENOSPC, message: "the host of the pool is full" };
-const ioError: Refusal = { error: NBD_EIO, message: "input/output error of the pool's devices" };
-const notFast: Refusal = { error: NBD_ENOTSUP, message: "zeroing this range means writing bytes" };
-const pastEnd: Refusal = { error: NBD_EINVAL, message: "beyond the end of the export" };
-const writePastEnd: Refusal = { error: NBD_ENOSPC, message: "beyond the end of the export" };
-const readOnlyPool: Refusal = { error: NBD_EPERM, message: "the pool is read-only" };
-const failedPool: Refusal = { error: NBD_EIO, message: "the pool has failed and must be restarted" };
+export const goingAway: ErrorReply = { error: NBD_ESHUTDOWN, message: "the export is going away" };
+const noSpace: ErrorReply = { error: NBD_ENOSPC, message: "the pool is full" };
+const noMetadataSpace: ErrorReply = { error: NBD_ENOSPC, message: "the pool's metadata is full" };
+const noHostSpace: ErrorReply = { error: NBD_ENOSPC, message: "the host of the pool is full" };
+const ioError: ErrorReply = { error: NBD_EIO, message: "input/output error of the pool's devices" };
+const notFast: ErrorReply = { error: NBD_ENOTSUP, message: "zeroing this range means writing bytes" };
+const pastEnd: ErrorReply = { error: NBD_EINVAL, message: "beyond the end of the export" };
+const writePastEnd: ErrorReply = { error: NBD_ENOSPC, message: "beyond the end of the export" };
+const readOnlyPool: ErrorReply = { error: NBD_EPERM, message: "the pool is read-only" };
+const failedPool: ErrorReply = { error: NBD_EIO, message: "the pool has failed and must be restarted" };
 
 /** How the end of a request is told to the client; undefined if it succeeded. `kind` is that of a block status, or of a bio. */
-export function refusalOf(status: BioStatus, kind: BioKind | "blockStatus"): Refusal | undefined {
+export function refusalOf(status: BioStatus, kind: BioKind | "blockStatus"): ErrorReply | undefined {
   switch (status) {
     case "ok":
     case "hole":

@@ -103,7 +103,7 @@ function disturb(server: TestServer, clients: readonly SimulatedClient[], random
   else if (what < 0.6 && isHolding(disk)) server.finishOne();
   else if (what < 0.62) client.reset();
   else if (what < 0.64) client.end();
-  else if (what < 0.66) server.clock.advance(stalledSendMs / 3);
+  else if (what < 0.66) server.clock.pass(stalledSendMs / 3);
   else if (what < 0.67) server.pool.tellClients(disk, { type: "exportGone", uid: disk.info.uid });
   else if (what < 0.7) {
     const sizeBytes = below(random, 2 ** 21);
@@ -134,7 +134,7 @@ for (const flips of [0, 3]) {
       server.disk.volume.holdRequests = false;
       server.finishAll();
       server.stop();
-      server.clock.advance(2 * stalledSendMs);
+      server.clock.pass(2 * stalledSendMs);
       server.finishAll();
       for (const client of clients) client.pump();
       const left = [...server.kernel.mailboxHighWater().keys()].filter((name) => name.startsWith("nbd conn"));

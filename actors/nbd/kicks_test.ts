@@ -17,7 +17,7 @@ function kick(server: TestServer, client: number, refuseMs = 0): string[] {
   const answers: string[] = [];
   server.kernel.start("kick", kicking(server, client, refuseMs, answers));
   server.kernel.run();
-  server.clock.runYielded();
+  server.clock.runAllYields();
   return answers;
 }
 
@@ -93,9 +93,9 @@ Deno.test("a kick with a time refuses the client's host for so long, logged once
     server.log.filter((line) => line.startsWith("refused")),
     ["refused a simulated client: the operator has refused 192.0.2.7 for a time"],
   );
-  server.clock.advance(59_999);
+  server.clock.pass(59_999);
   assertEquals(server.connect({ origin: far }).closed, true);
-  server.clock.advance(1);
+  server.clock.pass(1);
   assertEquals(isGreeted(server.connect({ origin: far })), true);
 });
 
@@ -119,7 +119,7 @@ Deno.test("a client that waits for a place is closed when its host is refused", 
   const server = new TestServer();
   const silent = Array.from({ length: connectionsMax - 16 }, () => server.connect({ lingers: true }));
   const remote = Array.from({ length: 16 }, () => server.attach({ origin: far }));
-  server.clock.advance(crowdedHandshakeMs);
+  server.clock.pass(crowdedHandshakeMs);
   const late = server.connect({ origin: far });
   assertEquals([late.closed, late.unreadBytes], [false, 0]);
   kick(server, silent.length + 1, 60_000);
@@ -143,7 +143,7 @@ Deno.test("a listener that stops answers a kick whose client cannot leave", () =
   const answers = kick(server, 1);
   server.stop();
   assertEquals([answers, server.stopped], [[], false]);
-  server.clock.advance(drainMs);
+  server.clock.pass(drainMs);
   assertEquals([answers, server.stopped], [["stopping"], true]);
   assertEquals(kick(server, 1), ["stopping"]);
 });

@@ -29,9 +29,9 @@ Deno.test("clients that do not attach make room when their time is up, and take 
   );
   attached.say(read(1, 0, 512));
   assertEquals(cookiesOf(attached), [1]);
-  server.clock.advance(handshakeMs - 1);
+  server.clock.pass(handshakeMs - 1);
   assertEquals(silent.filter(({ closed }) => closed).length, 0);
-  server.clock.advance(1);
+  server.clock.pass(1);
   assertEquals(silent.filter(({ closed }) => closed).length, connectionsMax - 1);
   assertEquals([attached.closed, server.attach().closed], [false, false]);
 });
@@ -40,9 +40,9 @@ Deno.test("at the cap the client that has not attached for longest makes room af
   const server = new TestServer();
   const [first, ...attached] = Array.from({ length: 3 }, () => server.attach());
   const silent = Array.from({ length: connectionsMax - 3 }, () => server.connect());
-  server.clock.advance(crowdedHandshakeMs - 1);
+  server.clock.pass(crowdedHandshakeMs - 1);
   assertEquals([server.connect().closed, silent.some(({ closed }) => closed)], [true, false]);
-  server.clock.advance(1);
+  server.clock.pass(1);
   const late = [server.attach(), server.attach()];
   assertEquals(silent.map(({ closed }) => closed).indexOf(false), late.length);
   assertEquals(server.log.filter((line) => /in favour of/.test(line)), [
@@ -51,7 +51,7 @@ Deno.test("at the cap the client that has not attached for longest makes room af
   ]);
   // With all of them attached, none makes room.
   while (silent.some(({ closed }) => !closed)) late.push(server.attach());
-  server.clock.advance(handshakeMs);
+  server.clock.pass(handshakeMs);
   assertEquals(server.connect().closed, true);
   assertEquals([...attached, ...late].some(({ closed }) => closed), false);
   first?.say(command(NBD_CMD_DISC, 0));
@@ -62,7 +62,7 @@ Deno.test("a client that comes while another makes room waits until that socket 
   const server = new TestServer();
   const attached = server.attach();
   const silent = Array.from({ length: connectionsMax - 1 }, () => server.connect({ lingers: true }));
-  server.clock.advance(crowdedHandshakeMs);
+  server.clock.pass(crowdedHandshakeMs);
   const late = [server.connect(), server.connect()];
   assertEquals(late.map(({ closed, unreadBytes }) => [closed, unreadBytes]), [[false, 0], [false, 0]]);
   silent[0]?.pump();
@@ -89,7 +89,7 @@ Deno.test("a client that attaches just when it is to make room stays if it was f
       { length: connectionsMax - 1 },
       () => isCrowded ? server.attach() : server.connect(),
     );
-    server.clock.advance(crowdedHandshakeMs);
+    server.clock.pass(crowdedHandshakeMs);
     quick.sayUnheard(go("disk"));
     const late = server.connect();
     const closed = others.filter((client) => client.closed).length;
@@ -108,7 +108,7 @@ Deno.test("a client that attaches just when it is to make room stays if it was f
 Deno.test("a listener that stops closes the clients that wait for a place", () => {
   const server = new TestServer();
   const silent = Array.from({ length: connectionsMax }, () => server.connect({ lingers: true }));
-  server.clock.advance(crowdedHandshakeMs);
+  server.clock.pass(crowdedHandshakeMs);
   const late = server.connect();
   server.stop();
   assertEquals([late.closed, server.stopped], [true, false]);
@@ -147,7 +147,7 @@ Deno.test("room is made by a client whose place helps: of the same host, or loca
   const places = new Places(connectionsMax);
   const eldest = server.connect({ origin: "10.0.0.2" });
   const near = Array.from({ length: places.ofOneOrigin }, () => server.connect({ origin: "10.0.0.1" }));
-  server.clock.advance(crowdedHandshakeMs);
+  server.clock.pass(crowdedHandshakeMs);
   const late = server.connect({ origin: "10.0.0.1" });
   assertEquals([late.closed, near[0]?.closed, near[1]?.closed, eldest.closed], [false, true, false, false]);
 });
@@ -187,10 +187,10 @@ Deno.test("a client whose host does not answer gives its place and its volume fr
   dead.silentMs = silentPeerMs - 1;
   paused.reads = false;
   paused.say(read(1, 0, 512));
-  server.clock.advance(linkCheckMs);
+  server.clock.pass(linkCheckMs);
   assertEquals(dead.closed, false);
   dead.silentMs = silentPeerMs;
-  server.clock.advance(linkCheckMs);
+  server.clock.pass(linkCheckMs);
   assertEquals([dead.closed, paused.closed, server.disk.clients.size], [true, false, 1]);
   assertEquals(server.log.at(-2), "closing the connection from a simulated client: its host does not answer");
 });

@@ -102,7 +102,7 @@ Deno.test("memory that was lent is lent again, and is freed when nothing was bor
   const spare = () => (server.actor?.spareBytes ?? -1) / requestBytesMax;
   for (let i = 0; i < 3; i += 1) client.say(read(i, 0, requestBytesMax));
   assertEquals(spare(), 1);
-  server.clock.advance(2 * spareMs);
+  server.clock.pass(2 * spareMs);
   assertEquals(spare(), 0);
   client.say(write(4, 0, new Uint8Array(requestBytesMax)));
   assertEquals([spare(), cookiesOf(client).at(-1)], [1, 4]);
@@ -180,7 +180,7 @@ Deno.test("a client that dribbles an option has no more time than others", () =>
   for (let at = 0; at * 100 < handshakeMs; at++) {
     assertEquals(client.closed, false);
     client.say(handshake.subarray(at, at + 1));
-    server.clock.advance(100);
+    server.clock.pass(100);
   }
   assertEquals(client.closed, true);
 });
@@ -193,7 +193,7 @@ Deno.test("a client that asks about one export after the other has time for each
   for (let at = 0; at < sumMs; at += handshakeMs / 2) {
     assertEquals(client.closed, false, `after ${at} ms`);
     client.say(option(NBD_OPT_LIST));
-    server.clock.advance(Math.min(handshakeMs / 2, sumMs - at));
+    server.clock.pass(Math.min(handshakeMs / 2, sumMs - at));
   }
   assertEquals(client.closed, true);
 });
@@ -205,17 +205,17 @@ Deno.test("a client that was told of many exports has time to ask about each of 
   client.say(u32(3), option(NBD_OPT_LIST));
   for (let i = 0; i < 1000; i += 1) {
     client.say(go(`v${i}x`));
-    server.clock.advance(200);
+    server.clock.pass(200);
   }
   client.say(go("disk"));
-  server.clock.advance(handshakeMs);
+  server.clock.pass(handshakeMs);
   assertEquals(client.closed, false);
 });
 
 Deno.test("a client that is attached may be silent for as long as it likes", () => {
   const server = new TestServer();
   const client = server.attach();
-  server.clock.advance(30 * 24 * 3600 * 1000);
+  server.clock.pass(30 * 24 * 3600 * 1000);
   client.say(read(1, 0, 512));
   assertEquals(cookiesOf(client), [1]);
 });
@@ -236,7 +236,7 @@ Deno.test("a stopping listener waits for what is in flight and closes idle clien
   assertEquals([idle.closed, busy.closed, haggling.closed, server.stopped], [true, false, true, false]);
   server.finishAll();
   assertEquals([cookiesOf(busy), busy.closed, server.stopped], [[1], true, true]);
-  server.clock.advance(drainMs);
+  server.clock.pass(drainMs);
   assertEquals(server.disk.clients.size, 0);
 });
 
@@ -246,9 +246,9 @@ Deno.test("a stopping listener closes clients that do not finish in time", () =>
   stuck.reads = false;
   stuck.say(read(1, 0, 512));
   server.stop();
-  server.clock.advance(drainMs - 1);
+  server.clock.pass(drainMs - 1);
   assertEquals([stuck.closed, server.stopped], [false, false]);
-  server.clock.advance(1);
+  server.clock.pass(1);
   assertEquals([stuck.closed, server.stopped, server.disk.clients.size], [true, true, 0]);
 });
 

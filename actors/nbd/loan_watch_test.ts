@@ -13,6 +13,6 @@ Deno.test("a client that left while its READ is in flight may end after another 
   const waiter = server.attach();
   waiter.say(read(1, 0, requestBytesMax));
   server.finishAll();
-  server.clock.advance(2 * loanCheckMs);
+  server.clock.pass(2 * loanCheckMs);
   assertEquals(server.kernel.stopped, false);
 });

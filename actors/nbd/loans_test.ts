@@ -47,15 +47,15 @@ Deno.test("clients that take 64 KiB of a READ each 20 s hold up a large request 
   const server = new TestServer();
   const hogs = deafClients(server);
   for (let at = 0; at < 30; at += 1) {
-    server.clock.advance(20_000);
+    server.clock.pass(20_000);
     for (const hog of hogs) hog.takePart(64 * KiB);
   }
   assertEquals(areClosed(hogs), [false, false, false, false]);
   const client = server.attach();
   client.say(readAll(7, 0, requestBytesMax));
-  server.clock.advance(loanPaceMs - 1);
+  server.clock.pass(loanPaceMs - 1);
   assertEquals([areClosed(hogs), cookiesOf(client)], [[false, false, false, false], []]);
-  server.clock.advance(2 * loanCheckMs);
+  server.clock.pass(2 * loanCheckMs);
   assertEquals([areClosed(hogs), cookiesOf(client)], [[true, true, true, true], [7]]);
   assert(server.log.some((line) => line.includes("takes its replies too slowly, and other clients wait")));
 });
@@ -63,12 +63,12 @@ Deno.test("clients that take 64 KiB of a READ each 20 s hold up a large request 
 Deno.test("a paused client that holds what nobody waits for is not closed, nor once those who waited have gone", () => {
   const server = new TestServer();
   const hogs = deafClients(server);
-  server.clock.advance(dayMs);
+  server.clock.pass(dayMs);
   const client = server.attach();
   client.say(readAll(7, 0, requestBytesMax));
-  server.clock.advance(loanPaceMs / 2);
+  server.clock.pass(loanPaceMs / 2);
   client.reset();
-  server.clock.advance(dayMs);
+  server.clock.pass(dayMs);
   assertEquals(areClosed(hogs), [false, false, false, false]);
 });
 
@@ -78,10 +78,10 @@ Deno.test("what a reader has taken of a large READ is lent to others while it ta
   const client = server.attach();
   client.say(readAll(7, 0, 4 * MiB));
   hogs[0]!.takePart(headerBytes + 5 * MiB);
-  server.clock.advance(loanCheckMs);
+  server.clock.pass(loanCheckMs);
   assertEquals([cookiesOf(client), server.actor?.lentBytes], [[], borrowedBytesMax - 3 * MiB]);
   hogs[0]!.takePart(MiB);
-  server.clock.advance(loanCheckMs);
+  server.clock.pass(loanCheckMs);
   assertEquals([cookiesOf(client), areClosed(hogs)], [[7], [false, false, false, false]]);
   // Everything comes back once, however it came.
   for (const hog of hogs) hog.takeSend();
@@ -99,11 +99,11 @@ Deno.test("a reader at the pace is not closed however many wait, and memory that
   }
   for (let at = 0; at < 4; at += 1) {
     for (const hog of hogs) hog.takePart(loanPaceBytesMin);
-    server.clock.advance(loanPaceMs);
+    server.clock.pass(loanPaceMs);
   }
   assertEquals([areClosed(hogs), server.actor?.lentBytes], [[false, false, false, false], borrowedBytesMax]);
   for (const hog of hogs) hog.isPinned = false;
-  server.clock.advance(loanCheckMs);
+  server.clock.pass(loanCheckMs);
   assertEquals(
     server.actor?.lentBytes,
     borrowedBytesMax - hogsMax * (4 * loanPaceBytesMin - 2 * loanPieceBytes),
@@ -116,7 +116,7 @@ Deno.test("a client that says goodbye and takes nothing of its READ holds up oth
   for (const hog of hogs) hog.say(command(NBD_CMD_DISC, 0));
   const client = server.attach();
   client.say(readAll(7, 0, requestBytesMax));
-  server.clock.advance(loanPaceMs + loanCheckMs);
+  server.clock.pass(loanPaceMs + loanCheckMs);
   assertEquals(cookiesOf(client), [7]);
 });
 
@@ -125,14 +125,14 @@ Deno.test("who borrows for a WRITE and sends next to nothing of it is closed whe
   const hogs = Array.from({ length: hogsMax }, () => server.attach());
   const half = write(1, 0, new Uint8Array(requestBytesMax)).subarray(0, requestBytesMax / 2);
   for (const hog of hogs) hog.say(half);
-  server.clock.advance(dayMs);
+  server.clock.pass(dayMs);
   const client = server.attach();
   client.say(readAll(7, 0, requestBytesMax));
-  server.clock.advance(loanPaceMs - 1);
+  server.clock.pass(loanPaceMs - 1);
   assertEquals([areClosed(hogs), cookiesOf(client)], [[false, false, false, false], []]);
   hogs[0]?.say(new Uint8Array(loanPaceBytesMin));
   hogs[1]?.say(new Uint8Array(loanPaceBytesMin - 1));
-  server.clock.advance(1);
+  server.clock.pass(1);
   assertEquals([areClosed(hogs), cookiesOf(client)], [[false, true, true, true], [7]]);
   hogs[0]?.say(new Uint8Array(requestBytesMax / 2 + 28 - loanPaceBytesMin));
   assertEquals(cookiesOf(hogs[0]!), [1]);
@@ -147,12 +147,12 @@ Deno.test("a WRITE that begins while others wait has its time from then on", () 
   writer.say(write(2, 0, new Uint8Array(requestBytesMax)).subarray(0, 1000));
   const waiting = server.attach();
   waiting.say(readAll(3, 0, requestBytesMax));
-  server.clock.advance(loanPaceMs - 1);
+  server.clock.pass(loanPaceMs - 1);
   server.finishOne();
   assertEquals(server.disk.volume.waiting.length, hogsMax - 1);
-  server.clock.advance(loanPaceMs - 1);
+  server.clock.pass(loanPaceMs - 1);
   assertEquals(writer.closed, false);
-  server.clock.advance(2 * loanCheckMs);
+  server.clock.pass(2 * loanCheckMs);
   assertEquals(writer.closed, true);
 });
 
@@ -189,6 +189,6 @@ Deno.test("the connections of one host borrow three quarters at most, and its cl
   const far = server.attach({ origin: "10.0.0.2" });
   far.reads = false;
   far.say(readAll(1, 0, requestBytesMax));
-  server.clock.advance(2 * loanPaceMs);
+  server.clock.pass(2 * loanPaceMs);
   assertEquals([areClosed(near), far.closed], [[true, true, true, false], false]);
 });

@@ -11,7 +11,7 @@ import { assert } from "../../storage/base/assert.ts";
 import { parkedBytesPerClientMax, parkedRequestsPerClientMax } from "../limits.ts";
 
 /** A request as it is here. */
-interface Waiting {
+interface ParkedRequest {
   /** Its payload has moved. */
   readonly hasMoved: boolean;
   readonly data: Uint8Array;
@@ -20,7 +20,7 @@ interface Waiting {
 /** See the head of this file. */
 export class ParkedRequests {
   /** Requests that the volume has told of and that are not done. */
-  readonly #known = new Set<Waiting>();
+  readonly #known = new Set<ParkedRequest>();
   /** Requests whose payloads have moved, and the bytes of these. */
   #moved = 0;
   #movedBytes = 0;
@@ -40,14 +40,14 @@ export class ParkedRequests {
   }
 
   /** The volume has told that the request waits. True the first time. */
-  add(request: Waiting): boolean {
+  add(request: ParkedRequest): boolean {
     if (this.#known.has(request)) return false;
     this.#known.add(request);
     return true;
   }
 
   /** A request is done. */
-  done(request: Waiting): void {
+  done(request: ParkedRequest): void {
     this.#known.delete(request);
     if (!request.hasMoved) return;
     this.#moved -= 1;

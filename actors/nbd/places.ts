@@ -17,14 +17,14 @@ export interface Place {
 export type Bound = "all" | "remote" | "origin";
 
 /** How many clients there are, how many of them are remote, and how many of one origin. */
-export interface Counts {
+export interface PlaceCounts {
   readonly all: number;
   readonly remote: number;
   readonly same: number;
 }
 
 /** Counts the clients in `there`, for a client of this origin. */
-export function countPlaces(origin: string | undefined, there: Iterable<Place>): Counts {
+export function countPlaces(origin: string | undefined, there: Iterable<Place>): PlaceCounts {
   let all = 0;
   let remote = 0;
   let same = 0;
@@ -38,7 +38,7 @@ export function countPlaces(origin: string | undefined, there: Iterable<Place>):
 }
 
 /** The same without the client that is leaving. */
-export function countsWithout(counts: Counts, origin: string | undefined, leaving: Place): Counts {
+export function countsWithout(counts: PlaceCounts, origin: string | undefined, leaving: Place): PlaceCounts {
   const { all, remote, same } = counts;
   assert(all > 0 && remote <= all && same <= remote, "clients are counted wrongly");
   assert(leaving.origin === undefined || remote > 0, "a client leaves that was not counted");
@@ -73,7 +73,7 @@ export class Places {
   }
 
   /** The same, from counts. */
-  boundOf(origin: string | undefined, { all, remote, same }: Counts): Bound | undefined {
+  boundOf(origin: string | undefined, { all, remote, same }: PlaceCounts): Bound | undefined {
     if (origin !== undefined && same >= this.ofOneOrigin) return "origin";
     if (origin !== undefined && remote >= this.remote) return "remote";
     return all >= this.all ? "all" : undefined;

@@ -4,14 +4,14 @@
 import { assert } from "../../storage/base/assert.ts";
 import { refusedOriginsMax } from "../limits.ts";
 
-interface Refused {
+interface RefusedPeer {
   untilMs: number;
   hasLogged: boolean;
 }
 
 /** Which origins are refused, and until when. Times are those of the kernel's clock. */
 export class RefusedOrigins {
-  readonly #origins = new Map<string, Refused>();
+  readonly #origins = new Map<string, RefusedPeer>();
 
   /** Whether one more may be refused at `nowMs`. */
   hasRoomFor(origin: string, nowMs: number): boolean {

@@ -48,7 +48,7 @@ function answer(
     request.takeSegment!(ordinal, view);
   }
   server.kernel.post(request.client, { type: "requestDone", request });
-  server.clock.runYielded();
+  server.clock.runAllYields();
   return request;
 }
 

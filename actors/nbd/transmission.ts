@@ -17,7 +17,7 @@ import {
 import type { OutputQueue } from "./wire/output_queue.ts";
 import { type Echo, ReplyWriter } from "./wire/reply.ts";
 import { type NbdRequest, RequestDecoder } from "./wire/request.ts";
-import { type Refusal, statusScope, validateRequest } from "./wire/validate.ts";
+import { type ErrorReply, statusScope, validateRequest } from "./wire/validate.ts";
 import { bufferBytes } from "./buffers.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -62,7 +62,7 @@ export class NbdTransmission {
 
   /** The admitted request whose payload is arriving; undefined if it is refused or needs no volume. */
   #arriving: ClientRequest | Paid | undefined;
-  #refusal: Refusal | undefined;
+  #refusal: ErrorReply | undefined;
   /** Requests that the volume has. */
   #inFlight = 0;
 
@@ -352,7 +352,7 @@ export class NbdTransmission {
     });
   }
 
-  #answer(echo: Echo, refusal: Refusal | undefined): void {
+  #answer(echo: Echo, refusal: ErrorReply | undefined): void {
     this.memory.keepRequest();
     if (refusal === undefined) this.#replies.success(echo);
     else this.#replies.failure(echo, refusal.error, refusal.message);

@@ -14,7 +14,7 @@ export interface Commit extends Request<Done | MetadataFailure> {
 }
 
 /** The last durable commit, kept for a reader. `hold` names it in {@linkcode ReleaseCommit}. */
-export interface HeldCommit {
+export interface CommitHandle {
   readonly kind: "held";
   readonly hold: number;
   readonly superblock: Uint8Array;
@@ -25,7 +25,7 @@ export interface HeldCommit {
 }
 
 /** Keep the blocks of the last durable commit until `releaseCommit`. */
-export interface HoldCommit extends Request<HeldCommit> {
+export interface HoldCommit extends Request<CommitHandle> {
   readonly type: "holdCommit";
 }
 /** The reader is done with this held commit. */

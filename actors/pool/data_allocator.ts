@@ -212,7 +212,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
       case "notCommitted":
         return this.#quarantine.notCommitted();
       case "geometry":
-        return this.#grow(message.geometry);
+        return this.#takeGeometry(message.geometry);
       default:
         return unreachable(message);
     }
@@ -223,11 +223,11 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
    * search in progress goes on from its cursor for as many blocks as the device has now, so it meets them too, wherever it
    * is. It may pass some blocks twice, which does no harm: what it found of them is leased or excluded.
    */
-  #grow(geometry: Geometry): void {
+  #takeGeometry(geometry: Geometry): void {
     const before = this.#geometry;
     assert(before === undefined || canBecome(before, geometry), "the pool became smaller");
     this.#geometry = geometry;
-    this.#quarantine.grow(geometry);
+    this.#quarantine.takeGeometry(geometry);
     if (before === undefined || geometry.dataBlocks === before.dataBlocks) return;
     this.#released();
     if (this.#searching) this.#searchLeft = geometry.dataBlocks;

@@ -97,7 +97,7 @@ export class DataQuarantine {
   }
 
   /** The pool has its first geometry, or is larger. Blocks in quarantine stay where they are. */
-  grow({ blockSizeBytes }: Geometry): void {
+  takeGeometry({ blockSizeBytes }: Geometry): void {
     this.#blockSizeBytes = blockSizeBytes;
   }
 

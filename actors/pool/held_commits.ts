@@ -1,7 +1,7 @@
 /** The commits that readers hold, by number. Part of the Metadata actor. */
 import { present } from "../../storage/base/assert.ts";
 import type { ThinMetadata } from "../../storage/thin_metadata.ts";
-import type { HeldCommit } from "./commit_messages.ts";
+import type { CommitHandle } from "./commit_messages.ts";
 
 /** See the head of this file. */
 export class HeldCommits {
@@ -14,7 +14,7 @@ export class HeldCommits {
   }
 
   /** Keeps the blocks of the last durable commit until {@linkcode release}. */
-  hold(): HeldCommit {
+  hold(): CommitHandle {
     this.#holdLast += 1;
     const held = this.#engine.holdCommit();
     this.#held.set(this.#holdLast, held);

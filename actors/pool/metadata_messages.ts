@@ -1,7 +1,7 @@
 /** The messages of the metadata actor and the stubs that send them; the actor itself is in metadata.ts. */
 import type { DBlockRun } from "../../storage/block_set.ts";
 import type { IoResult } from "../../storage/device/port.ts";
-import type { Geometry } from "../../storage/base/geometry.ts";
+import type { Geometry, PoolBlocks } from "../../storage/base/geometry.ts";
 import type { DBlock, MetadataBlock, ThinId, VBlock } from "../../storage/base/ids.ts";
 import type {
   DeviceState,
@@ -9,7 +9,6 @@ import type {
   MappedRun,
   Mapping,
   MarkedRun,
-  PoolBlocks,
 } from "../../storage/thin_metadata.ts";
 import type { GeometryNotice } from "./geometry_messages.ts";
 import type { Address, Message, Request } from "../kernel/address.ts";
@@ -22,10 +21,10 @@ import type {
   AskDeviceStates,
   Commit,
   CommitEnded,
+  CommitHandle,
   FlushEnded,
   Freeze,
   Frozen,
-  HeldCommit,
   HoldCommit,
   ReleaseCommit,
 } from "./commit_messages.ts";
@@ -366,7 +365,7 @@ export class MetadataStub {
     return ask(this.address, request);
   }
 
-  holdCommit(): Steps<HeldCommit> {
+  holdCommit(): Steps<CommitHandle> {
     const request: HoldCommit = { type: "holdCommit", replyTo: unasked };
     return ask(this.address, request);
   }

@@ -51,7 +51,7 @@ export interface SpaceWatchOptions {
   readonly hostBytesMin: number;
 }
 
-type Counts = { -readonly [need in SpaceNeed]: number };
+type NeedCounts = { -readonly [need in SpaceNeed]: number };
 
 export class SpaceWatch implements Actor<SpaceWatchMessage> {
   readonly #kernel: Kernel;
@@ -60,13 +60,13 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
   #pool: Address<SpaceModeNotice> | undefined;
   #gauge: Address<MeasureNow> | undefined;
   /** How often space of each kind came. */
-  readonly #came: Counts = { data: 0, metadata: 0, host: 0 };
+  readonly #came: NeedCounts = { data: 0, metadata: 0, host: 0 };
   /** What bios have found none of, and none is known to have come of since. */
   readonly #short = new Set<SpaceNeed>();
   /** How often space of each kind had come when a try last found none of it. */
-  readonly #lackedAt: Counts = { data: -1, metadata: -1, host: -1 };
+  readonly #lackedAt: NeedCounts = { data: -1, metadata: -1, host: -1 };
   /** Parked bios by volume; those that are being tried again count as parked. */
-  readonly #parked = new Map<Address<ParkingVolume>, Counts>();
+  readonly #parked = new Map<Address<ParkingVolume>, NeedCounts>();
   #mode: SpaceMode = "write";
   /** The timeout has passed in this mode: bios fail. */
   #isExpired = false;

@@ -2,7 +2,7 @@
  * The geometry of a pool: the size of its blocks, and how many data and metadata blocks it has.
  *
  * The three are distinct types, so that a number of data blocks cannot be used as one of metadata blocks or as bytes. Only
- * {@linkcode geometryOf} casts to them. The superblock of the last durable commit is where the geometry of an open pool comes
+ * {@linkcode geometryOf} and {@linkcode poolBlocksOf} cast to them. The superblock of the last durable commit is where the geometry of an open pool comes
  * from (superblock_state.ts).
  */
 import { assert } from "./assert.ts";
@@ -25,25 +25,31 @@ export interface Geometry {
   readonly metadataBlocks: MetadataBlocks;
 }
 
+/** The sizes of a pool's two devices, in blocks. */
+export type PoolBlocks = Pick<Geometry, "dataBlocks" | "metadataBlocks">;
+
 /** A geometry of plain numbers that the caller has checked. */
 export function geometryOf(
   sizes: { readonly blockSizeBytes: number; readonly dataBlocks: number; readonly metadataBlocks: number },
 ): Geometry {
-  const { blockSizeBytes, dataBlocks, metadataBlocks } = sizes;
+  const { blockSizeBytes } = sizes;
   assert(
     blockSizeBytes > 0 && blockSizeBytes % sectorSizeBytes === 0,
     "a data block is a whole number of sectors",
   );
+  return { blockSizeBytes: blockSizeBytes as BlockSizeBytes, ...poolBlocksOf(sizes) };
+}
+
+/** Sizes of plain numbers that the caller has checked. */
+export function poolBlocksOf(
+  { dataBlocks, metadataBlocks }: { readonly dataBlocks: number; readonly metadataBlocks: number },
+): PoolBlocks {
   assert(Number.isInteger(dataBlocks) && dataBlocks >= 0, "data blocks are counted");
   assert(
     Number.isInteger(metadataBlocks) && metadataBlocks > 0,
     "there is a metadata block for the superblock",
   );
-  return {
-    blockSizeBytes: blockSizeBytes as BlockSizeBytes,
-    dataBlocks: dataBlocks as DataBlocks,
-    metadataBlocks: metadataBlocks as MetadataBlocks,
-  };
+  return { dataBlocks: dataBlocks as DataBlocks, metadataBlocks: metadataBlocks as MetadataBlocks };
 }
 
 /** Bytes that all data blocks take on the data device. */

@@ -1,7 +1,7 @@
 /** A pool on devices of another kind than files: slow, remote, and away for a while. */
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { deviceFactory } from "../../actors/edge/device_kinds.ts";
-import type { DeviceFactory, OpenDevice } from "../../actors/edge/open_device.ts";
+import { deviceKinds } from "../../actors/edge/device_kinds.ts";
+import type { DeviceKinds, OpenDevice } from "../../actors/edge/open_device.ts";
 import { answerOf } from "../../actors/edge/outside.ts";
 import { makePool } from "../../actors/edge/make_pool.ts";
 import { PoolProcess } from "../../actors/edge/pool_process.ts";
@@ -87,7 +87,7 @@ async function makeRemotePool(directory: string) {
     return device;
   };
   const [metadata, data] = [await remote("metadata.img"), await remote("data.img")];
-  const factory: DeviceFactory = {
+  const kinds: DeviceKinds = {
     kindOf: () => ({
       requireAccess: () => {},
       identityOf: (path) => path,
@@ -99,7 +99,7 @@ async function makeRemotePool(directory: string) {
       },
     }),
   };
-  return { metadata, data, factory };
+  return { metadata, data, kinds };
 }
 
 /** Serves a pool at a socket until it is stopped. */
@@ -125,9 +125,9 @@ Deno.test({
     const folder = await Deno.makeTempDir({ prefix: "gossamer-remote-" });
     try {
       const directory = `${folder}/pool`;
-      const { metadata, data, factory } = await makeRemotePool(directory);
+      const { metadata, data, kinds } = await makeRemotePool(directory);
       const said: string[] = [];
-      const process = await PoolProcess.open(directory, { log: (sentence) => said.push(sentence) }, factory);
+      const process = await PoolProcess.open(directory, { log: (sentence) => said.push(sentence) }, kinds);
       assertEquals((await process.command({ verb: "create", name: "a", sizeBytes: 2 * MiB })).kind, "done");
       const stop = await listen(process, `${folder}/nbd.sock`);
       const client = await RawClient.attach({ path: `${folder}/nbd.sock` }, "a");
@@ -151,7 +151,7 @@ Deno.test({
       assertEquals([data.isOpen, metadata.isOpen], [false, false]);
       assertStringIncludes(said.join(" "), "the host does not get their space back");
 
-      const again = await PoolProcess.open(directory, {}, factory);
+      const again = await PoolProcess.open(directory, {}, kinds);
       const listed = await again.command({ verb: "list" });
       assertEquals(listed.kind === "volumes" && listed.volumes.map(({ name }) => name), ["a", "a@s"]);
       assertEquals(await again.command({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
@@ -165,9 +165,9 @@ Deno.test({
 Deno.test("a device that was opened for a pool that cannot be opened is closed again", async () => {
   const folder = await Deno.makeTempDir({ prefix: "gossamer-remote-" });
   try {
-    const { metadata, data, factory } = await makeRemotePool(`${folder}/pool`);
+    const { metadata, data, kinds } = await makeRemotePool(`${folder}/pool`);
     metadata.bytes.fill(0, 0, 4096);
-    const message = await PoolProcess.open(`${folder}/pool`, {}, factory).then(() => "", String);
+    const message = await PoolProcess.open(`${folder}/pool`, {}, kinds).then(() => "", String);
     assertStringIncludes(message, "superblock");
     assertEquals([data.isOpen, metadata.isOpen], [false, false]);
   } finally {
@@ -176,8 +176,6 @@ Deno.test("a device that was opened for a pool that cannot be opened is closed a
 });
 
 Deno.test("every path of a pool's settings is a file, also one that looks like an address", () => {
-  const kinds = ["data.img", "/dev/loop0", "nbd://host/name", "a:b"].map((path) =>
-    deviceFactory.kindOf(path)
-  );
+  const kinds = ["data.img", "/dev/loop0", "nbd://host/name", "a:b"].map((path) => deviceKinds.kindOf(path));
   assertEquals(new Set(kinds).size, 1);
 });

@@ -3,7 +3,7 @@
  * are first read. After every commit the image is recounted.
  */
 import { Random } from "../support/world.ts";
-import { geometryOf } from "../../storage/base/geometry.ts";
+import { geometryOf, type PoolBlocks, poolBlocksOf } from "../../storage/base/geometry.ts";
 import { assert, assertEquals } from "@std/assert";
 import { createSnapshots, createThin, MetadataDriver } from "../support/metadata_driver.ts";
 import {
@@ -24,7 +24,7 @@ import {
   type VBlock,
   vblock,
 } from "../../storage/base/ids.ts";
-import { MetadataFault, type PoolBlocks, type ThinMetadata } from "../../storage/thin_metadata.ts";
+import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
 
 /** See the head of this file. */
 export class Model {
@@ -59,7 +59,7 @@ export class Model {
 
   get #sizes(): PoolBlocks {
     const { dataBlocks, metadataBlocks } = this.driver.engine;
-    return { dataBlocks, metadataBlocks };
+    return poolBlocksOf({ dataBlocks, metadataBlocks });
   }
 
   run(): void {
@@ -137,7 +137,10 @@ export class Model {
   #grow(): void {
     const by = () => this.#random.chance(0.5) ? this.#random.below(1 + this.#options.growthBlocksMax) : 0;
     const { dataBlocks, metadataBlocks } = this.#sizes;
-    const wanted = { dataBlocks: dataBlocks + by(), metadataBlocks: metadataBlocks + Math.floor(by() / 8) };
+    const wanted = poolBlocksOf({
+      dataBlocks: dataBlocks + by(),
+      metadataBlocks: metadataBlocks + Math.floor(by() / 8),
+    });
     if (this.driver.engine.growth.refusal(wanted) !== undefined) {
       this.refused++;
       return;

@@ -16,31 +16,30 @@ import {
   thinId,
   vblock,
 } from "../../storage/base/ids.ts";
-import { MetadataFault, type PoolBlocks } from "../../storage/thin_metadata.ts";
+import { poolBlocksOf } from "../../storage/base/geometry.ts";
+import { MetadataFault } from "../../storage/thin_metadata.ts";
 import { withBlock } from "../support/metadata_image.ts";
 import { checkImage, dumpImage } from "../support/metadata_reader.ts";
 import { hasThinTools, mapAtOnce, restoreImage, runOnImage } from "../support/thin_tools.ts";
 import { createSnapshots, createThin, MetadataDriver } from "../support/metadata_driver.ts";
 import { Recount } from "../support/metadata_recount.ts";
-import { faultOf, makeMapped, makePool, one, superblockOf, two } from "../support/small_pools.ts";
+import { enlarge, faultOf, makeMapped, makePool, one, superblockOf, two } from "../support/small_pools.ts";
 
 const bitmap = 16_320;
 const sizesAroundBitmaps = [bitmap - 1, bitmap, bitmap + 1, 2 * bitmap - 1, 2 * bitmap, 2 * bitmap + 1];
 
-function sizesOf(pool: MetadataDriver): PoolBlocks {
+type PlainBlocks = Parameters<typeof poolBlocksOf>[0];
+
+function sizesOf(pool: MetadataDriver): PlainBlocks {
   return { dataBlocks: pool.engine.dataBlocks, metadataBlocks: pool.engine.metadataBlocks };
 }
 
-/** Gives the metadata device so many blocks. What is new in it is not zero, as on a disk that was used. */
-function enlarge(pool: MetadataDriver, blocks: number): void {
-  const image = new Uint8Array(blocks * metadataBlockSizeBytes).fill(0xa5);
-  image.set(pool.image);
-  pool.replaceImage(image);
-}
+const refusalOf = (pool: MetadataDriver, wanted: PlainBlocks) =>
+  pool.engine.growth.refusal(poolBlocksOf(wanted));
 
 /** Grows the pool, as its owner does: metadata first. Not committed. */
-function grow(pool: MetadataDriver, wanted: PoolBlocks): void {
-  assertEquals(pool.engine.growth.refusal(wanted), undefined);
+function grow(pool: MetadataDriver, wanted: PlainBlocks): void {
+  assertEquals(refusalOf(pool, wanted), undefined);
   if (wanted.metadataBlocks > pool.engine.metadataBlocks) enlarge(pool, wanted.metadataBlocks);
   pool.run((engine) => engine.growth.growMetadata(wanted.metadataBlocks));
   let reached = pool.engine.dataBlocks;
@@ -51,7 +50,7 @@ function grow(pool: MetadataDriver, wanted: PoolBlocks): void {
 }
 
 /** The image is sound, with every hint right, and has these sizes. */
-function assertSound(image: Uint8Array, wanted: PoolBlocks): void {
+function assertSound(image: Uint8Array, wanted: PlainBlocks): void {
   const recount = new Recount(image);
   assertEquals(recount.superblock.dataSpaceMap.blocks, wanted.dataBlocks);
   assertEquals(recount.superblock.metadataSpaceMap.blocks, wanted.metadataBlocks);
@@ -163,7 +162,7 @@ Deno.test("metadata without one free block, as the kernel may leave it, grows in
     }));
     pool.reopen();
     assertEquals(pool.engine.metadataFree, 0);
-    const refusal = pool.engine.growth.refusal({ dataBlocks: 40_000, metadataBlocks: before + 1 });
+    const refusal = refusalOf(pool, { dataBlocks: 40_000, metadataBlocks: before + 1 });
     assertEquals(refusal, { kind: "needsMetadata", metadataBlocks: suffices });
     const fault = faultOf(() => pool.engine.growth.growMetadata(suffices - 1));
     assertEquals([fault, pool.engine.metadataBlocks], [{ kind: "noMetadataSpace" }, before]);
@@ -248,9 +247,8 @@ Deno.test("growth goes on while a commit is written and while a commit is held",
 
 Deno.test("smaller sizes are refused, and sizes that dm-thin's format cannot hold", () => {
   const pool = makePool(100, 500);
-  const { growth } = pool.engine;
   const refusal = (dataBlocks: number, metadataBlocks: number) =>
-    growth.refusal({ dataBlocks, metadataBlocks });
+    refusalOf(pool, { dataBlocks, metadataBlocks });
   assertEquals(refusal(500, 100), undefined);
   assertEquals(refusal(499, 100), { kind: "shrinks", device: "data", blocks: 500 });
   assertEquals(refusal(500, 99), { kind: "shrinks", device: "metadata", blocks: 100 });
@@ -269,7 +267,7 @@ Deno.test("data whose bitmaps do not fit is refused with the metadata that suffi
   pool.commit();
   for (const dataBlocks of [60 * bitmap, 400 * bitmap + 1]) {
     const before = pool.image.slice();
-    const refusal = pool.engine.growth.refusal({ ...sizesOf(pool), dataBlocks });
+    const refusal = refusalOf(pool, { ...sizesOf(pool), dataBlocks });
     assert(refusal?.kind === "needsMetadata", "the metadata is too small");
     const { metadataBlocks } = refusal;
     assertEquals(faultOf(() => pool.run((engine) => engine.growth.growData(dataBlocks))), {
@@ -280,10 +278,8 @@ Deno.test("data whose bitmaps do not fit is refused with the metadata that suffi
     assertEquals(mappingsOf(pool.image), mappingsOf(before));
 
     const grown = new MetadataDriver(pool.image.slice(), 1000);
-    assertEquals(
-      grown.engine.growth.refusal({ dataBlocks, metadataBlocks: metadataBlocks - 2 })?.kind,
-      "needsMetadata",
-    );
+    const less = refusalOf(grown, { dataBlocks, metadataBlocks: metadataBlocks - 2 });
+    assertEquals(less?.kind, "needsMetadata");
     grow(grown, { dataBlocks, metadataBlocks });
     grown.commit();
     assertSound(grown.image, { dataBlocks, metadataBlocks });

@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { MetadataDriver } from "../support/metadata_driver.ts";
 import { Recount } from "../support/metadata_recount.ts";
 import { type DBlock, dblock, type ThinId, type VBlock, vblock } from "../../storage/base/ids.ts";
-import type { PoolBlocks } from "../../storage/thin_metadata.ts";
+import type { PoolBlocks } from "../../storage/base/geometry.ts";
 
 /** The mappings of every thin device. */
 export type Devices = Map<ThinId, Map<VBlock, DBlock>>;

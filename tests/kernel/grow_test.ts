@@ -2,10 +2,9 @@
  * The kernel agrees on growth: its thin-pool target, in a VM, uses a pool that we grew to its last block, and we use one
  * that it grew.
  */
-import { geometryOf } from "../../storage/base/geometry.ts";
+import { geometryOf, poolBlocksOf } from "../../storage/base/geometry.ts";
 import { assertEquals } from "@std/assert";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/base/ids.ts";
-import type { PoolBlocks } from "../../storage/thin_metadata.ts";
 import { createThin, MetadataDriver } from "../support/metadata_driver.ts";
 import { PoolOnDisk, soakTest } from "../support/server.ts";
 import { restoreImage } from "../support/thin_tools.ts";
@@ -14,10 +13,12 @@ import { contentsHere, contentsInGuest, hasGuestPool, volumeNamed } from "./gues
 const ignore = !hasGuestPool();
 const blockSectors = 128;
 const bitmap = 16_320;
+
+type PlainBlocks = Parameters<typeof poolBlocksOf>[0];
 const newId = 900;
 
 /** A pool of which all data blocks but the last `free` are mapped. They were never written, and read as zeroes. */
-function nearlyFull(sizes: PoolBlocks, free: number): MetadataDriver {
+function nearlyFull(sizes: PlainBlocks, free: number): MetadataDriver {
   const pool = MetadataDriver.format(geometryOf({ ...sizes, blockSizeBytes: blockSectors * 512 }));
   pool.run((engine) => createThin(engine, thinId(1)));
   for (let block = 0; block < sizes.dataBlocks - free; block++) {
@@ -28,8 +29,8 @@ function nearlyFull(sizes: PoolBlocks, free: number): MetadataDriver {
 }
 
 /** Grows the metadata as its owner does, file first. */
-function grow(pool: MetadataDriver, wanted: PoolBlocks): void {
-  assertEquals(pool.engine.growth.refusal(wanted), undefined);
+function grow(pool: MetadataDriver, wanted: PlainBlocks): void {
+  assertEquals(pool.engine.growth.refusal(poolBlocksOf(wanted)), undefined);
   const image = new Uint8Array(wanted.metadataBlocks * metadataBlockSizeBytes);
   image.set(pool.image);
   pool.replaceImage(image);
@@ -39,7 +40,7 @@ function grow(pool: MetadataDriver, wanted: PoolBlocks): void {
 }
 
 /** The files of a pool with this metadata, before they have a pool directory: sparse, of these sizes. */
-async function putFiles(pool: PoolOnDisk, image: Uint8Array, sizes: PoolBlocks): Promise<void> {
+async function putFiles(pool: PoolOnDisk, image: Uint8Array, sizes: PlainBlocks): Promise<void> {
   await Deno.mkdir(pool.directory);
   await Deno.writeFile(pool.metadataPath, image);
   await Deno.truncate(pool.metadataPath, sizes.metadataBlocks * metadataBlockSizeBytes);
@@ -48,7 +49,7 @@ async function putFiles(pool: PoolOnDisk, image: Uint8Array, sizes: PoolBlocks):
 }
 
 /** The kernel fills the pool to the last block; then we import it, find it sound and full, and read what it wrote. */
-async function fillInGuest(pool: PoolOnDisk, sizes: PoolBlocks, free: number): Promise<void> {
+async function fillInGuest(pool: PoolOnDisk, sizes: PlainBlocks, free: number): Promise<void> {
   const guest = await contentsInGuest({
     script: "grow.sh",
     metadataPath: pool.metadataPath,

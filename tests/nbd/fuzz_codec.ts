@@ -172,7 +172,7 @@ function serve({ bytes }: FuzzSession, maker: FrameMaker): Verdict {
   const client = server.connect({ pieceBytes });
   client.say(bytes);
   client.end();
-  for (let round = 0; round < 100 && !client.closed; round += 1) server.clock.runYielded();
+  for (let round = 0; round < 100 && !client.closed; round += 1) server.clock.runAllYields();
   assert(client.closed, "the client has said all, but is not closed");
   const received = client.take(client.unreadBytes);
   const attached = server.disk.clients.size + small.clients.size + monday.clients.size;

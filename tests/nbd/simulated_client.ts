@@ -201,18 +201,18 @@ export class SimulatedClient implements SocketPort {
     this.origin = origin;
     this.isSecuring = false;
     this.#server.kernel.post(present(this.#owner, "a socket that was not opened"), { type: "secured" });
-    this.#server.clock.runYielded();
+    this.#server.clock.runAllYields();
   }
 
   /** Gives the server what it asks for, as far as there is something. */
   pump(): void {
     this.#tellClosed();
-    this.#server.clock.runYielded();
+    this.#server.clock.runAllYields();
     while (this.#readInto !== undefined && this.#toServer.length > 0) this.#deliver();
     if (this.#ended && this.#readInto !== undefined && this.#owner !== undefined) {
       this.#readInto = undefined;
       this.#server.kernel.post(this.#owner, { type: "ended" });
-      this.#server.clock.runYielded();
+      this.#server.clock.runAllYields();
     }
   }
 
@@ -227,7 +227,7 @@ export class SimulatedClient implements SocketPort {
       type: "received",
       bytes,
     });
-    this.#server.clock.runYielded();
+    this.#server.clock.runAllYields();
   }
 
   /** Bytes that the server has not asked for. */
@@ -246,7 +246,7 @@ export class SimulatedClient implements SocketPort {
     this.#toServer = new Uint8Array(0);
     this.#vanished = !this.closed;
     this.close();
-    this.#server.clock.runYielded();
+    this.#server.clock.runAllYields();
   }
 
   /** Sends these bytes and vanishes before anybody has looked at them. */
@@ -271,7 +271,7 @@ export class SimulatedClient implements SocketPort {
     this.sentBytes += this.#sendingBytes;
     this.#sendingBytes = 0;
     this.#server.kernel.post(present(this.#owner, "a socket that was not opened"), { type: "sent" });
-    this.#server.clock.runYielded();
+    this.#server.clock.runAllYields();
   }
 
   /** Takes so many bytes of what the server is sending, and not the last of them. */

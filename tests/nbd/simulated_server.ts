@@ -4,59 +4,18 @@ import { NBD_OPT_EXTENDED_HEADERS, NBD_OPT_STRUCTURED_REPLY } from "../../actors
 import { option, u32 } from "./wire_bytes.ts";
 import type { Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
-import type { ClockPort, CounterPort, SchedulerPolicy } from "../../actors/kernel/ports.ts";
+import type { CounterPort, SchedulerPolicy } from "../../actors/kernel/ports.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { mailboxes } from "../../actors/mailboxes.ts";
 import { NbdListener, NbdListenerStub } from "../../actors/nbd/listener.ts";
 import type { NbdListenerMessage } from "../../actors/nbd/messages.ts";
+import { ManualClock } from "../support/world.ts";
 import { type MemoryExport, MemoryPool } from "./memory_pool.ts";
 import type { PoolMessage } from "../../actors/control/pool_messages.ts";
 import { type ClientOptions, go, setContexts, SimulatedClient } from "./simulated_client.ts";
 
 export const testBlockBytes = 64 * 1024;
 export const testSizeBytes = 2 ** 30;
-
-/** Time that moves when a test says so. */
-export class ManualClock implements ClockPort {
-  #nowMs = 0;
-  #alarm: { readonly atMs: number; readonly ring: () => void } | undefined;
-  #yielded: (() => void)[] = [];
-
-  now(): number {
-    return this.#nowMs;
-  }
-
-  setAlarm(atMs: number, ring: () => void): void {
-    this.#alarm = { atMs, ring };
-  }
-
-  clearAlarm(): void {
-    this.#alarm = undefined;
-  }
-
-  yield(run: () => void): void {
-    this.#yielded.push(run);
-  }
-
-  wallTime(): string {
-    return "2000-01-01T00:00:00Z";
-  }
-
-  /** Runs what gave way to the event loop. */
-  runYielded(): void {
-    for (let run = this.#yielded.pop(); run !== undefined; run = this.#yielded.pop()) run();
-  }
-
-  advance(ms: number): void {
-    const end = this.#nowMs + ms;
-    for (let alarm = this.#alarm; alarm !== undefined && alarm.atMs <= end; alarm = this.#alarm) {
-      this.#alarm = undefined;
-      this.#nowMs = Math.max(this.#nowMs, alarm.atMs);
-      alarm.ring();
-    }
-    this.#nowMs = end;
-  }
-}
 
 /** A listener in front of one volume, `disk`, of 1 GiB; tests may add others. */
 export class TestServer {
@@ -98,7 +57,7 @@ export class TestServer {
   connect(options: ClientOptions = {}): SimulatedClient {
     const client = new SimulatedClient(this, options);
     this.kernel.post(this.listener, { type: "connected", socket: client });
-    this.clock.runYielded();
+    this.clock.runAllYields();
     return client;
   }
 
@@ -128,7 +87,7 @@ export class TestServer {
     if (status !== undefined) volume.finishStatus(status);
     else volume.finish(present(volume.waiting.shift(), "the volume holds no request"));
     this.kernel.run();
-    this.clock.runYielded();
+    this.clock.runAllYields();
   }
 
   finishAll(): void {

@@ -39,3 +39,10 @@ export function committed(pool: MetadataDriver): Recount {
 export function superblockOf(pool: MetadataDriver): Superblock {
   return unpackSuperblock(pool.image.slice(0, metadataBlockSizeBytes)) as Superblock;
 }
+
+/** Gives the metadata device so many blocks. What is new in it is not zero, as on a disk that was used. */
+export function enlarge(pool: MetadataDriver, blocks: number): void {
+  const image = new Uint8Array(blocks * metadataBlockSizeBytes).fill(0xa5);
+  image.set(pool.image);
+  pool.replaceImage(image);
+}

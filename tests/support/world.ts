@@ -96,6 +96,20 @@ export class ManualClock implements ClockPort {
     for (const run of yields) run();
     return yields.length > 0;
   }
+
+  /** Gives back turns until the kernel lets the event loop have none. */
+  runAllYields(): void {
+    while (this.runYields());
+  }
+
+  /** Moves the time through all that is due in these milliseconds: each alarm rings at its own time. */
+  pass(ms: number): void {
+    const endMs = this.nowMs + ms;
+    for (let atMs = this.alarmMs; atMs !== undefined && atMs <= endMs; atMs = this.alarmMs) {
+      this.advance(Math.max(atMs - this.nowMs, 0));
+    }
+    this.nowMs = endMs;
+  }
 }
 
 /** A kernel with its clock. With a seed the schedule is random; without one it is first come, first served. */

@@ -1,4 +1,4 @@
-/** The rule that what is exported is imported somewhere. */
+/** The rules that what is exported is imported somewhere, and that one name is one type. */
 import { importsOf, resolve } from "./imports.ts";
 import type { Source } from "./source.ts";
 
@@ -44,4 +44,23 @@ function namesAt(source: Source, at: number): string[] {
   const braces = /\{([^}]*)\}/.exec(statement);
   if (braces === null || source.code.startsWith("import(", at)) return ["*"];
   return braces[1]!.split(",").map((name) => name.replace(/^\s*type\s+/, "").trim().split(/\s+as\s+/)[0]!);
+}
+
+const declared = /^(?:export )?(?:default |abstract |declare )*(?:class|interface|type|enum) (\w+)/gm;
+
+/** Finds type names that product code declares in two places, whether they are exported or not: one name is one thing. */
+export function ruleTypeNames(sources: readonly Source[]): string[] {
+  const first = new Map<string, string>();
+  const found: string[] = [];
+  for (const source of sources.filter((each) => each.path.endsWith(".ts") && !each.isTest)) {
+    for (const match of source.code.matchAll(declared)) {
+      const [, name] = match as unknown as [string, string];
+      const other = first.get(name);
+      if (other === undefined) first.set(name, source.finding(match.index, "").replace(/: $/, ""));
+      else {found.push(
+          source.finding(match.index, `${name} is a type at ${other} already: give one of them another name`),
+        );}
+    }
+  }
+  return found;
 }

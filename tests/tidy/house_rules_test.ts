@@ -1,6 +1,6 @@
 /** Each tidy rule about the house and its pages finds what it forbids, with its line, and nothing else. */
 import { assertEquals } from "@std/assert";
-import { ruleUsedExports } from "./exports.ts";
+import { ruleTypeNames, ruleUsedExports } from "./exports.ts";
 import { ruleModuleState } from "./module_state.ts";
 import { ruleRooms, ruleTestImports, ruleTestNames } from "./rooms.ts";
 import { ruleSides } from "./sides.ts";
@@ -103,6 +103,16 @@ Deno.test("an export that nothing imports is found; types of other exports, NBD 
     "tests/c_test.ts": 'import * as all from "../storage/all.ts";\n',
   }));
   assertEquals(linesOf(found), ["storage/a.ts:2"]);
+});
+
+Deno.test("a type name that is declared in two places is found, exported or not, in product code", () => {
+  const found = ruleTypeNames(tree({
+    "storage/a.ts": "export interface Held {}\ntype Own = 1;\n// type Own = 2;\n",
+    "storage/b.ts": "\ninterface Held {}\nexport abstract class Own {}\nfunction Held() {}\n",
+    "storage/b_test.ts": "interface Held {}\n",
+    "tests/c.ts": "interface Held {}\n",
+  }));
+  assertEquals(linesOf(found), ["storage/b.ts:2", "storage/b.ts:3"]);
 });
 
 Deno.test("state of a module is found unless it is listed, and what is listed must be there", () => {

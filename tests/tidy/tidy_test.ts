@@ -1,7 +1,7 @@
 /** The style of the whole repository, as tests: each failure names file and line and what to write instead. */
 import { assertEquals } from "@std/assert";
 import { ruleBounds, ruleFactsAreThere } from "./bounds.ts";
-import { ruleUsedExports } from "./exports.ts";
+import { ruleTypeNames, ruleUsedExports } from "./exports.ts";
 import { ruleModuleState } from "./module_state.ts";
 import { ruleDependencies, ruleImportCycles, ruleImportDirection } from "./imports.ts";
 import { fileRules } from "./rules.ts";
@@ -44,6 +44,7 @@ holds("every symbol that a page names is in its file", ruleSymbols);
 holds("each paragraph on the architecture names where it is in the code", ruleTwoHops);
 holds("comments name things and not persons", rulePersons);
 holds("what is exported is imported somewhere", ruleUsedExports);
+holds("one name is one type", ruleTypeNames);
 holds("bounds and knobs stand in their tables", (all) => all.flatMap(ruleBounds));
 holds("facts that are no bounds of ours are where the rule says", ruleFactsAreThere);
 holds("cannot is one word", (all) => all.flatMap(ruleCannot));

@@ -54,7 +54,7 @@ export interface Session extends ReplyForm {
 }
 
 /** Why a request is not executed. */
-export interface Refusal {
+export interface ErrorReply {
   readonly error: NbdErrno;
   /** A constant sentence for the client (structured replies carry it) and the log. */
   readonly message: string;
@@ -77,19 +77,19 @@ export function exportFlags(exportInfo: ExportSize, session: Session): number {
     (choosesContexts ? NBD_FLAG_BLOCK_STATUS_PAYLOAD : 0);
 }
 
-const readOnlyExport: Refusal = { error: NBD_EPERM, message: "the export is read-only" };
-const flagNotAllowed: Refusal = { error: NBD_EINVAL, message: "a flag this command does not take here" };
-const unknownCommand: Refusal = { error: NBD_EINVAL, message: "unknown command" };
-const payloadTooLong: Refusal = { error: NBD_EINVAL, message: "longer than 32 MiB" };
-const pastEnd: Refusal = { error: NBD_EINVAL, message: "beyond the end of the export" };
-const noSpacePastEnd: Refusal = { error: NBD_ENOSPC, message: "beyond the end of the export" };
-const noMetaContext: Refusal = { error: NBD_EINVAL, message: "no metadata context is selected" };
-const badContextIds: Refusal = {
+const readOnlyExport: ErrorReply = { error: NBD_EPERM, message: "the export is read-only" };
+const flagNotAllowed: ErrorReply = { error: NBD_EINVAL, message: "a flag this command does not take here" };
+const unknownCommand: ErrorReply = { error: NBD_EINVAL, message: "unknown command" };
+const payloadTooLong: ErrorReply = { error: NBD_EINVAL, message: "longer than 32 MiB" };
+const pastEnd: ErrorReply = { error: NBD_EINVAL, message: "beyond the end of the export" };
+const noSpacePastEnd: ErrorReply = { error: NBD_ENOSPC, message: "beyond the end of the export" };
+const noMetaContext: ErrorReply = { error: NBD_EINVAL, message: "no metadata context is selected" };
+const badContextIds: ErrorReply = {
   error: NBD_EINVAL,
   message: "a payload that is not an effect length and ids of selected contexts, each once",
 };
-const emptyStatus: Refusal = { error: NBD_EINVAL, message: "block status of nothing" };
-const slowZeroes: Refusal = {
+const emptyStatus: ErrorReply = { error: NBD_EINVAL, message: "block status of nothing" };
+const slowZeroes: ErrorReply = {
   error: NBD_ENOTSUP,
   message: "zeroes without a hole are not faster than writing them",
 };
@@ -103,7 +103,7 @@ export function validateRequest(
   request: NbdRequest,
   exportInfo: ExportSize,
   session: Session,
-): Refusal | undefined {
+): ErrorReply | undefined {
   switch (request.type) {
     case NBD_CMD_READ:
       if (otherFlags(request, session.structured ? NBD_CMD_FLAG_DF : 0)) return flagNotAllowed;
@@ -131,7 +131,11 @@ export function validateRequest(
   }
 }
 
-function validateWrite(request: NbdRequest, exportInfo: ExportSize, session: Session): Refusal | undefined {
+function validateWrite(
+  request: NbdRequest,
+  exportInfo: ExportSize,
+  session: Session,
+): ErrorReply | undefined {
   if (exportInfo.readOnly) return readOnlyExport;
   const payloadFlag = session.extendedHeaders ? NBD_CMD_FLAG_PAYLOAD_LEN : 0;
   if (otherFlags(request, payloadFlag)) return flagNotAllowed;
@@ -139,7 +143,7 @@ function validateWrite(request: NbdRequest, exportInfo: ExportSize, session: Ses
   return isInside(request.offsetBytes, request.lengthBytes, exportInfo) ? undefined : noSpacePastEnd;
 }
 
-function validateWriteZeroes(request: NbdRequest, exportInfo: ExportSize): Refusal | undefined {
+function validateWriteZeroes(request: NbdRequest, exportInfo: ExportSize): ErrorReply | undefined {
   if (exportInfo.readOnly) return readOnlyExport;
   if (otherFlags(request, NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO)) return flagNotAllowed;
   if (!isInside(request.offsetBytes, request.lengthBytes, exportInfo)) return noSpacePastEnd;
@@ -152,7 +156,7 @@ function validateBlockStatus(
   request: NbdRequest,
   exportInfo: ExportSize,
   session: Session,
-): Refusal | undefined {
+): ErrorReply | undefined {
   if (session.metaContextCount === 0) return noMetaContext;
   const payloadFlag = session.extendedHeaders ? NBD_CMD_FLAG_PAYLOAD_LEN : 0;
   if (otherFlags(request, NBD_CMD_FLAG_REQ_ONE | payloadFlag)) return flagNotAllowed;
@@ -168,7 +172,7 @@ function validateStatusRange(
   offsetBytes: number,
   lengthBytes: number,
   exportInfo: ExportSize,
-): Refusal | undefined {
+): ErrorReply | undefined {
   if (lengthBytes === 0) return emptyStatus;
   return isInside(offsetBytes, lengthBytes, exportInfo) ? undefined : pastEnd;
 }
@@ -188,7 +192,7 @@ export function statusScope(
   request: NbdRequest,
   exportInfo: ExportSize,
   session: Session,
-): StatusScope | Refusal {
+): StatusScope | ErrorReply {
   const { payload } = request;
   if (payload === undefined) {
     const all = Array.from({ length: session.metaContextCount }, (_, i) => i + 1);
