@@ -28,8 +28,8 @@ export const connectionBytesMax = 2 * MiB;
 export const connectionBorrowMax = requestBytesMax;
 /** Payload bytes in flight that all connections together may borrow above their own; how they share it is in nbd/loans.ts. */
 export const borrowedBytesMax = 128 * MiB;
-/** Payload bytes in flight that the connections of one origin may borrow together, so that there is always some for others. */
-export const originBorrowMax = borrowedBytesMax * 3 / 4;
+/** Payload bytes in flight that the connections of one identity may borrow together, so that there is always some for others. */
+export const identityBorrowMax = borrowedBytesMax * 3 / 4;
 /** Milliseconds without a loan after which the memory of earlier loans is freed. */
 export const spareMs = 1_000;
 /** Bytes of large READs that one connection may have read and not sent, where they are sent from where they lie. */
@@ -131,7 +131,7 @@ export const stalledDumpMs = 10 * 60_000;
 /** Milliseconds that a client may take for its first option, and from one to the next; in qemu, for all. */
 export const handshakeMs = 10_000;
 /** Milliseconds for which the thread of the actors may wait for a write or flush that another thread makes. */
-export const heldUpMsMax = 1;
+export const threadWaitMsMax = 1;
 /** Milliseconds after which a flush under way tells that its disk is busy, or has stopped. */
 export const longFlushMs = 2;
 /** After a long write on the actors' thread writes are made on another one, until so many in a row were short there. */
@@ -181,7 +181,7 @@ export const drainMs = 5_000;
 /** Milliseconds for which `kick --for` may refuse a host, at most: a day. */
 export const kickMsMax = 24 * 3_600_000;
 /** Hosts that are refused at once because of `kick --for`. */
-export const refusedOriginsMax = 1024;
+export const refusedIdentitiesMax = 1024;
 /** Connections to the control socket at once. One more closes the oldest of those that have given no command yet. */
 export const controlConnectionsMax = 64;
 /** Where few descriptors are allowed, there may be fewer, but so many: a dump, another command, and one that is refused. */
@@ -263,8 +263,8 @@ export const sendCopyBytesMax = 128 * KiB;
 
 /** Part of the places of clients that are kept for clients of Unix sockets; at least one, unless there is only one in all. */
 export const localPlacesShare = 1 / 8;
-/** Part of the places of TCP clients that the clients of one origin may take. */
-export const originPlacesShare = 3 / 4;
+/** Part of the places of TCP clients that the clients of one identity may take. */
+export const identityPlacesShare = 3 / 4;
 /** Bytes of the smallest payload buffer; the others are larger by powers of two. A power of two. */
 export const payloadBufferBytesMin = 4 * KiB;
 /** Bytes of zeroes that are kept to answer READs of holes. */
@@ -323,10 +323,10 @@ assert(retiredBlocksSaidMax < retiredBlocksMax, "the last block set aside is not
 assert(borrowedBytesMax >= 2 * requestBytesMax, "two of the largest requests can be in flight at once");
 assert(connectionBorrowMax >= requestBytesMax, "a request of the largest kind can be borrowed whole");
 assert(
-  borrowedBytesMax - originBorrowMax >= requestBytesMax,
+  borrowedBytesMax - identityBorrowMax >= requestBytesMax,
   "another host always finds bytes for a request of the largest kind",
 );
-assert(originBorrowMax >= connectionBorrowMax, "one connection of a host may borrow what it may");
+assert(identityBorrowMax >= connectionBorrowMax, "one connection of a host may borrow what it may");
 assert(
   loanPieceBytes <= connectionBytesMax,
   "what is given back last is no more than a connection has of its own",

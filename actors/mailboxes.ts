@@ -102,7 +102,7 @@ export function mailboxSums({ clients, requests, commands, knobs }: AdmittedAtOn
     tailRegion: 4,
     // A lock, behind the unlocks of the two blocks of a copy.
     dataRegion: 3 * (bios + commandTasks + passdownTask),
-    // Of each client: its arrival, settling, identity, a loan asked for, its leaving; loans given back as requests end.
+    // Of each client: its arrival, attachment, identity, a loan asked for, its leaving; loans given back as requests end.
     listener: 5 * clients + requests + commands + noticesMax,
     // Answers to its requests, and that one waits for space; all else has one message of each type on its way.
     connection: 2 * Math.min(requests, requestsPerConnectionMax) + noticesMax,

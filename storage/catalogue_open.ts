@@ -20,7 +20,7 @@ export interface SettledCatalogue {
   /** What was dropped at the end of the journal: a change that was not committed, or a torn line. */
   readonly dropped: "change" | "torn" | undefined;
   /** Where the lines that hold end in the file. */
-  readonly heldBytes: number;
+  readonly keptBytes: number;
 }
 
 /**
@@ -33,7 +33,7 @@ export function settleCatalogue(journal: Journal, transactionId: bigint): Settle
   const problem = catalogue.load(journal.content.volumes);
   if (problem !== undefined) throw damaged(1, problem);
   let dropped: SettledCatalogue["dropped"];
-  let heldBytes = journal.contentEndBytes;
+  let keptBytes = journal.contentEndBytes;
   for (let line = journal.next(); line !== undefined;) {
     if (line.kind === "torn") {
       dropped = "torn";
@@ -51,7 +51,7 @@ export function settleCatalogue(journal: Journal, transactionId: bigint): Settle
     }
     const problem = catalogue.apply(line.changes);
     if (problem !== undefined) throw damaged(lineNumber, problem);
-    heldBytes = line.endBytes;
+    keptBytes = line.endBytes;
     line = next;
   }
   if (catalogue.transactionId !== transactionId) {
@@ -61,5 +61,5 @@ export function settleCatalogue(journal: Journal, transactionId: bigint): Settle
         "belong together, or make a new pool directory around the metadata and the data with `import`.",
     );
   }
-  return { catalogue, dropped, heldBytes };
+  return { catalogue, dropped, keptBytes };
 }

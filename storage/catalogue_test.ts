@@ -58,12 +58,12 @@ Deno.test("a journal read back is the catalogue that wrote it", () => {
     snapshot("b", 2, "a@1", "a"),
     volume("gone", thinIdMax, { deleting: true, name: "a" }),
   ];
-  const { catalogue, dropped, heldBytes } = settle(journalOf(records), 7n);
+  const { catalogue, dropped, keptBytes } = settle(journalOf(records), 7n);
   assertEquals([...catalogue.volumes()], records);
   assertEquals(catalogue.settings, settings);
   assertEquals(catalogue.transactionId, 7n);
   assertEquals(dropped, undefined);
-  assertEquals(heldBytes, journalOf(records).length);
+  assertEquals(keptBytes, journalOf(records).length);
 });
 
 Deno.test("changes are applied in order, and a compacted journal holds the same", () => {
@@ -72,10 +72,10 @@ Deno.test("changes are applied in order, and a compacted journal holds the same"
     [{ put: volume("b", 2) }],
     [{ remove: "a" }, { put: volume("c", 1, { name: "a" }) }],
   );
-  const { catalogue, heldBytes } = settle(text, 9n);
+  const { catalogue, keptBytes } = settle(text, 9n);
   assertEquals(namesOf(catalogue), ["a", "b"]);
   assertEquals(catalogue.byName("a")?.uid, "c");
-  assertEquals(heldBytes, text.length);
+  assertEquals(keptBytes, text.length);
   const again = settle(catalogue.snapshotLine(), 9n);
   assertEquals([...again.catalogue.volumes()], [...catalogue.volumes()]);
   assertEquals(again.catalogue.freeThinIds(3), catalogue.freeThinIds(3));
@@ -93,11 +93,11 @@ Deno.test("every beginning of an appended line leaves the old state, and the who
   const after = journalOf([volume("a", 1)], [{ put: volume("b", 2) }]);
   for (let length = before.length; length <= after.length; length += 1) {
     const text = after.slice(0, length);
-    const { catalogue, dropped, heldBytes } = settle(text, 7n);
+    const { catalogue, dropped, keptBytes } = settle(text, 7n);
     assertEquals(namesOf(catalogue), ["a"]);
     const isWhole = length >= after.length - 1;
     assertEquals(dropped, length === before.length ? undefined : isWhole ? "change" : "torn");
-    assertEquals(heldBytes, before.length);
+    assertEquals(keptBytes, before.length);
     // The last one lacks no more than its newline.
     if (length < after.length - 1) {
       assertStringIncludes(refusal(text, 8n), "another program changed the pool");
@@ -130,7 +130,7 @@ Deno.test("zeroes behind the last line are room for more, wherever the file is c
       };
       const settled = settleCatalogue(new Journal(linesOf(pieces())), 8n);
       assertEquals(namesOf(settled.catalogue), ["a", "b"]);
-      assertEquals([settled.dropped, settled.heldBytes], [undefined, text.length]);
+      assertEquals([settled.dropped, settled.keptBytes], [undefined, text.length]);
     }
     assertEquals(settle(text + "\0".repeat(zeroes) + "x", 8n).dropped, "torn");
   }

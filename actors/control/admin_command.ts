@@ -136,7 +136,7 @@ export interface ClientListing {
   /** Its address, with the name in its certificate if it has shown one. */
   readonly peer: string;
   /** By what its places are counted, and what `kick --for` refuses: its host, or its certificate. Null for a local client. */
-  readonly origin: string | null;
+  readonly identity: string | null;
   /** Null if it is not attached, or its volume was removed. */
   readonly export: string | null;
   /** When it connected: RFC 3339, UTC. */

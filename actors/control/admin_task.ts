@@ -96,8 +96,8 @@ function* planned({ pool }: AdminPeers, step: PlanStep): Steps<AdminPlan | PlanR
   }
 }
 
-function* settled({ pool }: AdminPeers, held: boolean): Steps<void> {
-  while ((yield* pool.settle(held)) === "more") yield* rest();
+function* settled({ pool }: AdminPeers, isKept: boolean): Steps<void> {
+  while ((yield* pool.settle(isKept)) === "more") yield* rest();
 }
 
 const notChanged = "The pool was not changed";

@@ -62,7 +62,7 @@ Deno.test("a line that cannot be appended leaves the metadata alone, and the sta
     reason: "The pool was not changed: writing the catalogue failed: a bad block.",
   });
   assertEquals(peers.order, ["plan", "appendLine", "settle"]);
-  assertEquals(peers.sent<Settle>("settle")[0]?.held, false);
+  assertEquals(peers.sent<Settle>("settle")[0]?.isKept, false);
 });
 
 Deno.test("a line that has no room is tried again after the journal was rewritten", () => {
@@ -96,7 +96,7 @@ Deno.test("a change that the metadata refuses is taken back from the journal, an
   const peers = new ScriptedPeers().answer("change", full);
   assertEquals(resultOf(peers), { kind: "refused", reason: fullSentence });
   assertEquals(peers.order, ["plan", "appendLine", "change", "retractLine", "settle"]);
-  assertEquals(peers.sent<Settle>("settle")[0]?.held, false);
+  assertEquals(peers.sent<Settle>("settle")[0]?.isKept, false);
 });
 
 Deno.test("a line that cannot be taken back is named in the result", () => {
@@ -115,7 +115,7 @@ Deno.test("a change whose commit fails is not taken back: the pool has failed, a
     reason: "The change is not durable: the pool has failed; restart it.",
   });
   assertEquals(peers.order.includes("retractLine"), false);
-  assertEquals(peers.sent<Settle>("settle").map(({ held }) => held), [true]);
+  assertEquals(peers.sent<Settle>("settle").map(({ isKept }) => isKept), [true]);
 });
 
 Deno.test("volumes are flushed, then quiet, before their thin devices change", () => {

@@ -59,11 +59,11 @@ function useOf(port: NotedPort): unknown[] {
   const { world, stub } = journalOf(port);
   const answers: unknown[] = [];
   world.kernel.start("use", useJournal(stub, answers));
-  world.settle();
+  world.runReady();
   for (let count = 0; count < 4; count += 1) {
     assertEquals(answers.length, port.throws ? 4 : count, "an answer came before the port's");
     port.end();
-    world.settle();
+    world.runReady();
   }
   return answers;
 }

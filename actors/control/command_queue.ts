@@ -38,7 +38,7 @@ export class CommandQueue {
   /** The first one is carried out, if `#isRunning`. */
   #commands: PoolCommand[] = [];
   #isRunning = false;
-  /** Commands that only look; a slow reader of a dump must not hold up a snapshot. */
+  /** Commands that only look; a slow reader of a dump must not delay a snapshot. */
   readonly #looks: LookQueue;
   /** The last change made the catalogue's journal long enough to be rewritten. */
   #isJournalLong: boolean;

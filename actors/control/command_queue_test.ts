@@ -47,7 +47,7 @@ Deno.test("more commands at once than may wait are refused with a sentence, and 
 /** The reader of a dump that never asks for more. */
 const stuckReader: TextPort = { write: () => {} };
 
-Deno.test("a reader that takes no more of a dump holds up no other command", () => {
+Deno.test("a reader that takes no more of a dump delays no other command", () => {
   const pool = new TestingPool(makeTestingFiles());
   createVolume(pool, "a", 4);
   const out = pool.kernel.spawn(
@@ -67,7 +67,7 @@ Deno.test("a reader that takes no more of a dump holds up no other command", () 
   assertSound(pool);
 });
 
-Deno.test("readers that take no more of their dumps hold up no command that looks, however many they are", () => {
+Deno.test("readers that take no more of their dumps delay no command that looks, however many they are", () => {
   const pool = new TestingPool(makeTestingFiles());
   createVolume(pool, "a", 4);
   const results: AdminResult[] = [];

@@ -129,7 +129,7 @@ export class PoolActor implements Actor<PoolMessage> {
         this.#kernel.reply(message, this.#change.planSlice(message.step));
         return this.#viewAgain();
       case "settle":
-        this.#kernel.reply(message, this.#change.settleSlice(message.held));
+        this.#kernel.reply(message, this.#change.settleSlice(message.isKept));
         return this.#viewAgain();
       case "cutMade":
         this.#change.cutMade();
@@ -142,7 +142,7 @@ export class PoolActor implements Actor<PoolMessage> {
         return this.#commands.rewriteEnded();
       case "adopt":
         this.#change.adopt(message.step);
-        return this.#kernel.reply(message, "settled");
+        return this.#kernel.reply(message, "done");
       case "evict":
         return this.#evict(message);
       case "adminEnded":

@@ -166,9 +166,9 @@ export class PoolChange {
     this.#quiet = new Set();
   }
 
-  /** Does a slice of the settling: the staged change holds, or not. */
-  settleSlice(held: boolean): "settled" | "more" {
-    this.#settling ??= this.#settleSlices(held);
+  /** Does a slice of the settling: the staged change is kept, or dropped. */
+  settleSlice(isKept: boolean): "settled" | "more" {
+    this.#settling ??= this.#settleSlices(isKept);
     this.#isTorn = !this.#settling.next().done;
     if (this.#isTorn) return "more";
     this.#settling = undefined;
@@ -178,11 +178,11 @@ export class PoolChange {
     return "settled";
   }
 
-  *#settleSlices(held: boolean): Slices<void> {
+  *#settleSlices(isKept: boolean): Slices<void> {
     const { catalogue, perSlice } = this.#context;
     // Resume the quiet volumes first: putting thousands of records in their places takes long.
     if (this.#isCut) { for (const quiet of this.#quietOpen) this.#resume(quiet, quiet.record); }
-    if (held) yield* catalogue.commitStagedSlices(perSlice);
+    if (isKept) yield* catalogue.commitStagedSlices(perSlice);
     else catalogue.abandonStaged();
     for (const quiet of this.#quietOpen) this.#resume(quiet, this.#recordOf(quiet.record.uid));
   }

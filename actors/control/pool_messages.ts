@@ -115,7 +115,7 @@ export interface PlanRefused {
 /** From the admin task: the staged change is durable, or will not happen. Asked again until the answer is `settled`. */
 export interface Settle extends Request<"settled" | "more"> {
   readonly type: "settle";
-  readonly held: boolean;
+  readonly isKept: boolean;
 }
 
 /** From the admin task: the volumes that were to be quiet for the first slice of devices may go on. */
@@ -146,7 +146,7 @@ export interface RewriteEnded extends Message {
 }
 
 /** From the start of a read-only pool: reconcile in memory only. */
-export interface Adopt extends Request<"settled"> {
+export interface Adopt extends Request<"done"> {
   readonly type: "adopt";
   readonly step: Reconcile;
 }
@@ -257,8 +257,8 @@ export class PoolStub {
     return ask(this.address, request);
   }
 
-  settle(held: boolean): Steps<"settled" | "more"> {
-    const request: Settle = { type: "settle", replyTo: unasked, held };
+  settle(isKept: boolean): Steps<"settled" | "more"> {
+    const request: Settle = { type: "settle", replyTo: unasked, isKept };
     return ask(this.address, request);
   }
 
@@ -267,7 +267,7 @@ export class PoolStub {
     return ask(this.address, request);
   }
 
-  adopt(step: Reconcile): Steps<"settled"> {
+  adopt(step: Reconcile): Steps<"done"> {
     const request: Adopt = { type: "adopt", replyTo: unasked, step };
     return ask(this.address, request);
   }

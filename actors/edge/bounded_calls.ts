@@ -136,12 +136,12 @@ export class BoundedCalls {
   #listen(call: BoundedCall): void {
     callOutside(
       () => calls!.suspendLater(call.list, 1, null),
-      () => this.#settle(),
-      () => setTimeout(() => this.#settle(), callLookMs),
+      () => this.#endFirst(),
+      () => setTimeout(() => this.#endFirst(), callLookMs),
     );
   }
 
-  #settle(): void {
+  #endFirst(): void {
     // Remove the calls that have ended before their callbacks run, because a callback may make new calls.
     const ended: { done: CallDone; status: number }[] = [];
     let status = statusOf(present(this.#queue[0], "a call has begun"));

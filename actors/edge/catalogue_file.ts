@@ -80,15 +80,15 @@ export class CatalogueFile implements JournalPort {
    * Begins to append after the lines that hold; what follows them becomes zeroes. If we stop before that is durable, what
    * did not hold is found again and dropped again. Throws {@linkcode UserError}.
    */
-  startAt(heldBytes: number, isDropping: boolean): void {
-    let endBytes = heldBytes;
+  startAt(keptBytes: number, isDropping: boolean): void {
+    let endBytes = keptBytes;
     let result: IoResult = ioOk;
-    if (isDropping) result = inOneGo(this.#journal.zero(heldBytes, this.#journal.sizeBytes));
+    if (isDropping) result = inOneGo(this.#journal.zero(keptBytes, this.#journal.sizeBytes));
     const last = new Uint8Array(1);
-    fs.readSync(this.#journal.fd, last, 0, 1, heldBytes - 1);
+    fs.readSync(this.#journal.fd, last, 0, 1, keptBytes - 1);
     if (result.kind === "ok" && last[0] !== newline) {
       // Another program has taken the end of the last line away.
-      result = this.#journal.write(Uint8Array.of(newline), heldBytes);
+      result = this.#journal.write(Uint8Array.of(newline), keptBytes);
       endBytes += 1;
     }
     if (result.kind !== "ok") {

@@ -30,7 +30,7 @@ export class ClientSocket implements SocketPort, Polled {
   readonly #forget: () => void;
   #stream: ByteStream;
   #peer: string;
-  #origin: string | undefined;
+  #identity: string | undefined;
   #owner: Address<SocketNotice> | undefined;
   #reading = false;
   #sending = false;
@@ -59,7 +59,7 @@ export class ClientSocket implements SocketPort, Polled {
   constructor(
     group: SocketGroup,
     stream: ByteStream,
-    { peer, origin }: Peer,
+    { peer, identity }: Peer,
     keys: TlsKeys | undefined,
     forget: () => void,
     direct?: DirectSocket,
@@ -71,10 +71,10 @@ export class ClientSocket implements SocketPort, Polled {
     this.#heard = group.heard;
     this.#direct = direct;
     this.#link = link;
-    if (origin !== undefined) link?.keepAlive();
+    if (identity !== undefined) link?.keepAlive();
     this.#stream = stream;
     this.#peer = peer;
-    this.#origin = origin;
+    this.#identity = identity;
     this.#keys = keys;
     this.tls = keys?.policy ?? "off";
     this.#forget = forget;
@@ -84,12 +84,12 @@ export class ClientSocket implements SocketPort, Polled {
     return this.#peer;
   }
 
-  get origin(): string | undefined {
-    return this.#origin;
+  get identity(): string | undefined {
+    return this.#identity;
   }
 
   get silentMs(): number {
-    return this.#origin === undefined ? 0 : this.#link?.silentMs ?? 0;
+    return this.#identity === undefined ? 0 : this.#link?.silentMs ?? 0;
   }
 
   get hasHungUp(): boolean {
@@ -261,7 +261,7 @@ export class ClientSocket implements SocketPort, Polled {
       if (secured.clientName !== undefined) {
         this.#peer += ` (${quoted(secured.clientName)})`;
         // A local client stays a local client.
-        if (this.#origin !== undefined) this.#origin = `the certificate of ${quoted(secured.clientName)}`;
+        if (this.#identity !== undefined) this.#identity = `the certificate of ${quoted(secured.clientName)}`;
       }
       this.#securing = false;
     } catch (error) {

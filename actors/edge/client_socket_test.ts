@@ -54,7 +54,7 @@ Deno.test("a send gives its memory back while the client takes the rest, but for
   const socket = new ClientSocket(
     new SocketGroup(kernel),
     stream,
-    { peer: "a client", origin: undefined },
+    { peer: "a client", identity: undefined },
     undefined,
     () => {},
   );

@@ -272,14 +272,14 @@ class DumpAnswer {
       this.#response.writeHead(200, { "content-type": "application/x-ndjson", "connection": "close" });
     }
     const timer = setTimeout(() => this.#client.close(), this.#client.times.dumpPieceMs);
-    const settle = (taken: TextTaken) => {
+    const finish = (taken: TextTaken) => {
       clearTimeout(timer);
       stream.off("close", lost);
       resolve(taken);
     };
-    const lost = () => settle("gone");
+    const lost = () => finish("gone");
     stream.once("close", lost);
-    this.#response.write(`${JSON.stringify({ text })}\n`, (error) => settle(error ? "gone" : "taken"));
+    this.#response.write(`${JSON.stringify({ text })}\n`, (error) => finish(error ? "gone" : "taken"));
     return promise;
   }
 

@@ -19,7 +19,7 @@ const kinds: Readonly<Record<DeviceKindName, DeviceKind>> = {
       requirePermission("read", path);
       if (isExclusive) requirePermission("write", path);
     },
-    identityOf: (path) => {
+    deviceKeyOf: (path) => {
       const info = fs.statSync(path, { throwIfNoEntry: false });
       return info === undefined ? undefined : `${info.dev} ${info.ino}`;
     },

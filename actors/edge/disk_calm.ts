@@ -15,7 +15,7 @@
  * not. None of this is asked for file systems with writes that do not wait (RWF_NOWAIT: xfs, btrfs).
  */
 import fs from "node:fs";
-import { heldUpMsMax, longFlushMs, shortWritesWanted } from "../limits.ts";
+import { longFlushMs, shortWritesWanted, threadWaitMsMax } from "../limits.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 import { dirtyPagesMs, threadPauseFactor, threadWayMs } from "../knobs.ts";
 
@@ -44,7 +44,7 @@ export class DiskCalm {
 
   /** A write took `ms`, on any thread. */
   wrote(ms: number): void {
-    if (ms > heldUpMsMax) this.#shortWanted = shortWritesWanted;
+    if (ms > threadWaitMsMax) this.#shortWanted = shortWritesWanted;
     else if (this.#shortWanted > 0) this.#shortWanted -= 1;
   }
 
@@ -65,7 +65,9 @@ export class DiskCalm {
 
   /** Milliseconds for which this thread may wait for a write on another one. */
   waitMs(nowMs: number): number {
-    return this.#shortWanted > 0 || nowMs < this.#pauseEndMs || this.#isFlushLong(nowMs) ? 0 : heldUpMsMax;
+    return this.#shortWanted > 0 || nowMs < this.#pauseEndMs || this.#isFlushLong(nowMs)
+      ? 0
+      : threadWaitMsMax;
   }
 
   #isFlushLong(nowMs: number): boolean {

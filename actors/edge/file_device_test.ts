@@ -15,8 +15,8 @@ import {
   ignoreLibc,
   libc,
   mib,
+  resultOf,
   scratchFile,
-  settled,
 } from "../../tests/support/scratch_file.ts";
 
 Deno.test("what was written at an odd offset reads back, and nothing around it changed", () => {
@@ -34,8 +34,8 @@ Deno.test("an access past the end is an error and changes nothing", async () => 
   assertEquals(device.write(filled(512, 7), mib - 511), past);
   assertEquals(readInto(device, filled(512, 7), mib - 511, () => {}), past);
   assertEquals(device.copy(0, mib - 511, 512, () => {}), past);
-  assertEquals(await settled((done) => device.zero(mib - 511, 512, done)), past);
-  assertEquals(await settled((done) => device.discard(mib - 511, 512, done)), past);
+  assertEquals(await resultOf((done) => device.zero(mib - 511, 512, done)), past);
+  assertEquals(await resultOf((done) => device.discard(mib - 511, 512, done)), past);
   assertEquals(Deno.statSync(scratch.path).size, mib);
   device.close();
 });
@@ -46,7 +46,7 @@ Deno.test("a hole before data is read at once as zeroes, and the hole that a cut
   device.write(filled(4096, 7), 2 * mib);
   assertEquals(bytesAt(device, mib, 4096), filled(4096, 0));
   Deno.truncateSync(scratch.path, mib);
-  const cut = await settled((done) => readInto(device, filled(4096, 1), mib + mib / 2, done));
+  const cut = await resultOf((done) => readInto(device, filled(4096, 1), mib + mib / 2, done));
   assertEquals(cut.kind, "ioError");
   device.close();
 });
@@ -112,9 +112,9 @@ Deno.test({
     const device = FileDevice.open(scratch.path, { libc });
     assert(device.canDiscard);
     device.write(filled(4 * mib, 7), 0);
-    await settled((done) => device.flush(done));
+    await resultOf((done) => device.flush(done));
     const before = allocatedBytes(scratch.path);
-    assertEquals(await settled((done) => device.discard(mib, 2 * mib, done)), ioOk);
+    assertEquals(await resultOf((done) => device.discard(mib, 2 * mib, done)), ioOk);
     assertEquals(before - allocatedBytes(scratch.path), 2 * mib);
     assert(bytesAt(device, mib, 2 * mib).every((byte) => byte === 0));
     assertEquals([bytesAt(device, mib - 1, 1)[0], bytesAt(device, 3 * mib, 1)[0]], [7, 7]);
@@ -128,7 +128,7 @@ Deno.test("without the C library zeroes are written and nothing is promised", as
   assert(!device.canDiscard);
   assert(!device.isHole(0, 4096));
   device.write(filled(4 * mib, 7), 0);
-  assertEquals(await settled((done) => device.zero(100, 3 * mib, done)), ioOk);
+  assertEquals(await resultOf((done) => device.zero(100, 3 * mib, done)), ioOk);
   assertEquals(bytesAt(device, 99, 2), new Uint8Array([7, 0]));
   assertEquals(bytesAt(device, 3 * mib + 99, 2), new Uint8Array([0, 7]));
   device.close();
@@ -145,7 +145,7 @@ Deno.test({
     assert(!device.isHole(mib, mib), "a byte that is only in the page cache counts");
     assert(device.isHole(mib, mib / 2));
     assert(device.isHole(2 * mib, 2 * mib));
-    assertEquals(await settled((done) => device.discard(mib, mib, done)), ioOk);
+    assertEquals(await resultOf((done) => device.discard(mib, mib, done)), ioOk);
     assert(device.isHole(mib, mib));
     device.close();
   },
@@ -204,10 +204,10 @@ Deno.test({
     const device = FileDevice.open(scratch.path, { libc: refusing });
     device.write(filled(4 * mib, 7), 0);
     failure = errno.noSpace;
-    assertEquals(await settled((done) => device.discard(0, 4096, done)), ioOk);
+    assertEquals(await resultOf((done) => device.discard(0, 4096, done)), ioOk);
     assert(device.canDiscard);
     failure = errno.notSupported;
-    assertEquals(await settled((done) => device.zero(4096, 2 * mib, done)), ioOk);
+    assertEquals(await resultOf((done) => device.zero(4096, 2 * mib, done)), ioOk);
     assert(!device.canDiscard);
     assert(bytesAt(device, 0, 2 * mib + 4096).every((byte) => byte === 0));
     assertEquals(bytesAt(device, 2 * mib + 4096, 1)[0], 7);
@@ -289,9 +289,9 @@ Deno.test("a block device has its own size, discards, and is refused while mount
       const device = FileDevice.open(loop, { libc });
       assertEquals([device.isBlockDevice, device.canDiscard, device.sizeBytes], [true, true, 8 * mib]);
       assertEquals(device.write(filled(2 * mib, 7), mib), ioOk);
-      assertEquals(await settled((done) => device.flush(done)), ioOk);
+      assertEquals(await resultOf((done) => device.flush(done)), ioOk);
       const before = allocatedBytes(scratch.path);
-      assertEquals(await settled((done) => device.discard(mib, mib, done)), ioOk);
+      assertEquals(await resultOf((done) => device.discard(mib, mib, done)), ioOk);
       assertEquals(before - allocatedBytes(scratch.path), mib);
       assertEquals([bytesAt(device, mib, 1)[0], bytesAt(device, 2 * mib, 1)[0]], [0, 7]);
       // Claimed once, it cannot be claimed again, by a mount or by us.

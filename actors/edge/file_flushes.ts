@@ -7,7 +7,7 @@
 import fs from "node:fs";
 import { assert } from "../../storage/base/assert.ts";
 import { type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
-import { heldUpMsMax } from "../limits.ts";
+import { threadWaitMsMax } from "../limits.ts";
 import { BoundedCalls } from "./bounded_calls.ts";
 import type { DiskCalm } from "./disk_calm.ts";
 import { failureOfErrno } from "./file_errors.ts";
@@ -59,14 +59,14 @@ export class FileFlushes {
     for (const fd of this.#free) fs.closeSync(fd);
   }
 
-  /** On another thread, for which this one waits up to `heldUpMsMax`: all clients wait meanwhile. */
+  /** On another thread, for which this one waits up to `threadWaitMsMax`: all clients wait meanwhile. */
   #flushSoon(flush: Flush, fd: number, calls: BoundedCalls, done: IoDone): IoResult | "pending" {
     const end = this.#begin();
     const finish = (status: number) => {
       end();
       return this.#ended(flush, fd, status === 0 ? ioOk : failureOfErrno(-status, "flush"));
     };
-    const status = calls.flush(heldUpMsMax, (status) => done(finish(status)));
+    const status = calls.flush(threadWaitMsMax, (status) => done(finish(status)));
     return status === "pending" ? status : finish(status);
   }
 

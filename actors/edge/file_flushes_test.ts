@@ -4,13 +4,13 @@ import { ioOk } from "../../storage/device/port.ts";
 import { defaultKnobs } from "../knobs.ts";
 import { FileDevice } from "./file_device.ts";
 import type { Libc } from "./libc.ts";
-import { filled, libc, mib, scratchFile, settled } from "../../tests/support/scratch_file.ts";
+import { filled, libc, mib, resultOf, scratchFile } from "../../tests/support/scratch_file.ts";
 
 Deno.test("a flush answers later, and a device closed meanwhile closes after it", async () => {
   using scratch = scratchFile(mib);
   const device = FileDevice.open(scratch.path, { libc });
   device.write(filled(4096, 7), 0);
-  const flushed = settled((done) => device.flush(done));
+  const flushed = resultOf((done) => device.flush(done));
   device.close();
   assertEquals(await flushed, ioOk);
 });
@@ -22,7 +22,7 @@ Deno.test("more flushes at once than there are handles are all answered, and the
     assertEquals(device.write(filled(4096, round), 0), ioOk);
     const flushes = Array.from(
       { length: defaultKnobs.flushesMax + 3 },
-      () => settled((done) => device.flush(done)),
+      () => resultOf((done) => device.flush(done)),
     );
     assertEquals(await Promise.all(flushes), flushes.map(() => ioOk));
   }
@@ -41,7 +41,7 @@ Deno.test("the disk begins with a write before its flush is asked for, if a flus
   for (let at = 0; at < 9; at += 1) {
     device.write(filled(512, 7), at * 512);
     assertEquals(begun.length, at === 8 ? 1 : 0);
-    assertEquals(await settled((done) => device.flush(done)), ioOk);
+    assertEquals(await resultOf((done) => device.flush(done)), ioOk);
     if (at === 8) assertEquals(begun, [8 * 512]);
   }
   device.close();

@@ -6,7 +6,7 @@ import { BoundedCalls } from "./bounded_calls.ts";
 import type { CachedReads } from "./cached_reads.ts";
 import type { DiskCalm } from "./disk_calm.ts";
 import { codeOf, failureOf, failureOfErrno } from "./file_errors.ts";
-import { fileWritePieceBytes, heldUpMsMax } from "../limits.ts";
+import { fileWritePieceBytes, threadWaitMsMax } from "../limits.ts";
 import { errno } from "./libc.ts";
 import { UnwaitingWrites } from "./unwaiting_writes.ts";
 
@@ -75,7 +75,7 @@ export class FileWrites {
     const write = { buffer, offsetBytes, doneBytes: 0, isBorrowed, done };
     if (this.isIdle) {
       this.#nowMs = performance.now();
-      this.#waitEndMs = this.#nowMs + heldUpMsMax;
+      this.#waitEndMs = this.#nowMs + threadWaitMsMax;
       const result = this.#goOn(write);
       if (result !== "pending") return result;
     } else this.#keep(write);
@@ -157,7 +157,7 @@ export class FileWrites {
   #ended(status: number, beginMs: number): void {
     this.#nowMs = performance.now();
     this.#calm.wrote(this.#nowMs - beginMs);
-    this.#waitEndMs = this.#nowMs + heldUpMsMax;
+    this.#waitEndMs = this.#nowMs + threadWaitMsMax;
     const oldest = present(this.#queue[0], "a write is under way");
     const taken = took(oldest, status);
     let result = taken.kind === "ok" ? this.#goOn(oldest) : taken;

@@ -55,7 +55,7 @@ Deno.test({
     const peers: (string | undefined)[] = [];
     const listener = kernel.spawn<Connected>("listener", 10, () => ({
       receive: ({ socket }) => {
-        peers.push(socket.origin);
+        peers.push(socket.identity);
         socket.close();
       },
     }));

@@ -46,7 +46,7 @@ export interface DeviceKind {
   /** Refuses what Deno would ask the user about. */
   requireAccess(path: string, isExclusive: boolean): void;
   /** A text that is the same for all paths of one device; undefined if there is no device at this path. */
-  identityOf(path: string): string | undefined;
+  deviceKeyOf(path: string): string | undefined;
   /** Keeps other processes out until it is disposed; a shared lock if it is not exclusive. */
   lock(path: string, isExclusive: boolean): Disposable;
   open(path: string, use: DeviceUse): OpenDevice;

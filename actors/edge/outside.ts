@@ -3,7 +3,7 @@ import { reasonOutside } from "../kernel/boundary.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
 
-/** The answer of the steps. Never settles if the kernel stops first: race it against the pool's failure. */
+/** The answer of the steps. Never comes if the kernel stops first: race it against the pool's failure. */
 export function answerOf<T>(kernel: Kernel, name: string, steps: Steps<T>): Promise<T> {
   return new Promise((resolve) => {
     kernel.start(name, reportTo(steps, resolve));

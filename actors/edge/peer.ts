@@ -1,26 +1,26 @@
 /** The other end of a client's connection. */
 
-/** `peer` names it in the log; its places are counted by `origin` (nbd/places.ts), which a local client has not. */
+/** `peer` names it in the log; its places are counted by `identity` (nbd/places.ts), which a local client has not. */
 export interface Peer {
   readonly peer: string;
-  readonly origin: string | undefined;
+  readonly identity: string | undefined;
 }
 
 /** A local client of the socket at this path. */
 export function localPeer(path: string | undefined): Peer {
-  return { peer: path === undefined ? "a client" : `a client of ${path}`, origin: undefined };
+  return { peer: path === undefined ? "a client" : `a client of ${path}`, identity: undefined };
 }
 
 /** A client on another host, or on this one over TCP. */
 export function remotePeer(hostname: string, port: number | undefined): Peer {
   return {
     peer: hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`,
-    origin: hostOf(hostname),
+    identity: hostOf(hostname),
   };
 }
 
 /**
- * The origin of a host: its IPv4 address, also if that is written as an IPv6 address; else the first 64 bits of its IPv6
+ * The identity of a host: its IPv4 address, also if that is written as an IPv6 address; else the first 64 bits of its IPv6
  * address, as one host may use all addresses with these.
  */
 function hostOf(address: string): string {

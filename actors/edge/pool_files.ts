@@ -135,7 +135,7 @@ export class PoolFiles {
   settle(transactionId: bigint): SettledPool {
     const journal = present(this.#journal, "the catalogue is settled once");
     this.#journal = undefined;
-    const { catalogue, dropped, heldBytes } = settleCatalogue(journal, transactionId);
+    const { catalogue, dropped, keptBytes } = settleCatalogue(journal, transactionId);
     this.#lines.close();
     const notes: string[] = [];
     if (dropped !== undefined) {
@@ -143,7 +143,7 @@ export class PoolFiles {
     }
     const file = this.catalogueFile;
     if (file === undefined) return { catalogue, notes };
-    file.startAt(heldBytes, dropped !== undefined);
+    file.startAt(keptBytes, dropped !== undefined);
     if (!file.reserve(catalogue.contentBytes)) {
       notes.push(
         "The host is full: the room that removing needs could not be set aside. Until there is some, nothing is created.",
@@ -211,8 +211,8 @@ export function lockDevices(held: DisposableStack, paths: DevicePaths, isExclusi
   metadataKind.requireAccess(metadata, isExclusive);
   dataKind.requireAccess(data, isExclusive);
   held.use(metadataKind.lock(metadata, isExclusive));
-  const identity = dataKind.identityOf(data);
-  if (metadataKind === dataKind && identity !== undefined && identity === metadataKind.identityOf(metadata)) {
+  const key = dataKind.deviceKeyOf(data);
+  if (metadataKind === dataKind && key !== undefined && key === metadataKind.deviceKeyOf(metadata)) {
     throw new UserError(
       `Cannot use "${metadata}" as metadata and "${data}" as data: they are the same file. Name two.`,
     );

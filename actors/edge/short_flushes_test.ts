@@ -46,7 +46,7 @@ Deno.test("a long flush at once, where others were heard, sends the next to the 
   assertEquals(pairs.run(10), 10);
 });
 
-Deno.test("a long flush at once holds up nobody where nobody was heard for a second: short ones soon go on", () => {
+Deno.test("a long flush at once delays nobody where nobody was heard for a second: short ones soon go on", () => {
   const pairs = new Pairs();
   pairs.flushes.disturbed();
   pairs.run(1);

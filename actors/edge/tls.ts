@@ -78,7 +78,7 @@ class ClearStream extends ByteDuplex {
   readonly #stream: ByteStream;
   #decrypted: TLSSocket | undefined;
   /** A read that waits until decrypted bytes are taken. */
-  #isHeldBack = false;
+  #isReadPaused = false;
 
   constructor(stream: ByteStream) {
     super(stream);
@@ -90,16 +90,16 @@ class ClearStream extends ByteDuplex {
     this.#decrypted = decrypted;
   }
 
-  /** Goes on with a read that was held back, if there is room again. */
+  /** Goes on with a read that was paused, if there is room again. */
   readMore(): void {
-    if (!this.#isHeldBack) return;
-    this.#isHeldBack = false;
+    if (!this.#isReadPaused) return;
+    this.#isReadPaused = false;
     this._read();
   }
 
   override _read(): void {
     if (this.#decrypted !== undefined && this.#decrypted.readableLength >= tlsReadBytes) {
-      this.#isHeldBack = true;
+      this.#isReadPaused = true;
       return;
     }
     const buffer = new Uint8Array(tlsReadBytes);

@@ -18,10 +18,10 @@ export interface SeatedClient {
   /** The connection's socket; only its name and its silence are read. */
   readonly socket: Pick<SocketPort, "peer" | "silentMs">;
   /** See nbd/places.ts. */
-  origin: string | undefined;
+  identity: string | undefined;
   readonly sinceMs: number;
-  /** `makingRoom`: it was told to go, and answers by leaving or, if it was faster, by being settled. */
-  state: "handshake" | "makingRoom" | "settled";
+  /** `makingRoom`: it was told to go, and answers by leaving or, if it was faster, by being attached. */
+  state: "handshake" | "makingRoom" | "attached";
   /** The client that waits for its place. */
   roomFor: SocketPort | undefined;
 }
@@ -34,7 +34,7 @@ export interface ArrivalPeers {
   /** In the order in which they came. */
   readonly clients: ReadonlyMap<Address<NbdConnectionMessage>, SeatedClient>;
   /** Whether the operator has refused this client. */
-  isRefused(client: Pick<SocketPort, "peer" | "origin">): boolean;
+  isRefused(client: Pick<SocketPort, "peer" | "identity">): boolean;
   /** Gives the client a place. */
   connect(socket: SocketPort): void;
 }
@@ -54,23 +54,25 @@ export class Arrivals {
 
   arrived(socket: SocketPort): void {
     if (this.#peers.isRefused(socket)) return this.#close(socket);
-    const bound = this.#boundFor(socket.origin);
+    const bound = this.#boundFor(socket.identity);
     if (bound === undefined) return this.#peers.connect(socket);
     if (!this.#waitsForRoom(socket, bound)) this.#refuse(socket, bound);
   }
 
-  #boundFor(origin: string | undefined, except?: SeatedClient): Bound | undefined {
-    return this.#peers.places.keepsOut(origin, this.#peers.clients.values(), except);
+  #boundFor(identity: string | undefined, except?: SeatedClient): Bound | undefined {
+    return this.#peers.places.keepsOut(identity, this.#peers.clients.values(), except);
   }
 
   /** Whether another client is leaving, or is told to, whose place this one can take. */
   #waitsForRoom(socket: SocketPort, bound: Bound): boolean {
     const { kernel, places, clients } = this.#peers;
     const nowMs = kernel.clock.now();
-    const counts = countPlaces(socket.origin, clients.values());
+    const counts = countPlaces(socket.identity, clients.values());
     for (const [connection, client] of clients) {
-      if (client.state === "settled" || client.roomFor !== undefined) continue;
-      if (places.boundOf(socket.origin, countsWithout(counts, socket.origin, client)) !== undefined) continue;
+      if (client.state === "attached" || client.roomFor !== undefined) continue;
+      if (places.boundOf(socket.identity, countsWithout(counts, socket.identity, client)) !== undefined) {
+        continue;
+      }
       if (client.state === "handshake") {
         if (nowMs - client.sinceMs < crowdedHandshakeMs) continue;
         client.state = "makingRoom";
@@ -89,12 +91,12 @@ export class Arrivals {
     this.#hasMadeRoom = true;
     this.#peers.log(
       `closing the connection from ${client.socket.peer}, which has attached to no export, in favour of ${socket.peer}: ` +
-        this.#peers.places.sentence(bound, socket.origin),
+        this.#peers.places.sentence(bound, socket.identity),
     );
   }
 
   #refuse(socket: SocketPort, bound: Bound): void {
-    this.#logRefusal(socket.peer, socket.origin, bound);
+    this.#logRefusal(socket.peer, socket.identity, bound);
     this.#close(socket);
   }
 
@@ -104,16 +106,16 @@ export class Arrivals {
   }
 
   /** Once for each rule until there is room again. */
-  #logRefusal(peer: string, origin: string | undefined, bound: Bound): void {
+  #logRefusal(peer: string, identity: string | undefined, bound: Bound): void {
     if (!this.#refusals.has(bound)) {
-      this.#peers.log(`refused ${peer}: ${this.#peers.places.sentence(bound, origin)}`);
+      this.#peers.log(`refused ${peer}: ${this.#peers.places.sentence(bound, identity)}`);
     }
     this.#refusals.add(bound);
   }
 
   /** The client is attached and makes no room. Another client has to, or the client that waited for its place is refused. */
-  settled(client: SeatedClient): void {
-    client.state = "settled";
+  attached(client: SeatedClient): void {
+    client.state = "attached";
     const socket = client.roomFor;
     client.roomFor = undefined;
     if (socket !== undefined) this.#lostRoom(socket);
@@ -138,24 +140,24 @@ export class Arrivals {
     this.arrived(socket);
   }
 
-  /** The client has shown a certificate: it is counted by that from now on, and goes if its origin has no place left. */
-  identified(connection: Address<NbdConnectionMessage>, client: SeatedClient, origin: string): void {
+  /** The client has shown a certificate: it is counted by that from now on, and goes if its identity has no place left. */
+  identified(connection: Address<NbdConnectionMessage>, client: SeatedClient, identity: string): void {
     const { peer } = client.socket;
-    const bound = this.#boundFor(origin, client);
-    const isRefused = this.#peers.isRefused({ peer, origin });
-    if (!isRefused && bound === "origin") this.#logRefusal(peer, origin, bound);
-    if (isRefused || bound === "origin") {
+    const bound = this.#boundFor(identity, client);
+    const isRefused = this.#peers.isRefused({ peer, identity });
+    if (!isRefused && bound === "identity") this.#logRefusal(peer, identity, bound);
+    if (isRefused || bound === "identity") {
       this.#peers.kernel.count("connectionsRefused");
       this.#peers.kernel.tell(connection, { type: "makeRoom" });
     }
-    client.origin = origin;
+    client.identity = identity;
     this.#seatWaiting();
   }
 
   /** Connects the waiting clients for which there is a place now. */
   #seatWaiting(): void {
     for (const socket of [...this.#waiting]) {
-      if (this.#boundFor(socket.origin) !== undefined) continue;
+      if (this.#boundFor(socket.identity) !== undefined) continue;
       this.#waiting = this.#waiting.filter((waiting) => waiting !== socket);
       this.#forgetRoomFor(socket);
       this.#peers.connect(socket);
@@ -168,13 +170,13 @@ export class Arrivals {
     }
   }
 
-  /** Clients of this origin that wait for a place get none. */
-  dropOrigin(origin: string): void {
-    for (const socket of this.#waiting.filter((waiting) => waiting.origin === origin)) {
+  /** Clients of this identity that wait for a place get none. */
+  dropIdentity(identity: string): void {
+    for (const socket of this.#waiting.filter((waiting) => waiting.identity === identity)) {
       this.#forgetRoomFor(socket);
       this.#close(socket);
     }
-    this.#waiting = this.#waiting.filter((waiting) => waiting.origin !== origin);
+    this.#waiting = this.#waiting.filter((waiting) => waiting.identity !== identity);
   }
 
   /** No client gets a place any more. */

@@ -3,7 +3,7 @@ import { unreachable } from "../../storage/base/assert.ts";
 import type { AdminResult, ClientListing, ServerCommand } from "../control/admin_command.ts";
 import type { PoolStub } from "../control/pool_messages.ts";
 import type { Steps } from "../kernel/task.ts";
-import { kickMsMax, refusedOriginsMax } from "../limits.ts";
+import { kickMsMax, refusedIdentitiesMax } from "../limits.ts";
 import type { NbdListenerStub } from "./listener.ts";
 
 /** Carries out a command about clients. */
@@ -31,10 +31,10 @@ function* listClients(listener: NbdListenerStub, pool: PoolStub): Steps<AdminRes
   for (const { uid, name } of records) if (wanted.has(uid)) nameOf.set(uid, name);
   return {
     kind: "clients",
-    clients: clients.map(({ id, peer, origin, uid, since }): ClientListing => ({
+    clients: clients.map(({ id, peer, identity, uid, since }): ClientListing => ({
       id,
       peer,
-      origin: origin ?? null,
+      identity: identity ?? null,
       export: uid === undefined ? null : nameOf.get(uid) ?? null,
       since,
     })),
@@ -58,7 +58,7 @@ function* kickClient(listener: NbdListenerStub, client: number, refuseMs: number
       );
     case "full":
       return refused(
-        `Cannot refuse the host of client ${client}: ${refusedOriginsMax} are refused already. Kick it without --for.`,
+        `Cannot refuse the host of client ${client}: ${refusedIdentitiesMax} are refused already. Kick it without --for.`,
       );
     case "stopping":
       return refused(`Cannot kick client ${client}: the server is stopping, which closes all of them.`);

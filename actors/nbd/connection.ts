@@ -218,7 +218,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     this.#transmission = new NbdTransmission(peers, attached, session);
     this.#transmission.push(this.#handshake.takeSurplus());
     this.#log.attached(this.#attachment.sentence, this.#handshake.isSecured);
-    kernel.tell(listener, { type: "settled", connection, uid: attached.info.uid });
+    kernel.tell(listener, { type: "attached", connection, uid: attached.info.uid });
     this.#send();
   }
 
@@ -289,9 +289,9 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   #secured(): void {
     this.#handshake.tlsEnded();
     if (this.#phase.name !== "handshake") return;
-    const origin = this.#handshake.secured();
-    if (origin !== undefined) {
-      this.#kernel.tell(this.#peers.listener, { type: "identified", connection: this.#self, origin });
+    const identity = this.#handshake.secured();
+    if (identity !== undefined) {
+      this.#kernel.tell(this.#peers.listener, { type: "identified", connection: this.#self, identity });
     }
     this.#parse();
   }

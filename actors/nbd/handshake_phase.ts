@@ -14,24 +14,24 @@ import type { OutputQueue } from "./wire/output_queue.ts";
 export class HandshakePhase {
   readonly #kernel: Kernel;
   readonly #connection: Address<HandshakeDeadline | TlsDeadline>;
-  readonly #socket: Pick<SocketPort, "tls" | "origin" | "startTls">;
+  readonly #socket: Pick<SocketPort, "tls" | "identity" | "startTls">;
   readonly #options: NbdHandshake;
   #time: HandshakeTime | undefined;
   #isSecuring = false;
   /** Where the client came from, before it had shown a certificate. */
-  readonly #originBefore: string | undefined;
+  readonly #identityBefore: string | undefined;
 
   /** Puts the greeting into the output queue. */
   constructor(
     kernel: Kernel,
     connection: Address<HandshakeDeadline | TlsDeadline>,
-    socket: Pick<SocketPort, "tls" | "origin" | "startTls">,
+    socket: Pick<SocketPort, "tls" | "identity" | "startTls">,
     output: OutputQueue,
   ) {
     this.#kernel = kernel;
     this.#connection = connection;
     this.#socket = socket;
-    this.#originBefore = socket.origin;
+    this.#identityBefore = socket.identity;
     this.#options = new NbdHandshake(output, socket.tls);
   }
 
@@ -94,12 +94,12 @@ export class HandshakePhase {
     this.#time?.endTls();
   }
 
-  /** The options go on in TLS. Returns the origin by which the client is counted now, undefined if that is the old one. */
+  /** The options go on in TLS. Returns the identity by which the client is counted now, undefined if that is the old one. */
   secured(): string | undefined {
     this.#options.secured();
     this.#time?.progressed();
-    const { origin } = this.#socket;
-    return origin === this.#originBefore ? undefined : origin;
+    const { identity } = this.#socket;
+    return identity === this.#identityBefore ? undefined : identity;
   }
 
   /** The client is attached, or gone: no deadline is told any more. */

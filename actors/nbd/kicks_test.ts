@@ -4,10 +4,10 @@ import { command, type SimulatedClient } from "../../tests/nbd/simulated_client.
 import { TestServer } from "../../tests/nbd/simulated_server.ts";
 import { option, u32 } from "../../tests/nbd/wire_bytes.ts";
 import type { Steps } from "../kernel/task.ts";
-import { connectionsMax, crowdedHandshakeMs, drainMs, kickMsMax, refusedOriginsMax } from "../limits.ts";
+import { connectionsMax, crowdedHandshakeMs, drainMs, kickMsMax, refusedIdentitiesMax } from "../limits.ts";
 import { NbdListenerStub } from "./listener.ts";
 import type { ClientFacts } from "./messages.ts";
-import { RefusedOrigins } from "./refused_origins.ts";
+import { RefusedIdentities } from "./refused_identities.ts";
 import { NBD_CMD_FLUSH, NBD_OPT_STARTTLS } from "./wire/constants.ts";
 
 const far = "192.0.2.7";
@@ -41,16 +41,16 @@ function isGreeted(client: SimulatedClient): boolean {
   return !client.closed && client.unreadBytes > 0;
 }
 
-Deno.test("clients are listed with number, peer, origin, the volume they are attached to, and since when", () => {
+Deno.test("clients are listed with number, peer, identity, the volume they are attached to, and since when", () => {
   const server = new TestServer();
   const since = server.clock.wallTime();
   const near = server.attach();
-  server.connect({ origin: far });
+  server.connect({ identity: far });
   const [attached, waiting] = clientsOf(server);
   const peer = "a simulated client";
-  assertEquals(attached, { id: 1, peer, origin: undefined, uid: attached?.uid, since });
+  assertEquals(attached, { id: 1, peer, identity: undefined, uid: attached?.uid, since });
   assertEquals(typeof attached?.uid, "string");
-  assertEquals(waiting, { id: 2, peer, origin: far, uid: undefined, since });
+  assertEquals(waiting, { id: 2, peer, identity: far, uid: undefined, since });
   near.reset();
   assertEquals(clientsOf(server).map(({ id }) => id), [2]);
 });
@@ -74,42 +74,42 @@ Deno.test("a kick closes that client and no other, also one that reads no replie
 
 Deno.test("a kick without a time lets the client's host come back at once", () => {
   const server = new TestServer();
-  server.attach({ origin: far });
+  server.attach({ identity: far });
   assertEquals(kick(server, 1), ["left"]);
-  assertEquals(server.attach({ origin: far }).closed, false);
+  assertEquals(server.attach({ identity: far }).closed, false);
 });
 
 Deno.test("a kick with a time refuses the client's host for so long, logged once, and no other host", () => {
   const server = new TestServer();
-  server.attach({ origin: far });
+  server.attach({ identity: far });
   assertEquals(kick(server, 1, 60_000), ["left"]);
-  assertEquals([server.connect({ origin: far }).closed, server.connect({ origin: far }).closed], [
+  assertEquals([server.connect({ identity: far }).closed, server.connect({ identity: far }).closed], [
     true,
     true,
   ]);
-  assertEquals(isGreeted(server.connect({ origin: "192.0.2.8" })), true);
+  assertEquals(isGreeted(server.connect({ identity: "192.0.2.8" })), true);
   assertEquals(isGreeted(server.connect()), true);
   assertEquals(
     server.log.filter((line) => line.startsWith("refused")),
     ["refused a simulated client: the operator has refused 192.0.2.7 for a time"],
   );
   server.clock.pass(59_999);
-  assertEquals(server.connect({ origin: far }).closed, true);
+  assertEquals(server.connect({ identity: far }).closed, true);
   server.clock.pass(1);
-  assertEquals(isGreeted(server.connect({ origin: far })), true);
+  assertEquals(isGreeted(server.connect({ identity: far })), true);
 });
 
 Deno.test("a client that shows a certificate which is refused is closed", () => {
   const server = new TestServer();
-  const origin = 'the certificate of "alice"';
-  server.attach({ origin });
+  const identity = 'the certificate of "alice"';
+  server.attach({ identity });
   assertEquals(kick(server, 1, 60_000), ["left"]);
-  const client = server.connect({ origin: far, tls: "require" });
+  const client = server.connect({ identity: far, tls: "require" });
   client.say(u32(3), option(NBD_OPT_STARTTLS));
   assertEquals(client.closed, false);
-  client.secure(origin);
+  client.secure(identity);
   assertEquals(client.closed, true);
-  const other = server.connect({ origin: far, tls: "require" });
+  const other = server.connect({ identity: far, tls: "require" });
   other.say(u32(3), option(NBD_OPT_STARTTLS));
   other.secure('the certificate of "bob"');
   assertEquals(other.closed, false);
@@ -118,9 +118,9 @@ Deno.test("a client that shows a certificate which is refused is closed", () => 
 Deno.test("a client that waits for a place is closed when its host is refused", () => {
   const server = new TestServer();
   const silent = Array.from({ length: connectionsMax - 16 }, () => server.connect({ lingers: true }));
-  const remote = Array.from({ length: 16 }, () => server.attach({ origin: far }));
+  const remote = Array.from({ length: 16 }, () => server.attach({ identity: far }));
   server.clock.pass(crowdedHandshakeMs);
-  const late = server.connect({ origin: far });
+  const late = server.connect({ identity: far });
   assertEquals([late.closed, late.unreadBytes], [false, 0]);
   kick(server, silent.length + 1, 60_000);
   assertEquals([late.closed, remote.filter(({ closed }) => closed).length], [true, 1]);
@@ -149,8 +149,8 @@ Deno.test("a listener that stops answers a kick whose client cannot leave", () =
 });
 
 Deno.test("so many hosts are refused at once and no more, and those whose time is over make room", () => {
-  const refused = new RefusedOrigins();
-  for (let index = 0; index < refusedOriginsMax; index++) {
+  const refused = new RefusedIdentities();
+  for (let index = 0; index < refusedIdentitiesMax; index++) {
     assertEquals(refused.hasRoomFor(`host ${index}`, 0), true);
     refused.refuse(`host ${index}`, index === 0 ? 1000 : kickMsMax);
   }

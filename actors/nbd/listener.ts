@@ -64,7 +64,7 @@ export interface ListenerPeers {
 
 interface Client extends KickableClient, SeatedClient {
   /** See nbd/places.ts. */
-  origin: string | undefined;
+  identity: string | undefined;
   readonly since: string;
   /** Of the volume that it is attached to. */
   uid: string | undefined;
@@ -127,13 +127,13 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       case "connected":
         if (this.#stopping !== undefined) return message.socket.close();
         return this.#arrivals.arrived(message.socket);
-      case "settled":
-        return this.#settled(this.#client(message.connection), message.uid);
+      case "attached":
+        return this.#attached(this.#client(message.connection), message.uid);
       case "identified":
         return this.#arrivals.identified(
           message.connection,
           this.#client(message.connection),
-          message.origin,
+          message.identity,
         );
       case "borrow":
         this.#loans.ask(message);
@@ -165,9 +165,9 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     }
   }
 
-  #settled(client: Client, uid: string): void {
+  #attached(client: Client, uid: string): void {
     client.uid = uid;
-    this.#arrivals.settled(client);
+    this.#arrivals.attached(client);
   }
 
   #connect(socket: SocketPort): void {
@@ -185,7 +185,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       uid: undefined,
       kicks: [],
       socket,
-      origin: socket.origin,
+      identity: socket.identity,
       sinceMs: this.#kernel.clock.now(),
       state: "handshake",
       roomFor: undefined,
@@ -193,7 +193,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       isWanted: false,
     });
     this.#kernel.tell(connection, { type: "begin" });
-    if (socket.origin !== undefined && this.#linkTimer === undefined) this.#watchLinks();
+    if (socket.identity !== undefined && this.#linkTimer === undefined) this.#watchLinks();
   }
 
   #leave(connection: Address<NbdConnectionMessage>): void {
@@ -211,7 +211,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   #kick(message: KickClient): void {
     if (this.#stopped) return this.#kernel.reply(message, { kind: "stopping" });
     const refused = this.#kicks.kick(message, this.#clients);
-    if (refused !== undefined) this.#arrivals.dropOrigin(refused);
+    if (refused !== undefined) this.#arrivals.dropIdentity(refused);
   }
 
   #lend(): void {
@@ -242,8 +242,8 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   #checkLinks(): void {
     this.#linkTimer = undefined;
     let isAnyRemote = false;
-    for (const [connection, { origin, socket }] of this.#clients) {
-      if (origin === undefined) continue;
+    for (const [connection, { identity, socket }] of this.#clients) {
+      if (identity === undefined) continue;
       isAnyRemote = true;
       if (socket.silentMs >= silentPeerMs) this.#kernel.tell(connection, { type: "silent" });
     }
@@ -284,6 +284,6 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   }
 }
 
-function factsOf({ id, socket, origin, uid, since }: Client): ClientFacts {
-  return { id, peer: socket.peer, origin, uid, since };
+function factsOf({ id, socket, identity, uid, since }: Client): ClientFacts {
+  return { id, peer: socket.peer, identity, uid, since };
 }

@@ -119,23 +119,23 @@ Deno.test("a listener that stops closes the clients that wait for a place", () =
 Deno.test("clients of one host, and those of all hosts, leave places to others", () => {
   const server = new TestServer();
   const places = new Places(connectionsMax);
-  const near = Array.from({ length: places.ofOneOrigin }, () => server.attach({ origin: "10.0.0.1" }));
-  assertEquals(server.connect({ origin: "10.0.0.1" }).closed, true);
+  const near = Array.from({ length: places.ofOneIdentity }, () => server.attach({ identity: "10.0.0.1" }));
+  assertEquals(server.connect({ identity: "10.0.0.1" }).closed, true);
   const far = Array.from(
     { length: places.remote - near.length },
-    () => server.attach({ origin: "10.0.0.2" }),
+    () => server.attach({ identity: "10.0.0.2" }),
   );
-  assertEquals(server.connect({ origin: "10.0.0.3" }).closed, true);
+  assertEquals(server.connect({ identity: "10.0.0.3" }).closed, true);
   const local = Array.from({ length: connectionsMax - places.remote }, () => server.attach());
   assertEquals(server.connect().closed, true);
   assertEquals([...near, ...far, ...local].some(({ closed }) => closed), false);
   assertEquals(server.log.filter((line) => line.startsWith("refused")), [
-    "refused a simulated client: 42 clients of 10.0.0.1 are connected, and no more of one origin are served at once",
+    "refused a simulated client: 42 clients of 10.0.0.1 are connected, and no more of one host or certificate are served at once",
     "refused a simulated client: 56 clients are connected over TCP, and the other 8 places are for Unix sockets",
     "refused a simulated client: 64 clients are connected, and no more are served at once",
   ]);
   near[0]?.say(command(NBD_CMD_DISC, 0));
-  assertEquals(server.attach({ origin: "10.0.0.3" }).closed, false);
+  assertEquals(server.attach({ identity: "10.0.0.3" }).closed, false);
 });
 
 Deno.test("a local client has a place however few there are, unless there is only one", () => {
@@ -145,31 +145,31 @@ Deno.test("a local client has a place however few there are, unless there is onl
 Deno.test("room is made by a client whose place helps: of the same host, or local, or any", () => {
   const server = new TestServer();
   const places = new Places(connectionsMax);
-  const eldest = server.connect({ origin: "10.0.0.2" });
-  const near = Array.from({ length: places.ofOneOrigin }, () => server.connect({ origin: "10.0.0.1" }));
+  const eldest = server.connect({ identity: "10.0.0.2" });
+  const near = Array.from({ length: places.ofOneIdentity }, () => server.connect({ identity: "10.0.0.1" }));
   server.clock.pass(crowdedHandshakeMs);
-  const late = server.connect({ origin: "10.0.0.1" });
+  const late = server.connect({ identity: "10.0.0.1" });
   assertEquals([late.closed, near[0]?.closed, near[1]?.closed, eldest.closed], [false, true, false, false]);
 });
 
-Deno.test("clients that show one certificate have the places of one origin together, wherever they come from", () => {
+Deno.test("clients that show one certificate have the places of one identity together, wherever they come from", () => {
   const server = new TestServer();
   const places = new Places(connectionsMax);
-  const show = (origin: string) => {
-    const client = server.connect({ tls: "require", origin });
+  const show = (identity: string) => {
+    const client = server.connect({ tls: "require", identity });
     client.say(u32(3), option(NBD_OPT_STARTTLS));
     client.secure("the certificate of a");
     return client;
   };
-  const clients = Array.from({ length: places.ofOneOrigin + 1 }, (_, i) => show(`10.0.0.${i}`));
-  assertEquals(clients.map(({ closed }) => closed).indexOf(true), places.ofOneOrigin);
+  const clients = Array.from({ length: places.ofOneIdentity + 1 }, (_, i) => show(`10.0.0.${i}`));
+  assertEquals(clients.map(({ closed }) => closed).indexOf(true), places.ofOneIdentity);
   assertEquals(server.log, [
-    "refused a simulated client: 42 clients of the certificate of a are connected, and no more of one origin are served at once",
+    "refused a simulated client: 42 clients of the certificate of a are connected, and no more of one host or certificate are served at once",
   ]);
   // Their hosts have all of their own places.
   const others = Array.from(
-    { length: places.remote - places.ofOneOrigin },
-    () => server.connect({ origin: "10.0.0.1" }),
+    { length: places.remote - places.ofOneIdentity },
+    () => server.connect({ identity: "10.0.0.1" }),
   );
   assertEquals(others.some(({ closed }) => closed), false);
 });
@@ -182,8 +182,8 @@ Deno.test("a server has as many places as it was told", () => {
 
 Deno.test("a client whose host does not answer gives its place and its volume free, and a local one is not asked", () => {
   const server = new TestServer();
-  const dead = server.attach({ origin: "10.0.0.1" });
-  const paused = server.attach({ origin: "10.0.0.2" });
+  const dead = server.attach({ identity: "10.0.0.1" });
+  const paused = server.attach({ identity: "10.0.0.2" });
   dead.silentMs = silentPeerMs - 1;
   paused.reads = false;
   paused.say(read(1, 0, 512));

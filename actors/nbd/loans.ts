@@ -1,19 +1,19 @@
 /**
  * The payload bytes that connections borrow above their own, and the memory that they give back.
  *
- * The next loan goes to the client whose origin (nbd/places.ts; each local client counts as an origin) has borrowed least; among
+ * The next loan goes to the client whose identity (nbd/places.ts; each local client counts as an identity) has borrowed least; among
  * equals, to the first that asked. No later loan is made before there is room for that one, so a large request gets its turn.
- * One origin can borrow `originBorrowMax`, so the rest is always left to others.
+ * One identity can borrow `identityBorrowMax`, so the rest is always left to others.
  */
 import { assert } from "../../storage/base/assert.ts";
 import { BufferPool } from "./buffers.ts";
 import type { Address } from "../kernel/address.ts";
-import { borrowedBytesMax, originBorrowMax } from "../limits.ts";
+import { borrowedBytesMax, identityBorrowMax } from "../limits.ts";
 import type { Borrow, NbdConnectionMessage } from "./messages.ts";
 
 /** What loans need to know of one client. */
 export interface Borrower {
-  readonly origin: string | undefined;
+  readonly identity: string | undefined;
   lentBytes: number;
   /** It was told that others wait for its loan. */
   isWanted: boolean;
@@ -49,7 +49,7 @@ export class Loans {
   }
 
   ask(borrow: Borrow): void {
-    assert(borrow.bytes > 0 && borrow.bytes <= originBorrowMax, "a loan was asked for that is never made");
+    assert(borrow.bytes > 0 && borrow.bytes <= identityBorrowMax, "a loan was asked for that is never made");
     const isAgain = this.#waiting.some(({ connection }) => connection === borrow.connection);
     assert(!isAgain, "a connection waits for two loans");
     this.#waiting.push(borrow);
@@ -58,7 +58,7 @@ export class Loans {
   /** The next loan; undefined if none is asked for, or there is no room for it. */
   next(): Loan | undefined {
     if (this.#waiting.length === 0) return undefined;
-    const borrow = this.#first(this.#lentByOrigin());
+    const borrow = this.#first(this.#lentByIdentity());
     if (borrow === undefined || this.#lentBytes + borrow.bytes > borrowedBytesMax) return undefined;
     this.#waiting.splice(this.#waiting.indexOf(borrow), 1);
     this.#lentBytes += borrow.bytes;
@@ -88,19 +88,19 @@ export class Loans {
 
   /** The connections whose loans another client waits for. */
   wanted(): Set<Address<NbdConnectionMessage>> {
-    const lent = this.#lentByOrigin();
-    /** Clients that wait for any bytes, and clients that wait for bytes that their own origin has borrowed. */
+    const lent = this.#lentByIdentity();
+    /** Clients that wait for any bytes, and clients that wait for bytes that their own identity has borrowed. */
     const waiting: Borrow[] = [];
-    const waitingByOrigin = new Map<string, Borrow[]>();
+    const waitingByIdentity = new Map<string, Borrow[]>();
     for (const borrow of this.#waiting) {
-      const { origin } = this.#borrowerOf(borrow);
-      if (origin === undefined || !isAtItsBound(borrow, lent.get(origin) ?? 0)) waiting.push(borrow);
-      else waitingByOrigin.set(origin, [...waitingByOrigin.get(origin) ?? [], borrow].slice(0, 2));
+      const { identity } = this.#borrowerOf(borrow);
+      if (identity === undefined || !isAtItsBound(borrow, lent.get(identity) ?? 0)) waiting.push(borrow);
+      else waitingByIdentity.set(identity, [...waitingByIdentity.get(identity) ?? [], borrow].slice(0, 2));
     }
     const wanted = new Set<Address<NbdConnectionMessage>>();
-    for (const [connection, { origin, lentBytes }] of this.#clients) {
+    for (const [connection, { identity, lentBytes }] of this.#clients) {
       if (lentBytes === 0) continue;
-      const near = origin === undefined ? undefined : waitingByOrigin.get(origin);
+      const near = identity === undefined ? undefined : waitingByIdentity.get(identity);
       if (isAnother(waiting, connection) || (near !== undefined && isAnother(near, connection))) {
         wanted.add(connection);
       }
@@ -117,20 +117,20 @@ export class Loans {
     let first: Borrow | undefined;
     let leastBytes = Infinity;
     for (const borrow of this.#waiting) {
-      const { origin, lentBytes } = this.#borrowerOf(borrow);
-      const bytes = origin === undefined ? lentBytes : lent.get(origin) ?? 0;
-      if (bytes >= leastBytes || (origin !== undefined && isAtItsBound(borrow, bytes))) continue;
+      const { identity, lentBytes } = this.#borrowerOf(borrow);
+      const bytes = identity === undefined ? lentBytes : lent.get(identity) ?? 0;
+      if (bytes >= leastBytes || (identity !== undefined && isAtItsBound(borrow, bytes))) continue;
       first = borrow;
       leastBytes = bytes;
     }
     return first;
   }
 
-  /** Bytes that the clients of each origin have borrowed together. */
-  #lentByOrigin(): Map<string, number> {
+  /** Bytes that the clients of each identity have borrowed together. */
+  #lentByIdentity(): Map<string, number> {
     const lent = new Map<string, number>();
-    for (const { origin, lentBytes } of this.#clients.values()) {
-      if (origin !== undefined && lentBytes > 0) lent.set(origin, (lent.get(origin) ?? 0) + lentBytes);
+    for (const { identity, lentBytes } of this.#clients.values()) {
+      if (identity !== undefined && lentBytes > 0) lent.set(identity, (lent.get(identity) ?? 0) + lentBytes);
     }
     return lent;
   }
@@ -143,7 +143,7 @@ export class Loans {
 }
 
 function isAtItsBound(borrow: Borrow, lentBytes: number): boolean {
-  return lentBytes + borrow.bytes > originBorrowMax;
+  return lentBytes + borrow.bytes > identityBorrowMax;
 }
 
 /** Whether one of them is of another connection; each waits once at most. */

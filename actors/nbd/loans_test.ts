@@ -5,11 +5,11 @@ import { TestServer } from "../../tests/nbd/simulated_server.ts";
 import { NBD_CMD_DISC } from "./wire/constants.ts";
 import {
   borrowedBytesMax,
+  identityBorrowMax,
   loanCheckMs,
   loanPaceBytesMin,
   loanPaceMs,
   loanPieceBytes,
-  originBorrowMax,
   requestBytesMax,
 } from "../limits.ts";
 
@@ -43,7 +43,7 @@ function areClosed(clients: readonly SimulatedClient[]): boolean[] {
   return clients.map(({ closed }) => closed);
 }
 
-Deno.test("clients that take 64 KiB of a READ each 20 s hold up a large request of another for 20 s at most", () => {
+Deno.test("clients that take 64 KiB of a READ each 20 s delay a large request of another for 20 s at most", () => {
   const server = new TestServer();
   const hogs = deafClients(server);
   for (let at = 0; at < 30; at += 1) {
@@ -110,7 +110,7 @@ Deno.test("a reader at the pace is not closed however many wait, and memory that
   );
 });
 
-Deno.test("a client that says goodbye and takes nothing of its READ holds up others no longer", () => {
+Deno.test("a client that says goodbye and takes nothing of its READ delays others no longer", () => {
   const server = new TestServer();
   const hogs = deafClients(server);
   for (const hog of hogs) hog.say(command(NBD_CMD_DISC, 0));
@@ -180,13 +180,13 @@ Deno.test("a client that holds nothing is lent to before one that holds somethin
 
 Deno.test("the connections of one host borrow three quarters at most, and its clients wait only for each other then", () => {
   const server = new TestServer();
-  const near = Array.from({ length: 4 }, () => server.attach({ origin: "10.0.0.1" }));
+  const near = Array.from({ length: 4 }, () => server.attach({ identity: "10.0.0.1" }));
   for (const client of near) {
     client.reads = false;
     client.say(readAll(1, 0, requestBytesMax));
   }
-  assertEquals(server.actor?.lentBytes, originBorrowMax);
-  const far = server.attach({ origin: "10.0.0.2" });
+  assertEquals(server.actor?.lentBytes, identityBorrowMax);
+  const far = server.attach({ identity: "10.0.0.2" });
   far.reads = false;
   far.say(readAll(1, 0, requestBytesMax));
   server.clock.pass(2 * loanPaceMs);

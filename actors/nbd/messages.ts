@@ -33,8 +33,8 @@ export interface Leave extends Message {
 }
 
 /** From a connection: its client is attached, and no longer makes room for others. */
-export interface Settled extends Message {
-  readonly type: "settled";
+export interface ClientAttached extends Message {
+  readonly type: "attached";
   readonly connection: Address<NbdConnectionMessage>;
   /** Of the volume. */
   readonly uid: string;
@@ -50,21 +50,21 @@ export interface ClientFacts {
   readonly id: number;
   readonly peer: string;
   /** See nbd/places.ts. */
-  readonly origin: string | undefined;
+  readonly identity: string | undefined;
   /** Of the volume that it is attached to. */
   readonly uid: string | undefined;
   /** RFC 3339, UTC. */
   readonly since: string;
 }
 
-/** Close this client's connection, and refuse its origin for `refuseMs` if that is above 0. Answered when it has left. */
+/** Close this client's connection, and refuse its identity for `refuseMs` if that is above 0. Answered when it has left. */
 export interface KickClient extends Request<KickResult> {
   readonly type: "kick";
   readonly client: number;
   readonly refuseMs: number;
 }
 
-/** `local`: it has no origin that could be refused; `full`: too many are refused. Nothing was done but with `left`. */
+/** `local`: it has no identity that could be refused; `full`: too many are refused. Nothing was done but with `left`. */
 export interface KickResult {
   readonly kind: "left" | "noClient" | "local" | "full" | "stopping";
 }
@@ -73,7 +73,7 @@ export interface KickResult {
 export interface Identified extends Message {
   readonly type: "identified";
   readonly connection: Address<NbdConnectionMessage>;
-  readonly origin: string;
+  readonly identity: string;
 }
 
 /** Take no new clients and let those that are there finish. Answered when they have, or after the deadline. */
@@ -98,7 +98,7 @@ export interface DrainDeadline extends Message {
 
 export type NbdListenerMessage =
   | Connected
-  | Settled
+  | ClientAttached
   | Identified
   | Borrow
   | GiveBackLoan

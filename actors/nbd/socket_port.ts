@@ -13,7 +13,7 @@ export interface SocketPort {
   /** The name of the other end for the log, with the name in its certificate once that is verified. */
   readonly peer: string;
   /** The host of the client, or the name in its certificate once that is verified; undefined for a local client. See nbd/places.ts. */
-  readonly origin: string | undefined;
+  readonly identity: string | undefined;
   /** Whether `startTls` may be called, and whether it has to be. */
   readonly tls: TlsPolicy;
   /** Bytes sent since the beginning, also of a send that is under way: whether the client takes any. */

@@ -36,11 +36,11 @@ class Bench {
   commit(frozen: Frozen | MetadataFailure): void {
     const { kernel } = this.world;
     kernel.start("commit", commitTask(this.stub, this.data.stub, this.device.stub));
-    this.world.settle();
+    this.world.runReady();
     const freeze = this.metadata.take()[0]!;
     if (freeze.type !== "freeze") throw new Error(`no freeze but ${freeze.type}`);
     kernel.reply(freeze, frozen);
-    this.world.settle();
+    this.world.runReady();
   }
 }
 
@@ -64,7 +64,7 @@ Deno.test("the superblock is not written before the data device has flushed", ()
   bench.commit(frozenOf(1));
   assertEquals(bench.log.includes("metadata write 0"), false);
   bench.data.finish();
-  bench.world.settle();
+  bench.world.runReady();
   assertEquals(bench.log.slice(-2), ["metadata write 0", "metadata flush"]);
 });
 
@@ -74,7 +74,7 @@ Deno.test("the superblock is not written before the blocks of the commit are flu
   bench.commit(frozenOf(1));
   assertEquals(bench.log.includes("metadata write 0"), false);
   bench.device.finish();
-  bench.world.settle();
+  bench.world.runReady();
   assertEquals(bench.log.slice(-2), ["metadata write 0", "metadata flush"]);
 });
 
@@ -83,10 +83,10 @@ Deno.test("a commit has ended when its superblock is flushed, and not when it is
   bench.device.holds.add("flush");
   bench.commit(frozenOf(1));
   bench.device.finish();
-  bench.world.settle();
+  bench.world.runReady();
   assertEquals([bench.log.at(-1), bench.metadata.take()], ["metadata flush", []]);
   bench.device.finish();
-  bench.world.settle();
+  bench.world.runReady();
   assertEquals(bench.metadata.types, ["commitEnded"]);
 });
 
@@ -115,9 +115,9 @@ for (const [which, operation, from, reason, hasSuperblock] of failures) {
     if (from === "superblock") device.fails.add("write");
     device.finish();
     if (from === "last flush") device.fails.add("flush");
-    bench.world.settle();
+    bench.world.runReady();
     device.finish();
-    bench.world.settle();
+    bench.world.runReady();
     assertEquals(bench.metadata.take(), [
       { type: "commitEnded", failure: `${reason}: a fault of the test`, begun: "frozen" },
     ]);
@@ -141,7 +141,7 @@ Deno.test("a commit of many blocks has a bounded number of writes under way", ()
   while (bench.device.heldCount > 0) {
     underWay.push(bench.device.heldCount);
     bench.device.finish();
-    bench.world.settle();
+    bench.world.runReady();
   }
   assertEquals(
     underWay,
@@ -201,7 +201,7 @@ Deno.test("a block that operations wait for is read from its place, and an error
   for (const fails of [false, true]) {
     if (fails) device.fails.add("read");
     world.kernel.start("fetch", fetchTask(stub, device.stub, metadataBlock(3), new Uint8Array(bs)));
-    world.settle();
+    world.runReady();
     const message = metadata.take()[0]!;
     if (message.type === "fetched") results.push(`${message.block} ${message.result.kind}`);
   }

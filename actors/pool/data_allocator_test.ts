@@ -32,7 +32,7 @@ Deno.test("bios that wait for one search are each given a block of their own, in
   for (const name of ["a", "b", "c"]) {
     bench.world.kernel.start(name, noteAllocation(bench.stub, name, notes));
   }
-  bench.world.settle();
+  bench.world.runReady();
   assertEquals(notes, []);
   bench.metadata.finish();
   assertEquals(notes, ["a 0", "b 1", "c 2"]);
@@ -53,7 +53,7 @@ Deno.test("a block that was mapped while a search was on its way is not leased f
   bench.metadata.holds = true;
   const answers: Allocation[] = [];
   startCollecting(bench.world.kernel, bench.stub.allocate(), answers);
-  bench.world.settle();
+  bench.world.runReady();
   bench.map(0);
   bench.metadata.finish();
   assertEquals(answers, [{ kind: "noDataSpace" }]);
@@ -72,7 +72,7 @@ Deno.test("a bio that waits is given the block that another gives back, without 
   bench.metadata.holds = true;
   const answers: Allocation[] = [];
   startCollecting(bench.world.kernel, bench.stub.allocate(), answers);
-  bench.world.settle();
+  bench.world.runReady();
   bench.tell("giveBack", 0);
   assertEquals(answers, [{ kind: "allocated", dblock: dblock(0) }]);
 });
@@ -149,7 +149,7 @@ function toldOf(end: (lease: Lease) => void): string[] {
     using lease = new Lease(new AllocatorStub(world.kernel, allocator.address), dblock(3));
     end(lease);
   }
-  world.settle();
+  world.runReady();
   return allocator.received.map(({ type, dblock }) => `${type} ${dblock}`);
 }
 
@@ -213,7 +213,7 @@ Deno.test("a search that was under way when the device grew finds the new blocks
   bench.metadata.holds = true;
   const answers: Allocation[] = [];
   startCollecting(bench.world.kernel, bench.stub.allocate(), answers);
-  bench.world.settle();
+  bench.world.runReady();
   bench.metadata.finish();
   assertEquals(answers, []);
   bench.grow(5);

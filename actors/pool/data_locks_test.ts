@@ -15,12 +15,12 @@ function lockedWorld() {
   const start = (steps: Steps<Disposable>): Disposable[] => {
     const held: Disposable[] = [];
     startCollecting(world.kernel, steps, held);
-    world.settle();
+    world.runReady();
     return held;
   };
   const release = (held: Disposable[]) => {
     held[0]![Symbol.dispose]();
-    world.settle();
+    world.runReady();
   };
   return { locks, start, release };
 }

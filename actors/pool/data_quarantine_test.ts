@@ -12,7 +12,7 @@ Deno.test("a freed block is not leased before the commit that frees it is durabl
   bench.commit("durable");
   assertEquals(bench.allocate(), "noDataSpace", "while it is discarded");
   bench.device.finish();
-  bench.world.settle();
+  bench.world.runReady();
   assertEquals(bench.allocate(), 0);
 });
 
@@ -49,7 +49,7 @@ Deno.test("blocks that become durable while others are discarded are discarded a
   }
   assertEquals([bench.discarded(), bench.allocate()], [[0], "noDataSpace"]);
   bench.device.finish();
-  bench.world.settle();
+  bench.world.runReady();
   assertEquals([bench.discarded(), bench.lease(2)], [[1], [0, "noDataSpace"]]);
 });
 
@@ -63,7 +63,7 @@ Deno.test("the end of a discard does not let blocks of a commit that is not dura
   bench.free(1);
   bench.commit("frozen");
   bench.device.finish();
-  bench.world.settle();
+  bench.world.runReady();
   assertEquals([bench.discarded(), bench.lease(2)], [[0], [0, "noDataSpace"]]);
 });
 
@@ -96,7 +96,7 @@ Deno.test("a block is not discarded while a copy from it holds its data lock", (
   bench.commit("durable");
   assertEquals(bench.discarded(), []);
   lock[Symbol.dispose]();
-  bench.world.settle();
+  bench.world.runReady();
   assertEquals(bench.discarded(), [0]);
 });
 
@@ -109,7 +109,7 @@ Deno.test("a reclaim asks for a commit where blocks wait for one, and is answere
   bench.answerCommit("done");
   assertEquals(answers, []);
   bench.device.finish();
-  bench.world.settle();
+  bench.world.runReady();
   assertEquals([answers, bench.allocate()], [[true], 0]);
 });
 
@@ -147,6 +147,6 @@ Deno.test("a reclaim does not wait for blocks of a later commit", () => {
   bench.commit("durable");
   assertEquals(answers, []);
   bench.device.finish();
-  bench.world.settle();
+  bench.world.runReady();
   assertEquals([answers, bench.device.heldCount], [[true], 1]);
 });

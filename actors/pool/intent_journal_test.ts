@@ -52,7 +52,7 @@ class Bench {
       writesMax: 4,
     });
     startCollecting(world.kernel, task, answers);
-    world.settle();
+    world.runReady();
     return answers[0]!;
   }
 

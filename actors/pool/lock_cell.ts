@@ -3,7 +3,7 @@
  *
  * Which lock may be granted beside a held one:
  *
- *   held             read    write   exclude writers   promoted or range
+ *   held             read    write   exclude writers   exclusive or range
  *   read             grant   grant   grant             wait
  *   write            grant   grant   wait              wait
  *   exclude writers  grant   wait    wait              wait
@@ -21,9 +21,9 @@ export interface Waiter {
 export class LockCell {
   readers = 0;
   writers = 0;
-  /** A holder excludes writers; `promoted`: and readers. */
+  /** A holder excludes writers; `exclusive`: and readers. */
   excluding = false;
-  promoted = false;
+  exclusive = false;
   /** The promotion that waits until the readers are gone, or was granted. */
   promotion: Promote | undefined;
   upgrades: Upgrade[] = [];
@@ -46,19 +46,19 @@ export class LockCell {
     if (this.promotion !== undefined) return false;
     if (access !== "read" && (this.excluding || this.upgrades.length > 0)) return false;
     if (access === "exclusive" && (this.readers > 0 || this.writers > 0)) return false;
-    return !this.promoted;
+    return !this.exclusive;
   }
 
   /** Counts a granted access. */
   enter(access: Access): void {
-    assert(!this.promoted, "granted a lock beside an exclusive one");
+    assert(!this.exclusive, "granted a lock beside an exclusive one");
     if (access === "read") this.readers += 1;
     else if (access === "write") {
       assert(!this.excluding, "granted a write lock while writers are excluded");
       this.writers += 1;
     } else {
       assert(this.readers === 0 && this.writers === 0, "granted an exclusive lock of a held block");
-      this.excluding = this.promoted = true;
+      this.excluding = this.exclusive = true;
     }
   }
 
@@ -74,11 +74,11 @@ export class LockCell {
         this.writers -= 1;
         return;
       case "excludeWriters":
-      case "promoted":
+      case "exclusive":
         assert(this.excluding, "released an exclusive lock that is not held");
-        assert(this.promoted === (held === "promoted"), "released a lock of another level");
+        assert(this.exclusive === (held === "exclusive"), "released a lock of another level");
         this.excluding = false;
-        this.promoted = false;
+        this.exclusive = false;
         this.promotion = undefined;
         return;
       default:

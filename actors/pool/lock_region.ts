@@ -10,9 +10,9 @@
  *
  * Order and progress:
  *  - A waiting upgrade comes before every waiting write; upgrades are granted in the order of their requests.
- *  - A waiting range lock lets earlier requests pass and holds up later ones that overlap it, so it does not starve. It does
+ *  - A waiting range lock lets earlier requests pass and delays later ones that overlap it, so it does not starve. It does
  *    not deadlock with an upgrade, because a bio that waits for an upgrade holds nothing.
- *  - A waiting promotion holds up new readers at once, so readers do not starve it.
+ *  - A waiting promotion delays new readers at once, so readers do not starve it.
  *  - An exclusive lock of one block is for a new data block, which no other task knows. It waits like a write; readers
  *    could starve it, but there are none.
  *
@@ -115,8 +115,8 @@ export class LockRegion implements Actor<LockRegionMessage> {
 
   /** Grants what the cell's new state allows, then forgets the cell if it is idle. */
   #serve(block: number, cell: LockCell): void {
-    if (cell.promotion !== undefined && !cell.promoted && cell.readers === 0) {
-      cell.promoted = true;
+    if (cell.promotion !== undefined && !cell.exclusive && cell.readers === 0) {
+      cell.exclusive = true;
       this.#kernel.reply(cell.promotion, "locked");
     }
     const upgrade = cell.upgrades[0];
@@ -219,7 +219,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
   }
 
   #forget(block: number, cell: LockCell): void {
-    assert(cell.promotion === undefined && !cell.promoted, "an idle block is promoted");
+    assert(cell.promotion === undefined && !cell.exclusive, "an idle block is locked exclusively");
     this.#cells.delete(block);
     if (this.#spareCells.length < this.#spareCellsMax) this.#spareCells.push(cell);
   }

@@ -178,7 +178,7 @@ class WaitingModel {
   add(name: string, access: Entry["access"], begin: number, end: number): void {
     const ticket = this.ticket();
     this.entries.push({ name, ticket, access, begin, end, state: "waits", upgradeTicket: 0 });
-    this.settle();
+    this.runReady();
   }
 
   ticket(): number {
@@ -187,11 +187,11 @@ class WaitingModel {
 
   release(entry: Entry): void {
     this.entries.splice(this.entries.indexOf(entry), 1);
-    this.settle();
+    this.runReady();
   }
 
   /** Grants until no request can be granted any more; promotions and upgrades before the others. */
-  settle(): void {
+  runReady(): void {
     for (let granted = true; granted;) {
       granted = this.#grantOne("promotes", "promoted") || this.#grantOne("upgrades", "excludes") ||
         this.#grantOne("waits", "in");
@@ -256,11 +256,11 @@ function step(random: Random, bench: LockBench, model: WaitingModel, ordinal: nu
   if (random.below(2) === 0 && entry.state === "in" && entry.access === "write") {
     entry.state = "upgrades";
     entry.upgradeTicket = model.ticket();
-    model.settle();
+    model.runReady();
     bench.say(entry.name, "upgrade");
   } else if (random.below(2) === 0 && entry.state === "excludes") {
     entry.state = "promotes";
-    model.settle();
+    model.runReady();
     bench.say(entry.name, "promote");
   } else {
     model.release(entry);

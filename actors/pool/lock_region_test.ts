@@ -154,7 +154,7 @@ Deno.test("blocks do not wait for each other", () => {
   assertEquals(bench.state("other", "range"), "other in, range in");
 });
 
-Deno.test("a range that waits lets in earlier requests and holds up later ones", () => {
+Deno.test("a range that waits lets in earlier requests and delays later ones", () => {
   const bench = new LockBench();
   take(bench, "holder", "excludeWriters");
   bench.block("earlier", 5, "write");
@@ -260,7 +260,7 @@ Deno.test("a region that retires waits for the locks still held and waited for",
   for (const name of ["a", "b"]) bench.block(name, 5, "write");
   bench.range("range", 4, 6);
   region.retire();
-  bench.world.settle();
+  bench.world.runReady();
   bench.say("a", "upgrade");
   bench.say("b", "release");
   bench.say("a", "promote");
@@ -276,7 +276,7 @@ Deno.test("a region that retires ends with the last block lock too, and at once 
   const { kernel } = bench.world;
   bench.block("a", 5, "read");
   for (const region of bench.regions) region.retire();
-  bench.world.settle();
+  bench.world.runReady();
   assertEquals([...kernel.mailboxHighWater().keys()], ["gate", "region 0"]);
   bench.say("a", "release");
   assertEquals([...kernel.mailboxHighWater().keys()], ["gate"]);
@@ -284,7 +284,7 @@ Deno.test("a region that retires ends with the last block lock too, and at once 
 
 const defects: readonly (readonly [what: string, message: LockRegionMessage, reason: string])[] = [
   ["a read lock", { type: "unlock", block: 5, held: "read" }, "released a read lock that is not held"],
-  ["an exclusive lock", { type: "unlock", block: 5, held: "promoted" }, "released an exclusive lock"],
+  ["an exclusive lock", { type: "unlock", block: 5, held: "exclusive" }, "released an exclusive lock"],
   ["a block that is not locked", { type: "unlock", block: 4, held: "read" }, "not held"],
   ["a range", { type: "unlockRange", begin: 5, end: 6 }, "released a range lock that is not held"],
 ];
@@ -300,7 +300,7 @@ for (const [what, message, reason] of defects) {
 Deno.test("releasing a lock at another level than it is held is a defect", () => {
   const bench = new LockBench();
   take(bench, "a", "excludeWriters");
-  const message: LockRegionMessage = { type: "unlock", block: 5, held: "promoted" };
+  const message: LockRegionMessage = { type: "unlock", block: 5, held: "exclusive" };
   assertThrows(() => bench.world.kernel.post(bench.regions[0]!.address, message), Defect, "another level");
 });
 
@@ -308,7 +308,7 @@ Deno.test("asking a region that retires for a lock is a defect", () => {
   const bench = new LockBench();
   bench.block("holder", 5, "read");
   bench.regions[0]!.retire();
-  bench.world.settle();
+  bench.world.runReady();
   assertThrows(() => bench.block("late", 6, "read"), Defect, "asked a retiring region for a lock");
 });
 

@@ -50,7 +50,7 @@ export class Metadata implements Actor<MetadataMessage> {
   /** A change has slices that are done and slices that are not. */
   #isChanging = false;
   /** The freeze of a commit that waits until flushes have ended or the last slice is done. */
-  #freezeHeld: Attempt | undefined;
+  #freezeDelayed: Attempt | undefined;
   /** The answer to every change from now on. */
   #refusal: MetadataFailure | undefined;
   /** Free data blocks that are bad and not leased. */
@@ -132,16 +132,16 @@ export class Metadata implements Actor<MetadataMessage> {
 
   /** Does the operation and answers it, unless it must wait or needs a block that is not in memory. */
   #perform(attempt: Attempt): void {
-    const isHeldUp = this.#waiting.isHeldUp(attempt);
+    const mustWait = this.#waiting.mustWait(attempt);
     // A look-up with all its blocks in memory evicts none, so it need not wait.
-    if (isHeldUp && attempt.operation.type !== "lookup") return this.#waiting.holdUp(attempt);
+    if (mustWait && attempt.operation.type !== "lookup") return this.#waiting.delay(attempt);
     if (makesDirty(attempt.operation) && !this.#waiting.isAlone(attempt) && this.#mustSlowDown()) {
       this.#waiting.slowDown(attempt);
       return this.#startCommit();
     }
-    if (attempt.operation.type === "freeze" && this.#mustHoldFreeze()) {
-      assert(this.#freezeHeld === undefined, "two commits wait to begin");
-      this.#freezeHeld = attempt;
+    if (attempt.operation.type === "freeze" && this.#mustDelayFreeze()) {
+      assert(this.#freezeDelayed === undefined, "two commits wait to begin");
+      this.#freezeDelayed = attempt;
       return;
     }
     let answer;
@@ -151,7 +151,7 @@ export class Metadata implements Actor<MetadataMessage> {
       // The engine has undone the operation: these are results, not defects.
       if (!(error instanceof MetadataFault)) throw error;
       if (error.fault.kind === "missing") {
-        if (isHeldUp) return this.#waiting.holdUp(attempt);
+        if (mustWait) return this.#waiting.delay(attempt);
         if (attempt.operation.type === "lookup") this.#kernel.count("lookupMisses");
         if (this.#waiting.miss(attempt, error.fault.block)) this.#fetch(error.fault.block);
         return;
@@ -175,17 +175,17 @@ export class Metadata implements Actor<MetadataMessage> {
    * pool stopped writing the last slice never comes, so the freeze goes on and is refused. It waits for flushes to end if the
    * commit writes something or is the last.
    */
-  #mustHoldFreeze(): boolean {
+  #mustDelayFreeze(): boolean {
     if (this.#isChanging && this.#refusal === undefined) return true;
     if (this.#requests.flushes === 0) return false;
     return this.#engine.isDirty || this.#requests.isLastNext;
   }
 
   #resumeFreeze(): void {
-    const held = this.#freezeHeld;
-    if (held === undefined || this.#mustHoldFreeze()) return;
-    this.#freezeHeld = undefined;
-    this.#perform(held);
+    const delayed = this.#freezeDelayed;
+    if (delayed === undefined || this.#mustDelayFreeze()) return;
+    this.#freezeDelayed = undefined;
+    this.#perform(delayed);
   }
 
   #execute(operation: Operation): unknown {
@@ -308,7 +308,7 @@ export class Metadata implements Actor<MetadataMessage> {
     const ended = this.#requests.endFlush(message.flush);
     if (message.failure !== undefined) this.#commitFailed(message.failure, ended);
     else this.#answer(ended, done);
-    if (this.#freezeHeld !== undefined) this.#resumeFreeze();
+    if (this.#freezeDelayed !== undefined) this.#resumeFreeze();
     else if (this.#requests.waiting > 0) this.#startCommit();
   }
 

@@ -1,4 +1,4 @@
-/** What the metadata actor holds up, what it tells its peers, and what it refuses. Flushes: metadata_flushes_test.ts. */
+/** What the metadata actor delays, what it tells its peers, and what it refuses. Flushes: metadata_flushes_test.ts. */
 import { geometryOf } from "../../storage/base/geometry.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/base/ids.ts";
@@ -47,7 +47,7 @@ Deno.test("operations that need one block share one read, and are answered in th
   bench.device.holds.add("read");
   const order: number[] = [];
   for (const at of [2, 0, 1]) bench.world.kernel.start("lookup", noteLookup(bench.stub, at, order));
-  bench.world.settle();
+  bench.world.runReady();
   assertEquals(bench.device.heldCount, 1);
   while (bench.device.heldCount > 0) bench.finish(bench.device);
   assertEquals(order, [2, 0, 1]);
@@ -190,7 +190,7 @@ Deno.test("a tick commits changes, and does nothing where there are none", () =>
   const bench = MetadataBench.withMapped(1);
   const tick = () => {
     bench.world.kernel.tell(bench.stub.address, { type: "tick" });
-    bench.world.settle();
+    bench.world.runReady();
   };
   tick();
   assertEquals(bench.log, []);
@@ -240,7 +240,7 @@ Deno.test("a held commit is read as it was until it is released, whatever is com
 Deno.test("releasing a commit that is not held is a defect", () => {
   const bench = MetadataBench.withMapped(1);
   bench.stub.releaseCommit(1);
-  assertThrows(() => bench.world.settle(), Error, "a commit that is not held");
+  assertThrows(() => bench.world.runReady(), Error, "a commit that is not held");
 });
 
 /** Enough that one mapping in each makes more metadata blocks dirty than may be. */
@@ -272,7 +272,7 @@ Deno.test("while a commit is slow, no more metadata gets dirty beside it than ma
     for (let thin = 0; thin < thinsCount; thin += 1) {
       world.kernel.start("insert", insertTask(stub, thin, block, answers));
     }
-    world.settle();
+    world.runReady();
   }
   assert(answers.length < 2 * thinsCount, "no change waits for the commit");
   assert(engine.dirtyBlocks < defaultKnobs.dirtyBlocksMax + 100, `${engine.dirtyBlocks} blocks are dirty`);

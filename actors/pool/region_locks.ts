@@ -48,7 +48,7 @@ export interface LockRange extends Request<Locked> {
 export interface Unlock extends Message {
   readonly type: "unlock";
   readonly block: number;
-  readonly held: "read" | "write" | "excludeWriters" | "promoted";
+  readonly held: "read" | "write" | "excludeWriters" | "exclusive";
 }
 
 /** Release a range lock. */
@@ -85,7 +85,7 @@ export class RegionLocks {
 
   /** Locks one block; held until disposed of. */
   block(block: number, access: Access): Steps<BlockLock> {
-    const lock = new BlockLock(this, block, access === "exclusive" ? "promoted" : access);
+    const lock = new BlockLock(this, block, access);
     const request: LockBlock = { type: "lockBlock", replyTo: unasked, block, access, lock };
     return ask(this.address, request);
   }
@@ -136,7 +136,7 @@ export class BlockLock implements Disposable {
     assert(this.#held === "excludeWriters", "promoted a lock that does not exclude writers");
     const request: Promote = { type: "promote", replyTo: unasked, block: this.#block };
     yield* ask(this.#locks.address, request);
-    this.#held = "promoted";
+    this.#held = "exclusive";
   }
 
   [Symbol.dispose](): void {

@@ -35,7 +35,7 @@ class Bench {
 
   tell(...messages: SpaceWatchMessage[]): void {
     for (const message of messages) this.world.kernel.tell(this.stub.address, message);
-    this.world.settle();
+    this.world.runReady();
   }
 
   park(need: "data" | "metadata" | "host", seen = nothing): void {
@@ -116,7 +116,7 @@ Deno.test("a timeout that ends during a removal waits for it", () => {
   bench.park("data");
   bench.tell({ type: "removalBegan" });
   bench.world.clock.advance(1000);
-  bench.world.settle();
+  bench.world.runReady();
   assertEquals(bench.volume.take(), []);
   bench.tell({ type: "removalEnded" });
   bench.volume.take();

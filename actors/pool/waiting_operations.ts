@@ -19,7 +19,7 @@ export class WaitingOperations {
   readonly #missing = new Map<MetadataBlock, Attempt[]>();
   /** An operation that missed blocks so often that it runs alone: others could evict the blocks that it needs. */
   #alone: Attempt | undefined;
-  #heldUp: Attempt[] = [];
+  #delayed: Attempt[] = [];
   #slowedDown: Attempt[] = [];
   readonly #missesBeforeAlone: number;
 
@@ -28,7 +28,7 @@ export class WaitingOperations {
   }
 
   /** True if another operation runs alone. */
-  isHeldUp(attempt: Attempt): boolean {
+  mustWait(attempt: Attempt): boolean {
     return this.#alone !== undefined && this.#alone !== attempt;
   }
 
@@ -38,22 +38,22 @@ export class WaitingOperations {
   }
 
   /** The operation waits until the one that runs alone is done. */
-  holdUp(attempt: Attempt): void {
-    assert(this.isHeldUp(attempt), "an operation waits, and none runs alone");
-    this.#heldUp.push(attempt);
+  delay(attempt: Attempt): void {
+    assert(this.mustWait(attempt), "an operation waits, and none runs alone");
+    this.#delayed.push(attempt);
   }
 
   /** The operation is done. If it ran alone: the operations that waited for it, to be tried again. */
   end(attempt: Attempt): readonly Attempt[] {
     assert(
-      this.#alone !== undefined || this.#heldUp.length === 0,
+      this.#alone !== undefined || this.#delayed.length === 0,
       "operations wait for one, and none runs alone",
     );
     if (this.#alone !== attempt) return noAttempts;
     this.#alone = undefined;
-    const heldUp = this.#heldUp;
-    this.#heldUp = [];
-    return heldUp;
+    const delayed = this.#delayed;
+    this.#delayed = [];
+    return delayed;
   }
 
   /** The operation waits for the block. True if the block is not being read yet: the caller starts that. */

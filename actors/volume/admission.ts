@@ -30,7 +30,7 @@ export function admit(request: VolumeRequest, blockSizeBytes: number, volumeSize
     biosStarted: 0,
     biosDone: 0,
     biosParked: 0,
-    isHeld: false,
+    isSetAside: false,
     flushStarted: false,
   };
 }

@@ -154,7 +154,7 @@ export interface Admitted {
   /** Of those started and not done: bios that are parked. */
   biosParked: number;
   /** It has or had parked bios, and is outside of the volume's queue until they are served. */
-  isHeld: boolean;
+  isSetAside: boolean;
   flushStarted: boolean;
 }
 

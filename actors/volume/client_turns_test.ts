@@ -50,7 +50,7 @@ function twoClients() {
   return { pool, data, greedy: greedy!, modest: modest!, received };
 }
 
-Deno.test("a client that fills its volume's admission holds up another client's request by one bio", () => {
+Deno.test("a client that fills its volume's admission delays another client's request by one bio", () => {
   const { pool, data, greedy, modest } = twoClients();
   for (let at = 0; at < defaultKnobs.biosPerVolumeMax + 100; at += 1) greedy.submit("read", 512, 512);
   const request = modest.submit("read", 0, 512);
@@ -69,7 +69,7 @@ Deno.test("a client that fills its volume's admission holds up another client's 
   pool.drain();
 });
 
-Deno.test("a client that asks for much block status holds up another client's question by a few at most", () => {
+Deno.test("a client that asks for much block status delays another client's question by a few at most", () => {
   const { pool, greedy, modest, received } = twoClients();
   const source = { kind: "allocation" } as const;
   for (let at = 0; at < 100; at += 1) greedy.askStatus(source, 0, 4096);

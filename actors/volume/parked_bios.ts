@@ -35,6 +35,7 @@ export interface Due {
   readonly seen: SpaceSeen;
 }
 
+/** The parked bios of one volume: parks, tries again, fails and drops them. See the head of this file. */
 export class ParkedBios {
   readonly #kernel: Kernel;
   readonly #volume: Address<ParkingVolume>;

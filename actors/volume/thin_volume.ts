@@ -166,7 +166,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
       if (!isOut && admitted.planned === undefined) continue;
       while (this.#parked.take((bio) => bio.admitted === admitted) !== undefined);
       this.#parked.tellTaken();
-      const anew = { ...admitted, biosStarted: 0, biosDone: 0, isHeld: false };
+      const anew = { ...admitted, biosStarted: 0, biosDone: 0, isSetAside: false };
       this.#starting.push(admitted.request.client, anew);
     }
     for (const admitted of this.#starting.takeAll()) {
@@ -238,7 +238,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
 
   /**
    * Parks the bio: it is not in flight any more, and holds nothing. The bios of its request that have not started wait for
-   * it outside of the queue, so that they hold up no other request of the client.
+   * it outside of the queue, so that they delay no other request of the client.
    */
   #bioWithoutSpace(message: BioWithoutSpace): void {
     const { bio } = message;
@@ -246,7 +246,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#regions.leave(bio);
     this.#parked.park(message);
     const admitted = present(bio.admitted, "a bio of no request is parked");
-    admitted.isHeld = true;
+    admitted.isSetAside = true;
     this.#starting.remove(admitted);
     const { request } = admitted;
     // What became of the request or the pool meanwhile ends the bio too.
@@ -290,14 +290,14 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     }
     admitted.biosDone += 1;
     if (admitted.biosDone >= admitted.biosTotal) this.#allBiosDone(admitted);
-    else if (admitted.isHeld) this.#goOn(admitted);
+    else if (admitted.isSetAside) this.#goOn(admitted);
     assert(admitted.biosStarted <= admitted.biosTotal, "a request started more bios than it has");
   }
 
   /** A bio of a request with parked bios has ended. When the last of these has, the others start. */
   #goOn(admitted: Admitted): void {
     if (admitted.biosParked > 0) return this.#tellParked(admitted);
-    admitted.isHeld = false;
+    admitted.isSetAside = false;
     this.#starting.push(admitted.request.client, admitted);
   }
 

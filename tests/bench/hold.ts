@@ -1,4 +1,4 @@
-/** How long other I/O is held up while snapshots and clones are taken. Only ours: peers stop their server for one. */
+/** How long other I/O is delayed while snapshots and clones are taken. Only ours: peers stop their server for one. */
 import { runFio } from "./fio.ts";
 import { OurSubject } from "./ours.ts";
 import { type Place, sleep } from "./place.ts";

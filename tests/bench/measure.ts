@@ -2,7 +2,7 @@
 import { runFio } from "./fio.ts";
 import type { Place } from "./place.ts";
 import { cpuSeconds, isRunning, memoryOfFamily } from "./proc.ts";
-import { exercise, fill, settle, type Subject, type SubjectKind, warm } from "./subject.ts";
+import { exercise, fill, type Subject, type SubjectKind, warm, writeBack } from "./subject.ts";
 import { median, short, spread, table } from "./table.ts";
 import { imageBytesOf, type ImageState, jobOf, type Workload } from "./workloads.ts";
 
@@ -115,7 +115,7 @@ async function sample(workload: Workload, subject: Subject, effort: Effort): Pro
   const imageBytes = imageBytesOf(workload.image, effort.imageBytes);
   await subject.prepare();
   if (workload.image.kind !== "fresh") await warm(subject.uri, imageBytes);
-  await settle(subject);
+  await writeBack(subject);
   const before = cpuSeconds(subject.pid);
   const result = await runFio(jobOf(workload, subject.uri, imageBytes, effort.seconds));
   const used = cpuSeconds(subject.pid) - before;
@@ -128,7 +128,7 @@ async function sample(workload: Workload, subject: Subject, effort: Effort): Pro
     maxUs: result.maxUs,
   };
   if (workload.rw === "trim") await fill(subject.uri, imageBytes);
-  await settle(subject);
+  await writeBack(subject);
   return found;
 }
 

@@ -11,7 +11,7 @@ import { OurSubject } from "./ours.ts";
 import { Place } from "./place.ts";
 import { machine, mainThreadTimes, type ThreadTimes } from "./proc.ts";
 import { shares } from "./shares.ts";
-import { settle } from "./subject.ts";
+import { writeBack } from "./subject.ts";
 import { short, table } from "./table.ts";
 import { jobOf, type Workload, workloads } from "./workloads.ts";
 
@@ -38,7 +38,7 @@ async function profiled(place: Place, workload: Workload, imageBytes: number, se
   const options = ["--cpu-prof", `--cpu-prof-dir=${folder}`, `--cpu-prof-interval=${samplingUs}`];
   const subject = place.own(await OurSubject.start({ place, image: workload.image, imageBytes }, options));
   await subject.prepare();
-  await settle(subject);
+  await writeBack(subject);
   const [before, beginUs] = [mainThreadTimes(subject.pid), uptimeUs()];
   const result = await runFio(jobOf(workload, subject.uri, imageBytes, seconds));
   const [after, endUs] = [mainThreadTimes(subject.pid), uptimeUs()];

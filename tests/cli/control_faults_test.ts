@@ -29,7 +29,7 @@ Deno.test("readers of dumps that go away, one of them before its turn, end nothi
   // More than are made at once, which nothing reads; one that waits for its turn leaves.
   for (let count = 0; count < 5; count += 1) readers.push(await controlClient(pool, dumpRequest));
   await new Promise((resolve) => setTimeout(resolve, 500));
-  // Nor do they hold up what is no dump.
+  // Nor do they delay what is no dump.
   assertEquals((await pool.list()).length, 21);
   readers.pop()!.close();
   await new Promise((resolve) => setTimeout(resolve, 200));

@@ -1,4 +1,4 @@
-/** The control socket: what it answers to programs that send anything at all, and that none of them holds up the server. */
+/** The control socket: what it answers to programs that send anything at all, and that none of them delays the server. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import http from "node:http";
 import { RawClient } from "../nbd/raw_client.ts";

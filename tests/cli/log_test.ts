@@ -60,7 +60,7 @@ class Redirected implements AsyncDisposable {
     const beginMs = Date.now();
     this.child.kill("SIGTERM");
     assertEquals((await this.child.status).code, 0);
-    assert(Date.now() - beginMs < 10_000, "the log held up the end");
+    assert(Date.now() - beginMs < 10_000, "the log delayed the end");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -95,7 +95,7 @@ function open(directory: string, transaction: number): { file: CatalogueFile; ca
   using lines = new CatalogueLines(paths.catalogue);
   const settled = settleCatalogue(new Journal(lines.texts), BigInt(transaction));
   const file = new CatalogueFile(paths);
-  file.startAt(settled.heldBytes, settled.dropped !== undefined);
+  file.startAt(settled.keptBytes, settled.dropped !== undefined);
   assert(file.reserve(room.contentBytes));
   return { file, catalogue: settled.catalogue };
 }

@@ -97,7 +97,7 @@ export class DeviceReplay {
           if (pending.record >= record.asked || record.unanswered.has(pending.record)) continue;
           if (!pending.isDropped) pending.isDurable = true;
         }
-        return this.#settle();
+        return this.#applyDurable();
       case "flushFailed":
         for (const pending of this.#pending) pending.isDropped = true;
         return;
@@ -112,7 +112,7 @@ export class DeviceReplay {
     this.#pending.push({ record, offsetBytes, bytes, isDurable: false, isDropped: false });
   }
 
-  #settle(): void {
+  #applyDurable(): void {
     let count = 0;
     for (; count < this.#pending.length && this.#pending[count]!.isDurable; count += 1) {
       this.#base.set(this.#pending[count]!.bytes, this.#pending[count]!.offsetBytes);

@@ -118,26 +118,26 @@ export class RecordingDevice implements DevicePort, LocalStorage {
   }
 
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
-    const settle = this.#unanswered.record({ kind: "write", offsetBytes, bytes: buffer.slice() }, done);
-    return settle(this.#device.write(buffer, offsetBytes, settle));
+    const ended = this.#unanswered.record({ kind: "write", offsetBytes, bytes: buffer.slice() }, done);
+    return ended(this.#device.write(buffer, offsetBytes, ended));
   }
 
   zero(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    const settle = this.#unanswered.record({ kind: "zero", offsetBytes, lengthBytes }, done);
-    return settle(this.#device.zero(offsetBytes, lengthBytes, settle));
+    const ended = this.#unanswered.record({ kind: "zero", offsetBytes, lengthBytes }, done);
+    return ended(this.#device.zero(offsetBytes, lengthBytes, ended));
   }
 
   copy(fromBytes: number, toBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    const settle = this.#unanswered.record(
+    const ended = this.#unanswered.record(
       { kind: "copy", fromBytes, offsetBytes: toBytes, lengthBytes },
       done,
     );
-    return settle(this.#device.copy(fromBytes, toBytes, lengthBytes, settle));
+    return ended(this.#device.copy(fromBytes, toBytes, lengthBytes, ended));
   }
 
   discard(offsetBytes: number, lengthBytes: number, done: IoDone): IoResult | "pending" {
-    const settle = this.#unanswered.record({ kind: "discard", offsetBytes, lengthBytes }, done);
-    return settle(this.#device.local!.discard(offsetBytes, lengthBytes, settle));
+    const ended = this.#unanswered.record({ kind: "discard", offsetBytes, lengthBytes }, done);
+    return ended(this.#device.local!.discard(offsetBytes, lengthBytes, ended));
   }
 
   isHole(offsetBytes: number, lengthBytes: number): boolean {
@@ -145,12 +145,12 @@ export class RecordingDevice implements DevicePort, LocalStorage {
   }
 
   flush(done: IoDone): IoResult | "pending" {
-    const settle = this.#unanswered.flush();
+    const ended = this.#unanswered.flush();
     const result = this.#device.flush((later) => {
-      settle(later);
+      ended(later);
       done(later);
     });
-    if (result !== "pending") settle(result);
+    if (result !== "pending") ended(result);
     return result;
   }
 }
@@ -209,10 +209,10 @@ export class RecordingJournal implements JournalPort {
 
   /** The port flushes before it answers. */
   #record(change: Change, operation: (done: IoDone) => void, done: IoDone): void {
-    const settle = this.#unanswered.record(change, () => {});
-    settle("pending");
+    const ended = this.#unanswered.record(change, () => {});
+    ended("pending");
     operation((result) => {
-      settle(result);
+      ended(result);
       this.#unanswered.flush()(result);
       done(result);
     });

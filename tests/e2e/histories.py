@@ -72,7 +72,7 @@ class Volume:
         # The moment at which the latest answered flush was submitted.
         self.flushed = 0
 
-    def settle(self, numbers):
+    def restart_from(self, numbers):
         """Forgets everything but what is there now."""
         self.histories = [[Value(number, 0, 0)] for number in numbers]
         self.busy = set()
@@ -149,7 +149,7 @@ class World:
             handle = connect(self.socket, volume.name)
             content = read_all(handle, self.size)
             handle.shutdown()
-            volume.settle(self.judge_crash(volume, content))
+            volume.restart_from(self.judge_crash(volume, content))
         for name, digest in self.digests.items():
             handle = connect(self.socket, name)
             if hashlib.sha256(read_all(handle, self.size)).hexdigest() != digest:

@@ -69,7 +69,7 @@ except nbd.Error:
 interface Listed {
   readonly id: number;
   readonly peer: string;
-  readonly origin: string | null;
+  readonly identity: string | null;
   readonly export: string | null;
   readonly since: string;
 }
@@ -103,7 +103,7 @@ Deno.test({
     await runToFailure("nbdinfo", ["--size", url]);
     await pool.verb("rename", "d", "e");
     const [client] = await clientsOf(pool);
-    assertEquals([client?.origin, client?.export], ["127.0.0.1", "e"]);
+    assertEquals([client?.identity, client?.export], ["127.0.0.1", "e"]);
     assertMatch(client?.peer ?? "", /^127\.0\.0\.1:\d+$/);
     assert(Math.abs(Date.now() - Date.parse(client?.since ?? "")) < 60_000);
     assertMatch(

@@ -131,7 +131,7 @@ Deno.test({
       const which = states.findIndex((state) => JSON.stringify(sorted(state)) === JSON.stringify(found));
       // Where it is neither, show how it differs from what was there before.
       if (which < 0) assertEquals(found, sorted(states[0]), `seed ${seed}, kill ${kill}`);
-      await agent.call("names_settle", { which });
+      await agent.call("names_go_on_from", { which });
     }
     await server.stop();
     await requireAgreement(pool, false);

@@ -175,7 +175,7 @@ def names_stop():
     return {"states": states, "problems": administrator.problems}
 
 
-def names_settle(which):
+def names_go_on_from(which):
     """Goes on from the state that was found."""
     administrator.before = [administrator.before, administrator.after][which]
 
@@ -185,5 +185,5 @@ commands = {
     "names_start": names_start,
     "names_stop": names_stop,
     "names_never_done": names_never_done,
-    "names_settle": names_settle,
+    "names_go_on_from": names_go_on_from,
 }

@@ -20,7 +20,8 @@ Deno.test("with --max-clients 16 one host over TCP has 11 places, and the Unix s
   assert(await isServed({ path: server.socket }));
   for (const client of clients) client.close();
   await server.stop();
-  const said = "11 clients of 127.0.0.1 are connected, and no more of one origin are served at once";
+  const said =
+    "11 clients of 127.0.0.1 are connected, and no more of one host or certificate are served at once";
   assertEquals(server.stderr.split(said).length, 2, server.stderr);
   assertStringIncludes(server.stderr, "refused 127.0.0.1:");
 });

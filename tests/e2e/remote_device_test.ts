@@ -90,7 +90,7 @@ async function makeRemotePool(directory: string) {
   const kinds: DeviceKinds = {
     kindOf: () => ({
       requireAccess: () => {},
-      identityOf: (path) => path,
+      deviceKeyOf: (path) => path,
       lock: () => ({ [Symbol.dispose]: () => {} }),
       open: (_path, { role }) => {
         const device = role === "data" ? data : metadata;

@@ -41,7 +41,7 @@ async function measureReads(): Promise<Measured> {
 const ignore = !hasFaultyDisk() || !hasPythonNbd();
 
 Deno.test({
-  name: "a write that the disk takes a second and a half for holds up no reads of another client",
+  name: "a write that the disk takes a second and a half for delays no reads of another client",
   ignore,
   fn: async () => {
     const { slowMs, maxMs } = await measureReads();
@@ -63,15 +63,15 @@ Deno.test({
       const beginMs = performance.now();
       const { promise, resolve } = Promise.withResolvers<IoResult>();
       const result = device.flush(resolve, true);
-      const heldUpMs = performance.now() - beginMs;
+      const delayMs = performance.now() - beginMs;
       assertEquals(result === "pending" ? await promise : result, ioOk);
-      return heldUpMs;
+      return delayMs;
     };
     for (let round = 0; round < 30; round += 1) await flush();
     await disk.tell("delay fsync 500");
-    const heldUpMs = await flush();
+    const delayMs = await flush();
     device.close();
-    assert(heldUpMs < 250, `this thread was held up for ${heldUpMs} ms`);
+    assert(delayMs < 250, `this thread was delayed for ${delayMs} ms`);
   },
 });
 
@@ -96,7 +96,7 @@ Deno.test({
     longestMs = Math.max(longestMs, performance.now() - turnMs);
     clearInterval(turns);
     device.close();
-    assert(longestMs < 500, `this thread was held up for ${longestMs} ms`);
+    assert(longestMs < 500, `this thread was delayed for ${longestMs} ms`);
     assertEquals(result, { kind: "ioError", reason: "read: Input/output error (os error 5)" });
   },
 });

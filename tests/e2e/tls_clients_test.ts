@@ -1,4 +1,4 @@
-/** TLS as stock clients see it: the server as a process, certificates of openssl, and nobody in who should not be. */
+/** TLS as stock clients see it: the server as a process, certificates of openssl, and no client in that should not be. */
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { readTlsKeys } from "../../actors/edge/tls_keys.ts";
 import { UsageError } from "../../storage/base/errors.ts";
@@ -110,7 +110,7 @@ Deno.test({
   fn: async () => {
     await using tls = await TlsPool.serve("--tls", "allow");
     assertMatch(tls.server.stdout, /^listening nbd:\/\//m);
-    const [url] = tls.urls(tls.certificates.nobody);
+    const [url] = tls.urls(tls.certificates.uncertified);
     const plain = `nbd://localhost:${tls.port}/d`;
     const script = `
 import nbd, os
@@ -138,14 +138,14 @@ Deno.test({
   ignore: !hasOpenssl() || !hasProgram("nbdinfo") || !hasProgram("qemu-img") || !hasPythonNbd(),
   fn: async () => {
     await using tls = await TlsPool.serve("--tls", "require", "--tls-verify-peer");
-    const { certificates: { foreign, nobody, client }, server } = tls;
-    for (const url of [...tls.urls(foreign), ...tls.urls(nobody)]) {
+    const { certificates: { foreign, uncertified, client }, server } = tls;
+    for (const url of [...tls.urls(foreign), ...tls.urls(uncertified)]) {
       assertEquals((await run("nbdinfo", ["--size", url])).status, 1, url);
     }
     const plain = await run("nbdinfo", ["--size", `nbd://localhost:${tls.port}/d`]);
     assertEquals(plain.status, 1);
     assertStringIncludes(plain.stderr, "TLS");
-    for (const directory of [foreign, nobody]) {
+    for (const directory of [foreign, uncertified]) {
       assertEquals((await run("qemu-img", ["info", ...tls.qemu(directory)])).status, 1, directory);
     }
     const script = `
@@ -183,7 +183,7 @@ Deno.test({
 import nbd, os, sys
 handle = nbd.NBD()
 handle.set_uri_allow_local_file(True)
-handle.connect_uri(${JSON.stringify(tls.urls(tls.certificates.nobody)[0])})
+handle.connect_uri(${JSON.stringify(tls.urls(tls.certificates.uncertified)[0])})
 handle.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(32 << 20)), 0)
 os.kill(os.getpid(), 9)
 `;

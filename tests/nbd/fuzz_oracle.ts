@@ -123,7 +123,7 @@ class Judge {
         continue;
       }
       this.#requireFinal(option, named?.isWhole ? named.name : undefined, type, reply);
-      this.#settle(option, type, contexts);
+      this.#negotiated(option, type, contexts);
       if (number === abort) return "end";
       return number === go && type === ack ? named!.name : undefined;
     }
@@ -168,7 +168,7 @@ class Judge {
     );
   }
 
-  #settle({ number, data }: SentOption, type: number, contexts: readonly number[]): void {
+  #negotiated({ number, data }: SentOption, type: number, contexts: readonly number[]): void {
     if (number === structuredReply && type === ack) this.#mode = "structured";
     if (number === extendedHeaders && type === ack) this.#mode = "extended";
     if (number !== setMeta) return;

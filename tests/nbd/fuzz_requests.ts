@@ -153,7 +153,7 @@ function takeReply(received: ByteReader, session: TransmissionSession, all: Map<
       if (error === 0) received.take(request.length);
     }
     require(request.type !== blockStatus || error !== 0, "a simple reply to a BLOCK_STATUS that succeeded");
-    return settle(all, request, error);
+    return judgeEnd(all, request, error);
   }
   const extended = session.mode === "extended";
   require(extended || session.mode === "structured", "a chunk that was not agreed on");
@@ -166,7 +166,7 @@ function takeReply(received: ByteReader, session: TransmissionSession, all: Map<
   const lengthBytes = extended ? received.u64() : received.u32();
   const error = takeChunk(new Reader(received.take(lengthBytes)), type, request, session);
   if (error !== 0) require(flags === 1, "an error chunk that is not the last");
-  if (flags === 1) settle(all, request, error);
+  if (flags === 1) judgeEnd(all, request, error);
 }
 
 function takeChunk(payload: Reader, type: number, request: Pending, session: TransmissionSession): number {
@@ -221,7 +221,7 @@ function takeStatus(payload: Reader, type: number, request: Pending, session: Tr
   request.parts.push([id, id]);
 }
 
-function settle(all: Map<string, Pending[]>, request: Pending, error: number): void {
+function judgeEnd(all: Map<string, Pending[]>, request: Pending, error: number): void {
   const { type, errors, offset, length, flags } = request;
   require(
     errors.includes(error),

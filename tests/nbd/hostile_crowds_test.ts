@@ -149,7 +149,7 @@ hostileTest("clients that go in the midst of large replies leave nothing behind"
 });
 
 hostileTest(
-  "clients that do not read, and half frames that never end, hold up nobody else",
+  "clients that do not read, and half frames that never end, delay nobody else",
   async (pool) => {
     await fill(pool);
     const hostile: RawClient[] = [];

@@ -76,7 +76,7 @@ export interface ClientOptions {
   readonly lingers?: boolean;
   readonly tls?: TlsPolicy;
   /** The host it comes from; by default it is a local client. */
-  readonly origin?: string;
+  readonly identity?: string;
   /** Whether the socket can be given views. Default true. */
   readonly takesSegments?: boolean;
 }
@@ -84,7 +84,7 @@ export interface ClientOptions {
 /** A client and its socket, as the server sees it: bytes arrive when asked for, sends end when the client reads. */
 export class SimulatedClient implements SocketPort {
   readonly peer = "a simulated client";
-  origin: string | undefined;
+  identity: string | undefined;
   /** For how long its host has acknowledged nothing. */
   silentMs = 0;
   /** It has ended its side. */
@@ -123,7 +123,7 @@ export class SimulatedClient implements SocketPort {
       options;
     this.takesSegments = takesSegments;
     this.tls = tls;
-    this.origin = options.origin;
+    this.identity = options.identity;
     this.#lingers = lingers;
     this.#server = server;
     this.#pieceBytes = pieceBytes;
@@ -196,9 +196,9 @@ export class SimulatedClient implements SocketPort {
   }
 
   /** Ends the handshake of TLS, in which the client may have shown a certificate. */
-  secure(origin = this.origin): void {
+  secure(identity = this.identity): void {
     assert(this.isSecuring, "TLS was not begun");
-    this.origin = origin;
+    this.identity = identity;
     this.isSecuring = false;
     this.#server.kernel.post(present(this.#owner, "a socket that was not opened"), { type: "secured" });
     this.#server.clock.runAllYields();

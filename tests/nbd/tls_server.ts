@@ -67,7 +67,7 @@ export class TlsServer {
   /** A client inside TLS. */
   async secured(): Promise<RawClient> {
     const conn = await this.upgraded();
-    const authority = Deno.readTextFileSync(`${this.certificates.nobody}/ca-cert.pem`);
+    const authority = Deno.readTextFileSync(`${this.certificates.uncertified}/ca-cert.pem`);
     const tls = await Deno.startTls(conn as Deno.TcpConn, { hostname: "localhost", caCerts: [authority] });
     return new RawClient(tls, 10_000);
   }
@@ -128,7 +128,7 @@ function relay(server: TlsServer): { port: number; done: Promise<void> } {
 /** What `openssl s_client` reads inside TLS when it asks for the list of exports, and what it complains about. */
 export async function sClient(server: TlsServer, ...args: string[]): Promise<{ out: string; err: string }> {
   const { port, done } = relay(server);
-  const trust = ["-verify_return_error", "-CAfile", `${server.certificates.nobody}/ca-cert.pem`];
+  const trust = ["-verify_return_error", "-CAfile", `${server.certificates.uncertified}/ca-cert.pem`];
   const child = new Deno.Command(requiredProgram("openssl"), {
     args: ["s_client", "-quiet", ...trust, "-connect", `127.0.0.1:${port}`, ...args],
     stdin: "piped",

@@ -199,13 +199,13 @@ tlsTest("a socket that is closed while its TLS handshake ends says so once", asy
   const socket = new ClientSocket(
     new SocketGroup(kernel),
     stream,
-    { peer: "a client", origin: undefined },
+    { peer: "a client", identity: undefined },
     keys,
     () => {},
   );
   socket.open(kernel.spawn("owner", 8, () => ({ receive: (notice: SocketNotice) => told.push(notice) })));
   socket.startTls();
-  const caCerts = [Deno.readTextFileSync(`${certificates.nobody}/ca-cert.pem`)];
+  const caCerts = [Deno.readTextFileSync(`${certificates.uncertified}/ca-cert.pem`)];
   using tls = await Deno.startTls(client, { hostname: "localhost", caCerts });
   await tls.handshake();
   await sleep(1500);
@@ -220,7 +220,7 @@ async function clientHello(server: TlsServer): Promise<Uint8Array> {
     listener.accept(),
     Deno.connect({ hostname: "127.0.0.1", port: (listener.addr as Deno.NetAddr).port }),
   ]);
-  const authority = Deno.readTextFileSync(`${server.certificates.nobody}/ca-cert.pem`);
+  const authority = Deno.readTextFileSync(`${server.certificates.uncertified}/ca-cert.pem`);
   const tls = await Deno.startTls(conn, { hostname: "localhost", caCerts: [authority] });
   // It is never answered.
   const handshake = tls.handshake().catch(() => {});

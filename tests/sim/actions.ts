@@ -83,7 +83,7 @@ export class Actions {
     }
     const tasks = life.kernel.tasksInFlight();
     if (tasks.length > 0) throw new Violation(`tasks are left: ${tasks.join("; ")}`);
-    oracle.settleAbandoned();
+    oracle.endAbandoned();
     const bounds = mailboxSums({ ...life.admitted, knobs: life.kernel.knobs });
     for (const [name, count] of life.kernel.mailboxHighWater()) {
       const bound = mailboxOf(name, bounds) ?? Infinity;

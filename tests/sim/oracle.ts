@@ -93,7 +93,7 @@ export class Oracle {
   }
 
   /** Nothing moves any more: what was abandoned has happened or will not. */
-  settleAbandoned(): void {
+  endAbandoned(): void {
     for (const followed of this.#abandoned) this.answer(followed, false);
     this.#abandoned.clear();
   }

@@ -23,7 +23,7 @@ export interface SocketWorld {
 /** The server's side is the port; the client's side is `say`, `reset` and the two callbacks. */
 export class SimSocket implements SocketPort {
   readonly peer = "a simulated client";
-  readonly origin = undefined;
+  readonly identity = undefined;
   readonly silentMs = 0;
   readonly hasHungUp = false;
   readonly tls = "off";

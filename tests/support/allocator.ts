@@ -56,7 +56,7 @@ class StandInMetadata extends Recorder<MetadataMessage> {
 
   finish(): void {
     for (const end of this.#held.splice(0)) end();
-    this.#world.settle();
+    this.#world.runReady();
   }
 
   #search({ from }: FindFree): NonNullable<FindFree["reply"]> {
@@ -106,7 +106,7 @@ export class AllocatorBench {
   tellGeometry(dataBlocks: number): void {
     const geometry = geometryOf({ blockSizeBytes, dataBlocks, metadataBlocks: 100 });
     this.world.kernel.tell(this.stub.address, { type: "geometry", geometry });
-    this.world.settle();
+    this.world.runReady();
   }
 
   /** The block that is leased, or why there is none. */
@@ -122,7 +122,7 @@ export class AllocatorBench {
 
   tell(type: "keep" | "giveBack" | "retire", block: number): void {
     this.world.kernel.tell(this.stub.address, { type, dblock: dblock(block) });
-    this.world.settle();
+    this.world.runReady();
   }
 
   /** The block is mapped: it is kept, and metadata counts it. */
@@ -135,19 +135,19 @@ export class AllocatorBench {
   free(...blocks: number[]): void {
     for (const block of blocks) this.metadata.free.add(block);
     this.world.kernel.tell(this.stub.address, { type: "freed", runs: runsOf(...blocks) });
-    this.world.settle();
+    this.world.runReady();
   }
 
   commit(step: "frozen" | "durable" | "notCommitted"): void {
     this.world.kernel.tell(this.stub.address, { type: step });
-    this.world.settle();
+    this.world.runReady();
   }
 
   /** Asks for a reclaim. The answers so far are in what it returns. */
   reclaim(): boolean[] {
     const answers: boolean[] = [];
     startCollecting(this.world.kernel, this.stub.reclaim(), answers);
-    this.world.settle();
+    this.world.runReady();
     return answers;
   }
 
@@ -156,7 +156,7 @@ export class AllocatorBench {
     const request = this.metadata.take()[0];
     if (request?.type !== "commit") throw new Error(`no commit but ${request?.type}`);
     this.world.kernel.reply(request, { kind });
-    this.world.settle();
+    this.world.runReady();
   }
 
   /** The blocks that were discarded since the last time. */

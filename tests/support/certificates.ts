@@ -12,16 +12,16 @@ const newPair = [
 ];
 const localhost = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
 
-/** Directories of certificates, named for who has them. */
+/** Directories of certificates, named for what has them. */
 export interface Certificates {
   /** ca-cert.pem, server-cert.pem and server-key.pem. */
   readonly server: string;
   /** ca-cert.pem, client-cert.pem and client-key.pem, for a client named alice. */
   readonly client: string;
-  /** As for the client, but its certificate is signed by somebody else of the same name. */
+  /** As for the client, but its certificate is signed by another authority of the same name. */
   readonly foreign: string;
   /** ca-cert.pem alone. */
-  readonly nobody: string;
+  readonly uncertified: string;
 }
 
 /** Makes all of them below `folder`. */
@@ -30,7 +30,7 @@ export async function makeCertificates(folder: string): Promise<Certificates> {
     server: `${folder}/server`,
     client: `${folder}/client`,
     foreign: `${folder}/foreign`,
-    nobody: `${folder}/nobody`,
+    uncertified: `${folder}/uncertified`,
   };
   for (const path of [...Object.values(paths), `${folder}/other`]) Deno.mkdirSync(path);
   for (const path of [paths.server, `${folder}/other`]) {
@@ -39,14 +39,14 @@ export async function makeCertificates(folder: string): Promise<Certificates> {
   await signedPair(paths.server, "localhost", files(paths.server, "server"), localhost);
   await signedPair(paths.server, "alice", files(paths.client, "client"));
   await signedPair(`${folder}/other`, "alice", files(paths.foreign, "client"));
-  for (const path of [paths.client, paths.foreign, paths.nobody]) {
+  for (const path of [paths.client, paths.foreign, paths.uncertified]) {
     Deno.copyFileSync(`${paths.server}/ca-cert.pem`, `${path}/ca-cert.pem`);
   }
   return paths;
 }
 
-function files(directory: string, who: string): string[] {
-  return ["-keyout", `${directory}/${who}-key.pem`, "-out", `${directory}/${who}-cert.pem`];
+function files(directory: string, name: string): string[] {
+  return ["-keyout", `${directory}/${name}-key.pem`, "-out", `${directory}/${name}-cert.pem`];
 }
 
 /** A certificate of the authority whose files are in the directory. */

@@ -71,7 +71,7 @@ export class LockBench {
     this.note(name, "waits");
     const region = this.regions[Math.floor(block / 10)]!;
     this.world.kernel.start(name, holdBlock(this, name, region.block(block, access)));
-    this.world.settle();
+    this.world.runReady();
   }
 
   /** Starts a task that wants the range, and lets happen what can. */
@@ -79,7 +79,7 @@ export class LockBench {
     this.note(name, "waits");
     const regions = this.regions.slice(Math.floor(begin / 10), Math.floor((end - 1) / 10) + 1);
     this.world.kernel.start(name, holdRange(this, name, lockRange(regions, begin, end)));
-    this.world.settle();
+    this.world.runReady();
   }
 
   /** Tells a holder to go on, and lets happen what can. */
@@ -87,7 +87,7 @@ export class LockBench {
     const next = present(this.#gate.waiting.get(name), "told a task that is not waiting to be told");
     this.#gate.waiting.delete(name);
     this.world.kernel.reply(next, command);
-    this.world.settle();
+    this.world.runReady();
   }
 
   progressOf(name: string): Progress {

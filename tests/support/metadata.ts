@@ -85,7 +85,7 @@ export class MetadataBench {
   ask<A extends Answer>(steps: Steps<A>): A[] {
     const answers: A[] = [];
     startCollecting(this.world.kernel, steps, answers);
-    this.world.settle();
+    this.world.runReady();
     return answers;
   }
 
@@ -102,6 +102,6 @@ export class MetadataBench {
   /** Ends so many operations of a device that are held, and lets happen what can. */
   finish(device: StandInDevice, count = Infinity): void {
     device.finish(count);
-    this.world.settle();
+    this.world.runReady();
   }
 }

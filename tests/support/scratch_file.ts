@@ -27,7 +27,7 @@ export function scratchFile(sizeBytes: number): Scratch {
 }
 
 /** The result of an operation, whenever it comes; fails if `done` is called from inside the call. */
-export function settled(
+export function resultOf(
   start: (done: (result: IoResult) => void) => IoResult | "pending",
 ): Promise<IoResult> {
   const { promise, resolve } = Promise.withResolvers<IoResult>();

@@ -277,7 +277,7 @@ export class Lines {
   }
 }
 
-/** Runs an outside program that has to succeed, without holding up other children, and gives what it printed. */
+/** Runs an outside program that has to succeed, without delaying other children, and gives what it printed. */
 export async function runToEnd(path: string, args: readonly string[]): Promise<string> {
   const output = await new Deno.Command(path, {
     args: [...args],

@@ -127,7 +127,7 @@ export class World {
   }
 
   /** Delivers until nothing happens any more at this point of time. */
-  settle(): void {
+  runReady(): void {
     this.kernel.run();
     while (this.clock.runYields());
   }
@@ -141,10 +141,10 @@ export class World {
   runAll<T>(steps: readonly Steps<T>[]): T[] {
     const ended: { answers?: T[] } = {};
     this.kernel.start("test", collect(steps, ended));
-    this.settle();
+    this.runReady();
     while (ended.answers === undefined && this.clock.alarmMs !== undefined) {
       this.clock.advance(Math.max(0, this.clock.alarmMs - this.clock.nowMs));
-      this.settle();
+      this.runReady();
     }
     if (ended.answers === undefined) {
       throw new Error(`nothing moves any more: ${this.kernel.tasksInFlight().join("; ")}`);

@@ -296,7 +296,7 @@ function problemOfOutcome(
     for (const name of snapshotsOf(op)) {
       const snapshot = volumes.get(name);
       if (snapshot === undefined && wasDone(op)) return `the snapshot of request ${op.number + 1} is gone`;
-      if (snapshot !== undefined && !wasSubmitted(op)) return "there is a snapshot that nobody took";
+      if (snapshot !== undefined && !wasSubmitted(op)) return "there is a snapshot that was never asked for";
       const changed = problemOfChange(name, snapshot, found?.get(name));
       if (changed !== undefined) return changed;
     }

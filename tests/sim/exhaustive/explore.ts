@@ -10,7 +10,7 @@ import { type Event, Search, type SearchCounts } from "./search.ts";
 export interface Explored {
   readonly counts: SearchCounts;
   readonly problem: string | undefined;
-  /** With a problem: who received what, a line each. */
+  /** With a problem: each delivery, a line each. */
   readonly schedule: readonly string[];
 }
 

@@ -1,9 +1,9 @@
 /**
- * The production kernel with every message to an actor held back until somebody picks it.
+ * The production kernel with every message to an actor held until the search picks it.
  *
  * The search needs to see which messages could be received next, and to receive any of them. So `tell` and the requests
  * of tasks are put aside here, and one picked message is delivered by the real kernel to the real actor, with everything
- * that it causes up to the next messages. Answers and the steps of tasks are not held: a task touches nobody's state but
+ * that it causes up to the next messages. Answers and the steps of tasks are not held: a task touches no state but
  * its own (invariants I1 and I3 of actors/ARCHITECTURE.md), so when it takes its step can be seen only by when its next messages are received, and
  * those are held.
  */
@@ -25,7 +25,7 @@ export interface Held {
 
 /** See the head of this file. */
 export class HeldKernel extends Kernel {
-  /** Who hears of every message sent while it is set; without it messages pass at once. */
+  /** Is called with every message sent while it is set; without it messages pass at once. */
   hold: ((held: Held) => void) | undefined;
   readonly names = new Map<number, string>();
   /** The receipt in progress, as the search counts them. */
@@ -37,7 +37,7 @@ export class HeldKernel extends Kernel {
   steps = 0;
   readonly #asked = new Map<Message, Omit<Held, "message">>();
   #holder: Address<Message> | undefined;
-  /** Those whose messages pass at once: the clients, who only keep them. */
+  /** Those whose messages pass at once: the clients, which only keep them. */
   readonly #open = new Set<number>();
 
   override spawn<M extends Message>(
@@ -60,7 +60,7 @@ export class HeldKernel extends Kernel {
     super.start(name, heldSteps(this, steps), ordinal);
   }
 
-  /** Delivers one message that was held, and lets everybody run who needs no other. */
+  /** Delivers one message that was held, and runs all that needs no other one. */
   deliver(held: Held, receipt: number): void {
     this.receipt = receipt;
     this.joined.clear();
@@ -81,7 +81,7 @@ export class HeldKernel extends Kernel {
   }
 
   #receive(request: Message): void {
-    const asked = present(this.#asked.get(request), "nobody asked this");
+    const asked = present(this.#asked.get(request), "an answer to what was not asked");
     this.#asked.delete(request);
     present(this.hold, "a request was on its way when the holding ended")({ ...asked, message: request });
   }
@@ -93,7 +93,7 @@ function* heldSteps(kernel: HeldKernel, steps: Steps<unknown>, ends: number[] = 
     let step = takeStep(kernel, steps, undefined);
     while (!step.done) step = takeStep(kernel, steps, yield kernel.held(step.value));
     ends.push(kernel.receipt);
-    // Whoever ends last resumes the parent, which all of them have caused.
+    // The child that ends last resumes the parent, which all of them have caused.
     for (const end of ends) kernel.joined.add(end);
     return step.value;
   } finally {

@@ -1,10 +1,10 @@
 /**
- * Which messages may change places without anybody ever seeing it.
+ * Which messages may change places without any visible difference.
  *
  * Two messages to different actors commute: actors share no state (invariant I1 of actors/ARCHITECTURE.md), and what they send is held apart from the
  * order in which others send. For two messages to the same actor the actor's state decides, and this file says how. In
  * doubt they depend on each other, which costs schedules and misses none. "Commute" is meant up to the numbers of blocks
- * of the metadata and of tickets, which no client and no checker compares; and it includes who causes an answer: if one
+ * of the metadata and of tickets, which no client and no checker compares; and it includes which message causes an answer: if one
  * answer may be caused by either of two messages, they depend on each other.
  */
 import type { BioDone } from "../../../actors/volume/bio.ts";
@@ -23,7 +23,7 @@ export interface Delivery {
 type Fields = Readonly<Record<string, number>>;
 
 /**
- * What may change places as long as nobody has sent certain messages: a rule that holds only without them is used until
+ * What may change places as long as certain messages have not been sent: a rule that holds only without them is used until
  * the first of them is seen, and then the search must start again. So no rule rests on what the product should do.
  */
 export class Independence {
@@ -78,7 +78,7 @@ function isLookUp({ type }: Message): boolean {
 
 /**
  * What another device lets go of may be shared until a commit has come to its end. The first device is the volume of
- * every scenario, which lets go of blocks that nobody else writes. An insertion may give blocks beside its own another
+ * every scenario, which lets go of blocks that no other task writes. An insertion may give blocks beside its own another
  * time.
  */
 function isAnswerToLookUp(a: Delivery, b: Delivery): boolean {
@@ -138,11 +138,11 @@ function either(a: Message, b: Message, conflict: (a: Message, b: Message) => bo
  * released answers it. Of one cell, from the table at the head of lock_region.ts:
  *
  * - Shared locks are granted or wait whatever their order, since none bars another.
- * - Whether a shared lock enters is decided by who excludes, promotes or holds or awaits a range, and no release of a
- *   shared lock changes that for one who comes later: what it grants was waiting, and barred the late comer already.
+ * - Whether a shared lock enters is decided by the tasks that exclude, promote, or hold or await a range, and no release of a
+ *   shared lock changes that for a later one: what it grants was waiting, and barred the late comer already.
  * - Readers neither bar an upgrade nor are barred by one, nor by its end as long as it is not promoted.
  *
- * Two releases depend on each other, since the last of them answers who waits. The second and third rule are for volumes:
+ * Two releases depend on each other, since the last of them answers what waits. The second and third rule are for volumes:
  * in a data region a reader may overtake an exclusive lock that waits.
  */
 function lockConflict(a: Message, b: Message, isVolume: boolean): boolean {

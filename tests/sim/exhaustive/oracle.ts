@@ -42,7 +42,7 @@ export interface Writer {
   readonly value: number;
 }
 
-/** Who may have given the sector of a volume its value. */
+/** The operations that may have given the sector of a volume its value. */
 export function writersOf(pool: HeldPool, sector: number, volume: Op["volume"] = "a"): Writer[] {
   const { state, layout } = pool.scenario;
   const isMapped = state !== "unmapped" && (layout === "two blocks" || sector < blockSectors);
@@ -70,11 +70,11 @@ function precedes(order: Order, a: Op | undefined, b: Op | undefined): boolean {
   return a === undefined || b === undefined || (order & bitOf(a, b)) !== 0;
 }
 
-/** Every order of what a complete schedule stands for, as far as they differ in who precedes whom. */
+/** Every order of what a complete schedule stands for, as far as they differ in what precedes what. */
 function ordersOf(ops: readonly Op[]): readonly Order[] {
   const ends = ops.flatMap((op) => [
-    { op, event: present(op.submitted, "nobody asked"), isAnswer: false },
-    { op, event: present(op.answered, "nobody was answered"), isAnswer: true },
+    { op, event: present(op.submitted, "an operation that was not submitted"), isAnswer: false },
+    { op, event: present(op.answered, "an operation without an answer"), isAnswer: true },
   ]);
   const orders = new Set<Order>();
   const seen = new Set<string>();

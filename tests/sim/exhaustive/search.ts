@@ -143,7 +143,7 @@ class Execution {
     const after = [...this.events, ...this.#pending]
       .filter((other) => other.address === held.to && this.#isSentBefore(other, causes, held.step))
       .map((other) => other.id);
-    const actor = present(kernel.names.get(held.to), "nobody has this address");
+    const actor = present(kernel.names.get(held.to), "a message to an address without an actor");
     if (this.#independence.isSurprisedBy(actor, held.message)) this.isSurprised = true;
     this.#pending.push({
       actor,
