@@ -148,7 +148,8 @@ export class Arrivals {
     if (!isRefused && bound === "identity") this.#logRefusal(peer, identity, bound);
     if (isRefused || bound === "identity") {
       this.#peers.kernel.count("connectionsRefused");
-      this.#peers.kernel.tell(connection, { type: "makeRoom" });
+      // Not `makeRoom`, which a client ignores that has attached meanwhile: this one has no place.
+      this.#peers.kernel.tell(connection, { type: "abort" });
     }
     client.identity = identity;
     this.#seatWaiting();

@@ -3,10 +3,11 @@ import { assertEquals } from "@std/assert";
 import { command, type SimulatedClient } from "../../tests/nbd/simulated_client.ts";
 import { TestServer } from "../../tests/nbd/simulated_server.ts";
 import { option, u32 } from "../../tests/nbd/wire_bytes.ts";
+import type { Address } from "../kernel/address.ts";
 import type { Steps } from "../kernel/task.ts";
 import { connectionsMax, crowdedHandshakeMs, drainMs, kickMsMax, refusedIdentitiesMax } from "../limits.ts";
 import { NbdListenerStub } from "./listener.ts";
-import type { ClientFacts } from "./messages.ts";
+import type { ClientFacts, NbdConnectionMessage } from "./messages.ts";
 import { RefusedIdentities } from "./refused_identities.ts";
 import { NBD_CMD_FLUSH, NBD_OPT_STARTTLS } from "./wire/constants.ts";
 
@@ -113,6 +114,18 @@ Deno.test("a client that shows a certificate which is refused is closed", () => 
   other.say(u32(3), option(NBD_OPT_STARTTLS));
   other.secure('the certificate of "bob"');
   assertEquals(other.closed, false);
+});
+
+Deno.test("a client that shows a refused certificate is closed, also if it attaches before the listener knows", () => {
+  const server = new TestServer();
+  const origin = 'the certificate of "alice"';
+  server.attach({ origin });
+  assertEquals(kick(server, 1, 60_000), ["left"]);
+  const client = server.attach({ origin: far });
+  const connection = client.connection as Address<NbdConnectionMessage>;
+  server.kernel.tell(server.listener, { type: "identified", connection, origin });
+  server.kernel.run();
+  assertEquals(client.closed, true);
 });
 
 Deno.test("a client that waits for a place is closed when its host is refused", () => {

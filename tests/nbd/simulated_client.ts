@@ -195,6 +195,11 @@ export class SimulatedClient implements SocketPort {
     this.pump();
   }
 
+  /** What serves it. */
+  get connection(): Address<SocketNotice> {
+    return present(this.#owner, "a socket that was not opened");
+  }
+
   /** Ends the handshake of TLS, in which the client may have shown a certificate. */
   secure(identity = this.identity): void {
     assert(this.isSecuring, "TLS was not begun");
