@@ -31,7 +31,13 @@ export interface AdmittedAtOnce {
   /** What bounds the tasks. */
   readonly knobs: Pick<
     Knobs,
-    "biosPerVolumeMax" | "statusPerVolumeMax" | "commitWritesMax" | "flushesMax" | "looksMax"
+    | "biosPerVolumeMax"
+    | "statusPerVolumeMax"
+    | "commitWritesMax"
+    | "flushesMax"
+    | "looksMax"
+    | "openVolumesMax"
+    | "passdownRunBlocksMax"
   >;
 }
 
@@ -57,24 +63,57 @@ export interface Mailboxes {
   readonly textOut: number;
 }
 
-/** The sums for what is admitted. */
-export function mailboxSums({ clients, requests, commands, knobs }: AdmittedAtOnce): Mailboxes {
+/** What may have a place in mailboxes and in queues at once. */
+export interface Holders {
+  /** Bios that map, look up or write. */
+  readonly bios: number;
+  /** The same, and a flush for each request besides: one of its own, or what follows a request with FUA. */
+  readonly bioTasks: number;
+  /** Commands that are carried out: one that changes something, or the rewrite of the journal; and those that look. */
+  readonly commandTasks: number;
+  /** Operations of metadata; for every one that waits a block may be read. */
+  readonly operations: number;
+  readonly searchTask: number;
+  readonly passdownTask: number;
+  readonly commitTask: number;
+  readonly gaugeTask: number;
+  readonly growTask: number;
+  readonly walkTask: number;
+}
+
+/** Of these there is one. */
+const singleTask = {
+  searchTask: 1,
+  passdownTask: 1,
+  commitTask: 1,
+  gaugeTask: 1,
+  growTask: 1,
+  walkTask: 1,
+} as const;
+
+/** The holders for what is admitted. */
+export function holdersOf({ clients, requests, knobs }: AdmittedAtOnce): Holders {
   const bios = clients * knobs.biosPerVolumeMax;
   const statuses = clients * knobs.statusPerVolumeMax;
-  // A flush, or what follows a request with FUA, is a bio besides.
   const bioTasks = bios + requests;
-  // One that changes something, or the rewrite of the journal; and those that look.
   const commandTasks = 1 + knobs.looksMax;
-  const [searchTask, passdownTask, commitTask, gaugeTask, growTask, walkTask] = [1, 1, 1, 1, 1, 1];
-  // Every operation of metadata that waits may have a block read for it.
+  const { searchTask, commitTask, gaugeTask, walkTask } = singleTask;
   const operations = bioTasks + statuses + commandTasks + searchTask + commitTask + gaugeTask + walkTask +
     knobs.flushesMax;
+  return { bios, bioTasks, commandTasks, operations, ...singleTask };
+}
+
+/** The sums for what is admitted. */
+export function mailboxSums(admitted: AdmittedAtOnce): Mailboxes {
+  const { clients, requests, commands, knobs } = admitted;
+  const { bios, bioTasks, commandTasks, operations } = holdersOf(admitted);
+  const { searchTask, passdownTask, commitTask, gaugeTask, growTask, walkTask } = singleTask;
   return {
     // Of each client a question of its handshake and a detach. A command is given, asks for its plan and tells its end.
     pool: 2 * clients + commands + growTask + 2 * commandTasks + noticesMax,
     // A line or a piece, and its completion.
     journal: 2 * commandTasks,
-    // The question of each operation, its block that was read, and what the task told: refused space, the end of a commit,
+    // The question of each operation, the block that was read for it, and what the task told: refused space, the end of a commit,
     // a hold released.
     metadata: 3 * operations + noticesMax,
     // A question, or a lease that ends before the next question of its place. Metadata tells freed, frozen, durable.
@@ -111,13 +150,16 @@ export function mailboxSums({ clients, requests, commands, knobs }: AdmittedAtOn
   };
 }
 
-/** Bounds of production. A program that uses the library may give as many commands at once as there can be volumes. */
-export const mailboxes: Mailboxes = mailboxSums({
+/** The most of production. A program that uses the library may give as many commands at once as there can be volumes. */
+export const admittedMost: AdmittedAtOnce = {
   clients: maxClientsMost,
   requests: requestsMax,
   commands: controlCommandsMax + volumesMax,
   knobs: defaultKnobs,
-});
+};
+
+/** Bounds of production. */
+export const mailboxes: Mailboxes = mailboxSums(admittedMost);
 
 assert(mailboxes.metadata >= biosMax, "metadata may be asked by every bio that holds a lock");
 assert(mailboxes.allocator >= 2 * biosMax, "every bio may end a lease and ask for the next");

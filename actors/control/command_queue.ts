@@ -6,9 +6,10 @@
  * Between two commands the catalogue's journal may be rewritten: its last line is durable in the superblock then, and no other
  * line can come behind it.
  */
-import { present, unreachable } from "../../storage/base/assert.ts";
+import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { adminQueueMax } from "../limits.ts";
+import { queues } from "../queues.ts";
 import type { AdminResult } from "./admin_command.ts";
 import { startTask, stopTask } from "./admin_start.ts";
 import { adminTask, lookTask } from "./admin_task.ts";
@@ -84,6 +85,7 @@ export class CommandQueue {
       return this.#startLooks();
     }
     this.#commands.push(command);
+    assert(this.#commands.length <= queues.commands, "more commands wait than are taken");
     if (!this.#isRunning) this.#start();
   }
 

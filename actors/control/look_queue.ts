@@ -5,6 +5,7 @@
  * by themselves.
  */
 import { assert } from "../../storage/base/assert.ts";
+import { queues } from "../queues.ts";
 import type { Admin } from "./pool_messages.ts";
 
 export class LookQueue {
@@ -26,6 +27,7 @@ export class LookQueue {
   }
 
   push(look: Admin): void {
+    assert(this.#waiting.length < queues.commands, "more commands that look wait than are taken");
     this.#waiting.push(look);
   }
 

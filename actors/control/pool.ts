@@ -19,6 +19,7 @@ import { CommandQueue, type PoolCommand } from "./command_queue.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { mailboxes } from "../mailboxes.ts";
+import { queues } from "../queues.ts";
 import { closeTask, type OpenVolume, takeIdle } from "./open_volumes.ts";
 import type { MetadataTrouble } from "../pool/metadata_messages.ts";
 import { PoolChange } from "./pool_change.ts";
@@ -167,8 +168,7 @@ export class PoolActor implements Actor<PoolMessage> {
   /** Answers what looks at the catalogue, or lets it wait. */
   #view(message: Viewer): void {
     if (this.#change.isTorn || !this.#geometry.isKnown) {
-      this.#viewersWaiting.push(message);
-      return;
+      return this.#viewLater(message);
     }
     switch (message.type) {
       case "attach":
@@ -190,6 +190,11 @@ export class PoolActor implements Actor<PoolMessage> {
     }
   }
 
+  #viewLater(message: Viewer): void {
+    assert(this.#viewersWaiting.length < queues.viewers, "more questions wait than can be asked");
+    this.#viewersWaiting.push(message);
+  }
+
   #viewAgain(): void {
     if (this.#viewersWaiting.length === 0 || this.#change.isTorn) return;
     const waiting = this.#viewersWaiting;
@@ -204,8 +209,7 @@ export class PoolActor implements Actor<PoolMessage> {
     if (typeof record === "string") return this.#exports.tellUnknown(message, record);
     // It may change, and a volume that is not suspended because no client has it must stay so.
     if (this.#change.isQuiet(record.uid)) {
-      this.#viewersWaiting.push(message);
-      return;
+      return this.#viewLater(message);
     }
     const volume = this.#openVolume(record);
     const [writer] = volume.clients.values();

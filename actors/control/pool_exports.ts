@@ -2,10 +2,11 @@
  * What clients are told of the volumes and snapshots that a pool exports. Not an actor but a part of the pool's state: the
  * pool calls it only while the catalogue is whole.
  */
-import { present } from "../../storage/base/assert.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 import type { Slices } from "../../storage/slices.ts";
 import { contextSlices, descriptionOf, exportListSlices, isSnapshot, longAnswer } from "./export_list.ts";
+import { queues } from "../queues.ts";
 import type { PoolGeometry } from "./pool_geometry.ts";
 import type { WorkOn } from "./pool_messages.ts";
 import type { Attach, Describe, DescribeContexts, ExportInfo, ListExports } from "./export_messages.ts";
@@ -119,6 +120,7 @@ export class PoolExports {
   /** Begins a long answer. If a slice is not all of it, a task asks for the others. */
   #work(slices: Slices<void>): void {
     if (slices.next().done) return;
+    assert(this.#works.size < queues.longAnswers, "more clients wait for a long answer than there can be");
     this.#workLast += 1;
     this.#works.set(this.#workLast, slices);
     const { kernel, pool } = this.#options.geometry.peers;

@@ -13,6 +13,7 @@ import { errno } from "./libc.ts";
 import { callOutside } from "./outside.ts";
 import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
 import { callLookMs } from "../knobs.ts";
+import { queues } from "../queues.ts";
 
 interface AioCalls {
   aio_write(control: Uint8Array): number;
@@ -111,6 +112,7 @@ export class BoundedCalls {
   }
 
   #add(call: BoundedCall, waitMs: number): number | "pending" {
+    assert(this.#queue.length < queues.deviceOperations, "more calls for a file wait than operations");
     this.#queue.push(call);
     if (this.#queue.length > 1) return "pending";
     const status = this.#begin(call, waitMs);

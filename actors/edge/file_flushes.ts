@@ -8,6 +8,7 @@ import fs from "node:fs";
 import { assert } from "../../storage/base/assert.ts";
 import { type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
 import { threadWaitMsMax } from "../limits.ts";
+import { queues } from "../queues.ts";
 import { BoundedCalls } from "./bounded_calls.ts";
 import type { DiskCalm } from "./disk_calm.ts";
 import { failureOfErrno } from "./file_errors.ts";
@@ -43,6 +44,7 @@ export class FileFlushes {
   flush(done: IoDone, isAlone: boolean): IoResult | "pending" {
     const fd = this.#free.pop();
     if (fd === undefined) {
+      assert(this.#waiting.length < queues.deviceOperations, "more flushes of a file wait than operations");
       this.#waiting.push(done);
       return "pending";
     }

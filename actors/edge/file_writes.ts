@@ -1,12 +1,13 @@
 /** The writes of one file: on this thread if they do not wait for the disk, else on another (disk_calm.ts decides). */
 import fs from "node:fs";
 import { type IoDone, ioOk, type IoResult } from "../../storage/device/port.ts";
-import { present } from "../../storage/base/assert.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 import { BoundedCalls } from "./bounded_calls.ts";
 import type { CachedReads } from "./cached_reads.ts";
 import type { DiskCalm } from "./disk_calm.ts";
 import { codeOf, failureOf, failureOfErrno } from "./file_errors.ts";
 import { fileWritePieceBytes, threadWaitMsMax } from "../limits.ts";
+import { queues } from "../queues.ts";
 import { errno } from "./libc.ts";
 import { UnwaitingWrites } from "./unwaiting_writes.ts";
 
@@ -79,6 +80,7 @@ export class FileWrites {
       const result = this.#goOn(write);
       if (result !== "pending") return result;
     } else this.#keep(write);
+    assert(this.#queue.length < queues.deviceOperations, "more writes of a file wait than operations");
     this.#queue.push(write);
     return "pending";
   }

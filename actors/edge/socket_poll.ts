@@ -6,7 +6,9 @@
  * polling doubles the throughput of one such client, with less CPU
  * time for each request. Clients with several requests under way are not polled: serving is cheaper when several have come.
  */
+import { assert } from "../../storage/base/assert.ts";
 import type { Kernel } from "../kernel/kernel.ts";
+import { queues } from "../queues.ts";
 import {
   pollBriefMsMax,
   pollBusyTurnMsMax,
@@ -44,6 +46,7 @@ export class SocketPoll {
 
   /** Polls the socket after this drain of the kernel. */
   add(socket: Polled): void {
+    assert(this.#waiting.length < queues.clients, "more sockets are polled than there are clients");
     this.#waiting.push(socket);
     if (this.#isAwake) return;
     this.#isAwake = true;

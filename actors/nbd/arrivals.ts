@@ -6,6 +6,7 @@
  * would free a fitting place, makes room. Without such a client the new one is closed at once. An attached client never makes
  * room.
  */
+import { assert } from "../../storage/base/assert.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { crowdedHandshakeMs } from "../limits.ts";
@@ -81,6 +82,7 @@ export class Arrivals {
       }
       client.roomFor = socket;
       this.#waiting.push(socket);
+      assert(this.#waiting.length <= clients.size, "more clients wait for a place than others leave one");
       return true;
     }
     return false;

@@ -1,6 +1,8 @@
 /** The operator's `kick`: which clients are to go, and which identities are refused. Part of the listener's state. */
+import { assert } from "../../storage/base/assert.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
+import { queues } from "../queues.ts";
 import type { KickClient, NbdConnectionMessage } from "./messages.ts";
 import { RefusedIdentities } from "./refused_identities.ts";
 import type { LogPort, SocketPort } from "./socket_port.ts";
@@ -46,6 +48,7 @@ export class Kicks {
         }
         this.#refused.refuse(identity!, nowMs + refuseMs);
       }
+      assert(kicks.length < queues.kicks, "more commands wait for a client to leave than can be given");
       kicks.push(message);
       this.#kernel.tell(connection, { type: "kicked" });
       return refuseMs > 0 ? identity : undefined;

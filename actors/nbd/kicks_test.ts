@@ -118,12 +118,12 @@ Deno.test("a client that shows a certificate which is refused is closed", () => 
 
 Deno.test("a client that shows a refused certificate is closed, also if it attaches before the listener knows", () => {
   const server = new TestServer();
-  const origin = 'the certificate of "alice"';
-  server.attach({ origin });
+  const identity = 'the certificate of "alice"';
+  server.attach({ identity });
   assertEquals(kick(server, 1, 60_000), ["left"]);
-  const client = server.attach({ origin: far });
+  const client = server.attach({ identity: far });
   const connection = client.connection as Address<NbdConnectionMessage>;
-  server.kernel.tell(server.listener, { type: "identified", connection, origin });
+  server.kernel.tell(server.listener, { type: "identified", connection, identity });
   server.kernel.run();
   assertEquals(client.closed, true);
 });

@@ -4,6 +4,7 @@
  */
 import { assert } from "../../storage/base/assert.ts";
 import { unsentReadBytesMax } from "../limits.ts";
+import { queues } from "../queues.ts";
 import type { ClientRequest } from "./client_request.ts";
 import type { SocketPort } from "./socket_port.ts";
 import { referenceMinBytes } from "./wire/limits.ts";
@@ -37,6 +38,7 @@ export class LargeReads {
   /** Whether a READ that has come has to wait: then it is kept here. */
   waits(request: ClientRequest): boolean {
     if (this.#waiting.length === 0 && this.#mayRead(request)) return false;
+    assert(this.#waiting.length < queues.largeReads, "more READs wait than a client has credits");
     this.#waiting.push(request);
     return true;
   }

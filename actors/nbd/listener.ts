@@ -15,6 +15,7 @@ import { ask, type Steps } from "../kernel/task.ts";
 import type { Timer } from "../kernel/timers.ts";
 import { connectionsMax, drainMs, linkCheckMs, silentPeerMs, spareMs } from "../limits.ts";
 import { mailboxes } from "../mailboxes.ts";
+import { queues } from "../queues.ts";
 import { Arrivals, type SeatedClient } from "./arrivals.ts";
 import { NbdConnection } from "./connection.ts";
 import { type KickableClient, Kicks } from "./kicks.ts";
@@ -192,6 +193,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       lentBytes: 0,
       isWanted: false,
     });
+    assert(this.#clients.size <= queues.clients, "more clients have a place than there can be");
     this.#kernel.tell(connection, { type: "begin" });
     if (socket.identity !== undefined && this.#linkTimer === undefined) this.#watchLinks();
   }

@@ -53,6 +53,7 @@ export class Loans {
     const isAgain = this.#waiting.some(({ connection }) => connection === borrow.connection);
     assert(!isAgain, "a connection waits for two loans");
     this.#waiting.push(borrow);
+    assert(this.#waiting.length <= this.#clients.size, "more loans are asked for than there are clients");
   }
 
   /** The next loan; undefined if none is asked for, or there is no room for it. */

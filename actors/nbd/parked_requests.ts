@@ -9,6 +9,7 @@
  */
 import { assert } from "../../storage/base/assert.ts";
 import { parkedBytesPerClientMax, parkedRequestsPerClientMax } from "../limits.ts";
+import { queues } from "../queues.ts";
 
 /** A request as it is here. */
 interface ParkedRequest {
@@ -42,6 +43,7 @@ export class ParkedRequests {
   /** The volume has told that the request waits. True the first time. */
   add(request: ParkedRequest): boolean {
     if (this.#known.has(request)) return false;
+    assert(this.#known.size < queues.parkedRequests, "more requests wait for space than a client may have");
     this.#known.add(request);
     return true;
   }

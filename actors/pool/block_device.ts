@@ -20,6 +20,7 @@ import {
 import type { Actor, Address } from "../kernel/address.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import type { Kernel } from "../kernel/kernel.ts";
+import { queues } from "../queues.ts";
 import type {
   BlockDeviceMessage,
   DeviceCompleted,
@@ -83,7 +84,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     const result = this.#start(message, (result) => {
       this.#kernel.post(this.#self, { type: "completed", operation, result });
     });
-    if (result === "pending") this.#pending.set(operation, message);
+    if (result === "pending") this.#isPending(operation, message);
     else this.#answer(message, result);
   }
 
@@ -91,13 +92,22 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     const result = this.#tryRead(request);
     if (result === "pending") {
       assert(!this.#pending.has(request.target), "a target has one read at a time");
-      this.#pending.set(request.target, request);
+      this.#isPending(request.target, request);
     } else if (result.kind === "mapped") {
       assert(request.target.takesMapped, "a segment was mapped for a reader that takes none");
       result.drain = this.#kernel.drains;
       if (this.#failing.size > 0) this.#note(request, ioOk);
       this.#kernel.reply(request, result);
     } else this.#answer(request, result);
+  }
+
+  /** The port answers later. */
+  #isPending(operation: DeviceCompleted["operation"], request: DeviceRequest): void {
+    assert(
+      this.#pending.size < queues.deviceOperations,
+      "more operations of a device are under way than tasks",
+    );
+    this.#pending.set(operation, request);
   }
 
   #answer(request: DeviceRequest, result: IoResult): void {

@@ -5,6 +5,7 @@
  * nothing to commit, for a flush of the data device. Every list is taken once, by the code that answers it.
  */
 import { assert, present } from "../../storage/base/assert.ts";
+import { queues } from "../queues.ts";
 import type { Commit } from "./commit_messages.ts";
 
 export class CommitRequests {
@@ -29,6 +30,7 @@ export class CommitRequests {
   }
 
   push(request: Commit): void {
+    assert(this.#next.length < queues.commits, "more tasks wait for a commit than there can be");
     this.#next.push(request);
   }
 

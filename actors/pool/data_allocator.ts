@@ -21,6 +21,7 @@ import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
 import { retiredBlocksMax } from "../limits.ts";
+import { queues } from "../queues.ts";
 import { DataQuarantine, type PassedDown, type QuarantineParts, type Reclaim } from "./data_quarantine.ts";
 import type { AllocatorNotice } from "./commit_messages.ts";
 import type { GeometryNotice } from "./geometry_messages.ts";
@@ -183,6 +184,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   receive(message: DataAllocatorMessage): void {
     switch (message.type) {
       case "allocate":
+        assert(this.#waiting.length < queues.allocations, "more bios ask for a block than there can be");
         this.#waiting.push(message);
         return this.#serve();
       case "keep":

@@ -22,6 +22,7 @@ import type { DBlock } from "../../storage/base/ids.ts";
 import type { Address, Message, Request } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { rest, type Steps } from "../kernel/task.ts";
+import { queues } from "../queues.ts";
 import type { DeviceStub } from "./device_messages.ts";
 import type { DataLocks } from "./data_locks.ts";
 import type { NotCommitted } from "./commit_messages.ts";
@@ -149,6 +150,7 @@ export class DataQuarantine {
     if (this.#commitsEnded) return this.#kernel.reply(request, false);
     // Blocks before step 2 need one more commit; the others need none.
     const commits = this.#commitsFrozen + (this.#freedNow.size > 0 ? 1 : 0);
+    assert(this.#reclaims.length < queues.reclaims, "more tasks wait for freed blocks than there can be");
     this.#reclaims.push({ request, commits });
     if (commits > this.#commitsFrozen) {
       this.#kernel.start("reclaim", reclaimTask(this.#kernel, this.#allocator, this.#parts.metadata));

@@ -1,6 +1,7 @@
 /** The commits that readers hold, by number. Part of the Metadata actor. */
-import { present } from "../../storage/base/assert.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 import type { ThinMetadata } from "../../storage/thin_metadata.ts";
+import { queues } from "../queues.ts";
 import type { CommitHandle } from "./commit_messages.ts";
 
 /** See the head of this file. */
@@ -15,6 +16,7 @@ export class HeldCommits {
 
   /** Keeps the blocks of the last durable commit until {@linkcode release}. */
   hold(): CommitHandle {
+    assert(this.#held.size < queues.heldCommits, "more commits are held than there are readers");
     this.#holdLast += 1;
     const held = this.#engine.holdCommit();
     this.#held.set(this.#holdLast, held);

@@ -21,6 +21,7 @@
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
+import { queues } from "../queues.ts";
 import { LockCell } from "./lock_cell.ts";
 import type {
   LockBlock,
@@ -82,7 +83,10 @@ export class LockRegion implements Actor<LockRegionMessage> {
     const ticket = this.#nextTicket();
     const cell = this.#cell(request.block);
     if (this.#blockMayEnter(cell, request, ticket)) this.#enter(cell, request);
-    else cell.waiting.push({ request, ticket });
+    else {
+      assert(cell.waiting.length < queues.lockWaits, "more tasks wait for a block than there can be");
+      cell.waiting.push({ request, ticket });
+    }
   }
 
   #upgrade(request: Upgrade): void {
@@ -94,6 +98,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
       cell.excluding = true;
       return this.#kernel.reply(request, "alone");
     }
+    assert(cell.upgrades.length < queues.lockWaits, "more tasks raise a lock than there can be");
     cell.writers -= 1;
     cell.upgrades.push(request);
     this.#serve(request.block, cell);
@@ -158,6 +163,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
   #lockRange(request: LockRange): void {
     assert(!this.#retiring, "asked a retiring region for a lock");
     assert(request.begin < request.end, "locked an empty range");
+    assert(this.#ranges.length < queues.lockedRanges, "more ranges are locked than there are tasks");
     this.#ranges.push({ request, ticket: this.#nextTicket(), held: false });
     this.#grantRanges();
   }
@@ -212,6 +218,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
   #cell(block: number): LockCell {
     let cell = this.#cells.get(block);
     if (cell === undefined) {
+      assert(this.#cells.size < queues.lockedBlocks, "more blocks are locked than tasks can hold");
       cell = this.#spareCells.pop() ?? new LockCell();
       this.#cells.set(block, cell);
     }

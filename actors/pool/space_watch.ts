@@ -26,6 +26,7 @@ import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Timer } from "../kernel/timers.ts";
 import { hostSpaceAskMs } from "../limits.ts";
+import { queues } from "../queues.ts";
 import type { RefusalsMessage } from "./refusals.ts";
 import {
   type BioParked,
@@ -129,6 +130,7 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
   #bioParked({ volume, need, seen }: BioParked): void {
     const counts = this.#parked.get(volume) ?? { data: 0, metadata: 0, host: 0 };
     this.#parked.set(volume, counts);
+    assert(this.#parked.size <= queues.parkingVolumes, "more volumes have parked bios than can be open");
     counts[need] += 1;
     this.#lacks(need);
     if (this.#came[need] > seen[need]) return this.#retry(volume, need, true);

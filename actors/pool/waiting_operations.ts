@@ -6,6 +6,7 @@
  */
 import { assert } from "../../storage/base/assert.ts";
 import type { MetadataBlock } from "../../storage/base/ids.ts";
+import { queues } from "../queues.ts";
 import type { Operation } from "./metadata_messages.ts";
 
 /** An operation that is not answered, and how often a block that it needs was missing. */
@@ -21,6 +22,8 @@ export class WaitingOperations {
   #alone: Attempt | undefined;
   #delayed: Attempt[] = [];
   #slowedDown: Attempt[] = [];
+  /** Operations in all three lists. */
+  #size = 0;
   readonly #missesBeforeAlone: number;
 
   constructor(missesBeforeAlone: number) {
@@ -40,6 +43,7 @@ export class WaitingOperations {
   /** The operation waits until the one that runs alone is done. */
   delay(attempt: Attempt): void {
     assert(this.mustWait(attempt), "an operation waits, and none runs alone");
+    this.#enter();
     this.#delayed.push(attempt);
   }
 
@@ -53,11 +57,12 @@ export class WaitingOperations {
     this.#alone = undefined;
     const delayed = this.#delayed;
     this.#delayed = [];
-    return delayed;
+    return this.#left(delayed);
   }
 
   /** The operation waits for the block. True if the block is not being read yet: the caller starts that. */
   miss(attempt: Attempt, block: MetadataBlock): boolean {
+    this.#enter();
     attempt.misses += 1;
     if (attempt.misses > this.#missesBeforeAlone) this.#alone ??= attempt;
     const others = this.#missing.get(block);
@@ -71,12 +76,13 @@ export class WaitingOperations {
     const waiting = this.#missing.get(block);
     assert(waiting !== undefined, "fetched a block that no operation waits for");
     this.#missing.delete(block);
-    return waiting;
+    return this.#left(waiting);
   }
 
   /** The change waits for a commit, because there are too many dirty blocks. */
   slowDown(attempt: Attempt): void {
     assert(this.#alone !== attempt, "an operation that runs alone was slowed down");
+    this.#enter();
     this.#slowedDown.push(attempt);
   }
 
@@ -89,7 +95,18 @@ export class WaitingOperations {
   takeSlowedDown(): readonly Attempt[] {
     const slowedDown = this.#slowedDown;
     this.#slowedDown = [];
-    return slowedDown;
+    return this.#left(slowedDown);
+  }
+
+  #enter(): void {
+    assert(this.#size < queues.operations, "more operations of metadata wait than there can be");
+    this.#size += 1;
+  }
+
+  #left(attempts: readonly Attempt[]): readonly Attempt[] {
+    this.#size -= attempts.length;
+    assert(this.#size >= 0, "more operations went on than have waited");
+    return attempts;
   }
 }
 

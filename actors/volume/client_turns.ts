@@ -3,7 +3,7 @@
  * with many requests delays another one's next item by one turn only. NBD gives requests of two clients that are in flight
  * at the same time no order.
  */
-import { present } from "../../storage/base/assert.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 
 interface Lane<T> {
   readonly client: object;
@@ -13,6 +13,13 @@ interface Lane<T> {
 export class ClientTurns<T> {
   /** One lane for each client with waiting items, in the order of their turns. No lane is empty. */
   readonly #lanes: Lane<T>[] = [];
+  readonly #itemsMax: number;
+  #items = 0;
+
+  /** @param itemsMax the most that may wait, of all clients together */
+  constructor(itemsMax: number) {
+    this.#itemsMax = itemsMax;
+  }
 
   /** The number of clients with waiting items. */
   get clients(): number {
@@ -25,6 +32,8 @@ export class ClientTurns<T> {
   }
 
   push(client: object, item: T): void {
+    assert(this.#items < this.#itemsMax, "more waits for a turn than there can be");
+    this.#items += 1;
     for (const lane of this.#lanes) if (lane.client === client) return void lane.items.push(item);
     this.#lanes.push({ client, items: [item] });
   }
@@ -33,6 +42,7 @@ export class ClientTurns<T> {
   shift(): void {
     const lane = present(this.#lanes[0], "took a turn, and no client waits");
     lane.items.shift();
+    this.#items -= 1;
     if (lane.items.length === 0) this.#lanes.shift();
   }
 
@@ -41,6 +51,7 @@ export class ClientTurns<T> {
     const lane = this.#lanes.shift();
     if (lane === undefined) return undefined;
     const item = lane.items.shift();
+    this.#items -= 1;
     if (lane.items.length > 0) this.#lanes.push(lane);
     return item;
   }
@@ -56,6 +67,7 @@ export class ClientTurns<T> {
       const index = items.indexOf(item);
       if (index < 0) continue;
       items.splice(index, 1);
+      this.#items -= 1;
       if (items.length === 0) this.#lanes.splice(at, 1);
       return;
     }
@@ -63,6 +75,7 @@ export class ClientTurns<T> {
 
   /** Removes and returns all items; each client's are in their order. */
   takeAll(): T[] {
+    this.#items = 0;
     return this.#lanes.splice(0).flatMap(({ items }) => items);
   }
 }

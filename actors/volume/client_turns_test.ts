@@ -11,7 +11,7 @@ import {
 } from "../../tests/support/pool.ts";
 
 Deno.test("clients take turns, and each has its own order", () => {
-  const turns = new ClientTurns<string>();
+  const turns = new ClientTurns<string>(100);
   const [a, b, c] = [{}, {}, {}];
   for (const item of ["a1", "a2", "a3", "a4"]) turns.push(a, item);
   turns.push(b, "b1");

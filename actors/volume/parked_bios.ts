@@ -14,6 +14,7 @@ import { assert, present } from "../../storage/base/assert.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { parkedRetriesMax } from "../limits.ts";
+import { queues } from "../queues.ts";
 import {
   type ParkingVolume,
   type RetryParked,
@@ -74,6 +75,7 @@ export class ParkedBios {
     this.#kernel.tell(this.#watch.address, { type: "bioParked", volume: this.#volume, need, seen });
     present(bio.admitted, "a bio of no request was parked").biosParked += 1;
     if (before === undefined) {
+      assert(this.#bios.size < queues.parkedBios, "more bios are parked than requests have");
       this.#bios.set(bio, { status, state: "waits" });
       return;
     }

@@ -8,6 +8,7 @@ import type { BioStatus } from "./bio.ts";
 import { ClientTurns } from "./client_turns.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
+import { queues } from "../queues.ts";
 import type { Thin } from "./remap.ts";
 
 /** The volume at the time of a question. */
@@ -24,7 +25,7 @@ export class StatusQuestions {
   readonly #volume: Address<StatusEnded>;
   readonly #taskName: string;
   /** Those that wait. */
-  readonly #asked = new ClientTurns<StatusRequest>();
+  readonly #asked = new ClientTurns<StatusRequest>(queues.volumeRequests);
   #inFlight = 0;
   readonly #inFlightMax: number;
 

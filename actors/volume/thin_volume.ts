@@ -32,6 +32,7 @@ import { bioTask } from "./bio_task.ts";
 import { ClientTurns } from "./client_turns.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
+import { queues } from "../queues.ts";
 import { ParkedBios } from "./parked_bios.ts";
 import type { SpaceSeen } from "../pool/space_messages.ts";
 import type { Thin } from "./remap.ts";
@@ -49,7 +50,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   /** Requests admitted and not done. */
   #requests = 0;
   /** Requests with bios that have not started, in order. */
-  readonly #starting = new ClientTurns<Admitted>();
+  readonly #starting = new ClientTurns<Admitted>(queues.volumeRequests);
   #biosInFlight = 0;
   /** Not among the bios in flight: a flush changes no mapping, so a suspension need not wait for it. */
   #flushesInFlight = 0;
@@ -104,6 +105,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
         return this.#answerIfIdle();
       case "suspend":
         this.#suspended = true;
+        assert(this.#suspends.length < queues.suspends, "more commands suspend a volume than there can be");
         this.#suspends.push(message);
         return this.#answerIfIdle();
       case "resume":

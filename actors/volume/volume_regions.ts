@@ -97,6 +97,7 @@ export class VolumeRegions {
     const locks = new RegionLocks(this.#kernel, address, begin, begin + this.#regionBlocks);
     const region = { locks, alone: [locks], bios: 0 };
     this.#regions.set(index, region);
+    assert(this.#regions.size <= regionsPerVolumeMax, "a volume has more regions than it is cut into");
     return region;
   }
 }

@@ -14,6 +14,7 @@ export const rooms: readonly string[] = [
   "actors/volume/",
   "actors/pool/",
   "actors/kernel/",
+  "actors/queues.ts",
   "actors/mailboxes.ts",
   "actors/limits.ts",
   "actors/knobs.ts",

@@ -1,11 +1,13 @@
 /** The style of the whole repository, as tests: each failure names file and line and what to write instead. */
 import { assertEquals } from "@std/assert";
+import { editedFiles, faults } from "../sim/exhaustive/faults.ts";
 import { ruleBounds, ruleFactsAreThere } from "./bounds.ts";
 import { ruleTypeNames, ruleUsedExports } from "./exports.ts";
 import { ruleModuleState } from "./module_state.ts";
 import { ruleDependencies, ruleImportCycles, ruleImportDirection } from "./imports.ts";
 import { fileRules } from "./rules.ts";
 import { rulePaths } from "./paths.ts";
+import { ruleQueues, ruleSumsAreAsserted } from "./queues.ts";
 import { ruleRooms, ruleTestImports, ruleTestNames } from "./rooms.ts";
 import { ruleSides } from "./sides.ts";
 import { readSources, type Source } from "./source.ts";
@@ -20,6 +22,18 @@ const sources = readSources(root);
 
 function holds(name: string, find: (sources: readonly Source[]) => string[]): void {
   Deno.test(name, () => assertEquals(find(sources).join("\n"), ""));
+}
+
+function faultsThatDoNotFit(all: readonly Source[]): string[] {
+  const texts = new Map(all.map(({ path, text }) => [path, text]));
+  return faults.flatMap((fault) => {
+    try {
+      editedFiles(fault, (file) => texts.get(file) ?? "");
+      return [];
+    } catch (error) {
+      return [`tests/sim/exhaustive/faults.ts:1: ${(error as Error).message}`];
+    }
+  });
 }
 
 Deno.test("the rules look at the whole repository", () => {
@@ -47,6 +61,9 @@ holds("what is exported is imported somewhere", ruleUsedExports);
 holds("one name is one type", ruleTypeNames);
 holds("bounds and knobs stand in their tables", (all) => all.flatMap(ruleBounds));
 holds("facts that are no bounds of ours are where the rule says", ruleFactsAreThere);
+holds("every collection of the actors has a bound that is named", (all) => ruleQueues(all));
+holds("every sum over what may wait in a queue is asserted", ruleSumsAreAsserted);
+holds("every classic fault fits the code that it is put into", faultsThatDoNotFit);
 holds("cannot is one word", (all) => all.flatMap(ruleCannot));
 holds("no modules need each other", ruleImportCycles);
 holds("no module has state, but for what is listed with a reason", ruleModuleState);

@@ -280,16 +280,27 @@ interface Copy {
   readonly newCrashes: typeof newCrashes;
 }
 
+/** The files that a fault changes, with the fault. Throws an Error if a text to be replaced is not there exactly once. */
+export function editedFiles(fault: Fault, read: (file: string) => string): ReadonlyMap<string, string> {
+  const edited = new Map<string, string>();
+  for (const { file, from, to } of fault.edits) {
+    const text = edited.get(file) ?? read(file);
+    const times = text.split(from).length - 1;
+    if (times !== 1) {
+      throw new Error(`"${fault.name}" does not fit ${file} any more: ${times} times it has\n${from}`);
+    }
+    edited.set(file, text.replace(from, () => to));
+  }
+  return edited;
+}
+
 /** Explores the fault's scenario in a copy that has the fault. */
 export async function findFault(fault: Fault, schedulesMax: number): Promise<ReturnType<typeof explore>> {
   const folder = await Deno.makeTempDir({ prefix: "fault-" });
   try {
     for (const part of parts) await copyFolder(part, folder);
-    for (const { file, from, to } of fault.edits) {
-      const text = await Deno.readTextFile(`${folder}/${file}`);
-      if (text.split(from).length !== 2) throw new Error(`"${fault.name}" does not fit ${file} any more`);
-      await Deno.writeTextFile(`${folder}/${file}`, text.replace(from, () => to));
-    }
+    const edited = editedFiles(fault, (file) => Deno.readTextFileSync(`${folder}/${file}`));
+    for (const [file, text] of edited) await Deno.writeTextFile(`${folder}/${file}`, text);
     const copy: Copy = await import(`file://${folder}/tests/sim/exhaustive/explore.ts`);
     return copy.explore(fault.scenario, schedulesMax, fault.withCrashes ? copy.newCrashes() : undefined);
   } finally {
