@@ -44,6 +44,7 @@ async function main(args: readonly string[]): Promise<number> {
     const result = await runCommand(invocation.pool, command, writeText, {
       silenceMs: millisecondsOf(invocation.options, "timeout"),
       lockWaitMs: millisecondsOf(invocation.options, "lock-wait"),
+      log: complain,
     });
     const report = reportOf(result, { json: invocation.options.json === true, command, form });
     for (const sentence of report.complaints) complain(sentence);
@@ -72,6 +73,10 @@ async function importInto({ pool, options: { metadata, data } }: Invocation): Pr
   }
   const imported = await importPool({ directory: pool, metadataPath: metadata, dataPath: data });
   for (const volume of imported) await print(`${volume.name}  ${formatSize(volume.sizeBytes)}`);
+  if (imported.some(({ isKnown }) => isKnown)) {
+    complain("Names and sizes are those of the catalogue beside the metadata.");
+  }
+  if (imported.every(({ isKnown }) => isKnown)) return;
   complain(
     "The metadata knows no sizes: each volume ends at its highest mapping. `resize` gives it its real size; " +
       "`check` tells whether the metadata is sound.",

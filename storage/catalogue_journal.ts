@@ -210,6 +210,9 @@ function textOf(pieces: readonly Uint8Array[]): string {
 export const catalogueFormat = 2;
 const formatNames = ["gossamer catalog 1", "gossamer catalog 2"] as const;
 
+/** The catalogue has the format of another version of this program, which may know more than this one. */
+export class ForeignFormatError extends UserError {}
+
 /** The parsed text; undefined if it is not JSON. The caller refuses values of a wrong type. */
 function jsonOf(text: string): unknown {
   try {
@@ -224,7 +227,8 @@ function contentOfJson(json: unknown, lineNumber: number): CatalogueContent {
   const fields = new Fields(json, lineNumber);
   const format = fields.text("format");
   if (!formatNames.some((name) => name === format)) {
-    throw new UserError(
+    if (!/^gossamer catalog \d+$/.test(format)) throw damaged(lineNumber, `"format" is malformed`);
+    throw new ForeignFormatError(
       `The catalogue of the pool has the format ${JSON.stringify(format)}, and this program reads ` +
         `${formatNames.map((name) => `"${name}"`).join(" and ")}. Use the version that wrote it.`,
     );

@@ -1,18 +1,18 @@
 /**
  * The files of the catalogue's journal (storage/catalogue_journal.ts): `catalog.json`, read once at start and appended to, one
- * line at a time, and `catalog.spare`, into which the journal is written anew when it has become long. Why both have
- * room that is set aside is in control/catalogue_room.ts.
+ * line at a time, and `catalog.spare`, its copy, into which the journal is written anew when it has become long
+ * (catalogue_spare.ts). Why both have room that is set aside is in control/catalogue_room.ts.
  *
  * A line is written where zeroes were, and a line that is taken back becomes zeroes again; each is flushed before it is
  * answered. So at most the last line is in doubt after a power cut, and no part of an earlier one is ever behind it.
  *
- * A long journal is written anew in five steps: the spare is written, the journal gets a second name, the spare takes the
- * journal's name, the old journal becomes the spare, and the directory is flushed. What a crash finds after each is argued in
- * storage/FORMAT.md, "How the catalogue survives a crash", by the same numbers.
+ * A long journal is written anew in six steps: the spare is written, the journal gets a second name, the spare takes the
+ * journal's name, the old journal becomes the spare, the directory is flushed, and the spare becomes a copy again. What a crash
+ * finds after each is argued in storage/FORMAT.md, "How the catalogue survives a crash", by the same numbers.
  */
 import fs from "node:fs";
 import { dirname } from "node:path";
-import { assert, present } from "../../storage/base/assert.ts";
+import { assert } from "../../storage/base/assert.ts";
 import { type IoDone, ioOk, type IoResult, reasonOfIo } from "../../storage/device/port.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import type { JournalPort } from "../control/catalogue_journal.ts";
@@ -23,11 +23,12 @@ import {
   reserveBytes,
   roundUp,
 } from "../control/catalogue_room.ts";
-import { cataloguePieceBytes, catalogueUnflushedBytesMax } from "../limits.ts";
+import { cataloguePieceBytes } from "../limits.ts";
+import { CatalogueSpare, isDone } from "./catalogue_spare.ts";
 import { failureOf } from "./file_errors.ts";
 import { flushedDirectory, syncDirectoryOf } from "./durable_names.ts";
 import { StoredFile } from "./stored_file.ts";
-import { aTurn, inTurns } from "./turns.ts";
+import { aTurn, inOneGo, inTurns } from "./turns.ts";
 
 const newline = "\n".charCodeAt(0);
 
@@ -42,14 +43,10 @@ export interface CataloguePaths {
 export class CatalogueFile implements JournalPort {
   readonly #paths: CataloguePaths;
   #journal: StoredFile;
-  /** Undefined if the host had no room for it. */
-  #spare: StoredFile | undefined;
+  readonly #spare: CatalogueSpare;
   /** Where the next line goes. */
   #endBytes: number;
   #lastLineBytes = 0;
-  /** Where the line that is being written into the spare goes on, and how much of it the host was not asked to flush. */
-  #rewrittenBytes = 0;
-  #unflushedBytes = 0;
   /** Lengths of the journal below which it is not called long again: writing it anew has failed. */
   #longFromBytes = 0;
   #isBusy = false;
@@ -57,10 +54,15 @@ export class CatalogueFile implements JournalPort {
   /** Set when the disk did not take what it was told to keep: what it holds is not known, and nothing more is written. */
   #failure: IoResult | undefined;
 
-  /** Opens the files for writing. Throws what the system says. */
-  constructor(paths: CataloguePaths) {
+  /**
+   * Opens the files for writing. Throws what the system says.
+   *
+   * @param log hears when there is no second copy any more
+   */
+  constructor(paths: CataloguePaths, log: (sentence: string) => void = () => {}) {
     this.#paths = paths;
-    // The file of a version before this one, and the second name of step 2.
+    this.#spare = new CatalogueSpare(paths.catalogueSpare, log);
+    // What an interrupted `init` has left, and the second name of step 2.
     fs.rmSync(`${paths.catalogue}.new`, { force: true });
     fs.rmSync(paths.catalogueMoved, { force: true });
     // A process that stopped between steps 3 and 5 has left names that the disk may not have.
@@ -68,8 +70,7 @@ export class CatalogueFile implements JournalPort {
     this.#journal = StoredFile.open(paths.catalogue);
     this.#endBytes = this.#journal.sizeBytes;
     try {
-      if (fs.existsSync(paths.catalogueSpare)) this.#spare = StoredFile.open(paths.catalogueSpare);
-      if (this.#spare?.isSameAs(this.#journal)) this.#dropSpare();
+      this.#spare.open(this.#journal);
     } catch (error) {
       this.#closeFiles();
       throw error;
@@ -98,7 +99,7 @@ export class CatalogueFile implements JournalPort {
     this.#endBytes = endBytes;
   }
 
-  /** Sets aside what is missing of the room for lines to come. False if the host has not so much. */
+  /** Sets aside what is missing of the room for lines to come, and sees to the copy. False if the host has not so much. */
   reserve(contentBytes: number): boolean {
     const journalBytes = Math.max(
       fileBytesFor(contentBytes),
@@ -107,15 +108,8 @@ export class CatalogueFile implements JournalPort {
     // A copy of the file may have holes where zeroes were.
     const from = this.#journal.isWhole() ? this.#journal.sizeBytes : this.#endBytes;
     const grown = inOneGo(this.#journal.zero(from, Math.max(journalBytes, this.#journal.sizeBytes)));
-    if (grown.kind !== "ok") return false;
-    try {
-      this.#spare ??= StoredFile.create(this.#paths.catalogueSpare);
-    } catch (error) {
-      return failureOf(error, "make the spare catalogue").kind === "ok";
-    }
-    const whole = this.#spare.isWhole() ? this.#spare.sizeBytes : 0;
-    return inOneGo(this.#spare.zero(whole, Math.max(fileBytesFor(contentBytes), this.#spare.sizeBytes)))
-      .kind === "ok";
+    return grown.kind === "ok" &&
+      this.#spare.reserve(this.#journal, this.#endBytes, journalBytes).kind === "ok";
   }
 
   isLong(contentBytes: number): boolean {
@@ -133,6 +127,9 @@ export class CatalogueFile implements JournalPort {
     const lineBytes = this.#lastLineBytes;
     assert(lineBytes > 0, "there is a line to take back");
     this.#run(done, async () => {
+      // If we stop between the two, one file has the line and the other has not: the start drops it.
+      const taken = await this.#spare.zeroLine(this.#endBytes - lineBytes, lineBytes);
+      if (taken.kind !== "ok") return this.#failed(taken);
       const zeroed = await this.#zeroFrom(this.#endBytes - lineBytes, lineBytes);
       if (zeroed.kind !== "ok") return zeroed;
       this.#endBytes -= lineBytes;
@@ -158,7 +155,7 @@ export class CatalogueFile implements JournalPort {
 
   #closeFiles(): void {
     this.#journal.close();
-    this.#spare?.close();
+    this.#spare.close();
   }
 
   #run(done: IoDone, operation: () => Promise<IoResult>): void {
@@ -181,9 +178,9 @@ export class CatalogueFile implements JournalPort {
       : await this.#roomBeside(endBytes, room.contentBytes);
     if (roomy.kind !== "ok") return roomy;
     let written = await inTurns(this.#journal.writePieces(bytes, this.#endBytes));
-    if (written.kind === "noSpace" && room.usesReserve && this.#spare !== undefined) {
+    if (written.kind === "noSpace" && room.usesReserve && this.#spare.file !== undefined) {
       // The host copies what is overwritten (btrfs, zfs), so it needs space all the same: the spare's.
-      this.#dropSpare();
+      this.#spare.drop();
       written = await inTurns(this.#journal.writePieces(bytes, this.#endBytes));
     }
     if (written.kind !== "ok") {
@@ -191,8 +188,12 @@ export class CatalogueFile implements JournalPort {
       const zeroed = await this.#zeroFrom(this.#endBytes, bytes.length);
       return zeroed.kind === "ok" ? written : zeroed;
     }
-    const durable = await this.#journal.flush();
-    if (durable.kind !== "ok") return this.#failed(durable);
+    const copied = await this.#spare.write(bytes, this.#endBytes);
+    // Both at once. In whichever order they end, the metadata is committed after both.
+    const [durable, copyDurable] = await Promise.all([this.#journal.flush(), this.#spare.flush()]);
+    for (const result of [copied, durable, copyDurable]) {
+      if (result.kind !== "ok") return this.#failed(result);
+    }
     this.#endBytes = endBytes;
     this.#lastLineBytes = bytes.length;
     return ioOk;
@@ -203,12 +204,7 @@ export class CatalogueFile implements JournalPort {
     const journalBytes = endBytes + reserveBytes(contentBytes);
     const grown = await this.#grow(this.#journal, journalBytes, fileBytesFor(contentBytes));
     if (grown.kind !== "ok") return grown;
-    this.#spare ??= StoredFile.create(this.#paths.catalogueSpare);
-    return await this.#grow(
-      this.#spare,
-      contentBytes + reserveBytes(contentBytes),
-      fileBytesFor(contentBytes),
-    );
+    return await this.#grow(this.#spare.made(), journalBytes, fileBytesFor(contentBytes));
   }
 
   /** Has a file store so much, and if it must grow for that, so much more that it need not grow soon again. */
@@ -234,25 +230,12 @@ export class CatalogueFile implements JournalPort {
 
   async #rewrite(bytes: Uint8Array, isFirst: boolean): Promise<IoResult> {
     this.#longFromBytes = this.#endBytes + changesBytesMax(0);
-    if (isFirst) [this.#rewrittenBytes, this.#unflushedBytes] = [0, 0];
-    this.#spare ??= StoredFile.create(this.#paths.catalogueSpare);
-    const written = this.#spare.write(bytes, this.#rewrittenBytes);
-    this.#rewrittenBytes += bytes.length;
-    this.#unflushedBytes += bytes.length;
-    if (written.kind !== "ok") return written;
-    if (this.#unflushedBytes >= catalogueUnflushedBytesMax) {
-      this.#unflushedBytes = 0;
-      return await this.#flushSpare(this.#spare);
-    }
-    await aTurn();
-    return ioOk;
+    return await this.#spare.rewrite(bytes, isFirst);
   }
 
   async #finishRewrite(contentBytes: number): Promise<IoResult> {
-    const spare = present(this.#spare, "the spare was written");
-    const endBytes = this.#rewrittenBytes;
-    const cleared = await inTurns(spare.zero(endBytes, spare.sizeBytes));
-    if (cleared.kind !== "ok") return cleared;
+    const spare = this.#spare.made();
+    const endBytes = this.#spare.writtenBytes;
     const wantedBytes = fileBytesFor(contentBytes);
     const grown = await this.#grow(spare, wantedBytes);
     // With less room than before nothing would be won.
@@ -260,13 +243,15 @@ export class CatalogueFile implements JournalPort {
       return grown;
     }
     if (spare.sizeBytes > wantedBytes) spare.truncate(wantedBytes);
-    const durable = await this.#flushSpare(spare);
+    const durable = await this.#spare.flushRewritten();
     if (durable.kind !== "ok") return durable;
     const swapped = await this.#swap(spare, endBytes);
     if (swapped.kind !== "ok") return swapped;
     this.#longFromBytes = 0;
     // Content that has gone needs no room any more.
-    if (this.#spare !== undefined && this.#spare.sizeBytes > wantedBytes) this.#spare.truncate(wantedBytes);
+    const old = this.#spare.file;
+    if (old !== undefined && old.sizeBytes > wantedBytes) old.truncate(wantedBytes);
+    await this.#spare.copyAnew(this.#journal, this.#endBytes, this.#journal.sizeBytes);
     return ioOk;
   }
 
@@ -282,41 +267,16 @@ export class CatalogueFile implements JournalPort {
       return failureOf(error, "rename of the catalogue");
     }
     [this.#journal, this.#endBytes, this.#lastLineBytes] = [spare, endBytes, 0];
-    if (isKept && isDone(() => fs.renameSync(catalogueMoved, catalogueSpare))) this.#spare = old;
+    if (isKept && isDone(() => fs.renameSync(catalogueMoved, catalogueSpare))) this.#spare.swap(old);
     else {
       // A file system without second names: its space goes back, and is asked for again.
-      this.#spare = undefined;
+      this.#spare.swap(undefined);
       isDone(() => fs.rmSync(catalogueMoved, { force: true }));
       isDone(() => old.close());
     }
     // From the rename on, lines go into the new file: where its name may not be durable, none may be answered for.
     const durable = await flushedDirectory(dirname(catalogue));
     return durable.kind === "ok" ? ioOk : this.#failed(durable);
-  }
-
-  async #flushSpare(spare: StoredFile): Promise<IoResult> {
-    const durable = await spare.flush();
-    // The host may have dropped what it could not write, so this file is used no more.
-    if (durable.kind !== "ok") this.#dropSpare();
-    return durable;
-  }
-
-  #dropSpare(): void {
-    const spare = this.#spare;
-    this.#spare = undefined;
-    isDone(() => spare?.close());
-    isDone(() => fs.rmSync(this.#paths.catalogueSpare, { force: true }));
-  }
-}
-
-/** Whether the host did it. */
-function isDone(call: () => void): boolean {
-  try {
-    call();
-    return true;
-  } catch (error) {
-    // Any refusal of the host means that it is not done; what is not one is a defect.
-    return failureOf(error, "link of the catalogue").kind === "ok";
   }
 }
 
@@ -338,13 +298,6 @@ function* encoded(line: string): Generator<void, Uint8Array> {
     yield;
   }
   return bytes.subarray(0, lengthBytes);
-}
-
-/** Does all of it now: nothing is served yet. */
-function inOneGo(steps: Generator<void, IoResult>): IoResult {
-  let step = steps.next();
-  while (!step.done) step = steps.next();
-  return step.value;
 }
 
 async function later(result: IoResult): Promise<IoResult> {

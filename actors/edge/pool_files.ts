@@ -5,15 +5,13 @@
  * makes it a pool: it appears last, by a rename, so a half-made pool is never taken for one.
  */
 import fs from "node:fs";
-import { present } from "../../storage/base/assert.ts";
 import { type Catalogue, type PoolSettings } from "../../storage/catalogue.ts";
-import { settleCatalogue } from "../../storage/catalogue_open.ts";
-import { Journal } from "../../storage/catalogue_journal.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
 import { CatalogueFile } from "./catalogue_file.ts";
-import { CatalogueLines } from "./catalogue_lines.ts";
+import { CatalogueCopies, type FoundCatalogue } from "./catalogue_copies.ts";
+import { syncDirectoryOf } from "./durable_names.ts";
 import { deviceKinds } from "./device_kinds.ts";
 import { DiskCalm } from "./disk_calm.ts";
 import { openFailure } from "./file_errors.ts";
@@ -27,7 +25,10 @@ export interface PoolPaths {
   /** As the user named it. */
   readonly directory: string;
   readonly catalogue: string;
-  /** The file into which the catalogue is rewritten, and a second name of the old one while the two are swapped. */
+  /**
+   * The second copy of the catalogue, into which it is also rewritten, and a second name of the old one while the two are
+   * swapped.
+   */
   readonly catalogueSpare: string;
   readonly catalogueMoved: string;
   /** Exists while the pool is being made, and after a crash in between. */
@@ -62,7 +63,13 @@ export function pathIn(directory: string, path: string): string {
 /** True if the directory holds a finished pool; whether it can be opened is another question. */
 export function isPool(directory: string): boolean {
   requirePermission("read", directory);
-  return fs.existsSync(poolPaths(directory).catalogue);
+  return hasCatalogue(poolPaths(directory));
+}
+
+/** Whether there is a catalogue, or what is left of one that was lost. */
+export function hasCatalogue(paths: PoolPaths): boolean {
+  // The second copy appears after the first, so what is being made has none.
+  return fs.existsSync(paths.catalogue) || fs.existsSync(paths.catalogueSpare);
 }
 
 /** How {@linkcode PoolFiles.open} opens. */
@@ -86,22 +93,17 @@ export class PoolFiles {
   readonly metadata: OpenDevice;
   readonly data: OpenDevice;
   readonly readOnly: boolean;
-  /** Undefined if the pool is open read-only. */
-  readonly catalogueFile: CatalogueFile | undefined;
-  /** Undefined once it is settled: it is read once, and not kept. */
-  #journal: Journal | undefined;
-  readonly #lines: CatalogueLines;
+  readonly #copies: CatalogueCopies;
+  #catalogueFile: CatalogueFile | undefined;
   readonly #held: DisposableStack;
 
   private constructor(parts: FileParts) {
     this.paths = parts.paths;
-    this.settings = parts.journal.content.settings;
+    this.settings = parts.copies.settings;
     this.metadata = parts.metadata;
     this.data = parts.data;
-    this.readOnly = parts.catalogueFile === undefined;
-    this.catalogueFile = parts.catalogueFile;
-    this.#journal = parts.journal;
-    this.#lines = parts.lines;
+    this.readOnly = parts.readOnly;
+    this.#copies = parts.copies;
     this.#held = parts.held;
   }
 
@@ -118,31 +120,31 @@ export class PoolFiles {
     using held = new DisposableStack();
     held.use(openLocked(directory, !readOnly, inUse(directory)));
     // Read under the lock: without it another process could change it.
-    const lines = held.use(new CatalogueLines(paths.catalogue));
-    const journal = new Journal(lines.texts);
-    const devices = devicePaths(directory, journal.content.settings, kinds);
+    const copies = held.use(new CatalogueCopies(paths));
+    const devices = devicePaths(directory, copies.settings, kinds);
     lockDevices(held, devices, !readOnly);
     const use = { readOnly, isMaking: false, libc: options.libc };
     const { metadata, data } = openDevices(held, devices, use);
-    const catalogueFile = readOnly ? undefined : openCatalogueFile(held, paths);
-    return new PoolFiles({ paths, lines, journal, metadata, data, catalogueFile, held: held.move() });
+    return new PoolFiles({ paths, copies, metadata, data, readOnly, held: held.move() });
   }
 
   /**
    * Decides which catalogue holds by the superblock's trans_id and, unless the pool is read-only, brings the file to that state.
    * Throws {@linkcode UserError} if the two do not belong together; nothing is written then.
+   *
+   * @param log hears later when there is no second copy of the catalogue any more
    */
-  settle(transactionId: bigint): SettledPool {
-    const journal = present(this.#journal, "the catalogue is settled once");
-    this.#journal = undefined;
-    const { catalogue, dropped, keptBytes } = settleCatalogue(journal, transactionId);
-    this.#lines.close();
+  settle(transactionId: bigint, log?: (sentence: string) => void): SettledPool {
+    const found = this.#copies.settle(transactionId);
+    const { catalogue, dropped, keptBytes, whyCopy } = found;
     const notes: string[] = [];
+    if (whyCopy !== undefined) notes.push(whyCopy);
     if (dropped !== undefined) {
       notes.push("A change of the pool was interrupted before it was committed, so it did not happen.");
     }
-    const file = this.catalogueFile;
-    if (file === undefined) return { catalogue, notes };
+    if (this.readOnly) return { catalogue, notes };
+    const file = openCatalogueFile(this.#held, this.paths, found, log);
+    this.#catalogueFile = file;
     file.startAt(keptBytes, dropped !== undefined);
     if (!file.reserve(catalogue.contentBytes)) {
       notes.push(
@@ -150,6 +152,11 @@ export class PoolFiles {
       );
     }
     return { catalogue, notes };
+  }
+
+  /** Undefined before the catalogue is settled, and if the pool is open read-only. */
+  get catalogueFile(): CatalogueFile | undefined {
+    return this.#catalogueFile;
   }
 
   /** Refuses files that are shorter than the metadata says. Throws {@linkcode UserError}. */
@@ -176,11 +183,10 @@ export class PoolFiles {
 
 interface FileParts {
   readonly paths: PoolPaths;
-  readonly lines: CatalogueLines;
-  readonly journal: Journal;
+  readonly copies: CatalogueCopies;
   readonly metadata: OpenDevice;
   readonly data: OpenDevice;
-  readonly catalogueFile: CatalogueFile | undefined;
+  readonly readOnly: boolean;
   readonly held: DisposableStack;
 }
 
@@ -237,10 +243,22 @@ export function openDevices(
   return devices;
 }
 
-/** Opens the catalogue for appending; `held` closes it. */
-function openCatalogueFile(held: DisposableStack, paths: PoolPaths): CatalogueFile {
+/**
+ * Opens the catalogue for appending; `held` closes it. If the second copy was used, it takes the name of the first, which needs no
+ * room on the host; a second copy is made again behind it. If we stop between the two, the first one is whole, and alone.
+ */
+function openCatalogueFile(
+  held: DisposableStack,
+  paths: PoolPaths,
+  { whyCopy }: FoundCatalogue,
+  log?: (sentence: string) => void,
+): CatalogueFile {
   try {
-    return held.adopt(new CatalogueFile(paths), (file) => file.close());
+    if (whyCopy !== undefined) {
+      fs.renameSync(paths.catalogueSpare, paths.catalogue);
+      syncDirectoryOf(paths.catalogue);
+    }
+    return held.adopt(new CatalogueFile(paths, log), (file) => file.close());
   } catch (error) {
     throw openFailure(paths.catalogue, error);
   }
@@ -264,7 +282,7 @@ function requirePool(paths: PoolPaths): void {
       `Cannot open the pool ${directory}: it is not a directory. Name the pool's directory with --pool.`,
     );
   }
-  if (fs.existsSync(paths.catalogue)) return;
+  if (hasCatalogue(paths)) return;
   if (fs.existsSync(paths.unfinished)) {
     throw new UserError(
       `Cannot open the pool ${directory}: making it was interrupted. Make it again with \`init\`.`,

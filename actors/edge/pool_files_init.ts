@@ -23,6 +23,7 @@ import {
   defaultDataName,
   defaultMetadataName,
   devicePaths,
+  hasCatalogue,
   inUse,
   lockDevices,
   openDevices,
@@ -83,6 +84,7 @@ export class UnfinishedPool {
   /** Makes it a pool. The metadata must be durable. Throws {@linkcode UserError}; the caller then abandons it. */
   finish(catalogue: Catalogue): void {
     try {
+      // The first start makes the second copy.
       writeDurably(this.#site.paths.catalogue, catalogue.snapshotLine());
     } catch (error) {
       throw writeFailure(this.#site.paths.catalogue, error);
@@ -200,7 +202,7 @@ function makeDirectory(directory: string): boolean {
 }
 
 function requireNoPool(paths: PoolPaths): void {
-  if (!fs.existsSync(paths.catalogue)) return;
+  if (!hasCatalogue(paths)) return;
   throw new UserError(
     `Cannot make a pool in "${paths.directory}": there is one already. Name another directory with --pool.`,
   );

@@ -21,6 +21,7 @@ import { seeDisks } from "./disk_state.ts";
 import { deviceKinds } from "./device_kinds.ts";
 import { DiskCalm } from "./disk_calm.ts";
 import { requireOk } from "./file_errors.ts";
+import { recordsBeside } from "./import_names.ts";
 import { openLibc } from "./libc.ts";
 import { PoolFiles } from "./pool_files.ts";
 import { adoptPoolFiles } from "./pool_files_init.ts";
@@ -97,15 +98,18 @@ export interface ImportOptions {
 
 /** What a thin device has become. */
 export interface ImportedVolume {
-  /** `thin-ID`. */
+  /** `thin-ID`, or its name in the catalogue. */
   readonly name: string;
-  /** Up to the end of its highest mapping. */
+  /** Up to the end of its highest mapping, or as the catalogue says. */
   readonly sizeBytes: number;
+  /** Whether name and size come from the catalogue of a pool of ours, beside the metadata. */
+  readonly isKnown: boolean;
 }
 
 /**
  * Makes a pool directory around existing metadata and data, of which no byte is changed. Every thin device becomes a
- * volume `thin-ID`, as large as its highest mapping. Throws {@linkcode UserError}; nothing is left behind then.
+ * volume `thin-ID`, as large as its highest mapping; where a catalogue of ours lies beside the metadata and belongs to it, names
+ * and sizes are the ones in it. Throws {@linkcode UserError}; nothing is left behind then.
  */
 export async function importPool(options: ImportOptions): Promise<readonly ImportedVolume[]> {
   const libc = openLibc();
@@ -120,9 +124,11 @@ export async function importPool(options: ImportOptions): Promise<readonly Impor
           "Name the data that belongs to this metadata.",
       );
     }
+    const known = recordsBeside(options.metadataPath, engine.transactionId);
+    const names = new Set([...known.values()].map(({ name }) => name));
     const volumes: VolumeRecord[] = [];
     for (const thin of engine.thinIds()) {
-      volumes.push(await recordOf(engine, pool.metadata, thin, blockSizeBytes));
+      volumes.push(known.get(thin) ?? await recordOf(engine, pool.metadata, thin, blockSizeBytes, names));
     }
     const last = volumes.at(-1)?.thinId ?? 0;
     pool.finish(catalogueFrom({
@@ -131,7 +137,11 @@ export async function importPool(options: ImportOptions): Promise<readonly Impor
       nextThinId: last === thinIdMax ? 0 : last + 1,
       volumes,
     }));
-    return volumes;
+    return volumes.filter(({ deleting }) => !deleting).map(({ name, sizeBytes, thinId }) => ({
+      name,
+      sizeBytes,
+      isKnown: known.has(thinId),
+    }));
   } catch (error) {
     pool.abandon();
     throw error;
@@ -173,11 +183,14 @@ async function recordOf(
   device: DevicePort,
   thin: ThinId,
   blockSizeBytes: number,
+  namesTaken: ReadonlySet<string>,
 ): Promise<VolumeRecord> {
+  let name = `thin-${thin}`;
+  for (let more = 2; namesTaken.has(name); more += 1) name = `thin-${thin}-${more}`;
   const highest = await perform(engine, device, () => engine.highestMapped(thin));
   return {
     uid: nanoid(),
-    name: `thin-${thin}`,
+    name,
     thinId: thin,
     sizeBytes: adoptedSizeBytes(highest, blockSizeBytes),
     readOnly: false,

@@ -56,6 +56,7 @@ export class PoolProcess {
   readonly writeRefusal: string | null;
   readonly #clock: DenoClock;
   readonly #defects: Defects;
+  #hasNotedSpace = false;
   #closing: Promise<void> | undefined;
 
   private constructor(
@@ -100,7 +101,7 @@ export class PoolProcess {
     // does not know of that. So what we read is what the disk has, and durable, before anything is changed.
     for (const note of await seeDisks(files.cached, readOnly)) log(note);
     const { engine, writeRefusal } = await openEngine(files, options);
-    const { catalogue, notes } = files.settle(engine.transactionId);
+    const { catalogue, notes } = files.settle(engine.transactionId, log);
     for (const note of notes) log(note);
     const clock = opening.adopt(new DenoClock(), (clock) => clock.close());
     const defects = new Defects();
@@ -123,7 +124,6 @@ export class PoolProcess {
     const started = await process.ask("start", pool.start());
     if (started.kind === "refused") throw new UserError(started.reason);
     for (const note of engine.notes) log(`Note: ${note}.`);
-    if (!readOnly && !files.data.local?.canDiscard) log(keepsHostSpace());
     opening.move();
     return process;
   }
@@ -131,6 +131,13 @@ export class PoolProcess {
   /** Resolves, with the error, if the program itself fails: a broken invariant. The pool then does nothing any more. */
   get defect(): Promise<unknown> {
     return this.#defects.first;
+  }
+
+  /** Says once, before it is served, if space that clients discard does not go back to the host. */
+  noteHostSpace(): void {
+    const { readOnly, data } = this.files;
+    if (!this.#hasNotedSpace && !readOnly && !data.local?.canDiscard) this.log(keepsHostSpace());
+    this.#hasNotedSpace = true;
   }
 
   /** Carries out a command of the administrator. */

@@ -50,6 +50,7 @@ export class PoolService {
       case "listen": {
         const server = await NbdServer.bind(this.#opened, message.settings, message.clientsMax);
         this.#servers.set(number, server);
+        this.#opened.noteHostSpace();
         return { type: "done", number };
       }
       case "accept":

@@ -17,6 +17,8 @@ export interface WaitOptions {
   readonly silenceMs?: number | undefined;
   /** Milliseconds to wait for a pool that another process has open and does not serve; by default 10 s. */
   readonly lockWaitMs?: number | undefined;
+  /** Hears what an operator should know of a pool that is opened here. */
+  readonly log?: ((sentence: string) => unknown) | undefined;
 }
 
 /**
@@ -34,7 +36,7 @@ export function runCommand(
     const socket = shortSocketPath(poolPaths(directory).controlSocket);
     const isAsked = socket !== undefined && mayAskControl(socket);
     const answered = isAsked ? await askControl(socket, command, write, options.silenceMs) : undefined;
-    return answered ?? await runHere(directory, command, write);
+    return answered ?? await runHere(directory, command, write, options.log);
   });
 }
 
@@ -57,11 +59,16 @@ const onFiles: Readonly<
 };
 
 /** Throws {@linkcode UserError} with nothing done if another process has the pool. */
-async function runHere(directory: string, command: Command, write: DumpWriter): Promise<AdminResult> {
+async function runHere(
+  directory: string,
+  command: Command,
+  write: DumpWriter,
+  log: WaitOptions["log"],
+): Promise<AdminResult> {
   if (isServerCommand(command)) return noServer(directory, command.verb);
   const filesVerb = filesVerbOf(command);
   if (filesVerb !== undefined) return await onFiles[filesVerb](directory, write);
-  const pool = await PoolLink.open(directory, { readOnly: isLook(command) });
+  const pool = await PoolLink.open(directory, { readOnly: isLook(command), log });
   try {
     const result = await pool.command(withExactFigures(command));
     return result.kind === "status" ? { kind: "status", status: asServed(result.status, pool) } : result;

@@ -46,6 +46,23 @@ export class StoredFile {
     return mine.dev === its.dev && mine.ino === its.ino;
   }
 
+  /** So many bytes from an offset; zeroes behind the end of the file. Throws what the system says. */
+  read(offsetBytes: number, lengthBytes: number): Uint8Array {
+    const bytes = new Uint8Array(lengthBytes);
+    for (let doneBytes = 0; doneBytes < lengthBytes;) {
+      const readBytes = fs.readSync(
+        this.fd,
+        bytes,
+        doneBytes,
+        lengthBytes - doneBytes,
+        offsetBytes + doneBytes,
+      );
+      if (readBytes === 0) break;
+      doneBytes += readBytes;
+    }
+    return bytes;
+  }
+
   /** Writes all of it. */
   write(bytes: Uint8Array, offsetBytes: number): IoResult {
     for (let doneBytes = 0; doneBytes < bytes.length;) {

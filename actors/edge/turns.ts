@@ -27,3 +27,10 @@ export async function inTurns<Result>(steps: Generator<void, Result>): Promise<R
   }
   return step.value;
 }
+
+/** Does all steps now, while nothing else is to be served yet. */
+export function inOneGo<Result>(steps: Generator<void, Result>): Result {
+  let step = steps.next();
+  while (!step.done) step = steps.next();
+  return step.value;
+}

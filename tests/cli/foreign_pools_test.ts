@@ -220,9 +220,14 @@ Deno.test({
 });
 
 /** Changes the text of the catalogue. */
+const catalogues = ["catalog.json", "catalog.spare"];
+
+/** Changes the catalogue and its second copy alike. */
 async function changeCatalogue(pool: PoolOnDisk, change: (text: string) => string): Promise<void> {
-  const path = `${pool.directory}/catalog.json`;
-  await Deno.writeTextFile(path, change(await Deno.readTextFile(path)));
+  for (const name of catalogues) {
+    const path = `${pool.directory}/${name}`;
+    await Deno.writeTextFile(path, change(await Deno.readTextFile(path)));
+  }
 }
 
 Deno.test("a pool with files missing, cut or not its own is refused with the file's name or the reason", async () => {
@@ -230,7 +235,9 @@ Deno.test("a pool with files missing, cut or not its own is refused with the fil
   const cases: [string, (pool: PoolOnDisk) => Promise<void>, RegExp][] = [
     ["metadata missing", (pool) => Deno.remove(pool.metadataPath), /metadata\.img": it does not exist/],
     ["data missing", (pool) => Deno.remove(pool.dataPath), /data\.img": it does not exist/],
-    ["no catalogue", (pool) => Deno.remove(`${pool.directory}/catalog.json`), /there is no pool in it/],
+    ["no catalogue", async (pool) => {
+      for (const name of catalogues) await Deno.remove(`${pool.directory}/${name}`);
+    }, /there is no pool in it/],
     ["metadata cut", (pool) => Deno.truncate(pool.metadataPath, 1 << 20), /512 blocks.* only 256/],
     [
       "metadata gone but a bit",
@@ -287,4 +294,42 @@ Deno.test("what is no pool is refused with the next step, and nothing appears", 
   await Deno.writeTextFile(pool.directory, "a file");
   assertMatch(await refusal(pool, "list"), /it is not a directory/);
   assertMatch(await refusal(pool, "init"), /not a directory/);
+});
+
+Deno.test("a pool whose catalogue is lost is the same pool, by its second copy, and is told once", async () => {
+  await using pool = await PoolOnDisk.make();
+  await pool.verb("create", "disk0", "10M");
+  await pool.verb("snapshot", "disk0@a");
+  const list = await pool.list();
+  await Deno.remove(`${pool.directory}/catalog.json`);
+  assertEquals(await pool.list(), list);
+  const { stderr } = await pool.cli(["create", "disk1", "1M"]);
+  assertMatch(
+    stderr,
+    /^".*catalog.json" is missing, so its second copy, ".*catalog.spare", is used: no change is lost.\n$/,
+  );
+  const after = await pool.list();
+  assertEquals(after.map(({ name }) => name), ["disk0", "disk0@a", "disk1"]);
+  assertEquals((await pool.cli(["list"])).stderr, "", "it is mended");
+  assertEquals(
+    await Deno.readTextFile(`${pool.directory}/catalog.spare`),
+    await Deno.readTextFile(`${pool.directory}/catalog.json`),
+  );
+});
+
+Deno.test("import of the metadata of a pool of ours finds names and sizes beside it", async () => {
+  await using pool = await PoolOnDisk.make();
+  await pool.verb("create", "disk0", "10M");
+  await pool.verb("create", "web.db", "3M");
+  await pool.verb("snapshot", "disk0@a");
+  const list = await pool.list();
+  await Deno.remove(`${pool.directory}/catalog.json`);
+  const other = pool.path("other");
+  const { status, stderr } = await pool.cli([
+    ...["--pool", other, "import", "--metadata", `${pool.directory}/metadata.img`],
+    ...["--data", `${pool.directory}/data.img`],
+  ]);
+  assertEquals([status, stderr], [0, "Names and sizes are those of the catalogue beside the metadata.\n"]);
+  const imported = await pool.cli(["--pool", other, "list", "--json"]);
+  assertEquals(JSON.parse(imported.stdout).volumes, list);
 });

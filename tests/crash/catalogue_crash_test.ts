@@ -10,6 +10,7 @@ import { type Catalogue, type CatalogueChange, type VolumeRecord } from "../../s
 import { catalogueFrom, settleCatalogue } from "../../storage/catalogue_open.ts";
 import { Journal, lineOfChanges, linesOf } from "../../storage/catalogue_journal.ts";
 import type { IoDone } from "../../storage/device/port.ts";
+import { UserError } from "../../storage/base/errors.ts";
 import { thinId } from "../../storage/base/ids.ts";
 import { Random } from "../support/world.ts";
 import { RecordingFiles } from "./recording_files.ts";
@@ -62,8 +63,17 @@ class Journaled {
   /** Directories as some of the cuts left them, and the transaction. */
   readonly left: { readonly files: Left; readonly transaction: number }[] = [];
   events = 0;
+  /** Whether there must be a second copy: not while one is made. */
+  isCopied = false;
 
   constructor(readonly directory: string) {}
+
+  /** A copy that belongs to the metadata has the right names; one that has not is refused, and there is one except while a start or a rewrite makes it. */
+  #requireCopy(bytes: Uint8Array | undefined, id: number): void {
+    const names = copyAt(bytes, id);
+    if (names !== undefined) assertEquals(names, namesAt(id), `the copy after event ${this.events}`);
+    if (this.isCopied) assert(names !== undefined, `there is no copy after event ${this.events}`);
+  }
 
   /** Cuts the power now, many times over. */
   cutAll(files: RecordingFiles): void {
@@ -75,11 +85,22 @@ class Journaled {
       for (const id of this.transactions) {
         const { catalogue } = settleCatalogue(new Journal(linesOf([bytes])), BigInt(id));
         assertEquals(namesOf(catalogue), namesAt(id), `transaction ${id} after event ${this.events}`);
+        this.#requireCopy(left.get("catalog.spare")?.bytes, id);
       }
       if (round === 0 && this.events % 3 === 0) {
         this.left.push({ files: left, transaction: this.transactions[0]! });
       }
     }
+  }
+}
+
+/** What the second copy holds for a transaction; undefined if it is refused. */
+function copyAt(bytes: Uint8Array | undefined, id: number): string | undefined {
+  try {
+    return namesOf(settleCatalogue(new Journal(linesOf([bytes ?? new Uint8Array(0)])), BigInt(id)).catalogue);
+  } catch (error) {
+    if (error instanceof UserError) return undefined;
+    throw error;
   }
 }
 
@@ -120,21 +141,29 @@ async function useJournal(journaled: Journaled, last: number): Promise<void> {
   recorded.files = files;
   journaled.transactions = [last];
   const { file, catalogue } = open(journaled.directory, last);
+  journaled.isCopied = true;
   for (let id = last + 1; id <= last + 2; id += 1) {
     await promised((done) => file.append(lineTo(id), room, done));
     // The change is refused after all, and another one takes its number.
     await promised((done) => file.retract(done));
     // Sometimes there is no room for its line before the journal is written anew.
-    if (id === last + 2) await rewrite(file, catalogue);
+    if (id === last + 2) await rewriteOf(journaled, file, catalogue);
     await promised((done) => file.append(lineTo(id), room, done));
     // The metadata is committed: the superblock says one or the other, then this one.
     journaled.transactions = [id - 1, id];
     journaled.cutAll(files);
     journaled.transactions = [id];
     assertEquals(catalogue.apply(changeTo(id)), undefined);
-    await rewrite(file, catalogue);
+    await rewriteOf(journaled, file, catalogue);
   }
   file.close();
+  journaled.isCopied = false;
+}
+
+async function rewriteOf(journaled: Journaled, file: CatalogueFile, catalogue: Catalogue): Promise<void> {
+  journaled.isCopied = false;
+  await rewrite(file, catalogue);
+  journaled.isCopied = true;
 }
 
 /** What a power cut left is opened, and goes on. */
