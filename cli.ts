@@ -28,6 +28,7 @@ import {
   refuseInspector,
   reportOf,
   requireServable,
+  roundingNote,
   runCommand,
   UsageError,
   UserError,
@@ -131,6 +132,8 @@ async function createMissing(pool: Pool, volumes: readonly VolumeToCreate[]): Pr
     if (thereBytes === undefined) {
       await pool.create(name, sizeBytes);
       sizes.set(name, wantedBytes);
+      const note = roundingNote(sizeBytes);
+      if (note !== undefined) complain(`"${name}": ${note}`);
     } else if (thereBytes !== wantedBytes) {
       complain(`"${name}" is there already, with ${formatSize(thereBytes)}; it stays as it is.`);
     }

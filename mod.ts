@@ -71,7 +71,7 @@ import type { TlsOptions } from "./actors/edge/tls_keys.ts";
 import type { ListColumn } from "./actors/control/list_columns.ts";
 import { type ListForm, listFormOf } from "./actors/control/list_text.ts";
 import type { CommandVerb, LocalVerb, Verb } from "./actors/control/verb_table.ts";
-import { type Report, reportOf, type ReportOptions } from "./actors/control/result_text.ts";
+import { type Report, reportOf, type ReportOptions, roundingNote } from "./actors/control/result_text.ts";
 import { assert } from "./storage/base/assert.ts";
 import { UsageError, UserError } from "./storage/base/errors.ts";
 import {
@@ -110,6 +110,7 @@ export {
   refuseInspector,
   reportOf,
   requireServable,
+  roundingNote,
   runCommand,
   writeResult,
 };

@@ -15,6 +15,11 @@ export type SuperblockRoots = Pick<
   "dataSpaceMap" | "metadataSpaceMap" | "mappingRoot" | "detailsRoot"
 >;
 
+/** A copy of a superblock's bytes, without needs_check. Flag and checksum lie in one sector, which no power cut tears. */
+export function withoutNeedsCheck(superblock: Superblock, bytes: Uint8Array): Uint8Array {
+  return packSuperblock({ ...superblock, flags: superblock.flags & ~flagNeedsCheck }, bytes.slice());
+}
+
 /** See the head of this file. */
 export class SuperblockState {
   #durable: Superblock;

@@ -78,7 +78,7 @@ function writeRefusalOf(superblock: Superblock): string | undefined {
   }
   if ((superblock.flags & flagNeedsCheck) !== 0) {
     return "a commit failed earlier and it is marked as needing a check. " +
-      "Restart the host, whose memory may show what its disk does not have, and run thin_check --clear-needs-check-flag; or " +
+      "Restart the host, whose memory may show what its disk does not have, and run `check --clear-needs-check`; or " +
       "open it read-only.";
   }
   return undefined;

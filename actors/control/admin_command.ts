@@ -85,7 +85,8 @@ export type LookCommand =
     readonly exact?: boolean;
   }
   | { readonly verb: "status" }
-  | { readonly verb: "check" }
+  /** With `clearNeedsCheck`, of a pool that no process has open, also what takes needs_check away if all is sound. */
+  | { readonly verb: "check"; readonly clearNeedsCheck?: boolean }
   | { readonly verb: "dump" };
 
 /** A command to the pool. */

@@ -36,6 +36,11 @@ export function* lookTask(peers: AdminPeers, look: Admin): Steps<void> {
   peers.kernel.tell(peers.pool.address, { type: "lookEnded", look, result });
 }
 
+/** The flag is of the superblock on disk, which the pool that has it open would write again from memory. */
+const isOpen = refused(
+  "Cannot clear needs_check: a process has the pool open. Stop it, and run `check --clear-needs-check` then.",
+);
+
 function* perform(
   peers: AdminPeers,
   command: AdminCommand,
@@ -47,7 +52,7 @@ function* perform(
     case "status":
       return yield* poolStatus(peers);
     case "check":
-      return yield* checkPool(peers);
+      return command.clearNeedsCheck === true ? isOpen : yield* checkPool(peers);
     case "dump":
       return yield* dumpPool(peers, out);
     case "grow":

@@ -88,10 +88,15 @@ function keptText(kept: string, bytes: number | null): string {
 /** What was done in another way than it was asked for. */
 function notesOn(command: Command | undefined): string[] {
   if (command?.verb !== "create" && command?.verb !== "resize") return [];
-  const { sizeBytes } = command;
+  const note = roundingNote(command.sizeBytes);
+  return note === undefined ? [] : [note];
+}
+
+/** What is said of a volume whose size was rounded up; undefined if it was not. */
+export function roundingNote(sizeBytes: number): string | undefined {
   const usedBytes = roundUp(sizeBytes);
-  if (usedBytes === sizeBytes) return [];
-  return [`note: the size of ${sizeBytes} bytes was rounded up to ${usedBytes}, a multiple of 512`];
+  if (usedBytes === sizeBytes) return undefined;
+  return `note: the size of ${sizeBytes} bytes was rounded up to ${usedBytes}, a multiple of 512`;
 }
 
 function jsonOf(result: AdminResult): string {

@@ -59,6 +59,9 @@ const table = {
     value: "PATH",
     help: "the file or block device of the metadata, instead of metadata.img in the pool",
   },
+  "clear-needs-check": {
+    help: "if all is sound, let a pool be written again whose last commit failed; not while it is served",
+  },
   "dry-run": { letter: "n", help: "only say how many bytes would become free" },
   force: { help: "also where clients are attached" },
   shrink: { help: "refuse a size that is larger than the present one" },

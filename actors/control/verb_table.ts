@@ -262,7 +262,7 @@ export const table: Table = {
     summary: "check the metadata: 0 sound, 1 not",
     example: "check",
     options: waits,
-    fields: {},
+    fields: { clearNeedsCheck: flag("clear-needs-check", "clear_needs_check") },
     isLook: true,
     offline: "files",
   },

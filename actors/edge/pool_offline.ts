@@ -6,7 +6,7 @@ import { checkMetadata } from "../../storage/check.ts";
 import { type DevicePort, readInto } from "../../storage/device/port.ts";
 import { dumpMetadata } from "../../storage/dump.ts";
 import { UserError } from "../../storage/base/errors.ts";
-import { unpackSuperblock } from "../../storage/format/superblock.ts";
+import { flagNeedsCheck, unpackSuperblock } from "../../storage/format/superblock.ts";
 import {
   type MetadataBlock,
   metadataBlockSizeBytes,
@@ -14,6 +14,7 @@ import {
   type ThinId,
   thinIdMax,
 } from "../../storage/base/ids.ts";
+import { withoutNeedsCheck } from "../../storage/superblock_state.ts";
 import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
 import type { AdminResult, TextTaken } from "../control/admin_command.ts";
 import { adoptedSizeBytes } from "../control/plan_checks.ts";
@@ -27,11 +28,55 @@ import { PoolFiles } from "./pool_files.ts";
 import { adoptPoolFiles } from "./pool_files_init.ts";
 import { openOn, requireSameBlockSize } from "./open_engine.ts";
 
+interface CheckFindings {
+  readonly problems: readonly string[];
+  readonly notes: readonly string[];
+}
+
 /** Checks the metadata of a pool that no process writes, and that the catalogue and the files belong to it. */
 export async function checkOffline(directory: string): Promise<AdminResult> {
   using opened = new DisposableStack();
   const files = opened.adopt(PoolFiles.open(directory, { readOnly: true }), (files) => files.close());
   await seeDisks(files.cached, true);
+  return { kind: "checked", ...await checkFiles(files) };
+}
+
+/**
+ * Checks as {@linkcode checkOffline} does, and takes needs_check away if all is sound, so that the pool opens for writing
+ * again. The pool is locked from before the check until after the write: what was checked is what is on disk. It is read past
+ * the host's memory, which after a failed flush may show what the disk does not have (disk_state.ts). If we stop before the
+ * superblock is durable, the flag is set or cleared, and the metadata is sound with either.
+ */
+export async function checkAndClear(directory: string): Promise<AdminResult> {
+  using opened = new DisposableStack();
+  const files = opened.adopt(PoolFiles.open(directory, { readOnly: false }), (files) => files.close());
+  const notes = [...await seeDisks(files.cached, false)];
+  const checked = await checkFiles(files);
+  const problems = [...checked.problems];
+  const bytes = await readBlock(files.metadata, 0 as MetadataBlock);
+  const superblock = bytes === undefined ? "unreadable" : unpackSuperblock(bytes);
+  if (bytes === undefined || typeof superblock === "string" || problems.length > 0) {
+    return { kind: "checked", problems, notes: [...notes, ...checked.notes] };
+  }
+  if ((superblock.flags & flagNeedsCheck) === 0) {
+    notes.push("needs_check is not set, so there was nothing to clear.");
+  } else if (superblock.compatRoFlags !== 0) {
+    problems.push(
+      `needs_check stays set: the metadata uses features to be read only (compat_ro flags ${superblock.compatRoFlags}). ` +
+        "Open it read-only.",
+    );
+  } else {
+    const what = `Cannot clear needs_check in "${files.metadata.path}"`;
+    const cleared = withoutNeedsCheck(superblock, bytes);
+    await requireOk(what, (done) => files.metadata.write(cleared, 0, done));
+    await requireOk(what, (done) => files.metadata.flush(done));
+    notes.push("needs_check was cleared: the pool can be written again.");
+  }
+  return { kind: "checked", problems, notes };
+}
+
+/** What is wrong with the metadata, the catalogue and the files, and what is worth a note. */
+async function checkFiles(files: PoolFiles): Promise<CheckFindings> {
   const device: DevicePort = files.metadata;
   const check = checkMetadata({ deviceBlocks: Math.floor(device.sizeBytes / metadataBlockSizeBytes) });
   let step = check.next();
@@ -44,10 +89,13 @@ export async function checkOffline(directory: string): Promise<AdminResult> {
     const blockSizeBytes = unpacked.dataBlockSizeSectors * sectorSizeBytes;
     const dataBytes = unpacked.dataSpaceMap.blocks * blockSizeBytes;
     problems.push(...problemOf(() => requireSameBlockSize(files, blockSizeBytes)));
-    problems.push(...problemOf(() => files.settle(unpacked.transactionId)));
     problems.push(...problemOf(() => files.requireSizes(0, dataBytes)));
+    // Of a pool that is open for writing this drops an unfinished line, as a start does. It is not done to a damaged one.
+    if (files.readOnly || problems.length === 0) {
+      problems.push(...problemOf(() => files.settle(unpacked.transactionId)));
+    }
   }
-  return { kind: "checked", problems, notes: step.value.notes };
+  return { problems, notes: step.value.notes };
 }
 
 function problemOf(check: () => unknown): string[] {

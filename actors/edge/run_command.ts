@@ -6,7 +6,7 @@ import { lockWaitMs } from "../limits.ts";
 import { askControl } from "./control.ts";
 import { whenUnlocked } from "./file_lock.ts";
 import { poolPaths } from "./pool_files.ts";
-import { checkOffline, dumpOffline, type DumpWriter } from "./pool_offline.ts";
+import { checkAndClear, checkOffline, dumpOffline, type DumpWriter } from "./pool_offline.ts";
 import { PoolLink } from "./pool_link.ts";
 import { mayAskControl } from "./socket_permission.ts";
 import { shortSocketPath } from "./socket_path.ts";
@@ -66,6 +66,7 @@ async function runHere(
   log: WaitOptions["log"],
 ): Promise<AdminResult> {
   if (isServerCommand(command)) return noServer(directory, command.verb);
+  if (command.verb === "check" && command.clearNeedsCheck === true) return await checkAndClear(directory);
   const filesVerb = filesVerbOf(command);
   if (filesVerb !== undefined) return await onFiles[filesVerb](directory, write);
   const pool = await PoolLink.open(directory, { readOnly: isLook(command), log });

@@ -101,7 +101,7 @@ Deno.test("serve makes what is missing, prints a line for each address, drains a
     client.close();
     assertMatch(
       serving.stderr.text,
-      /^[^\n]*every user of this host[^\n]*\n[^\n]* attached to "a"\nstopping; [^\n]*\n[^\n]* left "a"\n$/,
+      /^[^\n]*every user of this host[^\n]*\n"b": note: [^\n]* rounded up to 1024, a multiple of 512\n[^\n]* attached to "a"\nstopping; [^\n]*\n[^\n]* left "a"\n$/,
     );
     assertEquals([namesIn(folder), namesIn(`${folder}/pool`)], [["pool"], poolFiles]);
 
