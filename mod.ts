@@ -290,10 +290,14 @@ export class Pool implements AsyncDisposable {
     await this.#do({ verb: "resize", name: parseName(name).name, sizeBytes, force });
   }
 
-  /** Removes volumes and snapshots, all or none; returns when their space is back. */
-  async remove(names: readonly string[], options: { readonly force?: boolean } = {}): Promise<void> {
+  /** Removes volumes and snapshots, all or none; returns when their space is back, or with `wait: false` when the names are gone. */
+  async remove(
+    names: readonly string[],
+    options: { readonly force?: boolean; readonly wait?: boolean } = {},
+  ): Promise<void> {
     const parsed = names.map((name) => parseName(name).name);
-    await this.#do({ verb: "rm", names: parsed, dryRun: false, force: options.force ?? false });
+    const { force = false, wait = true } = options;
+    await this.#do({ verb: "rm", names: parsed, dryRun: false, force, wait });
   }
 
   /**

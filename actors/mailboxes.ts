@@ -69,7 +69,10 @@ export interface Holders {
   readonly bios: number;
   /** The same, and a flush for each request besides: one of its own, or what follows a request with FUA. */
   readonly bioTasks: number;
-  /** Commands that are carried out: one that changes something, or the rewrite of the journal; and those that look. */
+  /**
+   * Commands that are carried out: one that changes something, or the rewrite of the journal; those that look; and the task
+   * that deletes devices behind them.
+   */
   readonly commandTasks: number;
   /** Operations of metadata; for every one that waits a block may be read. */
   readonly operations: number;
@@ -96,7 +99,7 @@ export function holdersOf({ clients, requests, knobs }: AdmittedAtOnce): Holders
   const bios = clients * knobs.biosPerVolumeMax;
   const statuses = clients * knobs.statusPerVolumeMax;
   const bioTasks = bios + requests;
-  const commandTasks = 1 + knobs.looksMax;
+  const commandTasks = 2 + knobs.looksMax;
   const { searchTask, commitTask, gaugeTask, walkTask } = singleTask;
   const operations = bioTasks + statuses + commandTasks + searchTask + commitTask + gaugeTask + walkTask +
     knobs.flushesMax;

@@ -84,8 +84,8 @@ function queueSums(admitted: AdmittedAtOnce): Queues {
     parkedBios: clients * requestsOfClient * knobs.biosPerVolumeMax,
     // Of the volumes that are open, one for each client that leaves it while another comes.
     parkingVolumes: knobs.openVolumesMax + 2 * clients,
-    // A stop is not refused, and is behind the command that is carried out.
-    commands: adminQueueMax + 2,
+    // A stop and the end of a removal are not refused, and are behind the command that is carried out.
+    commands: adminQueueMax + 3,
     // A connection asks one question at a time.
     viewers: clients + commandTasks,
     longAnswers: clients,

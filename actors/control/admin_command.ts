@@ -17,6 +17,8 @@ export type ChangeCommand =
     readonly names: readonly string[];
     readonly dryRun: boolean;
     readonly force: boolean;
+    /** Answer when the space is back, not when the names are gone. */
+    readonly wait?: boolean;
   };
 
 /** Makes an empty volume. */
@@ -174,6 +176,10 @@ export interface PoolStatus {
   readonly host: Exclude<SpaceWord, "host-full"> | null;
   /** Bytes that the host has free for the data device; null if that is not known. */
   readonly host_free_bytes: number | null;
+  /** Volumes and snapshots whose names are gone, and whose space comes back. */
+  readonly removing: number;
+  /** Bytes that those map still; what others share of them does not come back. */
+  readonly removing_bytes: number;
   /** Writes that wait for space; a request of several blocks may be several. */
   readonly parked: number;
   /** Why the mode is not `write`, as a sentence; null if it is, or if the pool was opened to be read only. */

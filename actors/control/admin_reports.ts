@@ -5,7 +5,8 @@ import type { AdminResult, PoolStatus } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import type { Address } from "../kernel/address.ts";
 import { commitFirst, type CommitReader, readBlock, readerOfCommit, runWalk, seeCheck } from "./held_walk.ts";
-import type { Steps } from "../kernel/task.ts";
+import { SliceEnd } from "../../storage/slices.ts";
+import { rest, type Steps } from "../kernel/task.ts";
 import type { Fill, SpaceLevels } from "../pool/gauge_messages.ts";
 import type { SpaceNeed } from "../pool/space_messages.ts";
 import { type TextOutMessage, writeText } from "./text_out.ts";
@@ -34,10 +35,28 @@ export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
       trouble: registry.trouble,
       ...spaceWords(levels),
       host_free_bytes: host === undefined ? null : host.totalBytes - host.usedBytes,
+      ...(yield* removingOf(peers, registry)),
       parked: space.parked,
       reason: sentenceOf(registry),
     },
   };
+}
+
+/** The removals under way. */
+function* removingOf(
+  { kernel, thin }: AdminPeers,
+  { records }: Registry,
+): Steps<Pick<PoolStatus, "removing" | "removing_bytes">> {
+  let [removing, blocks] = [0, 0];
+  const end = new SliceEnd(kernel.knobs.sliceRecords);
+  for (const { thinId, deleting } of records) {
+    if (end.isDue()) yield* rest();
+    if (deleting !== true) continue;
+    removing += 1;
+    const device = yield* thin.metadata.device(thinId);
+    if (device.kind === "device") blocks += device.mappedBlocks;
+  }
+  return { removing, removing_bytes: blocks * thin.blockSizeBytes };
 }
 
 /** How full the devices and the host are. */

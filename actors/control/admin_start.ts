@@ -27,9 +27,14 @@ function* startSteps(actors: PoolPeers): Steps<AdminResult> {
   const { deletions, trims } = interruptedIn(yield* peers.pool.registry());
   // Work that cannot be finished is logged, and tried again at the next start. The pool opens all the same: a full pool must
   // open so that space can be freed, and a damaged one so that the rest can be read.
-  // Deletions come first: they may free the space that zeroing a tail in a shared block needs.
-  const deleted = yield* finishDeletions(peers, deletions);
-  if (deleted.kind === "refused") peers.log(deleted.reason);
+  // Deletions come first where a volume became smaller: they may free the space that zeroing a tail in a shared block
+  // needs. Otherwise they go on behind the commands.
+  if (trims.length > 0) {
+    const deleted = yield* finishDeletions(peers, deletions);
+    if (deleted.kind === "refused") peers.log(deleted.reason);
+  } else if (deletions.length > 0) {
+    peers.kernel.tell(peers.pool.address, { type: "removeDevices", deletions });
+  }
   for (const trim of trims) {
     const zeroed = yield* zeroTails(peers, [trim]);
     // The volume cannot grow before both are done.

@@ -6,10 +6,10 @@
  * the line. If we stop after it, the superblock has the line's id, and the line holds. So catalogue and metadata agree.
  */
 import { type IoResult, reasonOfIo } from "../../storage/device/port.ts";
-import { type ThinId, vblock } from "../../storage/base/ids.ts";
-import { SliceEnd } from "../../storage/slices.ts";
+import { vblock } from "../../storage/base/ids.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_peers.ts";
+import { deleteDevices } from "./removal_task.ts";
 import { rewriteCatalogue } from "./catalogue_rewrite.ts";
 import type { Appended } from "./catalogue_journal.ts";
 import { done, reasonOfFailure, refused } from "./admin_outcome.ts";
@@ -76,7 +76,7 @@ function* withExclusiveBytes(peers: AdminPeers, result: AdminResult): Steps<Admi
   return { ...result, exclusiveBytes: freed.kind === "wouldFree" ? freed.bytes : null };
 }
 
-/** A change: planned by the pool, made durable, and finished (deletions, trims) after that. */
+/** A change: planned by the pool, made durable, and finished (trims) after that. Devices are deleted behind it. */
 export function* change(peers: AdminPeers, step: PlanStep): Steps<AdminResult> {
   const plan = yield* planned(peers, step);
   const unchanged = unchangedBy(step);
@@ -88,8 +88,10 @@ export function* change(peers: AdminPeers, step: PlanStep): Steps<AdminResult> {
   if (applied.kind !== "done") return applied;
   const trimmed = yield* finishTrims(peers, plan.trims);
   if (trimmed.kind !== "done") return trimmed;
-  const deleted = yield* finishDeletions(peers, plan.deletions);
-  return deleted.kind === "done" ? plan.result : deleted;
+  const { deletions } = plan;
+  // The names are durably gone. The space comes back behind the command.
+  if (deletions.length > 0) peers.kernel.tell(peers.pool.address, { type: "removeDevices", deletions });
+  return plan.result;
 }
 
 /** Plans a step in slices; between two of them all other turns go first. */
@@ -106,6 +108,7 @@ function* settled({ pool }: AdminPeers, isKept: boolean): Steps<void> {
 }
 
 const notChanged = "The pool was not changed";
+const notDurable = "The change is not durable";
 
 /** Begins the sentence about a step that failed. The steps that finish a command fail after the command itself is done. */
 function unchangedBy(step: PlanStep): string {
@@ -154,7 +157,7 @@ function* applyPlan(
   if (settling === "more") yield* settled(peers, true);
   return committed.kind === "done"
     ? zeroed
-    : refused(`The change is not durable: ${reasonOfFailure(committed)}.`);
+    : refused(`${unchanged === notChanged ? notDurable : unchanged}: ${reasonOfFailure(committed)}.`);
 }
 
 /**
@@ -282,43 +285,22 @@ function* takeBack(peers: AdminPeers, unchanged: string, reason: string): Steps<
   return refused(`${unchanged}: ${reason}.${more}`);
 }
 
-/** Deletes thin devices slice by slice, each a legal transaction. If we stop, the next start continues from there. */
+/** Deletes devices before anything else goes on, as a start does that needs their space. */
 export function* finishDeletions(peers: AdminPeers, deletions: readonly Deletion[]): Steps<AdminResult> {
   if (deletions.length === 0) return done;
-  // Writes without space wait for what comes back, in every mode.
   using _removal = peers.thin.space.removal();
-  const end = new SliceEnd(peers.kernel.knobs.sliceDevices);
-  for (const { thinId } of deletions) {
-    if (end.isDue()) yield* rest();
-    const failure = yield* deleteDevice(peers, thinId);
-    if (failure !== undefined) {
-      return refused(`The change is made, but not all space came back: ${reasonOfFailure(failure)}.`);
-    }
-  }
-  const forgotten = yield* change(peers, { verb: "forget", uids: deletions.map((deletion) => deletion.uid) });
+  const deleted = yield* deleteDevices(peers, deletions, false);
+  if (deleted.kind !== "done") return deleted;
+  const forgotten = yield* change(peers, { verb: "forget", uids: deletions.map(({ uid }) => uid) });
   if (forgotten.kind !== "done") return forgotten;
   yield* peers.thin.allocator.reclaim();
   return done;
 }
 
-function* deleteDevice(peers: AdminPeers, thinId: ThinId): Steps<MetadataFailure | undefined> {
-  const { metadata } = peers.thin;
-  const device = yield* metadata.device(thinId);
-  if (device.kind === "noDevice") return undefined;
-  if (device.kind !== "device") return device;
-  for (;;) {
-    let slice = yield* metadata.deleteSlice(thinId);
-    if (slice.kind === "noMetadataSpace") {
-      // Blocks that this transaction has freed can be used after a commit.
-      const committed = yield* metadata.commit();
-      if (committed.kind !== "done") return committed;
-      slice = yield* metadata.deleteSlice(thinId);
-    }
-    if (slice.kind !== "deleted") return slice;
-    if (slice.gone) return undefined;
-    // A request that arrives meanwhile waits for one slice at most, a part of a millisecond.
-    yield* rest();
-  }
+/** Drops the records of devices that are deleted, and tells the pool. */
+export function* forgetTask(peers: AdminPeers, uids: readonly string[]): Steps<void> {
+  const result = yield* change(peers, { verb: "forget", uids });
+  peers.kernel.tell(peers.pool.address, { type: "adminEnded", result });
 }
 
 /** Removes the blocks beyond the end of volumes that became smaller; no client can reach those blocks any more. */

@@ -6,8 +6,9 @@ import type { Change, Revoke } from "../pool/metadata_messages.ts";
 import type { MetadataFailure } from "../pool/metadata_results.ts";
 import { emptyPlan, ScriptedPeers } from "../../tests/support/scripted_peers.ts";
 import type { ChangeCommand } from "./admin_command.ts";
+import { removalTask } from "./removal_task.ts";
 import { adminTask, change, finishDeletions, lookTask } from "./admin_task.ts";
-import type { Admin, AdminEnded, AdminPlan, LookEnded, MakePlan, Settle } from "./pool_messages.ts";
+import type { Admin, AdminEnded, AdminPlan, LookEnded, Settle } from "./pool_messages.ts";
 
 const create: ChangeCommand = { verb: "create", name: "a", sizeBytes: 1 };
 const full: MetadataFailure = { kind: "noMetadataSpace" };
@@ -191,30 +192,39 @@ Deno.test("a change that fails for another reason than space is not revoked, bec
 
 const deletions = [{ uid: "u", thinId: thinId(3) }];
 
-Deno.test("thin devices are deleted after the commit of their removal, and their records are forgotten after that", () => {
+Deno.test("the pool is told to delete thin devices after the commit of their removal, and the command ends", () => {
   const peers = new ScriptedPeers().answer("plan", planOf({ deletions }));
-  peers.answer("deleteSlice", { kind: "deleted", gone: false });
   assertEquals(resultOf(peers), { kind: "done" });
-  assertEquals(peers.order.slice(4), [
-    "commit",
+  assertEquals(peers.order.slice(4), ["commit", "removeDevices"]);
+});
+
+Deno.test("behind the commands thin devices are deleted slice by slice, and their records are forgotten after that", () => {
+  const peers = new ScriptedPeers().answer("deleteSlice", { kind: "deleted", gone: false });
+  peers.answer("mayRemove", true, true).answer("forgetRemoved", { kind: "done" });
+  peers.run(removalTask(peers.peers, deletions));
+  assertEquals(peers.order, [
     "device",
+    "mayRemove",
     "deleteSlice",
+    "mayRemove",
     "deleteSlice",
-    "plan",
-    "appendLine",
-    "change",
-    "settle",
-    "commit",
+    "forgetRemoved",
     "reclaim",
+    "removalTaskEnded",
   ]);
-  assertEquals(peers.sent<MakePlan>("plan")[1]?.step, { verb: "forget", uids: ["u"] });
+});
+
+Deno.test("behind the commands nothing more is deleted when the pool is to stop", () => {
+  const peers = new ScriptedPeers().answer("mayRemove", false);
+  peers.run(removalTask(peers.peers, deletions));
+  assertEquals(peers.order, ["device", "mayRemove", "removalTaskEnded"]);
 });
 
 Deno.test("a removal whose commit fails deletes no thin device", () => {
   const peers = new ScriptedPeers().answer("plan", planOf({ deletions }));
   peers.answer("commit", { kind: "poolFailed" });
   resultOf(peers);
-  assertEquals(peers.order.includes("deleteSlice"), false);
+  assertEquals(peers.order.includes("removeDevices"), false);
 });
 
 Deno.test("a deletion that finds no space goes on after one commit", () => {
@@ -247,6 +257,8 @@ Deno.test("a last step that fails says that the change itself is made", () => {
   });
 });
 
+const fill = { usedBytes: 0, totalBytes: 65536 };
+
 Deno.test("a command that looks tells the pool which one has ended, and changes nothing", () => {
   const peers = new ScriptedPeers().answer("registry", {
     kind: "registry",
@@ -257,9 +269,12 @@ Deno.test("a command that looks tells the pool which one has ended, and changes 
   }).answer("facts", {
     kind: "facts",
     geometry: geometryOf({ blockSizeBytes: 65536, dataBlocks: 1, metadataBlocks: 1 }),
+  }).answer("gauge", {
+    measure: { data: fill, metadata: fill, host: undefined, space: { short: [], parked: 0 } },
+    low: [],
   });
   const look = { type: "admin", command: { verb: "status" }, out: undefined } as unknown as Admin;
   peers.run(lookTask(peers.peers, look));
-  assertEquals(peers.order, ["registry", "facts", "lookEnded"]);
+  assertEquals(peers.order, ["registry", "facts", "gauge", "lookEnded"]);
   assertEquals(peers.sent<LookEnded>("lookEnded")[0]?.look === look, true);
 });

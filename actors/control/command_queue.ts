@@ -12,15 +12,15 @@ import { adminQueueMax } from "../limits.ts";
 import { queues } from "../queues.ts";
 import type { AdminResult } from "./admin_command.ts";
 import { startTask, stopTask } from "./admin_start.ts";
-import { adminTask, lookTask } from "./admin_task.ts";
+import { adminTask, forgetTask, lookTask } from "./admin_task.ts";
 import { rewriteTask } from "./catalogue_rewrite.ts";
 import { LookQueue } from "./look_queue.ts";
 import type { PoolGeometry } from "./pool_geometry.ts";
-import type { Admin, LookEnded, StartPool, StopPool } from "./pool_messages.ts";
+import type { Admin, ForgetRemoved, LookEnded, StartPool, StopPool } from "./pool_messages.ts";
 import { isLook } from "./verbs.ts";
 
 /** What the pool carries out, and answers when that has ended. */
-export type PoolCommand = Admin | StartPool | StopPool;
+export type PoolCommand = Admin | ForgetRemoved | StartPool | StopPool;
 
 /** What the queue works with. */
 export interface QueueContext {
@@ -29,8 +29,13 @@ export interface QueueContext {
   readonly geometry: PoolGeometry;
   /** The catalogue's journal is to be rewritten once the pool has started. */
   readonly isJournalLong: boolean;
-  /** Called when a command that changes something has ended, before its answer and before the next one begins. */
-  ended(command: PoolCommand, result: AdminResult): void;
+  /** Whether devices are being deleted behind the commands. */
+  isRemoving(): boolean;
+  /**
+   * Called when a command that changes something has ended, before its answer and before the next one begins. True if it is
+   * answered later.
+   */
+  ended(command: PoolCommand, result: AdminResult): boolean;
 }
 
 /** See the head of this file. */
@@ -73,8 +78,8 @@ export class CommandQueue {
     if (command.type === "stopPool") this.#isStopping = true;
     const look = command.type === "admin" && isLook(command.command) ? command : undefined;
     const waiting = look === undefined ? this.#commands.length : this.#looks.waiting;
-    // A stop is never refused, because it cannot be tried again.
-    if (waiting >= adminQueueMax && command.type !== "stopPool") {
+    // Only what an administrator asked for can be tried again.
+    if (waiting >= adminQueueMax && command.type === "admin") {
       return this.#context.kernel.reply(command, {
         kind: "refused",
         reason: "Too many commands wait already. Try again.",
@@ -114,14 +119,16 @@ export class CommandQueue {
     const { kernel, geometry } = this.#context;
     const command = this.#commands[0];
     if (command === undefined) return;
-    // The stop comes last, after the commands that look have finished.
-    if (command.type === "stopPool" && this.#looks.running > 0) return;
+    // The stop comes last, after the commands that look and what is done behind the commands have finished.
+    if (command.type === "stopPool" && (this.#looks.running > 0 || this.#context.isRemoving())) return;
     this.#isRunning = true;
     switch (command.type) {
       case "admin":
         // Only after a start that was refused.
         if (!geometry.isKnown) return this.commandEnded({ kind: "refused", reason: "The pool is not open." });
         return kernel.start(`admin ${command.command.verb}`, adminTask(geometry.peers, command.command));
+      case "forgetRemoved":
+        return kernel.start("forget removed", forgetTask(geometry.peers, command.uids));
       case "startPool":
         return kernel.start("start", startTask(geometry.actors));
       case "stopPool":
@@ -135,10 +142,15 @@ export class CommandQueue {
   commandEnded(result: AdminResult): void {
     const command = present(this.#commands.shift(), "a command ended that was not given");
     this.#isRunning = false;
-    this.#context.ended(command, result);
-    this.#context.kernel.reply(command, result);
+    const isAnsweredLater = this.#context.ended(command, result);
+    if (!isAnsweredLater) this.#context.kernel.reply(command, result);
     if (this.#isJournalLong && !this.#isStopping && result.kind !== "refused") return this.#rewrite();
     this.#start();
+  }
+
+  /** Nothing is deleted behind the commands just now. */
+  removalEnded(): void {
+    if (!this.#isRunning) this.#start();
   }
 
   /** The command that is carried out made the journal long. */

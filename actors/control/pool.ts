@@ -3,7 +3,7 @@
  *
  * Owns: the mode, the geometry (control/pool_geometry.ts), the catalogue of volumes, the open volumes and the clients attached
  * to each, the commands (control/command_queue.ts), the change in progress (control/pool_change.ts), the eviction of clients
- * from volumes that are removed, the messages that wait until they may look at the catalogue, the commit timer.
+ * from volumes that are removed, the removals under way (control/removals.ts), the messages that wait until they may look at the catalogue, the commit timer.
  *
  * A volume is opened when a client attaches to it, or when it must be quiet for a change. It stays open until it is removed,
  * or until too many are open that have no clients (`openVolumesMax`). A volume that is about to be removed takes no new clients.
@@ -25,6 +25,7 @@ import type { MetadataTrouble } from "../pool/metadata_messages.ts";
 import { PoolChange } from "./pool_change.ts";
 import { PoolExports } from "./pool_exports.ts";
 import { PoolGeometry } from "./pool_geometry.ts";
+import { Removals } from "./removals.ts";
 import { ModeOfPool } from "./pool_mode.ts";
 import type {
   AskGeometry,
@@ -72,6 +73,7 @@ export class PoolActor implements Actor<PoolMessage> {
   readonly #change: PoolChange;
   #eviction: Evict | undefined;
   readonly #commands: CommandQueue;
+  readonly #removals: Removals;
   /** What is left of the catalogue's pieces during a rewrite. */
   #pieces: Iterator<string> | undefined;
   /** Messages that wait until the catalogue is whole, or until their volume need not be quiet any more. */
@@ -90,7 +92,14 @@ export class PoolActor implements Actor<PoolMessage> {
       kernel,
       geometry: this.#geometry,
       isJournalLong: options.isJournalLong ?? false,
+      isRemoving: () => this.#removals.isRunning,
       ended: (command, result) => this.#commandEnded(command, result),
+    });
+    this.#removals = new Removals({
+      kernel,
+      geometry: this.#geometry,
+      isStopping: () => this.#commands.isStopping,
+      log: (sentence) => options.log(sentence),
     });
     this.#mode = new ModeOfPool(options.readOnly);
     this.#change = new PoolChange({
@@ -123,6 +132,7 @@ export class PoolActor implements Actor<PoolMessage> {
       case "detach":
         return this.#detach(message);
       case "admin":
+      case "forgetRemoved":
       case "startPool":
       case "stopPool":
         return this.#commands.push(message);
@@ -144,6 +154,13 @@ export class PoolActor implements Actor<PoolMessage> {
       case "adopt":
         this.#change.adopt(message.step);
         return this.#kernel.reply(message, "done");
+      case "removeDevices":
+        return this.#removals.add(message.deletions);
+      case "mayRemove":
+        return this.#kernel.reply(message, !this.#commands.isStopping);
+      case "removalTaskEnded":
+        this.#removals.ended(message.result);
+        return this.#commands.removalEnded();
       case "evict":
         return this.#evict(message);
       case "adminEnded":
@@ -261,9 +278,14 @@ export class PoolActor implements Actor<PoolMessage> {
 
   // Admin commands.
 
-  #commandEnded(command: PoolCommand, result: AdminResult): void {
+  /** True if it is answered later. */
+  #commandEnded(command: PoolCommand, result: AdminResult): boolean {
     this.#closeIdle();
     if (command.type === "startPool" && result.kind === "done" && !this.#options.readOnly) this.#armTick();
+    const waits = command.type === "admin" && command.command.verb === "rm" && command.command.wait === true;
+    if (!waits || result.kind !== "done") return false;
+    this.#removals.hold(command);
+    return true;
   }
 
   /** A pool whose last commit failed may be ahead of its superblock, and what it has in memory is not written down then. */

@@ -187,6 +187,29 @@ export interface AskGeometry extends Request<Geometry> {
   readonly type: "askGeometry";
 }
 
+/** From the admin task and the start: the names of these devices are durably gone; delete them behind the commands. */
+export interface RemoveDevices extends Message {
+  readonly type: "removeDevices";
+  readonly deletions: readonly Deletion[];
+}
+
+/** From the removal task: may it delete a slice? Not any more when the pool is to stop. */
+export interface MayRemove extends Request<boolean> {
+  readonly type: "mayRemove";
+}
+
+/** From the removal task: these devices are deleted; drop their records, when it is the turn of that. */
+export interface ForgetRemoved extends Request<AdminResult> {
+  readonly type: "forgetRemoved";
+  readonly uids: readonly string[];
+}
+
+/** From the removal task: it has ended. */
+export interface RemovalTaskEnded extends Message {
+  readonly type: "removalTaskEnded";
+  readonly result: AdminResult;
+}
+
 /** From the admin task: the command is done. */
 export interface AdminEnded extends Message {
   readonly type: "adminEnded";
@@ -234,6 +257,10 @@ export type PoolMessage =
   | AskRegistry
   | AskGeometry
   | GeometryNotice
+  | RemoveDevices
+  | MayRemove
+  | ForgetRemoved
+  | RemovalTaskEnded
   | AdminEnded
   | LookEnded
   | StartPool
@@ -289,6 +316,16 @@ export class PoolStub {
 
   geometry(): Steps<Geometry> {
     const request: AskGeometry = { type: "askGeometry", replyTo: unasked };
+    return ask(this.address, request);
+  }
+
+  mayRemove(): Steps<boolean> {
+    const request: MayRemove = { type: "mayRemove", replyTo: unasked };
+    return ask(this.address, request);
+  }
+
+  forgetRemoved(uids: readonly string[]): Steps<AdminResult> {
+    const request: ForgetRemoved = { type: "forgetRemoved", replyTo: unasked, uids };
     return ask(this.address, request);
   }
 

@@ -158,6 +158,10 @@ function statusText(status: PoolStatus): string {
     `volumes      ${status.volumes}, snapshots among them; ${status.attached} clients attached`,
     `transaction  ${status.transaction_id}`,
   ];
+  if (status.removing > 0) {
+    const what = status.removing === 1 ? "1 volume or snapshot" : `${status.removing} volumes and snapshots`;
+    lines.push(`removing     ${what}; up to ${formatSize(status.removing_bytes)} to come back`);
+  }
   if (status.parked > 0) lines.push(`waiting      ${status.parked} writes wait for space`);
   if (status.reason !== null) lines.push(`reason       ${status.reason}`);
   return lines.join("\n");

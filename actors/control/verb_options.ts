@@ -64,6 +64,7 @@ const table = {
   },
   "dry-run": { letter: "n", help: "only say how many bytes would become free" },
   force: { help: "also where clients are attached" },
+  wait: { help: "return when the space is back, not when the names are gone" },
   shrink: { help: "refuse a size that is larger than the present one" },
   for: { value: "60s", help: "how long to refuse the client's host: 500ms, 60s, 5m, 1h" },
   exact: { help: "wait for exact figures, however long counting takes" },

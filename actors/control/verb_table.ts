@@ -210,6 +210,7 @@ export const table: Table = {
       names: wordList("NAME", "names", anyName),
       dryRun: flag("dry-run", "dry_run"),
       force: flag("force", "force"),
+      wait: flag("wait", "wait"),
     },
     isLook: ({ dryRun }) => dryRun,
     offline: "open",

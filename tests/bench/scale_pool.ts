@@ -172,7 +172,9 @@ class ServedScale {
   async #remove(what: string, name: string): Promise<void> {
     using client = await this.#attach("beside");
     let removing = true;
-    const removal = ms(() => this.#command({ verb: "rm", names: [name], dryRun: false, force: true }))
+    const removal = ms(() =>
+      this.#command({ verb: "rm", names: [name], dryRun: false, force: true, wait: true })
+    )
       .finally(() => removing = false);
     const tookMs: number[] = [];
     const ownMs: number[] = [];

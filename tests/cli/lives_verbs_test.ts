@@ -86,11 +86,11 @@ Deno.test({
     );
     assertEquals((await pool.list()).length, 3);
     assertEquals((await pool.list())[0]?.attached, 1);
-    await pool.verb("rm", "z@before-rollback-1");
+    await pool.verb("rm", "--wait", "z@before-rollback-1");
     for (let index = 0; index < 20; index += 1) {
       await client.sendCommand({ type: 1, offsetBytes: 0, payload: new Uint8Array(block).fill(3) });
     }
-    await pool.verb("rm", "z", "--force");
+    await pool.verb("rm", "z", "--force", "--wait");
     // What was in flight is answered, then the connection ends; nothing is half sent.
     while (client.inFlight > 0) assertEquals((await client.receiveReply()).error, 0);
     assertEquals((await client.receiveAll()).length, 0);

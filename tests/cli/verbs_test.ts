@@ -51,7 +51,7 @@ const script: readonly Step[] = [
     0,
     "what it had is kept as z@before-rollback-1; it alone holds 0 bytes (0 B)\n",
   ],
-  ["rm z@before-rollback-1", 0, ""],
+  ["rm --wait z@before-rollback-1", 0, ""],
   ["rollback z@none", 1, /there is no such snapshot/],
   ["resize z 32M", 0, ""],
   [
@@ -65,7 +65,7 @@ const script: readonly Step[] = [
   ["rm z nobody", 1, /^Cannot remove "nobody": there is no such volume or snapshot\. Nothing was removed\./],
   ["rm -n nobody", 1, /there is no such volume or snapshot/],
   ["rm -n z", 0, "0 bytes (0 B) would be freed\n"],
-  ["rm z", 0, ""],
+  ["rm --wait z", 0, ""],
   [
     "list -o name,origin",
     0,
@@ -76,7 +76,7 @@ const script: readonly Step[] = [
   ["snapshot z@first", 1, /"z@first" exists already/],
   ["rename z y", 0, ""],
   ["clone z@first again", 0, ""],
-  ["rm b z@first b@s 007", 0, ""],
+  ["rm --wait b z@first b@s 007", 0, ""],
   ["list", 0, names("again", "c", "d", "y")],
   ["list --json d", 0, /^\{"volumes":\[\{"name":"d".*"exclusive_bytes":0,"shared_bytes":0,.*\}\]\}\n$/],
   ["check", 0, "The metadata is sound.\n"],
@@ -181,7 +181,7 @@ Deno.test({
       const [bytes] = (await pool.verb("rm", "-n", ...args)).split(" ");
       const used = await pool.used();
       if (args[0] === "a") await client.disconnect();
-      await pool.verb("rm", ...args);
+      await pool.verb("rm", "--wait", ...args);
       assertEquals(used - await pool.used(), Number(bytes), args.join(" "));
     }
     await server.stop();
@@ -216,7 +216,7 @@ Deno.test({
     await pool.verb("clone", "a", "c");
     await write("c", 18, 6);
     await pool.verb("clone", "a@s", "d");
-    await pool.verb("rm", "a@s");
+    await pool.verb("rm", "--wait", "a@s");
     const list = await pool.list();
     await server.stop();
     const ours = list.map((volume) => `${volume.thin_id} ${volume.exclusive_bytes}`).sort();

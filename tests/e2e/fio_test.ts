@@ -78,10 +78,10 @@ async function administrate(pool: PoolOnDisk, round: number): Promise<void> {
   await pool.verb("clone", "disk0@a", "fork");
   await pool.verb("resize", "side", round % 2 === 0 ? "100M" : "300M");
   await pool.verb("snapshot", "fork@b");
-  await pool.verb("rm", "disk0@a", "fork");
+  await pool.verb("rm", "--wait", "disk0@a", "fork");
   await pool.verb("rename", "fork@b", "fork@c");
   await pool.verb("clone", "disk0", "late");
-  await pool.verb("rm", "fork@c", "side@a", "late");
+  await pool.verb("rm", "--wait", "fork@c", "side@a", "late");
 }
 
 Deno.test({

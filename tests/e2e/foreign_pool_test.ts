@@ -107,7 +107,7 @@ async function change(
     }
   }
   const doomed = ["thin-5", "thin-4", "thin-2", "thin-1003", "thin-1006"];
-  await pool.verb("rm", ...doomed);
+  await pool.verb("rm", "--wait", ...doomed);
   for (const name of doomed) all.delete(name);
 }
 
@@ -134,7 +134,7 @@ for (const version of ["0.9", "1.x"] as const) {
       // And everything is still there for the next server.
       const next = await pool.serve();
       await checkAll(agent, pool, next, all);
-      await pool.verb("rm", "thin-1", "thin-1@s");
+      await pool.verb("rm", "--wait", "thin-1", "thin-1@s");
       await next.stop();
       await pool.requireSound();
     },

@@ -30,7 +30,7 @@ class FullPool {
 
   /** Must work. */
   async remove(name: string): Promise<void> {
-    const result = await this.command({ verb: "rm", names: [name], dryRun: false, force: false });
+    const result = await this.command({ verb: "rm", names: [name], dryRun: false, force: false, wait: true });
     assertEquals(result, { kind: "done" }, `rm ${name}`);
   }
 
@@ -152,7 +152,7 @@ Deno.test({
     }
     assertMatch(refusal, /the host is full, and what room there is in the catalogue is kept for removing/);
     assertMatch((await refusalOf(full, names[0]!)).reason, /the host is full/);
-    const removed = await full.command({ verb: "rm", names, dryRun: false, force: false });
+    const removed = await full.command({ verb: "rm", names, dryRun: false, force: false, wait: true });
     assertEquals(removed, { kind: "done" }, `all ${names.length} are removed at once`);
     assertEquals(await full.create("again"), { kind: "done" });
     await host.leaveRoom();

@@ -79,7 +79,7 @@ Deno.test({
     await runToEnd(programPath("qemu-img")!, convert);
     assertEquals(await pool.used(), firstBytes + secondBytes, "after qemu-img convert");
     await compareImages(second, server.url("disk1"));
-    await pool.verb("rm", "disk1");
+    await pool.verb("rm", "--wait", "disk1");
 
     await pool.verb("snapshot", "disk0@first");
     await pool.verb("clone", "disk0@first", "fork");
@@ -103,16 +103,16 @@ Deno.test({
     await compareImages(first, server.url("disk0@first"));
     await compareImages(first, server.url("fork"));
 
-    await pool.verb("rm", "disk0");
+    await pool.verb("rm", "--wait", "disk0");
     assertEquals(await pool.used(), firstBytes, "after the origin is gone");
     await compareImages(first, server.url("disk0@first"));
-    await pool.verb("rm", "disk0@first");
+    await pool.verb("rm", "--wait", "disk0@first");
     assertEquals(await pool.used(), firstBytes, "after the snapshot is gone");
     await compareImages(first, server.url("fork"));
     await server.stop();
     await pool.requireSound();
 
-    await pool.verb("rm", "fork");
+    await pool.verb("rm", "--wait", "fork");
     assertEquals(await pool.used(), 0, "after the clone is gone");
     await pool.requireSound();
   },

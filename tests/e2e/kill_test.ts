@@ -80,7 +80,7 @@ Deno.test({
     await sleep(1500);
     assertEquals((await agent.call<Stopped>("crash_stop")).problems, []);
     const others = (await pool.list()).map((volume) => volume.name).filter((name) => !names.includes(name));
-    await pool.verb("rm", "--force", ...others);
+    await pool.verb("rm", "--wait", "--force", ...others);
     await pool.verb("create", "rest", `${poolBytes - names.length * sizeBytes}`);
     for (const volume of await pool.list()) {
       const all = { socket: server.socket, name: volume.name, offset: 0, length: volume.size_bytes, byte: 1 };

@@ -33,7 +33,7 @@ async function makeHistory(pool: PoolOnDisk): Promise<void> {
   await withLibnbd(server, "other", "h.pwrite(os.urandom(2**20), 2**19 + 1)");
   await withLibnbd(server, "gone", "h.pwrite(os.urandom(100000), 50000)");
   await pool.verb("snapshot", "base@one", "other@one", "gone@kept");
-  await pool.verb("rm", "gone");
+  await pool.verb("rm", "--wait", "gone");
   await withLibnbd(
     server,
     "base",
@@ -136,7 +136,7 @@ Deno.test({
       "h.trim(2**21, 2**20)",
       "h.flush()",
     );
-    await pool.verb("rm", "thin-0", "thin-12");
+    await pool.verb("rm", "--wait", "thin-0", "thin-12");
     const kept = volumeNamed(await pool.list(), "thin-1@kept");
     const untouched = [...volumes.filter(({ thin_id }) => [2, 10].includes(thin_id)), kept];
     assertEquals(
@@ -218,7 +218,7 @@ Deno.test({
     assertEquals(await contentsHere(server, synced), guest("synced"));
     await pool.verb("clone", "thin-1", "fork");
     await withLibnbd(server, "fork", "h.pwrite(os.urandom(1000000), 12345)");
-    await pool.verb("rm", "thin-2");
+    await pool.verb("rm", "--wait", "thin-2");
     assertEquals(await contentsHere(server, synced), guest("synced"));
     await server.stop();
     await requireSameVerdict(pool);

@@ -109,10 +109,13 @@ export class Actions {
     }
   }
 
-  /** Lets time pass for a command that rests: it goes on after each pause of the background tasks, which need no client. */
+  /** Lets time pass for a command or a removal that rests: it goes on after each pause of the background tasks, which need no client. */
   #endPauses(life: Life): void {
     const { oracle } = this.#world;
-    for (let pauses = 0; oracle.command !== undefined && !life.isOver && pauses < pausesMax; pauses += 1) {
+    const isBusy = () =>
+      oracle.command !== undefined ||
+      life.kernel.tasksInFlight().some((task) => /^remove devices/.test(task));
+    for (let pauses = 0; isBusy() && !life.isOver && pauses < pausesMax; pauses += 1) {
       life.jump(life.kernel.knobs.backgroundPauseMs);
       life.drain();
     }

@@ -98,5 +98,6 @@ function removal(
 ): AdminCommand {
   const [first, second] = [any(names)!, any(names)!];
   const chosen = random.below(3) > 0 || second === first ? [first] : [first, second];
-  return { verb: "rm", names: chosen, dryRun: false, force: random.below(3) > 0 };
+  const [force, wait] = [random.below(3) > 0, random.below(2) === 0];
+  return { verb: "rm", names: chosen, dryRun: false, force, wait };
 }

@@ -99,7 +99,8 @@ export class HistoryPool {
     });
     this.command({ verb: "rename", from: name, to: `${name}.new` });
     this.command({ verb: "list" });
-    this.command({ verb: "rm", names: [`${name}.new@t`], dryRun: false, force: false });
+    const names = [`${name}.new@t`, `${name}.new@before-rollback-1`];
+    this.command({ verb: "rm", names, dryRun: false, force: false });
     this.command({ verb: "rename", from: `${name}.new`, to: name });
   }
 

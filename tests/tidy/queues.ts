@@ -26,6 +26,8 @@ export const collections: Readonly<Record<string, string>> = {
   "pool/space_watch.ts#parked": "queues.parkingVolumes",
   "control/command_queue.ts#commands": "queues.commands",
   "control/look_queue.ts#waiting": "queues.commands",
+  "control/removals.ts#left": "volumesMax",
+  "control/removals.ts#waiting": "adminQueueMax",
   "control/pool.ts#viewersWaiting": "queues.viewers",
   "control/pool_exports.ts#works": "queues.longAnswers",
   "control/usage_figures.ts#askers": "looksMax",
