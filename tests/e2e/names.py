@@ -97,7 +97,12 @@ class Administrator:
         self.clone_of(self.random.choice(names))
 
     def fork(self, _names, snapshots):
-        self.clone_of(self.random.choice(snapshots))
+        source = self.random.choice(snapshots)
+        of = self.after[source]
+        count = self.random.choice((1, 3))
+        for number in range(1, count + 1):
+            self.after[f"f{self.serial}-{number}"] = Entry(f"{self.serial}.{number}", of.size, of.content)
+        control(self.control, verb="fork", source=source, count=count, name=f"f{self.serial}-%d")
 
     def clone_of(self, source):
         name = self.new_name()
@@ -110,8 +115,13 @@ class Administrator:
         of = self.after[snapshot]
         volume = self.after.get(snapshot.split("@")[0])
         if volume is not None:
+            kept = next(name for name in self.kept_names(snapshot) if name not in self.after)
+            self.after[kept] = Entry(self.serial, volume.size, volume.content, volume.uid)
             volume.size, volume.content = of.size, of.content
-        control(self.control, verb="rollback", snapshot=snapshot)
+        control(self.control, verb="rollback", snapshot=snapshot, force=True)
+
+    def kept_names(self, snapshot):
+        return (f"{snapshot.split('@')[0]}@before-rollback-{number}" for number in range(1, 1000))
 
     def rename(self, names, _snapshots):
         old, new = self.random.choice(names), self.new_name()
@@ -131,7 +141,7 @@ class Administrator:
     def resize(self, names, _snapshots):
         name, size = self.random.choice(names), self.random.choice(SIZES)
         self.after[name].size = size
-        control(self.control, verb="resize", name=name, size_bytes=size)
+        control(self.control, verb="resize", name=name, size_bytes=size, force=True)
 
     def rm(self, names, snapshots):
         everything = names + snapshots
