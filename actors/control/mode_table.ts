@@ -50,7 +50,7 @@ const modeEffects: Readonly<Record<string, Readonly<Record<PoolMode, string>>>> 
     "read-only": "EIO; with --read-only, done",
     "fail": "EIO",
   },
-  "create, snapshot, clone": {
+  "create, snapshot, clone, fork": {
     "write": "done",
     "out-of-data-space": "done",
     "out-of-metadata-space": "done if the metadata has room, else refused",
