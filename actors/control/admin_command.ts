@@ -184,6 +184,13 @@ export interface PoolStatus {
   readonly parked: number;
   /** Why the mode is not `write`, as a sentence; null if it is, or if the pool was opened to be read only. */
   readonly reason: string | null;
+  /**
+   * `kept`: what is acknowledged outlives a server that is killed. `void`: not any more, as a device has failed. `none`: only
+   * what a flush has made durable does.
+   */
+  readonly journal: "kept" | "none" | "void";
+  /** Why it is not kept; null if it is. */
+  readonly journal_reason: string | null;
 }
 
 /** How full a device is; `low` from the lowest threshold of `serve --warn-at` on, 80 % by default. */

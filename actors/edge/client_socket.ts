@@ -42,6 +42,7 @@ export class ClientSocket implements SocketPort, Polled {
   #reason: string | undefined;
   readonly #poll: SocketPoll;
   readonly #share: SendShare;
+  readonly #beforeSend: () => void;
   readonly #heard: HeardLately;
   /** The system's own calls, if they are available and the stream is in clear text. */
   #direct: DirectSocket | undefined;
@@ -68,6 +69,7 @@ export class ClientSocket implements SocketPort, Polled {
     this.#kernel = group.kernel;
     this.#poll = group.poll;
     this.#share = group.share;
+    this.#beforeSend = group.beforeSend;
     this.#heard = group.heard;
     this.#direct = direct;
     this.#link = link;
@@ -174,6 +176,7 @@ export class ClientSocket implements SocketPort, Polled {
 
   send(pieces: readonly Piece[], memory?: CopyMemory): void {
     if (this.#closing) return;
+    this.#beforeSend();
     if (this.#direct === undefined) return this.#sendLater(copied(pieces, 0));
     let rest: Uint8Array[];
     try {

@@ -38,23 +38,25 @@ export type CachedDevice = Omit<HostCached, "noteFlushed">;
  * undefined has no pages in the host's memory, and answers for itself.
  *
  * @param readOnly flushes nothing; what the host has still to write is then read from its memory
+ * @param lost called if something that was written may be lost: a flush fails, now or before
  */
 export async function seeDisks(
   devices: { readonly metadata: CachedDevice | undefined; readonly data: CachedDevice | undefined },
   readOnly: boolean,
+  lost: () => void = () => {},
 ): Promise<readonly string[]> {
   const { metadata, data } = devices;
   const notes: string[] = [];
   if (metadata === undefined && data === undefined) return notes;
   if (metadata !== undefined) {
     const seenBefore = await superblockOf(metadata);
-    await seeDisk(metadata, "metadata", readOnly, notes);
-    await compareSuperblocks(metadata, seenBefore, notes);
+    await lostIfThrown(lost, seeDisk(metadata, "metadata", readOnly, notes));
+    if (await lostIfThrown(lost, compareSuperblocks(metadata, seenBefore, notes))) lost();
   }
   if (!canLetGo()) return [notVerified];
   // If the page cache had another superblock than the disk, the note may be wrong too.
   if (data !== undefined && (notes.length > 0 || !data.isNotedFlushed)) {
-    await seeDisk(data, "data", readOnly, notes);
+    await lostIfThrown(lost, seeDisk(data, "data", readOnly, notes));
   }
   return notes;
 }
@@ -82,12 +84,22 @@ async function seeDisk(
   );
 }
 
-/** Compares the superblock that the host showed at first with what it shows now, and that with what the disk has. */
+async function lostIfThrown<T>(lost: () => void, step: Promise<T>): Promise<T> {
+  try {
+    return await step;
+  } catch (error) {
+    // Handled by the caller: this only takes note.
+    lost();
+    throw error;
+  }
+}
+
+/** Compares the superblock that the host showed at first with what it shows now, and that with what the disk has. True if the host showed another one. */
 async function compareSuperblocks(
   metadata: CachedDevice,
   seenBefore: Uint8Array,
   notes: string[],
-): Promise<void> {
+): Promise<boolean> {
   const seen = await superblockOf(metadata);
   const onDisk = metadata.readPastCache(metadataBlockSizeBytes) ?? seen;
   if (!areEqual(onDisk, seen)) {
@@ -99,13 +111,14 @@ async function compareSuperblocks(
         "Stop what else uses the file, or restart the host.",
     );
   }
-  if (areEqual(onDisk, seenBefore)) return;
+  if (areEqual(onDisk, seenBefore)) return false;
   notes.push(
     `The host's memory showed another superblock of the metadata than its disk has (${
       describe(seenBefore)
     }, on the disk ` +
       `${describe(onDisk)}): a flush had failed. The pool goes on from what the disk has. Check the disk.`,
   );
+  return true;
 }
 
 async function superblockOf(metadata: CachedDevice): Promise<Uint8Array> {

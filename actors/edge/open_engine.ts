@@ -19,13 +19,18 @@ export interface OpenEngineOptions {
 /** The engine, and why the pool can only be opened read-only, if so. */
 export interface OpenedEngine {
   readonly engine: ThinMetadata;
+  /** The metadata device that it was opened on. */
+  readonly device: DevicePort;
   readonly writeRefusal: string | null;
 }
 
 /** Reads the superblock, and refuses a pool that is not what was asked for. Throws {@linkcode UserError}. */
-export async function openEngine(files: PoolFiles, options: OpenEngineOptions): Promise<OpenedEngine> {
+export async function openEngine(
+  files: PoolFiles,
+  options: OpenEngineOptions,
+  device: DevicePort = files.metadata,
+): Promise<OpenedEngine> {
   const readOnly = options.readOnly ?? false;
-  const device: DevicePort = files.metadata;
   const superblock = new Uint8Array(metadataBlockSizeBytes);
   await requireOk(
     `Cannot read the metadata "${files.metadata.path}"`,
@@ -44,7 +49,7 @@ export async function openEngine(files: PoolFiles, options: OpenEngineOptions): 
     );
   }
   files.requireSizes(metadataBytesOf(engine.geometry), dataBytesOf(engine.geometry));
-  return { engine, writeRefusal: readOnly ? writeRefusalOf(superblock, device) : null };
+  return { engine, device, writeRefusal: readOnly ? writeRefusalOf(superblock, device) : null };
 }
 
 /** Refuses a catalogue of other metadata. Throws {@linkcode UserError}. */

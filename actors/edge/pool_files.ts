@@ -33,6 +33,8 @@ export interface PoolPaths {
   readonly catalogueMoved: string;
   /** Exists while the pool is being made, and after a crash in between. */
   readonly unfinished: string;
+  /** What a killed process leaves behind (storage/FORMAT.md, "The intent journal"). */
+  readonly intents: string;
   readonly controlSocket: string;
   readonly nbdSocket: string;
 }
@@ -49,6 +51,7 @@ export function poolPaths(directory: string): PoolPaths {
     catalogueSpare: pathIn(directory, "catalog.spare"),
     catalogueMoved: pathIn(directory, "catalog.moved"),
     unfinished: pathIn(directory, "unfinished.json"),
+    intents: pathIn(directory, "intent.journal"),
     controlSocket: pathIn(directory, "control.sock"),
     nbdSocket: pathIn(directory, "nbd.sock"),
   };
@@ -92,6 +95,8 @@ export class PoolFiles {
   readonly settings: PoolSettings;
   readonly metadata: OpenDevice;
   readonly data: OpenDevice;
+  /** Texts that are the same for all paths of one device; undefined if this host keeps no pages of one of them. */
+  readonly identities: { readonly metadata: string; readonly data: string } | undefined;
   readonly readOnly: boolean;
   readonly #copies: CatalogueCopies;
   #catalogueFile: CatalogueFile | undefined;
@@ -104,6 +109,7 @@ export class PoolFiles {
     this.data = parts.data;
     this.readOnly = parts.readOnly;
     this.#copies = parts.copies;
+    this.identities = parts.identities;
     this.#held = parts.held;
   }
 
@@ -125,7 +131,8 @@ export class PoolFiles {
     lockDevices(held, devices, !readOnly);
     const use = { readOnly, isMaking: false, libc: options.libc };
     const { metadata, data } = openDevices(held, devices, use);
-    return new PoolFiles({ paths, copies, metadata, data, readOnly, held: held.move() });
+    const identities = identitiesOf(devices, metadata, data);
+    return new PoolFiles({ paths, copies, metadata, data, identities, readOnly, held: held.move() });
   }
 
   /**
@@ -187,6 +194,7 @@ interface FileParts {
   readonly metadata: OpenDevice;
   readonly data: OpenDevice;
   readonly readOnly: boolean;
+  readonly identities: PoolFiles["identities"];
   readonly held: DisposableStack;
 }
 
@@ -241,6 +249,14 @@ export function openDevices(
   const devices = { metadata: open("metadata"), data: open("data") };
   requireSize("metadata", devices.metadata, metadataBlockSizeBytes);
   return devices;
+}
+
+function identitiesOf(paths: DevicePaths, ...devices: OpenDevice[]): PoolFiles["identities"] {
+  const [metadata, data] = [paths.metadata, paths.data].map((path) =>
+    paths.kinds.kindOf(path).deviceKeyOf(path)
+  );
+  if (metadata === undefined || data === undefined) return undefined;
+  return devices.every(({ cached }) => cached !== undefined) ? { metadata, data } : undefined;
 }
 
 /**

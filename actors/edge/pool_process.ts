@@ -10,6 +10,7 @@ import type { JournalPort } from "../control/catalogue_journal.ts";
 import { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
 import { mailboxes } from "../mailboxes.ts";
+import type { IntentJournal } from "../pool/intent_journal.ts";
 import type { NoSpacePolicy } from "../pool/space_messages.ts";
 import type { PoolStub } from "../control/pool_messages.ts";
 import { TextOut, type TextPort } from "../control/text_out.ts";
@@ -22,7 +23,7 @@ import { hostSpaceOf } from "./host_space.ts";
 import { openLibc } from "./libc.ts";
 import { guardedLog } from "./log_sink.ts";
 import type { DeviceKinds } from "./open_device.ts";
-import { openEngine } from "./open_engine.ts";
+import { dropIntents, newIntentJournal, openReplayed } from "./intents_open.ts";
 import { PoolFiles } from "./pool_files.ts";
 import { SocketGroup } from "./socket_group.ts";
 
@@ -54,9 +55,11 @@ export class PoolProcess {
   readonly log: (sentence: string) => void;
   /** Why this pool can only be opened read-only, if so. */
   readonly writeRefusal: string | null;
-  readonly #clock: DenoClock;
+  /** What is open until the end. */
+  #held: DisposableStack | undefined;
+  readonly #intents: IntentJournal;
   readonly #defects: Defects;
-  #hasNotedSpace = false;
+  #hasNotedLacks = false;
   #closing: Promise<void> | undefined;
 
   private constructor(
@@ -64,19 +67,19 @@ export class PoolProcess {
       readonly kernel: Kernel;
       readonly pool: PoolStub;
       readonly files: PoolFiles;
+      readonly intents: IntentJournal;
       readonly writeRefusal: string | null;
     },
-    clock: DenoClock,
     defects: Defects,
     log: (sentence: string) => void,
   ) {
     this.kernel = parts.kernel;
     this.pool = parts.pool;
     this.files = parts.files;
-    this.sockets = new SocketGroup(parts.kernel);
+    this.#intents = parts.intents;
+    this.sockets = new SocketGroup(parts.kernel, () => parts.intents.writeOut());
     this.writeRefusal = parts.writeRefusal;
     this.log = log;
-    this.#clock = clock;
     this.#defects = defects;
   }
 
@@ -99,11 +102,13 @@ export class PoolProcess {
     // A process before us may have left a superblock that only the host's memory has. Whatever we build on it (a compacted
     // catalogue, blocks used again that it has freed) would be lost with it in a power cut, and the superblock before it
     // does not know of that. So what we read is what the disk has, and durable, before anything is changed.
-    for (const note of await seeDisks(files.cached, readOnly)) log(note);
-    const { engine, writeRefusal } = await openEngine(files, options);
+    const lost = () => dropIntents(files, log);
+    for (const note of await seeDisks(files.cached, readOnly, readOnly ? undefined : lost)) log(note);
+    const { engine, device, writeRefusal } = await openReplayed(files, options, log);
     const { catalogue, notes } = files.settle(engine.transactionId, log);
     for (const note of notes) log(note);
     const clock = opening.adopt(new DenoClock(), (clock) => clock.close());
+    const intents = newIntentJournal(opening, files, log);
     const defects = new Defects();
     const kernel = new Kernel({ clock, onDefect: (defect) => defects.met(defect) });
     const pool = assemblePool(kernel, {
@@ -113,18 +118,20 @@ export class PoolProcess {
       log,
       journal: files.catalogueFile ?? noJournal,
       data: files.data,
-      metadata: files.metadata,
+      metadata: device,
       engine,
+      intents,
       ...(options.noSpace === undefined ? {} : { noSpace: options.noSpace }),
       hostSpace: hostSpaceOf(files.data.path),
       ...(readOnly || options.guard === undefined ? {} : { guard: options.guard }),
       detectsZeroes: options.detectZeroes ?? false,
     });
-    const process = new PoolProcess({ kernel, pool, files, writeRefusal }, clock, defects, log);
+    const parts = { kernel, pool, files, intents, writeRefusal };
+    const process = new PoolProcess(parts, defects, log);
     const started = await process.ask("start", pool.start());
     if (started.kind === "refused") throw new UserError(started.reason);
     for (const note of engine.notes) log(`Note: ${note}.`);
-    opening.move();
+    process.#held = opening.move();
     return process;
   }
 
@@ -133,11 +140,14 @@ export class PoolProcess {
     return this.#defects.first;
   }
 
-  /** Says once, before it is served, if space that clients discard does not go back to the host. */
-  noteHostSpace(): void {
-    const { readOnly, data } = this.files;
-    if (!this.#hasNotedSpace && !readOnly && !data.local?.canDiscard) this.log(keepsHostSpace());
-    this.#hasNotedSpace = true;
+  /** Says once, before it is served, what is missing where it is kept: space that goes back to the host, an intent journal. */
+  noteHostLacks(): void {
+    if (this.#hasNotedLacks || this.files.readOnly) return;
+    this.#hasNotedLacks = true;
+    if (!this.files.data.local?.canDiscard) this.log(keepsHostSpace());
+    const { kind, reason } = this.#intents.state;
+    if (kind !== "none") return;
+    this.log(`No intent journal: ${reason}. A server that is killed loses what no flush has made durable.`);
   }
 
   /** Carries out a command of the administrator. */
@@ -166,7 +176,9 @@ export class PoolProcess {
   /** Runs steps inside and promises their answer; rejects if the pool is closed, or its process fails first. */
   async ask<T>(name: string, steps: Steps<T>): Promise<T> {
     this.requireOpen();
-    return await this.#defects.unlessMet(answerOf(this.kernel, name, steps));
+    const answer = await this.#defects.unlessMet(answerOf(this.kernel, name, steps));
+    this.#intents.writeOut();
+    return answer;
   }
 
   /**
@@ -185,11 +197,11 @@ export class PoolProcess {
       await this.files.idle();
       // The last commit has flushed all that was written: the servers have stopped, and no command came after it.
       if (!this.files.readOnly) this.files.data.cached?.noteFlushed();
+      this.#intents.end();
     } finally {
       this.kernel.stop();
-      this.#clock.close();
       await this.files.idle();
-      this.files.close();
+      this.#held?.dispose();
     }
   }
 }

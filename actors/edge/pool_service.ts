@@ -50,7 +50,7 @@ export class PoolService {
       case "listen": {
         const server = await NbdServer.bind(this.#opened, message.settings, message.clientsMax);
         this.#servers.set(number, server);
-        this.#opened.noteHostSpace();
+        this.#opened.noteHostLacks();
         return { type: "done", number };
       }
       case "accept":

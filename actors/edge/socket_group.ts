@@ -16,9 +16,13 @@ export class SocketGroup {
   readonly heard: HeardLately = new HeardLately();
   readonly known: KnownSockets = new KnownSockets();
 
+  /** Called before bytes are sent: what they tell a client is then where the death of this process does not lose it. */
+  readonly beforeSend: () => void;
+
   /** @param kernel has the connections of the sockets */
-  constructor(kernel: Kernel) {
+  constructor(kernel: Kernel, beforeSend: () => void = () => {}) {
     this.kernel = kernel;
+    this.beforeSend = beforeSend;
     this.poll = new SocketPoll(kernel);
   }
 }

@@ -52,7 +52,7 @@ async function inFolder(test: (folder: string) => Promise<void>): Promise<void> 
 
 const modeOf = (path: string) => (Deno.statSync(path).mode ?? 0) & 0o777;
 const namesIn = (path: string) => [...Deno.readDirSync(path)].map((entry) => entry.name).sort();
-const poolFiles = ["catalog.json", "catalog.spare", "data.img", "metadata.img"];
+const poolFiles = ["catalog.json", "catalog.spare", "data.img", "intent.journal", "metadata.img"];
 
 /** A port that nobody else uses just now. */
 function busyPort(): { port: number } & Disposable {

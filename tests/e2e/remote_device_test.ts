@@ -147,7 +147,7 @@ Deno.test({
       await client.disconnect();
       client.close();
       await stop();
-      process.noteHostSpace();
+      process.noteHostLacks();
       await process.close();
       assertEquals([data.isOpen, metadata.isOpen], [false, false]);
       assertStringIncludes(said.join(" "), "the host does not get their space back");

@@ -1,0 +1,82 @@
+/** A server that is killed loses nothing that it has acknowledged, flushed or not. */
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { hasPythonNbd, python } from "../support/programs.ts";
+import { PoolOnDisk, type ServerProcess } from "../support/server.ts";
+import { hasThinTools } from "../support/thin_tools.ts";
+
+const ignore = !hasPythonNbd() || !hasThinTools("0.9") || !hasThinTools("1.x");
+
+/** Without any flush: writes to many blocks, a zeroed and a trimmed one; then the server is killed at once. */
+const writeAndKill = `
+import nbd, os, signal, sys
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+for at in range(100):
+    h.pwrite(bytes([at + 1]) * 65536, at * 3 * 65536)
+h.trim(65536, 3 * 65536)
+h.zero(65536, 6 * 65536)
+h.pwrite(bytes([222]) * 512, 9 * 65536 + 512)
+os.kill(int(sys.argv[2]), signal.SIGKILL)
+`;
+
+/** What is wrong with the volume. */
+const verify = `
+import nbd, sys
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+for at in range(100):
+    found = h.pread(65536, at * 3 * 65536)
+    wanted = bytes([0 if at in (1, 2) else at + 1]) * 65536
+    if at == 3:
+        wanted = wanted[:512] + bytes([222]) * 512 + wanted[1024:]
+    if found != wanted:
+        print("block", at, "begins with", found[0], "not", wanted[0])
+`;
+
+async function runPython(script: string, ...args: string[]): Promise<string> {
+  const command = new Deno.Command(python, {
+    args: ["-c", script, ...args],
+    stdout: "piped",
+    stderr: "piped",
+  });
+  const { stdout, stderr } = await command.output();
+  return new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+}
+
+async function killed(pool: PoolOnDisk): Promise<void> {
+  const server = await pool.serve();
+  assertEquals((await pool.status()).journal, "kept");
+  assertEquals(await runPython(writeAndKill, server.url("v"), `${server.pid}`), "");
+  await server.kill();
+}
+
+async function problemsOf(server: ServerProcess): Promise<string> {
+  return await runPython(verify, server.url("v"));
+}
+
+Deno.test({
+  name: "what a server has acknowledged and not flushed is there after kill -9, whoever opens the pool first",
+  ignore,
+  fn: async () => {
+    await using pool = await PoolOnDisk.make("--data-size=64M");
+    await pool.verb("create", "v", "32M");
+    await killed(pool);
+    // Read-only, it is replayed in memory, and the files stay as they are.
+    const before = await Deno.readFile(pool.metadataPath);
+    const reader = await pool.serve(["--read-only"]);
+    assertEquals(await problemsOf(reader), "");
+    await reader.stop();
+    assertEquals((await pool.list()).find(({ name }) => name === "v")?.mapped_bytes, 98 * 65536);
+    assertEquals(await Deno.readFile(pool.metadataPath), before);
+
+    let server = await pool.serve();
+    assertStringIncludes(server.stderr, "that a killed server had acknowledged");
+    assertEquals(await problemsOf(server), "");
+    // Killed again, with nothing acknowledged since.
+    await server.kill();
+    server = await pool.serve();
+    assertEquals(await problemsOf(server), "");
+    await server.stop();
+    await pool.requireSound();
+  },
+});
