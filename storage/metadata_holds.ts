@@ -18,6 +18,7 @@ export class MetadataHolds {
 
   /** A reader begins to hold these blocks. */
   add(held: HeldBlocks): void {
+    assert(!this.#holds.has(held), "a commit is held twice under one name");
     this.#holds.add(held);
   }
 

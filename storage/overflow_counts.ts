@@ -2,6 +2,7 @@
  * The exact counts of data blocks with 3 or more references: the overflow tree of the data space map
  * (drivers/md/persistent-data/dm-space-map-common.c). The bitmaps have 3 for all of them.
  */
+import { assert } from "./base/assert.ts";
 import { Btree, plainValues } from "./btree.ts";
 import { BtreeRemover } from "./btree_remove.ts";
 import { countOverflows } from "./format/bitmap.ts";
@@ -68,6 +69,10 @@ export class OverflowCounts {
 
   /** Enters a block, or changes its count. */
   write(block: DBlock, count: number): void {
+    assert(
+      count >= countOverflows && count <= overflowCountMax,
+      "a count does not belong to the overflow tree",
+    );
     this.#root = this.#tree.prepareInsert(this.#root, block);
     const { leaf, index } = this.#tree;
     writeU32(leaf.view, nodeValueOffset(leaf.view, index), count);

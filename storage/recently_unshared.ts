@@ -37,6 +37,7 @@ export class RecentlyUnshared {
     if (all) return;
     blocks.add(block);
     if (blocks.size > recentlyUnsharedMax) this.addAll();
+    assert(this.has(block), "a block that has lost a reference is not known");
   }
 
   /** A reference to a shared node was dropped: this may concern any block. */
@@ -57,6 +58,7 @@ export class RecentlyUnshared {
     assert(!empty.all && empty.blocks.size === 0, "one commit at a time");
     this.#committing = this.#now;
     this.#now = empty;
+    assert(this.#now !== this.#committing, "what one commit has does not change with the next");
   }
 
   /** That commit is durable. */

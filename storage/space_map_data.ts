@@ -302,6 +302,11 @@ export class DataSpaceMap {
       this.#used[this.#undoOrdinals[at]!] = this.#undoUsed[at]!;
     }
     const mark = this.#mark;
+    assert(
+      this.#bitmaps.length >= mark.ordinals && this.#changed.length >= mark.changed &&
+        this.#freed.length >= mark.freed,
+      "an operation shortened a list of its transaction",
+    );
     this.#indexRoot = mark.indexRoot as MetadataBlock;
     this.#overflow.rollback();
     this.#blocks = mark.blocks;
@@ -361,6 +366,9 @@ export class DataSpaceMap {
     this.#recordUndo(ordinal);
     this.#used[ordinal]! += change;
     this.#allocated += change;
+    const used = this.#used[ordinal]!;
+    assert(used >= 0 && used <= this.#entriesOf(ordinal), "a bitmap has other entries in use than counted");
+    assert(this.#allocated >= used && this.#allocated <= this.#blocks, "data blocks are counted wrongly");
   }
 
   #recordUndo(ordinal: number): void {

@@ -159,6 +159,7 @@ export class MetadataSpaceMap {
       if (this.#counts[block] === 0 && (this.#flags[block]! & flagQuarantined) === 0) break;
     }
     const found = metadataBlock(block);
+    assert(!this.#holds.has(found), "a block of a held commit was allocated");
     this.#record(found);
     this.#counts[block] = 1;
     this.#flags[block]! |= flagNew;
@@ -166,6 +167,7 @@ export class MetadataSpaceMap {
     this.#used++;
     this.#allocatable--;
     this.#newInUse++;
+    assert(this.#used + this.#allocatable <= blocks, "more metadata blocks are used or free than there are");
     this.#new.push(found);
     return found;
   }
@@ -176,6 +178,7 @@ export class MetadataSpaceMap {
     if (count === undefined) damaged(block, "it lies outside the metadata");
     if (count === 0) damaged(block, countedFree);
     if (count === 0xffff_ffff) damaged(block, "its reference count cannot rise any more");
+    assert((this.#flags[block]! & flagQuarantined) === 0, "a block with a parent is in quarantine");
     this.#record(block);
     this.#counts[block] = count + 1;
     if (count + 1 >= overflowCountMin) this.#noteRecounted(block);
@@ -193,12 +196,14 @@ export class MetadataSpaceMap {
     if (count === overflowCountMin) this.#overflowing--;
     if (count === 2) this.#unshared++;
     if (count > 1) return;
+    assert(this.#used > 0, "more metadata blocks were freed than were used");
     this.#used--;
     if ((this.#flags[block]! & flagNew) !== 0) {
       this.#flags[block]! &= ~flagNew;
       this.#newInUse--;
       this.#allocatable++;
     } else {
+      assert((this.#flags[block]! & flagQuarantined) === 0, "a block went into quarantine twice");
       this.#flags[block]! |= flagQuarantined;
       this.#freed.push(block);
     }
@@ -263,6 +268,11 @@ export class MetadataSpaceMap {
       this.#flags[block] = this.#undoFlags[at]!;
     }
     const mark = this.#mark;
+    assert(
+      this.#new.length >= mark.new && this.#freed.length >= mark.freed &&
+        this.#recounted.length >= mark.recounted,
+      "an operation shortened a list of its transaction",
+    );
     this.#used = mark.used;
     this.#allocatable = mark.allocatable;
     this.#newInUse = mark.newInUse;
@@ -289,6 +299,7 @@ export class MetadataSpaceMap {
       this.#flags[block] = (this.#flags[block]! & ~flagNew) | flagCommitting;
       live.push(block);
     }
+    assert(live.length === this.#newInUse, "a commit has other blocks than were allocated and not freed");
     this.#committingNew = live;
     this.#committingFreed = this.#freed;
     this.#new = [];
@@ -306,7 +317,10 @@ export class MetadataSpaceMap {
    * them.
    */
   durable(): void {
-    for (const block of this.#committingNew) this.#flags[block]! &= ~flagCommitting;
+    for (const block of this.#committingNew) {
+      assert((this.#flags[block]! & flagCommitting) !== 0, "a block became durable that was not committed");
+      this.#flags[block]! &= ~flagCommitting;
+    }
     const freed = this.#committingFreed;
     this.#committingNew = [];
     this.#committingFreed = [];
@@ -339,6 +353,7 @@ export class MetadataSpaceMap {
           (this.#flags[block]! & flagQuarantined) !== 0,
           "a block left a quarantine in which it was not",
         );
+        assert(this.#counts[block] === 0, "a block left the quarantine while it has a parent");
         this.#flags[block]! &= ~flagQuarantined;
         this.#allocatable++;
       }

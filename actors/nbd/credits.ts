@@ -6,7 +6,12 @@
  * bytes that others need while it waits: lent bytes pay for a request in flight, or go back.
  */
 import { assert } from "../../storage/base/assert.ts";
-import { connectionBorrowMax, connectionBytesMax, requestsPerConnectionMax } from "../limits.ts";
+import {
+  connectionBorrowMax,
+  connectionBytesMax,
+  parkedRequestsPerClientMax,
+  requestsPerConnectionMax,
+} from "../limits.ts";
 
 /** What pays for a request: the connection's own bytes, or borrowed ones. */
 export type Purse = "own" | "lent";
@@ -46,11 +51,13 @@ export class Credits {
     if (this.#ownBytes + bytes <= connectionBytesMax) {
       this.#ownBytes += bytes;
       this.#requests += 1;
+      assert(this.unpaidBytes >= 0, "a connection pays with more than it has");
       return "own";
     }
     if (bytes > this.#arrivedBytes) return undefined;
     this.#arrivedBytes -= bytes;
     this.#lentBytes += bytes;
+    assert(this.#lentBytes <= connectionBorrowMax, "a connection has borrowed more than it may");
     this.#requests += 1;
     return "lent";
   }
@@ -80,6 +87,7 @@ export class Credits {
 
   /** Bytes of a request's payload are free again. Lent bytes must then be given back. */
   releaseBytes(purse: Purse, bytes: number): void {
+    assert(bytes >= 0, "bytes are released, not paid");
     if (purse === "own") this.#ownBytes -= bytes;
     else this.#lentBytes -= bytes;
     assert(this.#ownBytes >= 0 && this.#lentBytes >= 0, "more bytes released than paid");
@@ -88,10 +96,15 @@ export class Credits {
   /** A request that waited for space without a credit is done: its reply has one, also above what may be admitted. */
   takeForReply(): void {
     this.#requests += 1;
+    assert(
+      this.#requests <= requestsPerConnectionMax + parkedRequestsPerClientMax,
+      "more requests are done than were admitted or waited",
+    );
   }
 
   /** The replies of this many requests have been sent, or so many wait for space with memory of their own. */
   releaseRequests(count: number): void {
+    assert(count >= 0, "requests are released, not admitted");
     this.#requests -= count;
     assert(this.#requests >= 0, "more requests released than admitted");
   }

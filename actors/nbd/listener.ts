@@ -202,6 +202,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
     const client = this.#client(connection);
     this.#loans.forget(connection);
     this.#loans.giveBack(client, client.lentBytes, []);
+    assert(client.lentBytes === 0, "a client left with a loan");
     this.#clients.delete(connection);
     this.#kernel.tell(connection, { type: "left" });
     this.#kicks.answer(client, "left");

@@ -66,6 +66,7 @@ export class Loans {
     const borrower = this.#borrowerOf(borrow);
     borrower.lentBytes += borrow.bytes;
     assert(borrower.lentBytes <= this.#lentBytes, "a client has borrowed more than all together");
+    assert(this.#lentBytes <= borrowedBytesMax, "more was lent than there is");
     // What is lent and what is spare stay within the bound together.
     return { borrow, buffer: this.#spare.takeSpare(borrow.bytes, borrowedBytesMax - this.#lentBytes) };
   }

@@ -37,6 +37,7 @@ export class ParkedRequests {
     if (this.#movedBytes + payloadBytes > parkedBytesPerClientMax) return false;
     this.#moved += 1;
     this.#movedBytes += payloadBytes;
+    assert(this.#moved <= parkedRequestsPerClientMax, "more payloads have moved than there is room for");
     return true;
   }
 

@@ -181,6 +181,8 @@ export class PayloadMemory implements RequestMemory, CopyMemory {
   /** The queued replies are being sent. */
   batchTaken(): void {
     const batch = this.#queued;
+    const { requests, ownBytes, lentBytes } = this.#underWay;
+    assert(requests === 0 && ownBytes === 0 && lentBytes === 0, "a batch is sent beside another");
     this.#queued = this.#underWay;
     this.#underWay = batch;
   }
@@ -196,6 +198,7 @@ export class PayloadMemory implements RequestMemory, CopyMemory {
       batch.lentBuffers = [];
     }
     this.#freeOwnBuffers(batch);
+    assert(batch.ownBuffers.length === 0 && batch.lentBuffers.length === 0, "a batch kept a buffer");
     batch.requests = 0;
     batch.ownBytes = 0;
     batch.lentBytes = 0;

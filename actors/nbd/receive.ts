@@ -41,6 +41,7 @@ export class ReceiveBuffers {
       this.#held += 1;
     }
     buffer.holders += 1;
+    assert(this.#held > 0 && this.#held < receiveBuffersMax, "buffers with holders are counted wrongly");
     return buffer;
   }
 
@@ -50,6 +51,7 @@ export class ReceiveBuffers {
     buffer.holders -= 1;
     if (buffer.holders > 0) return;
     this.#held -= 1;
+    assert(this.#held >= 0, "more buffers were released than held");
     if (buffer !== this.#current) this.#spare.push(buffer);
   }
 }

@@ -188,8 +188,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
         this.#waiting.push(message);
         return this.#serve();
       case "keep":
-        if (this.#searching) this.#keptSinceSearch.add(message.dblock);
-        return this.#leased.delete(message.dblock);
+        return this.#keep(message.dblock);
       case "giveBack":
         return this.#giveBack(message.dblock);
       case "retire":
@@ -238,6 +237,16 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   /** The pool's sizes. The pool tells them before the first bio starts. */
   #known(): Geometry {
     return present(this.#geometry, "the allocator was used before it knew the geometry");
+  }
+
+  #keep(block: DBlock): void {
+    assert(!this.#quarantine.has(block), "a block was mapped that is in quarantine");
+    if (this.#searching) this.#keptSinceSearch.add(block);
+    this.#leased.delete(block);
+    assert(
+      this.#givenBack.length + this.#retired <= this.#leased.size,
+      "a block was kept that was given back",
+    );
   }
 
   #giveBack(block: DBlock): void {
@@ -294,10 +303,15 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   /** Takes a fetched block, which is leased from now on; undefined if there is none. */
   #takeFree(): DBlock | undefined {
     const back = this.#givenBack.pop();
-    if (back !== undefined) return back;
+    if (back !== undefined) {
+      assert(this.#leased.has(back), "a block that was given back is not leased any more");
+      return back;
+    }
     const run = this.#free[0];
     if (run === undefined) return undefined;
     const block = dblock(run.begin + this.#freeUsed);
+    // I7: if it were leased now, a crash could bring back a mapping of it with other bytes.
+    assert(!this.#quarantine.has(block), "a block in quarantine was leased");
     this.#leased.add(block);
     this.#freeUsed += 1;
     if (this.#freeUsed === run.length) {
@@ -356,6 +370,8 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   }
 
   #refuseWaiting(kind: "noDataSpace" | "failed"): void {
+    assert(!this.#searching, "bios are refused while a search may find blocks for them");
+    assert(this.#givenBack.length === 0, "bios are refused beside a block that was given back");
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const request of waiting) this.#kernel.reply(request, { kind });

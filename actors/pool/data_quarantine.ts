@@ -104,6 +104,7 @@ export class DataQuarantine {
 
   /** Step 1. */
   freed(runs: readonly DBlockRun[]): void {
+    for (const { begin } of runs) assert(!this.has(begin), "a block was freed that is in quarantine");
     for (const run of runs) this.#freedNow.addRun(run);
   }
 
@@ -142,6 +143,7 @@ export class DataQuarantine {
   notCommitted(): void {
     this.#commitsEnded = true;
     this.#answerReclaims(Infinity, false);
+    assert(this.#reclaims.length === 0, "a task waits for blocks that never become free");
   }
 
   /** Answers the request when all blocks now in quarantine are free, and starts a commit if that needs one. */
@@ -172,6 +174,7 @@ export class DataQuarantine {
       this.#commitsPassedDown = this.#commitsDurable;
       return this.#answerReclaims(this.#commitsPassedDown, true);
     }
+    assert(this.#commitsPassedDown <= this.#commitsPassingDown, "a passdown ended before it began");
     this.#passingDown = this.#freedDurable;
     this.#freedDurable = new BlockSet();
     const runs = this.#passingDown.runs(this.#kernel.knobs.passdownRunBlocksMax);

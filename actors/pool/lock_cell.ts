@@ -52,6 +52,7 @@ export class LockCell {
   /** Counts a granted access. */
   enter(access: Access): void {
     assert(!this.exclusive, "granted a lock beside an exclusive one");
+    assert(this.promotion === undefined, "granted a lock in front of a promotion");
     if (access === "read") this.readers += 1;
     else if (access === "write") {
       assert(!this.excluding, "granted a write lock while writers are excluded");
@@ -77,6 +78,10 @@ export class LockCell {
       case "exclusive":
         assert(this.excluding, "released an exclusive lock that is not held");
         assert(this.exclusive === (held === "exclusive"), "released a lock of another level");
+        assert(
+          this.writers === 0 && (!this.exclusive || this.readers === 0),
+          "others hold an exclusive lock",
+        );
         this.excluding = false;
         this.exclusive = false;
         this.promotion = undefined;

@@ -127,6 +127,7 @@ export class LockRegion implements Actor<LockRegionMessage> {
     const upgrade = cell.upgrades[0];
     if (upgrade !== undefined && cell.writers === 0 && !cell.excluding) {
       cell.upgrades.shift();
+      assert(!cell.exclusive && cell.promotion === undefined, "a block is promoted and not held");
       cell.excluding = true;
       this.#kernel.reply(upgrade, "afterOthers");
     }
@@ -200,7 +201,11 @@ export class LockRegion implements Actor<LockRegionMessage> {
     const index = this.#ranges.findIndex((range) =>
       range.held && range.request.begin === message.begin && range.request.end === message.end
     );
-    present(this.#ranges[index], "released a range lock that is not held");
+    const range = present(this.#ranges[index], "released a range lock that is not held");
+    assert(
+      !this.#ranges.some((other) => other.held && other !== range && overlap(other.request, range.request)),
+      "two ranges that overlap were locked at once",
+    );
     this.#ranges.splice(index, 1);
     for (const [block, cell] of this.#cells) {
       if (!contains(message, block)) continue;

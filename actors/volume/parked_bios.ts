@@ -80,6 +80,7 @@ export class ParkedBios {
       return;
     }
     assert(before.state === "tried", "a bio was parked twice");
+    assert(this.#tried > 0, "more bios were parked again than were tried");
     this.#unparked(needOf(before.status), 1, false);
     before.status = status;
     before.state = "waits";
@@ -93,6 +94,7 @@ export class ParkedBios {
     const parked = this.#bios.get(bio);
     if (parked === undefined) return;
     assert(parked.state === "tried", "a parked bio ended that was not tried again");
+    assert(this.#tried > 0, "more parked bios ended than were tried again");
     this.#tried -= 1;
     this.#bios.delete(bio);
     this.#unparked(needOf(parked.status), 1, isServed);
@@ -120,6 +122,7 @@ export class ParkedBios {
       if (parked?.state !== "due") continue;
       parked.state = "tried";
       this.#tried += 1;
+      assert(this.#tried <= parkedRetriesMax, "more bios are tried again at once than may be");
       present(bio.admitted, "a parked bio of no request").biosParked -= 1;
       this.#dueNext += 1;
       return { bio, seen: this.#seen };
