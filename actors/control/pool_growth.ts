@@ -93,11 +93,18 @@ function* growTo(peers: AdminPeers, geometry: Geometry, wanted: PoolBlocks): Ste
   const { metadata, data } = peers.thin;
   const refusal = yield* metadata.growthRefusal(wanted);
   if (refusal.kind !== "possible") return notGrown(reasonOfRefusal(refusal, geometry));
-  // The data first: it costs the host nothing, so nothing is lost if the metadata then finds no space there.
-  const ofData = yield* data.grow(wanted.dataBlocks * geometry.blockSizeBytes, false);
-  if (ofData.result.kind !== "ok") return notGrown(reasonOfGrowth("data", ofData.result));
+  // The metadata first: only it needs space of the host. Where that is refused, both devices are as they were, and `rescan`
+  // finds nothing to take.
   const ofMetadata = yield* peers.metadataDevice.grow(wanted.metadataBlocks * metadataBlockSizeBytes, true);
   if (ofMetadata.result.kind !== "ok") return notGrown(reasonOfGrowth("metadata", ofMetadata.result));
+  const ofData = yield* data.grow(wanted.dataBlocks * geometry.blockSizeBytes, false);
+  if (ofData.result.kind !== "ok") {
+    const isLarger = wanted.metadataBlocks > geometry.metadataBlocks;
+    const kept = `. The metadata keeps its new size of ${
+      formatSize(ofMetadata.sizeBytes)
+    }, which \`rescan\` puts to use`;
+    return notGrown(`${reasonOfGrowth("data", ofData.result)}${isLarger ? kept : ""}`);
+  }
   for (;;) {
     const grown = yield* metadata.grow(wanted);
     if (grown.kind !== "grown") return yield* brokenOff(peers, reasonOfFailure(grown));

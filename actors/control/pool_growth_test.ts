@@ -144,11 +144,28 @@ Deno.test("both devices grow before the superblock, and a host without space for
       "The pool was not grown: the host has not so much space for the metadata. Make room there, or give a " +
       "smaller size.",
   });
-  assertEquals(noted, ["data grows", "metadata grows, stored"]);
+  assertEquals(noted, ["metadata grows, stored"]);
   metadata.isFull = false;
+  assertGrew(pool.admin({ verb: "rescan" }), 4, 64);
   noted.length = 0;
   assertGrew(grow(pool, 4, 64), 8, 128);
-  assertEquals(noted, ["data grows", "metadata grows, stored", "metadata has a new first block"]);
+  assertEquals(noted, ["metadata grows, stored", "data grows", "metadata has a new first block"]);
+});
+
+Deno.test("where the data cannot grow after the metadata has, the refusal says what the metadata keeps", () => {
+  const files = filesOn(8, 128);
+  const bytesOf = (device: unknown) => (device as MemoryDevice).bytes;
+  const data = new GrowingDevice(bytesOf(files.data), 4 * bs, "data", []);
+  const metadata = new GrowingDevice(bytesOf(files.metadata), 64 * metadataBlockSizeBytes, "metadata", []);
+  const { pool } = fullPool({ ...files, data, metadata });
+  data.isFull = true;
+  const refused = grow(pool, 4, 64);
+  assertEquals(refused, {
+    kind: "refused",
+    reason:
+      "The pool was not grown: the host has not so much space for the data. Make room there, or give a smaller size. " +
+      "The metadata keeps its new size of 512 KiB, which `rescan` puts to use.",
+  });
 });
 
 /** What a growth to 8 data blocks answers that finds no metadata in its midst. */

@@ -124,7 +124,11 @@ Deno.test({
       /^The pool was not grown: the host has not so much space for the metadata\. /,
     );
     assertEquals(Deno.statSync(pool.metadataPath).size, 2 * mib);
-    assertEquals((await pool.status()).data_total_bytes, 64 * mib);
+    assertEquals(Deno.statSync(pool.dataPath).size, 64 * mib);
+    assertEquals(
+      await pool.verb("rescan"),
+      "data      64 MiB -> 64 MiB\nmetadata  2 MiB -> 2 MiB\n",
+    );
     // What the host has is enough for this: the refused growth has left nothing behind.
     assertEquals(
       await pool.verb("grow", "--metadata", "+12M"),

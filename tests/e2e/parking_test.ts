@@ -106,6 +106,26 @@ for (const isRead of [true, false]) {
   });
 }
 
+Deno.test("kick closes the connection of a write that waits, which is not done later; another client's write is", async () => {
+  await using full = await FullPool.make(0, "--no-space-timeout", "0");
+  const kicked = await full.attach();
+  await kicked.sendCommand(write(0, 1));
+  await full.untilParked(1);
+  const clients: { id: number }[] = JSON.parse(await full.pool.verb("clients", "--json")).clients;
+  const other = await full.attach();
+  await other.sendCommand(write(1, 2));
+  await full.untilParked(2);
+  await full.pool.verb("kick", String(clients[0]!.id));
+  assertEquals((await kicked.receiveAll()).length, 0);
+  kicked.close();
+  assertEquals(await full.parked(), 1);
+  await full.pool.verb("rm", "ballast");
+  assertEquals((await other.receiveReply()).error, 0);
+  assertEquals((await other.read(0, 512))[0], 0);
+  assertEquals((await other.read(blockBytes, 512))[0], 2);
+  other.close();
+});
+
 Deno.test("rm --force answers the writes that wait, and its clients hold it up no longer", async () => {
   await using full = await FullPool.make(0);
   const client = await full.attach();
