@@ -33,12 +33,15 @@ import type {
   GrowthCommand,
   LookCommand,
   PoolSizes,
+  PoolSpace,
   PoolStatus,
   ResizeCommand,
   RollbackCommand,
   ServerCommand,
+  SpaceBytes,
   SpaceWord,
   TextTaken,
+  TreeListing,
   VolumeListing,
 } from "./actors/control/admin_command.ts";
 import { commandOf, helpOf, type Invocation, parseInvocation } from "./actors/edge/invocation.ts";
@@ -141,6 +144,7 @@ export type {
   ParsedName,
   PoolServer,
   PoolSizes,
+  PoolSpace,
   PoolStatus,
   Report,
   ReportOptions,
@@ -151,9 +155,11 @@ export type {
   Serving,
   SignalHandlers,
   SizeChange,
+  SpaceBytes,
   SpaceWord,
   TextTaken,
   TlsOptions,
+  TreeListing,
   Verb,
   VolumeListing,
   VolumeToCreate,
@@ -323,6 +329,20 @@ export class Pool implements AsyncDisposable {
     const result = await this.#do({ verb: "list", names: names.map(parsePattern), exact });
     assert(result.kind === "volumes", "list answers with volumes");
     return result.volumes;
+  }
+
+  /** Volumes and snapshots, each behind what it was made from. */
+  async tree(options: { readonly exact?: boolean } = {}): Promise<readonly TreeListing[]> {
+    const result = await this.#do({ verb: "tree", exact: options.exact ?? false });
+    assert(result.kind === "tree", "tree answers with volumes");
+    return result.volumes;
+  }
+
+  /** How full data, metadata and the host are, and what removing each volume would free. */
+  async df(options: { readonly exact?: boolean } = {}): Promise<PoolSpace> {
+    const result = await this.#do({ verb: "df", exact: options.exact ?? false });
+    assert(result.kind === "df", "df answers with the space");
+    return result.space;
   }
 
   /** The pool's state and space. */

@@ -299,6 +299,9 @@ export const runtimeBytes = 144 * MiB;
 /** The same for each client above `connectionsMax`: 2 KiB for each bio of a volume of its own. */
 const runtimeBytesPerClient = 2 * KiB * biosPerVolumeMax;
 
+/** Levels of `tree` that are drawn: what is deeper stands as deep as that. */
+export const treeDepthDrawnMax = 32;
+
 /** Resident bytes of a process that serves one pool to so many clients. Dirty metadata blocks, and those of a commit in
  * progress, come on top of the clean. */
 export function residentBytesOf(clientsMax: number): number {

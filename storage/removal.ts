@@ -21,33 +21,43 @@ import { SliceEnd } from "./slices.ts";
 /** The number of data blocks that would have no mapping any more, or the damage. */
 export type RemovalResult = { readonly kind: "freed"; readonly blocks: number } | MetadataDamaged;
 
+/** The devices that a removal concerns. */
+export interface RemovalWanted {
+  readonly leaving: ReadonlySet<ThinId>;
+  /**
+   * Devices that stay and may share blocks with those. Devices that are in neither set count as gone: those that are being
+   * deleted, and those of other families, which share nothing (families.ts).
+   */
+  readonly staying: ReadonlySet<ThinId>;
+}
+
 /**
- * Counts the data blocks that only the given devices map. First it walks all trees that stay, with those of the
- * metadata snapshot, each shared node once. Then it walks the trees to remove, and counts the data blocks that were not
- * found before. Memory: one bit for each data block found.
+ * Counts the data blocks that come free if exactly the devices `leaving` go. First it walks the trees of those that stay, with
+ * those of the metadata snapshot, each shared node once. Then it walks the trees to remove, and counts the data blocks that
+ * were not found before. Memory: one bit for each data block found.
  */
-export function* blocksFreedByRemoval(removed: readonly ThinId[]): MetadataScan<RemovalResult> {
+export function* blocksFreedByRemoval({ leaving, staying }: RemovalWanted): MetadataScan<RemovalResult> {
   const bytes = yield superblockLocation;
   const superblock = bytes === undefined ? "it cannot be read" : unpackSuperblock(bytes);
   if (typeof superblock === "string") return superblockDamaged(superblock);
   const roots = yield* readRoots(superblock.mappingRoot);
   if (isDamaged(roots)) return roots;
-  const leaving = new Set(removed);
   const nodes = new Set<MetadataBlock>();
   const blocks = new BlockSet();
-  const staying: MetadataBlock[] = [];
+  const stayingRoots: MetadataBlock[] = [];
   const leavingRoots: MetadataBlock[] = [];
   const end = new SliceEnd(devicesPerPause);
   for (const [id, root] of roots) {
     if (end.isDue()) yield pause;
-    (leaving.has(id) ? leavingRoots : staying).push(root);
+    if (leaving.has(id)) leavingRoots.push(root);
+    else if (staying.has(id)) stayingRoots.push(root);
   }
   if (superblock.heldRoot !== 0) {
     const held = yield* readHeldRoots(superblock.heldRoot);
     if (isDamaged(held)) return held;
-    staying.push(...held.values());
+    stayingRoots.push(...held.values());
   }
-  const stayingMet = yield* addMapped(staying, nodes, blocks);
+  const stayingMet = yield* addMapped(stayingRoots, nodes, blocks);
   if (isDamaged(stayingMet)) return stayingMet;
   const before = blocks.size;
   const leavingMet = yield* addMapped(leavingRoots, nodes, blocks);

@@ -86,6 +86,9 @@ export type LookCommand =
     /** Wait for figures of now, however long counting takes. */
     readonly exact?: boolean;
   }
+  /** `exact` as of `list`. */
+  | { readonly verb: "tree"; readonly exact?: boolean }
+  | { readonly verb: "df"; readonly exact?: boolean }
   | { readonly verb: "status" }
   /** With `clearNeedsCheck`, of a pool that no process has open, also what takes needs_check away if all is sound. */
   | { readonly verb: "check"; readonly clearNeedsCheck?: boolean }
@@ -130,6 +133,32 @@ export interface VolumeListing {
   readonly created: string | null;
   /** Clients that have it attached. */
   readonly attached: number;
+}
+
+/** One entry of `tree --json`: what it was made from stands before it, with one less `depth`. */
+export interface TreeListing extends VolumeListing {
+  /** 0 for what was made empty, or from what is gone. */
+  readonly depth: number;
+}
+
+/** The space of one thing, in bytes. */
+export interface SpaceBytes {
+  readonly total_bytes: number;
+  readonly used_bytes: number;
+  readonly free_bytes: number;
+}
+
+/** The object of `df --json`. */
+export interface PoolSpace {
+  readonly data: SpaceBytes;
+  /** What is kept for removals and commits counts as used. */
+  readonly metadata: SpaceBytes;
+  /** The host's file system under the data; null if it is not known. */
+  readonly host: SpaceBytes | null;
+  /** Bytes of the data that no volume or snapshot holds alone: removing several together frees some of them. Null: not counted yet. */
+  readonly shared_bytes: number | null;
+  /** By `exclusive_bytes`, what removing each would free: the largest first. */
+  readonly volumes: readonly VolumeListing[];
 }
 
 /** One entry of `clients --json`. */
@@ -211,6 +240,8 @@ export type AdminResult =
   | { readonly kind: "rolledBack"; readonly kept: string; readonly exclusiveBytes: number | null }
   | { readonly kind: "forked"; readonly volumes: readonly ForkListing[] }
   | { readonly kind: "volumes"; readonly volumes: readonly VolumeListing[] }
+  | { readonly kind: "tree"; readonly volumes: readonly TreeListing[] }
+  | { readonly kind: "df"; readonly space: PoolSpace }
   | { readonly kind: "status"; readonly status: PoolStatus }
   | { readonly kind: "clients"; readonly clients: readonly ClientListing[] }
   /** `rm -n`: bytes that would be freed. */

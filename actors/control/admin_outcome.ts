@@ -6,7 +6,10 @@ import type { AdminResult } from "./admin_command.ts";
 export const done: AdminResult = { kind: "done" };
 
 /** The result of a command that was not carried out. */
-export function refused(reason: string): AdminResult {
+export type RefusedCommand = Extract<AdminResult, { readonly kind: "refused" }>;
+
+/** See {@linkcode RefusedCommand}. */
+export function refused(reason: string): RefusedCommand {
   return { kind: "refused", reason };
 }
 

@@ -19,6 +19,7 @@ import { join, rest, type Steps } from "../kernel/task.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Done, MetadataFailure } from "../pool/metadata_results.ts";
 import type { Admin, AdminPlan, Deletion, PlanRefused, PlanStep, Trim } from "./pool_messages.ts";
+import { poolSpace, volumeTree } from "./space_reports.ts";
 import type { TextOutMessage } from "./text_out.ts";
 import { freedBy, listVolumes } from "./volume_list.ts";
 import { removeMappings } from "../volume/remap.ts";
@@ -49,6 +50,10 @@ function* perform(
   switch (command.verb) {
     case "list":
       return yield* listVolumes(peers, command);
+    case "tree":
+      return yield* volumeTree(peers, command);
+    case "df":
+      return yield* poolSpace(peers, command);
     case "status":
       return yield* poolStatus(peers);
     case "check":

@@ -100,7 +100,7 @@ export function listText(volumes: readonly VolumeListing[], form: ListForm): str
     form.columns.map((column) => cellOf(volume, column, form))
   );
   if (!form.hasHeader) return rows.length === 0 ? undefined : rows.map((row) => row.join("\t")).join("\n");
-  const right = new Set(form.columns.flatMap((column, at) => isNumber(column) ? [at] : []));
+  const right = form.columns.flatMap((column, at) => isNumber(column) ? [at] : []);
   return columns([form.columns.map((column) => column.toUpperCase()), ...rows], right);
 }
 
@@ -115,15 +115,19 @@ function isNumber(column: ListColumn): boolean {
   return column !== "name" && column !== "origin" && column !== "created";
 }
 
-/** What is said beside a list whose figures are not of now; undefined if they are, or are not shown. */
-export function noteOnAge(volumes: readonly VolumeListing[], form: ListForm): string | undefined {
+/** What is said beside figures that are not of now; undefined if they are, or are not shown. */
+export function noteOnAge(
+  volumes: readonly VolumeListing[],
+  form: ListForm,
+  verb: string,
+): string | undefined {
   if (!form.columns.includes("exclusive") && !form.columns.includes("shared")) return undefined;
   const ages = volumes.map(({ figures_age_ms }) => figures_age_ms);
   const oldestMs = ages.reduce<number>((oldest, age) => Math.max(oldest, age ?? 0), 0);
-  const seeExact = "`list --exact` waits until they are.";
+  const seeExact = "`" + verb + " --exact` waits until they are.";
   if (ages.includes(null)) {
-    return `note: EXCLUSIVE and SHARED are not counted yet where "-" stands; ${seeExact}`;
+    return `note: what is exclusive and shared is not counted yet where "-" stands; ${seeExact}`;
   }
   if (oldestMs === 0) return undefined;
-  return `note: EXCLUSIVE and SHARED are not of now, but up to ${ageText(oldestMs)} old; ${seeExact}`;
+  return `note: what is exclusive and shared is not of now, but up to ${ageText(oldestMs)} old; ${seeExact}`;
 }

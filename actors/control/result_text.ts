@@ -11,6 +11,7 @@ import type {
 } from "./admin_command.ts";
 import { type ListForm, listText, noteOnAge, plainForm, sorted } from "./list_text.ts";
 import { roundUp } from "./plan_checks.ts";
+import { spaceText, treeText } from "./space_text.ts";
 import { columns, withoutFraction } from "./table_text.ts";
 
 /** What is printed of a result. */
@@ -43,7 +44,11 @@ export function reportOf(result: AdminResult, options: ReportOptions): Report {
     case "forked":
       return printed(...(options.json ? [jsonOf(result)] : result.volumes.map(({ name }) => name)));
     case "volumes":
-      return listReport(result.volumes, options.json, options.form ?? plainForm);
+      return listReport(result.volumes, options);
+    case "tree":
+      return withNote(options.json ? jsonOf(result) : treeText(result.volumes), result.volumes, options);
+    case "df":
+      return withNote(options.json ? jsonOf(result) : spaceText(result.space), result.space.volumes, options);
     case "status":
       return printed(options.json ? jsonOf(result) : statusText(result.status));
     case "clients":
@@ -69,6 +74,10 @@ export function documentOf(result: AdminResult): unknown {
     case "forked":
     case "volumes":
       return { volumes: result.volumes };
+    case "tree":
+      return { volumes: result.volumes };
+    case "df":
+      return result.space;
     case "status":
       return result.status;
     case "clients":
@@ -117,10 +126,19 @@ function checkReport(problems: readonly string[], notes: readonly string[]): Rep
   };
 }
 
-function listReport(volumes: readonly VolumeListing[], json: boolean, form: ListForm): Report {
+function listReport(volumes: readonly VolumeListing[], options: ReportOptions): Report {
+  const { json, form = plainForm } = options;
   if (json) return printed(jsonOf({ kind: "volumes", volumes: sorted(volumes, form.sort) }));
-  const text = listText(volumes, form);
-  const note = noteOnAge(volumes, form);
+  return withNote(listText(volumes, form), volumes, options);
+}
+
+/** A text, and on standard error how old the figures in it are, if they are not of now. JSON tells that by itself. */
+function withNote(
+  text: string | undefined,
+  volumes: readonly VolumeListing[],
+  { json, form = plainForm, command }: ReportOptions,
+): Report {
+  const note = json ? undefined : noteOnAge(volumes, form, command?.verb ?? "list");
   return {
     lines: text === undefined ? [] : [text],
     complaints: note === undefined ? [] : [note],

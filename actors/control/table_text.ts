@@ -6,11 +6,11 @@ const gap = "  ";
 /** Rows with a heading, in columns. Those in `right` end at one place, as numbers should. */
 export function columns(
   rows: readonly (readonly string[])[],
-  right: ReadonlySet<number> = new Set(),
+  right: readonly number[] = [],
 ): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   const padded = (cell: string, column: number) =>
-    right.has(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!);
+    right.includes(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!);
   return rows.map((row) => row.map(padded).join(gap).trimEnd()).join("\n");
 }
 

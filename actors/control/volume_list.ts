@@ -1,16 +1,24 @@
 /** `list` and `rm -n`: what volumes and snapshots map, and what removing them would free. */
 import { present } from "../../storage/base/assert.ts";
 import type { ThinId } from "../../storage/base/ids.ts";
-import { blocksFreedByRemoval } from "../../storage/removal.ts";
+import { blocksFreedByRemoval, type RemovalWanted } from "../../storage/removal.ts";
 import type { VolumeRecord } from "../../storage/catalogue.ts";
+import type { FamilyKey } from "../../storage/families.ts";
 import { isDamaged } from "../../storage/metadata_scan.ts";
 import { SliceEnd, type Slices } from "../../storage/slices.ts";
 import type { AdminCommand, AdminResult, VolumeListing } from "./admin_command.ts";
-import { refused } from "./admin_outcome.ts";
+import { refused, type RefusedCommand } from "./admin_outcome.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import { chosenVolumes } from "./chosen_volumes.ts";
 import { figuresOf, type VolumeFiguresByThin } from "./figures.ts";
-import { commitFirst, readerOfCommit, restingBetween, runWalk, seeCheck } from "./held_walk.ts";
+import {
+  commitFirst,
+  type CommitReader,
+  readerOfCommit,
+  restingBetween,
+  runWalk,
+  seeCheck,
+} from "./held_walk.ts";
 import type { Steps } from "../kernel/task.ts";
 import { seeList } from "./plan_checks.ts";
 import type { Registry } from "./pool_messages.ts";
@@ -20,6 +28,16 @@ export function* listVolumes(
   peers: AdminPeers,
   { names = [], exact = false }: AdminCommand & { readonly verb: "list" },
 ): Steps<AdminResult> {
+  const listed = yield* listings(peers, names, exact);
+  return "kind" in listed ? listed : { kind: "volumes", volumes: listed };
+}
+
+/** The volumes and snapshots with these names or matching these patterns, all if there is none; or why they cannot be listed. */
+export function* listings(
+  peers: AdminPeers,
+  names: readonly string[],
+  exact: boolean,
+): Steps<VolumeListing[] | RefusedCommand> {
   const registry = yield* peers.pool.registry();
   const perSlice = peers.kernel.knobs.sliceRecords;
   const chosen = yield* restingBetween(chosenVolumes(registry.records, names, perSlice));
@@ -30,8 +48,7 @@ export function* listVolumes(
   if (isDamaged(figures)) {
     return refused(`Cannot list the volumes: the metadata is damaged. ${figures.sentence} ${seeCheck}`);
   }
-  const volumes = yield* restingBetween(listingSlices(peers, registry, chosen, figures));
-  return { kind: "volumes", volumes };
+  return yield* restingBetween(listingSlices(peers, registry, chosen, figures));
 }
 
 function* listingSlices(
@@ -69,45 +86,59 @@ function* listingSlices(
   return volumes;
 }
 
-/** `rm -n`: how many bytes removing all of these would free. */
+/** `rm -n`: how many bytes come free if exactly these go. What is being removed already counts as gone. */
 export function* freedBy(
   peers: AdminPeers,
   command: AdminCommand & { readonly verb: "rm" },
 ): Steps<AdminResult> {
-  const { records } = yield* peers.pool.registry();
-  const thins = yield* restingBetween(thinsOf(records, command.names, peers.kernel.knobs.sliceRecords));
-  if (typeof thins === "string") {
-    return refused(
-      `Cannot tell what removing "${thins}" would free: there is no such volume or snapshot. ${seeList}`,
-    );
-  }
   yield* commitFirst(peers);
   const reader = yield* readerOfCommit(peers);
-  const removal = yield* runWalk(peers, reader, blocksFreedByRemoval(thins));
+  const freed = yield* freedIn(peers, reader, command.names);
   peers.thin.metadata.releaseCommit(reader.hold);
+  return freed;
+}
+
+function* freedIn(peers: AdminPeers, reader: CommitReader, names: readonly string[]): Steps<AdminResult> {
+  // Asked after the commit is held: a snapshot made since is not in it, but none that is in it may be missing here.
+  const registry = yield* peers.pool.registry();
+  const wanted = yield* restingBetween(removalSlices(registry, names, peers.kernel.knobs.sliceRecords));
+  if ("missing" in wanted) {
+    return refused(
+      `Cannot tell what removing "${wanted.missing}" would free: there is no such volume or snapshot. ${seeList}`,
+    );
+  }
+  const removal = yield* runWalk(peers, reader, blocksFreedByRemoval(wanted));
   if (removal.kind !== "freed") {
     return refused(`Cannot tell what would be freed: ${removal.sentence} ${seeCheck}`);
   }
   return { kind: "wouldFree", bytes: removal.blocks * peers.thin.blockSizeBytes };
 }
 
-function* thinsOf(
-  records: readonly VolumeRecord[],
+/** The thin devices that are named, and the others of their families; or a name of which there is none. */
+function* removalSlices(
+  { records, families }: Registry,
   names: readonly string[],
   perSlice: number,
-): Slices<ThinId[] | string> {
+): Slices<RemovalWanted | { readonly missing: string }> {
   const end = new SliceEnd(perSlice);
   const byName = new Map<string, ThinId>();
   for (const { name, deleting, thinId } of records) {
     if (end.isDue()) yield;
     if (!deleting) byName.set(name, thinId);
   }
-  const thins = new Set<ThinId>();
+  const leaving = new Set<ThinId>();
+  const touched = new Set<FamilyKey | undefined>();
   for (const name of names) {
     if (end.isDue()) yield;
     const thin = byName.get(name);
-    if (thin === undefined) return name;
-    thins.add(thin);
+    if (thin === undefined) return { missing: name };
+    leaving.add(thin);
+    touched.add(families.get(thin));
   }
-  return [...thins];
+  const staying = new Set<ThinId>();
+  for (const thin of byName.values()) {
+    if (end.isDue()) yield;
+    if (!leaving.has(thin) && touched.has(families.get(thin))) staying.add(thin);
+  }
+  return { leaving, staying };
 }

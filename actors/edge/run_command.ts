@@ -80,7 +80,8 @@ async function runHere(
 
 /** A pool that was opened for one command has no figures from before, and no client that could be delayed. */
 function withExactFigures(command: AdminCommand): AdminCommand {
-  return command.verb === "list" ? { ...command, exact: true } : command;
+  const { verb } = command;
+  return verb === "list" || verb === "tree" || verb === "df" ? { ...command, exact: true } : command;
 }
 
 /** No process writes this pool just now; its mode is the one that it would be served in. */

@@ -39,6 +39,22 @@ const script: readonly Step[] = [
   ["rename a z", 0, ""],
   ["list -H -o name,origin", 0, rows("007 -", "b -", "b@s b", "c z@s", "d z", "z -", "z@s z")],
   ["list -H -o name z*", 0, rows("z")],
+  [
+    "tree",
+    0,
+    /^NAME +SIZE +MAPPED +EXCLUSIVE +SHARED\n007 .*\nb .*\n└─ b@s .*\nz .*\n├─ d .*\n└─ z@s .*\n {3}└─ c .*\n$/,
+  ],
+  ["tree --json", 0, /^\{"volumes":\[\{"name":"007",.*"depth":0\},.*"name":"c",.*"depth":2\}\]\}\n$/],
+  [
+    "df",
+    0,
+    /^ +SIZE +USED +FREE +USE\ndata +64 MiB +0 B +64 MiB +0%\nmetadata .*\nhost .*\n\nVOLUME +SIZE +MAPPED +FREED BY REMOVAL\n007 +1 KiB +0 B +0 B\n/,
+  ],
+  [
+    "df --json",
+    0,
+    /^\{"data":\{"total_bytes":67108864,"used_bytes":0,"free_bytes":67108864\},.*"shared_bytes":0,"volumes":\[/,
+  ],
   ["list -H -o name *@s", 0, rows("b@s", "z@s")],
   ["list -H -o name -s origin ?", 0, rows("b", "z", "d", "c")],
   ["rename z@s z@first", 0, ""],
