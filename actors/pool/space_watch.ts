@@ -17,7 +17,7 @@
  *  - While a removal is under way no bio fails, whatever the policy: it gives blocks back.
  *
  * No wake-up is lost: a bio reads the counts of space that came (`look`) before its last try, and is parked with them. If
- * more came since, it is tried again at once. Space that came before the look is seen by that try.
+ * more came since, it is tried again at once. Space that came before the look is seen by that try. What may be space counts too.
  *
  * Failure policy: none. No actor waits for this one, except a bio without space for its look.
  */
@@ -99,8 +99,7 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
       case "spaceCame":
         return this.#cameOf(message.need, false);
       case "maybeUnshared":
-        if (this.#parkedFor("data") > 0) this.#cameOf("data", true);
-        return;
+        return this.#mayHaveCome("data");
       case "removalBegan":
         this.#removals += 1;
         return;
@@ -222,6 +221,17 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
     for (const [volume, counts] of this.#parked) if (counts[need] > 0) this.#retry(volume, need, isForAll);
   }
 
+  /**
+   * A try could find space that found none before. This counts also while no bio is parked: one that has looked, and found none,
+   * may be on its way, and nothing else would tell of what came meanwhile. It ends no mode, because it may be nothing.
+   */
+  #mayHaveCome(need: SpaceNeed): void {
+    if (this.#parkedFor(need) > 0) return this.#cameOf(need, true);
+    const isLackKnown = this.#lackedAt[need] === this.#came[need];
+    this.#came[need] += 1;
+    if (isLackKnown) this.#lackedAt[need] = this.#came[need];
+  }
+
   #retry(volume: Address<ParkingVolume>, need: SpaceNeed, isForAll: boolean): void {
     this.#kernel.tell(volume, { type: "retryParked", need, seen: { ...this.#came }, isForAll });
   }
@@ -230,7 +240,7 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
   #removalEnded(): void {
     assert(this.#removals > 0, "a removal ended that had not begun");
     this.#removals -= 1;
-    for (const need of spaceNeeds) if (this.#parkedFor(need) > 0) this.#cameOf(need, true);
+    for (const need of spaceNeeds) this.#mayHaveCome(need);
   }
 
   /** Nothing tells of room on the host, so it is asked for while it is short. */

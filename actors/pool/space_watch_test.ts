@@ -62,6 +62,26 @@ Deno.test("a bio that is parked after the space came that it had not seen is tri
   assertEquals(bench.volume.types, []);
 });
 
+for (const type of ["maybeUnshared", "removalEnded"] as const) {
+  Deno.test(`a bio that was on its way to be parked at "${type}" is tried again at once`, () => {
+    const bench = new Bench();
+    if (type === "removalEnded") bench.tell({ type: "removalBegan" });
+    bench.tell({ type });
+    assertEquals([bench.volume.types, bench.modes()], [[], []]);
+    bench.park("data");
+    assertEquals(bench.volume.types, ["retryParked"]);
+  });
+}
+
+Deno.test("what may be no space ends no mode", () => {
+  const bench = new Bench();
+  bench.park("data");
+  bench.unpark("data", false);
+  assertEquals(bench.modes(), ["out-of-data-space"]);
+  bench.tell({ type: "maybeUnshared" });
+  assertEquals(bench.modes(), []);
+});
+
 Deno.test("space of one kind wakes no bio that waits for another", () => {
   const bench = new Bench();
   bench.park("metadata");
