@@ -36,12 +36,12 @@ export function* deleteDevices(
 ): Steps<AdminResult> {
   const end = new SliceEnd(peers.kernel.knobs.sliceDevices);
   for (const { thinId } of deletions) {
-    if (end.isDue()) yield* rest();
     const outcome = yield* deleteDevice(peers, thinId, isBehind);
     if (outcome === "stopping") {
       return refused(`${notAllBack}: the pool is being closed. The next start goes on.`);
     }
     if (outcome !== undefined) return refused(`${notAllBack}: ${reasonOfFailure(outcome)}.`);
+    if (end.isDue()) yield* rest();
   }
   return done;
 }

@@ -133,6 +133,12 @@ export function sliced(): Scenario[] {
       }
     }
   }
+  for (
+    const other of ["flush", "FUA write", "partial write", "covering write", "discard", "snapshot"] as const
+  ) {
+    for (const state of states) scenarios.push({ ...one, state, kinds: ["three forks", other] });
+  }
+  scenarios.push({ ...one, state: "mapped", kinds: ["three forks", "partial write", "flush"] });
   scenarios.push({ ...one, state: "shared", kinds: ["two snapshots", "rm"] });
   scenarios.push({ ...one, state: "cloned", kinds: ["two snapshots", "other's FUA write"] });
   scenarios.push({ ...one, state: "cloned", kinds: ["two snapshots", "other's discard"] });

@@ -2,7 +2,8 @@
 import { readInto } from "../../../storage/device/port.ts";
 import { defaultKnobs } from "../../../actors/knobs.ts";
 import type { BioDone, BioKind, RequestDone, VolumeRequest } from "../../../actors/volume/bio.ts";
-import type { AdminResult } from "../../../actors/control/admin_command.ts";
+import { nameOfPattern } from "../../../storage/base/name_pattern.ts";
+import type { AdminResult, ForkCommand } from "../../../actors/control/admin_command.ts";
 import { assemblePool } from "../../../actors/assemble.ts";
 import { AllocatorStub } from "../../../actors/pool/data_allocator.ts";
 import type { Actor, Address, Message } from "../../../actors/kernel/address.ts";
@@ -182,7 +183,7 @@ export class HeldPool implements Run {
     for (const [index, kind] of this.scenario.kinds.entries()) {
       const op = opOf(kind, index, this.scenario);
       this.ops.push(op);
-      if (kind === "snapshot" || kind === "two snapshots" || kind === "rm" || kind === "grow") {
+      if (isCommand(kind)) {
         this.#beginCommand(op);
       } else {
         const sectors = op.sectorEnd - op.sectorBegin;
@@ -198,9 +199,11 @@ export class HeldPool implements Run {
       ? { verb: "rescan" } as const
       : op.kind === "rm"
       ? { verb: "rm", names: ["a@base"], force: true, dryRun: false } as const
+      : op.kind === "three forks"
+      ? forkOf(op)
       : { verb: "snapshot", names: snapshotsOf(op) } as const;
     const result = (answer: AdminResult) => {
-      op.status = answer.kind === "done" || answer.kind === "grown"
+      op.status = answer.kind === "done" || answer.kind === "grown" || answer.kind === "forked"
         ? "ok"
         : answer.kind === "refused"
         ? answer.reason
@@ -219,10 +222,12 @@ export class HeldPool implements Run {
   onEvent(event: Event): void {
     this.#event = event;
     this.log.event = event.index;
-    const { message } = event as { message: { request?: VolumeRequest; command?: { names?: string[] } } };
+    type Heard = { request?: VolumeRequest; command?: { names?: string[]; verb: string; name?: string } };
+    const { message } = event as { message: Heard };
     if (event.message.type === "submit") this.#opOf.get(message.request!)!.submitted = event;
     if (event.message.type === "admin") {
-      const [name = "grow"] = message.command!.names ?? [];
+      const { verb, names, name: pattern } = message.command!;
+      const [name = "grow"] = verb === "fork" ? [nameOfPattern(pattern!, 1)] : names ?? [];
       this.#opOf.get(name === "a@base" ? "rm" : name)!.submitted = event;
     }
   }
@@ -302,7 +307,18 @@ export class HeldPool implements Run {
   }
 }
 
-const bioKinds: Readonly<Record<Exclude<Kind, "snapshot" | "two snapshots" | "rm" | "grow">, BioKind>> = {
+type CommandKind = "snapshot" | "two snapshots" | "three forks" | "rm" | "grow";
+
+function isCommand(kind: Kind): kind is CommandKind {
+  return ["snapshot", "two snapshots", "three forks", "rm", "grow"].includes(kind);
+}
+
+function forkOf({ number }: Op): ForkCommand {
+  const settings = { ephemeral: false, lingerMs: null, ttlMs: null };
+  return { verb: "fork", source: "a", count: 3, name: `f${number}-%d`, ...settings };
+}
+
+const bioKinds: Readonly<Record<Exclude<Kind, CommandKind>, BioKind>> = {
   read: "read",
   "partial write": "write",
   "covering write": "write",

@@ -19,13 +19,14 @@ export const kinds = [
 
 /**
  * `rm` removes the snapshot that the state "shared" begins with; the other is the volume that the state "cloned" has. Two
- * snapshots are those of one command.
+ * snapshots are those of one command, and so are three forks: the third is made when the source may be written to again.
  */
 export type Kind =
   | typeof kinds[number]
   | "rm"
   | "grow"
   | "two snapshots"
+  | "three forks"
   | "other's FUA write"
   | "other's discard";
 
@@ -68,8 +69,9 @@ export function nameOf(scenario: Scenario): string {
     (perSlice === undefined ? "" : `, slices of ${perSlice}`) + (scenario.waits ? ", writes wait" : "");
 }
 
-/** The snapshots that a request takes, all of them or none. */
+/** The snapshots or forks that a request makes, all of them or none. */
 export function snapshotsOf(op: Op): readonly string[] {
+  if (op.kind === "three forks") return [`f${op.number}-1`, `f${op.number}-2`, `f${op.number}-3`];
   if (op.kind === "two snapshots") return [`a@s${op.number}`, `a@t${op.number}`];
   return op.kind === "snapshot" ? [`a@s${op.number}`] : [];
 }
@@ -105,7 +107,10 @@ export function opOf(kind: Kind, number: number, { layout, kinds }: Scenario): O
   if (kind === "partial write" || isFua(kind) || kind === "write-zeroes") {
     const middle = layout === "two blocks" ? blockSectors : 8;
     [begin, end] = [middle - 4 + 2 * number, middle + 2 + 2 * number];
-  } else if (kind === "flush" || kind.includes("snapshot") || kind === "rm" || kind === "grow") {
+  } else if (
+    kind === "flush" || kind.includes("snapshot") || kind === "three forks" || kind === "rm" ||
+    kind === "grow"
+  ) {
     [begin, end] = [0, 0];
   }
   if (layout === "apart" && number === kinds.length - 1 && end > 0) {
