@@ -11,10 +11,7 @@
  *  4. Clients are let in.
  */
 import { UserError } from "../../storage/base/errors.ts";
-import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
-import type { IntentBinding } from "../../storage/device/intent_port.ts";
-import { readInto } from "../../storage/device/port.ts";
-import { findIntents, intentFileBytes, type IntentsFound } from "../../storage/intent_read.ts";
+import { intentFileBytes } from "../../storage/intent_read.ts";
 import type { Intent } from "../../storage/intent_record.ts";
 import { Kernel } from "../kernel/kernel.ts";
 import { intentSegmentBytes } from "../limits.ts";
@@ -26,58 +23,13 @@ import { type Replayed, replayTask } from "../pool/intent_replay.ts";
 import { readBootId } from "./boot_id.ts";
 import { CommitOverlay } from "./commit_overlay.ts";
 import { DenoClock } from "./deno_clock.ts";
-import { requireOk } from "./file_errors.ts";
-import { IntentFile, readIntentFile, removeIntentFile } from "./intent_file.ts";
+import { IntentFile, removeIntentFile } from "./intent_file.ts";
+import { bindingOf, findLeftIntents, superblockOf } from "./intents_left.ts";
 import { openLibc } from "./libc.ts";
 import { type OpenedEngine, openEngine, type OpenEngineOptions, openOn } from "./open_engine.ts";
 import type { OpenDevice } from "./open_device.ts";
 import { answerOf } from "./outside.ts";
 import type { PoolFiles } from "./pool_files.ts";
-
-/** What an earlier process has left for this superblock. Sentences go to the log. Throws {@linkcode UserError} for a newer format. */
-export async function findLeftIntents(
-  files: PoolFiles,
-  log: (sentence: string) => void,
-): Promise<readonly Intent[]> {
-  const path = files.paths.intents;
-  const bootId = readBootId();
-  const left = readIntentFile(path, bootId);
-  if (typeof left === "string") {
-    log(`The intent journal "${path}" cannot be read (${left}), so it is not replayed.`);
-    return [];
-  }
-  const binding = bootId === undefined ? undefined : bindingOf(files, bootId, left.identity);
-  return taken(findIntents(left.bytes, binding, await superblockOf(files)), path, log);
-}
-
-async function superblockOf(files: PoolFiles): Promise<Uint8Array> {
-  const superblock = new Uint8Array(metadataBlockSizeBytes);
-  const what = `Cannot read the metadata "${files.metadata.path}"`;
-  await requireOk(what, (done) => readInto(files.metadata, superblock, 0, done));
-  return superblock;
-}
-
-function taken(found: IntentsFound, path: string, log: (sentence: string) => void): readonly Intent[] {
-  switch (found.kind) {
-    case "found":
-      return found.intents;
-    case "newer":
-      throw new UserError(
-        `Cannot open the pool: its intent journal "${path}" has format ${found.format}, which a newer version has ` +
-          "written. Use that one.",
-      );
-    default:
-      if (found.why !== undefined) {
-        log(`The intent journal "${path}" is not replayed: ${found.why}. The pool is as of its last commit.`);
-      }
-      return [];
-  }
-}
-
-/** Undefined if the bytes of a device are not in this host's memory. */
-function bindingOf(files: PoolFiles, bootId: string, file: string): IntentBinding | undefined {
-  return files.identities === undefined ? undefined : { bootId, ...files.identities, file };
-}
 
 /** The file of a pool whose devices have lost something. */
 export function dropIntents(files: PoolFiles, log: (sentence: string) => void): void {
@@ -100,7 +52,7 @@ export async function openReplayed(
   const intents = await findLeftIntents(files, log);
   if (intents.length === 0 || opened.writeRefusal !== null) return opened;
   const path = files.paths.intents;
-  const replayed = await runReplay(files, intents);
+  const replayed = await runReplay(files, intents, log);
   switch (replayed.kind) {
     case "replayed":
       if (files.readOnly) return openEngine(files, options, new CommitOverlay(files.metadata, replayed.plan));
@@ -138,18 +90,28 @@ function stuck(
 async function runReplay(
   files: PoolFiles,
   intents: readonly Intent[],
+  log: (sentence: string) => void,
 ): Promise<Replayed> {
   const superblock = await superblockOf(files);
   using opened = new DisposableStack();
   const clock = opened.adopt(new DenoClock(), (clock) => clock.close());
   const { promise, reject } = Promise.withResolvers<never>();
   const kernel = opened.adopt(new Kernel({ clock, onDefect: reject }), (kernel) => kernel.stop());
-  const stubOf = (name: "metadataDevice" | "dataDevice", device: OpenDevice) => {
-    const address = kernel.spawn(name, mailboxes[name], (self) => new BlockDevice(kernel, self, device));
+  const stubOf = (
+    name: "metadataDevice" | "dataDevice",
+    device: OpenDevice,
+    failed?: Pick<IntentJournal, "fail">,
+  ) => {
+    const address = kernel.spawn(
+      name,
+      mailboxes[name],
+      (self) => new BlockDevice(kernel, self, device, undefined, failed),
+    );
     return new DeviceStub(address, false, kernel.knobs);
   };
   const task = replayTask({
-    data: stubOf("dataDevice", files.data),
+    // A flush of the data that fails may have lost what a record leads to. Metadata that is lost is written again.
+    data: stubOf("dataDevice", files.data, { fail: () => dropIntents(files, log) }),
     metadata: stubOf("metadataDevice", files.metadata),
     openEngine: () => openOn(superblock.slice(), files.metadata, false),
     intents,

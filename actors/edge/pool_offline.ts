@@ -24,6 +24,7 @@ import { DiskCalm } from "./disk_calm.ts";
 import { requireOk } from "./file_errors.ts";
 import { recordsBeside } from "./import_names.ts";
 import { openLibc } from "./libc.ts";
+import { findLeftIntents } from "./intents_left.ts";
 import { PoolFiles } from "./pool_files.ts";
 import { adoptPoolFiles } from "./pool_files_init.ts";
 import { openOn, requireSameBlockSize } from "./open_engine.ts";
@@ -38,7 +39,22 @@ export async function checkOffline(directory: string): Promise<AdminResult> {
   using opened = new DisposableStack();
   const files = opened.adopt(PoolFiles.open(directory, { readOnly: true }), (files) => files.close());
   await seeDisks(files.cached, true);
-  return { kind: "checked", ...await checkFiles(files) };
+  const { problems, notes } = await checkFiles(files);
+  return { kind: "checked", problems, notes: [...notes, ...await waitingOf(files)] };
+}
+
+/** What a killed server has left is not in the last commit, which is what is read here. */
+async function waitingOf(files: PoolFiles): Promise<readonly string[]> {
+  const notes: string[] = [];
+  const count = (await findLeftIntents(files, (sentence) => void notes.push(sentence))).length;
+  if (count > 0) {
+    const changes = count === 1 ? "1 change waits" : `${count} changes wait`;
+    notes.push(
+      `This is the last commit. ${changes} in the intent journal since; the next command that changes the pool, or \`serve\`, ` +
+        "commits what waits.",
+    );
+  }
+  return notes;
 }
 
 /**
@@ -113,10 +129,15 @@ function problemOf(check: () => unknown): string[] {
 export type DumpWriter = (text: string) => Promise<TextTaken>;
 
 /** Dumps the metadata of a pool that no process writes. */
-export async function dumpOffline(directory: string, write: DumpWriter): Promise<AdminResult> {
+export async function dumpOffline(
+  directory: string,
+  write: DumpWriter,
+  log: (sentence: string) => unknown = () => {},
+): Promise<AdminResult> {
   using opened = new DisposableStack();
   const files = opened.adopt(PoolFiles.open(directory, { readOnly: true }), (files) => files.close());
   await seeDisks(files.cached, true);
+  for (const note of await waitingOf(files)) log(note);
   const dump = dumpMetadata();
   let step = dump.next();
   while (!step.done) {

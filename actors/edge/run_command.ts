@@ -52,9 +52,12 @@ function noServer(directory: string, verb: string): AdminResult {
 
 /** What reads the files of a pool that is not opened. */
 const onFiles: Readonly<
-  Record<FilesVerb, (directory: string, write: DumpWriter) => Promise<AdminResult>>
+  Record<
+    FilesVerb,
+    (directory: string, write: DumpWriter, log: WaitOptions["log"]) => Promise<AdminResult>
+  >
 > = {
-  check: checkOffline,
+  check: (directory) => checkOffline(directory),
   dump: dumpOffline,
 };
 
@@ -68,7 +71,7 @@ async function runHere(
   if (isServerCommand(command)) return noServer(directory, command.verb);
   if (command.verb === "check" && command.clearNeedsCheck === true) return await checkAndClear(directory);
   const filesVerb = filesVerbOf(command);
-  if (filesVerb !== undefined) return await onFiles[filesVerb](directory, write);
+  if (filesVerb !== undefined) return await onFiles[filesVerb](directory, write, log);
   const pool = await PoolLink.open(directory, { readOnly: isLook(command), log });
   try {
     const result = await pool.command(withExactFigures(command));

@@ -43,7 +43,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
   /** The result of the first flush that failed. */
   #lost: IoResult | undefined;
   readonly #refusals: Address<RefusalsMessage> | undefined;
-  readonly #intents: IntentJournal | undefined;
+  readonly #intents: Pick<IntentJournal, "fail"> | undefined;
   /** The kinds of operation that failed when they were last tried. */
   readonly #failing = new Set<Refusal>();
   /** Bytes that the pool uses, from the begin of the device. */
@@ -59,7 +59,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     self: Address<BlockDeviceMessage>,
     port: DevicePort,
     refusals?: Address<RefusalsMessage>,
-    intents?: IntentJournal,
+    intents?: Pick<IntentJournal, "fail">,
   ) {
     this.#kernel = kernel;
     this.#self = self;

@@ -1,5 +1,5 @@
 /** A server that is killed loses nothing that it has acknowledged, flushed or not. */
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { hasPythonNbd, python } from "../support/programs.ts";
 import { PoolOnDisk, type ServerProcess } from "../support/server.ts";
 import { hasThinTools } from "../support/thin_tools.ts";
@@ -68,6 +68,25 @@ Deno.test({
     await reader.stop();
     assertEquals((await pool.list()).find(({ name }) => name === "v")?.mapped_bytes, 98 * 65536);
     assertEquals(await Deno.readFile(pool.metadataPath), before);
+
+    // `check` and `dump` read the last commit, and say so.
+    for (const verb of ["check", "dump"]) {
+      const read = await pool.cli([verb]);
+      assertEquals(read.status, 0);
+      assertMatch(read.stderr, /changes? waits? in the intent journal/);
+    }
+
+    // A newer format is refused, and nothing is overwritten.
+    const path = `${pool.directory}/intent.journal`;
+    const ours = await Deno.readFile(path);
+    const newer = ours.slice();
+    newer[8] = 2;
+    await Deno.writeFile(path, newer);
+    const refused = await pool.cli(["create", "w", "1M"]);
+    assertEquals(refused.status, 1);
+    assertStringIncludes(refused.stderr, "format 2, which a newer version has written");
+    assertEquals(await Deno.readFile(path), newer);
+    await Deno.writeFile(path, ours);
 
     let server = await pool.serve();
     assertStringIncludes(server.stderr, "that a killed server had acknowledged");

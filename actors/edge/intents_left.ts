@@ -1,0 +1,57 @@
+/** What a killed process has left in the intent journal of a pool. */
+import { UserError } from "../../storage/base/errors.ts";
+import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import type { IntentBinding } from "../../storage/device/intent_port.ts";
+import { readInto } from "../../storage/device/port.ts";
+import { findIntents, type IntentsFound } from "../../storage/intent_read.ts";
+import type { Intent } from "../../storage/intent_record.ts";
+import { readBootId } from "./boot_id.ts";
+import { requireOk } from "./file_errors.ts";
+import { readIntentFile } from "./intent_file.ts";
+import type { PoolFiles } from "./pool_files.ts";
+
+/** What an earlier process has left for this superblock. Sentences go to the log. Throws {@linkcode UserError} for a newer format. */
+export async function findLeftIntents(
+  files: PoolFiles,
+  log: (sentence: string) => void,
+): Promise<readonly Intent[]> {
+  const path = files.paths.intents;
+  const bootId = readBootId();
+  const left = readIntentFile(path, bootId);
+  if (typeof left === "string") {
+    log(`The intent journal "${path}" cannot be read (${left}), so it is not replayed.`);
+    return [];
+  }
+  const binding = bootId === undefined ? undefined : bindingOf(files, bootId, left.identity);
+  return taken(findIntents(left.bytes, binding, await superblockOf(files)), path, log);
+}
+
+/** The superblock as it is read now. Throws {@linkcode UserError}. */
+export async function superblockOf(files: PoolFiles): Promise<Uint8Array> {
+  const superblock = new Uint8Array(metadataBlockSizeBytes);
+  const what = `Cannot read the metadata "${files.metadata.path}"`;
+  await requireOk(what, (done) => readInto(files.metadata, superblock, 0, done));
+  return superblock;
+}
+
+function taken(found: IntentsFound, path: string, log: (sentence: string) => void): readonly Intent[] {
+  switch (found.kind) {
+    case "found":
+      return found.intents;
+    case "newer":
+      throw new UserError(
+        `Cannot open the pool: its intent journal "${path}" has format ${found.format}, which a newer version has ` +
+          "written. Use that one.",
+      );
+    default:
+      if (found.why !== undefined) {
+        log(`The intent journal "${path}" is not replayed: ${found.why}. The pool is as of its last commit.`);
+      }
+      return [];
+  }
+}
+
+/** What a file of intents of this pool belongs to. Undefined if the bytes of a device are not in this host's memory. */
+export function bindingOf(files: PoolFiles, bootId: string, file: string): IntentBinding | undefined {
+  return files.identities === undefined ? undefined : { bootId, ...files.identities, file };
+}
