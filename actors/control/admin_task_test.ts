@@ -269,6 +269,7 @@ Deno.test("a command that looks tells the pool which one has ended, and changes 
   }).answer("facts", {
     kind: "facts",
     geometry: geometryOf({ blockSizeBytes: 65536, dataBlocks: 1, metadataBlocks: 1 }),
+    intents: { kind: "none" },
   }).answer("gauge", {
     measure: { data: fill, metadata: fill, host: undefined, space: { short: [], parked: 0 } },
     low: [],

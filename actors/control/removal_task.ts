@@ -24,6 +24,10 @@ function* removeBehind(peers: AdminPeers, deletions: readonly Deletion[]): Steps
   if (deleted.kind !== "done") return deleted;
   // A change of the catalogue, so it waits for the command that is carried out.
   const forgotten = yield* peers.pool.forgetRemoved(deletions.map(({ uid }) => uid));
+  // Refused before it was tried, as when the pool is about to stop.
+  if (forgotten.kind === "refused" && !forgotten.reason.startsWith(made)) {
+    return refused(`${made}, but not its last step, which the next start does: ${forgotten.reason}`);
+  }
   if (forgotten.kind === "done") yield* peers.thin.allocator.reclaim();
   return forgotten;
 }
@@ -46,7 +50,8 @@ export function* deleteDevices(
   return done;
 }
 
-const notAllBack = "The change is made, but not all space came back";
+const made = "The change is made";
+const notAllBack = `${made}, but not all space came back`;
 
 function* deleteDevice(
   peers: AdminPeers,

@@ -142,3 +142,21 @@ overAllBorders(
     }
   },
 );
+
+overAllBorders(
+  "fork gives names, a rollback the snapshot that it kept, and remove returns when the space is back",
+  (border) =>
+    inPool(border, async (pool) => {
+      await pool.create("base", 1 << 20);
+      await pool.snapshot("base@s");
+      assertEquals(await pool.fork("base@s", { count: 2, name: "vm%02d" }), ["vm01", "vm02"]);
+      assertEquals(await pool.fork("base"), ["base-fork-1"]);
+      assertEquals(await pool.rollback("base@s"), "base@before-rollback-1");
+      await assertRejects(() => pool.fork("base", { name: "%s" }), UserError, "no pattern of names");
+      await pool.remove(["vm01", "vm02", "base"]);
+      assertEquals((await pool.status()).removing, 0);
+      await pool.remove(["base-fork-1"], { wait: false });
+      const names = (await pool.list()).map(({ name }) => name);
+      assertEquals(names, ["base@before-rollback-1", "base@s"]);
+    }),
+);

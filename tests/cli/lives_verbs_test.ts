@@ -127,3 +127,26 @@ Deno.test(
     await server.stop();
   },
 );
+
+Deno.test("rm on a server returns when the names are gone, status tells the rest, and --wait waits for it", {
+  ignore,
+}, async () => {
+  await using pool = await PoolOnDisk.make(...small);
+  const server = await pool.serve();
+  for (const name of ["a", "b"]) {
+    await pool.verb("create", name, "16M");
+    const client = await RawClient.attach({ path: server.socket }, name);
+    for (let at = 0; at < 256; at += 1) await client.write(at * block, new Uint8Array(block).fill(1));
+    await client.disconnect();
+  }
+  assertEquals(await pool.verb("rm", "a"), "");
+  assertEquals((await pool.list()).map(({ name }) => name), ["b"]);
+  for (let status = await pool.status(); status.removing > 0; status = await pool.status()) {
+    assertEquals(status.removing_bytes <= 256 * block, true);
+  }
+  assertEquals(await pool.verb("rm", "--wait", "b"), "");
+  const { removing, removing_bytes, data_used_bytes } = await pool.status();
+  assertEquals([removing, removing_bytes, data_used_bytes], [0, 0, 0]);
+  await server.stop();
+  await pool.requireSound();
+});

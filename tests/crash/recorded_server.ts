@@ -153,6 +153,8 @@ export class RecordedServer {
   #see(to: unknown, message: Message): void {
     switch (message.type) {
       case "attached": {
+        // The listener hears of it too.
+        if (!("info" in message)) return;
         const { info, volume } = message as PoolNotice & { readonly type: "attached" };
         const content = this.history.current.volumes.get(info.name);
         if (content instanceof WritableContent) this.#lineages.set(volume, content.lineage);

@@ -61,6 +61,7 @@ const commands: readonly AdminCommand[] = [
   { verb: "rollback", snapshot: "a@1", force: true },
   { verb: "clone", source: "b", name: "e" },
   { verb: "rename", from: "c", to: "g" },
+  { verb: "fork", source: "a", count: 3, name: "k%d", ephemeral: false, lingerMs: null, ttlMs: null },
   { verb: "snapshot", names: ["a@2", "b@2", "f@2"] },
   rm("a@1", "e"),
   { verb: "resize", name: "g", sizeBytes: 2 * MiB },
