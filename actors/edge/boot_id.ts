@@ -19,11 +19,11 @@ export function readBootId(): string | undefined {
   const { symbols } = calls;
   const closeOnExec = 0o2000000;
   const fd = symbols.open(new TextEncoder().encode(`${bootIdPath}\0`), closeOnExec);
-  if (fd < 0) return undefined;
   // 36 characters and a newline.
   const bytes = new Uint8Array(64);
-  const count = Number(symbols.read(fd, bytes, BigInt(bytes.length)));
-  symbols.close(fd);
+  const count = fd < 0 ? 0 : Number(symbols.read(fd, bytes, BigInt(bytes.length)));
+  if (fd >= 0) symbols.close(fd);
+  calls.close();
   const text = new TextDecoder().decode(bytes.subarray(0, Math.max(0, count))).trim();
   return /^[0-9a-f-]{36}$/.test(text) ? text : undefined;
 }
