@@ -31,6 +31,7 @@ import type {
   ForkCommand,
   ForkListing,
   GrowthCommand,
+  LifeOptions,
   LookCommand,
   PoolSizes,
   PoolSpace,
@@ -133,6 +134,7 @@ export type {
   ImportedVolume,
   ImportOptions,
   Invocation,
+  LifeOptions,
   ListColumn,
   ListForm,
   LocalVerb,
@@ -242,10 +244,10 @@ export class Pool implements AsyncDisposable {
   async create(
     name: string,
     sizeBytes: number,
-    options: { readonly singleWriter?: boolean } = {},
+    options: LifeOptions & { readonly singleWriter?: boolean } = {},
   ): Promise<void> {
-    const { singleWriter = false } = options;
-    await this.#do({ verb: "create", name: parseVolumeName(name), sizeBytes, singleWriter });
+    const { singleWriter = false, ...life } = options;
+    await this.#do({ verb: "create", name: parseVolumeName(name), sizeBytes, singleWriter, ...life });
   }
 
   /** Takes read-only snapshots, all at one point in time. */
@@ -254,8 +256,8 @@ export class Pool implements AsyncDisposable {
   }
 
   /** Makes a writable volume that shares every block with a volume or snapshot. */
-  async clone(source: string, name: string): Promise<void> {
-    await this.#do({ verb: "clone", source: parseName(source).name, name: parseVolumeName(name) });
+  async clone(source: string, name: string, life: LifeOptions = {}): Promise<void> {
+    await this.#do({ verb: "clone", source: parseName(source).name, name: parseVolumeName(name), ...life });
   }
 
   /**

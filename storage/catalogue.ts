@@ -42,6 +42,8 @@ export class Catalogue {
   readonly #ownedBy = new Map<string, Set<string>>();
   /** Uids of the volumes and snapshots made from each origin. The origin may be removed already. */
   readonly #madeFrom = new Map<string, Set<string>>();
+  /** Those of the records that are ephemeral or expire. */
+  readonly #throwAways = new Map<string, VolumeRecord>();
   #staged: readonly CatalogueChange[] | undefined;
   #recordBytes = 0;
   #recordsWithSettings = 0;
@@ -81,6 +83,11 @@ export class Catalogue {
   /** All records, including those that are being deleted, in no particular order. */
   volumes(): Iterable<VolumeRecord> {
     return this.#byUid.values();
+  }
+
+  /** The records of volumes that are ephemeral or expire, including those that are being deleted. */
+  throwAways(): Iterable<VolumeRecord> {
+    return this.#throwAways.values();
   }
 
   /** The volume or snapshot of that name, unless it is being deleted. */
@@ -323,11 +330,14 @@ export class Catalogue {
     if (this.#keepsFamilies) this.#keepFamily(before, after);
     if (after === undefined) {
       this.#byUid.delete(uid);
+      this.#throwAways.delete(uid);
       return;
     }
     this.#recordBytes += recordCharsMax(after);
     if (hasSettings(after)) this.#recordsWithSettings += 1;
     this.#byUid.set(uid, after);
+    if (after.ephemeral !== undefined || after.expires !== undefined) this.#throwAways.set(uid, after);
+    else this.#throwAways.delete(uid);
     this.#byThinId.set(after.thinId, after);
     if (!after.deleting) this.#byName.set(after.name, after);
     if (after.owner !== null) tie(this.#ownedBy, after.owner, uid);

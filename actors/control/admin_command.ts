@@ -6,7 +6,7 @@ export type ChangeCommand =
   | CreateCommand
   /** All of them at one point in time; each is `VOL@SNAP`. */
   | { readonly verb: "snapshot"; readonly names: readonly string[] }
-  | { readonly verb: "clone"; readonly source: string; readonly name: string }
+  | CloneCommand
   | ForkCommand
   | RollbackCommand
   | { readonly verb: "rename"; readonly from: string; readonly to: string }
@@ -21,8 +21,25 @@ export type ChangeCommand =
     readonly wait?: boolean;
   };
 
+/** How long a new volume lives. */
+export interface LifeOptions {
+  /** Remove it when its last client has gone. */
+  readonly ephemeral?: boolean;
+  /** How long an ephemeral one stays when its client was lost; null: the default. */
+  readonly lingerMs?: number | null;
+  /** Null: it does not expire. */
+  readonly ttlMs?: number | null;
+}
+
+/** Makes a volume that shares every block with another one, or with a snapshot. */
+export interface CloneCommand extends LifeOptions {
+  readonly verb: "clone";
+  readonly source: string;
+  readonly name: string;
+}
+
 /** Makes an empty volume. */
-export interface CreateCommand {
+export interface CreateCommand extends LifeOptions {
   readonly verb: "create";
   readonly name: string;
   readonly sizeBytes: number;

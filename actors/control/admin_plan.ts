@@ -15,9 +15,10 @@ import {
   seeList,
   unfinishedTrim,
 } from "./plan_checks.ts";
-import type { CreateCommand } from "./admin_command.ts";
+import type { CloneCommand, CreateCommand } from "./admin_command.ts";
 import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_draft.ts";
 import { planResize, planRollback } from "./plan_content.ts";
+import { planOutlived, planWritten, problemOfLife, settingsOfLife } from "./plan_lives.ts";
 import { planFork } from "./plan_fork.ts";
 import type { Deletion, PlanRefused, PlanStep } from "./pool_messages.ts";
 
@@ -37,7 +38,7 @@ export function* planSlices(context: PlanContext, step: PlanStep): Slices<PlanDr
     case "snapshot":
       return yield* planSnapshot(context, step.names);
     case "clone":
-      return planClone(context, step.source, step.name);
+      return planClone(context, step);
     case "fork":
       return yield* planFork(context, step);
     case "rollback":
@@ -52,6 +53,10 @@ export function* planSlices(context: PlanContext, step: PlanStep): Slices<PlanDr
       return draft(step.uids.map((uid) => ({ remove: uid })));
     case "trimmed":
       return planTrimmed(context, step.uid);
+    case "written":
+      return planWritten(context, step.uid);
+    case "outlived":
+      return yield* planOutlived(context, step.uids);
     case "reconcile":
       return planReconcile(context, step);
     default:
@@ -66,6 +71,7 @@ export function* planSlices(context: PlanContext, step: PlanStep): Slices<PlanDr
 export function removesSomething(step: PlanStep, draft: PlanDraft): boolean {
   switch (step.verb) {
     case "rm":
+    case "outlived":
     case "forget":
     case "trimmed":
     case "reconcile":
@@ -77,9 +83,11 @@ export function removesSomething(step: PlanStep, draft: PlanDraft): boolean {
 
 function planCreate(
   context: PlanContext,
-  { name, sizeBytes, singleWriter }: CreateCommand,
+  command: CreateCommand,
 ): PlanDraft | PlanRefused {
-  const problem = problemOfNewName(context.catalogue, name) ?? problemOfSize(sizeBytes);
+  const { name, sizeBytes, singleWriter } = command;
+  const problem = problemOfNewName(context.catalogue, name) ?? problemOfSize(sizeBytes) ??
+    problemOfLife(command);
   if (problem !== undefined) return refusedPlan(`Cannot create "${name}": ${problem}`);
   const thinId = context.catalogue.freeThinIds(1)?.[0];
   if (thinId === undefined) return refusedPlan(noThinIds(`create "${name}"`));
@@ -93,6 +101,7 @@ function planCreate(
     owner: null,
     created: context.now,
     ...(singleWriter === true ? { singleWriter } : {}),
+    ...settingsOfLife(context, command),
   };
   return draft([{ put: record }], { create: [thinId] });
 }
@@ -139,12 +148,13 @@ function* planSnapshot(context: PlanContext, names: readonly string[]): Slices<P
   return draft(changes, { snapshots, tick: true, quiesceUids, quietUntil: "devices" });
 }
 
-function planClone(context: PlanContext, source: string, name: string): PlanDraft | PlanRefused {
+function planClone(context: PlanContext, command: CloneCommand): PlanDraft | PlanRefused {
+  const { source, name } = command;
   const what = `clone "${source}" as "${name}"`;
   const origin = context.catalogue.byName(source);
   if (origin === undefined) return refusedPlan(`Cannot ${what}: there is no "${source}". ${seeList}`);
   if (origin.trimFromBytes !== undefined) return refusedPlan(unfinishedTrim(what));
-  const taken = problemOfNewName(context.catalogue, name);
+  const taken = problemOfNewName(context.catalogue, name) ?? problemOfLife(command);
   if (taken !== undefined) return refusedPlan(`Cannot ${what}: ${taken}`);
   const thinId = context.catalogue.freeThinIds(1)?.[0];
   if (thinId === undefined) return refusedPlan(noThinIds(what));
@@ -157,6 +167,7 @@ function planClone(context: PlanContext, source: string, name: string): PlanDraf
     origin: origin.uid,
     owner: null,
     created: context.now,
+    ...settingsOfLife(context, command),
   };
   return draft([{ put: record }], {
     snapshots: [{ thin: thinId, origin: origin.thinId }],

@@ -18,7 +18,15 @@ import { growPool, rescanDevices } from "./pool_growth.ts";
 import { join, rest, type Steps } from "../kernel/task.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Done, MetadataFailure } from "../pool/metadata_results.ts";
-import type { Admin, AdminPlan, Deletion, PlanRefused, PlanStep, Trim } from "./pool_messages.ts";
+import type {
+  Admin,
+  AdminPlan,
+  Deletion,
+  LifeCommand,
+  PlanRefused,
+  PlanStep,
+  Trim,
+} from "./pool_messages.ts";
 import { poolSpace, volumeTree } from "./space_reports.ts";
 import type { TextOutMessage } from "./text_out.ts";
 import { freedBy, listVolumes } from "./volume_list.ts";
@@ -26,7 +34,7 @@ import { removeMappings } from "../volume/remap.ts";
 import { zeroTail } from "../volume/zero_tail.ts";
 
 /** Carries out a command and tells the pool. */
-export function* adminTask(peers: AdminPeers, command: AdminCommand): Steps<void> {
+export function* adminTask(peers: AdminPeers, command: AdminCommand | LifeCommand): Steps<void> {
   const result = yield* perform(peers, command);
   peers.kernel.tell(peers.pool.address, { type: "adminEnded", result });
 }
@@ -44,7 +52,7 @@ const isOpen = refused(
 
 function* perform(
   peers: AdminPeers,
-  command: AdminCommand,
+  command: AdminCommand | LifeCommand,
   out?: Address<TextOutMessage>,
 ): Steps<AdminResult> {
   switch (command.verb) {

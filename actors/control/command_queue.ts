@@ -76,7 +76,7 @@ export class CommandQueue {
       });
     }
     if (command.type === "stopPool") this.#isStopping = true;
-    const look = command.type === "admin" && isLook(command.command) ? command : undefined;
+    const look = command.type === "admin" && isLookOf(command.command) ? command : undefined;
     const waiting = look === undefined ? this.#commands.length : this.#looks.waiting;
     // Only what an administrator asked for can be tried again.
     if (waiting >= adminQueueMax && command.type === "admin") {
@@ -169,4 +169,9 @@ export class CommandQueue {
     this.#isRunning = false;
     this.#start();
   }
+}
+
+/** The commands that the pool gives itself all change something; the table of verbs does not have them. */
+function isLookOf(command: Admin["command"]): boolean {
+  return command.verb !== "written" && command.verb !== "outlived" && isLook(command);
 }

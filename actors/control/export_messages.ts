@@ -12,8 +12,16 @@ export interface ExportInfo {
   readonly readOnly: boolean;
   /** At most one client is attached at a time. */
   readonly isSingleWriter?: boolean;
+  /** The pool is to be told when a client writes to it: {@linkcode Wrote}. */
+  readonly tellsWrites?: boolean;
   /** For a human reader. */
   readonly description: string;
+}
+
+/** From a connection: its client writes to an ephemeral volume. */
+export interface Wrote extends Message {
+  readonly type: "wrote";
+  readonly uid: string;
 }
 
 /** From a connection: attach to the volume of this name (empty: the only volume). Answered by `attached` or `unknownExport`. */
@@ -32,6 +40,8 @@ export interface Attach extends Message {
 export interface Detach extends Message {
   readonly type: "detach";
   readonly uid: string;
+  /** The client has said that it disconnects (NBD_CMD_DISC); else it was lost, or closed by us. */
+  readonly isClean?: boolean;
   readonly client: Address<PoolNotice>;
 }
 

@@ -46,6 +46,7 @@ import type {
   PoolNotice,
 } from "./export_messages.ts";
 import { ThinVolume } from "../volume/thin_volume.ts";
+import { VolumeLives } from "./volume_lives.ts";
 import { VolumeStub } from "../volume/volume_messages.ts";
 
 /** What the pool needs of the world besides its peers. */
@@ -80,6 +81,7 @@ export class PoolActor implements Actor<PoolMessage> {
   #viewersWaiting: Viewer[] = [];
   readonly #exports: PoolExports;
   readonly #mode: ModeOfPool;
+  readonly #lives: VolumeLives;
 
   constructor(kernel: Kernel, self: Address<PoolMessage>, peers: PoolPeers, options: PoolOptions) {
     this.#kernel = kernel;
@@ -110,6 +112,13 @@ export class PoolActor implements Actor<PoolMessage> {
       newUid: () => options.newUid(),
       refusal: () => this.#mode.refusal(),
     });
+    this.#lives = new VolumeLives({
+      kernel,
+      catalogue: options.catalogue,
+      pool: peers.pool,
+      isAttached: (uid) => (this.#open.get(uid)?.clients.size ?? 0) > 0,
+      log: (sentence) => options.log(sentence),
+    });
     this.#exports = new PoolExports({
       geometry: this.#geometry,
       catalogue: options.catalogue,
@@ -131,6 +140,10 @@ export class PoolActor implements Actor<PoolMessage> {
         return this.#view(message);
       case "detach":
         return this.#detach(message);
+      case "wrote":
+        return this.#lives.wrote(message.uid);
+      case "lifeEnded":
+        return this.#lives.ended();
       case "admin":
       case "forgetRemoved":
       case "startPool":
@@ -234,6 +247,7 @@ export class PoolActor implements Actor<PoolMessage> {
       return this.#exports.tellInUse(message, record, writer);
     }
     volume.clients.set(message.client, message.peer ?? "a client");
+    this.#lives.attached(record.uid);
     this.#kernel.tell(message.client, {
       type: "attached",
       info: this.#exports.infoOf(record),
@@ -246,8 +260,18 @@ export class PoolActor implements Actor<PoolMessage> {
     const volume = present(this.#open.get(message.uid), "detached from a volume that is not open");
     assert(volume.clients.delete(message.client), "detached without being attached");
     this.#kernel.tell(message.client, { type: "detached", uid: message.uid });
+    if (volume.clients.size === 0) {
+      this.#lives.left(message.uid, message.isClean === true);
+      this.#lookAtLives();
+    }
     this.#continueEviction();
     this.#closeIdle();
+  }
+
+  /** Not while the catalogue shows a part of a change: the next tick looks again. */
+  #lookAtLives(): void {
+    const isIdle = this.#change.isTorn || this.#commands.isStopping || !this.#geometry.isKnown;
+    if (!isIdle && !this.#options.readOnly && this.#mode.takesChanges) this.#lives.look();
   }
 
   /** Not while a command may keep some of them quiet or wait for their clients to leave. */
@@ -281,7 +305,10 @@ export class PoolActor implements Actor<PoolMessage> {
   /** True if it is answered later. */
   #commandEnded(command: PoolCommand, result: AdminResult): boolean {
     this.#closeIdle();
-    if (command.type === "startPool" && result.kind === "done" && !this.#options.readOnly) this.#armTick();
+    if (command.type === "startPool" && result.kind === "done" && !this.#options.readOnly) {
+      this.#armTick();
+      this.#lookAtLives();
+    }
     const waits = command.type === "admin" && command.command.verb === "rm" && command.command.wait === true;
     if (!waits || result.kind !== "done") return false;
     this.#removals.hold(command);
@@ -345,6 +372,7 @@ export class PoolActor implements Actor<PoolMessage> {
     if (this.#mode.mode === "fail") return;
     const metadata = this.#peers.thin.metadata;
     this.#kernel.tell(metadata.address, { type: "tick" });
+    this.#lookAtLives();
     this.#armTick();
   }
 

@@ -63,6 +63,7 @@ export class PoolExports {
       sizeBytes: record.sizeBytes,
       readOnly: record.readOnly || readOnly,
       isSingleWriter: this.isSingleWriter(record),
+      tellsWrites: record.ephemeral === true && record.written === undefined && !readOnly,
       description: descriptionOf(catalogue, record),
     };
   }

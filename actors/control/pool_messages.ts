@@ -5,7 +5,7 @@ import type { ThinId } from "../../storage/base/ids.ts";
 import type { FamilyKey } from "../../storage/families.ts";
 import type { AdminCommand, AdminResult, ChangeCommand } from "./admin_command.ts";
 import type { LineRoom } from "./catalogue_room.ts";
-import type { Attach, Describe, DescribeContexts, Detach, ListExports } from "./export_messages.ts";
+import type { Attach, Describe, DescribeContexts, Detach, ListExports, Wrote } from "./export_messages.ts";
 import type { Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -22,7 +22,7 @@ export type PoolMode = "write" | "out-of-data-space" | "out-of-metadata-space" |
 /** Do an administrator's command. Those that change something go one at a time, in order. */
 export interface Admin extends Request<AdminResult> {
   readonly type: "admin";
-  readonly command: AdminCommand;
+  readonly command: AdminCommand | LifeCommand;
   /** Where the text of `dump` goes, piece by piece; without it there is only the result. */
   readonly out: Address<TextOutMessage> | undefined;
 }
@@ -43,7 +43,15 @@ export type PlanStep =
   | ChangeCommand
   | { readonly verb: "forget"; readonly uids: readonly string[] }
   | { readonly verb: "trimmed"; readonly uid: string }
+  | LifeCommand
   | Reconcile;
+
+/** A command that the pool gives itself, about throw-away volumes (control/volume_lives.ts). */
+export type LifeCommand =
+  /** A client has written to an ephemeral volume. */
+  | { readonly verb: "written"; readonly uid: string }
+  /** Remove those of them that have no client. */
+  | { readonly verb: "outlived"; readonly uids: readonly string[] };
 
 /** Thin devices without a record get one, records without a thin device are dropped. */
 export interface Reconcile {
@@ -233,6 +241,11 @@ export interface StopPool extends Request<AdminResult> {
   readonly type: "stopPool";
 }
 
+/** A removal that the pool has given itself has ended. */
+export interface LifeEnded extends Message {
+  readonly type: "lifeEnded";
+}
+
 /** A second has passed. */
 export interface PoolTick extends Message {
   readonly type: "tick";
@@ -266,6 +279,8 @@ export type PoolMessage =
   | StartPool
   | StopPool
   | PoolTick
+  | Wrote
+  | LifeEnded
   | MetadataTrouble
   | SpaceModeNotice;
 
@@ -274,7 +289,7 @@ export class PoolStub {
   constructor(readonly kernel: Kernel, readonly address: Address<PoolMessage>) {}
 
   /** @param out where the text of `dump` goes */
-  admin(command: AdminCommand, out?: Address<TextOutMessage>): Steps<AdminResult> {
+  admin(command: AdminCommand | LifeCommand, out?: Address<TextOutMessage>): Steps<AdminResult> {
     const request: Admin = { type: "admin", replyTo: unasked, command, out };
     return ask(this.address, request);
   }

@@ -79,9 +79,12 @@ const table = {
   count: { value: "N", help: "how many forks to make: 1 by default" },
   name: { value: "PATTERN", help: "their names, with one %d or %0Nd: VOL-fork-%d by default" },
   "single-writer": { help: "one client at a time; a second one is refused" },
-  ephemeral: { help: "remove each when its client is gone" },
-  linger: { value: "TIME", help: "how long an ephemeral one stays when its client was lost: 10m by default" },
-  ttl: { value: "TIME", help: "remove them after that time, once no client is attached: 90s, 5m, 1h" },
+  ephemeral: { help: "remove it when its last client, having written to it, is gone" },
+  linger: {
+    value: "TIME",
+    help: "how long it stays when its client was lost, or after a restart: 10m by default",
+  },
+  ttl: { value: "TIME", help: "remove it after that time, once no client is attached: 90s, 5m, 1h" },
   json: { help: "print JSON" },
   timeout: {
     value: "S",

@@ -6,7 +6,7 @@
  * A new verb needs its command in admin_command.ts and its entry here: neither compiles without the other. What carries
  * it out is in admin_task.ts, and what of its result is printed in result_text.ts.
  */
-import type { Command, LookCommand, ServerCommand } from "./admin_command.ts";
+import type { Command, LifeOptions, LookCommand, ServerCommand } from "./admin_command.ts";
 import {
   anyName,
   clientNumber,
@@ -94,6 +94,20 @@ const waits = ["timeout", "lock-wait"] as const;
 /** What a new pool takes. */
 const initOptions = ["data-size", "metadata-size", "block-size", "data", "metadata"] as const;
 
+/** What each verb takes that makes a volume. */
+function lifeFields() {
+  return {
+    ephemeral: flag("ephemeral", "ephemeral"),
+    lingerMs: value("linger", "linger_ms", orNone(durationMs), null),
+    ttlMs: value("ttl", "ttl_ms", orNone(durationMs), null),
+  };
+}
+
+function misuseOfLife({ ephemeral, lingerMs = null }: LifeOptions): string | undefined {
+  if (lingerMs === null || ephemeral === true) return undefined;
+  return "--linger goes with --ephemeral: give both, or neither.";
+}
+
 /** See the head of this file. The help has the verbs in this order. */
 export const table: Table = {
   serve: {
@@ -129,7 +143,9 @@ export const table: Table = {
       name: word("NAME", "name", volumeName),
       sizeBytes: word("SIZE", "size_bytes", size),
       singleWriter: flag("single-writer", "single_writer"),
+      ...lifeFields(),
     },
+    misuse: misuseOfLife,
     isLook: false,
     offline: "open",
   },
@@ -145,7 +161,12 @@ export const table: Table = {
     summary: "a writable volume that shares every block",
     example: "clone disk0@monday fork",
     options: waits,
-    fields: { source: word("VOL[@SNAP]", "source", anyName), name: word("NEW", "name", volumeName) },
+    fields: {
+      source: word("VOL[@SNAP]", "source", anyName),
+      name: word("NEW", "name", volumeName),
+      ...lifeFields(),
+    },
+    misuse: misuseOfLife,
     isLook: false,
     offline: "open",
   },
@@ -157,12 +178,12 @@ export const table: Table = {
       source: word("VOL[@SNAP]", "source", anyName),
       count: value("count", "count", count, 1),
       name: value("name", "name", orNone(numberedName), null),
-      ephemeral: flag("ephemeral", "ephemeral"),
-      lingerMs: value("linger", "linger_ms", orNone(durationMs), null),
-      ttlMs: value("ttl", "ttl_ms", orNone(durationMs), null),
+      ...lifeFields(),
     },
-    misuse: ({ count, name, ephemeral, lingerMs }) => {
-      if (lingerMs !== null && !ephemeral) return "--linger goes with --ephemeral: give both, or neither.";
+    misuse: (command) => {
+      const { count, name } = command;
+      const misuse = misuseOfLife(command);
+      if (misuse !== undefined) return misuse;
       if (count === 1 || name === null || hasNumber(name)) return undefined;
       return `${count} forks cannot have one name: write %d into it, as --name vm-%03d.`;
     },

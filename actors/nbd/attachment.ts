@@ -23,6 +23,8 @@ export class Attachment {
   /** The export that the client asked for; the empty name stands for the only volume. */
   #asked = "";
   #attached: Attached | undefined;
+  #isDisconnected = false;
+  #hasToldWrites = false;
 
   /** @param peer how a sentence names the client */
   constructor(
@@ -72,6 +74,18 @@ export class Attachment {
     this.#attached = attached;
   }
 
+  /** The client has sent NBD_CMD_DISC. */
+  disconnected(): void {
+    this.#isDisconnected = true;
+  }
+
+  /** The client writes: the pool is told once, if it asked for that. */
+  writes(): void {
+    if (this.#hasToldWrites || this.#attached?.info.tellsWrites !== true) return;
+    this.#hasToldWrites = true;
+    this.#kernel.tell(this.#pool, { type: "wrote", uid: this.#attached.info.uid });
+  }
+
   /** The export for the log, with the name it was asked by if that is another. */
   get sentence(): string {
     const name = this.#attached?.info.name ?? "";
@@ -86,7 +100,8 @@ export class Attachment {
     this.#attached = undefined;
     this.#isQuestionOpen = true;
     const { uid, name } = attached.info;
-    this.#kernel.tell(this.#pool, { type: "detach", uid, client: this.#connection });
+    const isClean = this.#isDisconnected;
+    this.#kernel.tell(this.#pool, { type: "detach", uid, client: this.#connection, isClean });
     return name;
   }
 }

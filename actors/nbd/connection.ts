@@ -223,6 +223,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
   }
 
   #parsed(end: ParseEnd): void {
+    if (this.#transmission?.hasWritten) this.#attachment.writes();
+    if (end === "disconnect") this.#attachment.disconnected();
     this.#timeouts.loans.setPayloadArriving(this.#transmission?.holdsBorrowed ?? false);
     if (this.#output.pendingBytes > 0) this.#sender.askDrained();
     switch (end) {

@@ -72,6 +72,7 @@ export class NbdTransmission {
   #executed = 0;
   /** One request came at the last read: the client waits for each reply before it sends the next request. */
   #isInStep = false;
+  #hasWritten = false;
 
   constructor(peers: TransmissionPeers, attached: Attached, session: NbdSession) {
     this.#peers = peers;
@@ -82,6 +83,11 @@ export class NbdTransmission {
     this.#session = session;
     this.#decoder = new RequestDecoder(session);
     this.#replies = new ReplyWriter(peers.output, session);
+  }
+
+  /** Whether the client has asked for anything that changes the volume. */
+  get hasWritten(): boolean {
+    return this.#hasWritten;
   }
 
   /** Requests that the volume has. */
@@ -331,6 +337,7 @@ export class NbdTransmission {
   }
 
   #submit(request: ClientRequest): void {
+    this.#hasWritten ||= request.kind !== "read" && request.kind !== "flush";
     if (isLargeRead(request)) this.#largeReads.submitted(request);
     request.takesSegments = request.kind === "read" && this.#peers.socket.takesSegments;
     this.#peers.kernel.tell(this.#attached.volume, { type: "submit", request });

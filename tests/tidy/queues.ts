@@ -27,6 +27,8 @@ export const collections: Readonly<Record<string, string>> = {
   "control/command_queue.ts#commands": "queues.commands",
   "control/look_queue.ts#waiting": "queues.commands",
   "control/removals.ts#left": "volumesMax",
+  "control/volume_lives.ts#aloneSinceMs": "the volumes of the catalogue: each look drops the others",
+  "control/volume_lives.ts#written": "the volumes of the catalogue: each look drops the others",
   "control/removals.ts#waiting": "adminQueueMax",
   "control/pool.ts#viewersWaiting": "queues.viewers",
   "control/pool_exports.ts#works": "queues.longAnswers",

@@ -1,0 +1,117 @@
+/**
+ * The lives of throw-away volumes: ephemeral ones, and those that expire. Not an actor but a part of PoolActor's state
+ * (control/pool.ts).
+ *
+ * An ephemeral volume that a client has written to goes when its last client has disconnected (NBD_CMD_DISC). If that client was
+ * lost, or the pool was opened with the volume there, it stays for its linger time, so that clients can come back. One that no
+ * client has written to stays: a program that only asks for its size removes nothing. A volume that expires goes when its time has
+ * come, written or not, as soon as no client is attached.
+ *
+ * A removal is a command of the pool like any other, so a crash leaves the volume whole, or gone.
+ */
+import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import type { Steps } from "../kernel/task.ts";
+import { lingerMsDefault } from "../limits.ts";
+import type { LifeCommand, PoolStub } from "./pool_messages.ts";
+
+/** What the lives of volumes depend on. */
+export interface LivesContext {
+  readonly kernel: Kernel;
+  readonly catalogue: Catalogue;
+  readonly pool: PoolStub;
+  /** Whether a client is attached to the volume with this uid. */
+  isAttached(uid: string): boolean;
+  log(sentence: string): void;
+}
+
+/** See the head of this file. It is called only while the catalogue is whole. */
+export class VolumeLives {
+  readonly #context: LivesContext;
+  /** Since when an ephemeral volume has no client, by uid. */
+  readonly #aloneSinceMs = new Map<string, number>();
+  /** Ephemeral volumes that were written to; the catalogue knows it a moment later. */
+  readonly #written = new Set<string>();
+  /** A command is under way; the next one is decided on when it has ended. */
+  #isUnderWay = false;
+
+  constructor(context: LivesContext) {
+    this.#context = context;
+  }
+
+  /** A client has written to the volume for the first time. */
+  wrote(uid: string): void {
+    if (this.#written.has(uid)) return;
+    this.#written.add(uid);
+    this.#begin({ verb: "written", uid }, []);
+  }
+
+  /** A client is attached. */
+  attached(uid: string): void {
+    this.#aloneSinceMs.delete(uid);
+  }
+
+  /** The last client has left. */
+  left(uid: string, isClean: boolean): void {
+    const record = this.#context.catalogue.byUid(uid);
+    if (record?.ephemeral === undefined) return;
+    this.#aloneSinceMs.set(uid, isClean ? -Infinity : this.#context.kernel.clock.now());
+  }
+
+  /** Removes what is to go by now. */
+  look(): void {
+    if (this.#isUnderWay) return;
+    const due: VolumeRecord[] = [];
+    const { catalogue, kernel } = this.#context;
+    const now = kernel.clock.wallTime();
+    for (const known of [this.#written, this.#aloneSinceMs]) {
+      for (const uid of known.keys()) if (catalogue.byUid(uid) === undefined) known.delete(uid);
+    }
+    for (const record of catalogue.throwAways()) {
+      if (!record.deleting && !this.#context.isAttached(record.uid) && this.#isOver(record, now)) {
+        due.push(record);
+      }
+    }
+    if (due.length === 0) return;
+    this.#isUnderWay = true;
+    this.#begin({ verb: "outlived", uids: due.map(({ uid }) => uid) }, due.map(({ name }) => name));
+  }
+
+  #isOver(record: VolumeRecord, now: string): boolean {
+    // Both are UTC in the format of the clock port, so the order of the texts is that of the times.
+    if (record.expires !== undefined && record.expires <= now) return true;
+    const isWritten = record.written === true || this.#written.has(record.uid);
+    if (record.ephemeral === undefined || !isWritten) return false;
+    const nowMs = this.#context.kernel.clock.now();
+    const sinceMs = this.#aloneSinceMs.get(record.uid);
+    // Seen for the first time: the pool has been opened.
+    if (sinceMs === undefined) this.#aloneSinceMs.set(record.uid, nowMs);
+    return nowMs - (sinceMs ?? nowMs) >= (record.lingerMs ?? lingerMsDefault);
+  }
+
+  #begin(command: LifeCommand, names: readonly string[]): void {
+    this.#context.kernel.start(`admin ${command.verb}`, lifeTask(this.#context, command, names));
+  }
+
+  /** A removal has ended, or was refused: it is tried again when it is looked for the next time. */
+  ended(): void {
+    this.#isUnderWay = false;
+  }
+}
+
+function* lifeTask(
+  { pool, kernel, log }: LivesContext,
+  command: LifeCommand,
+  names: readonly string[],
+): Steps<void> {
+  const { kind } = yield* pool.admin(command);
+  if (command.verb === "written") return;
+  if (kind === "done") log(`Removed, as nothing uses them any more: ${some(names)}.`);
+  kernel.tell(pool.address, { type: "lifeEnded" });
+}
+
+/** The first ten names, and how many more there are. */
+function some(names: readonly string[]): string {
+  const shown = names.slice(0, 10).map((name) => `"${name}"`).join(", ");
+  return names.length <= 10 ? shown : `${shown} and ${names.length - 10} more`;
+}
