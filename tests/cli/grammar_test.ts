@@ -150,10 +150,11 @@ Deno.test("help about one verb is its summary, grammar, options and example, and
     const helps = await mapAtOnce(ways, 2, (args) => commandLine(args, folder));
     const expected = `rm: remove volumes or snapshots, all or none
 
-usage: gossamer [--pool DIR] rm NAME... [-n] [--force] [--timeout S] [--lock-wait S]
+usage: gossamer [--pool DIR] rm NAME... [-n] [--force] [--wait] [--timeout S] [--lock-wait S]
 
   -n, --dry-run             only say how many bytes would become free
   --force                   also where clients are attached
+  --wait                    return when the space is back, not when the names are gone
   --timeout S               seconds until a silent server is given up (30; 0: never); a working one is waited for
   --lock-wait S             seconds to wait for a pool that another process has open (10)
 

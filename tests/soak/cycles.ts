@@ -95,7 +95,7 @@ async function liveOnce(control: string, socket: string, name: string, cycle: nu
   const payload = new Uint8Array(4 * KiB).fill(1 + cycle % 255);
   await client.write((cycle % 1000) * 64 * KiB, payload);
   await client.disconnect();
-  await command(control, { verb: "rm", names: [name], dryRun: false, force: true });
+  await command(control, { verb: "rm", names: [name], dryRun: false, force: true, wait: true });
 }
 
 /** All files of the pool but its devices. */
