@@ -7,7 +7,7 @@ import { AllocatorBench, blockSizeBytes } from "../../tests/support/allocator.ts
 import { Recorder, startCollecting } from "../../tests/support/stand_ins.ts";
 import type { Steps } from "../kernel/task.ts";
 import { World } from "../../tests/support/world.ts";
-import { type Allocation, AllocatorStub, Lease } from "./data_allocator.ts";
+import { type Allocation, AllocatorStub, Lease } from "./allocator_messages.ts";
 
 Deno.test("each free block is leased once, and then there is no space", () => {
   const bench = new AllocatorBench(4);

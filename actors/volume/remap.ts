@@ -32,7 +32,7 @@ import { isZeroes } from "../../storage/base/zeroes.ts";
 import type { CounterName } from "../counters.ts";
 import type { Bio, BioStatus } from "./bio.ts";
 import type { DeviceStub } from "../pool/device_messages.ts";
-import { type Allocation, type AllocatorStub, Lease } from "../pool/data_allocator.ts";
+import { type Allocation, type AllocatorStub, Lease } from "../pool/allocator_messages.ts";
 import type { DataLocks } from "../pool/data_locks.ts";
 import type { Steps } from "../kernel/task.ts";
 import { type BlockLock, lockRange } from "../pool/region_locks.ts";

@@ -3,7 +3,7 @@ import { assertEquals } from "@std/assert";
 import { type BioStatus, blockBio, type RequestDone, type VolumeRequest } from "./bio.ts";
 import { BlockDevice } from "../pool/block_device.ts";
 import { DeviceStub } from "../pool/device_messages.ts";
-import { AllocatorStub, type DataAllocatorMessage } from "../pool/data_allocator.ts";
+import { AllocatorStub, type DataAllocatorMessage } from "../pool/allocator_messages.ts";
 import { spawnDataLocks } from "../pool/data_locks.ts";
 import type { Actor, Address, Message } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";

@@ -2,7 +2,8 @@
 import { geometryOf } from "../../storage/base/geometry.ts";
 import { dblock } from "../../storage/base/ids.ts";
 import type { DBlockRun } from "../../storage/block_set.ts";
-import { AllocatorStub, DataAllocator } from "../../actors/pool/data_allocator.ts";
+import { DataAllocator } from "../../actors/pool/data_allocator.ts";
+import { AllocatorStub } from "../../actors/pool/allocator_messages.ts";
 import { type DataLocks, spawnDataLocks } from "../../actors/pool/data_locks.ts";
 import { type FindFree, type MetadataMessage, MetadataStub } from "../../actors/pool/metadata_messages.ts";
 import type { RefusalsMessage } from "../../actors/pool/refusals.ts";

@@ -8,7 +8,7 @@ import type { Steps } from "../../actors/kernel/task.ts";
 import { defaultKnobs, type Knobs } from "../../actors/knobs.ts";
 import { DeviceStub } from "../../actors/pool/device_messages.ts";
 import { GaugeStub } from "../../actors/pool/gauge_messages.ts";
-import { AllocatorStub } from "../../actors/pool/data_allocator.ts";
+import { AllocatorStub } from "../../actors/pool/allocator_messages.ts";
 import { DataLocks } from "../../actors/pool/data_locks.ts";
 import { MetadataStub } from "../../actors/pool/metadata_messages.ts";
 import { SpaceStub, type SpaceWatchMessage } from "../../actors/pool/space_messages.ts";

@@ -5,7 +5,7 @@ import type { BioDone, BioKind, RequestDone, VolumeRequest } from "../../../acto
 import { nameOfPattern } from "../../../storage/base/name_pattern.ts";
 import type { AdminResult, ForkCommand } from "../../../actors/control/admin_command.ts";
 import { assemblePool } from "../../../actors/assemble.ts";
-import { AllocatorStub } from "../../../actors/pool/data_allocator.ts";
+import { AllocatorStub } from "../../../actors/pool/allocator_messages.ts";
 import type { Actor, Address, Message } from "../../../actors/kernel/address.ts";
 import type { Steps } from "../../../actors/kernel/task.ts";
 import type { RetireRegion } from "../../../actors/pool/region_locks.ts";
