@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { leavesOf, makeImage, run } from "../tests/support/metadata_image.ts";
+import { thinId } from "./base/ids.ts";
 import { usageLines, usageOfImage } from "../tests/support/metadata_reader.ts";
 
 const description = { metadataBlocks: 64, dataBlocks: 20_000 };
@@ -35,6 +36,17 @@ Deno.test("a held metadata snapshot takes nothing from what is exclusive", () =>
     held: [{ id: 1, leaves: base }, { id: 4, leaves: fork }],
   });
   assertEquals(usageLines(usageOfImage(image)), [`1 600 ${own}`, `2 600 ${own}`]);
+});
+
+Deno.test("a device that is being deleted counts as gone, and other families are not read", () => {
+  const devices = [{ id: 1, leaves: base }, { id: 2, leaves: fork }, {
+    id: 3,
+    leaves: leavesOf(run(0, 9000, 50)),
+  }];
+  const image = makeImage({ ...description, devices });
+  const only = new Set([thinId(2)]);
+  assertEquals(usageLines(usageOfImage(image, { only, recount: true })), ["2 600 600"]);
+  assertEquals(usageLines(usageOfImage(image, { only })), [`2 600 ${own}`]);
 });
 
 Deno.test("subtrees that a count shows to be shared are not read", () => {

@@ -60,7 +60,9 @@ class SlowDevice implements DevicePort {
 function poolOf(waitedMappingsMax: number): { pool: TestingPool; device: SlowDevice } {
   const files = makeTestingFiles(64, 512);
   const metadata = new SlowDevice(files.metadata as MemoryDevice);
-  const pool = new TestingPool({ ...files, metadata }, { knobs: { waitedMappingsMax, figuresWaitMs: 10 } });
+  const pool = new TestingPool({ ...files, metadata }, {
+    knobs: { waitedMappingsMax, figuresWaitMs: 10, blocksPerRest: 1 },
+  });
   for (const name of ["a", "x"]) pool.admin({ verb: "create", name, sizeBytes: 16 * bs });
   pool.attach("a").write(0, new Uint8Array(4 * bs).fill(1));
   pool.admin({ verb: "snapshot", names: ["a@s"] });
@@ -188,7 +190,9 @@ Deno.test("a pool that is closed breaks off the walk that goes on, and holds no 
   );
   pool.drain();
   assertEquals(stopped, []);
+  const begun = device.reads;
   finish(pool, device);
+  assertEquals(device.reads, begun);
   assertEquals(stopped, [{ kind: "done" }]);
 });
 
