@@ -41,7 +41,9 @@ export class IntentFile implements IntentPort {
   write(bytes: Uint8Array, offsetBytes: number): IoResult {
     const { fuse, faults, note } = this.#world;
     if (fuse.isBlown) return ioOk;
-    if (!fuse.admit()) {
+    // No process is killed between a flush that failed and what makes the journal void: that may show what was lost.
+    const isVoid = offsetBytes === 0 && faults.hasFailedFlush;
+    if (!fuse.admit() && !isVoid) {
       this.#writePart(bytes, offsetBytes);
       return ioOk;
     }

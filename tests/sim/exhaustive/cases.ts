@@ -109,6 +109,12 @@ export function waitings(): Scenario[] {
   return scenarios;
 }
 
+/** Pairs with room for one record in each segment of the intent journal: the next change waits for a commit. */
+export function fullIntents(): Scenario[] {
+  // Of three places two are kept for changes that run alone.
+  return pairs("one block").map((scenario) => ({ ...scenario, intentRecords: 3 }));
+}
+
 /** A command whose changes go in slices of one, beside what makes a part of it durable if it can. */
 export function sliced(): Scenario[] {
   const scenarios: Scenario[] = [];

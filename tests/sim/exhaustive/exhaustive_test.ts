@@ -17,8 +17,8 @@ function standEveryCrash(scenarios: readonly Scenario[]): void {
     assert(counts.isComplete, nameOf(scenario));
     schedules += counts.schedules;
   }
-  const { points, outcomes } = crashes.counts;
-  console.log(`${schedules} schedules, ${outcomes} crashes at ${points} points`);
+  const { points, outcomes, replays } = crashes.counts;
+  console.log(`${schedules} schedules, ${outcomes} crashes at ${points} points, ${replays} replays`);
   assert(schedules > 150 && outcomes > 1500, "the search has become small");
 }
 

@@ -2,9 +2,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { explore, newCrashes } from "./explore.ts";
 import { faults, findFault } from "./faults.ts";
+import { intentFaults } from "./intent_faults.ts";
 import { nameOf } from "./scenario.ts";
 
-for (const fault of faults) {
+for (const fault of [...faults, ...intentFaults]) {
   Deno.test(`the search finds the fault: ${fault.name}`, async () => {
     const sound = explore(fault.scenario, 1000, fault.withCrashes ? newCrashes() : undefined);
     assertEquals(sound.problem, undefined, "without the fault");

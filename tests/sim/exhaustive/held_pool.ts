@@ -21,8 +21,12 @@ import { ThinMetadata } from "../../../storage/thin_metadata.ts";
 import { poisoned, stamped } from "../../crash/stamps.ts";
 import { makeTestingFiles, testingBlockSizeBytes as blockBytes } from "../../support/pool.ts";
 import { ManualClock } from "../../support/world.ts";
+import { IntentJournal } from "../../../actors/pool/intent_journal.ts";
+import { intentHeaderBytes } from "../../../storage/intent_headers.ts";
+import { intentRecordBytes } from "../../../storage/intent_record.ts";
+import { searchBinding } from "./recovery.ts";
 import { HeldKernel } from "./held_kernel.ts";
-import { DeviceLog, firstJournal, LoggedDevice, LoggedJournal } from "./logged_device.ts";
+import { DeviceLog, firstJournal, LoggedDevice, LoggedIntents, LoggedJournal } from "./logged_device.ts";
 import type { Event, Run } from "./search.ts";
 import {
   blockSectors,
@@ -48,11 +52,14 @@ export class HeldPool implements Run {
   readonly data: LoggedDevice;
   readonly metadata: LoggedDevice;
   readonly journal: LoggedJournal;
+  readonly intentFile: LoggedIntents;
+  readonly #intents: IntentJournal;
   readonly pool: PoolStub;
   readonly scenario: Scenario;
   /** What the devices held when the run began; all of it durable. */
   baseMetadata: Uint8Array = new Uint8Array(0);
   baseData: Uint8Array = new Uint8Array(0);
+  baseIntents: Uint8Array = new Uint8Array(0);
   baseJournal = "";
   readonly #later: (() => void)[] = [];
   readonly #clock = new ManualClock();
@@ -74,6 +81,14 @@ export class HeldPool implements Run {
     this.data = new LoggedDevice(images.data.slice(), this.log, "data", blockBytes);
     this.metadata = new LoggedDevice(images.metadata.slice(), this.log, "metadata", metadataBlockSizeBytes);
     this.journal = new LoggedJournal(firstJournal(blockBytes), this.log, this.#later);
+    const segmentBytes = intentHeaderBytes + (scenario.intentRecords ?? 20) * intentRecordBytes;
+    this.intentFile = new LoggedIntents(segmentBytes, this.log);
+    this.#intents = new IntentJournal({
+      port: this.intentFile,
+      binding: searchBinding,
+      segmentBytes,
+      log: () => {},
+    });
     const engine = ThinMetadata.open(images.metadata.slice(0, metadataBlockSizeBytes), {
       cacheBlocks: 256,
       deviceBlocks: images.metadata.length / metadataBlockSizeBytes,
@@ -86,6 +101,7 @@ export class HeldPool implements Run {
       journal: this.journal,
       catalogue,
       engine,
+      intents: this.#intents,
       readOnly: false,
       ...(scenario.waits ? { noSpace: { kind: "queue", timeoutMs: 0 } } : {}),
       newUid: () => `uid${++this.#uidLast}`,
@@ -121,6 +137,7 @@ export class HeldPool implements Run {
     this.baseData = this.data.bytes.slice();
     this.baseMetadata = this.metadata.bytes.slice();
     this.baseJournal = this.journal.text;
+    this.baseIntents = this.intentFile.bytes.slice();
     this.log.operations.length = 0;
     const { failingFlush } = this.scenario;
     if (failingFlush === undefined) return;
@@ -248,7 +265,9 @@ export class HeldPool implements Run {
     this.#answer(op);
   }
 
+  /** The answer leaves: what the edge does before that comes first. */
   #answer(op: Op): void {
+    this.#intents.writeOut();
     op.answered = this.#event;
     op.answers += 1;
   }

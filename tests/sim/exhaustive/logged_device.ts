@@ -15,8 +15,10 @@ import {
   type ReadTarget,
 } from "../../../storage/device/port.ts";
 import { lineOfSnapshot } from "../../../storage/catalogue_journal.ts";
+import type { IntentPort } from "../../../storage/device/intent_port.ts";
+import { intentFileBytes } from "../../../storage/intent_read.ts";
 
-export type DeviceName = "data" | "metadata" | "journal";
+export type DeviceName = "data" | "metadata" | "journal" | "intents";
 
 /** One operation that changes something. `bytes` is what the range holds after it, undefined for a flush. */
 export interface Operation {
@@ -124,6 +126,33 @@ export class LoggedDevice implements DevicePort, LocalStorage {
       );
     }
     return ioOk;
+  }
+}
+
+/** The file of the intent journal. */
+export class LoggedIntents implements IntentPort {
+  readonly bytes: Uint8Array;
+  readonly #log: DeviceLog;
+  #generationLast = 0n;
+
+  constructor(segmentBytes: number, log: DeviceLog) {
+    this.bytes = new Uint8Array(intentFileBytes(segmentBytes));
+    this.#log = log;
+  }
+
+  write(bytes: Uint8Array, offsetBytes: number): IoResult {
+    this.bytes.set(bytes, offsetBytes);
+    this.#log.note("intents", "write", offsetBytes, bytes.slice());
+    return ioOk;
+  }
+
+  remove(): IoResult {
+    throw new Error("this file can always be written");
+  }
+
+  newGeneration(): bigint {
+    this.#generationLast += 1n;
+    return this.#generationLast;
   }
 }
 

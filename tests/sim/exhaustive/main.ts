@@ -1,9 +1,21 @@
 /** The whole search, for the soak: prints a line for each case and a total, and exits with 1 at a problem. */
 import { UsageError } from "../../../storage/base/errors.ts";
 import { type Grammar, type Options, runProgram } from "../../support/command_options.ts";
-import { failures, growths, leavings, pairs, reuses, sliced, tight, triples, waitings } from "./cases.ts";
+import {
+  failures,
+  fullIntents,
+  growths,
+  leavings,
+  pairs,
+  reuses,
+  sliced,
+  tight,
+  triples,
+  waitings,
+} from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { faults, findFault } from "./faults.ts";
+import { intentFaults } from "./intent_faults.ts";
 import { nameOf, type Scenario } from "./scenario.ts";
 
 interface Group {
@@ -24,6 +36,7 @@ const groups: readonly Group[] = [
   { name: "blocks left by others", scenarios: leavings(), withCrashes: true },
   { name: "writes that wait for space", scenarios: waitings(), withCrashes: true },
   { name: "commands in slices", scenarios: sliced(), withCrashes: true },
+  { name: "a full intent journal", scenarios: fullIntents(), withCrashes: true },
   { name: "growths", scenarios: growths(), withCrashes: true },
   { name: "growths, no space", scenarios: growths().map(tight), withCrashes: true },
   { name: "triples on one unmapped block", scenarios: triples("unmapped"), withCrashes: false },
@@ -64,7 +77,7 @@ function runGroup(group: Group, schedulesMax: number, totals: Totals): void {
 }
 
 async function runFaults(totals: Totals): Promise<void> {
-  for (const fault of faults) {
+  for (const fault of [...faults, ...intentFaults]) {
     const { problem, schedule, counts } = await findFault(fault, 4000);
     if (problem === undefined) {
       totals.problems += 1;

@@ -257,6 +257,8 @@ function problemOfRest(pool: HeldPool): string | undefined {
   if (pool.hasFailed) return metadata() ?? pool.problemOfLocks();
   // A range lock of everything is granted only if no other lock is held.
   pool.submit("discard", 0, new Uint8Array(0), volumeSectors);
+  // A discard that waits for room in the intent journal is done after the commit that makes some.
+  pool.drain();
   pool.submit("flush", 0, new Uint8Array(0), 0);
   pool.drain();
   if (pool.kernel.tasksRunning > 0) return `a lock is held: ${pool.kernel.tasksInFlight().join("; ")}`;

@@ -55,18 +55,21 @@ export interface Scenario {
   readonly failingFlush?: { readonly device: DeviceName; readonly ordinal: number };
   /** Writes without space wait, for ever: so each must find some in every schedule. Absent: they fail at once. */
   readonly waits?: true;
+  /** Records for which a segment of the intent journal has room; more than are needed if absent. */
+  readonly intentRecords?: number;
   /** Records and devices in one slice of a command; as many as it has if absent. */
   readonly perSlice?: number;
 }
 
 /** For a person. */
 export function nameOf(scenario: Scenario): string {
-  const { state, layout, dataBlocks, failingFlush, perSlice } = scenario;
+  const { state, layout, dataBlocks, failingFlush, perSlice, intentRecords } = scenario;
   const failing = failingFlush === undefined
     ? ""
     : `, ${failingFlush.device} flush ${failingFlush.ordinal} fails`;
   return `${scenario.kinds.join(" + ")} on ${layout}, ${state}, ${dataBlocks} data blocks${failing}` +
-    (perSlice === undefined ? "" : `, slices of ${perSlice}`) + (scenario.waits ? ", writes wait" : "");
+    (perSlice === undefined ? "" : `, slices of ${perSlice}`) + (scenario.waits ? ", writes wait" : "") +
+    (intentRecords === undefined ? "" : `, room for ${intentRecords} records`);
 }
 
 /** The snapshots or forks that a request makes, all of them or none. */
