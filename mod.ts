@@ -298,6 +298,16 @@ export class Pool implements AsyncDisposable {
     await this.#do({ verb: "resize", name: parseName(name).name, sizeBytes, force });
   }
 
+  /** Bounds the bytes that a volume maps; those of its snapshots do not count. Null: no bound. */
+  async quota(name: string, quotaBytes: number | null): Promise<void> {
+    await this.#do({ verb: "quota", name: parseVolumeName(name), quotaBytes });
+  }
+
+  /** Keeps so many bytes, less those that it maps alone, free for a volume. Null: none. */
+  async reserve(name: string, reserveBytes: number | null): Promise<void> {
+    await this.#do({ verb: "reserve", name: parseVolumeName(name), reserveBytes });
+  }
+
   /** Removes volumes and snapshots, all or none; returns when their space is back, or with `wait: false` when the names are gone. */
   async remove(
     names: readonly string[],

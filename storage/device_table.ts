@@ -14,6 +14,7 @@ import { BtreeRemover } from "./btree_remove.ts";
 import { childSizeBytes, nodeChild, nodeKey, nodeValueOffset, setNodeChild } from "./format/btree_node.ts";
 import { deviceDetailsSizeBytes, packDeviceDetails, unpackDeviceDetails } from "./format/device_details.ts";
 import { type MetadataBlock, metadataBlock, type ThinId, thinId, thinIdMax } from "./base/ids.ts";
+import type { DeviceLimit } from "./device_limits.ts";
 import { damaged } from "./metadata_fault.ts";
 import type { Transaction } from "./transaction.ts";
 
@@ -36,6 +37,8 @@ export interface DeviceChange {
   readonly tick: boolean;
   /** The new transaction id of the pool, and that of the new devices. */
   readonly transactionId: bigint;
+  /** Limits of devices that are new with it, or have other limits from then on. */
+  readonly limits?: readonly DeviceLimit[];
 }
 
 /** What a device maps, and when that changed last. */
@@ -219,6 +222,11 @@ export class DeviceTable {
   }
 
   /** Adds a device and writes it into both trees. */
+  /** Makes an empty device. */
+  create(thin: ThinId, root: MetadataBlock, transactionId: bigint, time: number): void {
+    this.insert(new DeviceRecord(thin, root, 0, transactionId, time, time));
+  }
+
   insert(record: DeviceRecord): void {
     assert(!this.#records.has(record.thin), "the thin device exists already");
     assert(record.thin >= 0 && record.thin <= thinIdMax, "a thin id has 24 bits");

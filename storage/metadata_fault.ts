@@ -10,7 +10,11 @@ export type MetadataFaultKind =
   /** Too few free metadata blocks. A commit may free some; growing the metadata device always helps. */
   | { readonly kind: "noMetadataSpace" }
   /** The 24-bit snapshot clock has its largest value. */
-  | { readonly kind: "clockExhausted" };
+  | { readonly kind: "clockExhausted" }
+  /** The device maps as many blocks as its quota allows. */
+  | { readonly kind: "quotaExceeded" }
+  /** The free data blocks are owed to devices with a reserve. */
+  | { readonly kind: "reserved" };
 
 /** Thrown by every operation of the engine after it has undone its changes. */
 export class MetadataFault extends Error {

@@ -10,7 +10,8 @@ import { assert } from "./base/assert.ts";
 import type { Geometry } from "./base/geometry.ts";
 import type { DBlockRun } from "./block_set.ts";
 import { BlockCache } from "./block_cache.ts";
-import { type DeviceChange, DeviceRecord, type DeviceState, DeviceTable } from "./device_table.ts";
+import { DeviceLimits } from "./device_limits.ts";
+import { type DeviceChange, type DeviceState, DeviceTable } from "./device_table.ts";
 import type { DeviceDetails } from "./format/device_details.ts";
 import { metadataBlocksMax } from "./format/metadata_index.ts";
 import type { Superblock } from "./format/superblock.ts";
@@ -56,6 +57,8 @@ export class ThinMetadata {
   readonly runs: MappingRuns;
   /** More data blocks and metadata blocks. */
   readonly growth: Growth;
+  /** Quotas and reserves of single devices; none until they are set. */
+  readonly limits: DeviceLimits;
   readonly #readOnly: boolean;
   readonly #spaceLoad: MetadataSpaceLoad;
   readonly #superblock: SuperblockState;
@@ -74,6 +77,7 @@ export class ThinMetadata {
     this.#reserve = new MetadataReserve(space, this.#layout);
     this.#spaceLoad = new MetadataSpaceLoad(this.#transaction, superblock.metadataSpaceMap);
     this.#data = new DataSpaceMap(this.#transaction, superblock.dataSpaceMap);
+    this.limits = new DeviceLimits(this.geometry.blockSizeBytes, this.#data);
     this.#devices = new DeviceTable(this.#transaction, superblock.mappingRoot, superblock.detailsRoot);
     this.#mappings = new ThinMappings(this.#transaction, this.#data, !readOnly, superblock.heldRoot !== 0);
     this.runs = new MappingRuns(this.#transaction, this.#devices);
@@ -233,20 +237,19 @@ export class ThinMetadata {
    * may make them), and the new ids must not. A change of the transaction id alone may use the reserve.
    */
   change(change: DeviceChange): void {
-    const { create, snapshots, tick, transactionId } = change;
+    const { create, snapshots, tick, transactionId, limits = [] } = change;
     this.#operation.run(() => {
+      this.limits.admitChange(snapshots, limits);
       this.#superblock.transactionId = transactionId;
       if (tick) this.#superblock.tick();
-      for (const thin of create) this.#createThin(thin);
+      for (const thin of create) {
+        this.#devices.create(thin, this.#mappings.makeTree().block, transactionId, this.time);
+      }
       this.#devices.snapshot(snapshots, transactionId, this.time);
       if (create.length + snapshots.length > 0) this.#reserve.admit();
       else this.#reserve.admitFromReserve();
     });
-  }
-
-  #createThin(thin: ThinId): void {
-    const root = this.#mappings.makeTree().block;
-    this.#devices.insert(new DeviceRecord(thin, root, 0, this.transactionId, this.time, this.time));
+    this.limits.noteDevices(snapshots, limits);
   }
 
   /**
@@ -310,18 +313,20 @@ export class ThinMetadata {
 
   #insert(thin: ThinId, block: VBlock, mapped: DBlock, admit: () => void): DBlock | undefined {
     const record = this.#devices.expect(thin);
+    const { allocated } = this.#data;
     let replaced: DBlock | undefined;
     this.#operation.run(() => {
       this.#devices.change(record);
       replaced = this.#mappings.insert(record, block, mapped, this.time);
       admit();
+      this.limits.admitInsert(thin, record.mappedBlocks, replaced === undefined, allocated);
     });
+    this.limits.noteChange(thin, allocated);
     return replaced;
   }
 
   /**
-   * Removes the mappings in `[begin, end)` that are in the first leaf with any. `next` is where the next call
-   * continues,
+   * Removes the mappings in `[begin, end)` that are in the first leaf with any. `next` is where the next call continues,
    * `end` if there is no more.
    */
   removeRange(thin: ThinId, begin: VBlock, end: VBlock): { next: VBlock; removedBlocks: number } {
@@ -330,17 +335,17 @@ export class ThinMetadata {
     const first = this.#mappings.firstMapped(record, begin, end);
     this.#transaction.cache.endOperation();
     if (first === undefined) return { next: end, removedBlocks: 0 }; // nothing to commit
-    const before = record.mappedBlocks;
+    const [before, { allocated }] = [record.mappedBlocks, this.#data];
     const next = this.#operation.removeBySlices(leafEntriesMax, (entriesMax) => {
       this.#devices.change(record);
       return this.#mappings.removeInOneLeaf(record, first, end, entriesMax);
     });
+    this.limits.noteChange(thin, allocated);
     return { next, removedBlocks: before - record.mappedBlocks };
   }
 
   /**
-   * Data blocks without references from `from` on. The work of one call is bounded; `next` is where the next call
-   * continues,
+   * Data blocks without references from `from` on. The work of one call is bounded; `next` is where the next call continues,
    * `dataBlocks` at the end.
    */
   findFreeData(from: DBlock, blocksWanted: number): { runs: DBlockRun[]; next: DBlock } {

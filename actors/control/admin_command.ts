@@ -11,6 +11,10 @@ export type ChangeCommand =
   | RollbackCommand
   | { readonly verb: "rename"; readonly from: string; readonly to: string }
   | ResizeCommand
+  /** Null: none. */
+  | { readonly verb: "quota"; readonly name: string; readonly quotaBytes: number | null }
+  /** Null: none. */
+  | { readonly verb: "reserve"; readonly name: string; readonly reserveBytes: number | null }
   /** All or none of them. */
   | {
     readonly verb: "rm";
@@ -138,6 +142,10 @@ export interface VolumeListing {
   readonly mapped_bytes: number;
   /** Bytes that removing it would free; null: not counted yet. */
   readonly exclusive_bytes: number | null;
+  /** What `mapped_bytes` may be at most; null: no bound. */
+  readonly quota_bytes: number | null;
+  /** What is kept for it alone, with what it maps alone; null: nothing is. */
+  readonly reserve_bytes: number | null;
   /** Bytes of its blocks that another volume or snapshot maps too; null: not counted yet. */
   readonly shared_bytes: number | null;
   /** How long ago exclusive and shared bytes were right, in milliseconds; 0: they are; null: not counted yet. */
@@ -204,6 +212,8 @@ export interface PoolStatus {
   readonly data_total_bytes: number;
   /** Bytes of the data blocks that are mapped. */
   readonly data_used_bytes: number;
+  /** Bytes of the free data blocks that are kept for volumes with a reserve. */
+  readonly data_reserved_bytes: number;
   /** Bytes of the metadata device. */
   readonly metadata_total_bytes: number;
   /** Bytes of the metadata device that no write may use any more; what is kept for removals and commits is among them. */

@@ -20,6 +20,11 @@ export function reasonOfFailure(failure: MetadataFailure): string {
       return "the metadata is full; remove volumes or snapshots, or make it larger with `grow --metadata`";
     case "clockExhausted":
       return "the pool's 24-bit snapshot clock has reached its end; copy the volumes to a new pool";
+    case "quotaExceeded":
+      return "the volume has all that its quota allows";
+    case "reserved":
+      return "what is free would not suffice for what is reserved for volumes; remove something, make the pool larger, or " +
+        "reserve less";
     case "damaged":
       return failure.reason;
     case "readOnly":

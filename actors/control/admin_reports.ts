@@ -28,6 +28,7 @@ export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
       block_size_bytes: geometry.blockSizeBytes,
       data_total_bytes: data.totalBytes,
       data_used_bytes: data.usedBytes,
+      data_reserved_bytes: facts.dataOwed * geometry.blockSizeBytes,
       metadata_total_bytes: metadata.totalBytes,
       metadata_used_bytes: metadata.usedBytes,
       volumes: registry.records.reduce((count, { deleting }) => deleting ? count : count + 1, 0),

@@ -7,6 +7,9 @@ import type { Steps } from "../kernel/task.ts";
 import type { AdminResult } from "./admin_command.ts";
 import type { AdminPeers, PoolPeers } from "./admin_peers.ts";
 import { withBlockSize } from "./pool_geometry.ts";
+import { LimitStub } from "../pool/limit_messages.ts";
+import { countReserved } from "./count_own.ts";
+import { limitsOf } from "./plan_limits.ts";
 import { adoptedSizeBytes } from "./plan_checks.ts";
 import { done, reasonOfFailure, refused } from "./admin_outcome.ts";
 import { change, finishDeletions, finishTrims, seeCheck, zeroTails } from "./admin_task.ts";
@@ -24,7 +27,11 @@ function* startSteps(actors: PoolPeers): Steps<AdminResult> {
   const peers = withBlockSize(actors, yield* actors.pool.geometry());
   const reconciled = yield* reconcile(peers);
   if (reconciled.kind !== "done" || peers.readOnly) return reconciled;
-  const { deletions, trims } = interruptedIn(yield* peers.pool.registry());
+  const registry = yield* peers.pool.registry();
+  // Before any client is let in. How much of a reserve is used is counted below; until then all of it counts as owed.
+  const limits = registry.records.flatMap((record) => record.deleting ? [] : limitsOf(record));
+  new LimitStub(peers.kernel, peers.thin.metadata.address).set(limits);
+  const { deletions, trims } = interruptedIn(registry);
   // Work that cannot be finished is logged, and tried again at the next start. The pool opens all the same: a full pool must
   // open so that space can be freed, and a damaged one so that the rest can be read.
   // Deletions come first where a volume became smaller: they may free the space that zeroing a tail in a shared block
@@ -41,6 +48,7 @@ function* startSteps(actors: PoolPeers): Steps<AdminResult> {
     const trimmed = zeroed.kind === "refused" ? zeroed : yield* finishTrims(peers, [trim]);
     if (trimmed.kind === "refused") peers.log(trimmed.reason);
   }
+  yield* countReserved(peers);
   return done;
 }
 

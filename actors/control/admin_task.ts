@@ -14,6 +14,7 @@ import { rewriteCatalogue } from "./catalogue_rewrite.ts";
 import type { Appended } from "./catalogue_journal.ts";
 import { done, reasonOfFailure, refused } from "./admin_outcome.ts";
 import { checkPool, dumpPool, poolStatus } from "./admin_reports.ts";
+import { countNamed } from "./count_own.ts";
 import { growPool, rescanDevices } from "./pool_growth.ts";
 import { join, rest, type Steps } from "../kernel/task.ts";
 import type { Address } from "../kernel/address.ts";
@@ -72,6 +73,9 @@ function* perform(
       return yield* growPool(peers, command);
     case "rescan":
       return yield* rescanDevices(peers);
+    case "reserve":
+      if (command.reserveBytes !== null) yield* countNamed(peers, command.name);
+      return yield* change(peers, command);
     case "rm":
       if (command.dryRun) return yield* freedBy(peers, command);
       return yield* change(peers, command);
@@ -205,7 +209,7 @@ function reasonOfAppend(result: Exclude<IoResult, { kind: "ok" }>): string {
  */
 function* changeDevices(peers: AdminPeers, plan: AdminPlan): Steps<Done | MetadataFailure> {
   const { metadata } = peers.thin;
-  const { create, snapshots, tick, transactionId } = plan;
+  const { create, snapshots, tick, transactionId, limits } = plan;
   const pace = new ChangePace(peers, snapshots.length);
   let made = 0;
   for (;;) {
@@ -218,11 +222,13 @@ function* changeDevices(peers: AdminPeers, plan: AdminPlan): Steps<Done | Metada
       // All snapshots are of one instant.
       tick: isFirst && tick,
       transactionId,
+      ...(hasMore || limits.length === 0 ? {} : { limits }),
       hasMore,
     });
     if (changed.kind !== "done") {
       // After any failure other than missing space the pool writes no more, so no part of the change becomes durable.
-      if (changed.kind !== "noMetadataSpace" || isFirst) return changed;
+      const isUndone = changed.kind === "noMetadataSpace" || changed.kind === "reserved";
+      if (!isUndone || isFirst) return changed;
       const revoked = yield* revokeDevices(peers, plan, made);
       return revoked.kind === "done" ? changed : revoked;
     }

@@ -12,6 +12,8 @@ export const listColumns = [
   "created",
   "id",
   "age",
+  "quota",
+  "reserve",
 ] as const;
 
 /** A column of `list`. */

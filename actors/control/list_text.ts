@@ -68,6 +68,8 @@ const specs: Readonly<Record<ListColumn, ColumnSpec>> = {
   origin: { key: ({ origin }) => origin },
   created: { key: ({ created }) => created, text: (time) => withoutFraction(String(time)) },
   id: { key: ({ thin_id }) => thin_id },
+  quota: { key: ({ quota_bytes }) => quota_bytes, text: bytes },
+  reserve: { key: ({ reserve_bytes }) => reserve_bytes, text: bytes },
   age: { key: ({ figures_age_ms }) => figures_age_ms, text: (ageMs) => ageText(Number(ageMs)) },
 };
 

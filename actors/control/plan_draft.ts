@@ -45,6 +45,7 @@ export function draft(
     evict: [],
     deletions: [],
     trims: [],
+    limits: [],
     result: done,
     ...more,
   };

@@ -7,6 +7,7 @@ import { SliceEnd } from "../../storage/slices.ts";
 import type { AdminResult } from "./admin_command.ts";
 import { done, reasonOfFailure, refused } from "./admin_outcome.ts";
 import type { AdminPeers } from "./admin_peers.ts";
+import { countReserved } from "./count_own.ts";
 import { rest, type Steps } from "../kernel/task.ts";
 import type { MetadataFailure } from "../pool/metadata_results.ts";
 import type { Deletion } from "./pool_messages.ts";
@@ -29,6 +30,7 @@ function* removeBehind(peers: AdminPeers, deletions: readonly Deletion[]): Steps
     return refused(`${made}, but not its last step, which the next start does: ${forgotten.reason}`);
   }
   if (forgotten.kind === "done") yield* peers.thin.allocator.reclaim();
+  yield* countReserved(peers);
   return forgotten;
 }
 

@@ -117,6 +117,12 @@ export const count: Kind<number> = {
 /** A name of a volume with a number to fill in, such as vm-%03d. */
 export const numberedName: Kind<string> = textKind(parseNamePattern);
 
+/** A positive number of bytes, or `none`: null. */
+export const sizeOrNone: Kind<number | null> = {
+  ofText: (text) => text === "none" ? null : parseSize(text),
+  ofValue: (value, name) => value === null ? null : size.ofValue(value, name),
+};
+
 /** What may be absent: null in JSON. */
 export function orNone<T>(kind: Kind<T>): Kind<T | null> {
   return {

@@ -76,6 +76,8 @@ function* listingSlices(
       exclusive_bytes: bytesOf(used.exclusiveBlocks),
       shared_bytes: bytesOf(used.sharedBlocks),
       figures_age_ms: used.ageMs ?? null,
+      quota_bytes: record.quotaBytes ?? null,
+      reserve_bytes: record.reserveBytes ?? null,
       read_only: record.readOnly,
       // The volume that it was made from may have been removed.
       origin: record.origin === null ? null : nameOf.get(record.origin) ?? null,

@@ -162,6 +162,7 @@ export const goingAway: ErrorReply = { error: NBD_ESHUTDOWN, message: "the expor
 const noSpace: ErrorReply = { error: NBD_ENOSPC, message: "the pool is full" };
 const noMetadataSpace: ErrorReply = { error: NBD_ENOSPC, message: "the pool's metadata is full" };
 const noHostSpace: ErrorReply = { error: NBD_ENOSPC, message: "the host of the pool is full" };
+const overQuota: ErrorReply = { error: NBD_ENOSPC, message: "the volume has all that its quota allows" };
 const ioError: ErrorReply = { error: NBD_EIO, message: "input/output error of the pool's devices" };
 const notFast: ErrorReply = { error: NBD_ENOTSUP, message: "zeroing this range means writing bytes" };
 const pastEnd: ErrorReply = { error: NBD_EINVAL, message: "beyond the end of the export" };
@@ -181,6 +182,8 @@ export function refusalOf(status: BioStatus, kind: BioKind | "blockStatus"): Err
       return noMetadataSpace;
     case "noHostSpace":
       return noHostSpace;
+    case "quotaExceeded":
+      return overQuota;
     case "dropped":
       return goingAway;
     case "ioError":

@@ -30,7 +30,7 @@ import { type Fetched, type MetadataMessage, MetadataStub, type Operation } from
 import { MetadataNotices } from "./metadata_notices.ts";
 import type { Done, MetadataFailure } from "./metadata_results.ts";
 import { type ChangeOperation, executeChange, makesDirty } from "./metadata_changes.ts";
-import { done, executeRead, factsOf, growthAnswer } from "./metadata_reads.ts";
+import { done, executeRead, factsOf, growthAnswer, roomOf } from "./metadata_reads.ts";
 import { type Attempt, WaitingOperations } from "./waiting_operations.ts";
 
 export class Metadata implements Actor<MetadataMessage> {
@@ -117,7 +117,17 @@ export class Metadata implements Actor<MetadataMessage> {
         return;
       case "dataRetired":
         this.#dataRetired = message.blocks;
+        this.#engine.limits.retiredBlocks = message.blocks;
         return;
+      case "askRoom":
+        return this.#kernel.reply(message, roomOf(this.#engine, message.thin));
+      case "setLimits":
+        return this.#engine.limits.set(message.limits);
+      case "beginCount":
+        return this.#engine.limits.beginCount(message.thins);
+      case "endCount":
+        this.#engine.limits.endCount(message.counted);
+        return this.#notices.tellLimits();
       case "reportMappedFree":
         return this.#kernel.reply(
           message,
@@ -211,6 +221,7 @@ export class Metadata implements Actor<MetadataMessage> {
       return this.#damaged("a change that found no space for itself found none to be undone either");
     }
     if (operation.type === "change" || operation.type === "revoke") this.#isChanging = operation.hasMore;
+    if (operation.type === "change" && operation.limits !== undefined) this.#notices.tellLimits();
     return answer;
   }
 

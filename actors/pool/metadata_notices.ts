@@ -55,6 +55,11 @@ export class MetadataNotices {
     }
   }
 
+  /** Less may be kept for single devices than before, so others may have more. */
+  tellLimits(): void {
+    if (this.#peers !== undefined) this.#kernel.tell(this.#peers.space, { type: "spaceCame", need: "data" });
+  }
+
   tellFreed(): void {
     const runs = this.#engine.takeFreed();
     if (runs.length > 0) this.tellAllocator({ type: "freed", runs });

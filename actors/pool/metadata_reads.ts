@@ -1,7 +1,9 @@
 /** The operations of the metadata actor that change nothing: what each reads from the engine. */
 import { geometryOf } from "../../storage/base/geometry.ts";
 import { unreachable } from "../../storage/base/assert.ts";
-import type { ThinMetadata } from "../../storage/thin_metadata.ts";
+import type { ThinId } from "../../storage/base/ids.ts";
+import type { DeviceRoom } from "../../storage/device_limits.ts";
+import type { Mapping, ThinMetadata } from "../../storage/thin_metadata.ts";
 import type {
   AskDevice,
   AskGrowth,
@@ -26,7 +28,9 @@ export const done: Done = { kind: "done" };
 export function executeRead(engine: ThinMetadata, operation: ReadOperation): unknown {
   switch (operation.type) {
     case "lookup":
-      return engine.lookup(operation.thin, operation.vblock);
+      return engine.limits.isEmpty
+        ? engine.lookup(operation.thin, operation.vblock)
+        : lookupWithin(engine, operation);
     case "lookupRange":
       return {
         kind: "range",
@@ -44,6 +48,27 @@ export function executeRead(engine: ThinMetadata, operation: ReadOperation): unk
     default:
       return unreachable(operation);
   }
+}
+
+/** A write learns before it takes a data block that it may have none: a block that is given back would wake what waits for one. */
+function lookupWithin(engine: ThinMetadata, { thin, vblock }: Lookup): Mapping {
+  const mapping = engine.lookup(thin, vblock);
+  if (mapping.kind === "provisioned" && !mapping.shared) return mapping;
+  const refusal = engine.limits.refusalOf(
+    thin,
+    mappedBlocksOf(engine, thin),
+    mapping.kind === "unprovisioned",
+  );
+  return refusal === undefined ? mapping : { ...mapping, refusal };
+}
+
+/** What is left of the pool for a device. */
+export function roomOf(engine: ThinMetadata, thin: ThinId): DeviceRoom {
+  return engine.limits.roomOf(thin, mappedBlocksOf(engine, thin));
+}
+
+function mappedBlocksOf(engine: ThinMetadata, thin: ThinId): number {
+  return engine.device(thin)?.mappedBlocks ?? 0;
 }
 
 function runsOf(engine: ThinMetadata, question: AskRuns): NonNullable<AskRuns["reply"]> {
@@ -79,6 +104,7 @@ export function factsOf(engine: ThinMetadata, dataRetired: number, intents: Inte
       metadataBlocks: engine.metadataBlocks,
     }),
     dataFree: Math.max(0, engine.dataFree - dataRetired),
+    dataOwed: engine.limits.owedBlocks,
     metadataSpare: engine.metadataSpare,
     dirtyBlocks: engine.dirtyBlocks,
     clock: engine.time,

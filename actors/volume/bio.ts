@@ -16,7 +16,7 @@ export type BioKind = "read" | "write" | "writeZeroes" | "discard" | "flush" | "
 
 /**
  * How a bio ended. `hole`: a read of an unprovisioned block, which is all zeroes. `noDataSpace`, `noMetadataSpace`,
- * `noHostSpace`: no lock is held and no mapping was changed. `dropped`: it waited for space, and its client is gone or
+ * `noHostSpace`: no lock is held and no mapping was changed. `quotaExceeded`: the volume maps all that its quota allows. `dropped`: it waited for space, and its client is gone or
  * going. `notSupported`: a fast zero that would not be fast. `poolFailed`, `readOnly`: the pool takes no such request.
  * `outOfRange`: beyond the end of the volume.
  */
@@ -26,6 +26,7 @@ export type BioStatus =
   | "noDataSpace"
   | "noMetadataSpace"
   | "noHostSpace"
+  | "quotaExceeded"
   | "dropped"
   | "ioError"
   | "notSupported"

@@ -36,6 +36,7 @@ import { type Allocation, type AllocatorStub, Lease } from "../pool/allocator_me
 import type { DataLocks } from "../pool/data_locks.ts";
 import type { Steps } from "../kernel/task.ts";
 import { type BlockLock, lockRange } from "../pool/region_locks.ts";
+import { LimitStub } from "../pool/limit_messages.ts";
 import type { MetadataStub } from "../pool/metadata_messages.ts";
 import type { Done, MetadataFailure } from "../pool/metadata_results.ts";
 import type { SpaceStub } from "../pool/space_messages.ts";
@@ -110,9 +111,12 @@ function* remapWrite(thin: Thin, bio: Bio): Steps<BioStatus> {
   if (upgraded !== "alone") mapping = yield* thin.metadata.lookup(thin.id, bio.vblock);
   switch (mapping.kind) {
     case "unprovisioned":
-      return staysUnprovisioned(thin, bio) ? "ok" : yield* provision(thin, bio);
+      if (staysUnprovisioned(thin, bio)) return "ok";
+      if (mapping.refusal !== undefined) return statusOf({ kind: mapping.refusal });
+      return yield* provision(thin, bio);
     case "provisioned":
       if (!mapping.shared) return yield* writeInPlace(thin, bio, mapping);
+      if (mapping.refusal !== undefined) return statusOf({ kind: mapping.refusal });
       return yield* breakSharing(thin, bio, lock, mapping.dblock);
     default:
       return statusOf(mapping);
@@ -294,17 +298,22 @@ export function* removeMappings(thin: Thin, begin: VBlock, end: VBlock): Steps<D
  * the request fails with a part of it done.
  */
 function* checkSpace(thin: Thin, bio: Bio): Steps<BioStatus> {
-  let needed = bio.vblockEnd - bio.vblock;
+  const blocks = bio.vblockEnd - bio.vblock;
+  let [mapped, own] = [0, 0];
   let next = bio.vblock;
   const { lookupRunsMax } = thin.metadata.kernel.knobs;
   while (next < bio.vblockEnd) {
     const range = yield* thin.metadata.lookupRange(thin.id, next, bio.vblockEnd, lookupRunsMax);
     if (range.kind !== "range") return statusOf(range);
-    for (const run of range.runs) if (!run.shared) needed -= run.length;
+    for (const run of range.runs) {
+      mapped += run.length;
+      if (!run.shared) own += run.length;
+    }
     next = range.next;
   }
-  const facts = yield* thin.metadata.facts();
-  return needed <= facts.dataFree ? "ok" : "noDataSpace";
+  const room = yield* new LimitStub(thin.metadata.kernel, thin.metadata.address).room(thin.id);
+  if (blocks - mapped > room.quotaLeft) return "quotaExceeded";
+  return blocks - own <= room.dataFree ? "ok" : "noDataSpace";
 }
 
 /** Zeroes what the bio does not cover of a new block, so that its old content is never read. */
@@ -337,7 +346,11 @@ export function statusOf(failure: MetadataFailure): BioStatus {
   switch (failure.kind) {
     case "noMetadataSpace":
     case "poolFailed":
+    case "quotaExceeded":
       return failure.kind;
+    // For this volume there is no free block.
+    case "reserved":
+      return "noDataSpace";
     // Damage made the pool read-only after this bio was admitted: its client did nothing wrong.
     case "readOnly":
     case "damaged":

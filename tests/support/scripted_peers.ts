@@ -29,6 +29,7 @@ export const emptyPlan: AdminPlan = {
   evict: [],
   deletions: [],
   trims: [],
+  limits: [],
   quietUntil: "settled",
   result: { kind: "done" },
 };

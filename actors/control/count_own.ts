@@ -1,0 +1,46 @@
+/**
+ * Counting the blocks that volumes with a reserve map alone (storage/device_limits.ts): when a reserve is set, at the start of
+ * a pool, and after a removal, which may have left blocks to one volume that others shared. One walk over all mappings.
+ */
+import type { ThinId } from "../../storage/base/ids.ts";
+import { deviceUsage } from "../../storage/usage.ts";
+import type { Steps } from "../kernel/task.ts";
+import { LimitStub } from "../pool/limit_messages.ts";
+import type { AdminPeers } from "./admin_peers.ts";
+import { commitFirst, readerOfCommit, runWalk } from "./held_walk.ts";
+
+/** Counts for these devices. Where the metadata is damaged the old numbers stay: they are not too large. */
+function* countOwn(peers: AdminPeers, thins: readonly ThinId[]): Steps<void> {
+  if (thins.length === 0) return;
+  const limits = new LimitStub(peers.kernel, peers.thin.metadata.address);
+  // The commit comes after the beginning, so it misses nothing that is given back and not noted.
+  limits.beginCount(thins);
+  yield* commitFirst(peers);
+  const held = yield* readerOfCommit(peers);
+  const usage = yield* runWalk(peers, held, deviceUsage());
+  peers.thin.metadata.releaseCommit(held.hold);
+  if (usage.kind !== "usage") return;
+  const wanted = new Set<number>(thins);
+  limits.endCount(
+    usage.devices.filter(({ thinId }) => wanted.has(thinId)).map(({ thinId, exclusiveBlocks }) => ({
+      thin: thinId,
+      blocks: exclusiveBlocks,
+    })),
+  );
+}
+
+/** Counts for all volumes with a reserve, if one of them is owed something. */
+export function* countReserved(peers: AdminPeers): Steps<void> {
+  const { dataOwed } = yield* peers.thin.metadata.facts();
+  if (dataOwed === 0) return;
+  const { records } = yield* peers.pool.registry();
+  const reserved = records.filter(({ deleting, reserveBytes }) => !deleting && reserveBytes !== undefined);
+  yield* countOwn(peers, reserved.map(({ thinId }) => thinId));
+}
+
+/** Counts for the volume of this name, before a reserve is set: what it has already is not owed to it. */
+export function* countNamed(peers: AdminPeers, name: string): Steps<void> {
+  const { records } = yield* peers.pool.registry();
+  const found = records.filter((record) => record.name === name && !record.deleting && !record.readOnly);
+  yield* countOwn(peers, found.map(({ thinId }) => thinId));
+}

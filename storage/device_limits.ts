@@ -1,0 +1,225 @@
+/**
+ * Limits of single thin devices: how many blocks one may map (quota), and how many data blocks are kept free for it (reserve).
+ * They are settings of volumes, so the catalogue has them and the metadata does not; they are set after each load.
+ *
+ * The quota counts the device's mappings, which the metadata counts exactly. Blocks that it shares count as well.
+ *
+ * The reserve of a device promises it so many data blocks of its own: those that it alone maps, and for the rest free ones.
+ * It is owed the rest. The rule: the free blocks are never fewer than what all devices are owed together. So
+ *
+ *  - a new block for a device that is owed none is refused if only owed blocks are left; one for a device that is owed some
+ *    takes from its own;
+ *  - a snapshot of a device shares all its blocks, so it is owed the whole reserve from then on. Where that would break the
+ *    rule the snapshot is refused.
+ *
+ * How many blocks a device alone maps is not in the metadata. {@linkcode DeviceLimits} keeps a number that is never too large:
+ * a count by a walk, plus the blocks that the device took since, minus those that it gave back, and 0 after a snapshot of it.
+ * It is too small where a snapshot or clone gave a shared block up: then more is kept free than promised, until the next count.
+ */
+import { assert } from "./base/assert.ts";
+import type { ThinId } from "./base/ids.ts";
+import { MetadataFault } from "./metadata_fault.ts";
+
+/** The limits of one device, as its volume has them; undefined: none. */
+export interface DeviceLimit {
+  readonly thin: ThinId;
+  readonly quotaBytes: number | undefined;
+  readonly reserveBytes: number | undefined;
+}
+
+/** The blocks that a device alone maps, as a walk counted them. */
+export interface OwnBlocks {
+  readonly thin: ThinId;
+  readonly blocks: number;
+}
+
+/** Why a device gets no new block: it has all that its quota allows, or what is free is owed to others. */
+export type LimitRefusal = "quotaExceeded" | "reserved";
+
+/** What is left of a pool for one device. */
+export interface DeviceRoom {
+  /** Blocks that the quota still allows it to map. */
+  readonly quotaLeft: number;
+  /** Free data blocks, without those owed to others. */
+  readonly dataFree: number;
+}
+
+/** The data device's counts, as the space map has them in the current state. */
+export interface AllocatedCounts {
+  readonly blocks: number;
+  readonly allocated: number;
+}
+
+/** A snapshot that is made of a device. */
+interface Snapshotted {
+  readonly origin: ThinId;
+}
+
+interface Limit {
+  readonly quotaBlocks: number;
+  readonly reserveBlocks: number;
+  /** At most what the device alone maps. */
+  ownBlocks: number;
+  /** While a walk counts: the blocks given back since before it began. */
+  lostBlocks: number | undefined;
+}
+
+/** See the head of this file. */
+export class DeviceLimits {
+  readonly #blockSizeBytes: number;
+  readonly #data: AllocatedCounts;
+  readonly #limits = new Map<ThinId, Limit>();
+  /** What all devices are owed together. */
+  #owedBlocks = 0;
+  /** Free data blocks that cannot be written: no device gets them. */
+  retiredBlocks = 0;
+
+  constructor(blockSizeBytes: number, data: AllocatedCounts) {
+    this.#blockSizeBytes = blockSizeBytes;
+    this.#data = data;
+  }
+
+  /** No device has a limit, so nothing is to be asked. */
+  get isEmpty(): boolean {
+    return this.#limits.size === 0;
+  }
+
+  /** Free data blocks that are kept for single devices. */
+  get owedBlocks(): number {
+    return this.#owedBlocks;
+  }
+
+  get #free(): number {
+    return this.#data.blocks - this.#data.allocated - this.retiredBlocks;
+  }
+
+  /** Sets limits, whether they can be kept or not: of the catalogue, at the start. */
+  set(limits: readonly DeviceLimit[]): void {
+    for (const limit of limits) this.#set(limit);
+  }
+
+  /** What is left for this device, which maps so many blocks. */
+  roomOf(thin: ThinId, mappedBlocks: number): DeviceRoom {
+    const limit = this.#limits.get(thin);
+    return {
+      quotaLeft: Math.max(0, (limit?.quotaBlocks ?? Infinity) - mappedBlocks),
+      dataFree: Math.max(0, this.#free - this.#owedBlocks + owedTo(limit)),
+    };
+  }
+
+  /** Why this device, which maps so many blocks, gets no further data block; undefined if it does. `isNew`: for an unmapped block. */
+  refusalOf(thin: ThinId, mappedBlocks: number, isNew: boolean): LimitRefusal | undefined {
+    const { quotaLeft, dataFree } = this.roomOf(thin, mappedBlocks);
+    if (isNew && quotaLeft === 0) return "quotaExceeded";
+    return this.#owedBlocks > 0 && dataFree === 0 ? "reserved" : undefined;
+  }
+
+  /** To be called in the operation that maps a block, after it. Faults if a limit is broken by it. */
+  admitInsert(thin: ThinId, mappedBlocks: number, isNew: boolean, allocatedBefore: number): void {
+    if (this.isEmpty) return;
+    const limit = this.#limits.get(thin);
+    if (isNew && limit !== undefined && mappedBlocks > limit.quotaBlocks) {
+      throw new MetadataFault({ kind: "quotaExceeded" });
+    }
+    const taken = this.#data.allocated - allocatedBefore;
+    if (taken <= 0) return;
+    const owedAfter = this.#owedBlocks - Math.min(owedTo(limit), taken);
+    if (owedAfter > 0 && this.#free < owedAfter) throw new MetadataFault({ kind: "reserved" });
+  }
+
+  /** To be called after each operation of a device that mapped or unmapped blocks. */
+  noteChange(thin: ThinId, allocatedBefore: number): void {
+    const limit = this.#limits.get(thin);
+    if (limit === undefined) return;
+    const taken = this.#data.allocated - allocatedBefore;
+    if (taken < 0 && limit.lostBlocks !== undefined) limit.lostBlocks -= taken;
+    this.#own(limit, limit.ownBlocks + taken);
+  }
+
+  /** To be called in the operation that changes the set of devices. Faults if more would be owed than is free. */
+  admitChange(snapshots: readonly Snapshotted[], limits: readonly DeviceLimit[]): void {
+    let owedAfter = this.#owedBlocks;
+    const origins = new Set(snapshots.map(({ origin }) => origin));
+    for (const origin of origins) {
+      const limit = this.#limits.get(origin);
+      if (limit !== undefined) owedAfter += limit.reserveBlocks - owedTo(limit);
+    }
+    for (const wanted of limits) {
+      const before = this.#limits.get(wanted.thin);
+      owedAfter += owedTo(this.#made(wanted, before)) - owedTo(before);
+    }
+    if (owedAfter > this.#owedBlocks && owedAfter > this.#free) throw new MetadataFault({ kind: "reserved" });
+  }
+
+  /** To be called after it: origins share all their blocks now, and the limits hold. */
+  noteDevices(snapshots: readonly Snapshotted[], limits: readonly DeviceLimit[]): void {
+    if (!this.isEmpty) {
+      for (const { origin } of snapshots) {
+        const limit = this.#limits.get(origin);
+        if (limit === undefined) continue;
+        this.#own(limit, 0);
+        if (limit.lostBlocks !== undefined) limit.lostBlocks = Infinity;
+      }
+    }
+    this.set(limits);
+  }
+
+  /**
+   * A walk is about to count what these devices alone map, in a commit that begins after this. Where one counts already, the
+   * first of the two to end is taken: what was lost since the first began is taken off it, so it is not too large.
+   */
+  beginCount(thins: readonly ThinId[]): void {
+    for (const thin of thins) {
+      const limit = this.#limits.get(thin) ?? unlimited();
+      this.#limits.set(thin, limit);
+      limit.lostBlocks ??= 0;
+    }
+  }
+
+  /**
+   * The walk has counted. What a device took meanwhile does not count, and what it gave back is taken off, also if the commit
+   * had that already: so the number is not too large.
+   */
+  endCount(counted: readonly OwnBlocks[]): void {
+    for (const { thin, blocks } of counted) {
+      const limit = this.#limits.get(thin);
+      if (limit?.lostBlocks === undefined) continue;
+      const own = Math.max(limit.ownBlocks, blocks - limit.lostBlocks);
+      limit.lostBlocks = undefined;
+      this.#own(limit, own);
+    }
+  }
+
+  #set(limit: DeviceLimit): void {
+    const before = this.#limits.get(limit.thin);
+    const made = this.#made(limit, before);
+    this.#owedBlocks += owedTo(made) - owedTo(before);
+    assert(this.#owedBlocks >= 0, "less is owed than nothing");
+    if (made === undefined) this.#limits.delete(limit.thin);
+    else this.#limits.set(limit.thin, made);
+  }
+
+  #made({ quotaBytes, reserveBytes }: DeviceLimit, before: Limit | undefined): Limit | undefined {
+    if (quotaBytes === undefined && reserveBytes === undefined) return undefined;
+    return {
+      quotaBlocks: quotaBytes === undefined ? Infinity : Math.floor(quotaBytes / this.#blockSizeBytes),
+      reserveBlocks: reserveBytes === undefined ? 0 : Math.ceil(reserveBytes / this.#blockSizeBytes),
+      ownBlocks: before?.ownBlocks ?? 0,
+      lostBlocks: before?.lostBlocks,
+    };
+  }
+
+  #own(limit: Limit, blocks: number): void {
+    const owedBefore = owedTo(limit);
+    limit.ownBlocks = Math.max(0, blocks);
+    this.#owedBlocks += owedTo(limit) - owedBefore;
+  }
+}
+
+function owedTo(limit: Limit | undefined): number {
+  return limit === undefined ? 0 : Math.max(0, limit.reserveBlocks - limit.ownBlocks);
+}
+
+function unlimited(): Limit {
+  return { quotaBlocks: Infinity, reserveBlocks: 0, ownBlocks: 0, lostBlocks: undefined };
+}
