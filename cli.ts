@@ -22,6 +22,7 @@ import {
   openPool,
   parseInvocation,
   parseServing,
+  parseSize,
   type Pool,
   type PoolServer,
   ReaderGone,
@@ -30,6 +31,7 @@ import {
   requireServable,
   roundingNote,
   runCommand,
+  runProgram,
   UsageError,
   UserError,
   versionText,
@@ -59,6 +61,7 @@ async function main(args: readonly string[]): Promise<number> {
 const local: Readonly<Record<LocalVerb, (invocation: Invocation) => Promise<number | void>>> = {
   init: makePool,
   import: importInto,
+  run,
   serve,
   help: (invocation) => print(helpOf(invocation)),
   version: () => print(versionText()),
@@ -82,6 +85,17 @@ async function importInto({ pool, options: { metadata, data } }: Invocation): Pr
     "The metadata knows no sizes: each volume ends at its highest mapping. `resize` gives it its real size; " +
       "`check` tells whether the metadata is sound.",
   );
+}
+
+/** Runs a program with a throw-away volume. */
+function run({ pool, words, options: { fork, size } }: Invocation): Promise<number> {
+  return runProgram({
+    directory: pool,
+    words,
+    source: typeof fork === "string" ? fork : undefined,
+    sizeBytes: typeof size === "string" ? parseSize(size) : undefined,
+    log: complain,
+  });
 }
 
 /** Serves until a signal or a failure of the program. */

@@ -53,6 +53,7 @@ import {
   type ImportOptions,
   importPool,
 } from "./actors/edge/pool_offline.ts";
+export { runProgram } from "./actors/edge/run_program.ts";
 import { runCommand, type WaitOptions } from "./actors/edge/run_command.ts";
 import {
   initOptionsOf,
@@ -246,8 +247,7 @@ export class Pool implements AsyncDisposable {
     sizeBytes: number,
     options: LifeOptions & { readonly singleWriter?: boolean } = {},
   ): Promise<void> {
-    const { singleWriter = false, ...life } = options;
-    await this.#do({ verb: "create", name: parseVolumeName(name), sizeBytes, singleWriter, ...life });
+    await this.#do({ verb: "create", name: parseVolumeName(name), sizeBytes, ...options });
   }
 
   /** Takes read-only snapshots, all at one point in time. */

@@ -79,6 +79,8 @@ const table = {
   count: { value: "N", help: "how many forks to make: 1 by default" },
   name: { value: "PATTERN", help: "their names, with one %d or %0Nd: VOL-fork-%d by default" },
   "single-writer": { help: "one client at a time; a second one is refused" },
+  fork: { value: "VOL[@SNAP]", help: "the program gets a clone of it" },
+  size: { value: "S", help: "the program gets an empty volume of that size" },
   ephemeral: { help: "remove it when its last client, having written to it, is gone" },
   linger: {
     value: "TIME",

@@ -34,7 +34,7 @@ import type { OptionName, OptionSpec } from "./verb_options.ts";
 /** Verbs that ask something of a pool, so that a server can be asked them too. */
 export type CommandVerb = Command["verb"];
 /** Verbs that are no such question. */
-export type LocalVerb = "serve" | "init" | "import" | "help" | "version";
+export type LocalVerb = "run" | "serve" | "init" | "import" | "help" | "version";
 /** All verbs. */
 export type Verb = CommandVerb | LocalVerb;
 
@@ -362,6 +362,12 @@ export const table: Table = {
     example: "import --metadata /dev/vg/pool_tmeta --data /dev/vg/pool_tdata",
     options: ["metadata", "data"],
     required: ["metadata", "data"],
+  },
+  run: {
+    summary: "run a program with a throw-away volume, as $uri and $unixsocket; its status is ours",
+    example: "run --fork base@ready -- 'qemu-img info $uri'",
+    options: ["fork", "size"],
+    mayFollow: "-- COMMAND...",
   },
   help: {
     summary: "this text (--help); with a command, what there is of that one (COMMAND --help)",
