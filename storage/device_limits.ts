@@ -16,7 +16,7 @@
  * a count by a walk, plus the blocks that the device took since, minus those that it gave back, and 0 after a snapshot of it.
  * It is too small where a snapshot or clone gave a shared block up: then more is kept free than promised, until the next count.
  */
-import { assert } from "./base/assert.ts";
+import { assert, present } from "./base/assert.ts";
 import type { ThinId } from "./base/ids.ts";
 import { MetadataFault } from "./metadata_fault.ts";
 
@@ -60,15 +60,24 @@ interface Limit {
   readonly reserveBlocks: number;
   /** At most what the device alone maps. */
   ownBlocks: number;
-  /** While a walk counts: the blocks given back since before it began. */
-  lostBlocks: number | undefined;
+}
+
+/** The walks that count a device just now. */
+interface Count {
+  /** Walks that began and did not end. */
+  walks: number;
+  /** The blocks given back since before the first of them began. */
+  lostBlocks: number;
 }
 
 /** See the head of this file. */
 export class DeviceLimits {
   readonly #blockSizeBytes: number;
   readonly #data: AllocatedCounts;
+  /** Also of devices without limits, from the begin of their count until {@linkcode dropUnlimited}. */
   readonly #limits = new Map<ThinId, Limit>();
+  /** The devices that a walk counts. */
+  readonly #counts = new Map<ThinId, Count>();
   /** What all devices are owed together. */
   #owedBlocks = 0;
   /** Free data blocks that cannot be written: no device gets them. */
@@ -132,7 +141,8 @@ export class DeviceLimits {
     const limit = this.#limits.get(thin);
     if (limit === undefined) return;
     const taken = this.#data.allocated - allocatedBefore;
-    if (taken < 0 && limit.lostBlocks !== undefined) limit.lostBlocks -= taken;
+    const count = this.#counts.get(thin);
+    if (taken < 0 && count !== undefined) count.lostBlocks -= taken;
     this.#own(limit, limit.ownBlocks + taken);
   }
 
@@ -156,47 +166,82 @@ export class DeviceLimits {
     if (!this.isEmpty) {
       for (const { origin } of snapshots) {
         const limit = this.#limits.get(origin);
-        if (limit === undefined) continue;
-        this.#own(limit, 0);
-        if (limit.lostBlocks !== undefined) limit.lostBlocks = Infinity;
+        if (limit !== undefined) this.#own(limit, 0);
+        this.#spoilCount(origin);
       }
     }
     this.set(limits);
   }
 
   /**
-   * A walk is about to count what these devices alone map, in a commit that begins after this. Where one counts already, the
-   * first of the two to end is taken: what was lost since the first began is taken off it, so it is not too large.
+   * A walk is about to count what these devices alone map, in a commit that begins after this. Where one counts already, what
+   * was lost since the first began is taken off the numbers of both, so neither is too large.
    */
   beginCount(thins: readonly ThinId[]): void {
     for (const thin of thins) {
-      const limit = this.#limits.get(thin) ?? unlimited();
-      this.#limits.set(thin, limit);
-      limit.lostBlocks ??= 0;
+      if (!this.#limits.has(thin)) this.#limits.set(thin, { ...unlimited });
+      const count = this.#counts.get(thin);
+      if (count === undefined) this.#counts.set(thin, { walks: 1, lostBlocks: 0 });
+      else count.walks += 1;
     }
   }
 
   /**
-   * The walk has counted. What a device took meanwhile does not count, and what it gave back is taken off, also if the commit
-   * had that already: so the number is not too large.
+   * The walk has counted all devices that it began with. What a device took meanwhile does not count, and what it gave back is
+   * taken off, also if the commit had that already: so the number is not too large.
    */
   endCount(counted: readonly OwnBlocks[]): void {
     for (const { thin, blocks } of counted) {
+      assert(blocks >= 0, "a device maps fewer blocks than none");
+      const lostBlocks = this.#endWalk(thin);
       const limit = this.#limits.get(thin);
-      if (limit?.lostBlocks === undefined) continue;
-      const own = Math.max(limit.ownBlocks, blocks - limit.lostBlocks);
-      limit.lostBlocks = undefined;
-      this.#own(limit, own);
+      // Its limits have ended meanwhile.
+      if (limit === undefined) continue;
+      this.#own(limit, Math.max(limit.ownBlocks, blocks - lostBlocks));
     }
+  }
+
+  /** The walk ended early, so the numbers stay as they are: they are not too large. */
+  cancelCount(thins: readonly ThinId[]): void {
+    for (const thin of thins) this.#endWalk(thin);
+    this.dropUnlimited(thins);
+  }
+
+  /** Forgets the counts of devices that have got no limit. */
+  dropUnlimited(thins: readonly ThinId[]): void {
+    for (const thin of thins) {
+      const limit = this.#limits.get(thin);
+      const isUnlimited = limit?.quotaBlocks === Infinity && limit.reserveBlocks === 0;
+      if (isUnlimited && !this.#counts.has(thin)) this.#limits.delete(thin);
+    }
+  }
+
+  /** Answers what the device gave back meanwhile. */
+  #endWalk(thin: ThinId): number {
+    const count = present(this.#counts.get(thin), "a count that ends has begun");
+    count.walks -= 1;
+    assert(count.walks >= 0, "a count ends once");
+    if (count.walks === 0) this.#counts.delete(thin);
+    return count.lostBlocks;
   }
 
   #set(limit: DeviceLimit): void {
     const before = this.#limits.get(limit.thin);
     const made = this.#made(limit, before);
-    this.#owedBlocks += owedTo(made) - owedTo(before);
-    assert(this.#owedBlocks >= 0, "less is owed than nothing");
-    if (made === undefined) this.#limits.delete(limit.thin);
-    else this.#limits.set(limit.thin, made);
+    this.#owe(owedTo(made) - owedTo(before));
+    if (made !== undefined) {
+      this.#limits.set(limit.thin, made);
+      return;
+    }
+    this.#limits.delete(limit.thin);
+    // What it gives back from now on is not noted.
+    this.#spoilCount(limit.thin);
+  }
+
+  /** The walks that count this device just now count nothing. */
+  #spoilCount(thin: ThinId): void {
+    const count = this.#counts.get(thin);
+    if (count !== undefined) count.lostBlocks = Infinity;
   }
 
   #made({ quotaBytes, reserveBytes }: DeviceLimit, before: Limit | undefined): Limit | undefined {
@@ -205,14 +250,19 @@ export class DeviceLimits {
       quotaBlocks: quotaBytes === undefined ? Infinity : Math.floor(quotaBytes / this.#blockSizeBytes),
       reserveBlocks: reserveBytes === undefined ? 0 : Math.ceil(reserveBytes / this.#blockSizeBytes),
       ownBlocks: before?.ownBlocks ?? 0,
-      lostBlocks: before?.lostBlocks,
     };
   }
 
   #own(limit: Limit, blocks: number): void {
     const owedBefore = owedTo(limit);
     limit.ownBlocks = Math.max(0, blocks);
-    this.#owedBlocks += owedTo(limit) - owedBefore;
+    this.#owe(owedTo(limit) - owedBefore);
+  }
+
+  /** All changes of the sum are made here. */
+  #owe(moreBlocks: number): void {
+    this.#owedBlocks += moreBlocks;
+    assert(this.#owedBlocks >= 0, "less is owed than nothing");
   }
 }
 
@@ -220,6 +270,4 @@ function owedTo(limit: Limit | undefined): number {
   return limit === undefined ? 0 : Math.max(0, limit.reserveBlocks - limit.ownBlocks);
 }
 
-function unlimited(): Limit {
-  return { quotaBlocks: Infinity, reserveBlocks: 0, ownBlocks: 0, lostBlocks: undefined };
-}
+const unlimited: Limit = { quotaBlocks: Infinity, reserveBlocks: 0, ownBlocks: 0 };

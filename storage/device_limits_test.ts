@@ -1,5 +1,6 @@
 /** What is owed to devices with a reserve while a walk counts what they map alone. The rest: actors/control/volume_limits_test.ts. */
 import { assertEquals, assertThrows } from "@std/assert";
+import { Defect } from "./base/assert.ts";
 import { thinId } from "./base/ids.ts";
 import { DeviceLimits } from "./device_limits.ts";
 import { MetadataFault } from "./metadata_fault.ts";
@@ -37,6 +38,46 @@ Deno.test("a count during which the device was snapshotted counts nothing", () =
   limits.noteDevices([{ origin: one }], []);
   limits.endCount([{ thin: one, blocks: 20 }]);
   assertEquals(limits.owedBlocks, 50);
+});
+
+Deno.test("a count that is cancelled, or whose reserve is refused, leaves no limit of the device", () => {
+  const limits = new DeviceLimits(1, { blocks: 100, allocated: 0 });
+  limits.beginCount([one]);
+  limits.cancelCount([one]);
+  assertEquals(limits.isEmpty, true);
+  limits.beginCount([one]);
+  limits.endCount([{ thin: one, blocks: 20 }]);
+  assertThrows(() => limits.admitChange([], [{ thin: one, quotaBytes: undefined, reserveBytes: 121 }]));
+  limits.dropUnlimited([one]);
+  assertEquals(limits.isEmpty, true);
+});
+
+Deno.test("a count goes on when another of the same device is cancelled, and what it counted stays for the reserve", () => {
+  const limits = new DeviceLimits(1, { blocks: 100, allocated: 0 });
+  limits.beginCount([one]);
+  limits.beginCount([one]);
+  limits.cancelCount([one]);
+  limits.endCount([{ thin: one, blocks: 20 }]);
+  limits.set([{ thin: one, quotaBytes: undefined, reserveBytes: 50 }]);
+  limits.dropUnlimited([one]);
+  assertEquals(limits.owedBlocks, 30);
+});
+
+Deno.test("a count during which the reserve ended and was set anew counts nothing", () => {
+  const { limits } = limitsOn(50);
+  limits.beginCount([one]);
+  limits.set([{ thin: one, quotaBytes: undefined, reserveBytes: undefined }]);
+  limits.set([{ thin: one, quotaBytes: undefined, reserveBytes: 50 }]);
+  limits.endCount([{ thin: one, blocks: 20 }]);
+  assertEquals(limits.owedBlocks, 50);
+});
+
+Deno.test("a count that did not begin, or has ended, is a defect", () => {
+  const { limits } = limitsOn(50);
+  limits.beginCount([one]);
+  limits.endCount([{ thin: one, blocks: 20 }]);
+  assertThrows(() => limits.endCount([{ thin: one, blocks: 20 }]), Defect);
+  assertThrows(() => limits.cancelCount([two]), Defect);
 });
 
 Deno.test("what is reserved and cannot be written does not count as free", () => {

@@ -14,7 +14,7 @@ import { rewriteCatalogue } from "./catalogue_rewrite.ts";
 import type { Appended } from "./catalogue_journal.ts";
 import { done, reasonOfFailure, refused } from "./admin_outcome.ts";
 import { checkPool, dumpPool, poolStatus } from "./admin_reports.ts";
-import { countNamed } from "./count_own.ts";
+import { reserveCounted } from "./count_own.ts";
 import { growPool, rescanDevices } from "./pool_growth.ts";
 import { join, rest, type Steps } from "../kernel/task.ts";
 import type { Address } from "../kernel/address.ts";
@@ -74,8 +74,8 @@ function* perform(
     case "rescan":
       return yield* rescanDevices(peers);
     case "reserve":
-      if (command.reserveBytes !== null) yield* countNamed(peers, command.name);
-      return yield* change(peers, command);
+      if (command.reserveBytes === null) return yield* change(peers, command);
+      return yield* reserveCounted(peers, command.name, () => change(peers, command));
     case "rm":
       if (command.dryRun) return yield* freedBy(peers, command);
       return yield* change(peers, command);

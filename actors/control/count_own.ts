@@ -6,6 +6,7 @@ import type { ThinId } from "../../storage/base/ids.ts";
 import { deviceUsage } from "../../storage/usage.ts";
 import type { Steps } from "../kernel/task.ts";
 import { LimitStub } from "../pool/limit_messages.ts";
+import type { AdminResult } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import { commitFirst, readerOfCommit, runWalk } from "./held_walk.ts";
 
@@ -19,14 +20,10 @@ function* countOwn(peers: AdminPeers, thins: readonly ThinId[]): Steps<void> {
   const held = yield* readerOfCommit(peers);
   const usage = yield* runWalk(peers, held, deviceUsage());
   peers.thin.metadata.releaseCommit(held.hold);
-  if (usage.kind !== "usage") return;
-  const wanted = new Set<number>(thins);
-  limits.endCount(
-    usage.devices.filter(({ thinId }) => wanted.has(thinId)).map(({ thinId, exclusiveBlocks }) => ({
-      thin: thinId,
-      blocks: exclusiveBlocks,
-    })),
-  );
+  if (usage.kind !== "usage") return limits.cancelCount(thins);
+  const counted = new Map(usage.devices.map(({ thinId, exclusiveBlocks }) => [thinId, exclusiveBlocks]));
+  // A device that another command has removed meanwhile has none.
+  limits.endCount(thins.map((thin) => ({ thin, blocks: counted.get(thin) ?? 0 })));
 }
 
 /** Counts for all volumes with a reserve, if one of them is owed something. */
@@ -38,9 +35,17 @@ export function* countReserved(peers: AdminPeers): Steps<void> {
   yield* countOwn(peers, reserved.map(({ thinId }) => thinId));
 }
 
-/** Counts for the volume of this name, before a reserve is set: what it has already is not owed to it. */
-export function* countNamed(peers: AdminPeers, name: string): Steps<void> {
+/** Sets a reserve. The blocks of the volume are counted before: what it has already is not owed to it. */
+export function* reserveCounted(
+  peers: AdminPeers,
+  name: string,
+  change: () => Steps<AdminResult>,
+): Steps<AdminResult> {
   const { records } = yield* peers.pool.registry();
   const found = records.filter((record) => record.name === name && !record.deleting && !record.readOnly);
-  yield* countOwn(peers, found.map(({ thinId }) => thinId));
+  const thins = found.map(({ thinId }) => thinId);
+  yield* countOwn(peers, thins);
+  const result = yield* change();
+  new LimitStub(peers.kernel, peers.thin.metadata.address).dropUnlimited(thins);
+  return result;
 }

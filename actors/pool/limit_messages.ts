@@ -21,7 +21,20 @@ export interface BeginCount extends Message {
 /** From the same: what it has counted. */
 export interface EndCount extends Message {
   readonly type: "endCount";
+  /** Of each device that it began with. */
   readonly counted: readonly OwnBlocks[];
+}
+
+/** From the same, instead: the walk ended early. */
+export interface CancelCount extends Message {
+  readonly type: "cancelCount";
+  readonly thins: readonly ThinId[];
+}
+
+/** From a command that counted before it set a reserve: if the reserve was refused, the count is of no use. */
+export interface DropUnlimited extends Message {
+  readonly type: "dropUnlimited";
+  readonly thins: readonly ThinId[];
 }
 
 /** How many blocks may this device take? */
@@ -31,7 +44,7 @@ export interface AskRoom extends Request<DeviceRoom> {
 }
 
 /** All of them. */
-export type LimitMessage = SetLimits | BeginCount | EndCount | AskRoom;
+export type LimitMessage = SetLimits | BeginCount | EndCount | CancelCount | DropUnlimited | AskRoom;
 
 /** The stubs. */
 export class LimitStub {
@@ -47,6 +60,14 @@ export class LimitStub {
 
   endCount(counted: readonly OwnBlocks[]): void {
     this.kernel.tell(this.address, { type: "endCount", counted });
+  }
+
+  cancelCount(thins: readonly ThinId[]): void {
+    this.kernel.tell(this.address, { type: "cancelCount", thins });
+  }
+
+  dropUnlimited(thins: readonly ThinId[]): void {
+    this.kernel.tell(this.address, { type: "dropUnlimited", thins });
   }
 
   room(thin: ThinId): Steps<DeviceRoom> {

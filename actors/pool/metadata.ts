@@ -128,6 +128,10 @@ export class Metadata implements Actor<MetadataMessage> {
       case "endCount":
         this.#engine.limits.endCount(message.counted);
         return this.#notices.tellLimits();
+      case "cancelCount":
+        return this.#engine.limits.cancelCount(message.thins);
+      case "dropUnlimited":
+        return this.#engine.limits.dropUnlimited(message.thins);
       case "reportMappedFree":
         return this.#kernel.reply(
           message,
