@@ -26,11 +26,16 @@ function* startSteps(actors: PoolPeers): Steps<AdminResult> {
   if (loaded.kind !== "done") return refused(`Cannot open the pool: ${reasonOfFailure(loaded)}. ${seeCheck}`);
   const peers = withBlockSize(actors, yield* actors.pool.geometry());
   const reconciled = yield* reconcile(peers);
-  if (reconciled.kind !== "done" || peers.readOnly) return reconciled;
+  if (reconciled.kind !== "done") return reconciled;
   const registry = yield* peers.pool.registry();
   // Before any client is let in. How much of a reserve is used is counted below; until then all of it counts as owed.
   const limits = registry.records.flatMap((record) => record.deleting ? [] : limitsOf(record));
   new LimitStub(peers.kernel, peers.thin.metadata.address).set(limits);
+  if (peers.readOnly) {
+    // Only for `status`: what interrupted work would give back is not owed.
+    yield* countReserved(peers);
+    return done;
+  }
   const { deletions, trims } = interruptedIn(registry);
   // Work that cannot be finished is logged, and tried again at the next start. The pool opens all the same: a full pool must
   // open so that space can be freed, and a damaged one so that the rest can be read.

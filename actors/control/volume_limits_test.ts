@@ -128,6 +128,15 @@ Deno.test("a quota and a reserve hold after a restart and after a rollback, and 
   assertEquals(statusOf(pool).data_reserved_bytes, 0);
 });
 
+Deno.test("a pool that is opened read-only shows what is kept for its volumes", () => {
+  const files = makeTestingFiles(32);
+  const pool = new TestingPool(files, { noSpace });
+  pool.admin({ verb: "create", name: "v", sizeBytes: 1024 * bs });
+  pool.attach("v").write(0, filled(3));
+  assertEquals([reserve(pool, "v", 10), pool.ask(pool.pool.stop())], [done, done]);
+  assertEquals(statusOf(new TestingPool(files, { noSpace, readOnly: true })).data_reserved_bytes, 7 * bs);
+});
+
 Deno.test("where only reserved blocks are left other volumes wait, and the volume goes on to the last of its blocks", () => {
   const { pool, volumes: [v, other] } = poolOf(10, "v", "other");
   v!.write(0, filled(2));
