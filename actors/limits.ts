@@ -80,15 +80,15 @@ export const dataRegions = 64;
 export const metadataCacheBlocks = 8192;
 /** Free data blocks that could not be written and are not leased again. More are: then it is not the blocks that are bad. */
 export const retiredBlocksMax = 256;
-/** So many of them are named in the log. */
+/** How many of these blocks the log names. */
 export const retiredBlocksSaidMax = 8;
 /** Milliseconds without a refusal of a kind, after which it is over if it is served again. It bounds the log's lines. */
 export const refusalQuietMs = 10_000;
 /** Percents of a device, or of the host's file system, from which on its space is low: a line of the log for each. */
 export const warnAtPercentsDefault: readonly number[] = [80, 90, 95];
-/** Points below such a percent at which it is left again. */
+/** A threshold of `warnAtPercentsDefault` or `--warn-at` is left when the figure is so many percentage points below it. */
 export const warnClearPercent = 2;
-/** So many such percents. */
+/** The most thresholds that `--warn-at` takes. */
 export const warnThresholdsMax = 10;
 /** Bytes by which the host must have more room before a growth that failed there is tried again. */
 export const autoGrowRoomBytes = MiB;

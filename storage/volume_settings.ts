@@ -10,7 +10,7 @@ import type { Fields } from "./catalogue_fields.ts";
 export interface VolumeSettings {
   /** At most one client that may write is attached at a time. */
   readonly singleWriter?: true;
-  /** It is removed when its last client detaches cleanly, or has been away for longer than `lingerMs`. */
+  /** Once written to, it is removed when its last client detaches cleanly, or has been away for longer than `lingerMs`. */
   readonly ephemeral?: true;
   /** Of an ephemeral volume: how long it stays after a client was lost or the pool was started again. */
   readonly lingerMs?: number;

@@ -244,9 +244,9 @@ export interface PoolStatus {
    * `kept`: what is acknowledged outlives a server that is killed. `void`: not any more, as a device has failed. `none`: only
    * what a flush has made durable does.
    */
-  readonly journal: "kept" | "none" | "void";
+  readonly intent_journal: "kept" | "none" | "void";
   /** Why it is not kept; null if it is. */
-  readonly journal_reason: string | null;
+  readonly intent_journal_reason: string | null;
 }
 
 /** How full a device is; `low` from the lowest threshold of `serve --warn-at` on, 80 % by default. */

@@ -39,8 +39,8 @@ export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
       ...(yield* removingOf(peers, registry)),
       parked: space.parked,
       reason: sentenceOf(registry),
-      journal: facts.intents.kind,
-      journal_reason: facts.intents.reason,
+      intent_journal: facts.intents.kind,
+      intent_journal_reason: facts.intents.reason,
     },
   };
 }

@@ -5,7 +5,7 @@
  * device is as full as its rule says, or writes found none there, it gives the pool the command `grow`, as an operator would:
  * so it is one of the commands that go one at a time, and as safe in a crash (control/pool_growth.ts).
  *
- * Owns: the rules, the growth under way, and of each device why it cannot grow just now.
+ * Owns: the rules, whether a growth is under way, and for each device the reason why it cannot grow now, as it was logged.
  *
  * What it never does: grow beyond the rule's maximum; promise what the host has not, so the step must be free there, though
  * a sparse file would not use it at once. What keeps it from growing is said once. A growth that failed is tried again only
@@ -24,7 +24,7 @@ import { percentOf } from "../pool/space_gauge.ts";
 import type { AdminResult, PoolSizes } from "./admin_command.ts";
 import type { PoolStub } from "./pool_messages.ts";
 
-/** The devices of a pool, in the order in which they grow: a larger data device may need the larger metadata. */
+/** The devices of a pool. Their rules are considered in the order in which they were given, and one device grows at a time. */
 export type GrowingDevice = "metadata" | "data";
 
 /** `--auto-grow DEVICE:AT%,STEP,MAX`. */
@@ -121,9 +121,9 @@ export class AutoGrow implements Actor<AutoGrowMessage> {
     if (freeBytes < wantedBytes - totalBytes) {
       this.#say(
         device,
-        `the host has not the ${
+        `it would grow by ${
           formatSize(wantedBytes - totalBytes)
-        } free that it would grow by. Make room there`,
+        }, which the host does not have free. Make room there`,
       );
       return false;
     }

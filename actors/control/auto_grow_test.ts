@@ -99,7 +99,7 @@ Deno.test("nothing grows while the host has not the step free, which is said onc
   const { pool, v } = poolOf([data], { host });
   fill(v, 0, 7);
   assertEquals(measured(pool), [
-    "The pool's data is nearly full and does not grow by itself: the host has not the 256 KiB free that it would grow by. Make room there.",
+    "The pool's data is nearly full and does not grow by itself: it would grow by 256 KiB, which the host does not have free. Make room there.",
   ]);
   assertEquals([measured(pool), dataBlocks(pool)], [[], 8]);
   host.freeBytes = 4 * bs;

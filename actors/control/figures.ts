@@ -56,8 +56,8 @@ export function* figuresOf(
   const exactKeys = new Set<FamilyKey>();
   for (const family of now) {
     const found = figures.get(family.key);
-    // What was counted for this question may be of a later moment, with other devices. Of a pool that can commit no more it is
-    // of an earlier one.
+    // A walk that was made for this question may have begun after `now` was taken, when the family had other devices: its
+    // figures are exact. In a pool that can commit no more, a walk sees an earlier commit: its figures are not.
     const isLater = isCounted && found !== undefined && found.transaction >= family.changedIn;
     if (isLater || isOfNow(found, family)) exactKeys.add(family.key);
   }
@@ -120,7 +120,7 @@ function* familiesNow(
   return [...byKey.values()];
 }
 
-/** A record without a family has none but its own device. */
+/** The family of a volume's device. A device that the families do not have shares blocks with no other: it is a family alone. */
 function keyOf(families: Registry["families"], thin: ThinId): FamilyKey {
   return families.get(thin) ?? `device ${thin}`;
 }

@@ -64,7 +64,21 @@ const modeEffects: Readonly<Record<string, Readonly<Record<PoolMode, string>>>> 
     "read-only": "refused",
     "fail": "refused",
   },
-  "list, status, check, dump": {
+  "quota, reserve": {
+    "write": "done, a reserve if so much is free",
+    "out-of-data-space": "done, a reserve if so much is free",
+    "out-of-metadata-space": "done, a reserve if so much is free",
+    "read-only": "refused",
+    "fail": "refused",
+  },
+  "grow, rescan": {
+    "write": "done",
+    "out-of-data-space": "done",
+    "out-of-metadata-space": "done if the metadata grows, or suffices for the data",
+    "read-only": "refused",
+    "fail": "refused",
+  },
+  "list, tree, df, status, check, dump": {
     "write": "done",
     "out-of-data-space": "done",
     "out-of-metadata-space": "done",

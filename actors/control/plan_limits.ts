@@ -12,7 +12,7 @@ export function limitsOf({ thinId, quotaBytes, reserveBytes }: VolumeRecord): De
   return [{ thin: thinId, quotaBytes, reserveBytes }];
 }
 
-/** That a device has limits no more: its volume is removed, or has another device. */
+/** What ends the limits of the volume's device, because the volume is removed or gets another device; empty if it has none. */
 export function endOfLimits(record: VolumeRecord): DeviceLimit[] {
   return limitsOf(record).map(({ thin }) => ({ thin, quotaBytes: undefined, reserveBytes: undefined }));
 }

@@ -7,7 +7,7 @@ import { SliceEnd, type Slices } from "../../storage/slices.ts";
 import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_draft.ts";
 import type { Deletion, PlanRefused } from "./pool_messages.ts";
 
-/** What is wrong with what a command that the library or the control socket passed unchecked says of a life. */
+/** What is wrong with these options of a command; undefined if nothing is. The library and the control socket check none. */
 export function problemOfLife({ ephemeral, lingerMs = null, ttlMs = null }: LifeOptions): string | undefined {
   if (lingerMs !== null && !ephemeral) return "only ephemeral volumes linger. Give --ephemeral too.";
   const isTime = (ms: number | null) =>

@@ -55,7 +55,7 @@ export class Removals {
     this.#start();
   }
 
-  /** The command that added the last ones is answered when their space is back. */
+  /** Answers `command`, which added the last deletions, when the space of these is back. */
   hold(command: Admin): void {
     if (this.#waiting.length >= adminQueueMax) return this.#context.kernel.reply(command, notBack);
     this.#waiting.push({ command, uids: this.#lastAdded });

@@ -182,6 +182,8 @@ function statusText(status: PoolStatus): string {
   }
   if (status.parked > 0) lines.push(`waiting      ${status.parked} writes wait for space`);
   if (status.reason !== null) lines.push(`reason       ${status.reason}`);
-  if (status.journal_reason !== null) lines.push(`journal      ${status.journal}: ${status.journal_reason}`);
+  if (status.intent_journal_reason !== null) {
+    lines.push(`journal      ${status.intent_journal}: ${status.intent_journal_reason}`);
+  }
   return lines.join("\n");
 }

@@ -103,7 +103,7 @@ export class UsageFigures implements Actor<FiguresMessage> {
     for (const asker of this.#askers) {
       asker.isInWalk = true;
       isDeleting ||= asker.request.isDeleting;
-      // What was asked for later is what is there.
+      // Where two askers name the same family, the later one knows its present devices.
       for (const family of asker.request.families) families.set(family.key, family);
     }
     this.#isWalking = true;
@@ -133,7 +133,7 @@ export class UsageFigures implements Actor<FiguresMessage> {
     this.#stopIfIdle();
   }
 
-  /** Figures of families that are gone are dropped when there are more than there can be families. */
+  /** If figures of more than `volumesMax` families are kept, some are of families that are gone: then only the new ones stay. */
   #keep(counted: Figures): void {
     const last = new Map(this.#last.size > volumesMax ? [] : this.#last);
     for (const [key, figures] of counted) last.set(key, figures);

@@ -93,10 +93,11 @@ function verbLines(verb: Verb): string {
   return row(grammarOf(verb, options), verbTable[verb].summary);
 }
 
-/** `[-n]` or `[--listen ADDR]...`. */
+/** `[-n]`, `[-o COLS]` or `[--listen ADDR]...`. */
 function bracketed(name: OptionName, verb: Verb): string {
-  const { repeats, letter } = optionTable[name];
-  const written = letter === undefined ? writtenOption(name, verb) : `-${letter}`;
+  const { repeats, letter, value } = optionOf(name, verb);
+  const short = value === undefined ? `-${letter}` : `-${letter} ${value}`;
+  const written = letter === undefined ? writtenOption(name, verb) : short;
   return `[${written}]${repeats ? "..." : ""}`;
 }
 

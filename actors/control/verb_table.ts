@@ -66,7 +66,10 @@ export interface CommandSpec<C> extends Described {
   readonly misuse?: (command: C) => string | undefined;
   /** Where the control API answers GET with what `--json` prints. Only for a command whose every field may be left out. */
   readonly path?: string;
-  /** Whether the command changes nothing. Such a command need not wait for those that do, nor they for it. */
+  /**
+   * Whether the command changes nothing in a pool that is served, so that it and those that change something need not wait for
+   * each other. `check --clear-needs-check` is one: only where no process has the pool open does it clear the mark.
+   */
   readonly isLook: C extends LookCommand ? true
     : C extends ServerCommand ? boolean
     : false | ((command: C) => boolean);
@@ -364,7 +367,7 @@ export const table: Table = {
     required: ["metadata", "data"],
   },
   run: {
-    summary: "run a program with a throw-away volume, as $uri and $unixsocket; its status is ours",
+    summary: "run a program with a throw-away volume, as $uri and $unixsocket; exits with its status",
     example: "run --fork base@ready -- 'qemu-img info $uri'",
     options: ["fork", "size"],
     mayFollow: "-- COMMAND...",

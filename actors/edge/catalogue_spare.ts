@@ -176,12 +176,12 @@ export class CatalogueSpare {
     this.#remove();
   }
 
-  /** May be called without a file. */
+  /** Closes the file, if there is one. */
   close(): void {
     this.#file?.close();
   }
 
-  /** Before the file gets another content; see the head of this file. */
+  /** Zeroes the whole file, durably, before other content is written to it. The head of this file says why. */
   async #clear(file: StoredFile): Promise<IoResult> {
     this.#isCopy = false;
     [this.#writtenBytes, this.#unflushedBytes] = [0, 0];

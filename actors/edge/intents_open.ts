@@ -31,7 +31,10 @@ import type { OpenDevice } from "./open_device.ts";
 import { answerOf } from "./outside.ts";
 import type { PoolFiles } from "./pool_files.ts";
 
-/** The file of a pool whose devices have lost something. */
+/**
+ * Removes the file of the intent journal: a device of the pool has lost what it had accepted, so what the mappings in the
+ * file lead to may be lost.
+ */
 export function dropIntents(files: PoolFiles, log: (sentence: string) => void): void {
   const removed = removeIntentFile(files.paths.intents);
   if (removed.kind !== "ok") {

@@ -52,7 +52,7 @@ export interface MeasureEnded extends Message {
 /** Every message that the gauge takes. */
 export type SpaceGaugeMessage = Gauge | MeasureNow | MeasureEnded;
 
-/** To what is told of each measure. */
+/** To the actor that hears each measure (control/auto_grow.ts). */
 export interface SpaceMeasured extends Message {
   readonly type: "spaceMeasured";
   readonly measure: SpaceMeasure;

@@ -43,10 +43,10 @@ export interface AskRoom extends Request<DeviceRoom> {
   readonly thin: ThinId;
 }
 
-/** All of them. */
+/** Every message about limits that metadata takes. */
 export type LimitMessage = SetLimits | BeginCount | EndCount | CancelCount | DropUnlimited | AskRoom;
 
-/** The stubs. */
+/** The stubs of metadata for limits. */
 export class LimitStub {
   constructor(readonly kernel: Kernel, readonly address: Address<LimitMessage>) {}
 

@@ -45,7 +45,7 @@ async function runPython(script: string, ...args: string[]): Promise<string> {
 
 async function killed(pool: PoolOnDisk): Promise<void> {
   const server = await pool.serve();
-  assertEquals((await pool.status()).journal, "kept");
+  assertEquals((await pool.status()).intent_journal, "kept");
   assertEquals(await runPython(writeAndKill, server.url("v"), `${server.pid}`), "");
   await server.kill();
 }

@@ -68,6 +68,9 @@ function whereIt(command: Command): string {
   return [
     isLook(command) ? "It changes nothing." : "",
     server,
+    optionsOf(command.verb).includes("clear-needs-check")
+      ? "With `--clear-needs-check` it also writes: it clears that mark of a pool that no process has open."
+      : "",
     ...paths.map((path) => `\`GET ${path}\` answers what \`--json\` prints.`),
   ].filter((sentence) => sentence !== "").join(" ");
 }
