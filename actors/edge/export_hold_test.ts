@@ -20,7 +20,7 @@ function words(...values: number[]): Uint8Array {
 }
 
 /** Attaches to a server that says this after its greeting, whatever it is asked. */
-async function attachTo(...said: Uint8Array[]): Promise<ExportHold> {
+async function attachTo(...said: Uint8Array[]): Promise<void> {
   const folder = Deno.makeTempDirSync();
   const path = `${folder}/nbd.sock`;
   using listener = Deno.listen({ transport: "unix", path });
@@ -28,11 +28,11 @@ async function attachTo(...said: Uint8Array[]): Promise<ExportHold> {
     using conn = await listener.accept();
     const greeting = [...words(NBDMAGIC_HIGH, NBDMAGIC_LOW, 0, 0), 0, 3];
     await conn.write(new Uint8Array([...greeting, ...said.flatMap((bytes) => [...bytes])]));
-    // Until the client has closed it.
+    await conn.closeWrite();
     while (await conn.read(new Uint8Array(256)).catch(() => null) !== null);
   })();
   try {
-    return await ExportHold.attach(path, "v");
+    await (await ExportHold.attach(path, "v")).release();
   } finally {
     await served;
     Deno.removeSync(folder, { recursive: true });
