@@ -22,6 +22,7 @@
  *
  * A journal is read as a stream: only one line of its text is in memory at a time.
  */
+import { isZeroes } from "./base/zeroes.ts";
 import type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord } from "./catalogue_records.ts";
 import { UserError } from "./base/errors.ts";
 import { damaged, Fields } from "./catalogue_fields.ts";
@@ -188,11 +189,6 @@ export function* linesOf(pieces: Iterable<Uint8Array>): Generator<LineText> {
     pending.push(rest.slice());
   }
   if (pendingBytes > 0) yield { text: textOf(pending), endBytes: offsetBytes };
-}
-
-function isZeroes(bytes: Uint8Array): boolean {
-  for (let at = 0; at < bytes.length; at += 1) if (bytes[at] !== 0) return false;
-  return true;
 }
 
 function textOf(pieces: readonly Uint8Array[]): string {

@@ -1,5 +1,6 @@
 /** The records of the catalogue, and the rules for a single record. */
 import { type ThinId, thinIdMax } from "./base/ids.ts";
+import { isInteger } from "./base/integers.ts";
 import { problemOfName } from "./base/names.ts";
 import { problemOfSettings, type VolumeSettings } from "./volume_settings.ts";
 
@@ -60,10 +61,10 @@ export function problemOfRecord(record: VolumeRecord): string | undefined {
   if (isSnapshot && !record.readOnly) return `the snapshot "${record.name}" is writable`;
   if (!isSnapshot && record.owner !== null) return `"${record.name}" is no snapshot and has an owner`;
   if (!isInteger(record.thinId, 0, thinIdMax)) return "a thin id is out of range";
-  if (!isInteger(record.sizeBytes, 512, Number.MAX_SAFE_INTEGER) || record.sizeBytes % 512 !== 0) {
+  if (!isInteger(record.sizeBytes, 512) || record.sizeBytes % 512 !== 0) {
     return `the size of "${record.name}" is not a positive multiple of 512 bytes`;
   }
-  if (record.trimFromBytes !== undefined && !isInteger(record.trimFromBytes, 0, Number.MAX_SAFE_INTEGER)) {
+  if (record.trimFromBytes !== undefined && !isInteger(record.trimFromBytes, 0)) {
     return `the place from which "${record.name}" is trimmed is out of range`;
   }
   if (record.created !== null && !rfc3339.test(record.created)) return "a time of creation is malformed";
@@ -75,8 +76,4 @@ const uidPattern = /^[A-Za-z0-9_-]{1,64}$/;
 
 function isUid(text: string): boolean {
   return uidPattern.test(text);
-}
-
-function isInteger(value: number, min: number, max: number): boolean {
-  return Number.isSafeInteger(value) && value >= min && value <= max;
 }

@@ -4,6 +4,7 @@
  *
  * They are the second format of the catalogue. A catalogue in which no volume has a setting is written in the first.
  */
+import { isInteger } from "./base/integers.ts";
 import type { Fields } from "./catalogue_fields.ts";
 
 /** Settings of one volume. Each is absent unless it was set. */
@@ -88,7 +89,3 @@ export function jsonOfSettings(settings: VolumeSettings): Record<string, unknown
 
 /** A time in UTC as RFC 3339 writes it. */
 const utcTime = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?Z$/;
-
-function isInteger(value: number, min: number): boolean {
-  return Number.isSafeInteger(value) && value >= min;
-}

@@ -16,6 +16,7 @@
 import fs from "node:fs";
 import { dirname } from "node:path";
 import { present } from "../../storage/base/assert.ts";
+import { isZeroes } from "../../storage/base/zeroes.ts";
 import { ioOk, type IoResult, reasonOfIo } from "../../storage/device/port.ts";
 import { cataloguePieceBytes, catalogueUnflushedBytesMax } from "../limits.ts";
 import { flushedDirectory, syncDirectoryOf } from "./durable_names.ts";
@@ -251,7 +252,7 @@ function isSame(journal: StoredFile, file: StoredFile, endBytes: number): boolea
     const heldBytes = Math.max(0, Math.min(bytes.length, endBytes - at));
     const held = heldBytes === 0 ? new Uint8Array(0) : journal.read(at, heldBytes);
     if (!held.every((byte, index) => byte === bytes[index])) return false;
-    if (!bytes.subarray(heldBytes).every((byte) => byte === 0)) return false;
+    if (!isZeroes(bytes.subarray(heldBytes))) return false;
   }
   return true;
 }
