@@ -6,6 +6,7 @@
  * catalogue does not say what a removed volume was made from. So after a start, relatives may look unrelated: then all volumes
  * that are there are one family. The same holds where another program made volumes.
  */
+import { assert } from "./base/assert.ts";
 import type { VolumeRecord } from "./catalogue_records.ts";
 import type { ThinId } from "./base/ids.ts";
 
@@ -74,6 +75,7 @@ export class Families {
     if (this.#keys.has(thinId)) return;
     const relative = before ?? origin;
     const related = relative === undefined ? undefined : this.#keys.get(relative.thinId);
+    assert(relative === undefined || related !== undefined, "a record that is there has a family");
     if (related !== undefined) return this.#set(thinId, related);
     if (record.origin === null && record.created !== null) return this.#set(thinId, record.uid);
     // It may share blocks with anything that is there.
@@ -85,7 +87,8 @@ export class Families {
   /** A thin device is gone, or was never made. */
   remove(thin: ThinId): void {
     this.#own();
-    this.#keys.delete(thin);
+    const wasThere = this.#keys.delete(thin);
+    assert(wasThere, "a record that is there has a family");
   }
 
   #set(thin: ThinId, key: FamilyKey): void {

@@ -13,7 +13,7 @@
  *
  * Failure policy: a growth that is refused changes nothing, and writes go on waiting or failing as without a rule.
  */
-import { unreachable } from "../../storage/base/assert.ts";
+import { assert, unreachable } from "../../storage/base/assert.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
 import type { Actor, Address, Message } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -130,12 +130,14 @@ export class AutoGrow implements Actor<AutoGrowMessage> {
     const refused = this.#refused.get(device);
     if (refused !== undefined && !isOther(refused, measure)) return false;
     if (this.#peers === undefined) return false;
+    assert(!this.#isGrowing, "one growth at a time");
     this.#isGrowing = true;
     this.#kernel.start("auto grow", growTask(this.#kernel, this.#self, this.#peers.pool, rule, wantedBytes));
     return true;
   }
 
   #grown({ rule: { device }, result }: AutoGrown): void {
+    assert(this.#isGrowing, "a growth that ends has begun");
     this.#isGrowing = false;
     const measure = this.#measure;
     if (result.kind === "grown" && sizeIn(result.sizes, device) > sizeIn(result.before, device)) {

@@ -71,6 +71,7 @@ export class Removals {
 
   /** The task has ended. */
   ended(result: AdminResult): void {
+    assert(this.isRunning, "a removal that ends has begun");
     const tried = this.#running;
     this.#running = [];
     if (result.kind === "done") { for (const { uid } of tried) this.#left.delete(uid); }

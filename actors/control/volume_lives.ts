@@ -9,6 +9,7 @@
  *
  * A removal is a command of the pool like any other, so a crash leaves the volume whole, or gone.
  */
+import { assert } from "../../storage/base/assert.ts";
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
@@ -95,6 +96,7 @@ export class VolumeLives {
 
   /** A removal has ended, or was refused: it is tried again when it is looked for the next time. */
   ended(): void {
+    assert(this.#isUnderWay, "a removal that ends has begun");
     this.#isUnderWay = false;
   }
 }

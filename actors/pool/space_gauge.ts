@@ -76,6 +76,7 @@ export class SpaceGauge implements Actor<SpaceGaugeMessage> {
         if (message.isTick) this.#armTick();
         return this.#measure();
       case "measureEnded":
+        assert(this.#isMeasuring, "a measure that ends has begun");
         this.#isMeasuring = false;
         if (this.#isAskedAgain) this.#measure();
         return;
