@@ -92,3 +92,20 @@ Deno.test("a change that is staged and dropped leaves the families as they were"
   change(catalogue, { put: record("n", 7, null) });
   assertEquals([families(catalogue), before.has(thinId(7))], ["1,2 7", false]);
 });
+
+Deno.test("changes that are dropped again leave all families as they were", () => {
+  const catalogue = catalogueOf(record("a", 1, null), record("s", 2, "a"), record("x", 9, null));
+  const dropped: CatalogueChange[][] = [
+    // A rollback: the volume gets another thin device, and a new snapshot keeps the one that it had.
+    [{ put: record("a", 100, null) }, {
+      put: record("kept", 1, "a", { owner: "a", name: "a@kept", readOnly: true }),
+    }],
+    [{ remove: "x" }],
+    [{ put: record("n", 101, null) }, { put: record("m", 102, "n") }, { remove: "n" }],
+  ];
+  for (const changes of dropped) {
+    catalogue.stage(changes);
+    catalogue.abandonStaged();
+    assertEquals(families(catalogue), "1,2 9");
+  }
+});
