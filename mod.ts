@@ -53,7 +53,7 @@ import {
   type ImportOptions,
   importPool,
 } from "./actors/edge/pool_offline.ts";
-export { runProgram } from "./actors/edge/run_program.ts";
+export { type RunOptions, runProgram } from "./actors/edge/run_program.ts";
 import { runCommand, type WaitOptions } from "./actors/edge/run_command.ts";
 import {
   initOptionsOf,
@@ -73,9 +73,11 @@ import { listenToSignals, refuseInspector, type SignalHandlers } from "./actors/
 import { LogSink, type LogWriter } from "./actors/edge/log_sink.ts";
 import { lockWaitMs, logDrainMs } from "./actors/limits.ts";
 import type { TlsOptions } from "./actors/edge/tls_keys.ts";
-import type { ListColumn } from "./actors/control/list_columns.ts";
+export type { AutoGrowRule } from "./actors/control/auto_grow.ts";
+export type { CloneCommand } from "./actors/control/admin_command.ts";
+export type { ListColumn } from "./actors/control/list_columns.ts";
 import { type ListForm, listFormOf } from "./actors/control/list_text.ts";
-import type { CommandVerb, LocalVerb, Verb } from "./actors/control/verb_table.ts";
+export type { CommandVerb, LocalVerb, Verb } from "./actors/control/verb_table.ts";
 import { type Report, reportOf, type ReportOptions, roundingNote } from "./actors/control/result_text.ts";
 import { assert } from "./storage/base/assert.ts";
 import { UsageError, UserError } from "./storage/base/errors.ts";
@@ -126,7 +128,6 @@ export type {
   ChangeCommand,
   ClientListing,
   Command,
-  CommandVerb,
   CreateCommand,
   DumpWriter,
   ForkCommand,
@@ -136,9 +137,7 @@ export type {
   ImportOptions,
   Invocation,
   LifeOptions,
-  ListColumn,
   ListForm,
-  LocalVerb,
   LogWriter,
   LookCommand,
   NewPoolOptions,
@@ -163,7 +162,6 @@ export type {
   TextTaken,
   TlsOptions,
   TreeListing,
-  Verb,
   VolumeListing,
   VolumeToCreate,
   WaitOptions,

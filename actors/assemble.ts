@@ -14,7 +14,6 @@ import { spawnDataLocks } from "./pool/data_locks.ts";
 import type { Address } from "./kernel/address.ts";
 import { IntentJournal } from "./pool/intent_journal.ts";
 import type { Kernel } from "./kernel/kernel.ts";
-import { warnAtPercentsDefault } from "./limits.ts";
 import { mailboxes } from "./mailboxes.ts";
 import { FiguresStub } from "./control/figures_messages.ts";
 import { UsageFigures } from "./control/usage_figures.ts";
@@ -172,7 +171,7 @@ function spawnGauge(
   const options = {
     ...peers,
     hostSpace: () => hostSpace?.(),
-    warnAtPercents: guard?.warnAtPercents ?? warnAtPercentsDefault,
+    warnAtPercents: guard?.warnAtPercents ?? [],
     isWatching: guard !== undefined,
     log,
     listener: autoGrow,

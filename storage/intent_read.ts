@@ -57,11 +57,6 @@ export function findIntents(
   if (typeof header === "number") return { kind: "newer", format: header };
   // After another boot the page cache is another one: what was flushed is what counts.
   if (binding === undefined || header.binding.bootId !== binding.bootId) return none;
-  const { data, metadata, file } = header.binding;
-  if (data !== binding.data || metadata !== binding.metadata || file !== binding.file) {
-    return { kind: "none", why: "it belongs to other files than those of this pool" };
-  }
-  if (header.isVoid) return { kind: "none", why: "a device had failed" };
   const { segmentBytes } = header;
   const hasSegments = segmentBytes >= intentHeaderBytes + intentRecordBytes &&
     intentFileBytes(segmentBytes) <= bytes.length;
@@ -70,6 +65,13 @@ export function findIntents(
     segmentOf(bytes, 0, segmentBytes),
     segmentOf(bytes, 1, segmentBytes),
   ]);
+  const { data, metadata, file } = header.binding;
+  if (data !== binding.data || metadata !== binding.metadata || file !== binding.file) {
+    // A copy of a pool that was closed has a journal of other files too, and has lost nothing.
+    if (intents.length === 0) return none;
+    return { kind: "none", why: "it belongs to other files than those of this pool" };
+  }
+  if (header.isVoid) return { kind: "none", why: "a device had failed" };
   return intents.length === 0 ? none : { kind: "found", intents };
 }
 

@@ -44,8 +44,11 @@ export interface CloneCommand extends LifeOptions {
 
 /** Makes an empty volume. */
 export interface CreateCommand extends LifeOptions {
+  /** Which command this is. */
   readonly verb: "create";
+  /** Of the new volume. */
   readonly name: string;
+  /** Rounded up to 512 bytes. */
   readonly sizeBytes: number;
   /** One client at a time. */
   readonly singleWriter?: boolean;
@@ -53,11 +56,15 @@ export interface CreateCommand extends LifeOptions {
 
 /** `count` clones of a volume or snapshot, all or none of them. */
 export interface ForkCommand {
+  /** Which command this is. */
   readonly verb: "fork";
+  /** The name of a volume or snapshot. */
   readonly source: string;
+  /** How many volumes to make. */
   readonly count: number;
   /** The names, with one %d or %0Nd if there are several (storage/base/name_pattern.ts); null: `VOLUME-fork-%d`. */
   readonly name: string | null;
+  /** Remove each when its last client has gone. */
   readonly ephemeral: boolean;
   /** Only of ephemeral ones; null: the default. */
   readonly lingerMs: number | null;
@@ -67,7 +74,9 @@ export interface ForkCommand {
 
 /** Gives a volume the content of its snapshot, and keeps what it had as another one. */
 export interface RollbackCommand {
+  /** Which command this is. */
   readonly verb: "rollback";
+  /** `VOL@SNAP`. */
   readonly snapshot: string;
   /** Also where clients are attached. */
   readonly force?: boolean;
@@ -75,8 +84,11 @@ export interface RollbackCommand {
 
 /** Gives a volume another size. */
 export interface ResizeCommand {
+  /** Which command this is. */
   readonly verb: "resize";
+  /** Of the volume. */
   readonly name: string;
+  /** The new size, rounded up to 512 bytes. */
   readonly sizeBytes: number;
   /** Refuse a size that is larger than the present one. */
   readonly shrink?: boolean;
@@ -86,6 +98,7 @@ export interface ResizeCommand {
 
 /** A fork that was made. */
 export interface ForkListing {
+  /** Of the new volume. */
   readonly name: string;
   /** Where it is served: a URI of NBD for each address of the server; none without a server. */
   readonly uris: readonly string[];
@@ -168,13 +181,17 @@ export interface TreeListing extends VolumeListing {
 
 /** The space of one thing, in bytes. */
 export interface SpaceBytes {
+  /** All of it. */
   readonly total_bytes: number;
+  /** What is not free. */
   readonly used_bytes: number;
+  /** What new blocks can still be made of. */
   readonly free_bytes: number;
 }
 
 /** The object of `df --json`. */
 export interface PoolSpace {
+  /** The data device. */
   readonly data: SpaceBytes;
   /** What is kept for removals and commits counts as used. */
   readonly metadata: SpaceBytes;

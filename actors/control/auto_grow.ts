@@ -29,10 +29,13 @@ export type GrowingDevice = "metadata" | "data";
 
 /** `--auto-grow DEVICE:AT%,STEP,MAX`. */
 export interface AutoGrowRule {
-  readonly device: GrowingDevice;
+  /** Which device grows. */
+  readonly device: "data" | "metadata";
   /** Grow from so many percent on. */
   readonly atPercent: number;
+  /** By how much at a time. */
   readonly stepBytes: number;
+  /** Its size is never more than this. */
   readonly maxBytes: number;
 }
 

@@ -8,6 +8,7 @@ import { columns, withoutFraction } from "./table_text.ts";
 
 /** How the lines of `list` are printed. */
 export interface ListForm {
+  /** In the order of the line. */
   readonly columns: readonly ListColumn[];
   /** The lines are in the ascending order of this column; undefined: of their names. */
   readonly sort: ListColumn | undefined;

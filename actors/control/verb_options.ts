@@ -73,7 +73,7 @@ const table = {
   columns: {
     letter: "o",
     value: "COLS",
-    help: `which columns, such as name,size: ${listColumns.join(", ")}`,
+    help: `which columns, of ${listColumns.join(",")}`,
   },
   sort: { letter: "s", value: "COL", help: "by which column the lines are sorted; by name if not given" },
   count: { value: "N", help: "how many forks to make: 1 by default" },

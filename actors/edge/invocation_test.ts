@@ -42,13 +42,19 @@ Deno.test("a command is the same after it went through JSON", () => {
 
 Deno.test("the JSON of a command has the names that the control API promises", () => {
   const expected: readonly (readonly [line: string, json: string])[] = [
-    ["create a 1K", '{"verb":"create","name":"a","size_bytes":1024}'],
+    [
+      "create a 1K",
+      '{"verb":"create","name":"a","size_bytes":1024,"single_writer":false,"ephemeral":false,"linger_ms":null,"ttl_ms":null}',
+    ],
     ["snapshot a@s", '{"verb":"snapshot","names":["a@s"]}'],
-    ["clone a@s b", '{"verb":"clone","source":"a@s","name":"b"}'],
-    ["rollback a@s", '{"verb":"rollback","snapshot":"a@s"}'],
+    [
+      "clone a@s b",
+      '{"verb":"clone","source":"a@s","name":"b","ephemeral":false,"linger_ms":null,"ttl_ms":null}',
+    ],
+    ["rollback a@s", '{"verb":"rollback","snapshot":"a@s","force":false}'],
     ["rename a b", '{"verb":"rename","from":"a","to":"b"}'],
-    ["resize a 512", '{"verb":"resize","name":"a","size_bytes":512}'],
-    ["rm a -n", '{"verb":"rm","names":["a"],"dry_run":true,"force":false}'],
+    ["resize a 512", '{"verb":"resize","name":"a","size_bytes":512,"shrink":false,"force":false}'],
+    ["rm a -n", '{"verb":"rm","names":["a"],"dry_run":true,"force":false,"wait":false}'],
     ["dump", '{"verb":"dump"}'],
     ["clients", '{"verb":"clients"}'],
     ["kick 3 --for 1.5s", '{"verb":"kick","client":3,"refuse_ms":1500}'],
@@ -77,7 +83,7 @@ Deno.test("a field of the wrong type is refused by its name", () => {
 
 Deno.test("only what changes nothing is a look", () => {
   const looks = verbs.filter(isCommandVerb).filter((verb) => isLook(commandOfLine(verbTable[verb].example)!));
-  assertEquals(looks, ["list", "status", "check", "dump", "clients"]);
+  assertEquals(looks, ["list", "tree", "df", "status", "check", "dump", "clients"]);
   assert(isLook(commandOfLine("rm a -n")!));
 });
 

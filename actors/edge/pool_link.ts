@@ -35,7 +35,10 @@ export interface OpenOptions {
   readonly noSpaceTimeoutMs?: number | undefined;
   /** Have writes without space fail at once. */
   readonly errorIfNoSpace?: boolean | undefined;
-  /** Whole percents, ascending, from which on data, metadata or the host's file system are low; 80, 90 and 95 by default. */
+  /**
+   * Whole percents, ascending, from which on data, metadata or the host's file system are low, and which the log tells of; 80, 90
+   * and 95 by default. An empty list: those, and the log tells of none.
+   */
   readonly warnAtPercents?: readonly number[] | undefined;
   /** Devices that grow by themselves, each once; by default, none. */
   readonly autoGrow?: readonly AutoGrowRule[] | undefined;

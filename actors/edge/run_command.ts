@@ -72,7 +72,7 @@ async function runHere(
   if (command.verb === "check" && command.clearNeedsCheck === true) return await checkAndClear(directory);
   const filesVerb = filesVerbOf(command);
   if (filesVerb !== undefined) return await onFiles[filesVerb](directory, write, log);
-  const pool = await PoolLink.open(directory, { readOnly: isLook(command), log });
+  const pool = await PoolLink.open(directory, { readOnly: isLook(command), log, warnAtPercents: [] });
   try {
     const result = await pool.command(withExactFigures(command));
     return result.kind === "status" ? { kind: "status", status: asServed(result.status, pool) } : result;

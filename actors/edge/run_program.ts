@@ -70,7 +70,7 @@ export async function runProgram(options: RunOptions): Promise<number> {
 async function openHere(directory: string, log: RunOptions["log"]): Promise<RunPlace | undefined> {
   let link: PoolLink;
   try {
-    link = await PoolLink.open(directory, { log });
+    link = await PoolLink.open(directory, { log, warnAtPercents: [] });
   } catch (error) {
     // The command to the server tells what is wrong if it is anything else.
     if (error instanceof UserError) return undefined;

@@ -17,7 +17,7 @@ import { formatSize } from "../../storage/base/sizes.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
-import { spaceGaugeMs, warnClearPercent, warnThresholdsMax } from "../limits.ts";
+import { spaceGaugeMs, warnAtPercentsDefault, warnClearPercent, warnThresholdsMax } from "../limits.ts";
 import {
   type Fill,
   type Gauge,
@@ -35,7 +35,7 @@ export interface SpaceGaugeOptions {
   readonly space: SpaceStub;
   /** Undefined if it is not known. */
   hostSpace(): HostSpace | undefined;
-  /** Whole percents, ascending. */
+  /** Whole percents, ascending, that the log tells of. With none, the default ones tell what is low. */
   readonly warnAtPercents: readonly number[];
   /** Whether it measures by itself. */
   readonly isWatching: boolean;
@@ -119,19 +119,21 @@ export class SpaceGauge implements Actor<SpaceGaugeMessage> {
   }
 
   #meet(need: SpaceNeed, fill: Fill): void {
-    const percents = this.#options.warnAtPercents;
+    const { warnAtPercents } = this.#options;
+    const isLogged = warnAtPercents.length > 0;
+    const percents = isLogged ? warnAtPercents : warnAtPercentsDefault;
     const percent = percentOf(fill);
     for (;;) {
       const next = percents[this.#crossed[need]];
       if (next === undefined || percent < next) break;
       this.#crossed[need] += 1;
-      this.#options.log(`${nameOf[need]} is ${next} % full: ${fillText(fill)}. ${adviceOf[need]}`);
+      if (isLogged) this.#options.log(`${nameOf[need]} is ${next} % full: ${fillText(fill)}. ${adviceOf[need]}`);
     }
     for (;;) {
       const last = percents[this.#crossed[need] - 1];
       if (last === undefined || percent > last - warnClearPercent) break;
       this.#crossed[need] -= 1;
-      this.#options.log(`${nameOf[need]} is below ${last} % again: ${fillText(fill)}.`);
+      if (isLogged) this.#options.log(`${nameOf[need]} is below ${last} % again: ${fillText(fill)}.`);
     }
   }
 }

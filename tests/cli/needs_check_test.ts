@@ -70,13 +70,14 @@ Deno.test("a damaged pool keeps needs_check", async () => {
 
 Deno.test("needs_check stays if the catalogue is of other metadata", async () => {
   await using pool = await makeFlagged();
-  const path = `${pool.directory}/catalog.json`;
-  const before = await Deno.readFile(path);
-  await Deno.writeTextFile(path, (await Deno.readTextFile(path)).replaceAll('"1"', '"7"'));
+  // The second copy too, or it would be taken instead.
+  const paths = ["catalog.json", "catalog.spare"].map((name) => `${pool.directory}/${name}`);
+  const before = paths.map((path) => Deno.readTextFileSync(path));
+  paths.forEach((path, at) => Deno.writeTextFileSync(path, before[at]!.replaceAll('"1"', '"7"')));
   const { status, stdout, stderr } = await pool.cli(clear);
   assertEquals(status, 1, stdout + stderr);
   assertEquals(flagsOf(pool), flagNeedsCheck);
-  await Deno.writeFile(path, before);
+  paths.forEach((path, at) => Deno.writeTextFileSync(path, before[at]!));
   assertEquals((await pool.cli(clear)).status, 0);
 });
 
