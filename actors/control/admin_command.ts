@@ -37,8 +37,11 @@ export interface LifeOptions {
 
 /** Makes a volume that shares every block with another one, or with a snapshot. */
 export interface CloneCommand extends LifeOptions {
+  /** Which command this is. */
   readonly verb: "clone";
+  /** The name of a volume or snapshot. */
   readonly source: string;
+  /** Of the new volume. */
   readonly name: string;
 }
 

@@ -18,12 +18,15 @@ import { servePool } from "./serve.ts";
 
 /** What to run, and with what. */
 export interface RunOptions {
+  /** Of the pool. */
   readonly directory: string;
   /** The program and its arguments; a single word is a line for the shell. */
   readonly words: readonly string[];
   /** The volume or snapshot whose clone the program gets; else it gets an empty volume of `sizeBytes`. */
   readonly source: string | undefined;
+  /** Of an empty volume; undefined with a source. */
   readonly sizeBytes: number | undefined;
+  /** Says a sentence to the operator. */
   readonly log: (sentence: string) => void;
 }
 
