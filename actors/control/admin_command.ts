@@ -265,7 +265,7 @@ export interface PoolStatus {
    * what a flush has made durable does.
    */
   readonly intent_journal: "kept" | "none" | "void";
-  /** Why it is not kept; null if it is. */
+  /** Why it is not kept; null if it is, or if the pool was opened to be read only. */
   readonly intent_journal_reason: string | null;
 }
 

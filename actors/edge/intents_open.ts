@@ -130,7 +130,7 @@ export function newIntentJournal(
   files: PoolFiles,
   log: (sentence: string) => void,
 ): IntentJournal {
-  if (files.readOnly) return new IntentJournal("the pool is open to be read only");
+  if (files.readOnly) return new IntentJournal(null);
   const libc = openLibc();
   if (libc === undefined) return new IntentJournal("Deno has no --allow-ffi, or no C library to call");
   const bootId = readBootId();

@@ -74,14 +74,13 @@ export class IntentJournal {
   #isCommitting = false;
   #isStarted = false;
 
-  /** @param parts why no journal is kept, or what it is made with */
-  constructor(parts: IntentParts | string) {
-    this.#parts = typeof parts === "string" ? undefined : parts;
-    this.#recordsMax = typeof parts === "string" ? 0 : recordsPerSegment(parts.segmentBytes);
-    assert(typeof parts === "string" || this.#recordsMax > intentsSpareMin, "a segment has room for records");
-    this.#state = typeof parts === "string"
-      ? { kind: "none", reason: parts }
-      : { kind: "kept", reason: null };
+  /** @param parts why no journal is kept (null: the pool is open read-only), or what it is made with */
+  constructor(parts: IntentParts | string | null) {
+    const isKept = parts !== null && typeof parts !== "string";
+    this.#parts = isKept ? parts : undefined;
+    this.#recordsMax = isKept ? recordsPerSegment(parts.segmentBytes) : 0;
+    assert(!isKept || this.#recordsMax > intentsSpareMin, "a segment has room for records");
+    this.#state = isKept ? { kind: "kept", reason: null } : { kind: "none", reason: parts };
   }
 
   get state(): IntentState {

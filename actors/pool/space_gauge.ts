@@ -127,7 +127,9 @@ export class SpaceGauge implements Actor<SpaceGaugeMessage> {
       const next = percents[this.#crossed[need]];
       if (next === undefined || percent < next) break;
       this.#crossed[need] += 1;
-      if (isLogged) this.#options.log(`${nameOf[need]} is ${next} % full: ${fillText(fill)}. ${adviceOf[need]}`);
+      if (isLogged) {
+        this.#options.log(`${nameOf[need]} is ${next} % full: ${fillText(fill)}. ${adviceOf[need]}`);
+      }
     }
     for (;;) {
       const last = percents[this.#crossed[need] - 1];
