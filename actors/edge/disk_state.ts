@@ -53,7 +53,8 @@ export async function seeDisks(
     await lostIfThrown(lost, seeDisk(metadata, "metadata", readOnly, notes));
     if (await lostIfThrown(lost, compareSuperblocks(metadata, seenBefore, notes))) lost();
   }
-  if (!canLetGo()) return [notVerified];
+  // A reader writes nothing that could rest on what the disk does not have.
+  if (!canLetGo()) return readOnly ? notes : [notVerified];
   // If the page cache had another superblock than the disk, the note may be wrong too.
   if (data !== undefined && (notes.length > 0 || !data.isNotedFlushed)) {
     await lostIfThrown(lost, seeDisk(data, "data", readOnly, notes));
