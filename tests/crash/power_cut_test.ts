@@ -13,7 +13,7 @@ const metadataBlocks = 96;
 const dataBlocks = [10, 14, 28];
 
 /** More than CI has time for: `GOSSAMER_CRASH_SEEDS=200`. */
-const seeds = Number(Deno.env.get("GOSSAMER_CRASH_SEEDS") ?? 6);
+const seeds = Number(Deno.env.get("GOSSAMER_CRASH_SEEDS") ?? 4);
 
 function recordedRun(seed: number, actions: number): RecordedRun {
   const run = new RecordedRun(seed, newImages(dataBlocks[seed % dataBlocks.length]!, metadataBlocks));

@@ -7,7 +7,7 @@ import { hasThinTools } from "../support/thin_tools.ts";
 import { Agent } from "./agent.ts";
 
 const ignore = !hasPythonNbd() || !hasThinTools("0.9") || !hasThinTools("1.x");
-const kills = soak ? 50 : 10;
+const kills = soak ? 50 : 6;
 
 function sleep(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));

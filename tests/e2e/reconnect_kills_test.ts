@@ -7,7 +7,7 @@ import { Random } from "../support/world.ts";
 
 const ignore = !hasProgram("qemu-storage-daemon") || !hasProgram("fio") || !hasPythonNbd() ||
   !hasThinTools("0.9") || !hasThinTools("1.x");
-const kills = soak ? 200 : 3;
+const kills = soak ? 200 : 2;
 
 /**
  * A libnbd client that connects anew whenever its server has died, and compares every block that was acknowledged. Every
