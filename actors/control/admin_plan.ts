@@ -20,7 +20,7 @@ import type { CloneCommand, CreateCommand } from "./admin_command.ts";
 import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_draft.ts";
 import { planResize, planRollback } from "./plan_content.ts";
 import { planOutlived, planWritten, problemOfLife, settingsOfLife } from "./plan_lives.ts";
-import { planFork } from "./plan_fork.ts";
+import { cloneOf, planFork } from "./plan_fork.ts";
 import { endOfLimits, planLimit } from "./plan_limits.ts";
 import type { Deletion, PlanRefused, PlanStep } from "./pool_messages.ts";
 
@@ -163,17 +163,7 @@ function planClone(context: PlanContext, command: CloneCommand): PlanDraft | Pla
   if (taken !== undefined) return refusedPlan(`Cannot ${what}: ${taken}`);
   const thinId = context.catalogue.freeThinIds(1)?.[0];
   if (thinId === undefined) return refusedPlan(noThinIds(what));
-  const record: VolumeRecord = {
-    uid: context.newUid(),
-    name,
-    thinId,
-    sizeBytes: origin.sizeBytes,
-    readOnly: false,
-    origin: origin.uid,
-    owner: null,
-    created: context.now,
-    ...settingsOfLife(context, command),
-  };
+  const record = cloneOf(context, origin, name, thinId, settingsOfLife(context, command));
   return draft([{ put: record }], {
     snapshots: [{ thin: thinId, origin: origin.thinId }],
     tick: !isOlderThanItsSnapshots(origin),

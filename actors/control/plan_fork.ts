@@ -43,7 +43,7 @@ export function* planFork(context: PlanContext, command: ForkCommand): Slices<Pl
     if (end.isDue()) yield;
     const thin = thinIds.next().value;
     if (thin === undefined) return refusedPlan(noThinIds(what));
-    changes.push({ put: forkOf(context, origin, name, thin, settings) });
+    changes.push({ put: cloneOf(context, origin, name, thin, settings) });
     snapshots.push({ thin, origin: snapshots[0]?.thin ?? origin.thinId });
   }
   return draft(changes, {
@@ -55,7 +55,8 @@ export function* planFork(context: PlanContext, command: ForkCommand): Slices<Pl
   });
 }
 
-function forkOf(
+/** The record of a writable volume that shares every block with `origin`. */
+export function cloneOf(
   context: PlanContext,
   origin: VolumeRecord,
   name: string,
