@@ -43,7 +43,7 @@ const letters = optionNames.flatMap((name) => optionTable[name].letter ?? []);
 
 /** Parses the arguments. Throws {@linkcode UsageError}. */
 export function parseInvocation(args: readonly string[]): Invocation {
-  const options = parseArgs(args, {
+  const options = parseArgs(separated(args), {
     // "_" keeps the names as they are: 007 is a name, not 7.
     string: ["_", "pool", ...valued],
     boolean: [...flags, "help", "version"],
@@ -71,6 +71,18 @@ export function parseInvocation(args: readonly string[]): Invocation {
   requireWords(verb, words.length);
   if (verb === "help") return helpAbout(words[0], options);
   return { verb, words, pool: verb === "version" ? "" : poolOf(options.pool), options };
+}
+
+/** `--no-NAME=VALUE` as two arguments: as one, parseArgs takes it for the negation of an option NAME. */
+function separated(args: readonly string[]): string[] {
+  const wordsBegin = args.indexOf("--");
+  return args.flatMap((arg, index) => {
+    const [name = "", ...rest] = arg.split("=");
+    const isOption = wordsBegin < 0 || index < wordsBegin;
+    const isSplit = isOption && rest.length > 0 && name.startsWith("--no-") &&
+      valued.some((option) => `--${option}` === name);
+    return isSplit ? [name, rest.join("=")] : [arg];
+  });
 }
 
 function knownVerb(text: string): Verb {

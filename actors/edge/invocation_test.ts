@@ -87,6 +87,20 @@ Deno.test("only what changes nothing is a look", () => {
   assert(isLook(commandOfLine("rm a -n")!));
 });
 
+Deno.test("every option with a value takes it behind = and as the next argument", () => {
+  for (const verb of verbs) {
+    for (const name of optionsOf(verb)) {
+      const { value } = optionTable[name];
+      if (value === undefined) continue;
+      const words = verbTable[verb].example.split(" ").filter((word) => !word.startsWith("-"));
+      const [apart, joined] = [[`--${name}`, "7"], [`--${name}=7`]].map((option) =>
+        parseInvocation([words[0]!, ...option, ...wordsOf(verb).filter((word) => !word.startsWith("["))])
+      );
+      assertEquals(joined, apart, `${verb} --${name}`);
+    }
+  }
+});
+
 Deno.test("the help has every verb with its summary, and every option with its help, in lines that a terminal shows", () => {
   const help = usageText();
   for (const verb of verbs) {

@@ -8,6 +8,8 @@ import { Agent } from "./agent.ts";
 
 const ignore = !hasPythonNbd() || !hasThinTools("0.9") || !hasThinTools("1.x");
 const kills = soak ? 50 : 6;
+// In a full pool a write waits for space. The load waits 60 seconds at most for an answer, the default's length.
+const serving = ["--no-space-timeout", "1"];
 
 function sleep(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -53,7 +55,7 @@ Deno.test({
     for (const name of names) await pool.verb("create", name, `${sizeBytes}`);
     await using agent = new Agent();
     const control = `${pool.directory}/control.sock`;
-    let server = await pool.serve();
+    let server = await pool.serve(serving);
     await agent.call("crash_world", { socket: server.socket, control, names, size: sizeBytes, seed });
     let stopped: Stopped | undefined;
     for (let kill = 0; kill < kills; kill++) {
@@ -69,7 +71,7 @@ Deno.test({
       const extra = there.filter((name) => !certain.includes(name) && !uncertain.includes(name));
       assertEquals(extra, [], "names that nobody gave");
 
-      server = await pool.serve();
+      server = await pool.serve(serving);
       assertEquals(await agent.call("crash_verify"), [], `seed ${seed}, kill ${kill}`);
       await agent.call("crash_forget", { there });
     }
