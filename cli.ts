@@ -59,7 +59,7 @@ async function main(args: readonly string[]): Promise<number> {
 
 /** What carries out the verbs that have no command, and the exit status where that is not always 0. */
 const local: Readonly<Record<LocalVerb, (invocation: Invocation) => Promise<number | void>>> = {
-  init: makePool,
+  init,
   import: importInto,
   run,
   serve,
@@ -67,7 +67,7 @@ const local: Readonly<Record<LocalVerb, (invocation: Invocation) => Promise<numb
   version: () => print(versionText()),
 };
 
-async function makePool({ pool, options }: Invocation): Promise<void> {
+async function init({ pool, options }: Invocation): Promise<void> {
   await initPool({ directory: pool, ...initOptionsOf(options), log: complain });
 }
 
@@ -105,7 +105,7 @@ async function serve(invocation: Invocation): Promise<number> {
   const { readOnly, volumes, serve, lockWaitMs: waitMs = lockWaitMs } = serving;
   if (!readOnly && !isPool(directory)) {
     await requireServable(serve);
-    await makePool(invocation);
+    await init(invocation);
   } else noteUnused(options, complain);
   // The program that started the server reads the addresses. The server goes on if they cannot be written.
   const addresses = new LogSink(Deno.stdout, { saysDropped: false });

@@ -2,7 +2,7 @@
 import { UserError } from "./base/errors.ts";
 
 /** The error for a damaged journal. */
-export function damaged(lineNumber: number, problem: string): UserError {
+export function catalogueDamage(lineNumber: number, problem: string): UserError {
   return new UserError(
     `The catalogue of the pool is damaged in line ${lineNumber}: ${problem}. Bring it back from a copy, or make a new ` +
       "pool directory around the metadata and the data with `import`.",
@@ -20,7 +20,7 @@ export class Fields {
   constructor(json: unknown, lineNumber: number) {
     this.#lineNumber = lineNumber;
     if (typeof json !== "object" || json === null || Array.isArray(json)) {
-      throw damaged(lineNumber, "it is not a JSON object");
+      throw catalogueDamage(lineNumber, "it is not a JSON object");
     }
     this.#fields = new Map(Object.entries(json));
   }
@@ -70,10 +70,12 @@ export class Fields {
 
   end(): void {
     // A later version may have added the field. To ignore it would lose it at the next rewrite.
-    for (const name of this.#fields.keys()) throw damaged(this.#lineNumber, `"${name}" is not known here`);
+    for (const name of this.#fields.keys()) {
+      throw catalogueDamage(this.#lineNumber, `"${name}" is not known here`);
+    }
   }
 
   #refuse(name: string): never {
-    throw damaged(this.#lineNumber, `"${name}" is missing or malformed`);
+    throw catalogueDamage(this.#lineNumber, `"${name}" is missing or malformed`);
   }
 }

@@ -25,7 +25,7 @@
 import { isZeroes } from "./base/zeroes.ts";
 import type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord } from "./catalogue_records.ts";
 import { UserError } from "./base/errors.ts";
-import { damaged, Fields } from "./catalogue_fields.ts";
+import { catalogueDamage, Fields } from "./catalogue_fields.ts";
 import { hasSettings, jsonOfSettings, settingsCharsMax, settingsOfFields } from "./volume_settings.ts";
 import { thinId, thinIdMax } from "./base/ids.ts";
 import { journalLineBytesMax, journalPieceChars } from "./base/limits.ts";
@@ -154,14 +154,14 @@ export class Journal {
 
 /** Reads a journal from text in memory. Throws {@linkcode UserError} if its first line is malformed. */
 export function readJournal(text: string): Journal {
-  return new Journal(linesOf([new TextEncoder().encode(text)]));
+  return new Journal(journalLines([new TextEncoder().encode(text)]));
 }
 
 /**
  * Splits the bytes of a journal into lines. Bytes after the last newline are a line too, unless all are zero. Throws
  * {@linkcode UserError} if a line is longer than {@linkcode journalLineBytesMax}.
  */
-export function* linesOf(pieces: Iterable<Uint8Array>): Generator<LineText> {
+export function* journalLines(pieces: Iterable<Uint8Array>): Generator<LineText> {
   const newline = "\n".charCodeAt(0);
   let pending: Uint8Array[] = [];
   let pendingBytes = 0;
@@ -184,7 +184,7 @@ export function* linesOf(pieces: Iterable<Uint8Array>): Generator<LineText> {
     if (pendingBytes === 0 && isZeroes(rest)) continue;
     pendingBytes += rest.length;
     if (pendingBytes > journalLineBytesMax) {
-      throw damaged(lineNumber, "it is longer than any line of a catalogue");
+      throw catalogueDamage(lineNumber, "it is longer than any line of a catalogue");
     }
     pending.push(rest.slice());
   }
@@ -223,7 +223,7 @@ function contentOfJson(json: unknown, lineNumber: number): CatalogueContent {
   const fields = new Fields(json, lineNumber);
   const format = fields.text("format");
   if (!formatNames.some((name) => name === format)) {
-    if (!/^gossamer catalog \d+$/.test(format)) throw damaged(lineNumber, `"format" is malformed`);
+    if (!/^gossamer catalog \d+$/.test(format)) throw catalogueDamage(lineNumber, `"format" is malformed`);
     throw new ForeignFormatError(
       `The catalogue of the pool has the format ${JSON.stringify(format)}, and this program reads ` +
         `${formatNames.map((name) => `"${name}"`).join(" and ")}. Use the version that wrote it.`,

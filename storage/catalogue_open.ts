@@ -2,7 +2,7 @@
 import { assert } from "./base/assert.ts";
 import { UserError } from "./base/errors.ts";
 import { Catalogue } from "./catalogue.ts";
-import { damaged } from "./catalogue_fields.ts";
+import { catalogueDamage } from "./catalogue_fields.ts";
 import type { Journal } from "./catalogue_journal.ts";
 import type { CatalogueContent } from "./catalogue_records.ts";
 
@@ -31,7 +31,7 @@ export interface SettledCatalogue {
 export function settleCatalogue(journal: Journal, transactionId: bigint): SettledCatalogue {
   const catalogue = new Catalogue(journal.content);
   const problem = catalogue.load(journal.content.volumes);
-  if (problem !== undefined) throw damaged(1, problem);
+  if (problem !== undefined) throw catalogueDamage(1, problem);
   let dropped: SettledCatalogue["dropped"];
   let keptBytes = journal.contentEndBytes;
   for (let line = journal.next(); line !== undefined;) {
@@ -41,7 +41,7 @@ export function settleCatalogue(journal: Journal, transactionId: bigint): Settle
     }
     const { lineNumber } = line;
     if (line.transactionId !== catalogue.transactionId + 1n) {
-      throw damaged(lineNumber, "transactions are missing before it");
+      throw catalogueDamage(lineNumber, "transactions are missing before it");
     }
     const next = journal.next();
     // Only the last line can be one that was not committed.
@@ -50,7 +50,7 @@ export function settleCatalogue(journal: Journal, transactionId: bigint): Settle
       break;
     }
     const problem = catalogue.apply(line.changes);
-    if (problem !== undefined) throw damaged(lineNumber, problem);
+    if (problem !== undefined) throw catalogueDamage(lineNumber, problem);
     keptBytes = line.endBytes;
     line = next;
   }

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { Defect } from "./base/assert.ts";
 import { type Catalogue, type CatalogueChange, type VolumeRecord } from "./catalogue.ts";
 import { catalogueFrom, settleCatalogue, type SettledCatalogue } from "./catalogue_open.ts";
-import { Journal, lineOfChanges, linesOf, readJournal } from "./catalogue_journal.ts";
+import { Journal, journalLines, lineOfChanges, readJournal } from "./catalogue_journal.ts";
 import { UserError } from "./base/errors.ts";
 import { thinId, thinIdMax } from "./base/ids.ts";
 import { journalLineBytesMax } from "./base/limits.ts";
@@ -128,7 +128,7 @@ Deno.test("zeroes behind the last line are room for more, wherever the file is c
           yield buffer.subarray(0, piece.length);
         }
       };
-      const settled = settleCatalogue(new Journal(linesOf(pieces())), 8n);
+      const settled = settleCatalogue(new Journal(journalLines(pieces())), 8n);
       assertEquals(namesOf(settled.catalogue), ["a", "b"]);
       assertEquals([settled.dropped, settled.keptBytes], [undefined, text.length]);
     }
@@ -185,13 +185,13 @@ Deno.test("a journal is read as its lines are asked for, and no line is kept", (
       yield encoder.encode(lineOfChanges(BigInt(8 + line), change));
     }
   };
-  const journal = new Journal(linesOf(pieces()));
+  const journal = new Journal(journalLines(pieces()));
   assertEquals(read, 0);
   for (let line = 1; line <= 10; line += 1) {
     assertEquals(journal.next()?.kind, "change");
     assertEquals(read, line);
   }
-  const settled = settleCatalogue(new Journal(linesOf(pieces())), BigInt(7 + lines));
+  const settled = settleCatalogue(new Journal(journalLines(pieces())), BigInt(7 + lines));
   assertEquals([settled.catalogue.count, settled.dropped], [1, undefined]);
 });
 
@@ -204,7 +204,7 @@ Deno.test("a line longer than any of ours is refused before it is in memory", ()
       yield piece;
     }
   };
-  assertThrows(() => new Journal(linesOf(endless())), UserError, "longer than any line");
+  assertThrows(() => new Journal(journalLines(endless())), UserError, "longer than any line");
   assert(pieces <= (journalLineBytesMax >> 20) + 1);
 });
 

@@ -12,7 +12,7 @@ import {
   type CheckContext,
   type LeafVisitor,
   type MetadataReading,
-  readBlock,
+  readWalkedBlock,
   walkTree,
 } from "./check_tree.ts";
 import { blockTimeDblock, blockTimeTime, dataBlocksMax } from "./format/block_time.ts";
@@ -29,7 +29,7 @@ import {
 } from "./format/superblock.ts";
 import { type MetadataBlock, type ThinId, thinId, thinIdMax } from "./base/ids.ts";
 import { devicesPerPause } from "./base/limits.ts";
-import { pause } from "./metadata_scan.ts";
+import { scanPause } from "./metadata_scan.ts";
 import { SliceEnd } from "./slices.ts";
 
 export type { CheckedDevice, CheckReport } from "./check_report.ts";
@@ -188,7 +188,7 @@ function* walkHeldSnapshot(check: MappingCheck, location: MetadataBlock): Metada
   const { context } = check;
   const name = "the metadata snapshot";
   const before = addReference(context, location, BlockUse.metadataSnapshot, name);
-  const bytes = before === undefined ? undefined : yield* readBlock(context, location, name);
+  const bytes = before === undefined ? undefined : yield* readWalkedBlock(context, location, name);
   if (bytes === undefined) return nothingWalked;
   const superblock = unpackSuperblock(bytes, location);
   if (typeof superblock !== "string") {
@@ -228,7 +228,7 @@ function* walkDevices(
   let rootsCounted = 0;
   const end = new SliceEnd(devicesPerPause);
   for (const device of top.devices) {
-    if (end.isDue()) yield pause;
+    if (end.isDue()) yield scanPause;
     const record = details.byDevice.get(device.thinId);
     if (record === undefined && detailsTree.sound) {
       context.findings.damage(`Thin device ${device.thinId}${where} has mappings, but no details.`);

@@ -16,7 +16,7 @@ import {
   type CheckContext,
   type LeafVisitor,
   type MetadataReading,
-  readBlock,
+  readWalkedBlock,
   walkTree,
 } from "./check_tree.ts";
 import {
@@ -42,7 +42,7 @@ export function* loadMetadataSpaceMap(context: CheckContext, root: SpaceMapRoot)
   const { counts, findings } = context;
   const name = "the metadata space map's index";
   addReference(context, root.bitmapRoot, BlockUse.spaceMapIndex, name);
-  const index = yield* readBlock(context, root.bitmapRoot, name);
+  const index = yield* readWalkedBlock(context, root.bitmapRoot, name);
   const reason = index && verifyBlock(index, "metadataIndex", root.bitmapRoot);
   if (index === undefined || reason !== undefined) {
     if (reason !== undefined) {
@@ -128,7 +128,7 @@ function* readBitmap(
   if (before > 0) {
     context.findings.damage(`Metadata block ${entry.bitmap} is ${name}, but another bitmap lies there too.`);
   }
-  const bytes = yield* readBlock(context, entry.bitmap, name);
+  const bytes = yield* readWalkedBlock(context, entry.bitmap, name);
   if (bytes === undefined) return undefined;
   const reason = verifyBlock(bytes, "bitmap", entry.bitmap);
   if (reason !== undefined) {

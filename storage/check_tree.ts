@@ -90,7 +90,7 @@ export function walkTree(
 }
 
 /** Requests a block. Undefined, after damage was reported, if it is beyond the end of the device or cannot be read. */
-export function* readBlock(
+export function* readWalkedBlock(
   context: CheckContext,
   block: MetadataBlock,
   name: string,
@@ -177,7 +177,7 @@ function* readNode(
   walk: TreeWalk,
   block: MetadataBlock,
 ): MetadataReading<DataView | undefined> {
-  const bytes = yield* readBlock(context, block, walk.name);
+  const bytes = yield* readWalkedBlock(context, block, walk.name);
   if (bytes === undefined) return undefined;
   const view = viewOf(bytes);
   const reason = verifyBlock(bytes, "btreeNode", block) ?? verifyNode(view, walk.valueSizeBytes);

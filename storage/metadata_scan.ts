@@ -18,7 +18,7 @@ export interface MetadataDamaged {
  * What a scan yields to pause: the superblock's number, because its driver has that block in memory. A scan that needs
  * no block for `devicesPerPause` devices yields it, so that other work can run.
  */
-export const pause: MetadataBlock = metadataBlock(0);
+export const scanPause: MetadataBlock = metadataBlock(0);
 
 /**
  * A scan of metadata: it yields the number of a block and is resumed with its bytes, undefined if they cannot be read.

@@ -46,9 +46,9 @@ interface Tree {
   readonly inner: readonly MetadataBlock[];
 }
 
-const leafEntriesMax = nodeCapacity(overflowValueSizeBytes);
+const overflowLeafEntriesMax = nodeCapacity(overflowValueSizeBytes);
 /** Every leaf, except one that is the root, has a third of its capacity at least. */
-const leafEntriesMin = leafEntriesMax / 3;
+const overflowLeafEntriesMin = overflowLeafEntriesMax / 3;
 
 /** The blocks of the overflow tree. */
 export class OverflowLayout {
@@ -75,9 +75,9 @@ export class OverflowLayout {
     const space = this.#transaction.space;
     const leaves = this.#tree?.leaves.length ?? 0;
     const changes = space.recounted.length;
-    // Consecutive changed leaves become at most one leaf more, and one more for each `leafEntriesMax` new entries.
-    const fromChanges = leaves + Math.min(changes, leaves + Math.ceil(changes / leafEntriesMax));
-    const fromEntries = Math.max(1, Math.floor(space.overflowing / leafEntriesMin));
+    // Consecutive changed leaves become at most one leaf more, and one more for each `overflowLeafEntriesMax` new entries.
+    const fromChanges = leaves + Math.min(changes, leaves + Math.ceil(changes / overflowLeafEntriesMax));
+    const fromEntries = Math.max(1, Math.floor(space.overflowing / overflowLeafEntriesMin));
     const made = Math.min(fromChanges, fromEntries);
     const all = leaves > 1 ? Math.min(fromChanges, leaves + fromEntries) : fromEntries;
     return Math.max(1, made) + innerNodesOver(all);
@@ -171,7 +171,7 @@ class LeafPlan {
       const from = at;
       const endKey = leaves[leaf + 1]?.keys[0] ?? Infinity;
       while (at < changed.length && changed[at]! < endKey) at++;
-      const isTooLittle = this.#pendingLength > 0 && this.#pendingLength < leafEntriesMin &&
+      const isTooLittle = this.#pendingLength > 0 && this.#pendingLength < overflowLeafEntriesMin &&
         planned.length === 0;
       if (at > from) this.#addChanged(keys, changed.subarray(from, at));
       else if (isTooLittle) this.#addKeys(keys);
@@ -220,10 +220,10 @@ class LeafPlan {
   #planPending(): void {
     const planned = this.#leaves;
     let keys = this.#pending.subarray(0, this.#pendingLength);
-    while (keys.length > 0 && keys.length < leafEntriesMin && planned.length > 0) {
+    while (keys.length > 0 && keys.length < overflowLeafEntriesMin && planned.length > 0) {
       keys = joined(planned.pop()!.keys, keys);
     }
-    for (const [begin, end] of evenly(keys.length, leafEntriesMax)) {
+    for (const [begin, end] of evenly(keys.length, overflowLeafEntriesMax)) {
       planned.push({ block: undefined, keys: keys.slice(begin, end) });
     }
     this.#pendingLength = 0;

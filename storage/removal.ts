@@ -12,7 +12,7 @@ import {
   isDamaged,
   type MetadataDamaged,
   type MetadataScan,
-  pause,
+  scanPause,
   superblockDamaged,
   TreeCursor,
 } from "./metadata_scan.ts";
@@ -48,7 +48,7 @@ export function* blocksFreedByRemoval({ leaving, staying }: RemovalWanted): Meta
   const leavingRoots: MetadataBlock[] = [];
   const end = new SliceEnd(devicesPerPause);
   for (const [id, root] of roots) {
-    if (end.isDue()) yield pause;
+    if (end.isDue()) yield scanPause;
     if (leaving.has(id)) leavingRoots.push(root);
     else if (staying.has(id)) stayingRoots.push(root);
   }
@@ -94,7 +94,7 @@ function* addMapped(
 ): MetadataScan<MetadataDamaged | undefined> {
   const end = new SliceEnd(devicesPerPause);
   for (const root of roots) {
-    if (end.isDue()) yield pause;
+    if (end.isDue()) yield scanPause;
     const cursor = new TreeCursor(root, childSizeBytes, "a device's mapping tree");
     for (let block = cursor.wanted(); block !== undefined; block = cursor.wanted()) {
       if (nodes.has(block)) {

@@ -18,7 +18,7 @@ import {
   isDamaged,
   type MetadataDamaged,
   type MetadataScan,
-  pause,
+  scanPause,
   superblockDamaged,
   TreeCursor,
 } from "./metadata_scan.ts";
@@ -133,7 +133,7 @@ function* countBySpaceMaps(
   const exclusive = new Float64Array(devices.length);
   const end = new SliceEnd(devicesPerPause);
   for (const [at, device] of devices.entries()) {
-    if (end.isDue()) yield pause;
+    if (end.isDue()) yield scanPause;
     const cursor = mappingCursor(device);
     for (let block = cursor.wanted(); block !== undefined; block = cursor.wanted()) {
       const missing = metadataCounts.missing(block);

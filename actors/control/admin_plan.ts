@@ -12,7 +12,7 @@ import {
   noThinIds,
   problemOfNewName,
   problemOfSize,
-  roundUp,
+  roundUpToSectors,
   seeList,
   unfinishedTrim,
 } from "./plan_checks.ts";
@@ -100,7 +100,7 @@ function planCreate(
     uid: context.newUid(),
     name,
     thinId,
-    sizeBytes: roundUp(sizeBytes),
+    sizeBytes: roundUpToSectors(sizeBytes),
     readOnly: false,
     origin: null,
     owner: null,

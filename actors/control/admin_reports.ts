@@ -4,12 +4,19 @@ import { dumpMetadata } from "../../storage/dump.ts";
 import type { AdminResult, PoolStatus } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import type { Address } from "../kernel/address.ts";
-import { commitFirst, type CommitReader, readBlock, readerOfCommit, runWalk, seeCheck } from "./held_walk.ts";
+import {
+  commitFirst,
+  type CommitReader,
+  readerOfCommit,
+  readHeldBlock,
+  runWalk,
+  seeCheck,
+} from "./held_walk.ts";
 import { SliceEnd } from "../../storage/slices.ts";
 import { rest, type Steps } from "../kernel/task.ts";
 import type { Fill, SpaceLevels } from "../pool/gauge_messages.ts";
 import type { SpaceNeed } from "../pool/space_messages.ts";
-import { type TextOutMessage, writeText } from "./text_out.ts";
+import { sendText, type TextOutMessage } from "./text_out.ts";
 import type { Registry } from "./pool_messages.ts";
 
 /** `status`: the pool's mode and how full it is. */
@@ -114,10 +121,10 @@ function* dumpCommit(
   let step = dump.next();
   while (!step.done) {
     if (step.value.kind === "read") {
-      step = dump.next(yield* readBlock(peers, reader, step.value.block));
+      step = dump.next(yield* readHeldBlock(peers, reader, step.value.block));
       continue;
     }
-    const taken = out === undefined ? "taken" : yield* writeText(out, step.value.text);
+    const taken = out === undefined ? "taken" : yield* sendText(out, step.value.text);
     if (taken === "gone") return { kind: "refused", reason: "The dump broke off: its reader went away." };
     step = dump.next();
   }

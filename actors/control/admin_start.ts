@@ -12,7 +12,7 @@ import { countReserved } from "./count_own.ts";
 import { limitsOf } from "./plan_limits.ts";
 import { adoptedSizeBytes } from "./plan_checks.ts";
 import { done, reasonOfFailure, refused } from "./admin_outcome.ts";
-import { change, finishDeletions, finishTrims, seeCheck, zeroTails } from "./admin_task.ts";
+import { adviceOnDamage, change, finishDeletions, finishTrims, zeroTails } from "./admin_task.ts";
 import type { Deletion, FoundDevice, Reconcile, Registry, Trim } from "./pool_messages.ts";
 
 /** What the start of a pool does before it serves: load, reconcile, and finish what a crash interrupted. */
@@ -23,7 +23,9 @@ export function* startTask(peers: PoolPeers): Steps<void> {
 
 function* startSteps(actors: PoolPeers): Steps<AdminResult> {
   const loaded = yield* actors.thin.metadata.load();
-  if (loaded.kind !== "done") return refused(`Cannot open the pool: ${reasonOfFailure(loaded)}. ${seeCheck}`);
+  if (loaded.kind !== "done") {
+    return refused(`Cannot open the pool: ${reasonOfFailure(loaded)}. ${adviceOnDamage}`);
+  }
   const peers = withBlockSize(actors, yield* actors.pool.geometry());
   const reconciled = yield* reconcile(peers);
   if (reconciled.kind !== "done") return reconciled;
@@ -92,7 +94,7 @@ function* reconcile(peers: AdminPeers): Steps<AdminResult> {
     const device = yield* metadata.device(thinId);
     if (device.kind === "noDevice") continue;
     if (device.kind !== "device") {
-      return refused(`Cannot open the pool: ${reasonOfFailure(device)}. ${seeCheck}`);
+      return refused(`Cannot open the pool: ${reasonOfFailure(device)}. ${adviceOnDamage}`);
     }
     found.push({ thinId, sizeBytes: adoptedSizeBytes(device.highest, peers.thin.blockSizeBytes) });
   }

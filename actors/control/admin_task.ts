@@ -342,4 +342,5 @@ export function* finishTrims(peers: AdminPeers, trims: readonly Trim[]): Steps<A
 const vblockEnd = vblock(2 ** 44);
 
 /** The next step where metadata is damaged. */
-export const seeCheck = "`check` names all damage; `thin_repair` can rebuild the metadata into another file.";
+export const adviceOnDamage =
+  "`check` names all damage; `thin_repair` can rebuild the metadata into another file.";

@@ -35,10 +35,10 @@ export function changesBytesMax(contentBytes: number): number {
 
 /** Bytes that each of the two files is given. */
 export function fileBytesFor(contentBytes: number): number {
-  return roundUp(contentBytes + changesBytesMax(contentBytes) + reserveBytes(contentBytes));
+  return roundUpToFileUnit(contentBytes + changesBytesMax(contentBytes) + reserveBytes(contentBytes));
 }
 
 /** Up to the unit in which the files grow. */
-export function roundUp(bytes: number): number {
+export function roundUpToFileUnit(bytes: number): number {
   return Math.ceil(bytes / catalogueFileUnitBytes) * catalogueFileUnitBytes;
 }

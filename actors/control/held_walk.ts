@@ -33,7 +33,7 @@ export function* readerOfCommit(peers: WalkPeers): Steps<CommitReader> {
 }
 
 /** Reads a block of it; undefined if it cannot be read. */
-export function* readBlock(
+export function* readHeldBlock(
   peers: WalkPeers,
   reader: CommitReader,
   block: MetadataBlock,
@@ -55,7 +55,7 @@ export function* runWalk<Result>(
   walk: MetadataScan<Result>,
 ): Steps<Result> {
   let step = walk.next();
-  while (!step.done) step = walk.next(yield* readBlock(peers, reader, step.value));
+  while (!step.done) step = walk.next(yield* readHeldBlock(peers, reader, step.value));
   return step.value;
 }
 

@@ -52,7 +52,7 @@ export function unfinishedTrim(what: string): string {
 }
 
 /** Up to whole sectors. */
-export function roundUp(sizeBytes: number): number {
+export function roundUpToSectors(sizeBytes: number): number {
   return Math.ceil(sizeBytes / sectorSizeBytes) * sectorSizeBytes;
 }
 

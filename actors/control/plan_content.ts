@@ -10,7 +10,7 @@ import {
   noThinIds,
   problemOfNewName,
   problemOfSize,
-  roundUp,
+  roundUpToSectors,
   seeList,
   unfinishedTrim,
 } from "./plan_checks.ts";
@@ -79,7 +79,7 @@ export function planResize(context: PlanContext, command: ResizeCommand): PlanDr
   const problem = problemOfSize(sizeBytes);
   if (problem !== undefined) return refusedPlan(`Cannot ${what}: ${problem}`);
   if (record.trimFromBytes !== undefined) return refusedPlan(unfinishedTrim(what));
-  const newSizeBytes = roundUp(sizeBytes);
+  const newSizeBytes = roundUpToSectors(sizeBytes);
   if (newSizeBytes >= record.sizeBytes) {
     if (shrink && newSizeBytes > record.sizeBytes) {
       return refusedPlan(

@@ -10,7 +10,7 @@ import type {
   VolumeListing,
 } from "./admin_command.ts";
 import { type ListForm, listText, noteOnAge, plainForm, sorted } from "./list_text.ts";
-import { roundUp } from "./plan_checks.ts";
+import { roundUpToSectors } from "./plan_checks.ts";
 import { spaceText, treeText } from "./space_text.ts";
 import { columns, withoutFraction } from "./table_text.ts";
 
@@ -103,7 +103,7 @@ function notesOn(command: Command | undefined): string[] {
 
 /** What is said of a volume whose size was rounded up; undefined if it was not. */
 export function roundingNote(sizeBytes: number): string | undefined {
-  const usedBytes = roundUp(sizeBytes);
+  const usedBytes = roundUpToSectors(sizeBytes);
   if (usedBytes === sizeBytes) return undefined;
   return `note: the size of ${sizeBytes} bytes was rounded up to ${usedBytes}, a multiple of 512`;
 }

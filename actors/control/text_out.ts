@@ -39,7 +39,7 @@ export interface EndText extends Message {
 export type TextOutMessage = WriteText | TextCompleted | EndText;
 
 /** Writes a piece and waits until it is taken. */
-export function* writeText(out: Address<TextOutMessage>, text: string): Steps<TextTaken> {
+export function* sendText(out: Address<TextOutMessage>, text: string): Steps<TextTaken> {
   const request: WriteText = { type: "writeText", replyTo: unasked, text };
   return yield* ask(out, request);
 }

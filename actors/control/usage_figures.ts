@@ -27,7 +27,7 @@ import {
   type StopFigures,
   type WalkEnded,
 } from "./figures_messages.ts";
-import { commitFirst, readBlock, readerOfCommit, type WalkPeers } from "./held_walk.ts";
+import { commitFirst, readerOfCommit, readHeldBlock, type WalkPeers } from "./held_walk.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import { rest, type Steps } from "../kernel/task.ts";
 import type { Timer } from "../kernel/timers.ts";
@@ -198,7 +198,7 @@ function* walk(
       yield* rest();
       if (!(yield* figures.goOn())) break;
     }
-    step = scan.next(yield* readBlock(peers, reader, step.value));
+    step = scan.next(yield* readHeldBlock(peers, reader, step.value));
   }
   peers.thin.metadata.releaseCommit(reader.hold);
   if (!step.done) return undefined;

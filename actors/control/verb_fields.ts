@@ -55,7 +55,7 @@ export const anyName: Kind<string> = textKind((text) => parseName(text).name);
 /** A name, or a pattern for some. */
 export const namePattern: Kind<string> = textKind(parsePattern);
 /** VOL@SNAP. */
-export const snapshotName: Kind<string> = textKind((text) => parseSnapshotName(text).name);
+export const snapshotField: Kind<string> = textKind((text) => parseSnapshotName(text).name);
 
 /** A positive number of bytes. */
 export const size: Kind<number> = {

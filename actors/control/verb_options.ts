@@ -14,9 +14,9 @@ export interface OptionSpec {
 }
 
 /** The names of all options, without their dashes. */
-export type OptionName = keyof typeof table;
+export type OptionName = keyof typeof optionSpecs;
 
-const table = {
+const optionSpecs = {
   listen: {
     value: "ADDR",
     repeats: true,
@@ -96,6 +96,6 @@ const table = {
 } as const satisfies Readonly<Record<string, OptionSpec>>;
 
 /** See the head of this file. */
-export const optionTable: Readonly<Record<OptionName, OptionSpec>> = table;
+export const optionTable: Readonly<Record<OptionName, OptionSpec>> = optionSpecs;
 /** Their names, in the order of the help. */
-export const optionNames = Object.keys(table) as readonly OptionName[];
+export const optionNames = Object.keys(optionSpecs) as readonly OptionName[];

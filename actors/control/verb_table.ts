@@ -22,7 +22,7 @@ import {
   size,
   sizeChange,
   sizeOrNone,
-  snapshotName,
+  snapshotField,
   value,
   volumeName,
   word,
@@ -113,7 +113,7 @@ function misuseOfLife({ ephemeral, lingerMs = null }: LifeOptions): string | und
 }
 
 /** See the head of this file. The help has the verbs in this order. */
-export const table: Table = {
+export const verbSpecs: Table = {
   serve: {
     summary: "serve every volume and snapshot; makes the pool and the named volumes if missing",
     example: "serve --create disk0=10G --listen tcp:127.0.0.1:10809",
@@ -157,7 +157,7 @@ export const table: Table = {
     summary: "read-only snapshots, all at one point in time",
     example: "snapshot disk0@monday disk1@monday",
     options: waits,
-    fields: { names: wordList("VOL@SNAP", "names", snapshotName) },
+    fields: { names: wordList("VOL@SNAP", "names", snapshotField) },
     isLook: false,
     offline: "open",
   },
@@ -199,7 +199,7 @@ export const table: Table = {
     example: "rollback disk0@monday",
     options: ["json", ...waits],
     fields: {
-      snapshot: word("VOL@SNAP", "snapshot", snapshotName),
+      snapshot: word("VOL@SNAP", "snapshot", snapshotField),
       force: flag("force", "force"),
     },
     isLook: false,

@@ -8,32 +8,33 @@ import {
   type Described,
   type FilesVerb,
   type LocalSpec,
-  table,
   type Verb,
+  verbSpecs,
 } from "./verb_table.ts";
 import { UsageError } from "../../storage/base/errors.ts";
 import { type Slices, wholeOf } from "../../storage/slices.ts";
 
 /** The entries, in the order of the help. */
-export const verbTable: Readonly<Record<Verb, Described & Pick<LocalSpec, "required" | "mayFollow">>> = table;
+export const verbTable: Readonly<Record<Verb, Described & Pick<LocalSpec, "required" | "mayFollow">>> =
+  verbSpecs;
 
 /** All verbs, in the order of the help. */
-export const verbs = Object.keys(table) as readonly Verb[];
+export const verbs = Object.keys(verbSpecs) as readonly Verb[];
 const commandVerbs = verbs.filter(isCommandVerb);
 
 /** The verb that a word is; undefined for another one. */
 export function verbOf(text: unknown): Verb | undefined {
-  return typeof text === "string" && Object.hasOwn(table, text) ? text as Verb : undefined;
+  return typeof text === "string" && Object.hasOwn(verbSpecs, text) ? text as Verb : undefined;
 }
 
 /** Whether a verb has a command. */
 export function isCommandVerb(verb: Verb): verb is CommandVerb {
-  return table[verb].fields !== undefined;
+  return verbSpecs[verb].fields !== undefined;
 }
 
-/** An entry and its fields, for what treats all verbs alike: the types of {@linkcode table} have seen that they fit. */
+/** An entry and its fields, for what treats all verbs alike: the types of {@linkcode verbSpecs} have seen that they fit. */
 function specOf(verb: CommandVerb): CommandSpec<Command> & { readonly fieldList: readonly NamedField[] } {
-  const spec = table[verb] as unknown as CommandSpec<Command>;
+  const spec = verbSpecs[verb] as unknown as CommandSpec<Command>;
   const fields = Object.entries<Field<unknown>>(spec.fields as Readonly<Record<string, Field<unknown>>>);
   return { ...spec, fieldList: fields.map(([name, field]) => ({ name, field })) };
 }
@@ -60,7 +61,7 @@ export function wordsOf(verb: Verb): readonly string[] {
 
 /** The options of a verb: its own first. */
 export function optionsOf(verb: Verb): readonly OptionName[] {
-  return [...fieldsOf(verb).flatMap(({ field }) => field.option ?? []), ...table[verb].options];
+  return [...fieldsOf(verb).flatMap(({ field }) => field.option ?? []), ...verbSpecs[verb].options];
 }
 
 /** Whether a command changes nothing. Such a command need not wait for those that do, nor they for it. */
@@ -71,7 +72,7 @@ export function isLook(command: Command): boolean {
 
 /** The verb of a command that without a server only reads the pool's files; undefined for the others. */
 export function filesVerbOf({ verb }: AdminCommand): FilesVerb | undefined {
-  return table[verb].offline === "files" ? verb as FilesVerb : undefined;
+  return verbSpecs[verb].offline === "files" ? verb as FilesVerb : undefined;
 }
 
 /** The commands that the control API carries out for a GET, by path. */
@@ -84,7 +85,7 @@ export const commandOfPath: ReadonlyMap<string, Command> = new Map(
 
 /** Whether a command is for the server of a pool alone. */
 export function isServerCommand(command: Command): command is ServerCommand {
-  return table[command.verb].offline === "never";
+  return verbSpecs[command.verb].offline === "never";
 }
 
 /** The command of a line with as many words as the grammar wants. Throws {@linkcode UsageError}. */

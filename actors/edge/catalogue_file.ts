@@ -21,7 +21,7 @@ import {
   fileBytesFor,
   type LineRoom,
   reserveBytes,
-  roundUp,
+  roundUpToFileUnit,
 } from "../control/catalogue_room.ts";
 import { cataloguePieceBytes } from "../limits.ts";
 import { CatalogueSpare, isDone } from "./catalogue_spare.ts";
@@ -103,7 +103,7 @@ export class CatalogueFile implements JournalPort {
   reserve(contentBytes: number): boolean {
     const journalBytes = Math.max(
       fileBytesFor(contentBytes),
-      roundUp(this.#endBytes + reserveBytes(contentBytes)),
+      roundUpToFileUnit(this.#endBytes + reserveBytes(contentBytes)),
     );
     // A copy of the file may have holes where zeroes were.
     const from = this.#journal.isWhole() ? this.#journal.sizeBytes : this.#endBytes;
@@ -210,7 +210,7 @@ export class CatalogueFile implements JournalPort {
   /** Has a file store so much, and if it must grow for that, so much more that it need not grow soon again. */
   async #grow(file: StoredFile, neededBytes: number, wantedBytes = 0): Promise<IoResult> {
     if (file.sizeBytes >= neededBytes) return ioOk;
-    return await inTurns(file.zero(file.sizeBytes, Math.max(roundUp(neededBytes), wantedBytes)));
+    return await inTurns(file.zero(file.sizeBytes, Math.max(roundUpToFileUnit(neededBytes), wantedBytes)));
   }
 
   async #zeroFrom(beginBytes: number, lengthBytes: number): Promise<IoResult> {

@@ -1,5 +1,5 @@
 /** Reading the catalogue's journal. */
-import { linesOf, type LineText } from "../../storage/catalogue_journal.ts";
+import { journalLines, type LineText } from "../../storage/catalogue_journal.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { catalogueReadBytes } from "../limits.ts";
 import { openWithReserve } from "./descriptors.ts";
@@ -19,7 +19,7 @@ export class CatalogueLines implements Disposable {
     } catch (error) {
       throw this.#unreadable(error);
     }
-    this.texts = linesOf(this.#pieces());
+    this.texts = journalLines(this.#pieces());
   }
 
   *#pieces(): Generator<Uint8Array> {

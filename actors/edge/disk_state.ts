@@ -23,10 +23,10 @@
 import { unpackSuperblock } from "../../storage/format/superblock.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
-import { readInto } from "../../storage/device/port.ts";
 import { requireOk } from "./file_errors.ts";
 import type { HostCached } from "./open_device.ts";
 import { canLetGo } from "./page_cache.ts";
+import { readSuperblock } from "./stored_superblock.ts";
 
 /** What this needs of a device; `path` is for sentences. */
 export type CachedDevice = Omit<HostCached, "noteFlushed">;
@@ -49,7 +49,7 @@ export async function seeDisks(
   const notes: string[] = [];
   if (metadata === undefined && data === undefined) return notes;
   if (metadata !== undefined) {
-    const seenBefore = await superblockOf(metadata);
+    const seenBefore = await readSuperblock(metadata.path, metadata);
     await lostIfThrown(lost, seeDisk(metadata, "metadata", readOnly, notes));
     if (await lostIfThrown(lost, compareSuperblocks(metadata, seenBefore, notes))) lost();
   }
@@ -101,13 +101,13 @@ async function compareSuperblocks(
   seenBefore: Uint8Array,
   notes: string[],
 ): Promise<boolean> {
-  const seen = await superblockOf(metadata);
+  const seen = await readSuperblock(metadata.path, metadata);
   const onDisk = metadata.readPastCache(metadataBlockSizeBytes) ?? seen;
   if (!areEqual(onDisk, seen)) {
     throw new UserError(
       `Cannot open the metadata "${metadata.path}": the host's memory shows another superblock than its disk has ` +
-        `(${describe(seen)}, on the disk ${
-          describe(onDisk)
+        `(${transactionText(seen)}, on the disk ${
+          transactionText(onDisk)
         }), as after a flush that failed, and does not let go of it. ` +
         "Stop what else uses the file, or restart the host.",
     );
@@ -115,21 +115,16 @@ async function compareSuperblocks(
   if (areEqual(onDisk, seenBefore)) return false;
   notes.push(
     `The host's memory showed another superblock of the metadata than its disk has (${
-      describe(seenBefore)
+      transactionText(seenBefore)
     }, on the disk ` +
-      `${describe(onDisk)}): a flush had failed. The pool goes on from what the disk has. Check the disk.`,
+      `${
+        transactionText(onDisk)
+      }): a flush had failed. The pool goes on from what the disk has. Check the disk.`,
   );
   return true;
 }
 
-async function superblockOf(metadata: CachedDevice): Promise<Uint8Array> {
-  const superblock = new Uint8Array(metadataBlockSizeBytes);
-  const what = `Cannot read the metadata "${metadata.path}"`;
-  await requireOk(what, (done) => readInto(metadata, superblock, 0, done));
-  return superblock;
-}
-
-function describe(superblock: Uint8Array): string {
+function transactionText(superblock: Uint8Array): string {
   const unpacked = unpackSuperblock(superblock);
   return typeof unpacked === "string" ? "a damaged one" : `transaction ${unpacked.transactionId}`;
 }

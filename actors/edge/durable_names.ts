@@ -5,7 +5,7 @@ import type { IoResult } from "../../storage/device/port.ts";
 import { openWithReserve } from "./descriptors.ts";
 import { failureOf } from "./file_errors.ts";
 import { openLibc } from "./libc.ts";
-import { flushed } from "./stored_file.ts";
+import { flushed } from "./sync_later.ts";
 
 /** Replaces a file by one with this text, so that after a crash it is the old or the new one, never a part. */
 export function writeDurably(path: string, text: string): void {
@@ -49,7 +49,7 @@ export async function flushedDirectory(path: string): Promise<IoResult> {
   } catch (error) {
     return failureOf(error, "flush of the catalogue's directory");
   }
-  const result = await flushed(fd);
+  const result = await flushed(fd, "flush of the catalogue");
   try {
     fs.closeSync(fd);
   } catch (error) {

@@ -19,7 +19,7 @@ import {
 import { assert } from "../../storage/base/assert.ts";
 import { CachedReads } from "./cached_reads.ts";
 import { filePieceBytes } from "../limits.ts";
-import { FileEnd, pastEnd, shrunk } from "./file_end.ts";
+import { accessPastEnd, FileEnd, shrunk } from "./file_end.ts";
 import { KnownHole } from "./known_hole.ts";
 import { DiskCalm, isOnLocalFiles } from "./disk_calm.ts";
 import { FileFlushes } from "./file_flushes.ts";
@@ -334,7 +334,7 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
   }
 
   #outside(offsetBytes: number, lengthBytes: number): IoResult {
-    return offsetBytes >= 0 && offsetBytes + lengthBytes <= this.sizeBytes ? shrunk : pastEnd;
+    return offsetBytes >= 0 && offsetBytes + lengthBytes <= this.sizeBytes ? shrunk : accessPastEnd;
   }
 }
 

@@ -6,7 +6,7 @@ import { codeOf } from "./file_errors.ts";
 import type { Handles } from "./file_handles.ts";
 
 /** For a range that was never inside the device. */
-export const pastEnd: IoResult = { kind: "ioError", reason: "access past the end of the device" };
+export const accessPastEnd: IoResult = { kind: "ioError", reason: "access past the end of the device" };
 /** For a range that is not inside the file any more. */
 export const shrunk: IoResult = {
   kind: "ioError",

@@ -12,7 +12,7 @@ import { filePieceBytes } from "../limits.ts";
 import { failureOf, failureOfErrno } from "./file_errors.ts";
 import { measure } from "./file_handles.ts";
 import { errno, type Libc } from "./libc.ts";
-import { syncLater } from "./sync_later.ts";
+import { flushed } from "./sync_later.ts";
 import { aTurn } from "./turns.ts";
 
 /** The file or block device that grows. Its descriptor stays open until the growth has ended. */
@@ -74,7 +74,7 @@ async function lengthenDurably(
 ): Promise<IoResult> {
   try {
     const lengthened = await lengthen(file, presentBytes, sizeBytes, isStored);
-    return lengthened.kind === "ok" ? await flushed(file.fd) : lengthened;
+    return lengthened.kind === "ok" ? await flushed(file.fd, "flush of the larger file") : lengthened;
   } catch (error) {
     // What is thrown by a call of the host is its answer.
     return failureOf(error, growing);
@@ -125,8 +125,4 @@ async function writeZeroes(fd: number, beginBytes: number, endBytes: number): Pr
     await aTurn();
   }
   return ioOk;
-}
-
-function flushed(fd: number): Promise<IoResult> {
-  return new Promise((resolve) => syncLater(fd, "flush of the larger file", resolve));
 }

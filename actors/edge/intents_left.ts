@@ -1,14 +1,12 @@
 /** What a killed process has left in the intent journal of a pool. */
 import { UserError } from "../../storage/base/errors.ts";
-import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import type { IntentBinding } from "../../storage/device/intent_port.ts";
-import { readInto } from "../../storage/device/port.ts";
 import { findIntents, type IntentsFound } from "../../storage/intent_read.ts";
 import type { Intent } from "../../storage/intent_record.ts";
 import { readBootId } from "./boot_id.ts";
-import { requireOk } from "./file_errors.ts";
 import { readIntentFile } from "./intent_file.ts";
 import type { PoolFiles } from "./pool_files.ts";
+import { readSuperblock } from "./stored_superblock.ts";
 
 /** What an earlier process has left for this superblock. Sentences go to the log. Throws {@linkcode UserError} for a newer format. */
 export async function findLeftIntents(
@@ -23,15 +21,8 @@ export async function findLeftIntents(
     return [];
   }
   const binding = bootId === undefined ? undefined : bindingOf(files, bootId, left.identity);
-  return taken(findIntents(left.bytes, binding, await superblockOf(files)), path, log);
-}
-
-/** The superblock as it is read now. Throws {@linkcode UserError}. */
-export async function superblockOf(files: PoolFiles): Promise<Uint8Array> {
-  const superblock = new Uint8Array(metadataBlockSizeBytes);
-  const what = `Cannot read the metadata "${files.metadata.path}"`;
-  await requireOk(what, (done) => readInto(files.metadata, superblock, 0, done));
-  return superblock;
+  const superblock = await readSuperblock(files.metadata.path, files.metadata);
+  return taken(findIntents(left.bytes, binding, superblock), path, log);
 }
 
 function taken(found: IntentsFound, path: string, log: (sentence: string) => void): readonly Intent[] {

@@ -24,12 +24,13 @@ import { readBootId } from "./boot_id.ts";
 import { CommitOverlay } from "./commit_overlay.ts";
 import { DenoClock } from "./deno_clock.ts";
 import { IntentFile, removeIntentFile } from "./intent_file.ts";
-import { bindingOf, findLeftIntents, superblockOf } from "./intents_left.ts";
+import { bindingOf, findLeftIntents } from "./intents_left.ts";
 import { openLibc } from "./libc.ts";
 import { type OpenedEngine, openEngine, type OpenEngineOptions, openOn } from "./open_engine.ts";
 import type { OpenDevice } from "./open_device.ts";
 import { answerOf } from "./outside.ts";
 import type { PoolFiles } from "./pool_files.ts";
+import { readSuperblock } from "./stored_superblock.ts";
 
 /**
  * Removes the file of the intent journal: a device of the pool has lost what it had accepted, so what the mappings in the
@@ -95,7 +96,7 @@ async function runReplay(
   intents: readonly Intent[],
   log: (sentence: string) => void,
 ): Promise<Replayed> {
-  const superblock = await superblockOf(files);
+  const superblock = await readSuperblock(files.metadata.path, files.metadata);
   using opened = new DisposableStack();
   const clock = opened.adopt(new DenoClock(), (clock) => clock.close());
   const { promise, reject } = Promise.withResolvers<never>();

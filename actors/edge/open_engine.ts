@@ -3,11 +3,11 @@ import { UserError } from "../../storage/base/errors.ts";
 import { dataBytesOf, metadataBytesOf } from "../../storage/base/geometry.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
-import { type DevicePort, readInto } from "../../storage/device/port.ts";
+import { type DevicePort } from "../../storage/device/port.ts";
 import { OpenRefused, ThinMetadata } from "../../storage/thin_metadata.ts";
 import { metadataCacheBlocks } from "../limits.ts";
-import { requireOk } from "./file_errors.ts";
 import type { PoolFiles } from "./pool_files.ts";
+import { readSuperblock } from "./stored_superblock.ts";
 
 /** What the metadata is opened for. */
 export interface OpenEngineOptions {
@@ -31,11 +31,7 @@ export async function openEngine(
   device: DevicePort = files.metadata,
 ): Promise<OpenedEngine> {
   const readOnly = options.readOnly ?? false;
-  const superblock = new Uint8Array(metadataBlockSizeBytes);
-  await requireOk(
-    `Cannot read the metadata "${files.metadata.path}"`,
-    (done) => readInto(device, superblock, 0, done),
-  );
+  const superblock = await readSuperblock(files.metadata.path, device);
   const engine = openOn(superblock, device, readOnly);
   const { blockSizeBytes } = engine.geometry;
   requireSameBlockSize(files, blockSizeBytes);
@@ -49,7 +45,7 @@ export async function openEngine(
     );
   }
   files.requireSizes(metadataBytesOf(engine.geometry), dataBytesOf(engine.geometry));
-  return { engine, device, writeRefusal: readOnly ? writeRefusalOf(superblock, device) : null };
+  return { engine, device, writeRefusal: readOnly ? refusalToWrite(superblock, device) : null };
 }
 
 /** Refuses a catalogue of other metadata. Throws {@linkcode UserError}. */
@@ -61,7 +57,7 @@ export function requireSameBlockSize(files: PoolFiles, blockSizeBytes: number): 
   );
 }
 
-function writeRefusalOf(superblock: Uint8Array, device: DevicePort): string | null {
+function refusalToWrite(superblock: Uint8Array, device: DevicePort): string | null {
   try {
     openOn(superblock, device, false);
     return null;

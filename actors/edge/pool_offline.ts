@@ -69,7 +69,7 @@ export async function checkAndClear(directory: string): Promise<AdminResult> {
   const notes = [...await seeDisks(files.cached, false)];
   const checked = await checkFiles(files);
   const problems = [...checked.problems];
-  const bytes = await readBlock(files.metadata, 0 as MetadataBlock);
+  const bytes = await readMetadataBlock(files.metadata, 0 as MetadataBlock);
   const superblock = bytes === undefined ? "unreadable" : unpackSuperblock(bytes);
   if (bytes === undefined || typeof superblock === "string" || problems.length > 0) {
     return { kind: "checked", problems, notes: [...notes, ...checked.notes] };
@@ -96,9 +96,9 @@ async function checkFiles(files: PoolFiles): Promise<CheckFindings> {
   const device: DevicePort = files.metadata;
   const check = checkMetadata({ deviceBlocks: Math.floor(device.sizeBytes / metadataBlockSizeBytes) });
   let step = check.next();
-  while (!step.done) step = check.next(await readBlock(device, step.value));
+  while (!step.done) step = check.next(await readMetadataBlock(device, step.value));
   const problems = [...step.value.problems];
-  const superblock = await readBlock(device, 0 as MetadataBlock);
+  const superblock = await readMetadataBlock(device, 0 as MetadataBlock);
   const unpacked = superblock === undefined ? "unreadable" : unpackSuperblock(superblock);
   // Without a superblock there is nothing that the catalogue and the files could be held against.
   if (typeof unpacked !== "string") {
@@ -142,7 +142,7 @@ export async function dumpOffline(
   let step = dump.next();
   while (!step.done) {
     if (step.value.kind === "read") {
-      step = dump.next(await readBlock(files.metadata, step.value.block));
+      step = dump.next(await readMetadataBlock(files.metadata, step.value.block));
       continue;
     }
     if (await write(step.value.text) === "gone") return { kind: "refused", reason: "The dump broke off." };
@@ -230,7 +230,7 @@ async function blockSizeOf(metadataPath: string): Promise<number> {
     deviceKinds.kindOf(metadataPath).open(metadataPath, use),
     (device) => device.close(),
   );
-  const superblock = await readBlock(device, 0 as MetadataBlock);
+  const superblock = await readMetadataBlock(device, 0 as MetadataBlock);
   const unpacked = superblock === undefined ? "it cannot be read" : unpackSuperblock(superblock);
   if (typeof unpacked !== "string") return unpacked.dataBlockSizeSectors * sectorSizeBytes;
   throw new UserError(
@@ -284,14 +284,14 @@ async function perform<T>(engine: ThinMetadata, device: DevicePort, operation: (
         );
       }
       if (fault.kind !== "missing") throw error;
-      const bytes = await readBlock(device, fault.block);
+      const bytes = await readMetadataBlock(device, fault.block);
       if (bytes === undefined) throw new UserError(`Metadata block ${fault.block} cannot be read.`);
       engine.supply(fault.block, bytes);
     }
   }
 }
 
-async function readBlock(device: DevicePort, block: MetadataBlock): Promise<Uint8Array | undefined> {
+async function readMetadataBlock(device: DevicePort, block: MetadataBlock): Promise<Uint8Array | undefined> {
   if ((block + 1) * metadataBlockSizeBytes > device.sizeBytes) return undefined;
   const bytes = new Uint8Array(metadataBlockSizeBytes);
   try {

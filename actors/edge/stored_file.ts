@@ -5,7 +5,7 @@ import { cataloguePieceBytes, catalogueZeroBytesMax } from "../limits.ts";
 import { openWithReserve } from "./descriptors.ts";
 import { codeOf, failureOf } from "./file_errors.ts";
 import { openLibc } from "./libc.ts";
-import { syncLater } from "./sync_later.ts";
+import { flushed } from "./sync_later.ts";
 
 /** See the head of this file. Results are those of the host; a result that is not ok leaves what is in a range open. */
 export class StoredFile {
@@ -116,7 +116,7 @@ export class StoredFile {
 
   /** Has the host make all of it durable, on another thread. */
   flush(): Promise<IoResult> {
-    return flushed(this.fd);
+    return flushed(this.fd, "flush of the catalogue");
   }
 
   close(): void {
@@ -125,8 +125,3 @@ export class StoredFile {
 }
 
 const zeroes = new Uint8Array(catalogueZeroBytesMax);
-
-/** Has the host make a file or directory durable, on another thread. */
-export function flushed(fd: number): Promise<IoResult> {
-  return new Promise((resolve) => syncLater(fd, "flush of the catalogue", resolve));
-}

@@ -20,7 +20,7 @@ import { checkKnobs, defaultKnobs, type Knobs } from "../knobs.ts";
 import { type ClockPort, type CounterPort, fifo, type SchedulerPolicy } from "./ports.ts";
 import { ReadyQueue } from "./ready_queue.ts";
 import { RestingTasks } from "./resting_tasks.ts";
-import { nameOf, type Task } from "./task_table.ts";
+import { type Task, taskName } from "./task_table.ts";
 import { TaskRunner } from "./task_runner.ts";
 import type { Steps } from "./task.ts";
 import { Alarm, type Timer, Timers } from "./timers.ts";
@@ -332,7 +332,7 @@ export class Kernel {
 
   #record(kind: TraceEvent["kind"], to: string, text: string): void {
     const current = this.#current;
-    const from = current === undefined ? "outside" : "actor" in current ? current.name : nameOf(current);
+    const from = current === undefined ? "outside" : "actor" in current ? current.name : taskName(current);
     this.trace?.record({ kind, from, to, text });
   }
 }

@@ -8,7 +8,7 @@ import type { Address, Message, ReplyTo, Request } from "./address.ts";
 import type { ActorTable } from "./actor_table.ts";
 import type { ReadyQueue } from "./ready_queue.ts";
 import type { Call, Steps } from "./task.ts";
-import { nameOf, type Task, TaskTable } from "./task_table.ts";
+import { type Task, taskName, TaskTable } from "./task_table.ts";
 import { describe, describeMessage, type TraceEvent, type TraceSink } from "./trace.ts";
 
 /** What tasks need of their kernel besides the actors and the queue of what is ready. */
@@ -72,7 +72,7 @@ export class TaskRunner {
     parentIndex: number,
   ): void {
     const task = this.#tasks.add(name, ordinal, steps, parent, parentIndex);
-    if (this.#host.trace !== undefined) this.#calls.record("start", nameOf(task), "start");
+    if (this.#host.trace !== undefined) this.#calls.record("start", taskName(task), "start");
     this.resume(task, undefined);
   }
 
@@ -89,7 +89,7 @@ export class TaskRunner {
     const task = request.replyTo as Task;
     const call = task.waitsIn;
     if (call?.kind !== "ask" || call.request !== request) return;
-    if (this.#host.trace !== undefined) this.#calls.record("reply", nameOf(task), describe(answer));
+    if (this.#host.trace !== undefined) this.#calls.record("reply", taskName(task), describe(answer));
     this.resume(task, answer);
   }
 
@@ -136,7 +136,7 @@ export class TaskRunner {
   }
 
   #end(task: Task, value: unknown): void {
-    if (this.#host.trace !== undefined) this.#calls.record("end", nameOf(task), "end");
+    if (this.#host.trace !== undefined) this.#calls.record("end", taskName(task), "end");
     const parent = task.parent;
     this.#tasks.remove(task);
     if (parent === undefined) return;

@@ -66,10 +66,10 @@ export class TaskTable {
   inFlight(nameOfActor: (address: Address<Message>) => string): string[] {
     return this.#tasks.filter((task) => task.steps !== undefined).map((task) => {
       const call = task.waitsIn;
-      if (call === undefined || task.ready) return `${nameOf(task)}: ready`;
-      if (call.kind !== "ask") return `${nameOf(task)}: ${call.kind}`;
+      if (call === undefined || task.ready) return `${taskName(task)}: ready`;
+      if (call.kind !== "ask") return `${taskName(task)}: ${call.kind}`;
       const to = nameOfActor(call.to as unknown as Address<Message>);
-      return `${nameOf(task)}: ${describeMessage(call.request)} -> ${to}`;
+      return `${taskName(task)}: ${describeMessage(call.request)} -> ${to}`;
     });
   }
 
@@ -115,6 +115,6 @@ export class TaskTable {
 }
 
 /** The name in traces and error messages. */
-export function nameOf(task: Task): string {
+export function taskName(task: Task): string {
   return task.ordinal === undefined ? task.name : `${task.name} ${task.ordinal}`;
 }

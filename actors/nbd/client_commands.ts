@@ -1,5 +1,6 @@
 /** The operator's commands about clients: asked of the listener, which has the connections, and of the pool, which has the names. */
 import { unreachable } from "../../storage/base/assert.ts";
+import { refused } from "../control/admin_outcome.ts";
 import type { AdminResult, ClientListing, ServerCommand } from "../control/admin_command.ts";
 import type { PoolStub } from "../control/pool_messages.ts";
 import type { Steps } from "../kernel/task.ts";
@@ -65,8 +66,4 @@ function* kickClient(listener: NbdListenerStub, client: number, refuseMs: number
     default:
       return unreachable(kind);
   }
-}
-
-function refused(reason: string): AdminResult {
-  return { kind: "refused", reason };
 }

@@ -10,7 +10,6 @@ import {
   NBD_CMD_TRIM,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
-  NBD_EINVAL,
   NBD_EIO,
   NBD_ENOSPC,
   NBD_ENOTSUP,
@@ -21,7 +20,7 @@ import type { MappedSegment } from "../../storage/device/port.ts";
 import type { Piece } from "./wire/pieces.ts";
 import type { Payload, ReplyWriter } from "./wire/reply.ts";
 import type { NbdRequest } from "./wire/request.ts";
-import type { ErrorReply, Session } from "./wire/validate.ts";
+import { type ErrorReply, noSpacePastEnd, pastEnd, type Session } from "./wire/validate.ts";
 import type { BioKind, BioStatus, RequestDone, RequestParked, VolumeRequest } from "../volume/bio.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Purse } from "./credits.ts";
@@ -165,13 +164,11 @@ const noHostSpace: ErrorReply = { error: NBD_ENOSPC, message: "the host of the p
 const overQuota: ErrorReply = { error: NBD_ENOSPC, message: "the volume has all that its quota allows" };
 const ioError: ErrorReply = { error: NBD_EIO, message: "input/output error of the pool's devices" };
 const notFast: ErrorReply = { error: NBD_ENOTSUP, message: "zeroing this range means writing bytes" };
-const pastEnd: ErrorReply = { error: NBD_EINVAL, message: "beyond the end of the export" };
-const writePastEnd: ErrorReply = { error: NBD_ENOSPC, message: "beyond the end of the export" };
 const readOnlyPool: ErrorReply = { error: NBD_EPERM, message: "the pool is read-only" };
 const failedPool: ErrorReply = { error: NBD_EIO, message: "the pool has failed and must be restarted" };
 
 /** How the end of a request is told to the client; undefined if it succeeded. `kind` is that of a block status, or of a bio. */
-export function refusalOf(status: BioStatus, kind: BioKind | "blockStatus"): ErrorReply | undefined {
+export function errorReplyOf(status: BioStatus, kind: BioKind | "blockStatus"): ErrorReply | undefined {
   switch (status) {
     case "ok":
     case "hole":
@@ -191,7 +188,7 @@ export function refusalOf(status: BioStatus, kind: BioKind | "blockStatus"): Err
     case "notSupported":
       return notFast;
     case "outOfRange":
-      return kind === "write" || kind === "writeZeroes" ? writePastEnd : pastEnd;
+      return kind === "write" || kind === "writeZeroes" ? noSpacePastEnd : pastEnd;
     case "readOnly":
       return readOnlyPool;
     case "poolFailed":

@@ -146,7 +146,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       case "leave":
         return this.#leave(message.connection);
       case "listClients":
-        return this.#kernel.reply(message, [...this.#clients.values()].map(factsOf));
+        return this.#kernel.reply(message, [...this.#clients.values()].map(clientFactsOf));
       case "kick":
         return this.#kick(message);
       case "stop":
@@ -287,6 +287,6 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   }
 }
 
-function factsOf({ id, socket, identity, uid, since }: Client): ClientFacts {
+function clientFactsOf({ id, socket, identity, uid, since }: Client): ClientFacts {
   return { id, peer: socket.peer, identity, uid, since };
 }

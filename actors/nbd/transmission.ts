@@ -28,7 +28,7 @@ import type { Attached } from "./handshake.ts";
 import { isLargeRead, LargeReads } from "./large_reads.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./messages.ts";
 import type { ReceiveBuffers } from "./receive.ts";
-import { ClientRequest, copySegments, goingAway, refusalOf, writeReadReply } from "./client_request.ts";
+import { ClientRequest, copySegments, errorReplyOf, goingAway, writeReadReply } from "./client_request.ts";
 import type { SocketPort } from "./socket_port.ts";
 import { ClientStatus, type NbdSession, statusBytes, writeStatusReply } from "./status_reply.ts";
 
@@ -191,7 +191,7 @@ export class NbdTransmission {
 
   /** The volume is done with a request. `answer` is false if the client is gone. */
   done(request: ClientRequest, answer: boolean): void {
-    let refusal = refusalOf(request.status, request.kind);
+    let refusal = errorReplyOf(request.status, request.kind);
     const isRead = request.kind === "read" && refusal === undefined && answer;
     if (isRead && request.segments.length > 0) {
       if (!this.#areGood(request.segments)) return this.#readAgain(request);
@@ -201,7 +201,7 @@ export class NbdTransmission {
         (this.#largeReads.isSending || request.data.length > 0) &&
         !copySegments(request, this.#attached.blockSizeBytes)
       ) {
-        refusal = refusalOf("ioError", "read");
+        refusal = errorReplyOf("ioError", "read");
       }
     }
     this.#inFlight -= 1;
@@ -256,7 +256,7 @@ export class NbdTransmission {
   /** The volume is done with a block status. `answer` is false if the client is gone. */
   statusDone(request: ClientStatus, answer: boolean): void {
     this.#inFlight -= 1;
-    const refusal = refusalOf(request.status, "blockStatus");
+    const refusal = errorReplyOf(request.status, "blockStatus");
     if (refusal !== undefined || !answer) {
       this.memory.freeBytes(request);
       if (answer) this.#answer(request, refusal);

@@ -154,7 +154,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     try {
       return this.#port.read(request.target, request.offsetBytes, this.#readDone);
     } catch (error) {
-      return failureOf(request, error);
+      return deviceFailure(request, error);
     }
   }
 
@@ -188,7 +188,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
     try {
       return this.#call(request, done);
     } catch (error) {
-      return failureOf(request, error);
+      return deviceFailure(request, error);
     }
   }
 
@@ -217,7 +217,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
 type OtherRequest = Exclude<DeviceRequest, DeviceRead>;
 
 /** What the port has thrown, as the failure of an operation. */
-function failureOf(request: DeviceRequest, error: unknown): IoResult {
+function deviceFailure(request: DeviceRequest, error: unknown): IoResult {
   return { kind: "ioError", reason: `${request.type}: ${reasonOutside(error)}` };
 }
 

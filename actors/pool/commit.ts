@@ -31,7 +31,7 @@ import type { MetadataFailure } from "./metadata_results.ts";
 export function* commitTask(metadata: MetadataStub, data: DeviceStub, device: DeviceStub): Steps<void> {
   const frozen = yield* metadata.freeze();
   if (frozen.kind === "clean") {
-    const failure = failureOf(yield* data.flush(frozen.isAlone), "flushing the data device");
+    const failure = stepFailure(yield* data.flush(frozen.isAlone), "flushing the data device");
     return metadata.kernel.tell(metadata.address, { type: "flushEnded", flush: frozen.flush, failure });
   }
   metadata.kernel.tell(metadata.address, {
@@ -71,11 +71,11 @@ export function* writeCommit(
     data.flush(frozen.isAlone),
     writeBlocks(device, frozen.blocks, writesMax),
   ]);
-  const failure = failureOf(dataFlushed!, "flushing the data device") ??
-    failureOf(blocksWritten!, "writing metadata blocks");
+  const failure = stepFailure(dataFlushed!, "flushing the data device") ??
+    stepFailure(blocksWritten!, "writing metadata blocks");
   if (failure !== undefined) return failure;
-  return failureOf(yield* device.write(frozen.superblock, 0), "writing the superblock") ??
-    failureOf(yield* device.flush(), "flushing the superblock");
+  return stepFailure(yield* device.write(frozen.superblock, 0), "writing the superblock") ??
+    stepFailure(yield* device.flush(), "flushing the superblock");
 }
 
 function* writeBlocks(
@@ -95,7 +95,7 @@ function* writeBlocks(
   return yield* device.flush();
 }
 
-function failureOf(result: IoResult, action: string): string | undefined {
+function stepFailure(result: IoResult, action: string): string | undefined {
   if (result.kind === "ok") return undefined;
   return `${action}: ${reasonOfIo(result)}`;
 }

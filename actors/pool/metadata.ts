@@ -30,7 +30,7 @@ import { type Fetched, type MetadataMessage, MetadataStub, type Operation } from
 import { MetadataNotices } from "./metadata_notices.ts";
 import type { Done, MetadataFailure } from "./metadata_results.ts";
 import { type ChangeOperation, executeChange, makesDirty } from "./metadata_changes.ts";
-import { done, executeRead, factsOf, growthAnswer, roomOf } from "./metadata_reads.ts";
+import { executeRead, growthAnswer, metadataDone, metadataFactsOf, roomOf } from "./metadata_reads.ts";
 import { type Attempt, WaitingOperations } from "./waiting_operations.ts";
 
 export class Metadata implements Actor<MetadataMessage> {
@@ -95,7 +95,10 @@ export class Metadata implements Actor<MetadataMessage> {
       case "commit":
         return this.#commit(message);
       case "facts":
-        return this.#kernel.reply(message, factsOf(this.#engine, this.#dataRetired, this.#intents.state));
+        return this.#kernel.reply(
+          message,
+          metadataFactsOf(this.#engine, this.#dataRetired, this.#intents.state),
+        );
       case "askGrowth":
         return this.#kernel.reply(message, growthAnswer(this.#engine, message.wanted));
       case "listThins":
@@ -181,7 +184,9 @@ export class Metadata implements Actor<MetadataMessage> {
   /** Nothing was changed yet, and no client is let in before this is answered. */
   #loaded(answer: unknown): void {
     this.#notices.announceGeometry();
-    if (answer === done && this.#refusal === undefined) this.#intents.start(this.#engine.durableSuperblock());
+    if (answer === metadataDone && this.#refusal === undefined) {
+      this.#intents.start(this.#engine.durableSuperblock());
+    }
   }
 
   /**
@@ -322,7 +327,7 @@ export class Metadata implements Actor<MetadataMessage> {
   #flushEnded(message: FlushEnded): void {
     const ended = this.#requests.endFlush(message.flush);
     if (message.failure !== undefined) this.#commitFailed(message.failure, ended);
-    else this.#answer(ended, done);
+    else this.#answer(ended, metadataDone);
     if (this.#freezeDelayed !== undefined) this.#resumeFreeze();
     else if (this.#requests.waiting > 0) this.#startCommit();
   }
@@ -339,7 +344,7 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#notices.announceGeometry();
     this.#notices.tellAllocator({ type: "durable" });
     this.#notices.tellSpace();
-    this.#answer(ended, done);
+    this.#answer(ended, metadataDone);
     if (this.#requests.waiting > 0 || this.#waiting.slowedDown > 0) this.#startCommit();
     this.#resumeSlowedDown();
   }

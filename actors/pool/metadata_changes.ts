@@ -4,7 +4,7 @@ import type { VBlock } from "../../storage/base/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
 import type { Change, DeleteSlice, Grow, Insert, RemoveRange, Revoke } from "./metadata_messages.ts";
 import type { IntentJournal } from "./intent_journal.ts";
-import { done } from "./metadata_reads.ts";
+import { metadataDone } from "./metadata_reads.ts";
 
 /** An operation that changes the transaction. */
 export type ChangeOperation = Insert | RemoveRange | Change | Revoke | DeleteSlice | Grow;
@@ -22,14 +22,14 @@ export function executeChange(
   switch (operation.type) {
     case "insert":
       insert(engine, operation, intents);
-      return done;
+      return metadataDone;
     case "removeRange":
       return { kind: "removed", next: removeRange(engine, operation, intents) };
     case "change":
       engine.change(operation);
-      return done;
+      return metadataDone;
     case "revoke":
-      return revoke(engine, operation) ? done : undefined;
+      return revoke(engine, operation) ? metadataDone : undefined;
     case "deleteSlice":
       return { kind: "deleted", gone: engine.deleteThin(operation.thin, leavesPerDeleteSlice) };
     case "grow":

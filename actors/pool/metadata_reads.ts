@@ -22,7 +22,7 @@ import type { Done } from "./metadata_results.ts";
 export type ReadOperation = Lookup | LookupRange | AskRuns | FindFree | AskDevice | Load;
 
 /** The one answer to an operation that has no result, so that none is allocated. */
-export const done: Done = { kind: "done" };
+export const metadataDone: Done = { kind: "done" };
 
 /** The answer to a read. Throws MetadataFault: "missing" for a block that must be read first, "damaged". */
 export function executeRead(engine: ThinMetadata, operation: ReadOperation): unknown {
@@ -37,14 +37,14 @@ export function executeRead(engine: ThinMetadata, operation: ReadOperation): unk
         ...engine.lookupRange(operation.thin, operation.begin, operation.end, operation.runsMax),
       };
     case "askRuns":
-      return runsOf(engine, operation);
+      return mappedRunsOf(engine, operation);
     case "findFree":
       return { kind: "free", ...engine.findFreeData(operation.from, operation.blocksWanted) };
     case "device":
       return deviceFacts(engine, operation);
     case "load":
       engine.load();
-      return done;
+      return metadataDone;
     default:
       return unreachable(operation);
   }
@@ -71,7 +71,7 @@ function mappedBlocksOf(engine: ThinMetadata, thin: ThinId): number {
   return engine.device(thin)?.mappedBlocks ?? 0;
 }
 
-function runsOf(engine: ThinMetadata, question: AskRuns): NonNullable<AskRuns["reply"]> {
+function mappedRunsOf(engine: ThinMetadata, question: AskRuns): NonNullable<AskRuns["reply"]> {
   const { thin, other } = question;
   const runs = other === undefined
     ? engine.runs.mapped(thin, question)
@@ -94,7 +94,7 @@ export function growthAnswer(
 }
 
 /** The sizes of the pool and what is free; `dataRetired` data blocks are bad and do not count as free. */
-export function factsOf(engine: ThinMetadata, dataRetired: number, intents: IntentState): Facts {
+export function metadataFactsOf(engine: ThinMetadata, dataRetired: number, intents: IntentState): Facts {
   return {
     kind: "facts",
     transactionId: engine.transactionId,

@@ -12,7 +12,7 @@ import type { Address, Message } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
 import type { Knobs } from "../knobs.ts";
-import { statusOf, type Thin } from "./remap.ts";
+import { bioStatusOf, type Thin } from "./remap.ts";
 
 /** Consecutive bytes with the same status, as in an NBD block status reply. */
 export interface Extent {
@@ -116,7 +116,7 @@ function* extentsOf(
     const found = yield* thin.metadata.runs({ thin: thin.id, other, begin: next, end, runsMax });
     // The snapshot is being removed and has lost mappings already, so what differs from it is no longer known.
     if (found.kind === "noDevice") return "ioError";
-    if (found.kind !== "runs") return statusOf(found);
+    if (found.kind !== "runs") return bioStatusOf(found);
     for (const run of found.runs) {
       next = vblock(next + run.length);
       const lengthBytes = Math.min(next * blockSizeBytes, endBytes) - atBytes;

@@ -90,7 +90,7 @@ function* remapRead(thin: Thin, bio: Bio): Steps<BioStatus> {
     case "provisioned":
       return yield* remapAndWait(thin, bio, mapping.dblock);
     default:
-      return statusOf(mapping);
+      return bioStatusOf(mapping);
   }
 }
 
@@ -112,14 +112,14 @@ function* remapWrite(thin: Thin, bio: Bio): Steps<BioStatus> {
   switch (mapping.kind) {
     case "unprovisioned":
       if (staysUnprovisioned(thin, bio)) return "ok";
-      if (mapping.refusal !== undefined) return statusOf({ kind: mapping.refusal });
+      if (mapping.refusal !== undefined) return bioStatusOf({ kind: mapping.refusal });
       return yield* provision(thin, bio);
     case "provisioned":
       if (!mapping.shared) return yield* writeInPlace(thin, bio, mapping);
-      if (mapping.refusal !== undefined) return statusOf({ kind: mapping.refusal });
+      if (mapping.refusal !== undefined) return bioStatusOf({ kind: mapping.refusal });
       return yield* breakSharing(thin, bio, lock, mapping.dblock);
     default:
-      return statusOf(mapping);
+      return bioStatusOf(mapping);
   }
 }
 
@@ -145,7 +145,7 @@ function* breakSharing(thin: Thin, bio: Bio, lock: BlockLock, dblockOld: DBlock)
   if (allocation.kind !== "allocated") return statusOfAllocation(allocation);
   using fresh = new Lease(thin.allocator, allocation.dblock);
   // Damaged metadata may count a mapped block as free. If we locked it twice here, we would wait for ourselves.
-  if (fresh.dblock === dblockOld) return statusOf(yield* thin.metadata.reportMappedFree(dblockOld));
+  if (fresh.dblock === dblockOld) return bioStatusOf(yield* thin.metadata.reportMappedFree(dblockOld));
   // We grab data locks to avoid races with passdown.
   using _old = yield* thin.dataLocks.source(dblockOld);
   using _new = yield* thin.dataLocks.fresh(fresh.dblock);
@@ -201,7 +201,7 @@ function* provision(thin: Thin, bio: Bio): Steps<BioStatus> {
 function* remapDiscard(thin: Thin, bio: Bio): Steps<BioStatus> {
   using _lock = yield* lockRange(bio.regions, bio.vblock, bio.vblockEnd);
   const removed = yield* removeMappings(thin, bio.vblock, bio.vblockEnd);
-  return removed.kind === "done" ? "ok" : statusOf(removed);
+  return removed.kind === "done" ? "ok" : bioStatusOf(removed);
 }
 
 /**
@@ -210,7 +210,7 @@ function* remapDiscard(thin: Thin, bio: Bio): Steps<BioStatus> {
  */
 function* remapFlush(thin: Thin): Steps<BioStatus> {
   const committed = yield* thin.metadata.commit();
-  return committed.kind === "done" ? "ok" : statusOf(committed);
+  return committed.kind === "done" ? "ok" : bioStatusOf(committed);
 }
 
 /**
@@ -252,7 +252,7 @@ function* writeInPlace(thin: Thin, bio: Bio, mapping: Provisioned): Steps<BioSta
   if (bio.fastZero) return "notSupported";
   if (mapping.isOld) {
     const inserted = yield* thin.metadata.insert(thin.id, bio.vblock, mapping.dblock);
-    if (inserted.kind !== "done") return statusOf(inserted);
+    if (inserted.kind !== "done") return bioStatusOf(inserted);
   }
   return yield* remapAndWait(thin, bio, mapping.dblock);
 }
@@ -265,7 +265,7 @@ function* insert(
   counter: "provisions" | "sharingBroken",
 ): Steps<BioStatus> {
   const inserted = yield* thin.metadata.insert(thin.id, bio.vblock, fresh.dblock);
-  if (inserted.kind !== "done") return statusOf(inserted);
+  if (inserted.kind !== "done") return bioStatusOf(inserted);
   fresh.keep();
   thin.count(counter);
   return "ok";
@@ -304,7 +304,7 @@ function* checkSpace(thin: Thin, bio: Bio): Steps<BioStatus> {
   const { lookupRunsMax } = thin.metadata.kernel.knobs;
   while (next < bio.vblockEnd) {
     const range = yield* thin.metadata.lookupRange(thin.id, next, bio.vblockEnd, lookupRunsMax);
-    if (range.kind !== "range") return statusOf(range);
+    if (range.kind !== "range") return bioStatusOf(range);
     for (const run of range.runs) {
       mapped += run.length;
       if (!run.shared) own += run.length;
@@ -342,7 +342,7 @@ function staysUnprovisioned(thin: Thin, bio: Bio): boolean {
 }
 
 /** The status of a bio whose metadata operation did not happen. */
-export function statusOf(failure: MetadataFailure): BioStatus {
+export function bioStatusOf(failure: MetadataFailure): BioStatus {
   switch (failure.kind) {
     case "noMetadataSpace":
     case "poolFailed":

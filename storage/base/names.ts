@@ -102,11 +102,11 @@ export function keptSnapshotName(volume: string, isTaken: (name: string) => bool
 export function problemOfName(text: string): string | undefined {
   const parts = text.split("@");
   if (parts.length > 2) {
-    return `${quoted(text)} is not a name: it has more than one "@". Write VOLUME@SNAPSHOT.`;
+    return `${cutQuoted(text)} is not a name: it has more than one "@". Write VOLUME@SNAPSHOT.`;
   }
   for (const part of parts) {
     const problem = problemOfPart(part, parts.length === 2);
-    if (problem !== undefined) return `${quoted(text)} is not a name: ${problem}`;
+    if (problem !== undefined) return `${cutQuoted(text)} is not a name: ${problem}`;
   }
   return undefined;
 }
@@ -126,6 +126,6 @@ function problemOfPart(part: string, isOneOfTwo: boolean): string | undefined {
 }
 
 /** The text for a message: control characters escaped, and cut after 200 characters. */
-function quoted(text: string): string {
+function cutQuoted(text: string): string {
   return JSON.stringify(text.length <= 200 ? text : `${text.slice(0, 200)}...`);
 }

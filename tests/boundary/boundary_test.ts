@@ -18,7 +18,7 @@ import type { Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { TextTaken } from "../../actors/control/admin_command.ts";
 import type { SocketNotice } from "../../actors/nbd/socket_port.ts";
-import { TextOut, type TextOutMessage, type TextPort, writeText } from "../../actors/control/text_out.ts";
+import { sendText, TextOut, type TextOutMessage, type TextPort } from "../../actors/control/text_out.ts";
 import { Defect } from "../../storage/base/assert.ts";
 import { type DevicePort, ioOk, type LocalStorage } from "../../storage/device/port.ts";
 import { present } from "../../storage/base/assert.ts";
@@ -269,8 +269,8 @@ async function writeTwo(port: TextPort): Promise<readonly TextTaken[]> {
   kernel.start(
     "dump",
     (function* () {
-      taken.push(yield* writeText(out, "one"));
-      taken.push(yield* writeText(out, "two"));
+      taken.push(yield* sendText(out, "one"));
+      taken.push(yield* sendText(out, "two"));
       ended.resolve();
     })(),
   );

@@ -8,7 +8,7 @@ import { openLibc } from "../../actors/edge/libc.ts";
 import { poolPaths } from "../../actors/edge/pool_files.ts";
 import { type Catalogue, type CatalogueChange, type VolumeRecord } from "../../storage/catalogue.ts";
 import { catalogueFrom, settleCatalogue } from "../../storage/catalogue_open.ts";
-import { Journal, lineOfChanges, linesOf } from "../../storage/catalogue_journal.ts";
+import { Journal, journalLines, lineOfChanges } from "../../storage/catalogue_journal.ts";
 import type { IoDone } from "../../storage/device/port.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { thinId } from "../../storage/base/ids.ts";
@@ -83,7 +83,7 @@ class Journaled {
       const bytes = left.get("catalog.json")?.bytes;
       require(bytes !== undefined, "the catalogue always has its name");
       for (const id of this.transactions) {
-        const { catalogue } = settleCatalogue(new Journal(linesOf([bytes])), BigInt(id));
+        const { catalogue } = settleCatalogue(new Journal(journalLines([bytes])), BigInt(id));
         assertEquals(namesOf(catalogue), namesAt(id), `transaction ${id} after event ${this.events}`);
         this.#requireCopy(left.get("catalog.spare")?.bytes, id);
       }
@@ -97,7 +97,9 @@ class Journaled {
 /** What the second copy holds for a transaction; undefined if it is refused. */
 function copyAt(bytes: Uint8Array | undefined, id: number): string | undefined {
   try {
-    return namesOf(settleCatalogue(new Journal(linesOf([bytes ?? new Uint8Array(0)])), BigInt(id)).catalogue);
+    return namesOf(
+      settleCatalogue(new Journal(journalLines([bytes ?? new Uint8Array(0)])), BigInt(id)).catalogue,
+    );
   } catch (error) {
     if (error instanceof UserError) return undefined;
     throw error;

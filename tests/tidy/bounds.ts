@@ -49,7 +49,7 @@ const facts: Readonly<Record<string, readonly string[]>> = {
     "baseBytes",
   ],
   "storage/intent_record.ts": ["intentRecordBytes"],
-  "storage/overflow_layout.ts": ["leafEntriesMin"],
+  "storage/overflow_layout.ts": ["overflowLeafEntriesMin"],
   "storage/overflow_counts.ts": ["overflowCountMax"],
   "storage/space_map_metadata.ts": ["overflowCountMin"],
 };

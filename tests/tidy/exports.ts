@@ -1,4 +1,4 @@
-/** The rules that what is exported is imported somewhere, and that one name is one type. */
+/** The rules that what is exported is imported somewhere, and that one name is one type and one exported function. */
 import { importsOf, resolve } from "./imports.ts";
 import type { Source } from "./source.ts";
 
@@ -52,15 +52,52 @@ const declared = /^(?:export )?(?:default |abstract |declare )*(?:class|interfac
 export function ruleTypeNames(sources: readonly Source[]): string[] {
   const first = new Map<string, string>();
   const found: string[] = [];
-  for (const source of sources.filter((each) => each.path.endsWith(".ts") && !each.isTest)) {
+  for (const source of productOf(sources)) {
     for (const match of source.code.matchAll(declared)) {
       const [, name] = match as unknown as [string, string];
       const other = first.get(name);
-      if (other === undefined) first.set(name, source.finding(match.index, "").replace(/: $/, ""));
-      else {found.push(
-          source.finding(match.index, `${name} is a type at ${other} already: give one of them another name`),
-        );}
+      if (other === undefined) first.set(name, placeOf(source, match.index));
+      else found.push(source.finding(match.index, `${name} is a type at ${other} already: ${another}`));
     }
   }
   return found;
+}
+
+const declaredFunction = /^(export )?(?:default )?(?:(?:async )?function\*? ?(\w+)|(?:const|let) (\w+)\b)/gm;
+
+/**
+ * Finds functions and constants that one file exports and another declares too, at its top level: in the second file the name
+ * would be taken for the first one's. Names that no file exports may recur.
+ */
+export function ruleFunctionNames(sources: readonly Source[]): string[] {
+  const places = new Map<string, { readonly at: string; readonly isExported: boolean }[]>();
+  for (const source of productOf(sources)) {
+    if (source.path === "mod.ts") continue;
+    for (const match of source.code.matchAll(declaredFunction)) {
+      const [, exporting, ofFunction, ofConstant] = match;
+      const name = (ofFunction ?? ofConstant)!;
+      const known = places.get(name) ?? [];
+      known.push({ at: placeOf(source, match.index), isExported: exporting !== undefined });
+      places.set(name, known);
+    }
+  }
+  const found: string[] = [];
+  for (const [name, known] of places) {
+    const owner = known.find(({ isExported }) => isExported);
+    if (owner === undefined) continue;
+    for (const { at } of known) {
+      if (at !== owner.at) found.push(`${at}: ${name} is exported at ${owner.at} already: ${another}`);
+    }
+  }
+  return found;
+}
+
+const another = "give one of them another name";
+
+function productOf(sources: readonly Source[]): readonly Source[] {
+  return sources.filter((each) => each.path.endsWith(".ts") && !each.isTest);
+}
+
+function placeOf(source: Source, at: number): string {
+  return source.finding(at, "").replace(/: $/, "");
 }

@@ -1,6 +1,6 @@
 /** Each tidy rule about the house and its pages finds what it forbids, with its line, and nothing else. */
 import { assertEquals } from "@std/assert";
-import { ruleTypeNames, ruleUsedExports } from "./exports.ts";
+import { ruleFunctionNames, ruleTypeNames, ruleUsedExports } from "./exports.ts";
 import { ruleModuleState } from "./module_state.ts";
 import { ruleRooms, ruleTestImports, ruleTestNames } from "./rooms.ts";
 import { ruleSides } from "./sides.ts";
@@ -113,6 +113,17 @@ Deno.test("a type name that is declared in two places is found, exported or not,
     "tests/c.ts": "interface Held {}\n",
   }));
   assertEquals(linesOf(found), ["storage/b.ts:2", "storage/b.ts:3"]);
+});
+
+Deno.test("a function that has the name of another file's exported function is found, in product code", () => {
+  const found = ruleFunctionNames(tree({
+    "storage/a.ts": "export function one() {}\nfunction own() {}\nexport const two = 1;\n",
+    "storage/b.ts":
+      "\nfunction* one() {}\nfunction own() {}\nexport async function two() {}\nclass A {\n  one() {}\n}\n",
+    "storage/b_test.ts": "function one() {}\n",
+    "tests/c.ts": "export function one() {}\n",
+  }));
+  assertEquals(linesOf(found), ["storage/b.ts:2", "storage/b.ts:4"]);
 });
 
 Deno.test("state of a module is found unless it is listed, and what is listed must be there", () => {

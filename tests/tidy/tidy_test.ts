@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { editedFiles, faults } from "../sim/exhaustive/faults.ts";
 import { ruleBounds, ruleFactsAreThere } from "./bounds.ts";
-import { ruleTypeNames, ruleUsedExports } from "./exports.ts";
+import { ruleFunctionNames, ruleTypeNames, ruleUsedExports } from "./exports.ts";
 import { ruleModuleState } from "./module_state.ts";
 import { ruleDependencies, ruleImportCycles, ruleImportDirection } from "./imports.ts";
 import { fileRules } from "./rules.ts";
@@ -59,6 +59,7 @@ holds("each paragraph on the architecture names where it is in the code", ruleTw
 holds("comments name things and not persons", rulePersons);
 holds("what is exported is imported somewhere", ruleUsedExports);
 holds("one name is one type", ruleTypeNames);
+holds("the name of an exported function is no other function's", ruleFunctionNames);
 holds("bounds and knobs stand in their tables", (all) => all.flatMap(ruleBounds));
 holds("facts that are no bounds of ours are where the rule says", ruleFactsAreThere);
 holds("every collection of the actors has a bound that is named", (all) => ruleQueues(all));

@@ -143,7 +143,7 @@ export type NbdErrno =
 /** Longest legal string (name, description, error text, context name, query), in bytes. */
 export const stringMaxBytes = 4096;
 
-const optionNames = namesOf({
+const optionCodeNames = namesOf({
   NBD_OPT_EXPORT_NAME,
   NBD_OPT_ABORT,
   NBD_OPT_LIST,
@@ -199,7 +199,7 @@ const errorNames = namesOf({
 
 /** `NBD_OPT_GO` for 7; the number in hex for one the specification does not know. */
 export function optionName(option: number): string {
-  return nameIn(optionNames, option);
+  return nameIn(optionCodeNames, option);
 }
 
 /** `NBD_REP_ACK` for 1. */

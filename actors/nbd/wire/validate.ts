@@ -81,8 +81,10 @@ const readOnlyExport: ErrorReply = { error: NBD_EPERM, message: "the export is r
 const flagNotAllowed: ErrorReply = { error: NBD_EINVAL, message: "a flag this command does not take here" };
 const unknownCommand: ErrorReply = { error: NBD_EINVAL, message: "unknown command" };
 const payloadTooLong: ErrorReply = { error: NBD_EINVAL, message: "longer than 32 MiB" };
-const pastEnd: ErrorReply = { error: NBD_EINVAL, message: "beyond the end of the export" };
-const noSpacePastEnd: ErrorReply = { error: NBD_ENOSPC, message: "beyond the end of the export" };
+/** The answer to a request beyond the end, other than a WRITE or WRITE_ZEROES. */
+export const pastEnd: ErrorReply = { error: NBD_EINVAL, message: "beyond the end of the export" };
+/** The answer to a WRITE or WRITE_ZEROES there (NBD, "Error values"). */
+export const noSpacePastEnd: ErrorReply = { error: NBD_ENOSPC, message: "beyond the end of the export" };
 const noMetaContext: ErrorReply = { error: NBD_EINVAL, message: "no metadata context is selected" };
 const badContextIds: ErrorReply = {
   error: NBD_EINVAL,

@@ -249,13 +249,13 @@ export const faults: readonly Fault[] = [
       },
       {
         file: "actors/pool/commit.ts",
-        from: "function failureOf(",
+        from: "function stepFailure(",
         to: `function* flushTwice(data: DeviceStub): Steps<IoResult> {
   const first = yield* data.flush();
   return first.kind === "ok" ? first : yield* data.flush();
 }
 
-function failureOf(`,
+function stepFailure(`,
       },
     ],
     scenario: {
