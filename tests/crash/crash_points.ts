@@ -2,10 +2,11 @@
 import { Random } from "../support/world.ts";
 import type { History } from "./history.ts";
 import { DeviceReplay, type JournalCut, JournalReplay, type Keeps } from "./power_cut.ts";
-import type { Images } from "./recorded_run.ts";
+import type { Images } from "./images.ts";
 import type { RunLog } from "./recording_device.ts";
+import { problemOfNextBoot } from "./next_boot.ts";
 import { problemOfCrash, readPool, reopen } from "./recovery.ts";
-import type { DeviceName } from "./recording_device.ts";
+import type { RecordedName } from "./recording_device.ts";
 
 /** How a power cut chooses: for each device, nothing, everything, or some of what is not durable. */
 export interface CutStyle {
@@ -32,6 +33,7 @@ export class CrashReplay {
   readonly #metadata: DeviceReplay;
   readonly #data: DeviceReplay;
   readonly #journal: JournalReplay;
+  readonly #intents: DeviceReplay;
   readonly #scratch: Images;
 
   constructor(images: Images, log: RunLog) {
@@ -39,10 +41,13 @@ export class CrashReplay {
     this.#metadata = new DeviceReplay("metadata", images.metadata);
     this.#data = new DeviceReplay("data", images.data);
     this.#journal = new JournalReplay(images.journal);
+    this.#intents = new DeviceReplay("intents", images.intents);
     this.#scratch = {
       metadata: images.metadata.slice(),
       data: images.data.slice(),
       journal: images.journal,
+      intents: images.intents.slice(),
+      isSameBoot: true,
     };
   }
 
@@ -50,12 +55,23 @@ export class CrashReplay {
     this.#metadata.advance(this.#log, count);
     this.#data.advance(this.#log, count);
     this.#journal.advance(this.#log, count);
+    this.#intents.advance(this.#log, count);
   }
 
   /** Whether a power cut now differs from killing the process. */
-  canLose(device: DeviceName): boolean {
-    if (device === "journal") return this.#journal.canLose;
-    return (device === "data" ? this.#data : this.#metadata).canLose;
+  canLose(device: RecordedName): boolean {
+    return {
+      metadata: this.#metadata,
+      data: this.#data,
+      journal: this.#journal,
+      intents: this.#intents,
+    }[device]
+      .canLose;
+  }
+
+  /** What a killed process leaves of the file of its intent journal. Not to be changed. */
+  get intents(): Uint8Array {
+    return this.#intents.memory;
   }
 
   /** The metadata that a killed process leaves. Not to be changed. */
@@ -67,6 +83,7 @@ export class CrashReplay {
   killed(): Images {
     this.#scratch.metadata.set(this.#metadata.memory);
     this.#scratch.data.set(this.#data.memory);
+    this.#scratch.intents.set(this.#intents.memory);
     return { ...this.#scratch, journal: this.#journal.memory };
   }
 
@@ -75,7 +92,9 @@ export class CrashReplay {
     const journal: JournalCut = style.journal === "torn" ? (end) => random.below(end) : style.journal;
     this.#metadata.cut(this.#scratch.metadata, keepsBy(style.metadata, random));
     this.#data.cut(this.#scratch.data, keepsBy(style.data, random));
-    return { ...this.#scratch, journal: this.#journal.cut(journal) };
+    // No flush covers it: all of it is there, nothing, or any sectors of any time.
+    this.#intents.cut(this.#scratch.intents, keepsBy(style.data, random));
+    return { ...this.#scratch, journal: this.#journal.cut(journal), isSameBoot: false };
   }
 }
 
@@ -91,6 +110,8 @@ export function rereadAfter(run: Recording, count: number, style: CutStyle, rand
     metadata: replays.metadata.reread(run.images.metadata.slice(), keepsBy(style.metadata, random)),
     data: replays.data.reread(run.images.data.slice(), keepsBy(style.data, random)),
     journal: journal.memory,
+    intents: run.images.intents,
+    isSameBoot: true,
   };
 }
 
@@ -146,12 +167,16 @@ export function problemOfRun(run: Recording, plan: CrashPlan, counts: CrashCount
   const replay = new CrashReplay(run.images, run.log);
   for (let count = 0; count <= run.log.records.length; count += 1) {
     replay.advance(count);
-    if (count % (plan.every ?? 1) !== 0) continue;
+    // What the file of the intent journal holds matters to no power cut, so the next operation of a device stands for it.
+    if (count % (plan.every ?? 1) !== 0 || run.log.records[count - 1]?.device === "intents") continue;
     counts.points += 1;
     const instant = run.history.instantAfter(count);
     for (const style of stylesAt(replay, plan, random)) {
       counts.crashes += 1;
-      const problem = problemOfCrash(replay.cut(style, random), run.history, instant);
+      const images = replay.cut(style, random);
+      const hasIntents = images.intents.length > 0;
+      const problem = (hasIntents ? problemOfNextBoot(images) : undefined) ??
+        problemOfCrash(images, run.history, instant);
       if (problem === undefined) continue;
       const last = run.log.records[count - 1];
       return `power cut after operation ${count} (${last?.device} ${last?.kind}), ${style.name}: ${problem}`;

@@ -1,10 +1,11 @@
 /** What a crash left, as the files of a pool directory, opened by the program's own way. */
 import { PoolProcess } from "../../actors/edge/pool_process.ts";
+import { packFileHeader, unpackFileHeader } from "../../storage/intent_headers.ts";
 import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { PoolNotice } from "../../actors/control/export_messages.ts";
 import type { History } from "./history.ts";
-import type { Images } from "./recorded_run.ts";
+import type { Images } from "./images.ts";
 import { type FoundVolume, problemOfFound, problemOfMetadata } from "./recovery.ts";
 
 /** What is wrong with what a crash left that came right before `instant`, or undefined. Overwrites the directory's files. */
@@ -17,15 +18,33 @@ export async function problemOfDirectory(
   await Deno.writeFile(`${directory}/metadata.img`, images.metadata);
   await Deno.writeFile(`${directory}/data.img`, images.data);
   await Deno.writeFile(`${directory}/catalog.json`, images.journal);
-  const process = await PoolProcess.open(directory);
+  await Deno.writeFile(
+    `${directory}/intent.journal`,
+    images.isSameBoot ? images.intents : ofAnotherBoot(images),
+  );
+  const logged: string[] = [];
+  const process = await PoolProcess.open(directory, { log: (sentence) => logged.push(sentence) });
   let found: FoundVolume[];
   try {
     found = await readProcess(process);
   } finally {
     await process.close();
   }
+  const isReplayed = logged.some((sentence) => sentence.endsWith("replayed and committed."));
+  if (isReplayed && !images.isSameBoot) return "what a power cut has left of the intent journal is replayed";
   return problemOfMetadata(await Deno.readFile(`${directory}/metadata.img`)) ??
-    problemOfFound(found, history, instant);
+    problemOfFound(found, history, instant, images.isSameBoot ? "answered" : "flushed");
+}
+
+/** The file of the intent journal as if the host had started anew since. */
+function ofAnotherBoot({ intents }: Images): Uint8Array {
+  const header = unpackFileHeader(intents);
+  // It has not survived the power cut.
+  if (typeof header !== "object") return intents;
+  const bytes = intents.slice();
+  const bootId = "00000000-0000-4000-8000-000000000000";
+  bytes.set(packFileHeader({ ...header, binding: { ...header.binding, bootId } }));
+  return bytes;
 }
 
 async function readProcess(process: PoolProcess): Promise<FoundVolume[]> {

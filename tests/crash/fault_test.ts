@@ -6,7 +6,8 @@ import { superblockLocation } from "../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { Random } from "../support/world.ts";
 import { CrashReplay, cutStyles, pinSnapshots, rereadAfter } from "./crash_points.ts";
-import { type Images, newImages, RecordedRun } from "./recorded_run.ts";
+import { type Images, newImages } from "./images.ts";
+import { RecordedRun } from "./recorded_run.ts";
 import type { DeviceName, RunLog } from "./recording_device.ts";
 import { needsCheck, problemOfCrash, readPool, reopen } from "./recovery.ts";
 import { FaultPlan } from "./simulated_device.ts";
@@ -171,7 +172,7 @@ function assertMode(run: RecordedRun): void {
   const created = pool.admin({ verb: "create", name: "last", sizeBytes: 65536 });
   const superblock = new Uint8Array(metadataBlockSizeBytes);
   readInto(pool.files.metadata, superblock, 0, () => {});
-  const isMarked = needsCheck({ metadata: superblock, data: superblock, journal: superblock });
+  const isMarked = needsCheck({ metadata: superblock });
   assertEquals(isMarked, mode === "fail", "needs_check is set when a commit has failed");
   // The workload may have filled the pool, which ends without a restart.
   if (mode !== "read-only" && mode !== "fail") {

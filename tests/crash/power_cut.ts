@@ -6,7 +6,7 @@
  */
 import { assert } from "../../storage/base/assert.ts";
 import { sectorSizeBytes } from "../../storage/base/ids.ts";
-import type { DeviceName, Recorded, RunLog } from "./recording_device.ts";
+import type { Recorded, RecordedName, RunLog } from "./recording_device.ts";
 
 /** Decides what is left of one operation that was not durable: `record` is its place in the log. */
 export type Keeps = (record: number, sector: number) => boolean;
@@ -23,7 +23,7 @@ interface Pending {
 
 /** One device on its way through the log. */
 export class DeviceReplay {
-  readonly #device: DeviceName;
+  readonly #device: RecordedName;
   /** What the host's memory holds: every operation so far. */
   readonly memory: Uint8Array;
   /** The effect of the operations before the first that is not durable. */
@@ -31,7 +31,7 @@ export class DeviceReplay {
   #pending: Pending[] = [];
   #next = 0;
 
-  constructor(device: DeviceName, image: Uint8Array) {
+  constructor(device: RecordedName, image: Uint8Array) {
     this.#device = device;
     this.memory = image.slice();
     this.#base = image.slice();

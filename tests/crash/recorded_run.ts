@@ -10,35 +10,17 @@ import type { Steps } from "../../actors/kernel/task.ts";
 import type { PoolNotice } from "../../actors/control/export_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/volume/volume_messages.ts";
 import { present } from "../../storage/base/assert.ts";
-import { type IoDone, readInto } from "../../storage/device/port.ts";
-import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/base/ids.ts";
-import { type ClientMessage, makeTestingFiles, testingBlockSizeBytes, TestingPool } from "../support/pool.ts";
+import type { IoDone } from "../../storage/device/port.ts";
+import { sectorSizeBytes } from "../../storage/base/ids.ts";
+import type { IntentJournal } from "../../actors/pool/intent_journal.ts";
+import { type ClientMessage, testingBlockSizeBytes, TestingPool } from "../support/pool.ts";
 import { Random, RandomPolicy } from "../support/world.ts";
 import { type Command, History, type Submitted } from "./history.ts";
 import { type Lineage, WritableContent } from "./content.ts";
-import { type DeviceName, RecordingDevice, RecordingJournal, RunLog } from "./recording_device.ts";
+import { type Images, recordedIntents } from "./images.ts";
+import { RecordingDevice, RecordingJournal, RunLog } from "./recording_device.ts";
 import { type FaultPlan, SimulatedDevice, SimulatedJournal, SlowAnswers } from "./simulated_device.ts";
-import { poisoned, stamped } from "./stamps.ts";
-
-/** What the devices hold before the run. */
-export interface Images {
-  readonly metadata: Uint8Array;
-  readonly data: Uint8Array;
-  readonly journal: Uint8Array;
-}
-
-/** The devices of a new pool, full of bytes that nobody may ever see. */
-export function newImages(dataBlocks: number, metadataBlocks: number): Images {
-  const files = makeTestingFiles(dataBlocks, metadataBlocks);
-  const metadata = new Uint8Array(metadataBlocks * metadataBlockSizeBytes);
-  readInto(files.metadata, metadata, 0, () => {});
-  for (let at = 0; at < metadata.length; at += metadataBlockSizeBytes) {
-    const block = metadata.subarray(at, at + metadataBlockSizeBytes);
-    if (block.every((byte) => byte === 0)) block.fill(0x5a);
-  }
-  const journal = new TextEncoder().encode(files.journal.text);
-  return { metadata, data: poisoned(dataBlocks * testingBlockSizeBytes), journal };
-}
+import { stamped } from "./stamps.ts";
 
 class JournalOfRun extends SimulatedJournal {
   readonly #recording: RecordingJournal;
@@ -110,6 +92,10 @@ export class RecordedRun {
   readonly #client: Address<ClientMessage>;
   readonly #asked = new Map<VolumeRequest, Asked>();
   #attached: Extract<PoolNotice, { readonly type: "attached" }> | undefined;
+  /** Undefined if the run keeps none. */
+  readonly #intents: IntentJournal | undefined;
+  /** What clients are told when the kernel has run. */
+  #unsent: (() => void)[] = [];
   readonly #slow = new SlowAnswers();
   #isDataSlow = false;
   #sequence = 0;
@@ -118,10 +104,17 @@ export class RecordedRun {
   constructor(
     seed: number,
     images: Images,
-    options: { readonly faults?: FaultPlan; readonly isOrdered?: boolean } = {},
+    options: {
+      readonly faults?: FaultPlan;
+      readonly isOrdered?: boolean;
+      /** Records for which a segment of the intent journal has room; without it none is kept. */
+      readonly intentRecords?: number;
+    } = {},
   ) {
-    const { faults, isOrdered = false } = options;
-    this.images = images;
+    const { faults, isOrdered = false, intentRecords } = options;
+    const intents = intentRecords === undefined ? undefined : recordedIntents(this.log, intentRecords);
+    this.#intents = intents;
+    this.images = { ...images, intents: new Uint8Array(intents?.fileBytes ?? 0) };
     this.random = new Random(seed);
     this.history = new History(this.log, testingBlockSizeBytes);
     this.#journal = new JournalOfRun(images, this.log, faults);
@@ -139,7 +132,10 @@ export class RecordedRun {
     };
     this.pool = new TestingPool(
       { metadata: device("metadata"), data: device("data"), journal: this.#journal },
-      isOrdered ? {} : { policy: new RandomPolicy(seed) },
+      {
+        ...(isOrdered ? {} : { policy: new RandomPolicy(seed) }),
+        ...(intents === undefined ? {} : { intents }),
+      },
     );
     this.#client = this.pool.kernel.spawn(
       "clients",
@@ -204,6 +200,7 @@ export class RecordedRun {
     this.pool.kernel.start(
       "administrator",
       told(this.pool.pool.admin(command), (result) => {
+        this.#send();
         this.unanswered -= 1;
         this.command = undefined;
         this.#begun = undefined;
@@ -248,7 +245,16 @@ export class RecordedRun {
   }
 
   #runKernel(): void {
-    do this.pool.kernel.run(); while (this.pool.clock.runYields());
+    do {
+      this.pool.kernel.run();
+      this.#send();
+    } while (this.pool.clock.runYields());
+  }
+
+  /** Tells clients what is to be told, with one write of the intent journal before it, as the edge does. */
+  #send(): void {
+    this.#intents?.writeOut();
+    for (const tell of this.#unsent.splice(0)) tell();
   }
 
   #open(name: string): OpenVolume {
@@ -311,7 +317,7 @@ export class RecordedRun {
     this.unanswered -= 1;
     volume.unanswered -= 1;
     this.#count(`${request.kind} ${request.status}`);
-    this.history.answer(submitted, request.status === "ok");
+    this.#unsent.push(() => this.history.answer(submitted, request.status === "ok"));
     this.#detachIfDone(volume);
   }
 
@@ -346,11 +352,4 @@ class Clients implements Actor<ClientMessage> {
 
 function* told<T>(steps: Steps<T>, tell: (answer: T) => void): Steps<void> {
   tell(yield* steps);
-}
-
-/** For logs and messages. */
-export function recordCounts(log: RunLog): Record<DeviceName, number> {
-  const counts = { metadata: 0, data: 0, journal: 0 };
-  for (const record of log.records) counts[record.device] += 1;
-  return counts;
 }

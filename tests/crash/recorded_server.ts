@@ -23,12 +23,20 @@ import { present } from "../../storage/base/assert.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { History, type Submitted } from "./history.ts";
 import { type Lineage, WritableContent } from "./content.ts";
-import { type Images, outcomeOf } from "./recorded_run.ts";
-import { RecordingDevice, RecordingJournal, RunLog } from "./recording_device.ts";
+import type { Images } from "./images.ts";
+import { outcomeOf } from "./recorded_run.ts";
+import { RecordingDevice, RecordingIntents, RecordingJournal, RunLog } from "./recording_device.ts";
 import { poisoned } from "./stamps.ts";
 import { SocketGroup } from "../../actors/edge/socket_group.ts";
+import { readBootId } from "../../actors/edge/boot_id.ts";
+import { IntentFile } from "../../actors/edge/intent_file.ts";
+import { bindingOf } from "../../actors/edge/intents_left.ts";
+import { IntentJournal } from "../../actors/pool/intent_journal.ts";
+import { intentFileBytes } from "../../storage/intent_read.ts";
 
 const blockSizeBytes = 65536;
+/** Of the intent journal: much less than the product's, as all of it is looked at after each operation. */
+const segmentBytes = 65536;
 
 /** Where a pool of the test is, and its sizes. */
 export interface ServedPool {
@@ -46,6 +54,9 @@ export class RecordedServer {
   readonly #kernel: Kernel;
   readonly #pool: PoolStub;
   readonly #stop: () => Promise<void>;
+  readonly #beforeSend: () => void;
+  /** Answers that no client has heard yet. */
+  readonly #unsent: Set<() => void>;
   /** By the address of the volume's actor. */
   readonly #lineages = new Map<unknown, Lineage>();
   readonly #submitted = new Map<VolumeRequest, Submitted>();
@@ -58,6 +69,8 @@ export class RecordedServer {
     readonly kernel: Kernel;
     readonly pool: PoolStub;
     readonly stop: () => Promise<void>;
+    readonly beforeSend: () => void;
+    readonly sent: Set<() => void>;
   }) {
     this.log = parts.log;
     this.images = parts.images;
@@ -65,6 +78,8 @@ export class RecordedServer {
     this.#kernel = parts.kernel;
     this.#pool = parts.pool;
     this.#stop = parts.stop;
+    this.#beforeSend = parts.beforeSend;
+    this.#unsent = parts.sent;
     this.#observe();
   }
 
@@ -87,8 +102,11 @@ export class RecordedServer {
       data: await Deno.readFile(`${directory}/data.img`),
       // Without the zeroes behind the lines.
       journal: new TextEncoder().encode(catalogue.snapshotLine()),
+      intents: new Uint8Array(intentFileBytes(segmentBytes)),
+      isSameBoot: true,
     };
     const log = new RunLog();
+    const { intents, closeIntents } = openIntents(files, log);
     const clock = new DenoClock();
     const kernel = new Kernel({ clock });
     let uids = 0;
@@ -105,25 +123,34 @@ export class RecordedServer {
       data: new RecordingDevice(files.data, log, "data"),
       metadata: new RecordingDevice(files.metadata, log, "metadata"),
       engine,
+      intents,
     });
     const started = await answerOf(kernel, "start", pool.start());
     if (started.kind !== "done") throw new Error("the pool does not start");
-    const stopListening = await listen(kernel, pool, place.socketPath);
+    const sent = new Set<() => void>();
+    const beforeSend = () => {
+      intents.writeOut();
+      for (const tell of sent) tell();
+      sent.clear();
+    };
+    const stopListening = await listen(new SocketGroup(kernel, beforeSend), pool, place.socketPath);
     const stop = async () => {
       await stopListening();
       const stopped = await answerOf(kernel, "stop", pool.stop());
       kernel.stop();
       clock.close();
+      closeIntents();
       files.close();
       if (stopped.kind !== "done") throw new Error("the last commit failed");
     };
-    return new RecordedServer({ log, images, kernel, pool, stop });
+    return new RecordedServer({ log, images, kernel, pool, stop, beforeSend, sent });
   }
 
   /** Gives a command, as the control socket does. Throws what the pool refuses. */
   async admin(command: AdminCommand): Promise<void> {
     const begun = this.history.begin(command);
     const result: AdminResult = await answerOf(this.#kernel, command.verb, this.#pool.admin(command));
+    this.#beforeSend();
     this.history.end(begun, outcomeOf(result));
     if (result.kind === "refused") throw new Error(result.reason);
   }
@@ -171,15 +198,31 @@ export class RecordedServer {
         const { request } = message as RequestDone;
         const submitted = this.#submitted.get(request);
         this.#submitted.delete(request);
-        if (submitted !== undefined) this.history.answer(submitted, request.status === "ok");
+        const isOk = request.status === "ok";
+        // It is acknowledged when it is sent, and before that the intent journal has its records.
+        if (submitted !== undefined) this.#unsent.add(() => this.history.answer(submitted, isOk));
         return;
       }
     }
   }
 }
 
+/** The intent journal as the product opens it, recorded; the file is bound to this boot and these files. */
+function openIntents(files: PoolFiles, log: RunLog) {
+  const libc = present(openLibc(), "the test has the C library");
+  const fileBytes = intentFileBytes(segmentBytes);
+  const file = IntentFile.open(files.paths.intents, fileBytes, libc);
+  if (typeof file === "string") throw new Error(file);
+  const bootId = present(readBootId(), "the host tells its boot id");
+  const binding = present(bindingOf(files, bootId, file.identity), "both devices are of this host");
+  const port = new RecordingIntents(file, log, fileBytes);
+  const intents = new IntentJournal({ port, binding, segmentBytes, log: () => {} });
+  return { intents, closeIntents: () => file.close() };
+}
+
 /** Listens; the answer stops it. */
-async function listen(kernel: Kernel, pool: PoolStub, path: string): Promise<() => Promise<void>> {
+async function listen(sockets: SocketGroup, pool: PoolStub, path: string): Promise<() => Promise<void>> {
+  const { kernel } = sockets;
   const socket = await ListeningSocket.open({ transport: "unix", path });
   const peers = { pool: pool.address, accepts: [socket], log: () => {} };
   const address = kernel.spawn(
@@ -187,7 +230,7 @@ async function listen(kernel: Kernel, pool: PoolStub, path: string): Promise<() 
     mailboxes.listener,
     (self) => new NbdListener(kernel, self, peers),
   );
-  socket.start(new SocketGroup(kernel), address);
+  socket.start(sockets, address);
   return async () => {
     await answerOf(kernel, "stop listening", new NbdListenerStub(address).stop());
   };

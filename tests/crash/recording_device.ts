@@ -1,9 +1,10 @@
 /**
- * Devices and a catalogue's journal that record what is asked of them, in one order for all of them: a crash stops them
+ * Devices, a catalogue's journal and the file of an intent journal that record what is asked of them, in one order for all of them: a crash stops them
  * at the same instant. They wrap real ones, so a whole server can run on them.
  */
 import type { JournalPort } from "../../actors/control/catalogue_journal.ts";
 import type { LineRoom } from "../../actors/control/catalogue_room.ts";
+import type { IntentPort } from "../../storage/device/intent_port.ts";
 import type {
   DevicePort,
   IoDone,
@@ -15,6 +16,9 @@ import type {
 } from "../../storage/device/port.ts";
 
 export type DeviceName = "metadata" | "data" | "journal";
+
+/** The devices, and the file of the intent journal, which is never flushed. */
+export type RecordedName = DeviceName | "intents";
 
 /** What one operation changes. Bytes are copies. */
 export type Change =
@@ -33,7 +37,7 @@ export type Change =
 
 /** One entry of the log, in the order in which the devices were asked. */
 export type Recorded =
-  | (Change & { readonly device: DeviceName })
+  | (Change & { readonly device: RecordedName })
   /** Answered ok: what the device had answered before it was asked is durable. */
   | {
     readonly kind: "flush";
@@ -216,5 +220,33 @@ export class RecordingJournal implements JournalPort {
       this.#unanswered.flush()(result);
       done(result);
     });
+  }
+}
+
+/** Passes everything on to `port` and keeps a record in `log`. A removed file is recorded as one that is all zeroes. */
+export class RecordingIntents implements IntentPort {
+  readonly #port: IntentPort;
+  readonly #log: RunLog;
+  readonly #fileBytes: number;
+
+  constructor(port: IntentPort, log: RunLog, fileBytes: number) {
+    this.#port = port;
+    this.#log = log;
+    this.#fileBytes = fileBytes;
+  }
+
+  write(bytes: Uint8Array, offsetBytes: number): IoResult {
+    this.#log.records.push({ device: "intents", kind: "write", offsetBytes, bytes: bytes.slice() });
+    return this.#port.write(bytes, offsetBytes);
+  }
+
+  remove(): IoResult {
+    const lengthBytes = this.#fileBytes;
+    this.#log.records.push({ device: "intents", kind: "zero", offsetBytes: 0, lengthBytes });
+    return this.#port.remove();
+  }
+
+  newGeneration(): bigint {
+    return this.#port.newGeneration();
   }
 }

@@ -5,10 +5,14 @@ import { readJournal } from "../../storage/catalogue_journal.ts";
 import { MemoryDevice } from "../support/memory_device.ts";
 import { flagNeedsCheck, unpackSuperblock } from "../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import type { IntentBinding } from "../../storage/device/intent_port.ts";
+import { unpackFileHeader } from "../../storage/intent_headers.ts";
+import { testBinding } from "../support/intent_memory.ts";
+import { replayOn } from "../support/intent_replay.ts";
 import { MemoryJournal, TestingPool } from "../support/pool.ts";
 import { type Content, Cut, type Survivor, WritableContent } from "./content.ts";
 import type { History, Version } from "./history.ts";
-import type { Images } from "./recorded_run.ts";
+import type { Images } from "./images.ts";
 import { describeSector, hashSector } from "./stamps.ts";
 
 /** What is wrong with metadata, or undefined. */
@@ -26,20 +30,32 @@ export function problemOfMetadata(metadata: Uint8Array): string | undefined {
 
 /** A pool on the images. It changes them as a restart does, unless it is read-only. Throws what keeps it from opening. */
 export function reopen(images: Images, options: { readonly readOnly?: boolean } = {}): TestingPool {
+  const devices = { metadata: new MemoryDevice(images.metadata), data: new MemoryDevice(images.data) };
+  // A pool that needs a check is opened read-only, and then nothing is committed.
+  const replayed = options.readOnly ? undefined : replayOn(devices, images.intents, hostOf(images));
+  if (replayed !== undefined && replayed.kind !== "replayed") {
+    throw new Error(`the intent journal is ${replayed.kind}: ${replayed.sentence}`);
+  }
   const superblock = unpackSuperblock(images.metadata.subarray(0, metadataBlockSizeBytes));
   if (typeof superblock === "string") throw new Error(`the superblock is damaged: ${superblock}`);
   const journal = readJournal(new TextDecoder().decode(images.journal));
   const { catalogue } = settleCatalogue(journal, superblock.transactionId);
   return new TestingPool({
-    metadata: new MemoryDevice(images.metadata),
-    data: new MemoryDevice(images.data),
+    ...devices,
     // As opening a pool directory does: what did not hold is gone.
     journal: new MemoryJournal(catalogue.snapshotLine()),
   }, options);
 }
 
+/** The host that opens the images: the same files, on the boot of the intent journal or on the next one. */
+export function hostOf({ intents, isSameBoot }: Images): IntentBinding {
+  const header = unpackFileHeader(intents);
+  const binding = typeof header === "object" ? header.binding : testBinding;
+  return isSameBoot ? binding : { ...binding, bootId: "boot 2" };
+}
+
 /** Whether a commit has failed before the crash and could say so: the pool then opens read-only. */
-export function needsCheck(images: Images): boolean {
+export function needsCheck(images: Pick<Images, "metadata">): boolean {
   const superblock = unpackSuperblock(images.metadata.subarray(0, metadataBlockSizeBytes));
   return typeof superblock !== "string" && (superblock.flags & flagNeedsCheck) !== 0;
 }

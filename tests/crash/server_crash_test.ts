@@ -6,6 +6,8 @@ import { hasProgram, hasPythonNbd, programPath, python } from "../support/progra
 import { Random } from "../support/world.ts";
 import { hasThinTools, mapAtOnce, runOnImage } from "../support/thin_tools.ts";
 import { type CrashCounts, CrashReplay, cutStyles, problemOfRun, type Recording } from "./crash_points.ts";
+import { soak } from "../support/server.ts";
+import { type KillCounts, problemOfKills } from "./kill_points.ts";
 import { problemOfDirectory } from "./directory.ts";
 import { RecordedServer, type ServedPool } from "./recorded_server.ts";
 import { problemOfMetadata } from "./recovery.ts";
@@ -117,7 +119,7 @@ async function assertPrefixesSound(run: Recording): Promise<void> {
   }
 }
 
-/** Some power cuts, reopened from a pool directory by the program itself. */
+/** Some power cuts and kills, reopened from a pool directory by the program itself. */
 async function assertDirectoriesOpen(run: Recording, place: ServedPool, cuts: number): Promise<void> {
   const replay = new CrashReplay(run.images, run.log);
   const random = new Random(seed);
@@ -125,19 +127,21 @@ async function assertDirectoriesOpen(run: Recording, place: ServedPool, cuts: nu
   for (let cut = 1; cut <= cuts; cut += 1) {
     const count = Math.floor(total * cut / cuts);
     replay.advance(count);
-    const images = replay.cut(cutStyles[cut % cutStyles.length]!, random);
+    const isKill = cut % 2 === 0;
+    const images = isKill ? replay.killed() : replay.cut(cutStyles[cut % cutStyles.length]!, random);
     const problem = await problemOfDirectory(
       place.directory,
       images,
       run.history,
       run.history.instantAfter(count),
     );
-    assertEquals(problem, undefined, `power cut after operation ${count}`);
+    assertEquals(problem, undefined, `${isKill ? "killed" : "power cut"} after operation ${count}`);
   }
 }
 
 Deno.test({
-  name: "a served pool survives a power cut at any moment of a run with libnbd, fio and an administrator",
+  name:
+    "a served pool survives a kill and a power cut at any moment of a run with libnbd, fio and an administrator",
   ignore: !hasPythonNbd() || !hasProgram("fio") || !hasThinTools("0.9") || !hasThinTools("1.x"),
   fn: async () => {
     const folder = await Deno.makeTempDir({ prefix: "gossamer-crash-" });
@@ -154,6 +158,9 @@ Deno.test({
       }
       await assertPrefixesSound(run);
       const every = Math.ceil(run.log.records.length / 100);
+      const kills: KillCounts = { points: 0, replays: 0, torn: 0 };
+      assertEquals(problemOfKills(run, { seed, every: soak ? 1 : 4 * every }, kills), undefined);
+      assert(kills.replays > (soak ? 100 : 2), JSON.stringify(kills));
       const counts: CrashCounts = { points: 0, crashes: 0 };
       assertEquals(problemOfRun(run, { chances: 1, seed, every }, counts), undefined);
       await assertDirectoriesOpen(run, place, 15);

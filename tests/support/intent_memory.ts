@@ -11,6 +11,8 @@ export class IntentMemory implements IntentPort {
   isRemoved = false;
   /** How each write is answered. */
   answer: () => IoResult = () => ioOk;
+  /** Called after each write. */
+  written: () => void = () => {};
   readonly logged: string[] = [];
   /** Lengths of the writes. */
   readonly writes: number[] = [];
@@ -31,6 +33,7 @@ export class IntentMemory implements IntentPort {
     if (answer.kind !== "ok") return answer;
     this.writes.push(bytes.length);
     this.bytes.set(bytes, offsetBytes);
+    this.written();
     return ioOk;
   }
 

@@ -13,6 +13,7 @@ import type { Steps } from "../../actors/kernel/task.ts";
 import { defaultKnobs, type Knobs } from "../../actors/knobs.ts";
 import type { PoolStub } from "../../actors/control/pool_messages.ts";
 import type { ExportContext, PoolNotice } from "../../actors/control/export_messages.ts";
+import type { IntentJournal } from "../../actors/pool/intent_journal.ts";
 import type { HostSpace } from "../../actors/pool/gauge_messages.ts";
 import type { NoSpacePolicy } from "../../actors/pool/space_messages.ts";
 import type { ThinVolumeMessage } from "../../actors/volume/volume_messages.ts";
@@ -122,6 +123,7 @@ export class TestingPool {
       readonly hostSpace?: () => HostSpace | undefined;
       readonly guard?: SpaceGuard;
       readonly detectsZeroes?: boolean;
+      readonly intents?: IntentJournal;
     } = {},
   ) {
     this.files = files;
@@ -145,6 +147,7 @@ export class TestingPool {
       readOnly,
       ...(options.noSpace === undefined ? {} : { noSpace: options.noSpace }),
       ...(options.guard === undefined ? {} : { guard: options.guard }),
+      ...(options.intents === undefined ? {} : { intents: options.intents }),
       hostSpace: () => options.hostSpace?.(),
       detectsZeroes: options.detectsZeroes ?? false,
       newUid: options.newUid ?? (() => `uid${++this.#uidLast}-${this.kernel.deliveries}`),

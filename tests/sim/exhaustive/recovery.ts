@@ -4,15 +4,8 @@ import { readJournal } from "../../../storage/catalogue_journal.ts";
 import { type DevicePort, ioOk, type IoResult, type ReadTarget } from "../../../storage/device/port.ts";
 import { flagNeedsCheck, unpackSuperblock } from "../../../storage/format/superblock.ts";
 import { metadataBlockSizeBytes } from "../../../storage/base/ids.ts";
-import { Kernel } from "../../../actors/kernel/kernel.ts";
-import type { Steps } from "../../../actors/kernel/task.ts";
-import { BlockDevice } from "../../../actors/pool/block_device.ts";
-import { DeviceStub } from "../../../actors/pool/device_messages.ts";
-import { type Replayed, replayTask } from "../../../actors/pool/intent_replay.ts";
 import type { IntentBinding } from "../../../storage/device/intent_port.ts";
-import { findIntents } from "../../../storage/intent_read.ts";
-import { ThinMetadata } from "../../../storage/thin_metadata.ts";
-import { ManualClock } from "../../support/world.ts";
+import { replayOn } from "../../support/intent_replay.ts";
 import { MemoryJournal, TestingPool } from "../../support/pool.ts";
 import type { DeviceName } from "./logged_device.ts";
 import { type Content, contentOf, problemOfMetadata } from "./oracle.ts";
@@ -150,34 +143,8 @@ export function recover(
 
 /** Does what the intent journal has again, as production does. False if it has nothing. */
 function replay(intents: Uint8Array, metadata: LazyDevice, data: LazyDevice): boolean {
-  const superblock = metadata.range(0, metadataBlockSizeBytes).slice();
-  const found = findIntents(intents, searchBinding, superblock);
-  if (found.kind !== "found") return false;
-  const kernel = new Kernel({ clock: new ManualClock() });
-  const stubOf = (name: string, device: LazyDevice) =>
-    new DeviceStub(
-      kernel.spawn(name, 64, (self) => new BlockDevice(kernel, self, device)),
-      false,
-      kernel.knobs,
-    );
-  const ended: Replayed[] = [];
-  const task = replayTask({
-    data: stubOf("data device", data),
-    metadata: stubOf("metadata device", metadata),
-    openEngine: () =>
-      ThinMetadata.open(superblock.slice(), {
-        cacheBlocks: 256,
-        deviceBlocks: metadata.sizeBytes / metadataBlockSizeBytes,
-        readOnly: false,
-      }),
-    intents: found.intents,
-    isWriting: true,
-    writesMax: 1,
-  });
-  kernel.start("replay", collected(task, ended));
-  kernel.run();
-  const [end] = ended;
-  if (end === undefined) throw new Error(`the replay does not end: ${kernel.tasksInFlight().join("; ")}`);
+  const end = replayOn({ data, metadata }, intents, searchBinding);
+  if (end === undefined) return false;
   if (end.kind !== "replayed") throw new Error(`the intent journal is ${end.kind}: ${end.sentence}`);
   return true;
 }
@@ -226,10 +193,6 @@ function problemOfAnother(
   return textOf(first) === textOf(second)
     ? undefined
     : "a kill in the midst of the replay changes what is found";
-}
-
-function* collected<T>(steps: Steps<T>, into: T[]): Steps<void> {
-  into.push(yield* steps);
 }
 
 function readAll(text: string, metadata: LazyDevice, data: LazyDevice, volumes: Map<string, Content>): void {
