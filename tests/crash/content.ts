@@ -19,6 +19,8 @@ export interface Write {
   readonly values: Float64Array | undefined;
   /** Instead of `values`: what a snapshot holds. */
   readonly from: Cut | undefined;
+  /** Zeroes for which blocks are allocated all the same. */
+  readonly allocates: boolean;
   readonly submitted: number;
   answered: number;
   /** Answered ok. One that failed may have happened, and replaces nothing. */
@@ -36,6 +38,10 @@ export interface Lineage {
 export class WritableContent {
   /** By sector: all that it may hold, in order of submission. */
   readonly sectors: Write[][];
+  /** The sectors that something was written to which maps their block, also beyond an end that has come nearer since. */
+  readonly mapping = new Set<number>();
+  /** What clones and rollbacks began with. */
+  readonly bases: Cut[] = [];
 
   constructor(readonly lineage: Lineage, readonly sizeBytes: number) {
     this.sectors = Array.from({ length: sizeBytes / sectorSizeBytes }, () => []);
@@ -48,7 +54,27 @@ export class WritableContent {
 
   add(write: Write): void {
     const end = Math.min(write.sectorEnd, this.sectors.length);
-    for (let sector = write.sectorBegin; sector < end; sector += 1) this.sectors[sector]!.push(write);
+    for (let sector = write.sectorBegin; sector < end; sector += 1) {
+      this.sectors[sector]!.push(write);
+      if (write.allocates || (write.values?.[sector - write.sectorBegin] ?? 0) !== 0) {
+        this.mapping.add(sector);
+      }
+    }
+    if (write.from !== undefined) this.bases.push(write.from);
+  }
+
+  /** It is what another content was, with another size. */
+  inherit(old: WritableContent): void {
+    for (const sector of old.mapping) this.mapping.add(sector);
+    this.bases.push(...old.bases);
+  }
+
+  /** Whether a block of these sectors may be mapped, where zeroes map none: something else was written to it, here or in a base. */
+  mayMap(sectorBegin: number, sectorEnd: number): boolean {
+    for (let sector = sectorBegin; sector < sectorEnd; sector += 1) {
+      if (this.mapping.has(sector)) return true;
+    }
+    return this.bases.some((base) => base.source.mayMap(sectorBegin, sectorEnd));
   }
 
   /** Whether a crash before `instant` may leave this value. */
@@ -77,6 +103,11 @@ export class Cut {
     if (this.pinned[sector] === value) return true;
     // Where a write failed in the snapshot's source, the device itself may give now this and now that.
     return this.#hasFailure(sector) && this.mayHold(sector, value);
+  }
+
+  /** As its source, which may have got more since. */
+  mayMap(sectorBegin: number, sectorEnd: number): boolean {
+    return this.source.mayMap(sectorBegin, sectorEnd);
   }
 
   #hasFailure(sector: number): boolean {

@@ -50,6 +50,7 @@ export interface RequestLike {
   readonly lengthBytes: number;
   readonly data: Uint8Array;
   readonly fua: boolean;
+  readonly noHole?: boolean;
 }
 
 /** See the head of this file. */
@@ -133,6 +134,7 @@ export class History {
       sectorEnd: end / sectorSizeBytes,
       values: request.kind === "write" ? hashSectors(request.data) : undefined,
       from: undefined,
+      allocates: request.kind === "writeZeroes" && request.noHole === true,
       submitted: at,
       answered: never,
       isDone: false,
@@ -271,6 +273,7 @@ export class History {
       sectorEnd: content.sectors.length,
       values: undefined,
       from,
+      allocates: false,
       submitted: always,
       answered: from === undefined ? always : never,
       isDone: true,
@@ -302,6 +305,7 @@ export class History {
     const content = this.#writable(old.lineage, sizeBytes, undefined);
     const common = Math.min(old.sectors.length, content.sectors.length);
     for (let sector = 0; sector < common; sector += 1) content.sectors[sector] = [...old.sectors[sector]!];
+    content.inherit(old);
     volumes.set(name, content);
   }
 }

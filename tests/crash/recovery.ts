@@ -67,6 +67,8 @@ export interface FoundVolume {
   readonly readOnly: boolean;
   /** One for each sector. */
   readonly words: Uint32Array;
+  /** The sectors of its mapped blocks, as [begin, end); left out where no one has asked. */
+  readonly mapped?: readonly (readonly [number, number])[];
 }
 
 /** Everything that a pool serves. */

@@ -46,6 +46,23 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: "where serve detects zeroes, those that qemu-io writes to an unmapped volume leave it unmapped",
+  ignore: !hasProgram("qemu-io"),
+  fn: async () => {
+    await using pool = await PoolOnDisk.make("--data-size=16M");
+    const server = await pool.serve(["--create", "disk0=8M", "--detect-zeroes"]);
+    // Not by WRITE_ZEROES: qemu-io sends the bytes.
+    await qemuIo(server.url("disk0"), [
+      "write -P 0 0 2M",
+      "write -P 0 2500k 100k",
+      "flush",
+      "read -P 0 0 8M",
+    ]);
+    assertEquals((await pool.list()).map(({ name, mapped_bytes }) => [name, mapped_bytes]), [["disk0", 0]]);
+  },
+});
+
 /** A volume of 32 MiB with an image in it, of which 4 MiB to 20 MiB are data. */
 async function makeVolume(pool: PoolOnDisk, image: string): Promise<ServerProcess> {
   await fillFile(image, { offset: 4 * MiB, length: 16 * MiB }, 3);

@@ -15,7 +15,7 @@ import type { Asked, SimClient } from "./client.ts";
 import { randomCommand, randomSize } from "./commands.ts";
 import type { Life } from "./life.ts";
 import type { Followed, Target } from "./oracle.ts";
-import { type ActionKind, actionKinds } from "./swarm.ts";
+import { type ActionKind, actionKinds, type Swarm } from "./swarm.ts";
 import { mailboxOf, mailboxSums } from "../../actors/mailboxes.ts";
 import { Violation } from "./violation.ts";
 import type { World } from "./world.ts";
@@ -281,7 +281,7 @@ export class Actions {
       kind,
       offsetBytes: begin * sectorSizeBytes,
       lengthBytes: sectors * sectorSizeBytes,
-      data: kind === "write" ? stamped(number, begin, sectors, ordinal) : noBytes,
+      data: kind === "write" ? payloadOf(number, begin, sectors, ordinal, swarm) : noBytes,
       fua: kind !== "read" && kind !== "flush" && random.below(8) === 0,
       noHole: isZeroes && random.below(3) === 0,
       fastZero: isZeroes && random.below(6) === 0,
@@ -295,6 +295,27 @@ export class Actions {
     followed.set(asked, this.#world.oracle.submit(target, asked));
     life.admitted.requests += 1;
     client.ask(asked);
+  }
+}
+
+/** Stamped sectors. In some writes all are zeroes, or all but the first block's or the last. By a random source of its own. */
+function payloadOf(
+  number: number,
+  begin: number,
+  sectors: number,
+  ordinal: number,
+  { zeroesPercent, blockSectors }: Swarm,
+): Uint8Array {
+  const data = stamped(number, begin, sectors, ordinal);
+  const random = new Random(Math.imul(ordinal + 1, 0x2545f491));
+  if (random.below(100) >= zeroesPercent) return data;
+  switch (random.below(4)) {
+    case 0:
+      return data.fill(0, (blockSectors - begin % blockSectors) * sectorSizeBytes);
+    case 1:
+      return data.fill(0, 0, (sectors - 1) * sectorSizeBytes);
+    default:
+      return data.fill(0);
   }
 }
 

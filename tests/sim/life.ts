@@ -215,6 +215,7 @@ export class Life {
       intents: this.#intents,
       readOnly: false,
       noSpace: this.#world.swarm.noSpace,
+      detectsZeroes: this.#world.swarm.detectsZeroes,
       newUid: () => this.#world.newUid(),
       log,
     });

@@ -11,6 +11,7 @@ import type {
   StatusRequest,
   StatusSource,
 } from "../../actors/volume/block_status.ts";
+import { sectorSizeBytes } from "../../storage/base/ids.ts";
 import type { FoundVolume } from "../crash/recovery.ts";
 import { problemOfStatus, type ToldContext } from "./block_status.ts";
 import type { Life } from "./life.ts";
@@ -40,7 +41,13 @@ export class Looks {
     const contexts: ToldContext[] = [];
     const found = list.volumes.map(({ name, size_bytes: sizeBytes, read_only: readOnly }) => {
       const bytes = this.#readWhole(name, sizeBytes, contexts);
-      return { name, sizeBytes, readOnly, words: new Uint32Array(bytes.buffer) };
+      return {
+        name,
+        sizeBytes,
+        readOnly,
+        words: new Uint32Array(bytes.buffer),
+        mapped: mappedOf(contexts, name),
+      };
     });
     const problem = problemOfStatus(found, contexts);
     if (problem !== undefined) throw new Violation(problem);
@@ -118,6 +125,19 @@ export class Looks {
     }
     return extents;
   }
+}
+
+/** What the context of allocation calls no hole. */
+function mappedOf(contexts: readonly ToldContext[], name: string): [number, number][] {
+  const told = contexts.find(({ volume, context }) => volume === name && context === "base:allocation");
+  const mapped: [number, number][] = [];
+  let at = 0;
+  for (const { lengthBytes, flags } of told?.extents ?? []) {
+    const end = at + lengthBytes / sectorSizeBytes;
+    if (flags === 0) mapped.push([at, end]);
+    at = end;
+  }
+  return mapped;
 }
 
 class Looker implements Actor<Heard> {

@@ -41,9 +41,11 @@ export class Oracle {
   /** What snapshots of this life have shown, by sector; NaN where nobody has read. */
   readonly #shown = new Map<Cut, Float64Array>();
   readonly #nobody: Lineage = { unflushed: [] };
+  readonly #blockSectors: number;
 
-  constructor(blockSizeBytes: number) {
-    this.history = new History(new RunLog(), blockSizeBytes);
+  constructor(blockSectors: number) {
+    this.#blockSectors = blockSectors;
+    this.history = new History(new RunLog(), blockSectors * sectorSizeBytes);
   }
 
   get current(): Version {
@@ -193,6 +195,21 @@ export class Oracle {
     this.#abandoned.clear();
     this.#shown.clear();
     return this.#pin(found, instant) ?? this.#goOn(found, isDurable);
+  }
+
+  /** Where zeroes map nothing: a block that is mapped now and never got anything else, as a sentence. */
+  problemOfMapped(found: readonly FoundVolume[]): string | undefined {
+    const step = this.#blockSectors;
+    for (const { name, mapped = [] } of found) {
+      const content = this.current.volumes.get(name)!;
+      for (const [begin, end] of mapped) {
+        for (let sector = begin; sector < end; sector += step) {
+          if (content.mayMap(sector, sector + step)) continue;
+          return `"${name}": the block of sector ${sector} is mapped, and only zeroes were written to it`;
+        }
+      }
+    }
+    return undefined;
   }
 
   #goOn(found: readonly FoundVolume[], isDurable: boolean): undefined {

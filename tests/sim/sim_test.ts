@@ -7,7 +7,7 @@ const seedsPerTest = 100;
 
 for (const { seed, what } of seedsThatFound) {
   Deno.test(`simulated run ${seed} holds, which once found: ${what}`, () => {
-    assertEquals(new World(seed, { withoutIntents: true }).run().violation, undefined);
+    assertEquals(new World(seed, { isPlain: true }).run().violation, undefined);
   });
 }
 

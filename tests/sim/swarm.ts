@@ -26,6 +26,10 @@ export interface Swarm {
   readonly spareBlocks: { readonly data: number; readonly metadata: number };
   /** What becomes of writes without space; they wait in two of three runs. */
   readonly noSpace: NoSpacePolicy;
+  /** Writes of zeroes to unmapped blocks leave them unmapped. */
+  readonly detectsZeroes: boolean;
+  /** Of 100 writes, so many are of zeroes, whole or in part. */
+  readonly zeroesPercent: number;
   /** Clean metadata blocks that the engine keeps. */
   readonly cacheBlocks: number;
   readonly lives: number;
@@ -134,8 +138,21 @@ function drawIntents(seed: number): Partial<Swarm> & { readonly intentErrors: nu
   };
 }
 
-/** The character of the run with this seed. */
-export function drawSwarm(seed: number, keepsIntents = true): Swarm {
+/** Of a random source of its own: in half of the runs some writes are of zeroes, which most of these pools detect. */
+function drawZeroes(seed: number): Pick<Swarm, "detectsZeroes" | "zeroesPercent"> {
+  const random = new Random(Math.imul(seed, 0x2545f491) ^ 0x0e70);
+  const zeroesPercent = [0, 0, 50, 95][random.below(4)]!;
+  return { detectsZeroes: random.below(4) > 0, zeroesPercent };
+}
+
+/** What is off in a plain run, which is as runs were before there was any of it. */
+const plain: Pick<Swarm, "detectsZeroes" | "zeroesPercent"> = { detectsZeroes: false, zeroesPercent: 0 };
+
+/**
+ * The character of the run with this seed.
+ * @param isPlain there is no intent journal, and nothing of {@linkcode plain}
+ */
+export function drawSwarm(seed: number, isPlain = false): Swarm {
   const random = new Random(Math.imul(seed, 0x9e3779b1) ^ 0x51ed);
   const any = <T>(values: readonly T[]): T => values[random.below(values.length)]!;
   const hasErrors = random.below(4) === 0;
@@ -157,10 +174,11 @@ export function drawSwarm(seed: number, keepsIntents = true): Swarm {
   const timeoutMs = [0, 2_000, 5_000][lacking.below(3)]!;
   // In a third of the runs the pool is full most of the time.
   const tightBlocks = lacking.below(3) === 0 ? 2 + lacking.below(5) : undefined;
-  const intents = hasRemoteData || !keepsIntents ? undefined : drawIntents(seed);
+  const intents = hasRemoteData || isPlain ? undefined : drawIntents(seed);
   const { intentErrors = 0, ...kept } = intents ?? {};
   const drawn: Swarm = {
     ...drawKnobs(seed),
+    ...(isPlain ? plain : drawZeroes(seed)),
     hasRemoteData,
     noSpace: timeoutMs === 0 ? { kind: "error" } : { kind: "queue", timeoutMs },
     spareBlocks: {

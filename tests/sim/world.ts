@@ -5,6 +5,7 @@
 import type { PoolSizes } from "../../actors/control/admin_command.ts";
 import { metadataBlockSizeBytes, sectorSizeBytes } from "../../storage/base/ids.ts";
 import type { TraceRecorder } from "../../actors/kernel/trace.ts";
+import type { FoundVolume } from "../crash/recovery.ts";
 import { Random } from "../support/world.ts";
 import { Actions } from "./actions.ts";
 import { Life } from "./life.ts";
@@ -24,8 +25,8 @@ export interface RunOptions {
   readonly believesMemory?: boolean;
   /** Answers leave before the intent journal has their records: a fault that runs must find. */
   readonly forgetsIntents?: boolean;
-  /** No intent journal is kept, as before there was one. */
-  readonly withoutIntents?: boolean;
+  /** Without an intent journal and all that came after it, so that old seeds are the runs they were. */
+  readonly isPlain?: boolean;
 }
 
 /** What a run has come to. */
@@ -69,13 +70,13 @@ export class World {
 
   constructor(seed: number, options: RunOptions = {}) {
     this.#seed = seed;
-    this.swarm = drawSwarm(seed, options.withoutIntents !== true);
+    this.swarm = drawSwarm(seed, options.isPlain);
     this.random = this.#randomOf(-1);
     this.trace = options.trace;
     this.#look = options.look;
     this.#believesMemory = options.believesMemory ?? false;
     this.forgetsIntents = options.forgetsIntents ?? false;
-    this.oracle = new Oracle(this.swarm.blockSectors * 512);
+    this.oracle = new Oracle(this.swarm.blockSectors);
     this.#platters = new Platters(this.swarm);
     this.#actions = new Actions(this, seed, options.dropped ?? new Set());
   }
@@ -132,7 +133,8 @@ export class World {
       const survivor = this.#keepsIntents && !this.#isAnsweredLost ? "answered" : "flushed";
       // Where an intent journal is kept, an open has flushed both devices and replayed it.
       const isDurable = wasLossy || number === 0 || this.#keepsIntents;
-      const problem = this.oracle.crashed(life.look(), isDurable, survivor);
+      const found = life.look();
+      const problem = this.oracle.crashed(found, isDurable, survivor);
       this.#isAnsweredLost = false;
       if (problem !== undefined) {
         const crash = this.#lastWasPowerCut ? "power cut" : "kill";
@@ -140,6 +142,7 @@ export class World {
           `after the ${crash}${this.#hasFailedFlush ? " and a failed flush" : ""}: ${problem}`,
         );
       }
+      this.#checkUnmapped(found);
       this.#checkAlive(life);
       life.faults.isOn = true;
       life.fuse.operationsMax = life.fuse.count + this.random.below(this.swarm.operationsMax);
@@ -148,6 +151,11 @@ export class World {
       this.#checkAlive(life);
       this.#crash(life);
     }
+  }
+
+  #checkUnmapped(found: readonly FoundVolume[]): void {
+    const problem = this.swarm.detectsZeroes ? this.oracle.problemOfMapped(found) : undefined;
+    if (problem !== undefined) throw new Violation(problem);
   }
 
   #lastWasPowerCut = false;
