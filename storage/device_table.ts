@@ -14,7 +14,7 @@ import { BtreeRemover } from "./btree_remove.ts";
 import { childSizeBytes, nodeChild, nodeKey, nodeValueOffset, setNodeChild } from "./format/btree_node.ts";
 import { deviceDetailsSizeBytes, packDeviceDetails, unpackDeviceDetails } from "./format/device_details.ts";
 import { type MetadataBlock, metadataBlock, type ThinId, thinId, thinIdMax } from "./base/ids.ts";
-import type { DeviceLimit } from "./device_limits.ts";
+import type { DeviceAllowance } from "./device_allowances.ts";
 import { damaged } from "./metadata_fault.ts";
 import type { Transaction } from "./transaction.ts";
 
@@ -37,8 +37,8 @@ export interface DeviceChange {
   readonly tick: boolean;
   /** The new transaction id of the pool, and that of the new devices. */
   readonly transactionId: bigint;
-  /** Limits of devices that are new with it, or have other limits from then on. */
-  readonly limits?: readonly DeviceLimit[];
+  /** Allowances of devices that are new with it, or have other allowances from then on. */
+  readonly allowances?: readonly DeviceAllowance[];
 }
 
 /** What a device maps, and when that changed last. */

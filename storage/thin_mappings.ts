@@ -1,7 +1,7 @@
 /**
  * The mapping tree of each thin device: vblock to data block and time; and whether a mapped block is shared.
  */
-import type { LimitRefusal } from "./device_limits.ts";
+import type { AllowanceRefusal } from "./device_allowances.ts";
 import type { CacheEntry } from "./block_cache.ts";
 import { Btree, type TreeValues } from "./btree.ts";
 import { BtreeRemover } from "./btree_remove.ts";
@@ -23,10 +23,10 @@ import type { DataSpaceMap } from "./space_map_data.ts";
 import type { Transaction } from "./transaction.ts";
 
 /** What a vblock maps to. */
-export type Mapping = { readonly kind: "unprovisioned"; readonly refusal?: LimitRefusal } | {
+export type Mapping = { readonly kind: "unprovisioned"; readonly refusal?: AllowanceRefusal } | {
   readonly kind: "provisioned";
   /** Of a shared block, and of an unmapped one: why the device gets no block of its own for it. */
-  readonly refusal?: LimitRefusal;
+  readonly refusal?: AllowanceRefusal;
   readonly dblock: DBlock;
   readonly shared: boolean;
   /**

@@ -10,7 +10,7 @@ import { assert } from "./base/assert.ts";
 import type { Geometry } from "./base/geometry.ts";
 import type { DBlockRun } from "./block_set.ts";
 import { BlockCache } from "./block_cache.ts";
-import { DeviceLimits } from "./device_limits.ts";
+import { DeviceAllowances } from "./device_allowances.ts";
 import { type DeviceChange, type DeviceState, DeviceTable } from "./device_table.ts";
 import type { DeviceDetails } from "./format/device_details.ts";
 import { metadataBlocksMax } from "./format/metadata_index.ts";
@@ -58,7 +58,7 @@ export class ThinMetadata {
   /** More data blocks and metadata blocks. */
   readonly growth: Growth;
   /** Quotas and reserves of single devices; none until they are set. */
-  readonly limits: DeviceLimits;
+  readonly allowances: DeviceAllowances;
   readonly #readOnly: boolean;
   readonly #spaceLoad: MetadataSpaceLoad;
   readonly #superblock: SuperblockState;
@@ -77,7 +77,7 @@ export class ThinMetadata {
     this.#reserve = new MetadataReserve(space, this.#layout);
     this.#spaceLoad = new MetadataSpaceLoad(this.#transaction, superblock.metadataSpaceMap);
     this.#data = new DataSpaceMap(this.#transaction, superblock.dataSpaceMap);
-    this.limits = new DeviceLimits(this.geometry.blockSizeBytes, this.#data);
+    this.allowances = new DeviceAllowances(this.geometry.blockSizeBytes, this.#data);
     this.#devices = new DeviceTable(this.#transaction, superblock.mappingRoot, superblock.detailsRoot);
     this.#mappings = new ThinMappings(this.#transaction, this.#data, !readOnly, superblock.heldRoot !== 0);
     this.runs = new MappingRuns(this.#transaction, this.#devices);
@@ -237,9 +237,9 @@ export class ThinMetadata {
    * may make them), and the new ids must not. A change of the transaction id alone may use the reserve.
    */
   change(change: DeviceChange): void {
-    const { create, snapshots, tick, transactionId, limits = [] } = change;
+    const { create, snapshots, tick, transactionId, allowances = [] } = change;
     this.#operation.run(() => {
-      this.limits.admitChange(snapshots, limits);
+      this.allowances.admitChange(snapshots, allowances);
       this.#superblock.transactionId = transactionId;
       if (tick) this.#superblock.tick();
       for (const thin of create) {
@@ -249,7 +249,7 @@ export class ThinMetadata {
       if (create.length + snapshots.length > 0) this.#reserve.admit();
       else this.#reserve.admitFromReserve();
     });
-    this.limits.noteDevices(snapshots, limits);
+    this.allowances.noteDevices(snapshots, allowances);
   }
 
   /**
@@ -319,9 +319,9 @@ export class ThinMetadata {
       this.#devices.change(record);
       replaced = this.#mappings.insert(record, block, mapped, this.time);
       admit();
-      this.limits.admitInsert(thin, record.mappedBlocks, replaced === undefined, allocated);
+      this.allowances.admitInsert(thin, record.mappedBlocks, replaced === undefined, allocated);
     });
-    this.limits.noteChange(thin, allocated);
+    this.allowances.noteChange(thin, allocated);
     return replaced;
   }
 
@@ -340,7 +340,7 @@ export class ThinMetadata {
       this.#devices.change(record);
       return this.#mappings.removeInOneLeaf(record, first, end, entriesMax);
     });
-    this.limits.noteChange(thin, allocated);
+    this.allowances.noteChange(thin, allocated);
     return { next, removedBlocks: before - record.mappedBlocks };
   }
 

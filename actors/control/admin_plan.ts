@@ -3,7 +3,7 @@
  */
 import { unreachable } from "../../storage/base/assert.ts";
 import type { CatalogueChange, VolumeRecord } from "../../storage/catalogue.ts";
-import type { DeviceLimit } from "../../storage/device_limits.ts";
+import type { DeviceAllowance } from "../../storage/device_allowances.ts";
 import { type ThinId } from "../../storage/base/ids.ts";
 import { parseName, snapshotName } from "../../storage/base/names.ts";
 import { SliceEnd, type Slices, wholeOf } from "../../storage/slices.ts";
@@ -21,7 +21,7 @@ import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_dra
 import { planResize, planRollback } from "./plan_content.ts";
 import { planOutlived, planWritten, problemOfLife, settingsOfLife } from "./plan_lives.ts";
 import { cloneOf, planFork } from "./plan_fork.ts";
-import { endOfLimits, planLimit } from "./plan_limits.ts";
+import { endOfAllowances, planAllowance } from "./plan_allowances.ts";
 import type { Deletion, PlanRefused, PlanStep } from "./pool_messages.ts";
 
 /** {@linkcode planSlices} at once. */
@@ -51,7 +51,7 @@ export function* planSlices(context: PlanContext, step: PlanStep): Slices<PlanDr
       return planResize(context, step);
     case "quota":
     case "reserve":
-      return planLimit(context, step);
+      return planAllowance(context, step);
     case "rm":
       return yield* planRemove(context, step.names, step.force);
     case "forget":
@@ -209,7 +209,7 @@ function* planRemove(
   const changes: CatalogueChange[] = [];
   const evict: string[] = [];
   const deletions: Deletion[] = [];
-  const limits: DeviceLimit[] = [];
+  const allowances: DeviceAllowance[] = [];
   const end = new SliceEnd(context.perSlice);
   const met = new Set<string>();
   for (const name of names) {
@@ -232,9 +232,9 @@ function* planRemove(
     changes.push({ put: { ...record, deleting: true } });
     evict.push(record.uid);
     deletions.push({ uid: record.uid, thinId: record.thinId });
-    limits.push(...endOfLimits(record));
+    allowances.push(...endOfAllowances(record));
   }
-  return draft(changes, { evict, deletions, limits });
+  return draft(changes, { evict, deletions, allowances });
 }
 
 function planTrimmed(context: PlanContext, uid: string): PlanDraft | PlanRefused {

@@ -7,9 +7,9 @@ import type { Steps } from "../kernel/task.ts";
 import type { AdminResult } from "./admin_command.ts";
 import type { AdminPeers, PoolPeers } from "./admin_peers.ts";
 import { withBlockSize } from "./pool_geometry.ts";
-import { LimitStub } from "../pool/limit_messages.ts";
+import { AllowanceStub } from "../pool/allowance_messages.ts";
 import { countReserved } from "./count_own.ts";
-import { limitsOf } from "./plan_limits.ts";
+import { allowancesOf } from "./plan_allowances.ts";
 import { adoptedSizeBytes } from "./plan_checks.ts";
 import { done, reasonOfFailure, refused } from "./admin_outcome.ts";
 import { adviceOnDamage, change, finishDeletions, finishTrims, zeroTails } from "./admin_task.ts";
@@ -31,8 +31,8 @@ function* startSteps(actors: PoolPeers): Steps<AdminResult> {
   if (reconciled.kind !== "done") return reconciled;
   const registry = yield* peers.pool.registry();
   // Before any client is let in. How much of a reserve is used is counted below; until then all of it counts as owed.
-  const limits = registry.records.flatMap((record) => record.deleting ? [] : limitsOf(record));
-  new LimitStub(peers.kernel, peers.thin.metadata.address).set(limits);
+  const allowances = registry.records.flatMap((record) => record.deleting ? [] : allowancesOf(record));
+  new AllowanceStub(peers.kernel, peers.thin.metadata.address).set(allowances);
   if (peers.readOnly) {
     // Only for `status`: what interrupted work would give back is not owed.
     yield* countReserved(peers);

@@ -209,7 +209,7 @@ function reasonOfAppend(result: Exclude<IoResult, { kind: "ok" }>): string {
  */
 function* changeDevices(peers: AdminPeers, plan: AdminPlan): Steps<Done | MetadataFailure> {
   const { metadata } = peers.thin;
-  const { create, snapshots, tick, transactionId, limits } = plan;
+  const { create, snapshots, tick, transactionId, allowances } = plan;
   const pace = new ChangePace(peers, snapshots.length);
   let made = 0;
   for (;;) {
@@ -222,7 +222,7 @@ function* changeDevices(peers: AdminPeers, plan: AdminPlan): Steps<Done | Metada
       // All snapshots are of one instant.
       tick: isFirst && tick,
       transactionId,
-      ...(hasMore || limits.length === 0 ? {} : { limits }),
+      ...(hasMore || allowances.length === 0 ? {} : { allowances }),
       hasMore,
     });
     if (changed.kind !== "done") {

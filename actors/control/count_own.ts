@@ -1,11 +1,11 @@
 /**
- * Counting the blocks that volumes with a reserve map alone (storage/device_limits.ts): when a reserve is set, at the start of
+ * Counting the blocks that volumes with a reserve map alone (storage/device_allowances.ts): when a reserve is set, at the start of
  * a pool, and after a removal, which may have left blocks to one volume that others shared. One walk over all mappings.
  */
 import type { ThinId } from "../../storage/base/ids.ts";
 import { deviceUsage } from "../../storage/usage.ts";
 import type { Steps } from "../kernel/task.ts";
-import { LimitStub } from "../pool/limit_messages.ts";
+import { AllowanceStub } from "../pool/allowance_messages.ts";
 import type { AdminResult } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_peers.ts";
 import { commitFirst, readerOfCommit, runWalk } from "./held_walk.ts";
@@ -13,17 +13,17 @@ import { commitFirst, readerOfCommit, runWalk } from "./held_walk.ts";
 /** Counts for these devices. Where the metadata is damaged the old numbers stay: they are not too large. */
 function* countOwn(peers: AdminPeers, thins: readonly ThinId[]): Steps<void> {
   if (thins.length === 0) return;
-  const limits = new LimitStub(peers.kernel, peers.thin.metadata.address);
+  const allowances = new AllowanceStub(peers.kernel, peers.thin.metadata.address);
   // The commit comes after the beginning, so it misses nothing that is given back and not noted.
-  limits.beginCount(thins);
+  allowances.beginCount(thins);
   yield* commitFirst(peers);
   const held = yield* readerOfCommit(peers);
   const usage = yield* runWalk(peers, held, deviceUsage());
   peers.thin.metadata.releaseCommit(held.hold);
-  if (usage.kind !== "usage") return limits.cancelCount(thins);
+  if (usage.kind !== "usage") return allowances.cancelCount(thins);
   const counted = new Map(usage.devices.map(({ thinId, exclusiveBlocks }) => [thinId, exclusiveBlocks]));
   // A device that another command has removed meanwhile has none.
-  limits.endCount(thins.map((thin) => ({ thin, blocks: counted.get(thin) ?? 0 })));
+  allowances.endCount(thins.map((thin) => ({ thin, blocks: counted.get(thin) ?? 0 })));
 }
 
 /** Counts for all volumes with a reserve, if one of them is owed something. */
@@ -46,6 +46,6 @@ export function* reserveCounted(
   const thins = found.map(({ thinId }) => thinId);
   yield* countOwn(peers, thins);
   const result = yield* change();
-  new LimitStub(peers.kernel, peers.thin.metadata.address).dropUnlimited(thins);
+  new AllowanceStub(peers.kernel, peers.thin.metadata.address).dropUnused(thins);
   return result;
 }

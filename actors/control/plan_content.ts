@@ -15,7 +15,7 @@ import {
   unfinishedTrim,
 } from "./plan_checks.ts";
 import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_draft.ts";
-import { endOfLimits, limitsOf } from "./plan_limits.ts";
+import { allowancesOf, endOfAllowances } from "./plan_allowances.ts";
 import type { PlanRefused } from "./pool_messages.ts";
 
 /**
@@ -62,7 +62,7 @@ export function planRollback(
     snapshots: [{ thin: thinId, origin: origin.thinId }],
     tick: true,
     quiesceUids: new Set([volume.uid]),
-    limits: [...endOfLimits(volume), ...limitsOf({ ...volume, thinId })],
+    allowances: [...endOfAllowances(volume), ...allowancesOf({ ...volume, thinId })],
     result: { kind: "rolledBack", kept: name, exclusiveBytes: null },
   });
 }

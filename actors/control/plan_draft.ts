@@ -45,7 +45,7 @@ export function draft(
     evict: [],
     deletions: [],
     trims: [],
-    limits: [],
+    allowances: [],
     result: done,
     ...more,
   };

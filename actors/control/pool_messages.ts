@@ -1,7 +1,7 @@
 /** The messages of the pool actor and the stubs that send them; the actor itself is in pool.ts. */
 import type { VolumeRecord } from "../../storage/catalogue.ts";
 import type { Geometry } from "../../storage/base/geometry.ts";
-import type { DeviceLimit } from "../../storage/device_limits.ts";
+import type { DeviceAllowance } from "../../storage/device_allowances.ts";
 import type { ThinId } from "../../storage/base/ids.ts";
 import type { FamilyKey } from "../../storage/families.ts";
 import type { AdminCommand, AdminResult, ChangeCommand } from "./admin_command.ts";
@@ -84,8 +84,8 @@ export interface PlannedChange {
   readonly evict: readonly string[];
   /** Devices to delete when the change is durable, and the records that then go. */
   readonly deletions: readonly Deletion[];
-  /** Limits of thin devices from this change on. */
-  readonly limits: readonly DeviceLimit[];
+  /** Allowances of thin devices from this change on. */
+  readonly allowances: readonly DeviceAllowance[];
   /** Volumes that have become smaller: what lies beyond is removed when the change is durable. */
   readonly trims: readonly Trim[];
   /** What the command comes to when all of it is done. */

@@ -2,8 +2,8 @@
  * Writes and flushes of a file on another thread, for which this one may wait a bounded time.
  *
  * A call that Deno makes on another thread is answered in the next turn of the event loop, which is long after it has ended.
- * The C library's asynchronous I/O (aio(7), one thread for each file) can be waited for with a time limit. Most calls end
- * within the limit: they cost 15 us for the way to the thread and back (measured), and no turn. The answer of a longer call
+ * The C library's asynchronous I/O (aio(7), one thread for each file) can be waited for with a timeout. Most calls end
+ * before it: they cost 15 us for the way to the thread and back (measured), and no turn. The answer of a longer call
  * comes in a later turn, and this thread does other work meanwhile.
  *
  * Calls of one descriptor are carried out in the order in which they were made.

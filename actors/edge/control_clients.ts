@@ -2,7 +2,7 @@
  * The clients of the control socket: how many, and how long each may take for what.
  *
  *   asking     its request is on its way                     controlRequestMs
- *   running    its command is carried out                    no limit; a dump's next piece is taken in stalledDumpMs
+ *   running    its command is carried out                    no timeout; a dump's next piece is taken in stalledDumpMs
  *   answered   its answer is on its way                      controlAnswerMs
  *   leaving    its answer was sent, it may close its end     controlFarewellMs
  *
@@ -46,7 +46,7 @@ export class ControlClient {
       clearTimeout(this.#timer);
       gone();
     });
-    this.#limit(this.times.requestMs, () => this.#late());
+    this.#startTimeout(this.times.requestMs, () => this.#late());
   }
 
   /** Its command is carried out. */
@@ -81,7 +81,7 @@ export class ControlClient {
   /** Its whole answer is on the way. */
   answered(): void {
     if (this.#state === "running") this.#state = "answered";
-    this.#limit(this.times.answerMs, () => this.close());
+    this.#startTimeout(this.times.answerMs, () => this.close());
   }
 
   /** Answers what became no request: with a sentence, to which the full stop is added. */
@@ -118,10 +118,10 @@ export class ControlClient {
     this.#state = "leaving";
     // The end of the client's stream, which closes ours, is noticed only while something reads.
     this.stream.resume();
-    this.#limit(this.times.farewellMs, () => this.close());
+    this.#startTimeout(this.times.farewellMs, () => this.close());
   }
 
-  #limit(ms: number, over: () => void): void {
+  #startTimeout(ms: number, over: () => void): void {
     clearTimeout(this.#timer);
     if (!this.stream.destroyed) this.#timer = setTimeout(over, ms);
   }

@@ -82,9 +82,9 @@ export class LogSink {
     if (!this.#isWriting) void this.#writeAll();
   }
 
-  /** Resolves when nothing is left to write, and after `limitMs` in any case. Never rejects. */
-  async drained(limitMs: number): Promise<void> {
-    if (this.#isWriting) await atMost(limitMs, this.#idle.promise);
+  /** Resolves when nothing is left to write, and after `timeoutMs` in any case. Never rejects. */
+  async drained(timeoutMs: number): Promise<void> {
+    if (this.#isWriting) await atMost(timeoutMs, this.#idle.promise);
   }
 
   async #writeAll(): Promise<void> {

@@ -1,5 +1,5 @@
 /**
- * Tells a server that works from one that is silent. A command may take as long as it needs, so its answer has no limit of
+ * Tells a server that works from one that is silent. A command may take as long as it needs, so its answer has no timeout of
  * its own: meanwhile the server is asked, on another connection, for a page that it does not have. It answers that without
  * the pool, so any answer says that the process runs.
  */

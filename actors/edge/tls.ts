@@ -20,7 +20,7 @@ export interface SecuredStream {
 
 /**
  * Does the server's part of the handshake. Rejects, with nothing under way, if that fails or the stream is closed; the
- * caller closes the stream then. There is no time limit here.
+ * caller closes the stream then. There is no timeout here.
  */
 export function secureStream(stream: ByteStream, keys: TlsKeys): Promise<SecuredStream> {
   return new Promise((resolve, reject) => {

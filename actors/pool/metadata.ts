@@ -120,21 +120,21 @@ export class Metadata implements Actor<MetadataMessage> {
         return;
       case "dataRetired":
         this.#dataRetired = message.blocks;
-        this.#engine.limits.retiredBlocks = message.blocks;
+        this.#engine.allowances.retiredBlocks = message.blocks;
         return;
       case "askRoom":
         return this.#kernel.reply(message, roomOf(this.#engine, message.thin));
-      case "setLimits":
-        return this.#engine.limits.set(message.limits);
+      case "setAllowances":
+        return this.#engine.allowances.set(message.allowances);
       case "beginCount":
-        return this.#engine.limits.beginCount(message.thins);
+        return this.#engine.allowances.beginCount(message.thins);
       case "endCount":
-        this.#engine.limits.endCount(message.counted);
-        return this.#notices.tellLimits();
+        this.#engine.allowances.endCount(message.counted);
+        return this.#notices.tellAllowances();
       case "cancelCount":
-        return this.#engine.limits.cancelCount(message.thins);
-      case "dropUnlimited":
-        return this.#engine.limits.dropUnlimited(message.thins);
+        return this.#engine.allowances.cancelCount(message.thins);
+      case "dropUnused":
+        return this.#engine.allowances.dropUnused(message.thins);
       case "reportMappedFree":
         return this.#kernel.reply(
           message,
@@ -230,7 +230,7 @@ export class Metadata implements Actor<MetadataMessage> {
       return this.#damaged("a change that found no space for itself found none to be undone either");
     }
     if (operation.type === "change" || operation.type === "revoke") this.#isChanging = operation.hasMore;
-    if (operation.type === "change" && operation.limits !== undefined) this.#notices.tellLimits();
+    if (operation.type === "change" && operation.allowances !== undefined) this.#notices.tellAllowances();
     return answer;
   }
 

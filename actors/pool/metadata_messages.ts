@@ -1,5 +1,5 @@
 /** The messages of the metadata actor and the stubs that send them; the actor itself is in metadata.ts. */
-import type { DeviceLimit } from "../../storage/device_limits.ts";
+import type { DeviceAllowance } from "../../storage/device_allowances.ts";
 import type { DBlockRun } from "../../storage/block_set.ts";
 import type { IoResult } from "../../storage/device/port.ts";
 import type { Geometry, PoolBlocks } from "../../storage/base/geometry.ts";
@@ -30,7 +30,7 @@ import type {
   ReleaseCommit,
 } from "./commit_messages.ts";
 import type { IntentState } from "./intent_journal.ts";
-import type { LimitMessage } from "./limit_messages.ts";
+import type { AllowanceMessage } from "./allowance_messages.ts";
 import type { Done, MetadataFailure } from "./metadata_results.ts";
 
 /** Look up the mapping of a virtual block. */
@@ -114,8 +114,8 @@ export interface Change extends Request<Done | MetadataFailure> {
   readonly tick: boolean;
   /** The transaction id after the change. */
   readonly transactionId: bigint;
-  /** Limits of devices that are new, or have others from then on. */
-  readonly limits?: readonly DeviceLimit[];
+  /** Allowances of devices that are new, or have others from then on. */
+  readonly allowances?: readonly DeviceAllowance[];
   /** Whether slices of the same change follow. */
   readonly hasMore: boolean;
 }
@@ -266,7 +266,7 @@ export type MetadataMessage =
   | Tick
   | ConnectMetadata
   | DataRetired
-  | LimitMessage
+  | AllowanceMessage
   | ReportMappedFree;
 
 /** The stubs of the metadata actor. */

@@ -56,7 +56,7 @@ export class MetadataNotices {
   }
 
   /** Less may be kept for single devices than before, so others may have more. */
-  tellLimits(): void {
+  tellAllowances(): void {
     if (this.#peers !== undefined) this.#kernel.tell(this.#peers.space, { type: "spaceCame", need: "data" });
   }
 

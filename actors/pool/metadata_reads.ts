@@ -2,7 +2,7 @@
 import { geometryOf } from "../../storage/base/geometry.ts";
 import { unreachable } from "../../storage/base/assert.ts";
 import type { ThinId } from "../../storage/base/ids.ts";
-import type { DeviceRoom } from "../../storage/device_limits.ts";
+import type { DeviceRoom } from "../../storage/device_allowances.ts";
 import type { Mapping, ThinMetadata } from "../../storage/thin_metadata.ts";
 import type {
   AskDevice,
@@ -28,7 +28,7 @@ export const metadataDone: Done = { kind: "done" };
 export function executeRead(engine: ThinMetadata, operation: ReadOperation): unknown {
   switch (operation.type) {
     case "lookup":
-      return engine.limits.isEmpty
+      return engine.allowances.isEmpty
         ? engine.lookup(operation.thin, operation.vblock)
         : lookupWithin(engine, operation);
     case "lookupRange":
@@ -54,7 +54,7 @@ export function executeRead(engine: ThinMetadata, operation: ReadOperation): unk
 function lookupWithin(engine: ThinMetadata, { thin, vblock }: Lookup): Mapping {
   const mapping = engine.lookup(thin, vblock);
   if (mapping.kind === "provisioned" && !mapping.shared) return mapping;
-  const refusal = engine.limits.refusalOf(
+  const refusal = engine.allowances.refusalOf(
     thin,
     mappedBlocksOf(engine, thin),
     mapping.kind === "unprovisioned",
@@ -64,7 +64,7 @@ function lookupWithin(engine: ThinMetadata, { thin, vblock }: Lookup): Mapping {
 
 /** What is left of the pool for a device. */
 export function roomOf(engine: ThinMetadata, thin: ThinId): DeviceRoom {
-  return engine.limits.roomOf(thin, mappedBlocksOf(engine, thin));
+  return engine.allowances.roomOf(thin, mappedBlocksOf(engine, thin));
 }
 
 function mappedBlocksOf(engine: ThinMetadata, thin: ThinId): number {
@@ -104,7 +104,7 @@ export function metadataFactsOf(engine: ThinMetadata, dataRetired: number, inten
       metadataBlocks: engine.metadataBlocks,
     }),
     dataFree: Math.max(0, engine.dataFree - dataRetired),
-    dataOwed: engine.limits.owedBlocks,
+    dataOwed: engine.allowances.owedBlocks,
     metadataSpare: engine.metadataSpare,
     dirtyBlocks: engine.dirtyBlocks,
     clock: engine.time,

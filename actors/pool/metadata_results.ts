@@ -1,15 +1,15 @@
 /** How operations on the metadata end that have no more to say. */
 
-import type { LimitRefusal } from "../../storage/device_limits.ts";
+import type { AllowanceRefusal } from "../../storage/device_allowances.ts";
 
-/** A limit of a thin device (storage/device_limits.ts) does not allow it. */
-export type LimitFailure = { readonly kind: LimitRefusal };
+/** The allowance of a thin device (storage/device_allowances.ts) leaves no block for it. */
+export type AllowanceFailure = { readonly kind: AllowanceRefusal };
 
 /** Why an operation was not done; it has changed nothing. `clockExhausted`: the 24-bit snapshot time is used up. */
 export type MetadataFailure =
   | { readonly kind: "noMetadataSpace" }
   | { readonly kind: "clockExhausted" }
-  | LimitFailure
+  | AllowanceFailure
   | { readonly kind: "damaged"; readonly reason: string }
   | { readonly kind: "readOnly" }
   | { readonly kind: "poolFailed" };

@@ -36,7 +36,7 @@ import { type Allocation, type AllocatorStub, Lease } from "../pool/allocator_me
 import type { DataLocks } from "../pool/data_locks.ts";
 import type { Steps } from "../kernel/task.ts";
 import { type BlockLock, lockRange } from "../pool/region_locks.ts";
-import { LimitStub } from "../pool/limit_messages.ts";
+import { AllowanceStub } from "../pool/allowance_messages.ts";
 import type { MetadataStub } from "../pool/metadata_messages.ts";
 import type { Done, MetadataFailure } from "../pool/metadata_results.ts";
 import type { SpaceStub } from "../pool/space_messages.ts";
@@ -311,7 +311,7 @@ function* checkSpace(thin: Thin, bio: Bio): Steps<BioStatus> {
     }
     next = range.next;
   }
-  const room = yield* new LimitStub(thin.metadata.kernel, thin.metadata.address).room(thin.id);
+  const room = yield* new AllowanceStub(thin.metadata.kernel, thin.metadata.address).room(thin.id);
   if (blocks - mapped > room.quotaLeft) return "quotaExceeded";
   return blocks - own <= room.dataFree ? "ok" : "noDataSpace";
 }

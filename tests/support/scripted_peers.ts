@@ -29,7 +29,7 @@ export const emptyPlan: AdminPlan = {
   evict: [],
   deletions: [],
   trims: [],
-  limits: [],
+  allowances: [],
   quietUntil: "settled",
   result: { kind: "done" },
 };

@@ -1,24 +1,24 @@
-/** Plans of `quota` and `reserve`, and what other plans do to the limits of a volume. */
+/** Plans of `quota` and `reserve`, and what other plans do to the allowances of a volume. */
 import type { VolumeRecord } from "../../storage/catalogue.ts";
-import type { DeviceLimit } from "../../storage/device_limits.ts";
+import type { DeviceAllowance } from "../../storage/device_allowances.ts";
 import type { ChangeCommand } from "./admin_command.ts";
 import { problemOfSize, seeList } from "./plan_checks.ts";
 import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_draft.ts";
 import type { PlanRefused } from "./pool_messages.ts";
 
-/** The limits that the catalogue has for a volume, if any. */
-export function limitsOf({ thinId, quotaBytes, reserveBytes }: VolumeRecord): DeviceLimit[] {
+/** The allowances that the catalogue has for a volume, if any. */
+export function allowancesOf({ thinId, quotaBytes, reserveBytes }: VolumeRecord): DeviceAllowance[] {
   if (quotaBytes === undefined && reserveBytes === undefined) return [];
   return [{ thin: thinId, quotaBytes, reserveBytes }];
 }
 
-/** What ends the limits of the volume's device, because the volume is removed or gets another device; empty if it has none. */
-export function endOfLimits(record: VolumeRecord): DeviceLimit[] {
-  return limitsOf(record).map(({ thin }) => ({ thin, quotaBytes: undefined, reserveBytes: undefined }));
+/** What ends the allowances of the volume's device, because the volume is removed or gets another device; empty if it has none. */
+export function endOfAllowances(record: VolumeRecord): DeviceAllowance[] {
+  return allowancesOf(record).map(({ thin }) => ({ thin, quotaBytes: undefined, reserveBytes: undefined }));
 }
 
 /** Sets or ends the quota or the reserve of a volume. */
-export function planLimit(
+export function planAllowance(
   { catalogue }: PlanContext,
   command: Extract<ChangeCommand, { readonly verb: "quota" | "reserve" }>,
 ): PlanDraft | PlanRefused {
@@ -39,6 +39,6 @@ export function planLimit(
     ...(reserve === undefined ? {} : { reserveBytes: reserve }),
   };
   return draft([{ put: changed }], {
-    limits: [{ thin: record.thinId, quotaBytes: quota, reserveBytes: reserve }],
+    allowances: [{ thin: record.thinId, quotaBytes: quota, reserveBytes: reserve }],
   });
 }

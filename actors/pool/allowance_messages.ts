@@ -1,15 +1,15 @@
-/** Messages of metadata about the limits of single thin devices (storage/device_limits.ts), and the stubs that send them. */
+/** Messages of metadata about the allowances of single thin devices (storage/device_allowances.ts), and the stubs that send them. */
 import type { ThinId } from "../../storage/base/ids.ts";
-import type { DeviceLimit, DeviceRoom, OwnBlocks } from "../../storage/device_limits.ts";
+import type { DeviceAllowance, DeviceRoom, OwnBlocks } from "../../storage/device_allowances.ts";
 import type { Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
 
-/** From the start of a pool: the limits that the catalogue has. Those of a change come with it. */
-export interface SetLimits extends Message {
-  readonly type: "setLimits";
-  readonly limits: readonly DeviceLimit[];
+/** From the start of a pool: the allowances that the catalogue has. Those of a change come with it. */
+export interface SetAllowances extends Message {
+  readonly type: "setAllowances";
+  readonly allowances: readonly DeviceAllowance[];
 }
 
 /** From a command: a walk is about to count the blocks that these devices alone map. The walk's commit comes after this. */
@@ -32,8 +32,8 @@ export interface CancelCount extends Message {
 }
 
 /** From a command that counted before it set a reserve: if the reserve was refused, the count is of no use. */
-export interface DropUnlimited extends Message {
-  readonly type: "dropUnlimited";
+export interface DropUnused extends Message {
+  readonly type: "dropUnused";
   readonly thins: readonly ThinId[];
 }
 
@@ -43,15 +43,15 @@ export interface AskRoom extends Request<DeviceRoom> {
   readonly thin: ThinId;
 }
 
-/** Every message about limits that metadata takes. */
-export type LimitMessage = SetLimits | BeginCount | EndCount | CancelCount | DropUnlimited | AskRoom;
+/** Every message about allowances that metadata takes. */
+export type AllowanceMessage = SetAllowances | BeginCount | EndCount | CancelCount | DropUnused | AskRoom;
 
-/** The stubs of metadata for limits. */
-export class LimitStub {
-  constructor(readonly kernel: Kernel, readonly address: Address<LimitMessage>) {}
+/** The stubs of metadata for allowances. */
+export class AllowanceStub {
+  constructor(readonly kernel: Kernel, readonly address: Address<AllowanceMessage>) {}
 
-  set(limits: readonly DeviceLimit[]): void {
-    if (limits.length > 0) this.kernel.tell(this.address, { type: "setLimits", limits });
+  set(allowances: readonly DeviceAllowance[]): void {
+    if (allowances.length > 0) this.kernel.tell(this.address, { type: "setAllowances", allowances });
   }
 
   beginCount(thins: readonly ThinId[]): void {
@@ -66,8 +66,8 @@ export class LimitStub {
     this.kernel.tell(this.address, { type: "cancelCount", thins });
   }
 
-  dropUnlimited(thins: readonly ThinId[]): void {
-    this.kernel.tell(this.address, { type: "dropUnlimited", thins });
+  dropUnused(thins: readonly ThinId[]): void {
+    this.kernel.tell(this.address, { type: "dropUnused", thins });
   }
 
   room(thin: ThinId): Steps<DeviceRoom> {

@@ -1,5 +1,5 @@
 /**
- * Limits of single thin devices: how many blocks one may map (quota), and how many data blocks are kept free for it (reserve).
+ * Allowances of single thin devices: how many blocks one may map (quota), and how many data blocks are kept free for it (reserve).
  * They are settings of volumes, so the catalogue has them and the metadata does not; they are set after each load.
  *
  * The quota counts the device's mappings, which the metadata counts exactly. Blocks that it shares count as well.
@@ -12,7 +12,7 @@
  *  - a snapshot of a device shares all its blocks, so it is owed the whole reserve from then on. Where that would break the
  *    rule the snapshot is refused.
  *
- * How many blocks a device alone maps is not in the metadata. {@linkcode DeviceLimits} keeps a number that is never too large:
+ * How many blocks a device alone maps is not in the metadata. {@linkcode DeviceAllowances} keeps a number that is never too large:
  * a count by a walk, plus the blocks that the device took since, minus those that it gave back, and 0 after a snapshot of it.
  * It is too small where a snapshot or clone gave a shared block up: then more is kept free than promised, until the next count.
  */
@@ -20,8 +20,8 @@ import { assert, present } from "./base/assert.ts";
 import type { ThinId } from "./base/ids.ts";
 import { MetadataFault } from "./metadata_fault.ts";
 
-/** The limits of one device, as its volume has them; undefined: none. */
-export interface DeviceLimit {
+/** The allowances of one device, as its volume has them; undefined: none. */
+export interface DeviceAllowance {
   readonly thin: ThinId;
   readonly quotaBytes: number | undefined;
   readonly reserveBytes: number | undefined;
@@ -34,7 +34,7 @@ export interface OwnBlocks {
 }
 
 /** Why a device gets no new block: it has all that its quota allows, or what is free is owed to others. */
-export type LimitRefusal = "quotaExceeded" | "reserved";
+export type AllowanceRefusal = "quotaExceeded" | "reserved";
 
 /** What is left of a pool for one device. */
 export interface DeviceRoom {
@@ -55,7 +55,7 @@ interface Snapshotted {
   readonly origin: ThinId;
 }
 
-interface Limit {
+interface Allowance {
   readonly quotaBlocks: number;
   readonly reserveBlocks: number;
   /** At most what the device alone maps. */
@@ -71,11 +71,11 @@ interface Count {
 }
 
 /** See the head of this file. */
-export class DeviceLimits {
+export class DeviceAllowances {
   readonly #blockSizeBytes: number;
   readonly #data: AllocatedCounts;
-  /** Also of devices without limits, from the begin of their count until {@linkcode dropUnlimited}. */
-  readonly #limits = new Map<ThinId, Limit>();
+  /** Also of devices without allowances, from the begin of their count until {@linkcode dropUnused}. */
+  readonly #allowances = new Map<ThinId, Allowance>();
   /** The devices that a walk counts. */
   readonly #counts = new Map<ThinId, Count>();
   /** What all devices are owed together. */
@@ -88,9 +88,9 @@ export class DeviceLimits {
     this.#data = data;
   }
 
-  /** No device has a limit, so nothing is to be asked. */
+  /** No device has an allowance, so nothing is to be asked. */
   get isEmpty(): boolean {
-    return this.#limits.size === 0;
+    return this.#allowances.size === 0;
   }
 
   /** Free data blocks that are kept for single devices. */
@@ -102,75 +102,75 @@ export class DeviceLimits {
     return this.#data.blocks - this.#data.allocated - this.retiredBlocks;
   }
 
-  /** Sets limits, whether they can be kept or not: of the catalogue, at the start. */
-  set(limits: readonly DeviceLimit[]): void {
-    for (const limit of limits) this.#set(limit);
+  /** Sets allowances, whether they can be kept or not: of the catalogue, at the start. */
+  set(allowances: readonly DeviceAllowance[]): void {
+    for (const allowance of allowances) this.#set(allowance);
   }
 
   /** What is left for this device, which maps so many blocks. */
   roomOf(thin: ThinId, mappedBlocks: number): DeviceRoom {
-    const limit = this.#limits.get(thin);
+    const allowance = this.#allowances.get(thin);
     return {
-      quotaLeft: Math.max(0, (limit?.quotaBlocks ?? Infinity) - mappedBlocks),
-      dataFree: Math.max(0, this.#free - this.#owedBlocks + owedTo(limit)),
+      quotaLeft: Math.max(0, (allowance?.quotaBlocks ?? Infinity) - mappedBlocks),
+      dataFree: Math.max(0, this.#free - this.#owedBlocks + owedTo(allowance)),
     };
   }
 
   /** Why this device, which maps so many blocks, gets no further data block; undefined if it does. `isNew`: for an unmapped block. */
-  refusalOf(thin: ThinId, mappedBlocks: number, isNew: boolean): LimitRefusal | undefined {
+  refusalOf(thin: ThinId, mappedBlocks: number, isNew: boolean): AllowanceRefusal | undefined {
     const { quotaLeft, dataFree } = this.roomOf(thin, mappedBlocks);
     if (isNew && quotaLeft === 0) return "quotaExceeded";
     return this.#owedBlocks > 0 && dataFree === 0 ? "reserved" : undefined;
   }
 
-  /** To be called in the operation that maps a block, after it. Faults if a limit is broken by it. */
+  /** To be called in the operation that maps a block, after it. Faults if an allowance is broken by it. */
   admitInsert(thin: ThinId, mappedBlocks: number, isNew: boolean, allocatedBefore: number): void {
     if (this.isEmpty) return;
-    const limit = this.#limits.get(thin);
-    if (isNew && limit !== undefined && mappedBlocks > limit.quotaBlocks) {
+    const allowance = this.#allowances.get(thin);
+    if (isNew && allowance !== undefined && mappedBlocks > allowance.quotaBlocks) {
       throw new MetadataFault({ kind: "quotaExceeded" });
     }
     const taken = this.#data.allocated - allocatedBefore;
     if (taken <= 0) return;
-    const owedAfter = this.#owedBlocks - Math.min(owedTo(limit), taken);
+    const owedAfter = this.#owedBlocks - Math.min(owedTo(allowance), taken);
     if (owedAfter > 0 && this.#free < owedAfter) throw new MetadataFault({ kind: "reserved" });
   }
 
   /** To be called after each operation of a device that mapped or unmapped blocks. */
   noteChange(thin: ThinId, allocatedBefore: number): void {
-    const limit = this.#limits.get(thin);
-    if (limit === undefined) return;
+    const allowance = this.#allowances.get(thin);
+    if (allowance === undefined) return;
     const taken = this.#data.allocated - allocatedBefore;
     const count = this.#counts.get(thin);
     if (taken < 0 && count !== undefined) count.lostBlocks -= taken;
-    this.#own(limit, limit.ownBlocks + taken);
+    this.#own(allowance, allowance.ownBlocks + taken);
   }
 
   /** To be called in the operation that changes the set of devices. Faults if more would be owed than is free. */
-  admitChange(snapshots: readonly Snapshotted[], limits: readonly DeviceLimit[]): void {
+  admitChange(snapshots: readonly Snapshotted[], allowances: readonly DeviceAllowance[]): void {
     let owedAfter = this.#owedBlocks;
     const origins = new Set(snapshots.map(({ origin }) => origin));
     for (const origin of origins) {
-      const limit = this.#limits.get(origin);
-      if (limit !== undefined) owedAfter += limit.reserveBlocks - owedTo(limit);
+      const allowance = this.#allowances.get(origin);
+      if (allowance !== undefined) owedAfter += allowance.reserveBlocks - owedTo(allowance);
     }
-    for (const wanted of limits) {
-      const before = this.#limits.get(wanted.thin);
+    for (const wanted of allowances) {
+      const before = this.#allowances.get(wanted.thin);
       owedAfter += owedTo(this.#made(wanted, before)) - owedTo(before);
     }
     if (owedAfter > this.#owedBlocks && owedAfter > this.#free) throw new MetadataFault({ kind: "reserved" });
   }
 
-  /** To be called after it: origins share all their blocks now, and the limits hold. */
-  noteDevices(snapshots: readonly Snapshotted[], limits: readonly DeviceLimit[]): void {
+  /** To be called after it: origins share all their blocks now, and the allowances hold. */
+  noteDevices(snapshots: readonly Snapshotted[], allowances: readonly DeviceAllowance[]): void {
     if (!this.isEmpty) {
       for (const { origin } of snapshots) {
-        const limit = this.#limits.get(origin);
-        if (limit !== undefined) this.#own(limit, 0);
+        const allowance = this.#allowances.get(origin);
+        if (allowance !== undefined) this.#own(allowance, 0);
         this.#spoilCount(origin);
       }
     }
-    this.set(limits);
+    this.set(allowances);
   }
 
   /**
@@ -179,7 +179,7 @@ export class DeviceLimits {
    */
   beginCount(thins: readonly ThinId[]): void {
     for (const thin of thins) {
-      if (!this.#limits.has(thin)) this.#limits.set(thin, { ...unlimited });
+      if (!this.#allowances.has(thin)) this.#allowances.set(thin, { ...noAllowance });
       const count = this.#counts.get(thin);
       if (count === undefined) this.#counts.set(thin, { walks: 1, lostBlocks: 0 });
       else count.walks += 1;
@@ -194,25 +194,25 @@ export class DeviceLimits {
     for (const { thin, blocks } of counted) {
       assert(blocks >= 0, "a device maps fewer blocks than none");
       const lostBlocks = this.#endWalk(thin);
-      const limit = this.#limits.get(thin);
-      // Its limits have ended meanwhile.
-      if (limit === undefined) continue;
-      this.#own(limit, Math.max(limit.ownBlocks, blocks - lostBlocks));
+      const allowance = this.#allowances.get(thin);
+      // Its allowances have ended meanwhile.
+      if (allowance === undefined) continue;
+      this.#own(allowance, Math.max(allowance.ownBlocks, blocks - lostBlocks));
     }
   }
 
   /** The walk ended early, so the numbers stay as they are: they are not too large. */
   cancelCount(thins: readonly ThinId[]): void {
     for (const thin of thins) this.#endWalk(thin);
-    this.dropUnlimited(thins);
+    this.dropUnused(thins);
   }
 
-  /** Forgets the counts of devices that have got no limit. */
-  dropUnlimited(thins: readonly ThinId[]): void {
+  /** Forgets the counts of devices that have got no allowance. */
+  dropUnused(thins: readonly ThinId[]): void {
     for (const thin of thins) {
-      const limit = this.#limits.get(thin);
-      const isUnlimited = limit?.quotaBlocks === Infinity && limit.reserveBlocks === 0;
-      if (isUnlimited && !this.#counts.has(thin)) this.#limits.delete(thin);
+      const allowance = this.#allowances.get(thin);
+      const isUnused = allowance?.quotaBlocks === Infinity && allowance.reserveBlocks === 0;
+      if (isUnused && !this.#counts.has(thin)) this.#allowances.delete(thin);
     }
   }
 
@@ -225,17 +225,17 @@ export class DeviceLimits {
     return count.lostBlocks;
   }
 
-  #set(limit: DeviceLimit): void {
-    const before = this.#limits.get(limit.thin);
-    const made = this.#made(limit, before);
+  #set(allowance: DeviceAllowance): void {
+    const before = this.#allowances.get(allowance.thin);
+    const made = this.#made(allowance, before);
     this.#owe(owedTo(made) - owedTo(before));
     if (made !== undefined) {
-      this.#limits.set(limit.thin, made);
+      this.#allowances.set(allowance.thin, made);
       return;
     }
-    this.#limits.delete(limit.thin);
+    this.#allowances.delete(allowance.thin);
     // What it gives back from now on is not noted.
-    this.#spoilCount(limit.thin);
+    this.#spoilCount(allowance.thin);
   }
 
   /** The walks that count this device just now count nothing. */
@@ -244,7 +244,7 @@ export class DeviceLimits {
     if (count !== undefined) count.lostBlocks = Infinity;
   }
 
-  #made({ quotaBytes, reserveBytes }: DeviceLimit, before: Limit | undefined): Limit | undefined {
+  #made({ quotaBytes, reserveBytes }: DeviceAllowance, before: Allowance | undefined): Allowance | undefined {
     if (quotaBytes === undefined && reserveBytes === undefined) return undefined;
     return {
       quotaBlocks: quotaBytes === undefined ? Infinity : Math.floor(quotaBytes / this.#blockSizeBytes),
@@ -253,10 +253,10 @@ export class DeviceLimits {
     };
   }
 
-  #own(limit: Limit, blocks: number): void {
-    const owedBefore = owedTo(limit);
-    limit.ownBlocks = Math.max(0, blocks);
-    this.#owe(owedTo(limit) - owedBefore);
+  #own(allowance: Allowance, blocks: number): void {
+    const owedBefore = owedTo(allowance);
+    allowance.ownBlocks = Math.max(0, blocks);
+    this.#owe(owedTo(allowance) - owedBefore);
   }
 
   /** All changes of the sum are made here. */
@@ -266,8 +266,8 @@ export class DeviceLimits {
   }
 }
 
-function owedTo(limit: Limit | undefined): number {
-  return limit === undefined ? 0 : Math.max(0, limit.reserveBlocks - limit.ownBlocks);
+function owedTo(allowance: Allowance | undefined): number {
+  return allowance === undefined ? 0 : Math.max(0, allowance.reserveBlocks - allowance.ownBlocks);
 }
 
-const unlimited: Limit = { quotaBlocks: Infinity, reserveBlocks: 0, ownBlocks: 0 };
+const noAllowance: Allowance = { quotaBlocks: Infinity, reserveBlocks: 0, ownBlocks: 0 };
