@@ -88,12 +88,15 @@ async function importInto({ pool, options: { metadata, data } }: Invocation): Pr
 }
 
 /** Runs a program with a throw-away volume. */
-function run({ pool, words, options: { fork, size } }: Invocation): Promise<number> {
+function run({ pool, words, options }: Invocation): Promise<number> {
+  const { fork, size } = options;
   return runProgram({
     directory: pool,
     words,
     source: typeof fork === "string" ? fork : undefined,
     sizeBytes: typeof size === "string" ? parseSize(size) : undefined,
+    silenceMs: millisecondsOf(options, "timeout"),
+    lockWaitMs: millisecondsOf(options, "lock-wait"),
     log: complain,
   });
 }

@@ -184,12 +184,20 @@ export const kickMsMax = 24 * 3_600_000;
 export const refusedIdentitiesMax = 1024;
 /** Connections to the control socket at once. One more closes the oldest of those that have given no command yet. */
 export const controlConnectionsMax = 64;
-/** Where few descriptors are allowed, there may be fewer, but so many: a dump, another command, and one that is refused. */
-export const controlConnectionsMin = 3;
+/** Where few descriptors are allowed, there may be fewer, but so many: a dump, another command, a hold, and one that is refused. */
+export const controlConnectionsMin = 4;
 /** Commands from the control socket at once, also of clients that have gone; further ones are refused. */
 export const controlCommandsMax = 32;
 /** The dumps among them, which may last as long as their readers like. */
 export const controlDumpsMax = 8;
+/** Connections to the control socket at once that hold a volume, as `run` does, for as long as they like. */
+export const controlHoldsMax = 24;
+/** How many of those there may be among so many connections: fewer where few descriptors are allowed. */
+export function holdsMaxOf(connections: number): number {
+  return Math.min(controlHoldsMax, Math.floor(connections * controlHoldsMax / controlConnectionsMax));
+}
+/** Volumes that are held at once: those, and that of a \`run\` which serves the pool itself. */
+export const heldVolumesMax = controlHoldsMax + 1;
 /** Milliseconds in which a control client has to send its whole request, counted from its connection. */
 export const controlRequestMs = 10_000;
 /** Milliseconds in which it has to take its answer; a dump has `stalledDumpMs` for each piece. */
@@ -357,7 +365,10 @@ assert(handshakeMs < handshakeSumMs, "there is time for several options");
 assert(tlsHandshakeMs < handshakeMs, "TLS leaves time to attach");
 assert(connectionsMax <= maxClientsMost, "the default number of clients is allowed");
 assert(controlDumpsMax < controlCommandsMax, "dumps leave room for other commands");
-assert(controlCommandsMax < controlConnectionsMax, "a control connection without a command can make room");
+assert(
+  controlCommandsMax + controlHoldsMax < controlConnectionsMax,
+  "a control connection without a command can make room",
+);
 assert(filePieceBytes <= defaultKnobs.zeroBytesMax, "a device writes zeroes in pieces of at most that");
 assert(mappedBytesMax % mappedSliceBytes === 0, "a page window is full of whole slices");
 assert(payloadBufferBytesMin <= requestBytesMax, "there is a buffer for every payload");

@@ -13,6 +13,7 @@ import { defaultKnobs, type Knobs } from "./knobs.ts";
 import {
   biosMax,
   controlCommandsMax,
+  heldVolumesMax,
   maxClientsMost,
   noticesMax,
   requestsMax,
@@ -157,7 +158,7 @@ export function mailboxSums(admitted: AdmittedAtOnce): Mailboxes {
 export const admittedMost: AdmittedAtOnce = {
   clients: maxClientsMost,
   requests: requestsMax,
-  commands: controlCommandsMax + volumesMax,
+  commands: controlCommandsMax + heldVolumesMax + volumesMax,
   knobs: defaultKnobs,
 };
 

@@ -140,6 +140,21 @@ export type ServerCommand =
   /** Its host is refused for `refuseMs` from then on; 0: it is not. */
   | { readonly verb: "kick"; readonly client: number; readonly refuseMs: number };
 
+/** What a volume begins with that lives as long as it is held: the blocks of a volume or snapshot, or none. */
+export type HeldContent = { readonly source: string } | { readonly sizeBytes: number };
+
+/** A volume that was made to be held, and where it alone is served. */
+export interface HeldVolume {
+  /** Which result this is. */
+  readonly kind: "held";
+  /** Ends the hold. */
+  readonly uid: string;
+  /** Of the volume. */
+  readonly name: string;
+  /** The absolute path of its private socket. */
+  readonly socketPath: string;
+}
+
 /** Everything that can be asked of a pool or of its server. */
 export type Command = AdminCommand | ServerCommand;
 

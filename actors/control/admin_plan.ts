@@ -19,10 +19,10 @@ import {
 import type { CloneCommand, CreateCommand } from "./admin_command.ts";
 import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_draft.ts";
 import { planResize, planRollback } from "./plan_content.ts";
-import { planOutlived, planWritten, problemOfLife, settingsOfLife } from "./plan_lives.ts";
+import { planEndHeld, planOutlived, planWritten, problemOfLife, settingsOfLife } from "./plan_lives.ts";
 import { cloneOf, planFork } from "./plan_fork.ts";
 import { endOfAllowances, planAllowance } from "./plan_allowances.ts";
-import type { Deletion, PlanRefused, PlanStep } from "./pool_messages.ts";
+import type { Deletion, MakeHeld, PlanRefused, PlanStep } from "./pool_messages.ts";
 
 /** {@linkcode planSlices} at once. */
 export function planStep(context: PlanContext, step: PlanStep): PlanDraft | PlanRefused {
@@ -62,6 +62,10 @@ export function* planSlices(context: PlanContext, step: PlanStep): Slices<PlanDr
       return planWritten(context, step.uid);
     case "outlived":
       return yield* planOutlived(context, step.uids);
+    case "makeHeld":
+      return planHeld(context, step);
+    case "endHeld":
+      return planEndHeld(context, step.uid);
     case "reconcile":
       return planReconcile(context, step);
     default:
@@ -77,6 +81,7 @@ export function removesSomething(step: PlanStep, draft: PlanDraft): boolean {
   switch (step.verb) {
     case "rm":
     case "outlived":
+    case "endHeld":
     case "forget":
     case "trimmed":
     case "reconcile":
@@ -170,6 +175,24 @@ function planClone(context: PlanContext, command: CloneCommand): PlanDraft | Pla
     quiesceUids: new Set(origin.readOnly ? [] : [origin.uid]),
     quietUntil: "devices",
   });
+}
+
+/**
+ * The volume counts as written to from its first record on: if we stop after that is durable, the next start removes it, whether a
+ * client has written to it or not.
+ */
+function planHeld(context: PlanContext, { uid, name, content }: MakeHeld): PlanDraft | PlanRefused {
+  const making: PlanContext = { ...context, newUid: () => uid };
+  const life = { name, ephemeral: true, lingerMs: 0 };
+  const made = "source" in content
+    ? planClone(making, { verb: "clone", source: content.source, ...life })
+    : planCreate(making, { verb: "create", sizeBytes: content.sizeBytes, ...life });
+  if (made.kind === "refused") return made;
+  context.hold(uid);
+  const changes = made.changes.map((change) =>
+    "put" in change ? { put: { ...change.put, written: true as const } } : change
+  );
+  return { ...made, changes };
 }
 
 function* planRename(context: PlanContext, from: string, to: string): Slices<PlanDraft | PlanRefused> {

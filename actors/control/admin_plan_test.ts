@@ -34,6 +34,7 @@ Deno.test("a clone takes a tick of the clock, unless it is of a snapshot of ours
     timeAfter: () => "",
     newUid: () => "4",
     claim: () => 0,
+    hold: () => {},
     clientsOf: () => [],
     perSlice: 1,
   };

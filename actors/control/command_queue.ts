@@ -16,7 +16,15 @@ import { adminTask, forgetTask, lookTask } from "./admin_task.ts";
 import { rewriteTask } from "./catalogue_rewrite.ts";
 import { LookQueue } from "./look_queue.ts";
 import type { PoolGeometry } from "./pool_geometry.ts";
-import type { Admin, ForgetRemoved, LookEnded, StartPool, StopPool } from "./pool_messages.ts";
+import {
+  type Admin,
+  type ForgetRemoved,
+  type LifeCommand,
+  lifeVerbs,
+  type LookEnded,
+  type StartPool,
+  type StopPool,
+} from "./pool_messages.ts";
 import { isLook } from "./verbs.ts";
 
 /** What the pool carries out, and answers when that has ended. */
@@ -173,5 +181,10 @@ export class CommandQueue {
 
 /** The commands that the pool gives itself all change something; the table of verbs does not have them. */
 function isLookOf(command: Admin["command"]): boolean {
-  return command.verb !== "written" && command.verb !== "outlived" && isLook(command);
+  return !isLifeCommand(command) && isLook(command);
+}
+
+function isLifeCommand(command: Admin["command"]): command is LifeCommand {
+  const verbs: readonly string[] = lifeVerbs;
+  return verbs.includes(command.verb);
 }

@@ -30,6 +30,8 @@ export interface Attach extends Message {
   readonly name: string;
   /** How a sentence names the client. */
   readonly peer?: string;
+  /** The uid of the only export that there is for the client; undefined: all are. */
+  readonly only?: string | undefined;
   readonly client: Address<PoolNotice>;
 }
 
@@ -49,12 +51,16 @@ export interface Detach extends Message {
 export interface Describe extends Message {
   readonly type: "describe";
   readonly name: string;
+  /** The uid of the only export that there is for the client; undefined: all are. */
+  readonly only?: string | undefined;
   readonly client: Address<PoolNotice>;
 }
 
 /** From a connection: what is there? Answered by `exports`. */
 export interface ListExports extends Message {
   readonly type: "listExports";
+  /** The uid of the only export that there is for the client; undefined: all are. */
+  readonly only?: string | undefined;
   readonly client: Address<PoolNotice>;
 }
 
@@ -62,6 +68,8 @@ export interface ListExports extends Message {
 export interface DescribeContexts extends Message {
   readonly type: "describeContexts";
   readonly name: string;
+  /** The uid of the only export that there is for the client; undefined: all are. */
+  readonly only?: string | undefined;
   readonly client: Address<PoolNotice>;
 }
 

@@ -18,6 +18,8 @@ export interface PlanContext {
   claim(uid: string): number;
   /** The clients attached to the volume of this uid, for a sentence. */
   clientsOf(uid: string): readonly string[];
+  /** The volume of this uid, which the step makes, is held from now on; if the step is refused, not any more. */
+  hold(uid: string): void;
   /** Names that are planned in one slice. */
   readonly perSlice: number;
 }

@@ -1,9 +1,11 @@
 /** What the pool does to throw-away volumes on its own: it notes that one was written to, and removes those whose time is over. */
 import type { CatalogueChange } from "../../storage/catalogue.ts";
+import type { DeviceAllowance } from "../../storage/device_allowances.ts";
 import type { VolumeSettings } from "../../storage/volume_settings.ts";
 import { lifeMsMax } from "../limits.ts";
 import type { LifeOptions } from "./admin_command.ts";
 import { SliceEnd, type Slices } from "../../storage/slices.ts";
+import { endOfAllowances } from "./plan_allowances.ts";
 import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_draft.ts";
 import type { Deletion, PlanRefused } from "./pool_messages.ts";
 
@@ -46,6 +48,7 @@ export function* planOutlived(
   const changes: CatalogueChange[] = [];
   const evict: string[] = [];
   const deletions: Deletion[] = [];
+  const allowances: DeviceAllowance[] = [];
   const end = new SliceEnd(context.perSlice);
   for (const uid of uids) {
     if (end.isDue()) yield;
@@ -56,8 +59,21 @@ export function* planOutlived(
     changes.push({ put: { ...record, deleting: true } });
     evict.push(uid);
     deletions.push({ uid, thinId: record.thinId });
+    allowances.push(...endOfAllowances(record));
   }
   return changes.length === 0
     ? refusedPlan("No volume is to go any more.")
-    : draft(changes, { evict, deletions });
+    : draft(changes, { evict, deletions, allowances });
+}
+
+/** Removes a volume whose hold has ended, also under its clients. */
+export function planEndHeld(context: PlanContext, uid: string): PlanDraft | PlanRefused {
+  const record = context.catalogue.byUid(uid);
+  if (record === undefined || record.deleting) return refusedPlan("The volume is gone.");
+  context.claim(uid);
+  return draft([{ put: { ...record, deleting: true } }], {
+    evict: [uid],
+    deletions: [{ uid, thinId: record.thinId }],
+    allowances: endOfAllowances(record),
+  });
 }

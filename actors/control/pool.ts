@@ -110,6 +110,7 @@ export class PoolActor implements Actor<PoolMessage> {
       open: this.#open,
       perSlice: kernel.knobs.sliceRecords,
       newUid: () => options.newUid(),
+      hold: (uid) => this.#lives.hold(uid),
       refusal: () => this.#mode.refusal(),
     });
     this.#lives = new VolumeLives({
@@ -235,7 +236,7 @@ export class PoolActor implements Actor<PoolMessage> {
   // Clients.
 
   #attach(message: Attach): void {
-    const record = this.#exports.find(message.name);
+    const record = this.#exports.find(message);
     if (typeof record === "string") return this.#exports.tellUnknown(message, record);
     // It may change, and a volume that is not suspended because no client has it must stay so.
     if (this.#change.isQuiet(record.uid)) {
@@ -305,6 +306,7 @@ export class PoolActor implements Actor<PoolMessage> {
   /** True if it is answered later. */
   #commandEnded(command: PoolCommand, result: AdminResult): boolean {
     this.#closeIdle();
+    if (command.type === "admin") this.#lives.commandEnded(command.command, result);
     if (command.type === "startPool" && result.kind === "done" && !this.#options.readOnly) {
       this.#armTick();
       this.#lookAtLives();

@@ -25,6 +25,8 @@ export interface ChangeContext {
   /** Records in one slice. */
   readonly perSlice: number;
   newUid(): string;
+  /** See {@linkcode PlanContext.hold}. */
+  hold(uid: string): void;
   /** Why the pool takes no changes, if so. */
   refusal(): string | undefined;
 }
@@ -98,6 +100,7 @@ export class PoolChange {
       timeAfter: (afterMs) => kernel.clock.wallTime(afterMs),
       newUid: () => this.#context.newUid(),
       claim: (uid) => this.#claim(uid),
+      hold: (uid) => this.#context.hold(uid),
       clientsOf: (uid) => [...open.get(uid)?.clients.values() ?? []],
       perSlice,
     }, step);
@@ -133,6 +136,7 @@ export class PoolChange {
       newUid: () => this.#context.newUid(),
       clientsOf: () => [],
       claim: () => 0,
+      hold: () => {},
       perSlice: Infinity,
     }, step);
     assert(draft.kind === "draft", "a reconciliation was refused");

@@ -33,15 +33,28 @@ export class PoolExports {
     this.#options = options;
   }
 
-  /** The record exported under a name, or why there is none. The empty name is the only volume, if there is one. */
-  find(name: string): VolumeRecord | string {
+  /**
+   * The record exported under a name, or why there is none. The empty name is the only volume, if there is one.
+   * @param only the uid of the only one that the client may have
+   */
+  find({ name, only }: { readonly name: string; readonly only?: string | undefined }): VolumeRecord | string {
     const { catalogue, isLeaving, isStopping } = this.#options;
     if (isStopping()) return "the server is stopping";
-    const record = name === "" ? this.#onlyVolume() : catalogue.byName(name);
+    const record = only !== undefined
+      ? this.#theOnly(name, only)
+      : name === ""
+      ? this.#onlyVolume()
+      : catalogue.byName(name);
     if (record === undefined) {
       return name === "" ? "there is no default export; name one" : "there is no such volume";
     }
     return isLeaving(record.uid) ? "the volume is being removed" : record;
+  }
+
+  #theOnly(name: string, uid: string): VolumeRecord | undefined {
+    const record = this.#options.catalogue.byUid(uid);
+    if (record === undefined || record.deleting) return undefined;
+    return name === "" || name === record.name ? record : undefined;
   }
 
   #onlyVolume(): VolumeRecord | undefined {
@@ -86,7 +99,7 @@ export class PoolExports {
   }
 
   describe(message: Describe): void {
-    const record = this.find(message.name);
+    const record = this.find(message);
     if (typeof record === "string") return this.tellUnknown(message, record);
     const { kernel, thin } = this.#options.geometry.peers;
     const { blockSizeBytes } = thin;
@@ -94,7 +107,7 @@ export class PoolExports {
   }
 
   describeContexts(message: DescribeContexts): void {
-    const record = this.find(message.name);
+    const record = this.find(message);
     if (typeof record === "string") return this.tellUnknown(message, record);
     this.#work(this.#contextSlices(message, record));
   }
@@ -108,7 +121,14 @@ export class PoolExports {
   }
 
   list(message: ListExports): void {
-    this.#work(this.#listSlices(message));
+    const { client, only } = message;
+    if (only === undefined) return this.#work(this.#listSlices(message));
+    const { catalogue, geometry } = this.#options;
+    const record = this.find({ name: "", only });
+    const records = typeof record === "string" ? [] : [record];
+    const names = records.map(({ name }) => name);
+    const descriptions = records.map((each) => descriptionOf(catalogue, each));
+    geometry.peers.kernel.tell(client, { type: "exports", names, descriptions });
   }
 
   *#listSlices({ client }: ListExports): Slices<void> {

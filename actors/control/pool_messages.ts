@@ -4,7 +4,7 @@ import type { Geometry } from "../../storage/base/geometry.ts";
 import type { DeviceAllowance } from "../../storage/device_allowances.ts";
 import type { ThinId } from "../../storage/base/ids.ts";
 import type { FamilyKey } from "../../storage/families.ts";
-import type { AdminCommand, AdminResult, ChangeCommand } from "./admin_command.ts";
+import type { AdminCommand, AdminResult, ChangeCommand, HeldContent } from "./admin_command.ts";
 import type { LineRoom } from "./catalogue_room.ts";
 import type { Attach, Describe, DescribeContexts, Detach, ListExports, Wrote } from "./export_messages.ts";
 import type { Address, Message, Request } from "../kernel/address.ts";
@@ -47,12 +47,26 @@ export type PlanStep =
   | LifeCommand
   | Reconcile;
 
-/** A command that the pool gives itself, about throw-away volumes (control/volume_lives.ts). */
+/** A command about throw-away volumes (control/volume_lives.ts): of the pool itself, or of what holds a volume. */
 export type LifeCommand =
   /** A client has written to an ephemeral volume. */
   | { readonly verb: "written"; readonly uid: string }
   /** Remove those of them that have no client. */
-  | { readonly verb: "outlived"; readonly uids: readonly string[] };
+  | { readonly verb: "outlived"; readonly uids: readonly string[] }
+  | MakeHeld
+  /** The hold has ended: remove the volume, also where clients are attached. */
+  | { readonly verb: "endHeld"; readonly uid: string };
+
+/** The verbs of {@linkcode LifeCommand}. */
+export const lifeVerbs: readonly LifeCommand["verb"][] = ["written", "outlived", "makeHeld", "endHeld"];
+
+/** Make a volume that stays as long as it is held, with clients or without. When the pool is opened again, it is removed. */
+export interface MakeHeld {
+  readonly verb: "makeHeld";
+  readonly uid: string;
+  readonly name: string;
+  readonly content: HeldContent;
+}
 
 /** Thin devices without a record get one, records without a thin device are dropped. */
 export interface Reconcile {

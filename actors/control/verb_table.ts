@@ -369,7 +369,7 @@ export const verbSpecs: Table = {
   run: {
     summary: "run a program with a throw-away volume, as $uri and $unixsocket; exits with its status",
     example: "run --fork base@ready -- 'qemu-img info $uri'",
-    options: ["fork", "size"],
+    options: ["fork", "size", ...waits],
     mayFollow: "-- COMMAND...",
   },
   help: {

@@ -7,13 +7,18 @@
  * client has written to stays: a program that only asks for its size removes nothing. A volume that expires goes when its time has
  * come, written or not, as soon as no client is attached.
  *
+ * A volume that is made to be held (`run`) is ephemeral, counts as written to from the start, and does not linger. While it is held
+ * it stays, with clients or without; the end of the hold removes it under its clients. Holds are not written down: if we stop at any
+ * point, the next start finds an ephemeral volume without a hold and without a client, and removes it.
+ *
  * A removal is a command of the pool like any other, so a crash leaves the volume whole, or gone.
  */
 import { assert } from "../../storage/base/assert.ts";
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
+import type { AdminCommand, AdminResult } from "./admin_command.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
-import { lingerMsDefault } from "../limits.ts";
+import { heldVolumesMax, lingerMsDefault } from "../limits.ts";
 import type { LifeCommand, PoolStub } from "./pool_messages.ts";
 
 /** What the lives of volumes depend on. */
@@ -33,6 +38,8 @@ export class VolumeLives {
   readonly #aloneSinceMs = new Map<string, number>();
   /** Ephemeral volumes that were written to; the catalogue knows it a moment later. */
   readonly #written = new Set<string>();
+  /** Uids of the volumes that are held. */
+  readonly #held = new Set<string>();
   /** A command is under way; the next one is decided on when it has ended. */
   #isUnderWay = false;
 
@@ -59,6 +66,18 @@ export class VolumeLives {
     this.#aloneSinceMs.set(uid, isClean ? -Infinity : this.#context.kernel.clock.now());
   }
 
+  /** A volume is being made to be held. Told before the catalogue has it, so that it is not removed in between. */
+  hold(uid: string): void {
+    assert(this.#held.size < heldVolumesMax, "more volumes are held than can be");
+    this.#held.add(uid);
+  }
+
+  /** A command has ended: where it ends a hold, or made nothing that could be held, the hold is over. */
+  commandEnded(command: AdminCommand | LifeCommand, result: AdminResult): void {
+    const isOver = command.verb === "endHeld" || (command.verb === "makeHeld" && result.kind === "refused");
+    if (isOver) this.#held.delete(command.uid);
+  }
+
   /** Removes what is to go by now. */
   look(): void {
     if (this.#isUnderWay) return;
@@ -69,9 +88,8 @@ export class VolumeLives {
       for (const uid of known.keys()) if (catalogue.byUid(uid) === undefined) known.delete(uid);
     }
     for (const record of catalogue.throwAways()) {
-      if (!record.deleting && !this.#context.isAttached(record.uid) && this.#isOver(record, now)) {
-        due.push(record);
-      }
+      const isUsed = this.#held.has(record.uid) || this.#context.isAttached(record.uid);
+      if (!record.deleting && !isUsed && this.#isOver(record, now)) due.push(record);
     }
     if (due.length === 0) return;
     this.#isUnderWay = true;

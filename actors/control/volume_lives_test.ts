@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "../../tests/support/pool.ts";
 import { Recorder } from "../../tests/support/stand_ins.ts";
-import type { LifeOptions } from "./admin_command.ts";
+import type { AdminResult, LifeOptions } from "./admin_command.ts";
 import type { PoolNotice } from "./export_messages.ts";
 
 /** A pool with the volume "a", and what clients do to it. */
@@ -128,4 +128,84 @@ Deno.test("a volume that is neither ephemeral nor expires stays", () => {
   lives.leave(client, true);
   lives.pass(3_600_000);
   assertEquals(lives.isThere, true);
+});
+
+/** A pool with the volume "a", which is held, and its uid. */
+function heldIn(files = makeTestingFiles()): TestingPool {
+  const pool = new TestingPool(files);
+  const content = { sizeBytes: 4 * bs };
+  assertEquals(pool.admin({ verb: "makeHeld", uid: "held", name: "a", content }), { kind: "done" });
+  return pool;
+}
+
+/** A client that asks at a place where the volume with the uid `only` is all that there is. */
+function answersOf(pool: TestingPool, names: readonly string[], only?: string): string[] {
+  return names.map((name) => {
+    const client = new Recorder<PoolNotice>(pool.kernel, "client");
+    pool.kernel.tell(pool.pool.address, { type: "attach", name, only, client: client.address });
+    pool.drain();
+    const [notice] = client.take();
+    return notice?.type === "attached" ? notice.info.name : notice?.type ?? "";
+  });
+}
+
+function namesIn(pool: TestingPool): string[] {
+  const result = pool.admin({ verb: "list" });
+  return result.kind === "volumes" ? result.volumes.map(({ name }) => name) : [];
+}
+
+function passIn(pool: TestingPool, seconds: number): void {
+  for (let second = 0; second < seconds; second += 1) {
+    pool.clock.advance(1000);
+    pool.drain();
+  }
+}
+
+Deno.test("a volume that is held stays without a client, and the end of the hold removes it under its clients", () => {
+  const pool = heldIn();
+  passIn(pool, 3600);
+  assertEquals(namesIn(pool), ["a"]);
+  const client = new Recorder<PoolNotice>(pool.kernel, "client");
+  const leave = () => {
+    const message = { type: "detach", uid: "held", client: client.address, isClean: true } as const;
+    pool.kernel.tell(pool.pool.address, message);
+    pool.drain();
+  };
+  const attach = () => {
+    pool.kernel.tell(pool.pool.address, { type: "attach", name: "a", client: client.address });
+    pool.drain();
+    return client.take().map(({ type }) => type);
+  };
+  assertEquals(attach(), ["attached"]);
+  leave();
+  assertEquals(client.take().map(({ type }) => type), ["detached"]);
+  passIn(pool, 10);
+  assertEquals(namesIn(pool), ["a"]);
+  assertEquals(attach(), ["attached"]);
+  const ended: AdminResult[] = [];
+  const end = function* () {
+    ended.push(yield* pool.pool.admin({ verb: "endHeld", uid: "held" }));
+  };
+  pool.kernel.start("end", end());
+  pool.drain();
+  assertEquals(client.take().map(({ type }) => type), ["exportGone"]);
+  leave();
+  assertEquals([ended, namesIn(pool)], [[{ kind: "done" }], []]);
+});
+
+Deno.test("a volume that was held is removed by the next start, though no client has written to it", () => {
+  const before = heldIn();
+  assertEquals(namesIn(before), ["a"]);
+  const after = new TestingPool(before.files);
+  after.drain();
+  assertEquals(namesIn(after), []);
+});
+
+Deno.test("where one volume alone is served, it has its name and the empty one, and no other is there", () => {
+  const pool = heldIn();
+  pool.admin({ verb: "create", name: "b", sizeBytes: bs });
+  assertEquals(answersOf(pool, ["a", "", "b"], "held"), ["a", "a", "unknownExport"]);
+  pool.admin({ verb: "rename", from: "a", to: "c" });
+  assertEquals(answersOf(pool, ["c", "", "a"], "held"), ["c", "c", "unknownExport"]);
+  assertEquals(answersOf(pool, ["c", "b", ""]), ["c", "b", "unknownExport"]);
 });

@@ -9,7 +9,14 @@
  */
 import { Defect } from "../../storage/base/assert.ts";
 import { UsageError, UserError } from "../../storage/base/errors.ts";
-import type { AdminCommand, AdminResult, ServerCommand, TextTaken } from "../control/admin_command.ts";
+import type {
+  AdminCommand,
+  AdminResult,
+  HeldContent,
+  HeldVolume,
+  ServerCommand,
+  TextTaken,
+} from "../control/admin_command.ts";
 import type { SpaceGuard } from "../assemble.ts";
 import type { NoSpacePolicy } from "../pool/space_messages.ts";
 import type { LogRecord } from "./log_sink.ts";
@@ -67,6 +74,10 @@ export type PoolRequest =
     readonly server: number;
     readonly command: ServerCommand;
   }
+  /** Makes a volume that lives until it is released, and serves it alone on a private socket. Answered by `held` or `result`. */
+  | { readonly type: "hold"; readonly number: number; readonly server: number; readonly content: HeldContent }
+  /** Ends a hold. Answered by `result`. */
+  | { readonly type: "release"; readonly number: number; readonly server: number; readonly uid: string }
   /** Takes no more clients, and lets those that are there end, for a bounded time. Answered by `done`. */
   | { readonly type: "stopListening"; readonly number: number; readonly server: number }
   /** Commits and closes the pool. Answered by `done`, the last answer there is. */
@@ -91,6 +102,7 @@ export type BorderAnswer =
     readonly writeRefusal: string | null;
   }
   | { readonly type: "result"; readonly number: number; readonly result: AdminResult }
+  | { readonly type: "held"; readonly number: number; readonly volume: HeldVolume }
   | { readonly type: "listening"; readonly number: number; readonly addresses: readonly string[] }
   | { readonly type: "done"; readonly number: number }
   /** In place of any other answer. */

@@ -24,6 +24,7 @@ const spinMs = navigator.hardwareConcurrency > 1 ? sendSpinMs : 0;
 /** One client's socket. One read and one send may be under way. `closed` is told when both have ended after a close. */
 export class ClientSocket implements SocketPort, Polled {
   readonly tls: TlsPolicy;
+  readonly only: string | undefined;
   sentBytes = 0;
   readonly #kernel: Kernel;
   readonly #keys: TlsKeys | undefined;
@@ -60,7 +61,7 @@ export class ClientSocket implements SocketPort, Polled {
   constructor(
     group: SocketGroup,
     stream: ByteStream,
-    { peer, identity }: Peer,
+    { peer, identity, only }: Peer,
     keys: TlsKeys | undefined,
     forget: () => void,
     direct?: DirectSocket,
@@ -77,6 +78,7 @@ export class ClientSocket implements SocketPort, Polled {
     this.#stream = stream;
     this.#peer = peer;
     this.#identity = identity;
+    this.only = only;
     this.#keys = keys;
     this.tls = keys?.policy ?? "off";
     this.#forget = forget;

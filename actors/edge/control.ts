@@ -24,23 +24,37 @@ export async function askControl(
   write: DumpWriter,
   silenceMs: number = controlSilenceMs,
 ): Promise<AdminResult | undefined> {
-  const { promise, resolve, reject } = Promise.withResolvers<AdminResult | undefined>();
-  const body = JSON.stringify(jsonOfCommand(command));
+  const request = { target: "/v1/commands", body: jsonOfCommand(command) };
+  return await conversation(path, request, silenceMs, (lines) => resultOf(path, lines, write));
+}
+
+/**
+ * Posts a request, and answers what `read` makes of the lines of the answer; undefined if there is no server. Until then a server
+ * that says nothing for `silenceMs` (0: for ever) is given up. Throws {@linkcode UserError}.
+ */
+export async function conversation<T>(
+  path: string,
+  { target, body }: { readonly target: string; readonly body: unknown },
+  silenceMs: number,
+  read: (lines: AsyncGenerator<string>, request: http.ClientRequest) => Promise<T>,
+): Promise<T | undefined> {
+  const { promise, resolve, reject } = Promise.withResolvers<T | undefined>();
+  const text = JSON.stringify(body);
   const headers = {
     "content-type": "application/json",
-    "content-length": new TextEncoder().encode(body).length,
+    "content-length": new TextEncoder().encode(text).length,
   };
-  const options = { socketPath: path, path: "/v1/commands", method: "POST", headers };
+  const options = { socketPath: path, path: target, method: "POST", headers };
   const request = http.request(options, (response) => {
-    readLines(path, response, write).then(resolve, reject);
+    read(linesOf(path, response), request).then(resolve, reject);
   });
   request.on("error", (error: Error & { code?: string }) => {
     if (noServer.includes(error.code)) resolve(undefined);
-    else reject(forbidden.includes(error.code) ? mayNotAsk(path) : broken(path, error.message));
+    else reject(forbidden.includes(error.code) ? mayNotAsk(path) : brokenConversation(path, error.message));
   });
-  request.end(body);
+  request.end(text);
   const silence = new SilenceWatch(path, silenceMs, () => {
-    reject(silent(path, silenceMs));
+    reject(silentServer(path, silenceMs));
     request.destroy();
   });
   try {
@@ -50,17 +64,17 @@ export async function askControl(
   }
 }
 
-async function readLines(
+async function resultOf(
   path: string,
-  response: AsyncIterable<Uint8Array>,
+  lines: AsyncGenerator<string>,
   write: DumpWriter,
 ): Promise<AdminResult> {
-  for await (const line of linesOf(path, response)) {
+  for await (const line of lines) {
     const value = valueOf(path, line);
     if (typeof value.text !== "string") return value as AdminResult;
     if (await write(value.text) === "gone") return { kind: "refused", reason: "The dump broke off." };
   }
-  throw broken(path, "it closed the connection");
+  throw brokenConversation(path, "it closed the connection");
 }
 
 async function* linesOf(path: string, response: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
@@ -75,23 +89,24 @@ async function* linesOf(path: string, response: AsyncIterable<Uint8Array>): Asyn
       yield* lines;
     }
   } catch (error) {
-    throw broken(path, error instanceof Error ? error.message : String(error));
+    throw brokenConversation(path, error instanceof Error ? error.message : String(error));
   }
   if (rest !== "") yield rest;
 }
 
 /** A line of an answer. A server that has failed sends something else. */
-function valueOf(path: string, line: string): Partial<AdminResult> & { readonly text?: unknown } {
+export function valueOf(path: string, line: string): Partial<AdminResult> & { readonly text?: unknown } {
   try {
     const value = JSON.parse(line);
     if (typeof value === "object" && value !== null) return value;
   } catch {
     // Not JSON of ours: refused below.
   }
-  throw broken(path, `it answered ${JSON.stringify(line.slice(0, 100))}`);
+  throw brokenConversation(path, `it answered ${JSON.stringify(line.slice(0, 100))}`);
 }
 
-function silent(path: string, silenceMs: number): UserError {
+/** The server has said nothing for so long. */
+export function silentServer(path: string, silenceMs: number): UserError {
   return new UserError(
     `The server at ${path} has said nothing for ${
       silenceMs / 1000
@@ -110,7 +125,8 @@ function mayNotAsk(path: string): UserError {
   );
 }
 
-function broken(path: string, reason: string): UserError {
+/** The server said something else than it should. */
+export function brokenConversation(path: string, reason: string): UserError {
   return new UserError(
     `The server at ${path} did not answer as it should: ${reason}. See what it has printed, and with \`list\` what was done.`,
   );

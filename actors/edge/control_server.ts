@@ -6,6 +6,8 @@
  *   GET  /v1/status     what `status --json` prints
  *   GET  /v1/clients    what `clients --json` prints
  *
+ *   POST /v1/run        a volume that lives as long as the connection: control_hold.ts
+ *
  * The answer to `dump` is a line of JSON for each piece, {"text":...}, and then the result's line.
  *
  * 200: done. 409: the pool refused. Other 4xx: the request is malformed, or was not sent in time. 503: too many commands
@@ -16,7 +18,7 @@ import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { assert } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
-import type { AdminResult, Command, TextTaken } from "../control/admin_command.ts";
+import type { AdminResult, Command, HeldContent } from "../control/admin_command.ts";
 import { documentOf } from "../control/result_text.ts";
 import { commandOfPath, commandSlices } from "../control/verbs.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
@@ -28,15 +30,18 @@ import {
   controlConnectionsMin,
   controlDumpsMax,
   drainMs,
+  holdsMaxOf,
 } from "../limits.ts";
 import { type AcceptListener, AcceptLoop } from "./accept_loop.ts";
 import type { StreamConn } from "./conn_stream.ts";
 import { type ControlClient, ControlClients, type ControlTimes, controlTimes } from "./control_clients.ts";
+import { DumpAnswer } from "./control_dump.ts";
+import { heldContentOf, type HoldHandler, holdPath, serveHold } from "./control_hold.ts";
 import type { DumpWriter } from "./pool_offline.ts";
 import { aTurn, inTurns } from "./turns.ts";
 
 /** Carries out commands. */
-export interface CommandHandler {
+export interface CommandHandler extends HoldHandler {
   readonly log: (sentence: string) => void;
   command(command: Command): Promise<AdminResult>;
   dump(write: DumpWriter): Promise<AdminResult>;
@@ -44,8 +49,15 @@ export interface CommandHandler {
 
 /** What a request asks for, and what of the result is its answer. */
 interface AskedCommand {
+  readonly kind: "command";
   readonly command: Command;
   readonly answerOf: (result: AdminResult) => unknown;
+}
+
+/** A request for a volume. */
+interface AskedVolume {
+  readonly kind: "hold";
+  readonly content: HeldContent;
 }
 
 /** A request that is answered without the pool. */
@@ -66,6 +78,11 @@ export class ControlServer {
   /** Commands that the pool has, also of clients that have gone; and the dumps among them. */
   #commandsRunning = 0;
   #dumpsRunning = 0;
+  /** Clients that hold a volume. */
+  readonly #holdsMax: number;
+  #holdsRunning = 0;
+  #holdEnded = Promise.withResolvers<void>();
+  readonly #stopping = Promise.withResolvers<string>();
 
   /** Serves the clients of a listening socket from now on. */
   constructor(
@@ -77,10 +94,11 @@ export class ControlServer {
     this.#handler = handler;
     assert(
       connectionsMax >= controlConnectionsMin,
-      "there is room for a dump, another command, and a refusal",
+      "there is room for a dump, another command, a hold, and a refusal",
     );
     this.#clients = new ControlClients(times, connectionsMax);
-    this.#commandsMax = Math.min(controlCommandsMax, connectionsMax - 1);
+    this.#holdsMax = holdsMaxOf(connectionsMax);
+    this.#commandsMax = Math.min(controlCommandsMax, connectionsMax - this.#holdsMax - 1);
     this.#dumpsMax = Math.min(controlDumpsMax, this.#commandsMax - 1);
     const server = http.createServer({ requireHostHeader: false }, (request, response) => {
       this.#asked(request, response);
@@ -97,9 +115,20 @@ export class ControlServer {
     });
   }
 
-  /** Stops accepting, and lets running requests end for `drainMs`. */
+  /** Clients that hold a volume. */
+  get holds(): number {
+    return this.#holdsRunning;
+  }
+
+  /** Resolves when no client holds a volume. */
+  async holdsEnded(): Promise<void> {
+    while (this.#holdsRunning > 0) await this.#holdEnded.promise;
+  }
+
+  /** Stops accepting, ends the volumes that are held, and lets running requests end for `drainMs`. */
   async close(): Promise<void> {
     this.#accepts.stop();
+    this.#stopping.resolve("The server has been stopped.");
     // A client that does not take its answer, or never ends its request, may not keep the server from stopping.
     await this.#clients.drain(drainMs);
     await this.#accepts.ended;
@@ -124,6 +153,7 @@ export class ControlServer {
     // Its client has gone, or was too late.
     if (asked === undefined || client.stream.writableEnded || client.stream.destroyed) return;
     if (asked instanceof Problem) return answer(client, response, asked.status, refusal(asked.message));
+    if (asked.kind === "hold") return await this.#hold(client, response, asked.content);
     const isDump = asked.command.verb === "dump";
     if (this.#commandsRunning >= this.#commandsMax) {
       return answer(client, response, 503, tooMany(`carries out ${this.#commandsMax} commands`));
@@ -158,8 +188,27 @@ export class ControlServer {
     writer.end(result);
   }
 
+  async #hold(client: ControlClient, response: ServerResponse, content: HeldContent): Promise<void> {
+    if (this.#holdsRunning >= this.#holdsMax) {
+      return answer(client, response, 503, tooMany(`holds ${this.#holdsMax} volumes`));
+    }
+    client.run();
+    this.#holdsRunning += 1;
+    try {
+      const held = await this.#handler.hold(content).catch((error) => {
+        return error instanceof UserError ? refusal(error.message) : hasFailed;
+      });
+      if (held.kind !== "held") return answer(client, response, 409, held);
+      await serveHold(client, response, this.#handler, held, this.#stopping.promise);
+    } finally {
+      this.#holdsRunning -= 1;
+      this.#holdEnded.resolve();
+      this.#holdEnded = Promise.withResolvers();
+    }
+  }
+
   /** Undefined if the client goes away before all of it has come. */
-  async #askedBy(request: IncomingMessage): Promise<AskedCommand | Problem | undefined> {
+  async #askedBy(request: IncomingMessage): Promise<AskedCommand | AskedVolume | Problem | undefined> {
     try {
       requireHost(request);
       const text = await textOf(request);
@@ -177,24 +226,22 @@ export class ControlServer {
 const readable = [...commandOfPath.keys()].join(", ");
 
 /** Throws {@linkcode Problem} or {@linkcode UserError}. */
-async function askedFor({ url, method }: IncomingMessage, text: string): Promise<AskedCommand> {
+async function askedFor({ url, method }: IncomingMessage, text: string): Promise<AskedCommand | AskedVolume> {
   const pathname = pathOf(url ?? "");
   const command = commandOfPath.get(pathname);
   if (command !== undefined) {
-    if (method === "GET") return { command, answerOf: documentOf };
+    if (method === "GET") return { kind: "command", command, answerOf: documentOf };
     throw new Problem(405, `Read ${pathname} with GET. Commands are POSTed to /v1/commands.`);
   }
-  if (pathname !== "/v1/commands") {
-    throw new Problem(
-      404,
-      `There is no ${pathname}. See /v1/commands, ${readable}.`,
-    );
+  if (pathname !== "/v1/commands" && pathname !== holdPath) {
+    throw new Problem(404, `There is no ${pathname}. See /v1/commands, ${holdPath}, ${readable}.`);
   }
   if (method !== "POST") {
     throw new Problem(405, `Commands are POSTed. Read ${readable} with GET.`);
   }
+  if (pathname === holdPath) return { kind: "hold", content: heldContentOf(jsonOf(text)) };
   const posted = await inTurns(commandSlices(jsonOf(text), defaultKnobs.sliceRecords));
-  return { command: posted, answerOf: (result) => result };
+  return { kind: "command", command: posted, answerOf: (result) => result };
 }
 
 function jsonOf(text: string): unknown {
@@ -248,48 +295,6 @@ async function textOf(request: IncomingMessage): Promise<string | undefined> {
     throw new UserError(`The request has more than ${controlBodyBytesMax} bytes. Send several commands.`);
   }
   return text + decoder.decode();
-}
-
-/** The answer to a dump: the pieces as the client takes them, each written when the one before has been taken. */
-class DumpAnswer {
-  readonly #client: ControlClient;
-  readonly #response: ServerResponse;
-
-  constructor(client: ControlClient, response: ServerResponse) {
-    this.#client = client;
-    this.#response = response;
-  }
-
-  /** Resolves when the piece was taken, or when the client has gone. */
-  write(text: string): Promise<TextTaken> {
-    const { stream } = this.#client;
-    const { promise, resolve } = Promise.withResolvers<TextTaken>();
-    if (stream.destroyed) {
-      resolve("gone");
-      return promise;
-    }
-    if (!this.#response.headersSent) {
-      this.#response.writeHead(200, { "content-type": "application/x-ndjson", "connection": "close" });
-    }
-    const timer = setTimeout(() => this.#client.close(), this.#client.times.dumpPieceMs);
-    const finish = (taken: TextTaken) => {
-      clearTimeout(timer);
-      stream.off("close", lost);
-      resolve(taken);
-    };
-    const lost = () => finish("gone");
-    stream.once("close", lost);
-    this.#response.write(`${JSON.stringify({ text })}\n`, (error) => finish(error ? "gone" : "taken"));
-    return promise;
-  }
-
-  end(result: AdminResult): void {
-    if (!this.#response.headersSent) {
-      this.#response.writeHead(200, { "content-type": "application/x-ndjson", "connection": "close" });
-    }
-    this.#response.end(`${JSON.stringify(result)}\n`);
-    this.#client.answered();
-  }
 }
 
 function tooMany(does: string): AdminResult {

@@ -40,6 +40,8 @@ export class NbdServer {
   readonly #process: PoolProcess;
   readonly #clientsMax: number;
   readonly #bound: BoundSockets;
+  /** Sockets that serve one volume each. */
+  readonly #private = new Set<ListeningSocket>();
   #listener: NbdListenerStub | undefined;
 
   private constructor(process: PoolProcess, clientsMax: number, bound: BoundSockets) {
@@ -98,6 +100,23 @@ export class NbdServer {
     return this.#process.ask(command.verb, clientCommand(command, this.#listener, this.#process.pool));
   }
 
+  /** Binds a socket that serves one volume, and takes clients there from now on. Throws {@linkcode UserError}. */
+  async openPrivate(path: string, uid: string): Promise<ListeningSocket> {
+    const listener = this.#listener;
+    if (listener === undefined) throw new UserError("The server is only starting. Try again.");
+    const socket = await ListeningSocket.openPrivate(path, uid);
+    this.#private.add(socket);
+    socket.start(this.#process.sockets, listener.address, this.#process.log);
+    return socket;
+  }
+
+  /** Closes such a socket. When it answers, the socket's file is gone. */
+  async closePrivate(socket: ListeningSocket): Promise<void> {
+    this.#private.delete(socket);
+    socket.stop();
+    await socket.released;
+  }
+
   /** Connections to come use these; those that are there go on with theirs. */
   useCertificates(keys: TlsKeys): void {
     if (this.#bound.keys === undefined) return;
@@ -108,6 +127,7 @@ export class NbdServer {
   /** Takes no more clients, lets those that are there end, for a bounded time, and resolves when the addresses are free. */
   async stop(): Promise<void> {
     const { sockets, reserve } = this.#bound;
+    for (const socket of this.#private) await this.closePrivate(socket);
     if (this.#listener === undefined) { for (const socket of sockets) socket.closeAll(); }
     else await this.#process.ask("stop listening", this.#listener.stop());
     for (const socket of sockets) await socket.released;

@@ -4,11 +4,13 @@
 export interface Peer {
   readonly peer: string;
   readonly identity: string | undefined;
+  /** The uid of the only volume that it may have; undefined: all. */
+  readonly only?: string | undefined;
 }
 
 /** A local client of the socket at this path. */
-export function localPeer(path: string | undefined): Peer {
-  return { peer: path === undefined ? "a client" : `a client of ${path}`, identity: undefined };
+export function localPeer(path: string | undefined, only?: string): Peer {
+  return { peer: path === undefined ? "a client" : `a client of ${path}`, identity: undefined, only };
 }
 
 /** A client on another host, or on this one over TCP. */

@@ -5,7 +5,14 @@
  */
 import { assert, present } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
-import type { AdminCommand, AdminResult, ServerCommand, TextTaken } from "../control/admin_command.ts";
+import type {
+  AdminCommand,
+  AdminResult,
+  HeldContent,
+  HeldVolume,
+  ServerCommand,
+  TextTaken,
+} from "../control/admin_command.ts";
 import {
   type Border,
   type BorderAnswer,
@@ -173,6 +180,19 @@ export class PoolLink {
   /** Carries out a command about the clients of a server. */
   clientCommand(server: number, command: ServerCommand): Promise<AdminResult> {
     return this.#result({ type: "clientCommand", server, command });
+  }
+
+  /** Makes a volume that lives until it is released, and serves it alone on a private socket. Throws {@linkcode UserError}. */
+  async hold(server: number, content: HeldContent): Promise<HeldVolume | AdminResult> {
+    const answer = await this.#ask({ type: "hold", server, content });
+    if (answer.type === "held") return answer.volume;
+    assert(answer.type === "result", "a volume is held, or that is refused, or it throws");
+    return answer.result;
+  }
+
+  /** Ends a hold: socket and name of the volume are gone when it answers. */
+  release(server: number, uid: string): Promise<AdminResult> {
+    return this.#result({ type: "release", server, uid });
   }
 
   /** Certificates for the connections to come. */

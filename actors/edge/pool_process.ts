@@ -25,6 +25,7 @@ import { guardedLog } from "./log_sink.ts";
 import type { DeviceKinds } from "./open_device.ts";
 import { dropIntents, newIntentJournal, openReplayed } from "./intents_open.ts";
 import { PoolFiles } from "./pool_files.ts";
+import { removeLeftSockets } from "./private_place.ts";
 import { SocketGroup } from "./socket_group.ts";
 
 /** How a pool is opened. */
@@ -99,6 +100,7 @@ export class PoolProcess {
       ),
       (files) => files.close(),
     );
+    if (!readOnly) removeLeftSockets(files.paths.directory);
     // A process before us may have left a superblock that only the host's memory has. Whatever we build on it (a compacted
     // catalogue, blocks used again that it has freed) would be lost with it in a power cut, and the superblock before it
     // does not know of that. So what we read is what the disk has, and durable, before anything is changed.

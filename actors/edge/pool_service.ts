@@ -2,6 +2,7 @@
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { AdminResult, TextTaken } from "../control/admin_command.ts";
 import { type FromPool, type OpenSettings, plainOf, type PoolRequest, type ToPool } from "./border.ts";
+import { HeldVolumes } from "./held_volumes.ts";
 import { NbdServer, tryListen } from "./nbd_server.ts";
 import { PoolProcess } from "./pool_process.ts";
 
@@ -9,6 +10,7 @@ import { PoolProcess } from "./pool_process.ts";
 export class PoolService {
   readonly #tell: (message: FromPool) => void;
   #process: PoolProcess | undefined;
+  #heldVolumes: HeldVolumes | undefined;
   /** Servers by the number of the request that made them. */
   readonly #servers = new Map<number, NbdServer>();
   /** Dumps of which a piece is under way, by the number of their request. */
@@ -57,6 +59,12 @@ export class PoolService {
         return { type: "listening", number, addresses: await this.#server(message.server).accept() };
       case "clientCommand":
         return resultOf(number, await this.#server(message.server).command(message.command));
+      case "hold": {
+        const held = await this.#holds.hold(this.#server(message.server), message.content);
+        return held.kind === "held" ? { type: "held", number, volume: held } : resultOf(number, held);
+      }
+      case "release":
+        return resultOf(number, await this.#holds.release(this.#server(message.server), message.uid));
       case "stopListening":
         await this.#server(message.server).stop();
         this.#servers.delete(message.server);
@@ -71,6 +79,10 @@ export class PoolService {
 
   get #opened(): PoolProcess {
     return present(this.#process, "a pool is opened before anything is asked of it");
+  }
+
+  get #holds(): HeldVolumes {
+    return this.#heldVolumes ??= new HeldVolumes(this.#opened);
   }
 
   #server(number: number): NbdServer {

@@ -1,20 +1,24 @@
 /**
  * `run`: a program with a throw-away volume, which it finds by `$uri` and `$unixsocket`.
  *
- * The volume is ephemeral, and held by a connection of this process (export_hold.ts). If we are killed, the connection ends: a
- * server that goes on removes the volume, and if the pool was open here, the next start does. If we stop between the making of
- * the volume and the first byte on that connection, the volume stays, empty or as its source: `list` shows it as `run-...`.
+ * The volume is held (control/volume_lives.ts). Where a server has the pool, a connection to its control socket holds it
+ * (control_hold.ts): however this process ends, the system closes the connection, and the server removes volume and socket. Where
+ * none has it, this process serves the pool: if it is killed, the next that opens the pool removes both.
  */
-import { resolve } from "node:path";
-import { nanoid } from "nanoid";
 import { UsageError, UserError } from "../../storage/base/errors.ts";
-import type { AdminResult, Command } from "../control/admin_command.ts";
-import { ExportHold } from "./export_hold.ts";
+import type { HeldContent } from "../control/admin_command.ts";
+import { reasonOutside } from "../kernel/boundary.ts";
+import { controlSilenceMs, lockWaitMs } from "../limits.ts";
+import { AskedHold, type HeldAt } from "./asked_hold.ts";
+import { uriOfHeld } from "./control_hold.ts";
 import { codeOf } from "./file_errors.ts";
+import { whenUnlocked } from "./file_lock.ts";
 import { poolPaths } from "./pool_files.ts";
 import { PoolLink } from "./pool_link.ts";
-import { runCommand } from "./run_command.ts";
 import { servePool } from "./serve.ts";
+import { SignalRelay } from "./signal_relay.ts";
+import { shortSocketPath } from "./socket_path.ts";
+import { mayAskControl } from "./socket_permission.ts";
 
 /** What to run, and with what. */
 export interface RunOptions {
@@ -26,120 +30,130 @@ export interface RunOptions {
   readonly source: string | undefined;
   /** Of an empty volume; undefined with a source. */
   readonly sizeBytes: number | undefined;
+  /** Milliseconds to wait for a pool that another process has open and does not serve; by default 10 s. */
+  readonly lockWaitMs?: number | undefined;
+  /** Milliseconds for which a server may say nothing; 0: any time. By default 30 s. */
+  readonly silenceMs?: number | undefined;
   /** Says a sentence to the operator. */
   readonly log: (sentence: string) => void;
 }
 
-/** Where commands go, and where the volume is served. */
-interface RunPlace extends AsyncDisposable {
-  readonly socketPath: string;
-  command(command: Command): Promise<AdminResult>;
+/** A volume for the program. */
+interface RunPlace {
+  readonly at: HeldAt;
+  /** Resolves with a sentence if the volume is gone before its time. */
+  readonly lost: Promise<string | undefined>;
+  /** The volume is gone when it resolves. */
+  release(): Promise<void>;
 }
 
-/** Runs the program, and answers its exit status: 128 and the signal's number if a signal ended it. Throws {@linkcode UserError}. */
+/** The exit statuses of a shell for a program that it cannot run (POSIX, Shell Command Language, 2.8.2). */
+const [notExecutable, notFound] = [126, 127];
+
+/**
+ * Runs the program, and answers its exit status: 128 and the signal's number if a signal ended it, 127 if there is no such program,
+ * 126 if it cannot be executed. Throws {@linkcode UserError}.
+ */
 export async function runProgram(options: RunOptions): Promise<number> {
-  const { directory, words, source, sizeBytes } = options;
+  const { words, log } = options;
   if (words.length === 0) throw new UsageError("run needs a program: run --size 1G -- COMMAND.");
-  if ((source === undefined) === (sizeBytes === undefined)) {
-    throw new UsageError("run needs --fork VOL[@SNAP] or --size S, and not both.");
-  }
-  await using place = await openHere(directory, options.log) ?? servedPlace(directory);
-  const name = `run-${nanoid(12)}`;
-  const life = { ephemeral: true, lingerMs: 0, ttlMs: null };
-  requireDone(
-    await place.command(
-      source === undefined
-        ? { verb: "create", name, sizeBytes: sizeBytes ?? 0, ...life }
-        : { verb: "clone", source, name, ...life },
-    ),
-  );
+  const content = contentOf(options);
+  using relay = new SignalRelay();
+  const place = await whenUnlocked(options.lockWaitMs ?? lockWaitMs, async () => {
+    if (relay.status !== undefined) return undefined;
+    return await askServer(options, content) ?? await openHere(options, content, relay.noted);
+  });
+  if (place === undefined) return relay.status ?? 1;
   try {
-    const hold = await ExportHold.attach(place.socketPath, name);
-    try {
-      return await statusOf(words, {
-        uri: `nbd+unix:///${name}?socket=${place.socketPath}`,
-        unixsocket: place.socketPath,
-      });
-    } finally {
-      await hold.release();
-    }
+    // A signal came before the program could begin.
+    if (relay.status !== undefined) return relay.status;
+    void sayIfLost(place, log);
+    const child = start(words, place.at);
+    if ("status" in child) return await relay.runs(child);
+    log(child.reason);
+    return child.exitStatus;
   } finally {
-    // Its last client may have removed it already: then this is refused, and all is well.
-    await place.command({ verb: "rm", names: [name], dryRun: false, force: true });
+    // The program has run, and its status counts.
+    await place.release().catch((error) => log(reasonOutside(error)));
   }
 }
 
-/** Opens the pool here, and serves it on a socket of its own; undefined if another process has it. */
-async function openHere(directory: string, log: RunOptions["log"]): Promise<RunPlace | undefined> {
-  let link: PoolLink;
-  try {
-    link = await PoolLink.open(directory, { log, warnAtPercents: [] });
-  } catch (error) {
-    // The command to the server tells what is wrong if it is anything else.
-    if (error instanceof UserError) return undefined;
-    throw error;
+async function sayIfLost({ lost }: RunPlace, log: RunOptions["log"]): Promise<void> {
+  const reason = await lost;
+  if (reason !== undefined) log(`${reason} The volume is gone, and the program goes on without it.`);
+}
+
+function contentOf({ source, sizeBytes }: RunOptions): HeldContent {
+  if (source !== undefined && sizeBytes === undefined) return { source };
+  if (source === undefined && sizeBytes !== undefined) return { sizeBytes };
+  throw new UsageError("run needs --fork VOL[@SNAP] or --size S, and not both.");
+}
+
+/** A volume that the server of the pool holds; undefined if there is no server. Throws {@linkcode UserError}. */
+async function askServer(options: RunOptions, content: HeldContent): Promise<RunPlace | undefined> {
+  const socket = shortSocketPath(poolPaths(options.directory).controlSocket);
+  if (socket === undefined || !mayAskControl(socket)) return undefined;
+  const hold = await AskedHold.begin(socket, content, options.silenceMs ?? controlSilenceMs);
+  if (hold === undefined || hold instanceof AskedHold) {
+    return hold === undefined ? undefined : { at: hold.at, lost: hold.ended, release: () => hold.release() };
   }
+  throw new UserError(hold.kind === "refused" ? hold.reason : "The server holds no volume.");
+}
+
+/** Opens the pool, and serves it. Throws {@linkcode UserError}: also if another process has it. */
+async function openHere(
+  { directory, log }: RunOptions,
+  content: HeldContent,
+  interrupted: Promise<unknown>,
+): Promise<RunPlace> {
   await using opened = new AsyncDisposableStack();
-  opened.adopt(link, (link) => link.close());
-  const folder = Deno.makeTempDirSync({ prefix: "gossamer-run-" });
-  opened.defer(() => Deno.removeSync(folder, { recursive: true }));
-  const socketPath = `${folder}/nbd.sock`;
-  const server = await servePool(link, { listen: [`unix:${socketPath}`] });
-  opened.adopt(server, (server) => server.stop());
+  const link = opened.adopt(
+    await PoolLink.open(directory, { log, warnAtPercents: [] }),
+    (link) => link.close(),
+  );
+  const server = opened.adopt(await servePool(link, { listen: [] }), (server) => server.stop());
+  const held = await server.hold(content);
+  if (held.kind !== "held") throw new UserError(held.kind === "refused" ? held.reason : "No volume is held.");
   const ends = opened.move();
   return {
-    socketPath,
-    command: (command) => link.command(command as Parameters<PoolLink["command"]>[0]),
-    [Symbol.asyncDispose]: () => ends.disposeAsync(),
+    at: { uri: uriOfHeld(held), unixsocket: held.socketPath },
+    lost: defectOf(link),
+    release: async () => {
+      await using _ends = ends;
+      await server.release(held.uid);
+      // Other runs may use the pool that this process serves.
+      if (server.holds === 0) return;
+      log("The program has ended. Others run with volumes that this process serves, and it waits for them.");
+      await Promise.race([server.holdsEnded(), interrupted]);
+    },
   };
 }
 
-/** The server that has the pool. */
-function servedPlace(directory: string): RunPlace {
-  return {
-    socketPath: resolve(poolPaths(directory).nbdSocket),
-    command: (command) => runCommand(directory, command, () => Promise.resolve("taken")),
-    [Symbol.asyncDispose]: () => Promise.resolve(),
-  };
+/** Resolves when the program itself fails, and never rejects. */
+async function defectOf(link: PoolLink): Promise<string> {
+  const error = await link.defect;
+  return `The pool has failed: ${error instanceof Error ? error.message : String(error)}.`;
 }
 
-function requireDone(result: AdminResult): void {
-  if (result.kind === "refused") throw new UserError(result.reason);
-}
-
-/** Runs the program to its end. Signals that ask us to end are handed on to it. */
-async function statusOf(words: readonly string[], env: Readonly<Record<string, string>>): Promise<number> {
-  const [program = "", ...args] = words.length === 1 ? ["/bin/sh", "-c", ...words] : words.map((word) => {
-    return word.replaceAll("$unixsocket", env.unixsocket ?? "").replaceAll("$uri", env.uri ?? "");
-  });
-  let child: Deno.ChildProcess;
+/** Starts the program; or why that cannot be done, and the exit status for it. Throws {@linkcode UserError}. */
+function start(
+  words: readonly string[],
+  { uri, unixsocket }: HeldAt,
+): Deno.ChildProcess | { readonly reason: string; readonly exitStatus: number } {
+  const [program = "", ...args] = words.length === 1
+    ? ["/bin/sh", "-c", ...words]
+    : words.map((word) => word.replaceAll("$unixsocket", unixsocket).replaceAll("$uri", uri));
   try {
-    child = new Deno.Command(program, {
-      args,
-      env: { ...env },
-      stdin: "inherit",
-      stdout: "inherit",
-      stderr: "inherit",
-    })
-      .spawn();
+    const io = { stdin: "inherit", stdout: "inherit", stderr: "inherit" } as const;
+    return new Deno.Command(program, { args, env: { uri, unixsocket }, ...io }).spawn();
   } catch (error) {
-    const reason = codeOf(error) ?? (error instanceof Error ? error.message : "");
-    throw new UserError(`Cannot run "${program}": ${reason}. Check its name, and that Deno has --allow-run.`);
-  }
-  const handOn = (["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const).map((signal) => {
-    const listener = () => {
-      try {
-        child.kill(signal);
-      } catch {
-        // It has ended meanwhile.
-      }
-    };
-    Deno.addSignalListener(signal, listener);
-    return () => Deno.removeSignalListener(signal, listener);
-  });
-  try {
-    return (await child.status).code;
-  } finally {
-    for (const end of handOn) end();
+    if (error instanceof Deno.errors.NotCapable) {
+      throw new UserError(`Cannot run "${program}": Deno was not given the permission. Add --allow-run.`);
+    }
+    if (error instanceof Deno.errors.NotFound) {
+      return { reason: `Cannot run "${program}": there is no such program.`, exitStatus: notFound };
+    }
+    const reason = `Cannot run "${program}": ${codeOf(error) ?? reasonOutside(error)}.`;
+    return { reason, exitStatus: notExecutable };
   }
 }

@@ -8,6 +8,7 @@ import {
   controlConnectionsMax,
   controlConnectionsMin,
   controlDescriptorsShare,
+  controlHoldsMax,
   descriptorsPerClient,
   maxClientsMost,
   ownDescriptors,
@@ -19,6 +20,7 @@ import type { AdminResult } from "../control/admin_command.ts";
 import { isServerCommand } from "../control/verbs.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import type { ListenSettings } from "./border.ts";
+import type { HoldHandler } from "./control_hold.ts";
 import { type CommandHandler, ControlServer } from "./control_server.ts";
 import { type DescriptorRoom, raisedDescriptorLimit } from "./descriptors.ts";
 import { poolPaths } from "./pool_files.ts";
@@ -62,6 +64,14 @@ export interface PoolServer {
   stop(): Promise<void>;
 }
 
+/** A server whose process holds a volume too. */
+export interface HoldingServer extends PoolServer, HoldHandler {
+  /** Clients of the control socket that hold a volume. */
+  readonly holds: number;
+  /** Resolves when no client of the control socket holds a volume. */
+  holdsEnded(): Promise<void>;
+}
+
 /**
  * Throws {@linkcode UserError} if an address cannot be bound or the certificates cannot be used: asked before a pool is
  * made, so that nothing is left behind. The default socket in the pool is not tried, as it needs the directory.
@@ -79,7 +89,7 @@ function listenSettingsOf(
 }
 
 /** Binds every address, then serves. Throws {@linkcode UserError} with nothing bound. */
-export async function servePool(link: PoolLink, options: ServeOptions = {}): Promise<PoolServer> {
+export async function servePool(link: PoolLink, options: ServeOptions = {}): Promise<HoldingServer> {
   link.requireOpen();
   const { tls } = options;
   const keys = tls === undefined ? undefined : readTlsKeys(tls);
@@ -104,6 +114,12 @@ export async function servePool(link: PoolLink, options: ServeOptions = {}): Pro
   let stopped: Promise<void> | undefined;
   return {
     addresses,
+    hold: (content) => link.hold(server, content),
+    release: (uid) => link.release(server, uid),
+    get holds() {
+      return control?.holds ?? 0;
+    },
+    holdsEnded: () => control?.holdsEnded() ?? Promise.resolve(),
     reloadCertificates: () => {
       if (tls !== undefined) reloadCertificates(link, server, tls);
     },
@@ -144,7 +160,8 @@ function mostOf({ log }: PoolLink, options: ServeOptions): Most {
  * of their own: without it they could take all descriptors before a client gets one.
  */
 function mostWithin({ limit, used }: DescriptorRoom): Most {
-  const free = Math.max(0, limit - used - 3 * ownDescriptors);
+  // A volume that is held has a listening socket.
+  const free = Math.max(0, limit - used - 3 * ownDescriptors - controlHoldsMax);
   const controlMax = Math.max(
     controlConnectionsMin,
     Math.min(controlConnectionsMax, Math.floor(free * controlDescriptorsShare)),
@@ -173,6 +190,8 @@ function handlerOf(link: PoolLink, server: number, addresses: () => readonly str
       return withUris(await link.command(command), addresses());
     },
     dump: (write) => link.dump(write),
+    hold: (content) => link.hold(server, content),
+    release: (uid) => link.release(server, uid),
   };
 }
 

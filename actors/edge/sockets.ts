@@ -34,20 +34,32 @@ export class ListeningSocket implements Listening {
   readonly address: ListenAddress;
   readonly #listener: Deno.Listener;
   readonly #keys: TlsKeys | undefined;
+  /** The uid of the only volume that is served here. */
+  readonly #only: string | undefined;
   readonly #clients = new Set<ClientSocket>();
   #isStopped = false;
   #accepts: AcceptLoop<Deno.Conn> | undefined;
 
-  private constructor(address: ListenAddress, listener: Deno.Listener, keys: TlsKeys | undefined) {
+  private constructor(
+    address: ListenAddress,
+    listener: Deno.Listener,
+    { keys, only }: { readonly keys?: TlsKeys | undefined; readonly only?: string },
+  ) {
     this.address = address;
     this.#keys = keys;
+    this.#only = only;
     this.#listener = listener;
+  }
+
+  /** Binds a Unix socket that serves one volume, in clear text. Throws `UserError` if it cannot be bound. */
+  static async openPrivate(path: string, uid: string): Promise<ListeningSocket> {
+    return new ListeningSocket({ transport: "unix", path }, await listenOnPath(path), { only: uid });
   }
 
   /** Binds. A Unix socket on which no server answers is replaced. Throws `UserError` if it cannot be bound. */
   static async open(address: ListenAddress, keys?: TlsKeys): Promise<ListeningSocket> {
     if (address.transport === "unix") {
-      return new ListeningSocket(address, await listenOnPath(address.path), keys);
+      return new ListeningSocket(address, await listenOnPath(address.path), { keys });
     }
     try {
       requireNoneMissing(
@@ -56,7 +68,7 @@ export class ListeningSocket implements Listening {
       );
       const listener = Deno.listen({ hostname: address.hostname, port: address.port });
       const { hostname, port } = listener.addr as Deno.NetAddr;
-      return new ListeningSocket({ transport: "tcp", hostname, port }, listener, keys);
+      return new ListeningSocket({ transport: "tcp", hostname, port }, listener, { keys });
     } catch (error) {
       throw cannotListen(nbdUrl(address), error);
     }
@@ -109,7 +121,7 @@ export class ListeningSocket implements Listening {
   }
 
   #peerOf(conn: Deno.Conn): Peer {
-    if (this.address.transport === "unix") return localPeer(this.address.path);
+    if (this.address.transport === "unix") return localPeer(this.address.path, this.#only);
     const { hostname, port } = conn.remoteAddr as Deno.NetAddr;
     return remotePeer(hostname, port);
   }

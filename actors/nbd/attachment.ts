@@ -19,6 +19,7 @@ export class Attachment {
   readonly #connection: Address<PoolNotice>;
   readonly #pool: Address<PoolMessage>;
   readonly #peer: string;
+  readonly #only: string | undefined;
   #isQuestionOpen = false;
   /** The export that the client asked for; the empty name stands for the only volume. */
   #asked = "";
@@ -26,14 +27,19 @@ export class Attachment {
   #isDisconnected = false;
   #hasToldWrites = false;
 
-  /** @param peer how a sentence names the client */
+  /**
+   * @param peer how a sentence names the client
+   * @param only the uid of the only export that there is for the client; undefined: all are
+   */
   constructor(
     kernel: Kernel,
     connection: Address<PoolNotice>,
     pool: Address<PoolMessage>,
     peer: string,
+    only: string | undefined,
   ) {
     this.#peer = peer;
+    this.#only = only;
     this.#kernel = kernel;
     this.#connection = connection;
     this.#pool = pool;
@@ -56,10 +62,10 @@ export class Attachment {
   ask(question: PoolQuestion): void {
     assert(!this.#isQuestionOpen, "asked the pool twice at once");
     this.#isQuestionOpen = true;
-    const client = this.#connection;
-    if (question.type === "listExports") return this.#kernel.tell(this.#pool, { ...question, client });
+    const [client, only] = [this.#connection, this.#only];
+    if (question.type === "listExports") return this.#kernel.tell(this.#pool, { ...question, client, only });
     if (question.type === "attach") this.#asked = question.name;
-    this.#kernel.tell(this.#pool, { ...question, client, peer: this.#peer });
+    this.#kernel.tell(this.#pool, { ...question, client, only, peer: this.#peer });
   }
 
   /** The pool has answered. */

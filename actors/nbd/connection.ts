@@ -70,7 +70,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
     const [phase, handshake, sender] = [this.#phase, this.#handshake, this.#sender];
     this.#timeouts = new ClientTimeouts(kernel, self, peers.socket, { phase, handshake, sender });
     this.#log = new ConnectionLog(peers.log, peers.socket);
-    this.#attachment = new Attachment(kernel, self, peers.pool, peers.socket.peer);
+    this.#attachment = new Attachment(kernel, self, peers.pool, peers.socket.peer, peers.socket.only);
   }
 
   receive(message: NbdConnectionMessage): void {

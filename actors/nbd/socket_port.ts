@@ -14,6 +14,8 @@ export interface SocketPort {
   readonly peer: string;
   /** The host of the client, or the name in its certificate once that is verified; undefined for a local client. See nbd/places.ts. */
   readonly identity: string | undefined;
+  /** The uid of the only volume that is served where the client came; undefined: all are. */
+  readonly only?: string | undefined;
   /** Whether `startTls` may be called, and whether it has to be. */
   readonly tls: TlsPolicy;
   /** Bytes sent since the beginning, also of a send that is under way: whether the client takes any. */

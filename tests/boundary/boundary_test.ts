@@ -198,6 +198,8 @@ async function serveOne(faults: Faults, request: string): Promise<void> {
       }
       return { kind: "done" };
     },
+    hold: () => Promise.resolve({ kind: "done" }),
+    release: () => Promise.resolve({ kind: "done" }),
   };
   const server = new ControlServer(listener, handler, {
     requestMs: 2000,

@@ -1,28 +1,40 @@
-/** `run`: a program with a throw-away volume, with a server and without one. */
-import { assert, assertEquals } from "@std/assert";
-import { PoolOnDisk } from "../support/server.ts";
+/** `run`: a program with a throw-away volume, with a server and without one, and each way in which it ends. */
+import { assertEquals, assertMatch } from "@std/assert";
+import { PoolOnDisk, type RunningCli } from "../support/server.ts";
 
-const volumes = async (pool: PoolOnDisk) => (await pool.list()).map(({ name }) => name);
+/** What qemu writes is there for the next program, the URI and the socket serve it, and only its owner may connect. */
+const useTwice = 'test "$(stat -c %a "$unixsocket")" = 600 && nbdinfo --size "$uri" && ' +
+  'qemu-io -f raw -c "write -P 7 0 64k" "$uri" > /dev/null && ' +
+  'qemu-io -f raw -c "read -P 7 0 64k" "nbd:unix:$unixsocket" | grep -c "read 65536/65536"';
 
-for (const isServed of [false, true]) {
-  const where = isServed ? "on a server" : "without a server";
-
-  Deno.test(`run gives qemu-io a clone, several times over, and leaves nothing behind, ${where}`, async () => {
-    await using pool = await PoolOnDisk.make();
-    await pool.verb("create", "base", "16M");
-    const server = isServed ? await pool.serveAt(["--listen", "tcp:127.0.0.1:0"]) : undefined;
-    const line = 'nbdinfo --size "$uri" && qemu-io -f raw -c "write -P 7 0 64k" "$uri" > /dev/null && ' +
-      'qemu-io -f raw -c "read -P 7 0 64k" "$uri" | grep -c "read 65536/65536" && test -S "$unixsocket"';
-    const ran = await pool.cli(["run", "--fork", "base", "--", line]);
-    assertEquals([ran.status, ran.stdout], [0, "16777216\n1\n"], ran.stderr);
-    assertEquals(await volumes(pool), ["base"]);
-    await server?.stop();
-  });
+async function requireOnlyBase(pool: PoolOnDisk): Promise<void> {
+  assertEquals((await pool.list()).map(({ name }) => name), ["base"]);
+  assertEquals(socketsIn(pool), []);
 }
 
-Deno.test("run ends with the status of the program, and takes its words apart without a shell", async () => {
+function socketsIn(pool: PoolOnDisk): string[] {
+  return [...Deno.readDirSync(pool.directory)].map(({ name }) => name).filter((name) =>
+    name.startsWith("run-")
+  );
+}
+
+/** A program that says its process id and then waits; the id. */
+const waits = 'echo "at $$ $unixsocket"; exec sleep 100';
+
+async function begun(run: RunningCli): Promise<number> {
+  return Number((await run.printed(/^at (\d+) /m))[1]);
+}
+
+Deno.test("run without a server serves the pool for its program, and leaves nothing behind, killed or not", async () => {
   await using pool = await PoolOnDisk.make();
-  const words = await pool.cli([
+  await pool.verb("create", "base", "16M");
+  const ran = await pool.cli(["run", "--fork", "base", "--", useTwice]);
+  assertEquals([ran.status, ran.stdout], [0, "16777216\n1\n"], ran.stderr);
+  await requireOnlyBase(pool);
+  await using first = pool.start(["run", "--size", "1M", "--", waits]);
+  const child = await begun(first);
+  // A second one finds the pool served by the first.
+  const second = await pool.cli([
     "run",
     "--size",
     "1M",
@@ -32,10 +44,56 @@ Deno.test("run ends with the status of the program, and takes its words apart wi
     "a  b",
     "--fork",
   ]);
-  assertEquals(words.status, 0);
-  assert(/^at \/.*nbd\.sock a {2}b --fork\n$/.test(words.stdout), words.stdout);
-  assertEquals((await pool.cli(["run", "--size", "1M", "--", "exit 7"])).status, 7);
-  assertEquals((await pool.cli(["run", "--size", "1M", "--", "kill -9 $$"])).status, 137);
-  assertEquals((await pool.cli(["run", "--size", "1M"])).status, 2);
-  assertEquals(await volumes(pool), []);
+  assertMatch(second.stdout, /^at \/.*\/run-[\w-]+\.sock a {2}b --fork\n$/, second.stderr);
+  first.signal("SIGKILL");
+  await first.status;
+  Deno.kill(child, "SIGKILL");
+  assertEquals(socketsIn(pool).length, 1);
+  // The next opening that may write removes both.
+  await pool.verb("quota", "base", "none");
+  await requireOnlyBase(pool);
 });
+
+Deno.test("runs on a server end as their programs do, and with each signal, and leave nothing behind", async () => {
+  await using pool = await PoolOnDisk.make();
+  const server = await pool.serveAt(["--create", "base=16M", "--listen", "tcp:127.0.0.1:0"]);
+  const forked = (...words: string[]) => pool.start(["run", "--fork", "base", "--", ...words]);
+  await using killed = forked(waits);
+  await using interrupted = forked(waits);
+  await using served = forked(waits);
+  await using used = forked(useTwice);
+  // What stays behind in the background, attached, loses its volume.
+  await using left = forked(
+    'qemu-io -f raw -c "sleep 100000" "$uri" > /dev/null & echo "at $!"; sleep 0.2; exit 7',
+  );
+  await using missing = forked("/no/such/program", "$uri");
+  const child = await begun(killed);
+  killed.signal("SIGKILL");
+  await begun(interrupted);
+  interrupted.signal("SIGINT");
+  assertEquals([await interrupted.status, await left.status, await missing.status, await used.status], [
+    130,
+    7,
+    127,
+    0,
+  ], used.stderr + left.stderr);
+  assertEquals(used.stdout, "16777216\n1\n");
+  await missing.complained(/^Cannot run "\/no\/such\/program": there is no such program\.\n$/);
+  await begun(served);
+  const names = (await pool.list()).map(({ name }) => name);
+  assertEquals([names.length, names[0]], [2, "base"], names.join());
+  await server.stop();
+  await served.complained(/The server has been stopped\. The volume is gone/);
+  await requireOnlyBase(pool);
+  served.signal("SIGTERM");
+  assertEquals(await served.status, 143);
+  for (const pid of [child, Number(/at (\d+)/.exec(left.stdout)![1])]) killIfThere(pid);
+});
+
+function killIfThere(pid: number): void {
+  try {
+    Deno.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended with its volume.
+  }
+}

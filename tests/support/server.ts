@@ -87,6 +87,11 @@ export class PoolOnDisk implements AsyncDisposable {
     };
   }
 
+  /** Starts `cli.ts` on the pool. */
+  start(args: readonly string[], options: CliOptions = {}): RunningCli {
+    return new RunningCli(cliCommand(["--pool", this.directory, ...args], options).spawn());
+  }
+
   /** Runs a command that has to succeed and gives what it printed. */
   async verb(...args: string[]): Promise<string> {
     const result = await this.cli(args);
@@ -237,6 +242,63 @@ export class ServerProcess {
   async #wait(): Promise<Deno.CommandStatus> {
     const [status] = await Promise.all([this.#child.status, this.#stdout.ended, this.#stderr.ended]);
     return status;
+  }
+}
+
+/** `cli.ts` while it runs. Dispose of it at the end: it is killed. */
+export class RunningCli implements AsyncDisposable {
+  /** Its exit status. */
+  readonly status: Promise<number>;
+  readonly #child: Deno.ChildProcess;
+  readonly #stdout: Lines;
+  readonly #stderr: Lines;
+  #hasEnded = false;
+
+  constructor(child: Deno.ChildProcess) {
+    this.#child = child;
+    this.#stdout = new Lines(child.stdout);
+    this.#stderr = new Lines(child.stderr);
+    this.status = child.status.then(({ code }) => {
+      this.#hasEnded = true;
+      return code;
+    });
+  }
+
+  /** What it has printed so far. */
+  get stdout(): string {
+    return this.#stdout.text;
+  }
+
+  /** What it has complained about so far. */
+  get stderr(): string {
+    return this.#stderr.text;
+  }
+
+  /** Waits until it has printed what matches. */
+  printed(wanted: RegExp): Promise<RegExpExecArray> {
+    return this.#matched(this.#stdout, wanted);
+  }
+
+  /** Waits until it has complained as wanted. */
+  complained(wanted: RegExp): Promise<RegExpExecArray> {
+    return this.#matched(this.#stderr, wanted);
+  }
+
+  async #matched(lines: Lines, wanted: RegExp): Promise<RegExpExecArray> {
+    await lines.met((text) => wanted.test(text));
+    const match = wanted.exec(lines.text);
+    if (match === null) throw new Error(`It ended without ${wanted}: ${this.stdout}${this.stderr}`);
+    return match;
+  }
+
+  /** Sends it a signal. */
+  signal(signal: Deno.Signal): void {
+    this.#child.kill(signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#hasEnded) this.#child.kill("SIGKILL");
+    await Promise.all([this.status, this.#stdout.ended, this.#stderr.ended]);
   }
 }
 

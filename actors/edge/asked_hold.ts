@@ -1,0 +1,85 @@
+/** A volume that the server of a pool holds for this process: the client's side of control_hold.ts. */
+import type { AdminResult, HeldContent } from "../control/admin_command.ts";
+import { brokenConversation, conversation, silentServer, valueOf } from "./control.ts";
+import { holdPath } from "./control_hold.ts";
+import { atMost } from "./turns.ts";
+
+/** Where the volume is. */
+export interface HeldAt {
+  readonly uri: string;
+  /** The absolute path of the socket that serves it alone. */
+  readonly unixsocket: string;
+}
+
+/** See the head of this file. The volume goes when the connection does: with {@linkcode release}, or with this process. */
+export class AskedHold {
+  readonly at: HeldAt;
+  /** Resolves when the volume is gone: with why, if the server has ended it. */
+  readonly ended: Promise<string | undefined>;
+  readonly #path: string;
+  readonly #silenceMs: number;
+  readonly #hangUp: () => void;
+
+  private constructor(
+    path: string,
+    silenceMs: number,
+    { at, ended, hangUp }: { at: HeldAt; ended: Promise<string | undefined>; hangUp: () => void },
+  ) {
+    this.#path = path;
+    this.#silenceMs = silenceMs;
+    this.at = at;
+    this.ended = ended;
+    this.#hangUp = hangUp;
+  }
+
+  /** Asks the server behind a control socket; undefined if there is none. Throws {@linkcode UserError}. */
+  static async begin(
+    path: string,
+    content: HeldContent,
+    silenceMs: number,
+  ): Promise<AskedHold | AdminResult | undefined> {
+    const body = "source" in content ? content : { size_bytes: content.sizeBytes };
+    return await conversation(path, { target: holdPath, body }, silenceMs, async (lines, request) => {
+      const first = (await lines.next()).value;
+      const answer = typeof first === "string" ? valueOf(path, first) as HeldAnswer : undefined;
+      if (answer?.kind === "refused") return answer;
+      if (typeof answer?.uri !== "string" || typeof answer.unixsocket !== "string") {
+        throw brokenConversation(path, "it answered no volume");
+      }
+      const { uri, unixsocket } = answer;
+      const hangUp = () => void request.socket?.end();
+      return new AskedHold(path, silenceMs, { at: { uri, unixsocket }, ended: endOf(path, lines), hangUp });
+    });
+  }
+
+  /** Ends the hold; the volume is gone when it resolves. Throws {@linkcode UserError} if the server does not answer. */
+  async release(): Promise<void> {
+    this.#hangUp();
+    if (this.#silenceMs === 0) return void await this.ended;
+    let isEnded = false;
+    await atMost(this.#silenceMs, this.#noteEnd(() => isEnded = true));
+    if (!isEnded) throw silentServer(this.#path, this.#silenceMs);
+  }
+
+  async #noteEnd(note: () => void): Promise<void> {
+    await this.ended;
+    note();
+  }
+}
+
+/** The first line of the answer. */
+type HeldAnswer =
+  | Extract<AdminResult, { readonly kind: "refused" }>
+  | { readonly kind: "held"; readonly uri: unknown; readonly unixsocket: unknown };
+
+async function endOf(path: string, lines: AsyncGenerator<string>): Promise<string | undefined> {
+  try {
+    const last = (await lines.next()).value;
+    if (typeof last !== "string") return "The server has ended.";
+    const answer = valueOf(path, last);
+    return answer.kind === "refused" ? answer.reason : undefined;
+  } catch {
+    // The connection broke: so did the server.
+    return "The server has ended.";
+  }
+}
