@@ -282,6 +282,8 @@ export interface PoolStatus {
   readonly intent_journal: "kept" | "none" | "void";
   /** Why it is not kept; null if it is, or if the pool was opened to be read only. */
   readonly intent_journal_reason: string | null;
+  /** Changes that a killed server has left in the journal and that are not committed; 0 of a pool that is open for writing. */
+  readonly intent_journal_waiting: number;
 }
 
 /** How full a device is; `low` from the lowest threshold of `serve --warn-at` on, 80 % by default. */
@@ -293,6 +295,18 @@ export interface PoolSizes {
   readonly data_total_bytes: number;
   /** Bytes of the metadata device that the pool uses. */
   readonly metadata_total_bytes: number;
+}
+
+/** The object of `check --json`. */
+export interface CheckedPool {
+  /** Whether there are no problems. */
+  readonly sound: boolean;
+  /** What is wrong, a sentence each. */
+  readonly problems: readonly string[];
+  /** What is worth knowing, a sentence each. */
+  readonly notes: readonly string[];
+  /** Changes that a killed server has left in the intent journal, and that what was checked does not have. */
+  readonly intent_journal_waiting: number;
 }
 
 /** What an admin command has come to, by the kind of command; `refused` is a sentence for a human reader. */
@@ -310,6 +324,12 @@ export type AdminResult =
   | { readonly kind: "wouldFree"; readonly bytes: number }
   /** Sizes of the devices, as the pool used them before and uses them now. */
   | { readonly kind: "grown"; readonly before: PoolSizes; readonly sizes: PoolSizes }
-  | { readonly kind: "checked"; readonly problems: readonly string[]; readonly notes: readonly string[] }
+  /** `waiting`: changes that a killed server has left in the intent journal, and that what was checked does not have. */
+  | {
+    readonly kind: "checked";
+    readonly problems: readonly string[];
+    readonly notes: readonly string[];
+    readonly waiting: number;
+  }
   /** A sentence: what was tried, why it failed, the next step. */
   | { readonly kind: "refused"; readonly reason: string };

@@ -48,6 +48,7 @@ export function* poolStatus(peers: AdminPeers): Steps<AdminResult> {
       reason: sentenceOf(registry),
       intent_journal: facts.intents.kind,
       intent_journal_reason: facts.intents.reason,
+      intent_journal_waiting: facts.intents.waiting,
     },
   };
 }
@@ -97,7 +98,11 @@ export function* checkPool(peers: AdminPeers): Steps<AdminResult> {
   const reader = yield* readerOfCommit(peers);
   const report = yield* runWalk(peers, reader, checkMetadata({ deviceBlocks: reader.metadataBlocks }));
   peers.thin.metadata.releaseCommit(reader.hold);
-  return { kind: "checked", problems: report.problems, notes: report.notes };
+  const { intents: { waiting } } = yield* peers.thin.metadata.facts();
+  const notes = waiting === 0
+    ? report.notes
+    : [...report.notes, `${waiting} changes wait in the intent journal; \`status\` says why.`];
+  return { kind: "checked", problems: report.problems, notes, waiting };
 }
 
 /** `dump` of a pool that is being served: the last durable commit, as thin_dump writes it. */

@@ -53,6 +53,8 @@ import { VolumeStub } from "../volume/volume_messages.ts";
 export interface PoolOptions {
   readonly catalogue: Catalogue;
   readonly readOnly: boolean;
+  /** Why it is open read-only though it was to be written, as words to follow a colon; by default null: it was asked so. */
+  readonly trouble?: string | null;
   /** The catalogue's journal is to be rewritten once the pool has started. */
   readonly isJournalLong?: boolean;
   newUid(): string;
@@ -103,7 +105,7 @@ export class PoolActor implements Actor<PoolMessage> {
       isStopping: () => this.#commands.isStopping,
       log: (sentence) => options.log(sentence),
     });
-    this.#mode = new ModeOfPool(options.readOnly);
+    this.#mode = new ModeOfPool(options.readOnly, options.trouble ?? null);
     this.#change = new PoolChange({
       kernel,
       catalogue: options.catalogue,

@@ -67,7 +67,7 @@ Deno.test("a full pool whose data has grown durably takes writes again, and they
   assertEquals(writeBlock(volume, newBlocks), "noDataSpace");
   for (let block = 0; block < newBlocks; block += 1) assertEquals(holds(volume, block), true);
   assertEquals(totals(pool), [newBlocks, 256]);
-  assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
+  assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [], waiting: 0 });
 });
 
 Deno.test("no block of a growth is used before the growth is durable", () => {
@@ -116,7 +116,7 @@ Deno.test("sharing is broken, and blocks are discarded and used again, on both s
   const written = Array.from({ length: 9 }, (_, at) => writeBlock(volume, 32 + at));
   assertEquals(written, [...new Array(8).fill("ok"), "noDataSpace"]);
   for (let block = 0; block < 12; block += 1) assertEquals(holds(snapshot, block), true);
-  assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
+  assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [], waiting: 0 });
 });
 
 Deno.test("bios in flight when the pool grows end as if it had not, in any order of the messages", () => {
@@ -138,7 +138,7 @@ Deno.test("bios in flight when the pool grows end as if it had not, in any order
     assertEquals(writeBlock(volume, 30), "ok");
     const snapshot = pool.attach("a@s");
     for (let block = 0; block < oldBlocks; block += 1) assertEquals(holds(snapshot, block), true);
-    assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
+    assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [], waiting: 0 });
   }
 });
 

@@ -16,12 +16,19 @@ const nextAfterFailure = "Start it again: it goes on from the last commit, or sa
  */
 export class ModeOfPool {
   readonly #isOpenedReadOnly: boolean;
+  /** Why it was opened read-only, if it was to be written; these words end with the next step. */
+  readonly #troubleAtOpening: string | null;
   #mode: PoolMode;
   #trouble: string | null = null;
   #spaceReason: string | null = null;
 
-  /** @param isOpenedReadOnly whether the pool was opened to be read only, without trouble */
-  constructor(isOpenedReadOnly: boolean) {
+  /**
+   * @param isOpenedReadOnly whether the pool was opened read-only
+   * @param trouble why, if it was to be written
+   */
+  constructor(isOpenedReadOnly: boolean, trouble: string | null = null) {
+    assert(isOpenedReadOnly || trouble === null, "a pool with trouble at its opening is read-only");
+    this.#trouble = this.#troubleAtOpening = trouble;
     this.#isOpenedReadOnly = isOpenedReadOnly;
     this.#mode = isOpenedReadOnly ? "read-only" : "write";
   }
@@ -69,6 +76,7 @@ export class ModeOfPool {
   /** Why the pool takes no changes, as a sentence; undefined if it takes them. */
   refusal(): string | undefined {
     if (this.takesChanges) return undefined;
+    if (this.#troubleAtOpening !== null) return `The pool takes no changes: ${this.#troubleAtOpening}.`;
     if (this.#isOpenedReadOnly) {
       return "The pool is open read-only. Stop that server, or serve without --read-only.";
     }

@@ -3,6 +3,7 @@ import { unreachable } from "../../storage/base/assert.ts";
 import { formatExactSize, formatSize } from "../../storage/base/sizes.ts";
 import type {
   AdminResult,
+  CheckedPool,
   ClientListing,
   Command,
   PoolSizes,
@@ -58,7 +59,7 @@ export function reportOf(result: AdminResult, options: ReportOptions): Report {
     case "wouldFree":
       return printed(`${result.bytes} bytes (${formatSize(result.bytes)}) would be freed`);
     case "checked":
-      return checkReport(result.problems, result.notes);
+      return checkReport(result, options);
     case "refused":
       return { lines: [], complaints: [result.reason], exitStatus: 1 };
     default:
@@ -84,9 +85,17 @@ export function documentOf(result: AdminResult): unknown {
       return { clients: result.clients };
     case "grown":
       return result.sizes;
+    case "checked":
+      return checkedDocument(result);
     default:
       return result;
   }
+}
+
+function checkedDocument(
+  { problems, notes, waiting }: AdminResult & { readonly kind: "checked" },
+): CheckedPool {
+  return { sound: problems.length === 0, problems, notes, intent_journal_waiting: waiting };
 }
 
 function keptText(kept: string, bytes: number | null): string {
@@ -116,13 +125,19 @@ function printed(...lines: readonly string[]): Report {
   return { lines, complaints: [], exitStatus: 0 };
 }
 
-function checkReport(problems: readonly string[], notes: readonly string[]): Report {
+function checkReport(
+  result: Extract<AdminResult, { readonly kind: "checked" }>,
+  { json }: ReportOptions,
+): Report {
+  const { problems, notes } = result;
+  const exitStatus = problems.length === 0 ? 0 : 1;
+  if (json) return { lines: [jsonOf(result)], complaints: [], exitStatus };
   const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
   const last = problems.length === 0 ? "The metadata is sound." : `check found ${count}.`;
   return {
     lines: [...problems, last],
     complaints: notes.map((note) => `note: ${note}`),
-    exitStatus: problems.length === 0 ? 0 : 1,
+    exitStatus,
   };
 }
 
@@ -184,6 +199,9 @@ function statusText(status: PoolStatus): string {
   if (status.reason !== null) lines.push(`reason       ${status.reason}`);
   if (status.intent_journal_reason !== null) {
     lines.push(`journal      ${status.intent_journal}: ${status.intent_journal_reason}`);
+  }
+  if (status.intent_journal_waiting > 0) {
+    lines.push(`journal      ${status.intent_journal_waiting} changes wait to be committed`);
   }
   return lines.join("\n");
 }

@@ -327,7 +327,7 @@ export const verbSpecs: Table = {
   check: {
     summary: "check the metadata: 0 sound, 1 not",
     example: "check",
-    options: waits,
+    options: ["json", ...waits],
     fields: { clearNeedsCheck: flag("clear-needs-check", "clear_needs_check") },
     isLook: true,
     offline: "files",

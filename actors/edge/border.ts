@@ -100,6 +100,8 @@ export type BorderAnswer =
     readonly number: number;
     /** Why the pool can only be opened read-only, if so. */
     readonly writeRefusal: string | null;
+    /** It would open for writing with more metadata space. */
+    readonly lacksMetadata: boolean;
   }
   | { readonly type: "result"; readonly number: number; readonly result: AdminResult }
   | { readonly type: "held"; readonly number: number; readonly volume: HeldVolume }

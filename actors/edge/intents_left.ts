@@ -8,18 +8,18 @@ import { readIntentFile } from "./intent_file.ts";
 import type { PoolFiles } from "./pool_files.ts";
 import { readSuperblock } from "./stored_superblock.ts";
 
-/** What an earlier process has left for this superblock. Sentences go to the log. Throws {@linkcode UserError} for a newer format. */
+/**
+ * What an earlier process has left for this superblock, or why that cannot be read. Sentences go to the log. Throws
+ * {@linkcode UserError} for a newer format.
+ */
 export async function findLeftIntents(
   files: PoolFiles,
   log: (sentence: string) => void,
-): Promise<readonly Intent[]> {
+): Promise<readonly Intent[] | string> {
   const path = files.paths.intents;
   const bootId = readBootId();
   const left = readIntentFile(path, bootId);
-  if (typeof left === "string") {
-    log(`The intent journal "${path}" cannot be read (${left}), so it is not replayed.`);
-    return [];
-  }
+  if (typeof left === "string") return left;
   const binding = bootId === undefined ? undefined : bindingOf(files, bootId, left.identity);
   const superblock = await readSuperblock(files.metadata.path, files.metadata);
   return taken(findIntents(left.bytes, binding, superblock), path, log);

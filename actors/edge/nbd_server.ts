@@ -73,12 +73,12 @@ export class NbdServer {
   /** Binds `nbd.sock`, where that can be done, and takes clients from now on. Answers a URL for each address. */
   async accept(): Promise<readonly string[]> {
     assert(this.#listener === undefined, "a server begins to take clients once");
-    const { kernel, pool, log, files } = this.#process;
+    const { kernel, pool, log, readOnly } = this.#process;
     const { sockets, keys } = this.#bound;
     const own = await openOwnSocket(this.#process, sockets, keys);
     if (own !== undefined) sockets.push(own);
     for (const { address } of sockets) {
-      const warning = exposureOf(address, keys?.policy, files.readOnly);
+      const warning = exposureOf(address, keys?.policy, readOnly);
       if (warning !== undefined) log(warning);
     }
     const peers = { pool: pool.address, accepts: sockets, log, clientsMax: this.#clientsMax };

@@ -140,8 +140,13 @@ export class PoolFiles {
    * Throws {@linkcode UserError} if the two do not belong together; nothing is written then.
    *
    * @param log hears later when there is no second copy of the catalogue any more
+   * @param readOnly true if nothing may be written though the files were opened for that
    */
-  settle(transactionId: bigint, log?: (sentence: string) => void): SettledPool {
+  settle(
+    transactionId: bigint,
+    log?: (sentence: string) => void,
+    readOnly = this.readOnly,
+  ): SettledPool {
     const found = this.#copies.settle(transactionId);
     const { catalogue, dropped, keptBytes, whyCopy } = found;
     const notes: string[] = [];
@@ -149,7 +154,7 @@ export class PoolFiles {
     if (dropped !== undefined) {
       notes.push("A change of the pool was interrupted before it was committed, so it did not happen.");
     }
-    if (this.readOnly) return { catalogue, notes };
+    if (readOnly) return { catalogue, notes };
     const file = openCatalogueFile(this.#held, this.paths, found, log);
     this.#catalogueFile = file;
     file.startAt(keptBytes, dropped !== undefined);

@@ -81,6 +81,7 @@ export class PoolLink {
   #failure: Error | undefined;
   #numberLast = 0;
   #writeRefusal: string | null = null;
+  #lacksMetadata = false;
   #closing: Promise<void> | undefined;
   #isClosed = false;
 
@@ -115,6 +116,7 @@ export class PoolLink {
       const opened = await link.#ask({ type: "open", settings });
       assert(opened.type === "opened", "a pool is opened, or that throws");
       link.#writeRefusal = opened.writeRefusal;
+      link.#lacksMetadata = opened.lacksMetadata;
     } catch (error) {
       link.#border.close();
       throw error;
@@ -138,6 +140,11 @@ export class PoolLink {
   /** Why this pool can only be opened read-only, if so. */
   get writeRefusal(): string | null {
     return this.#writeRefusal;
+  }
+
+  /** True if this pool is open read-only, and would open for writing with more metadata space. */
+  get lacksMetadata(): boolean {
+    return this.#lacksMetadata;
   }
 
   /** Resolves, with the error, if the program itself fails: a broken invariant. The pool then does nothing any more. */

@@ -40,13 +40,23 @@ export async function checkOffline(directory: string): Promise<AdminResult> {
   const files = opened.adopt(PoolFiles.open(directory, { readOnly: true }), (files) => files.close());
   await seeDisks(files.cached, true);
   const { problems, notes } = await checkFiles(files);
-  return { kind: "checked", problems, notes: [...notes, ...await waitingOf(files)] };
+  const left = await waitingOf(files);
+  return { kind: "checked", problems, notes: [...notes, ...left.notes], waiting: left.waiting };
 }
 
 /** What a killed server has left is not in the last commit, which is what is read here. */
-async function waitingOf(files: PoolFiles): Promise<readonly string[]> {
+async function waitingOf(
+  files: PoolFiles,
+): Promise<{ readonly notes: readonly string[]; readonly waiting: number }> {
   const notes: string[] = [];
-  const count = (await findLeftIntents(files, (sentence) => void notes.push(sentence))).length;
+  const left = await findLeftIntents(files, (sentence) => void notes.push(sentence));
+  if (typeof left === "string") {
+    notes.push(
+      `This is the last commit. What waits in the intent journal is not known: it cannot be read (${left}).`,
+    );
+    return { notes, waiting: 0 };
+  }
+  const count = left.length;
   if (count > 0) {
     const changes = count === 1 ? "1 change waits" : `${count} changes wait`;
     notes.push(
@@ -54,7 +64,7 @@ async function waitingOf(files: PoolFiles): Promise<readonly string[]> {
         "commits what waits.",
     );
   }
-  return notes;
+  return { notes, waiting: count };
 }
 
 /**
@@ -72,7 +82,13 @@ export async function checkAndClear(directory: string): Promise<AdminResult> {
   const bytes = await readMetadataBlock(files.metadata, 0 as MetadataBlock);
   const superblock = bytes === undefined ? "unreadable" : unpackSuperblock(bytes);
   if (bytes === undefined || typeof superblock === "string" || problems.length > 0) {
-    return { kind: "checked", problems, notes: [...notes, ...checked.notes] };
+    const left = await waitingOf(files);
+    return {
+      kind: "checked",
+      problems,
+      notes: [...notes, ...checked.notes, ...left.notes],
+      waiting: left.waiting,
+    };
   }
   if ((superblock.flags & flagNeedsCheck) === 0) {
     notes.push("needs_check is not set, so there was nothing to clear.");
@@ -88,7 +104,8 @@ export async function checkAndClear(directory: string): Promise<AdminResult> {
     await requireOk(what, (done) => files.metadata.flush(done));
     notes.push("needs_check was cleared: the pool can be written again.");
   }
-  return { kind: "checked", problems, notes };
+  const left = await waitingOf(files);
+  return { kind: "checked", problems, notes: [...notes, ...left.notes], waiting: left.waiting };
 }
 
 /** What is wrong with the metadata, the catalogue and the files, and what is worth a note. */
@@ -137,7 +154,7 @@ export async function dumpOffline(
   using opened = new DisposableStack();
   const files = opened.adopt(PoolFiles.open(directory, { readOnly: true }), (files) => files.close());
   await seeDisks(files.cached, true);
-  for (const note of await waitingOf(files)) log(note);
+  for (const note of (await waitingOf(files)).notes) log(note);
   const dump = dumpMetadata();
   let step = dump.next();
   while (!step.done) {

@@ -1,7 +1,7 @@
 /**
  * A pool in this process: its files, its kernel, its actors, and promises for callers outside the kernel.
  */
-import { assert } from "../../storage/base/assert.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { nanoid } from "nanoid";
 import type { AdminCommand, AdminResult } from "../control/admin_command.ts";
@@ -23,7 +23,7 @@ import { hostSpaceOf } from "./host_space.ts";
 import { openLibc } from "./libc.ts";
 import { guardedLog } from "./log_sink.ts";
 import type { DeviceKinds } from "./open_device.ts";
-import { dropIntents, newIntentJournal, openReplayed } from "./intents_open.ts";
+import { dropIntents, newIntentJournal, type OpenedReplayed, openReplayed } from "./intents_open.ts";
 import { PoolFiles } from "./pool_files.ts";
 import { removeLeftSockets } from "./private_place.ts";
 import { SocketGroup } from "./socket_group.ts";
@@ -54,8 +54,12 @@ export class PoolProcess {
   /** What the sockets of its clients share. */
   readonly sockets: SocketGroup;
   readonly log: (sentence: string) => void;
+  /** Nothing is written: so it was asked, or {@linkcode writeRefusal} says why. */
+  readonly readOnly: boolean;
   /** Why this pool can only be opened read-only, if so. */
   readonly writeRefusal: string | null;
+  /** It would open for writing with more metadata space. */
+  readonly lacksMetadata: boolean;
   /** What is open until the end. */
   #held: DisposableStack | undefined;
   readonly #intents: IntentJournal;
@@ -69,7 +73,8 @@ export class PoolProcess {
       readonly pool: PoolStub;
       readonly files: PoolFiles;
       readonly intents: IntentJournal;
-      readonly writeRefusal: string | null;
+      readonly readOnly: boolean;
+      readonly opened: OpenedReplayed;
     },
     defects: Defects,
     log: (sentence: string) => void,
@@ -79,7 +84,9 @@ export class PoolProcess {
     this.files = parts.files;
     this.#intents = parts.intents;
     this.sockets = new SocketGroup(parts.kernel, () => parts.intents.writeOut());
-    this.writeRefusal = parts.writeRefusal;
+    this.readOnly = parts.readOnly;
+    this.writeRefusal = parts.opened.writeRefusal;
+    this.lacksMetadata = parts.opened.lacksMetadata;
     this.log = log;
     this.#defects = defects;
   }
@@ -90,32 +97,37 @@ export class PoolProcess {
     options: ProcessOptions = {},
     kinds: DeviceKinds = deviceKinds,
   ): Promise<PoolProcess> {
-    const readOnly = options.readOnly ?? false;
     const log = guardedLog(options.log ?? (() => {}));
     using opening = new DisposableStack();
     const files = opening.adopt(
       await whenUnlocked(
         options.lockWaitMs ?? 0,
-        () => PoolFiles.open(directory, { readOnly, libc: openLibc() }, kinds),
+        () => PoolFiles.open(directory, { readOnly: options.readOnly ?? false, libc: openLibc() }, kinds),
       ),
       (files) => files.close(),
     );
-    if (!readOnly) removeLeftSockets(files.paths.directory);
+    if (!files.readOnly) removeLeftSockets(files.paths.directory);
     // A process before us may have left a superblock that only the host's memory has. Whatever we build on it (a compacted
     // catalogue, blocks used again that it has freed) would be lost with it in a power cut, and the superblock before it
     // does not know of that. So what we read is what the disk has, and durable, before anything is changed.
     const lost = () => dropIntents(files, log);
-    for (const note of await seeDisks(files.cached, readOnly, readOnly ? undefined : lost)) log(note);
-    const { engine, device, writeRefusal } = await openReplayed(files, options, log);
-    const { catalogue, notes } = files.settle(engine.transactionId, log);
+    for (const note of await seeDisks(files.cached, files.readOnly, files.readOnly ? undefined : lost)) {
+      log(note);
+    }
+    const opened = await openReplayed(files, options, log);
+    const { engine, device, trouble } = opened;
+    // The locks stay exclusive in a pool that was to be written: its server answers on the control socket.
+    const readOnly = files.readOnly || trouble !== null;
+    const { catalogue, notes } = files.settle(engine.transactionId, log, readOnly);
     for (const note of notes) log(note);
     const clock = opening.adopt(new DenoClock(), (clock) => clock.close());
-    const intents = newIntentJournal(opening, files, log);
+    const intents = newIntentJournal(opening, files, opened, log);
     const defects = new Defects();
     const kernel = new Kernel({ clock, onDefect: (defect) => defects.met(defect) });
     const pool = assemblePool(kernel, {
       catalogue,
       readOnly,
+      trouble,
       newUid: () => nanoid(),
       log,
       journal: files.catalogueFile ?? noJournal,
@@ -128,7 +140,7 @@ export class PoolProcess {
       ...(readOnly || options.guard === undefined ? {} : { guard: options.guard }),
       detectsZeroes: options.detectZeroes ?? false,
     });
-    const parts = { kernel, pool, files, intents, writeRefusal };
+    const parts = { kernel, pool, files, intents, readOnly, opened };
     const process = new PoolProcess(parts, defects, log);
     const started = await process.ask("start", pool.start());
     if (started.kind === "refused") throw new UserError(started.reason);
@@ -142,10 +154,16 @@ export class PoolProcess {
     return this.#defects.first;
   }
 
-  /** Says once, before it is served, what is missing where it is kept: space that goes back to the host, an intent journal. */
+  /**
+   * Says once, before it is served, that a pool to be written is open read-only, and what is missing where it is kept: space
+   * that goes back to the host, an intent journal.
+   */
   noteHostLacks(): void {
     if (this.#hasNotedLacks || this.files.readOnly) return;
     this.#hasNotedLacks = true;
+    if (this.readOnly) {
+      return this.log(present(this.writeRefusal, "a pool that was to be written says why not"));
+    }
     if (!this.files.data.local?.canDiscard) this.log(keepsHostSpace());
     const { kind, reason } = this.#intents.state;
     if (kind !== "none") return;
@@ -198,7 +216,7 @@ export class PoolProcess {
       if (stopped.kind === "refused") throw new UserError(stopped.reason);
       await this.files.idle();
       // The last commit has flushed all that was written: the servers have stopped, and no command came after it.
-      if (!this.files.readOnly) this.files.data.cached?.noteFlushed();
+      if (!this.readOnly) this.files.data.cached?.noteFlushed();
       this.#intents.end();
     } finally {
       this.kernel.stop();

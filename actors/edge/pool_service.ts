@@ -96,7 +96,8 @@ export class PoolService {
     this.#process = process;
     const failed = (error: unknown) => this.#tell({ type: "failed", error: plainOf(error) });
     process.defect.then(failed, failed);
-    return { type: "opened", number, writeRefusal: process.writeRefusal };
+    const { writeRefusal, lacksMetadata } = process;
+    return { type: "opened", number, writeRefusal, lacksMetadata };
   }
 
   #dump(number: number): Promise<AdminResult> {

@@ -1,4 +1,5 @@
 /** One command on a pool, wherever that is: by the server that has it open, else with its files, in this process. */
+import type { SizeChange } from "../../storage/base/sizes.ts";
 import type { AdminCommand, AdminResult, Command, PoolStatus } from "../control/admin_command.ts";
 import { filesVerbOf, isLook, isServerCommand } from "../control/verbs.ts";
 import type { FilesVerb } from "../control/verb_table.ts";
@@ -7,6 +8,7 @@ import { askControl } from "./control.ts";
 import { whenUnlocked } from "./file_lock.ts";
 import { poolPaths } from "./pool_files.ts";
 import { checkAndClear, checkOffline, dumpOffline, type DumpWriter } from "./pool_offline.ts";
+import { lengthenMetadata } from "./lengthen_metadata.ts";
 import { PoolLink } from "./pool_link.ts";
 import { mayAskControl } from "./socket_permission.ts";
 import { shortSocketPath } from "./socket_path.ts";
@@ -74,8 +76,35 @@ async function runHere(
   if (filesVerb !== undefined) return await onFiles[filesVerb](directory, write, log);
   const pool = await PoolLink.open(directory, { readOnly: isLook(command), log, warnAtPercents: [] });
   try {
+    if (command.verb === "grow" && command.metadata !== null && pool.lacksMetadata) {
+      await pool.close();
+      return await growStuck(directory, command, command.metadata, log);
+    }
     const result = await pool.command(withExactFigures(command));
     return result.kind === "status" ? { kind: "status", status: asServed(result.status, pool) } : result;
+  } finally {
+    await pool.close();
+  }
+}
+
+/**
+ * `grow` of a pool that is stuck: the changes in its intent journal need more metadata than it has. The steps: 1. the metadata
+ * device becomes larger, durably; 2. the pool is opened, and the replay uses all of the device (pool/intent_replay.ts); 3. the
+ * rest of the command, for which the metadata then has its size already. If we stop after any step, the journal is there or
+ * committed, and the command may be given again.
+ */
+async function growStuck(
+  directory: string,
+  command: AdminCommand & { readonly verb: "grow" },
+  change: SizeChange,
+  log: WaitOptions["log"],
+): Promise<AdminResult> {
+  const { beforeBytes, afterBytes } = await lengthenMetadata(directory, change);
+  const pool = await PoolLink.open(directory, { log, warnAtPercents: [] });
+  try {
+    const result = await pool.command({ ...command, metadata: { bytes: afterBytes, added: false } });
+    if (result.kind !== "grown") return result;
+    return { ...result, before: { ...result.before, metadata_total_bytes: beforeBytes } };
   } finally {
     await pool.close();
   }

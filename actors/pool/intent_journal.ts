@@ -47,6 +47,8 @@ import type { DeviceRequest } from "./device_messages.ts";
 export interface IntentState {
   readonly kind: "kept" | "none" | "void";
   readonly reason: string | null;
+  /** Changes that an earlier process has left and that are not committed: the pool is open read-only. */
+  readonly waiting: number;
 }
 
 /** What the journal is made with. */
@@ -74,13 +76,17 @@ export class IntentJournal {
   #isCommitting = false;
   #isStarted = false;
 
-  /** @param parts why no journal is kept (null: the pool is open read-only), or what it is made with */
-  constructor(parts: IntentParts | string | null) {
+  /**
+   * @param parts why no journal is kept (null: the pool is open read-only), or what it is made with
+   * @param waiting changes that an earlier process has left and that stay in the file
+   */
+  constructor(parts: IntentParts | string | null, waiting = 0) {
     const isKept = parts !== null && typeof parts !== "string";
     this.#parts = isKept ? parts : undefined;
     this.#recordsMax = isKept ? recordsPerSegment(parts.segmentBytes) : 0;
     assert(!isKept || this.#recordsMax > intentsSpareMin, "a segment has room for records");
-    this.#state = isKept ? { kind: "kept", reason: null } : { kind: "none", reason: parts };
+    assert(!isKept || waiting === 0, "a journal begins when nothing waits in its file");
+    this.#state = isKept ? { kind: "kept", reason: null, waiting } : { kind: "none", reason: parts, waiting };
   }
 
   get state(): IntentState {
@@ -174,7 +180,7 @@ export class IntentJournal {
   fail(reason: string): void {
     const parts = this.#parts;
     if (parts === undefined || this.#state.kind === "void") return;
-    this.#state = { kind: "void", reason };
+    this.#state = { kind: "void", reason, waiting: 0 };
     this.#collectedBytes = 0;
     const { segmentBytes, binding } = parts;
     const marked = parts.port.write(packFileHeader({ isVoid: true, segmentBytes, binding }), 0);

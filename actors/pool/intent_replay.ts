@@ -9,6 +9,10 @@
  *  3. If we stop after its superblock is written, no segment builds on that one, and it has all changes of the journal.
  *
  * Only then does the journal begin anew. If one record does not fit, nothing is done: the engine is thrown away.
+ *
+ * If there is no metadata block left for a record, the metadata device may have been made larger since. Then all begins again
+ * on an engine that uses all of the device, so that growth and changes are one commit, which the steps above hold for too. A
+ * growth with a commit of its own would not do: no segment of the journal builds on its superblock.
  */
 import { type MetadataBlock, metadataBlockSizeBytes } from "../../storage/base/ids.ts";
 import { filled, into, reasonOfIo } from "../../storage/device/port.ts";
@@ -31,6 +35,8 @@ export interface ReplayParts {
   readonly isWriting: boolean;
   /** Metadata blocks written at the same time. */
   readonly writesMax: number;
+  /** What the metadata device has; if more than the superblock says, replay may use it. By default, no more. */
+  readonly metadataBlocks?: number;
 }
 
 /**
@@ -40,13 +46,42 @@ export interface ReplayParts {
 export type Replayed =
   | { readonly kind: "replayed"; readonly plan: CommitPlan }
   | { readonly kind: "unfit"; readonly sentence: string }
-  | { readonly kind: "stuck"; readonly sentence: string };
+  | Stuck;
+
+/** What would let a replay go on: more metadata space, a repair, or a device or host that does its work again. */
+export type ReplayNeed = "metadataSpace" | "repair" | "device";
+
+/** A replay that could not be done. */
+export interface Stuck {
+  readonly kind: "stuck";
+  readonly sentence: string;
+  readonly needs: ReplayNeed;
+}
 
 /** Does all changes of the journal again. */
 export function* replayTask(parts: ReplayParts): Steps<Replayed> {
   const engine = parts.openEngine();
-  const loaded = yield* perform(engine, parts.metadata, () => engine.load());
-  if (loaded !== undefined) return { kind: "stuck", sentence: loaded };
+  const replayed = yield* attempt(engine, parts, () => engine.load());
+  if (replayed.kind !== "stuck" || replayed.needs !== "metadataSpace") return replayed;
+  const { metadataBlocks = 0 } = parts;
+  if (metadataBlocks <= engine.geometry.metadataBlocks) return replayed;
+  if (parts.isWriting) {
+    // All of it is stored by the host, durably, before a superblock counts on it (control/pool_growth.ts).
+    const { result } = yield* parts.metadata.grow(metadataBlocks * metadataBlockSizeBytes, true);
+    if (result.kind !== "ok") return stuckAt(`storing the larger metadata: ${reasonOfIo(result)}`);
+  }
+  const larger = parts.openEngine();
+  let isLoaded = false;
+  return yield* attempt(larger, parts, () => {
+    if (!isLoaded) larger.load();
+    isLoaded = true;
+    larger.growth.growMetadata(metadataBlocks);
+  });
+}
+
+function* attempt(engine: ThinMetadata, parts: ReplayParts, begin: () => void): Steps<Replayed> {
+  const begun = yield* perform(engine, parts.metadata, begin);
+  if (begun !== undefined) return begun;
   let count = 0;
   for (const intent of parts.intents) {
     let misfit: string | undefined;
@@ -55,7 +90,7 @@ export function* replayTask(parts: ReplayParts): Steps<Replayed> {
       parts.metadata,
       () => void (misfit = replayIntent(engine, intent)),
     );
-    if (failure !== undefined) return { kind: "stuck", sentence: failure };
+    if (failure !== undefined) return failure;
     if (misfit !== undefined) {
       return {
         kind: "unfit",
@@ -75,7 +110,7 @@ function* commit(engine: ThinMetadata, parts: ReplayParts): Steps<Replayed> {
   } catch (error) {
     // The engine has undone it: a result, not a defect.
     if (!(error instanceof MetadataFault)) throw error;
-    return { kind: "stuck", sentence: sentenceOf(error) };
+    return stuckBy(error);
   }
   if (!parts.isWriting) return { kind: "replayed", plan };
   const failure = yield* writeCommit(
@@ -84,7 +119,7 @@ function* commit(engine: ThinMetadata, parts: ReplayParts): Steps<Replayed> {
     { kind: "frozen", ...plan, isAlone: true },
     parts.writesMax,
   );
-  return failure === undefined ? { kind: "replayed", plan } : { kind: "stuck", sentence: failure };
+  return failure === undefined ? { kind: "replayed", plan } : stuckAt(failure);
 }
 
 /** Runs an operation, reading what it misses. Answers why it failed. */
@@ -92,7 +127,7 @@ function* perform(
   engine: ThinMetadata,
   device: DeviceStub,
   operation: () => void,
-): Steps<string | undefined> {
+): Steps<Stuck | undefined> {
   for (;;) {
     let missing: MetadataBlock;
     try {
@@ -101,17 +136,31 @@ function* perform(
     } catch (error) {
       // A missing block is the engine's way of asking for it.
       if (!(error instanceof MetadataFault)) throw error;
-      if (error.fault.kind !== "missing") return sentenceOf(error);
+      if (error.fault.kind !== "missing") return stuckBy(error);
       missing = error.fault.block;
     }
     const bytes = engine.takeBuffer();
     const result = filled(yield* device.read(into(bytes), missing * metadataBlockSizeBytes));
-    if (result.kind !== "ok") return `reading metadata block ${missing}: ${reasonOfIo(result)}`;
+    if (result.kind !== "ok") return stuckAt(`reading metadata block ${missing}: ${reasonOfIo(result)}`);
     engine.supply(missing, bytes);
   }
 }
 
-function sentenceOf({ fault }: MetadataFault): string {
-  if (fault.kind === "damaged") return `metadata block ${fault.block} is damaged: ${fault.reason}`;
-  return fault.kind === "noMetadataSpace" ? "there is no metadata block left for it" : fault.kind;
+function stuckBy({ fault }: MetadataFault): Stuck {
+  switch (fault.kind) {
+    case "damaged":
+      return {
+        kind: "stuck",
+        sentence: `metadata block ${fault.block} is damaged: ${fault.reason}`,
+        needs: "repair",
+      };
+    case "noMetadataSpace":
+      return { kind: "stuck", sentence: "there is no metadata block left for it", needs: "metadataSpace" };
+    default:
+      return { kind: "stuck", sentence: fault.kind, needs: "repair" };
+  }
+}
+
+function stuckAt(sentence: string): Stuck {
+  return { kind: "stuck", sentence, needs: "device" };
 }

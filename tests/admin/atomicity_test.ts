@@ -82,7 +82,7 @@ function bytesOf(
 /** All that can be seen of a pool: every volume with its content, and the space. */
 function stateOf(image: Image): string {
   const pool = present(open(image).pool, "a world without end has stopped");
-  assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
+  assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [], waiting: 0 });
   const listed = pool.admin({ verb: "list" });
   const status = pool.admin({ verb: "status" });
   require(listed.kind === "volumes" && status.kind === "status", "a pool that is open can be looked at");

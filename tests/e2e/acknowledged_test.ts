@@ -73,8 +73,10 @@ Deno.test({
     for (const verb of ["check", "dump"]) {
       const read = await pool.cli([verb]);
       assertEquals(read.status, 0);
-      assertMatch(read.stderr, /changes? waits? in the intent journal/);
+      assertMatch(read.stderr, /\d+ changes wait in the intent journal/);
     }
+    const checked = await pool.cli(["check", "--json"]);
+    assertMatch(checked.stdout, /^\{"sound":true,"problems":\[\],.*"intent_journal_waiting":[1-9]\d*\}\n$/);
 
     // A newer format is refused, and nothing is overwritten.
     const path = `${pool.directory}/intent.journal`;

@@ -155,7 +155,12 @@ Deno.test({
       const again = await PoolProcess.open(directory, {}, kinds);
       const listed = await again.command({ verb: "list" });
       assertEquals(listed.kind === "volumes" && listed.volumes.map(({ name }) => name), ["a", "a@s"]);
-      assertEquals(await again.command({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
+      assertEquals(await again.command({ verb: "check" }), {
+        kind: "checked",
+        problems: [],
+        notes: [],
+        waiting: 0,
+      });
       await again.close();
     } finally {
       await Deno.remove(folder, { recursive: true });

@@ -44,5 +44,5 @@ export function usedBlocks(pool: TestingPool): number {
 
 /** Fails unless `check` finds nothing. */
 export function assertSound(pool: TestingPool): void {
-  assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [] });
+  assertEquals(pool.admin({ verb: "check" }), { kind: "checked", problems: [], notes: [], waiting: 0 });
 }
