@@ -105,6 +105,8 @@ Deno.test({
     "fio waits for metadata that has no block left, goes on when it has grown, and finds all that it wrote",
   // It takes some 430 volumes to fill the metadata, each made by a command of its own.
   ignore: !hasProgram("fio") || !soak,
+  // The pool is opened in this process too, and the C library stays open.
+  sanitizeResources: false,
   fn: async () => {
     await using pool = await PoolOnDisk.make("--data-size=256M", "--metadata-size=2M");
     const ballast = await openPool(pool.directory);

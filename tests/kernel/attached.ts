@@ -16,7 +16,7 @@ export function hasKernelClient(...more: readonly string[]): boolean {
 
 /** A script of this folder and what it needs. */
 export interface AttachTask {
-  readonly script: "attach.sh" | "xfs.sh" | "killed.sh" | "cut_power.sh" | "after_cut.sh";
+  readonly script: "attach.sh" | "xfs.sh" | "killed.sh" | "cut_power.sh" | "after_cut.sh" | "full.sh";
   readonly args?: readonly (string | number)[];
   readonly modules?: readonly string[];
   readonly programs?: readonly string[];
@@ -36,11 +36,12 @@ export class AttachedPool implements AsyncDisposable {
     this.#port = Number(port);
   }
 
-  /** Makes the pool and serves it. */
-  static async make(diskSize: string): Promise<AttachedPool> {
-    const pool = await PoolOnDisk.make("--data-size", "1G", "--metadata-size", "4M");
+  /** Makes the pool and serves it, with more options of `serve` if there are any. */
+  static async make(diskSize: string, dataSize = "1G", ...options: string[]): Promise<AttachedPool> {
+    const pool = await PoolOnDisk.make("--data-size", dataSize, "--metadata-size", "4M");
     try {
-      const server = await pool.serveAt(["--listen", "tcp:127.0.0.1:0", "--create", `disk=${diskSize}`]);
+      const address = ["--listen", "tcp:127.0.0.1:0"];
+      const server = await pool.serveAt([...address, "--create", `disk=${diskSize}`, ...options]);
       return new AttachedPool(pool, server);
     } catch (error) {
       await pool[Symbol.asyncDispose]();
@@ -95,6 +96,18 @@ export class AttachedPool implements AsyncDisposable {
       case "clone":
         await this.pool.verb("clone", "disk@live", "fork");
         return "done";
+      case "free": {
+        const { data_total_bytes, data_used_bytes } = await this.pool.status();
+        return String(data_total_bytes - data_used_bytes);
+      }
+      case "parked":
+        return await this.#parked();
+      case "grow":
+        await this.pool.verb("grow", "+64M");
+        return "done";
+      case "remove":
+        await this.pool.verb("rm", "disk@live");
+        return "done";
       case "kill":
         await this.#server.kill();
         return "done";
@@ -104,6 +117,16 @@ export class AttachedPool implements AsyncDisposable {
       default:
         throw new Error(`The guest asks what nobody knows: ${question}`);
     }
+  }
+
+  /** Waits until writes wait for space, and answers with the pool's mode. */
+  async #parked(): Promise<string> {
+    for (let tries = 0; tries < 200; tries += 1) {
+      const { mode, parked } = await this.pool.status();
+      if (parked > 0) return mode;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    throw new Error("The guest never wrote what the pool has no space for");
   }
 }
 

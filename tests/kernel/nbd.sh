@@ -101,18 +101,6 @@ stop_writing() {
   wait "$writer"
 }
 
-numbered() {
-  local number=1
-  mkdir -p "$1"
-  while true; do
-    numbered "$number" | dd of="$1/$number" conv=fsync 2>/dev/null
-    # Whoever reads this sees the number before or after, never half of it.
-    echo "$number" >/tmp/durable.new
-    mv /tmp/durable.new /tmp/durable
-    number=$((number + 1))
-  done
-}
-
 numbered() { seq "$1" $(($1 + 700 * ($1 % 7))); }
 
 # await_durable COUNT: until so many files are, and sets $durable to how many.
