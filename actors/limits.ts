@@ -112,7 +112,7 @@ export const tracedCharactersMax = 64;
 /** Bytes of changes that the catalogue's journal holds at least before it is written anew as one line. */
 export const catalogueChangesBytesMin = 256 * KiB;
 /** Bytes at the end of the journal that are kept for removals, besides one and a half times the catalogue as one line. */
-export const catalogueReserveBytesMin = 64 * KiB;
+export const catalogueHeadroomBytesMin = 64 * KiB;
 /** Bytes in whose multiples the files of the catalogue grow. */
 export const catalogueFileUnitBytes = 64 * KiB;
 /** Bytes of a line of the catalogue that are written in one turn. */

@@ -174,7 +174,7 @@ export class SharedSubtrees {
   readonly #keyFirst: Float64Array;
   readonly #keyLast: Float64Array;
 
-  /** @param everyBlock reserves a place for every block, for the case that the recorded counts are not known */
+  /** @param everyBlock allocates a place for every block, for the case that the recorded counts are not known */
   constructor(recorded: Uint32Array, everyBlock: boolean) {
     let size = 0;
     for (const count of recorded) if (everyBlock || count > 1) size++;

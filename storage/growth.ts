@@ -1,6 +1,6 @@
 /**
  * Which sizes a pool can grow to. New data blocks need bitmaps, and index nodes above them, in free metadata blocks
- * that are not of the reserve. New metadata blocks need only themselves.
+ * that are not of the headroom. New metadata blocks need only themselves.
  */
 import { assert } from "./base/assert.ts";
 import { type PoolBlocks, poolBlocksOf } from "./base/geometry.ts";
@@ -12,7 +12,7 @@ import { indexEntrySizeBytes } from "./format/index_entry.ts";
 import { metadataBlocksMax } from "./format/metadata_index.ts";
 import { MetadataFault } from "./metadata_fault.ts";
 import type { MetadataOperation } from "./metadata_operation.ts";
-import { type MetadataReserve, reserveOf } from "./metadata_reserve.ts";
+import { headroomOf, type MetadataHeadroom } from "./metadata_headroom.ts";
 import type { DataSpaceMap } from "./space_map_data.ts";
 import type { MetadataSpaceMap } from "./space_map_metadata.ts";
 
@@ -28,7 +28,7 @@ export type GrowthRefusal =
 /** The parts of the metadata that growth concerns. */
 export interface GrowthParts {
   readonly space: MetadataSpaceMap;
-  readonly reserve: MetadataReserve;
+  readonly headroom: MetadataHeadroom;
   readonly data: DataSpaceMap;
   readonly operation: MetadataOperation;
 }
@@ -66,12 +66,12 @@ export class Growth {
   }
 
   #fits({ dataBlocks, metadataBlocks }: PoolBlocks): boolean {
-    const { space, data, reserve } = this.#parts;
-    const spare = reserve.spareOf(metadataBlocks);
+    const { space, data, headroom } = this.#parts;
+    const allocatable = headroom.allocatableOf(metadataBlocks);
     if (dataBlocks > data.blocks) {
-      return spare - metadataBlocksNeededMax(data.blocks, dataBlocks) >= reserveOf(metadataBlocks);
+      return allocatable - metadataBlocksNeededMax(data.blocks, dataBlocks) >= headroomOf(metadataBlocks);
     }
-    return metadataBlocks === space.blocks || spare >= 0;
+    return metadataBlocks === space.blocks || allocatable >= 0;
   }
 
   /**
@@ -80,10 +80,10 @@ export class Growth {
    * {@linkcode refusal}.
    */
   growData(blocks: number): number {
-    const { data, reserve, operation } = this.#parts;
+    const { data, headroom, operation } = this.#parts;
     operation.run(() => {
       data.grow(stepEnd(data.blocks, blocks));
-      reserve.admit();
+      headroom.admit();
     });
     return data.blocks;
   }
@@ -94,13 +94,13 @@ export class Growth {
    * noMetadataSpace if there are not enough of both for a commit: see {@linkcode refusal}.
    */
   growMetadata(blocks: number): void {
-    const { space, reserve, operation } = this.#parts;
+    const { space, headroom, operation } = this.#parts;
     assert(
       blocks >= space.blocks && blocks <= metadataBlocksMax,
       "metadata grows, up to what its index can count",
     );
     if (blocks === space.blocks) return;
-    if (reserve.spareOf(blocks) < 0) throw new MetadataFault({ kind: "noMetadataSpace" });
+    if (headroom.allocatableOf(blocks) < 0) throw new MetadataFault({ kind: "noMetadataSpace" });
     operation.run(() => space.grow(blocks));
   }
 }
@@ -136,7 +136,7 @@ function metadataBlocksNeededMax(present: number, wanted: number): number {
 
 /**
  * Bisects (below, last] for the smallest value that passes. `last` must pass. Above a value that passes, others pass too, but
- * for a few: the reserve grows with the metadata, by a block here and there. So the result passes, but may not be the smallest.
+ * for a few: the headroom grows with the metadata, by a block here and there. So the result passes, but may not be the smallest.
  */
 function firstThat(passes: (value: number) => boolean, below: number, last: number): number {
   let [fails, passed] = [below, last];

@@ -36,6 +36,6 @@ export function replayIntent(engine: ThinMetadata, intent: Intent): string | und
     }`;
   }
   if (engine.dataReferenceCount(dblock) !== 0) return `data block ${dblock} has another use by now`;
-  engine.insertFromReserve(thin, vblock, dblock);
+  engine.insertFromHeadroom(thin, vblock, dblock);
   return undefined;
 }

@@ -8,7 +8,7 @@ import { assert } from "./base/assert.ts";
 import { removalDivisor } from "./base/limits.ts";
 import type { DeviceTable } from "./device_table.ts";
 import { MetadataFault } from "./metadata_fault.ts";
-import type { MetadataReserve } from "./metadata_reserve.ts";
+import type { MetadataHeadroom } from "./metadata_headroom.ts";
 import type { DataSpaceMap } from "./space_map_data.ts";
 import type { SuperblockState } from "./superblock_state.ts";
 import type { Transaction } from "./transaction.ts";
@@ -19,7 +19,7 @@ export interface OperationParts {
   readonly devices: DeviceTable;
   readonly data: DataSpaceMap;
   readonly superblock: SuperblockState;
-  readonly reserve: MetadataReserve;
+  readonly headroom: MetadataHeadroom;
 }
 
 /** See the head of this file. */
@@ -70,7 +70,7 @@ export class MetadataOperation {
   }
 
   /**
-   * Runs a removal, which may use the reserve. If space is too short even then (each mapping may be counted in another
+   * Runs a removal, which may use the headroom. If space is too short even then (each mapping may be counted in another
    * bitmap, which must be copied), a smaller slice is tried, down to one mapping. So a removal can always free space,
    * commit by commit.
    */
@@ -79,7 +79,7 @@ export class MetadataOperation {
       this.begin();
       try {
         const result = remove(entries);
-        this.#parts.reserve.admitFromReserve();
+        this.#parts.headroom.admitFromHeadroom();
         this.succeed();
         return result;
       } catch (error) {

@@ -27,7 +27,7 @@ import { Growth } from "./growth.ts";
 import { MappingRuns } from "./mapping_runs.ts";
 import { MetadataCommit } from "./metadata_commit.ts";
 import { MetadataOperation } from "./metadata_operation.ts";
-import { MetadataReserve } from "./metadata_reserve.ts";
+import { MetadataHeadroom } from "./metadata_headroom.ts";
 import { MetadataSpaceLoad } from "./metadata_space_load.ts";
 import { DataSpaceMap } from "./space_map_data.ts";
 import { MetadataSpaceLayout } from "./space_map_layout.ts";
@@ -49,7 +49,7 @@ export type { CommitPlan, HeldCommit, PlannedBlock } from "./transaction.ts";
 export class ThinMetadata {
   readonly #transaction: Transaction;
   readonly #layout: MetadataSpaceLayout;
-  readonly #reserve: MetadataReserve;
+  readonly #headroom: MetadataHeadroom;
   readonly #data: DataSpaceMap;
   readonly #devices: DeviceTable;
   readonly #mappings: ThinMappings;
@@ -74,7 +74,7 @@ export class ThinMetadata {
     const space = new MetadataSpaceMap(superblock.metadataSpaceMap.blocks);
     this.#transaction = new Transaction(new BlockCache(cacheBlocks), space);
     this.#layout = new MetadataSpaceLayout(this.#transaction);
-    this.#reserve = new MetadataReserve(space, this.#layout);
+    this.#headroom = new MetadataHeadroom(space, this.#layout);
     this.#spaceLoad = new MetadataSpaceLoad(this.#transaction, superblock.metadataSpaceMap);
     this.#data = new DataSpaceMap(this.#transaction, superblock.dataSpaceMap);
     this.allowances = new DeviceAllowances(this.geometry.blockSizeBytes, this.#data);
@@ -86,9 +86,14 @@ export class ThinMetadata {
       devices: this.#devices,
       data: this.#data,
       superblock: this.#superblock,
-      reserve: this.#reserve,
+      headroom: this.#headroom,
     });
-    this.growth = new Growth({ space, reserve: this.#reserve, data: this.#data, operation: this.#operation });
+    this.growth = new Growth({
+      space,
+      headroom: this.#headroom,
+      data: this.#data,
+      operation: this.#operation,
+    });
     this.#commit = new MetadataCommit({
       transaction: this.#transaction,
       layout: this.#layout,
@@ -200,8 +205,8 @@ export class ThinMetadata {
     return this.#readOnly ? root.blocks - root.allocated : this.metadataBlocks - this.#transaction.space.used;
   }
   /** Metadata blocks that operations other than removals may still use. */
-  get metadataSpare(): number {
-    return this.#reserve.spare(this.#readOnly ? this.metadataFree : undefined);
+  get metadataAvailable(): number {
+    return this.#headroom.available(this.#readOnly ? this.metadataFree : undefined);
   }
   /** Blocks that a commit would write, without those of the space maps that it adds. */
   get dirtyBlocks(): number {
@@ -234,7 +239,7 @@ export class ThinMetadata {
 
   /**
    * Makes thin devices and snapshots and sets the transaction id, in one operation. Origins must exist (the same change
-   * may make them), and the new ids must not. A change of the transaction id alone may use the reserve.
+   * may make them), and the new ids must not. A change of the transaction id alone may use the headroom.
    */
   change(change: DeviceChange): void {
     const { create, snapshots, tick, transactionId, allowances = [] } = change;
@@ -246,8 +251,8 @@ export class ThinMetadata {
         this.#devices.create(thin, this.#mappings.makeTree().block, transactionId, this.time);
       }
       this.#devices.snapshot(snapshots, transactionId, this.time);
-      if (create.length + snapshots.length > 0) this.#reserve.admit();
-      else this.#reserve.admitFromReserve();
+      if (create.length + snapshots.length > 0) this.#headroom.admit();
+      else this.#headroom.admitFromHeadroom();
     });
     this.allowances.noteDevices(snapshots, allowances);
   }
@@ -303,12 +308,12 @@ export class ThinMetadata {
    * data block that it had.
    */
   insert(thin: ThinId, block: VBlock, mapped: DBlock): DBlock | undefined {
-    return this.#insert(thin, block, mapped, () => this.#reserve.admit());
+    return this.#insert(thin, block, mapped, () => this.#headroom.admit());
   }
 
-  /** The same for a change that was answered already, and is done again: it may use the reserve. */
-  insertFromReserve(thin: ThinId, block: VBlock, mapped: DBlock): DBlock | undefined {
-    return this.#insert(thin, block, mapped, () => this.#reserve.admitFromReserve());
+  /** The same for a change that was answered already, and is done again: it may use the headroom. */
+  insertFromHeadroom(thin: ThinId, block: VBlock, mapped: DBlock): DBlock | undefined {
+    return this.#insert(thin, block, mapped, () => this.#headroom.admitFromHeadroom());
   }
 
   #insert(thin: ThinId, block: VBlock, mapped: DBlock, admit: () => void): DBlock | undefined {

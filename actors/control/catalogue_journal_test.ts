@@ -5,7 +5,7 @@ import { World } from "../../tests/support/world.ts";
 import type { Steps } from "../kernel/task.ts";
 import { CatalogueJournal, type JournalPort, JournalStub } from "./catalogue_journal.ts";
 
-const room = { contentBytes: 70, usesReserve: false };
+const room = { contentBytes: 70, usesHeadroom: false };
 const failed: IoResult = { kind: "ioError", reason: "a fault of the test" };
 
 /** A port that notes its calls and answers later, as the test says; a journal of more than 50 bytes of content is long. */

@@ -5,27 +5,27 @@
  * takes nothing from what removing needs:
  *
  * ```
- * journal  | first line | changes ........ | reserve: removals only |
- * spare    | room for the first line | reserve                      |
+ * journal  | first line | changes ........ | headroom: removals only |
+ * spare    | room for the first line | headroom                     |
  * ```
  *
- * A change that adds something is refused unless both reserves are whole after it. A removal may use the reserve, and when
+ * A change that adds something is refused unless both headrooms are whole after it. A removal may use the headroom, and when
  * that is used up, the journal is rewritten into the spare file, which needs no space of the host either. The content after
  * a removal is never larger than before. So removing works until nothing is left.
  */
-import { catalogueChangesBytesMin, catalogueFileUnitBytes, catalogueReserveBytesMin } from "../limits.ts";
+import { catalogueChangesBytesMin, catalogueFileUnitBytes, catalogueHeadroomBytesMin } from "../limits.ts";
 
 /** What an appended line may use. */
 export interface LineRoom {
   /** Bytes that the catalogue takes as one line when the change is made, at most. */
   readonly contentBytes: number;
   /** Whether the change removes something, and so may use what is kept for removals. */
-  readonly usesReserve: boolean;
+  readonly usesHeadroom: boolean;
 }
 
 /** Bytes kept for removals: a line that removes everything, and one that forgets it, take 1.3 times the content. */
-export function reserveBytes(contentBytes: number): number {
-  return catalogueReserveBytesMin + Math.ceil(contentBytes * 3 / 2);
+export function headroomBytes(contentBytes: number): number {
+  return catalogueHeadroomBytesMin + Math.ceil(contentBytes * 3 / 2);
 }
 
 /** Bytes of lines after the first one from which on a journal is rewritten. */
@@ -35,7 +35,7 @@ export function changesBytesMax(contentBytes: number): number {
 
 /** Bytes that each of the two files is given. */
 export function fileBytesFor(contentBytes: number): number {
-  return roundUpToFileUnit(contentBytes + changesBytesMax(contentBytes) + reserveBytes(contentBytes));
+  return roundUpToFileUnit(contentBytes + changesBytesMax(contentBytes) + headroomBytes(contentBytes));
 }
 
 /** Up to the unit in which the files grow. */

@@ -39,7 +39,7 @@ const modeEffects: Readonly<Record<string, Readonly<Record<PoolMode, string>>>> 
   "TRIM": {
     "write": "served",
     "out-of-data-space": "served",
-    "out-of-metadata-space": "served, from the reserve",
+    "out-of-metadata-space": "served, from the headroom",
     "read-only": "EIO",
     "fail": "EIO",
   },
@@ -60,7 +60,7 @@ const modeEffects: Readonly<Record<string, Readonly<Record<PoolMode, string>>>> 
   "rm, resize, rename, rollback": {
     "write": "done",
     "out-of-data-space": "done",
-    "out-of-metadata-space": "done, removals from the reserve",
+    "out-of-metadata-space": "done, removals from the headroom",
     "read-only": "refused",
     "fail": "refused",
   },

@@ -118,7 +118,7 @@ export class PoolChange {
       ...draft,
       kind: "plan",
       line: staged.value,
-      room: { contentBytes: catalogue.stagedContentBytes, usesReserve: removesSomething(step, draft) },
+      room: { contentBytes: catalogue.stagedContentBytes, usesHeadroom: removesSomething(step, draft) },
       transactionId: catalogue.transactionId + 1n,
       quiesce: this.#quietOpen.filter(({ isSuspended }) => isSuspended).map(({ stub }) => stub),
       // What is not open has no clients.

@@ -11,7 +11,7 @@ import { isPool, type PoolPaths, poolPaths } from "./pool_files.ts";
 openLibc();
 
 const settings = { blockSizeBytes: 65536, metadataPath: "m", dataPath: "d" };
-const room = { contentBytes: 4096, usesReserve: false };
+const room = { contentBytes: 4096, usesHeadroom: false };
 
 /** A catalogue of one volume at transaction 1, with its copy; removed at the end. */
 class Scratch {
@@ -28,7 +28,7 @@ class Scratch {
     Deno.writeTextFileSync(this.paths.catalogue, text);
     const file = new CatalogueFile(this.paths);
     file.startAt(text.length, false);
-    assert(file.reserve(room.contentBytes));
+    assert(file.setAside(room.contentBytes));
     const line = catalogue.stage([{
       put: {
         uid: "u",
@@ -151,7 +151,7 @@ Deno.test("a start makes the second copy again, byte for byte", async () => {
     else Deno.writeTextFileSync(catalogueSpare, left);
     const file = new CatalogueFile(scratch.paths);
     file.startAt(Deno.readTextFileSync(catalogue).indexOf("\0"), false);
-    assert(file.reserve(room.contentBytes));
+    assert(file.setAside(room.contentBytes));
     file.close();
     assertEquals(Deno.readTextFileSync(catalogueSpare), Deno.readTextFileSync(catalogue));
   }
@@ -163,7 +163,7 @@ Deno.test("a copy whose line cannot be taken back is gone before the next line",
   const said: string[] = [];
   const file = new CatalogueFile(scratch.paths, (sentence) => said.push(sentence));
   file.startAt(Deno.readTextFileSync(scratch.paths.catalogue).indexOf("\0"), false);
-  assert(file.reserve(room.contentBytes));
+  assert(file.setAside(room.contentBytes));
   const answered = (operation: (done: (result: { kind: string }) => void) => void) =>
     new Promise<string>((resolve) => operation((result) => resolve(result.kind)));
   assertEquals(await answered((done) => file.append("a line\n", room, done)), "ok");

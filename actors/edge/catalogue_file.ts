@@ -19,8 +19,8 @@ import type { JournalPort } from "../control/catalogue_journal.ts";
 import {
   changesBytesMax,
   fileBytesFor,
+  headroomBytes,
   type LineRoom,
-  reserveBytes,
   roundUpToFileUnit,
 } from "../control/catalogue_room.ts";
 import { cataloguePieceBytes } from "../limits.ts";
@@ -100,16 +100,16 @@ export class CatalogueFile implements JournalPort {
   }
 
   /** Sets aside what is missing of the room for lines to come, and sees to the copy. False if the host has not so much. */
-  reserve(contentBytes: number): boolean {
+  setAside(contentBytes: number): boolean {
     const journalBytes = Math.max(
       fileBytesFor(contentBytes),
-      roundUpToFileUnit(this.#endBytes + reserveBytes(contentBytes)),
+      roundUpToFileUnit(this.#endBytes + headroomBytes(contentBytes)),
     );
     // A copy of the file may have holes where zeroes were.
     const from = this.#journal.isWhole() ? this.#journal.sizeBytes : this.#endBytes;
     const grown = inOneGo(this.#journal.zero(from, Math.max(journalBytes, this.#journal.sizeBytes)));
     return grown.kind === "ok" &&
-      this.#spare.reserve(this.#journal, this.#endBytes, journalBytes).kind === "ok";
+      this.#spare.setAside(this.#journal, this.#endBytes, journalBytes).kind === "ok";
   }
 
   isLong(contentBytes: number): boolean {
@@ -173,12 +173,12 @@ export class CatalogueFile implements JournalPort {
 
   async #append(bytes: Uint8Array, room: LineRoom): Promise<IoResult> {
     const endBytes = this.#endBytes + bytes.length;
-    const roomy = room.usesReserve
+    const roomy = room.usesHeadroom
       ? await this.#grow(this.#journal, endBytes)
       : await this.#roomBeside(endBytes, room.contentBytes);
     if (roomy.kind !== "ok") return roomy;
     let written = await inTurns(this.#journal.writePieces(bytes, this.#endBytes));
-    if (written.kind === "noSpace" && room.usesReserve && this.#spare.file !== undefined) {
+    if (written.kind === "noSpace" && room.usesHeadroom && this.#spare.file !== undefined) {
       // The host copies what is overwritten (btrfs, zfs), so it needs space all the same: the spare's.
       this.#spare.drop();
       written = await inTurns(this.#journal.writePieces(bytes, this.#endBytes));
@@ -201,7 +201,7 @@ export class CatalogueFile implements JournalPort {
 
   /** A change that adds something leaves what removing and writing anew need, in both files. */
   async #roomBeside(endBytes: number, contentBytes: number): Promise<IoResult> {
-    const journalBytes = endBytes + reserveBytes(contentBytes);
+    const journalBytes = endBytes + headroomBytes(contentBytes);
     const grown = await this.#grow(this.#journal, journalBytes, fileBytesFor(contentBytes));
     if (grown.kind !== "ok") return grown;
     return await this.#grow(this.#spare.made(), journalBytes, fileBytesFor(contentBytes));

@@ -61,7 +61,7 @@ export class CatalogueSpare {
    * At a start: sets aside `wantedBytes`, and makes the file a copy of the first `endBytes` of the journal. The rest of the
    * journal is zeroes.
    */
-  reserve(journal: StoredFile, endBytes: number, wantedBytes: number): IoResult {
+  setAside(journal: StoredFile, endBytes: number, wantedBytes: number): IoResult {
     try {
       const file = this.made();
       // A copy of the file may have holes where zeroes were.

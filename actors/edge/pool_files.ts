@@ -158,7 +158,7 @@ export class PoolFiles {
     const file = openCatalogueFile(this.#held, this.paths, found, log);
     this.#catalogueFile = file;
     file.startAt(keptBytes, dropped !== undefined);
-    if (!file.reserve(catalogue.contentBytes)) {
+    if (!file.setAside(catalogue.contentBytes)) {
       notes.push(
         "The host is full: the room that removing needs could not be set aside. Until there is some, nothing is created.",
       );

@@ -58,7 +58,7 @@ function later(start: (done: (result: IoResult) => void) => void): Promise<IoRes
   return promise;
 }
 
-const room = { contentBytes: 4096, usesReserve: false };
+const room = { contentBytes: 4096, usesHeadroom: false };
 /** The lines of a catalogue's file, without the room behind them. */
 const linesIn = (path: string) => Deno.readTextFileSync(path).replace(/\0+$/, "");
 const refusal = (start: () => unknown) => assertThrows(start, UserError).message;
@@ -326,7 +326,7 @@ Deno.test("a full host refuses to add, lets removals go on for ever, and lets th
         kind: "noSpace",
       });
       assertEquals(await appendUntilRefused(pool, catalogue, false), { kind: "noSpace" });
-      // Each time that the reserve is used up, the journal is written anew.
+      // Each time that the headroom is used up, the journal is written anew.
       for (let times = 0; times < 3; times += 1) {
         assertEquals(await appendUntilRefused(pool, catalogue, true), { kind: "noSpace" });
         assertEquals(await rewrite(pool, catalogue), ioOk);
@@ -351,11 +351,11 @@ Deno.test("a full host refuses to add, lets removals go on for ever, and lets th
 async function appendUntilRefused(
   pool: PoolFiles,
   catalogue: Catalogue,
-  usesReserve: boolean,
+  usesHeadroom: boolean,
 ): Promise<IoResult> {
   for (let round = 0; round < 10_000; round += 1) {
     const line = catalogue.stage([{ put: { ...volume, sizeBytes: mib + round * 512 } }]);
-    const room = { contentBytes: catalogue.stagedContentBytes, usesReserve };
+    const room = { contentBytes: catalogue.stagedContentBytes, usesHeadroom };
     const result = await later((done) => pool.catalogueFile?.append(line, room, done));
     if (result.kind !== "ok") {
       catalogue.abandonStaged();

@@ -164,7 +164,7 @@ export interface Facts {
   /** Free data blocks that are kept for devices with a reserve. */
   readonly dataOwed: number;
   /** What operations other than removals may still use. */
-  readonly metadataSpare: number;
+  readonly metadataAvailable: number;
   readonly dirtyBlocks: number;
   readonly clock: number;
   readonly intents: IntentState;

@@ -105,7 +105,7 @@ export function metadataFactsOf(engine: ThinMetadata, dataRetired: number, inten
     }),
     dataFree: Math.max(0, engine.dataFree - dataRetired),
     dataOwed: engine.allowances.owedBlocks,
-    metadataSpare: engine.metadataSpare,
+    metadataAvailable: engine.metadataAvailable,
     dirtyBlocks: engine.dirtyBlocks,
     clock: engine.time,
     intents,

@@ -156,10 +156,10 @@ function dataFill({ geometry, dataFree }: Facts): Fill {
 }
 
 /** An operation may have been refused that wanted more blocks than are left: then there is no space. */
-function metadataFill({ geometry, metadataSpare }: Facts, isLacking: boolean): Fill {
+function metadataFill({ geometry, metadataAvailable }: Facts, isLacking: boolean): Fill {
   const totalBytes = metadataBytesOf(geometry);
   return {
-    usedBytes: isLacking ? totalBytes : totalBytes - metadataSpare * metadataBlockSizeBytes,
+    usedBytes: isLacking ? totalBytes : totalBytes - metadataAvailable * metadataBlockSizeBytes,
     totalBytes,
   };
 }

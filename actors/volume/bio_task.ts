@@ -53,7 +53,7 @@ function* makeSpace(thin: Thin, status: StatusWithoutSpace): Steps<void> {
   else yield* thin.allocator.reclaim();
 }
 
-/** A discard has a reserve of its own and gives space back, so it never waits for some; reads and flushes need none. */
+/** A discard may use the headroom of the metadata and gives space back, so it never waits for some; reads and flushes need none. */
 function mayPark({ kind }: Bio): boolean {
   return kind === "write" || kind === "writeZeroes" || kind === "checkSpace";
 }

@@ -293,7 +293,7 @@ export function* removeMappings(thin: Thin, begin: VBlock, end: VBlock): Steps<D
  * Compares what a range needs with what is free, before a write-zeroes with NO_HOLE changes anything. Blocks of the
  * volume's own need nothing; unmapped and shared ones need one free data block each.
  *
- * It reserves nothing, and what it counts as free contains blocks that are leased to other bios or wait in quarantine. So
+ * It leases nothing, and what it counts as free contains blocks that are leased to other bios or wait in quarantine. So
  * "noDataSpace" is sure: the range does not fit. "ok" is not: a later bio of the range may still find no space, and then
  * the request fails with a part of it done.
  */

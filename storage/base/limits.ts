@@ -25,8 +25,8 @@ export const recentlyUnsharedMax = 2 ** 16;
  * Metadata blocks kept for removals: a tenth of the metadata within these bounds (`metadata_reserve`,
  * drivers/md/dm-thin-metadata.c), and at most a quarter of it.
  */
-export const reserveBlocksMax = 4096;
-export const reserveBlocksMin = 16;
+export const headroomBlocksMax = 4096;
+export const headroomBlocksMin = 16;
 
 /**
  * A sibling takes entries from a full node only if it has this many places free; with fewer it would be full again

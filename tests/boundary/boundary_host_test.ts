@@ -80,14 +80,14 @@ function answered(operation: (done: (result: IoResult) => void) => void): Promis
 }
 
 Deno.test("the catalogue's file answers everything, and takes no line it could lose, at whichever call the host fails", async () => {
-  const room = { contentBytes: 100, usesReserve: false };
+  const room = { contentBytes: 100, usesHeadroom: false };
   const runs = await atEveryCall(["throws"], async (faults, what) => {
     const directory = await Deno.makeTempDir({ prefix: "gossamer-boundary-" });
     const paths = poolPaths(directory);
     await Deno.writeTextFile(paths.catalogue, "a line\n");
     const file = new CatalogueFile(paths);
     file.startAt(7, false);
-    assert(file.reserve(room.contentBytes));
+    assert(file.setAside(room.contentBytes));
     const before = fs.statSync(paths.catalogue).ino;
     let last: IoResult = ioOk;
     let swapped: IoResult = ioOk;

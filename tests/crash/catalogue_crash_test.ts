@@ -19,7 +19,7 @@ import { RecordingFiles } from "./recording_files.ts";
 openLibc();
 
 const settings = { blockSizeBytes: 65536, metadataPath: "m", dataPath: "d" };
-const room = { contentBytes: 4096, usesReserve: false };
+const room = { contentBytes: 4096, usesHeadroom: false };
 
 /** A record long enough that its line takes several sectors. */
 function volume(number: number): VolumeRecord {
@@ -119,7 +119,7 @@ function open(directory: string, transaction: number): { file: CatalogueFile; ca
   const settled = settleCatalogue(new Journal(lines.texts), BigInt(transaction));
   const file = new CatalogueFile(paths);
   file.startAt(settled.keptBytes, settled.dropped !== undefined);
-  assert(file.reserve(room.contentBytes));
+  assert(file.setAside(room.contentBytes));
   return { file, catalogue: settled.catalogue };
 }
 

@@ -80,7 +80,7 @@ Deno.test("what a failed flush was about is never durable, and what comes after 
 Deno.test("a power cut tears an append that was not flushed at any byte, and keeps what was flushed", () => {
   const log = new RunLog();
   const inner = new MemoryJournal("first\n");
-  const room = { contentBytes: 0, usesReserve: false };
+  const room = { contentBytes: 0, usesHeadroom: false };
   const journal = new RecordingJournal(inner, log, 6);
   journal.append("second\n", room, ignore);
   inner.pending.shift()!();

@@ -107,7 +107,7 @@ for (const isFull of [false, true]) {
   });
 }
 
-/** Creates devices until none is accepted any more, so that all metadata but the reserve is in use. */
+/** Creates devices until none is accepted any more, so that all metadata but the headroom is in use. */
 function exhaustMetadata(pool: MetadataDriver): void {
   for (let id = 1000;; id++) {
     try {
@@ -143,7 +143,7 @@ for (const isFull of [false, true]) {
         assertEquals(mappingsOf(pool.image), mappings);
         pool.reopen();
         assertEquals(pool.engine.notes, []);
-        // A growth by a block or two is more space, but not enough for a device beside the reserve.
+        // A growth by a block or two is more space, but not enough for a device beside the headroom.
         if (after > before + 300) pool.run((engine) => createThin(engine, two));
         pool.commit();
         assertSound(pool.image, { dataBlocks: 100, metadataBlocks: after });

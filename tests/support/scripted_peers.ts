@@ -21,7 +21,7 @@ export const emptyPlan: AdminPlan = {
   kind: "plan",
   transactionId: 8n,
   line: "the line\n",
-  room: { contentBytes: 100, usesReserve: false },
+  room: { contentBytes: 100, usesHeadroom: false },
   create: [],
   snapshots: [],
   tick: false,

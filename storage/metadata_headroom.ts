@@ -1,16 +1,16 @@
 /**
  * Admission by free metadata blocks. Every operation must leave enough free blocks for the commit that makes it
- * durable. All except removals must leave a reserve besides, so that removal and discard are possible when other
+ * durable. All except removals must leave some headroom besides, so that removal and discard are possible when other
  * operations are refused (as `metadata_reserve` in drivers/md/dm-thin-metadata.c).
  */
-import { reserveBlocksMax, reserveBlocksMin } from "./base/limits.ts";
+import { headroomBlocksMax, headroomBlocksMin } from "./base/limits.ts";
 import { bitmapEntries } from "./format/bitmap.ts";
 import { MetadataFault } from "./metadata_fault.ts";
 import type { MetadataSpaceLayout } from "./space_map_layout.ts";
 import type { MetadataSpaceMap } from "./space_map_metadata.ts";
 
 /** Decides whether an operation left enough free metadata blocks. */
-export class MetadataReserve {
+export class MetadataHeadroom {
   readonly #space: MetadataSpaceMap;
   readonly #layout: MetadataSpaceLayout;
 
@@ -19,15 +19,15 @@ export class MetadataReserve {
     this.#layout = layout;
   }
 
-  /** Refuses an operation that used blocks of the reserve. */
+  /** Refuses an operation that used blocks of the headroom. */
   admit(): void {
     const { blocks } = this.#space;
-    if (this.spareOf(blocks) < reserveOf(blocks)) throw new MetadataFault({ kind: "noMetadataSpace" });
+    if (this.allocatableOf(blocks) < headroomOf(blocks)) throw new MetadataFault({ kind: "noMetadataSpace" });
   }
 
   /** Refuses an operation after which a commit might not have enough free blocks. */
-  admitFromReserve(): void {
-    if (this.spareOf(this.#space.blocks) < 0) throw new MetadataFault({ kind: "noMetadataSpace" });
+  admitFromHeadroom(): void {
+    if (this.allocatableOf(this.#space.blocks) < 0) throw new MetadataFault({ kind: "noMetadataSpace" });
   }
 
   /**
@@ -35,17 +35,17 @@ export class MetadataReserve {
    * without those that are free only once it is durable. A pool opened read-only counts no block: `free` is then what its
    * superblock says.
    */
-  spare(free?: number): number {
+  available(free?: number): number {
     const { blocks } = this.#space;
-    const usable = free === undefined ? this.spareOf(blocks) : free - this.#layout.blocksNeededMax;
-    return Math.max(0, usable - reserveOf(blocks));
+    const usable = free === undefined ? this.allocatableOf(blocks) : free - this.#layout.blocksNeededMax;
+    return Math.max(0, usable - headroomOf(blocks));
   }
 
   /**
    * Blocks that may still be allocated with a commit remaining possible, if the metadata had so many `blocks`, which
    * are not fewer than it has. Every added block is free, and every added bitmap is written by the commit.
    */
-  spareOf(blocks: number): number {
+  allocatableOf(blocks: number): number {
     const space = this.#space;
     const added = blocks - space.blocks;
     const addedBitmaps = Math.ceil(blocks / bitmapEntries) - space.ordinals;
@@ -53,8 +53,8 @@ export class MetadataReserve {
   }
 }
 
-/** The reserve of metadata with so many blocks. */
-export function reserveOf(blocks: number): number {
-  const tenth = Math.min(reserveBlocksMax, Math.floor(blocks / 10));
-  return Math.min(Math.floor(blocks / 4), Math.max(reserveBlocksMin, tenth));
+/** The headroom of metadata with so many blocks. */
+export function headroomOf(blocks: number): number {
+  const tenth = Math.min(headroomBlocksMax, Math.floor(blocks / 10));
+  return Math.min(Math.floor(blocks / 4), Math.max(headroomBlocksMin, tenth));
 }
