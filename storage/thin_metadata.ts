@@ -9,9 +9,9 @@
 import { assert } from "./base/assert.ts";
 import type { Geometry } from "./base/geometry.ts";
 import type { DBlockRun } from "./block_set.ts";
-import { BlockCache } from "./block_cache.ts";
-import { DeviceAllowances } from "./device_allowances.ts";
-import { type DeviceChange, type DeviceState, DeviceTable } from "./device_table.ts";
+import type { DeviceAllowances } from "./device_allowances.ts";
+import type { DeviceChange, DeviceState } from "./device_table.ts";
+import { EngineParts } from "./engine_parts.ts";
 import type { DeviceDetails } from "./format/device_details.ts";
 import { metadataBlocksMax } from "./format/metadata_index.ts";
 import type { Superblock } from "./format/superblock.ts";
@@ -23,19 +23,11 @@ import {
   type ThinId,
   type VBlock,
 } from "./base/ids.ts";
-import { Growth } from "./growth.ts";
-import { MappingRuns } from "./mapping_runs.ts";
-import { MetadataCommit } from "./metadata_commit.ts";
-import { MetadataOperation } from "./metadata_operation.ts";
-import { MetadataHeadroom } from "./metadata_headroom.ts";
-import { MetadataSpaceLoad } from "./metadata_space_load.ts";
-import { DataSpaceMap } from "./space_map_data.ts";
-import { MetadataSpaceLayout } from "./space_map_layout.ts";
-import { MetadataSpaceMap } from "./space_map_metadata.ts";
-import { SuperblockState } from "./superblock_state.ts";
-import { leafEntriesMax, type MappedRange, type Mapping, ThinMappings } from "./thin_mappings.ts";
+import type { Growth } from "./growth.ts";
+import type { MappingRuns } from "./mapping_runs.ts";
+import { leafEntriesMax, type MappedRange, type Mapping } from "./thin_mappings.ts";
 import { emptySuperblock, type EngineOptions, notesOnHints, openSuperblock } from "./thin_superblock.ts";
-import { type CommitPlan, type HeldCommit, type PlannedBlock, Transaction } from "./transaction.ts";
+import type { CommitPlan, HeldCommit, PlannedBlock } from "./transaction.ts";
 
 export type { DeviceChange, DeviceState, SnapshotPair } from "./device_table.ts";
 export type { GrowthRefusal } from "./growth.ts";
@@ -47,62 +39,24 @@ export type { CommitPlan, HeldCommit, PlannedBlock } from "./transaction.ts";
 
 /** The metadata of one pool. */
 export class ThinMetadata {
-  readonly #transaction: Transaction;
-  readonly #layout: MetadataSpaceLayout;
-  readonly #headroom: MetadataHeadroom;
-  readonly #data: DataSpaceMap;
-  readonly #devices: DeviceTable;
-  readonly #mappings: ThinMappings;
+  readonly #parts: EngineParts;
+  readonly #readOnly: boolean;
+  #isLoaded = false;
   /** Block status: which vblocks are mapped, and where two devices differ. */
   readonly runs: MappingRuns;
   /** More data blocks and metadata blocks. */
   readonly growth: Growth;
   /** Quotas and reserves of single devices; none until they are set. */
   readonly allowances: DeviceAllowances;
-  readonly #readOnly: boolean;
-  readonly #spaceLoad: MetadataSpaceLoad;
-  readonly #superblock: SuperblockState;
-  readonly #operation: MetadataOperation;
-  readonly #commit: MetadataCommit;
-  #isLoaded = false;
   /** Stored hints that were wrong, as sentences for the log. */
   readonly notes: string[] = [];
 
   private constructor(superblock: Superblock, bytes: Uint8Array, cacheBlocks: number, readOnly: boolean) {
-    this.#superblock = new SuperblockState(superblock, bytes);
     this.#readOnly = readOnly;
-    const space = new MetadataSpaceMap(superblock.metadataSpaceMap.blocks);
-    this.#transaction = new Transaction(new BlockCache(cacheBlocks), space);
-    this.#layout = new MetadataSpaceLayout(this.#transaction);
-    this.#headroom = new MetadataHeadroom(space, this.#layout);
-    this.#spaceLoad = new MetadataSpaceLoad(this.#transaction, superblock.metadataSpaceMap);
-    this.#data = new DataSpaceMap(this.#transaction, superblock.dataSpaceMap);
-    this.allowances = new DeviceAllowances(this.geometry.blockSizeBytes, this.#data);
-    this.#devices = new DeviceTable(this.#transaction, superblock.mappingRoot, superblock.detailsRoot);
-    this.#mappings = new ThinMappings(this.#transaction, this.#data, !readOnly, superblock.heldRoot !== 0);
-    this.runs = new MappingRuns(this.#transaction, this.#devices);
-    this.#operation = new MetadataOperation({
-      transaction: this.#transaction,
-      devices: this.#devices,
-      data: this.#data,
-      superblock: this.#superblock,
-      headroom: this.#headroom,
-    });
-    this.growth = new Growth({
-      space,
-      headroom: this.#headroom,
-      data: this.#data,
-      operation: this.#operation,
-    });
-    this.#commit = new MetadataCommit({
-      transaction: this.#transaction,
-      layout: this.#layout,
-      data: this.#data,
-      devices: this.#devices,
-      recentlyUnshared: this.#mappings.recentlyUnshared,
-      superblock: this.#superblock,
-      operation: this.#operation,
-    });
+    this.#parts = new EngineParts(superblock, bytes, cacheBlocks, readOnly);
+    this.runs = this.#parts.runs;
+    this.growth = this.#parts.growth;
+    this.allowances = this.#parts.allowances;
   }
 
   /**
@@ -121,16 +75,16 @@ export class ThinMetadata {
       1,
       false,
     );
-    const space = metadata.#transaction.space;
+    const space = metadata.#parts.transaction.space;
     space.load(metadataBlock(0), 1);
     space.markAllDirty();
     metadata.#isLoaded = true;
-    metadata.#operation.isAllowed = true;
-    metadata.#operation.begin();
-    metadata.#devices.format();
-    metadata.#data.format();
-    metadata.#data.grow(geometry.dataBlocks);
-    metadata.#operation.succeed();
+    metadata.#parts.operation.isAllowed = true;
+    metadata.#parts.operation.begin();
+    metadata.#parts.devices.format();
+    metadata.#parts.data.format();
+    metadata.#parts.data.grow(geometry.dataBlocks);
+    metadata.#parts.operation.succeed();
     const plan = metadata.beginCommit();
     return [...plan.blocks, { block: metadataBlock(0), bytes: plan.superblock }];
   }
@@ -146,20 +100,20 @@ export class ThinMetadata {
   /** Loads what is kept in memory: metadata counts, the data space map's index, devices. To be run until it returns. */
   load(): void {
     assert(!this.#isLoaded, "metadata is loaded once");
-    this.#transaction.cache.beginOperation();
+    this.#parts.transaction.cache.beginOperation();
     if (!this.#readOnly) {
-      this.#spaceLoad.load(this.#layout);
-      this.#data.load();
+      this.#parts.spaceLoad.load(this.#parts.layout);
+      this.#parts.data.load();
     }
-    this.#devices.load();
-    this.#transaction.cache.endOperation();
+    this.#parts.devices.load();
+    this.#parts.transaction.cache.endOperation();
     this.#isLoaded = true;
-    this.#operation.isAllowed = !this.#readOnly;
+    this.#parts.operation.isAllowed = !this.#readOnly;
     if (this.#readOnly) return;
-    this.notes.push(...notesOnHints(this.#superblock.durable, {
-      wrongEntries: this.#spaceLoad.wrongHints + this.#data.wrongHints,
-      dataAllocated: this.#data.allocated,
-      metadataAllocated: this.#transaction.space.used,
+    this.notes.push(...notesOnHints(this.#parts.superblock.durable, {
+      wrongEntries: this.#parts.spaceLoad.wrongHints + this.#parts.data.wrongHints,
+      dataAllocated: this.#parts.data.allocated,
+      metadataAllocated: this.#parts.transaction.space.used,
     }));
   }
 
@@ -168,63 +122,65 @@ export class ThinMetadata {
    * way.
    */
   supply(block: MetadataBlock, bytes: Uint8Array): void {
-    this.#transaction.cache.supply(block, bytes);
+    this.#parts.transaction.cache.supply(block, bytes);
   }
 
   /** A buffer to read a block into, which {@linkcode supply} then takes. */
   takeBuffer(): Uint8Array {
-    return this.#transaction.cache.takeBuffer();
+    return this.#parts.transaction.cache.takeBuffer();
   }
 
   /** The sizes of the pool as of the last durable commit. The same object as long as they are the same. */
   get geometry(): Geometry {
-    return this.#superblock.geometry;
+    return this.#parts.superblock.geometry;
   }
   get transactionId(): bigint {
-    return this.#superblock.transactionId;
+    return this.#parts.superblock.transactionId;
   }
   /** The snapshot clock. */
   get time(): number {
-    return this.#superblock.time;
+    return this.#parts.superblock.time;
   }
   /** Data blocks in the current state: more than in {@linkcode geometry} until a growth is durable. */
   get dataBlocks(): number {
-    return this.#data.blocks;
+    return this.#parts.data.blocks;
   }
   /** Data blocks without a reference in the current state. Some of them may be allocated only after a commit. */
   get dataFree(): number {
-    return this.#data.blocks - this.#data.allocated;
+    return this.#parts.data.blocks - this.#parts.data.allocated;
   }
   /** Metadata blocks in the current state. */
   get metadataBlocks(): number {
-    return this.#transaction.space.blocks;
+    return this.#parts.transaction.space.blocks;
   }
   /** Metadata blocks without a reference in the current state. Of a pool opened read-only, what the superblock says. */
   get metadataFree(): number {
-    const root = this.#superblock.durable.metadataSpaceMap;
-    return this.#readOnly ? root.blocks - root.allocated : this.metadataBlocks - this.#transaction.space.used;
+    const root = this.#parts.superblock.durable.metadataSpaceMap;
+    return this.#readOnly
+      ? root.blocks - root.allocated
+      : this.metadataBlocks - this.#parts.transaction.space.used;
   }
   /** Metadata blocks that operations other than removals may still use. */
   get metadataAvailable(): number {
-    return this.#headroom.available(this.#readOnly ? this.metadataFree : undefined);
+    return this.#parts.headroom.available(this.#readOnly ? this.metadataFree : undefined);
   }
   /** Blocks that a commit would write, without those of the space maps that it adds. */
   get dirtyBlocks(): number {
-    return this.#transaction.space.newInUse;
+    return this.#parts.transaction.space.newInUse;
   }
   /** Whether an operation has succeeded since the last beginCommit. */
   get isDirty(): boolean {
-    return this.#operation.isDirty;
+    return this.#parts.operation.isDirty;
   }
 
   /** Ids of all devices, ascending. */
   thinIds(): ThinId[] {
-    return this.#devices.thinIds();
+    return this.#parts.devices.thinIds();
   }
 
   /** The device's details in the current state, or undefined if there is no such device. */
   device(thin: ThinId): DeviceDetails | undefined {
-    const record = this.#devices.get(thin);
+    const record = this.#parts.devices.get(thin);
     if (record === undefined) return undefined;
     const { mappedBlocks, transactionId, creationTime, snapshottedTime } = record;
     return { mappedBlocks, transactionId, creationTime, snapshottedTime };
@@ -232,7 +188,7 @@ export class ThinMetadata {
 
   /** What the device maps in the current state, and since when; undefined if there is no such device. */
   deviceState(thin: ThinId): DeviceState | undefined {
-    const record = this.#devices.get(thin);
+    const record = this.#parts.devices.get(thin);
     if (record === undefined) return undefined;
     return { mappedBlocks: record.mappedBlocks, changedIn: record.changedIn };
   }
@@ -243,16 +199,16 @@ export class ThinMetadata {
    */
   change(change: DeviceChange): void {
     const { create, snapshots, tick, transactionId, allowances = [] } = change;
-    this.#operation.run(() => {
+    this.#parts.operation.run(() => {
       this.allowances.admitChange(snapshots, allowances);
-      this.#superblock.transactionId = transactionId;
-      if (tick) this.#superblock.tick();
+      this.#parts.superblock.transactionId = transactionId;
+      if (tick) this.#parts.superblock.tick();
       for (const thin of create) {
-        this.#devices.create(thin, this.#mappings.makeTree().block, transactionId, this.time);
+        this.#parts.devices.create(thin, this.#parts.mappings.makeTree().block, transactionId, this.time);
       }
-      this.#devices.snapshot(snapshots, transactionId, this.time);
-      if (create.length + snapshots.length > 0) this.#headroom.admit();
-      else this.#headroom.admitFromHeadroom();
+      this.#parts.devices.snapshot(snapshots, transactionId, this.time);
+      if (create.length + snapshots.length > 0) this.#parts.headroom.admit();
+      else this.#parts.headroom.admitFromHeadroom();
     });
     this.allowances.noteDevices(snapshots, allowances);
   }
@@ -264,21 +220,21 @@ export class ThinMetadata {
    */
   deleteThin(thin: ThinId, leafBudget: number): boolean {
     assert(leafBudget > 0, "a slice is at least one leaf");
-    const record = this.#devices.expect(thin);
-    return this.#operation.removeBySlices(leafBudget * leafEntriesMax, (entriesMax) => {
-      this.#devices.change(record);
-      const isGone = this.#mappings.removeFromEnd(record, entriesMax);
-      if (isGone) this.#devices.remove(record);
+    const record = this.#parts.devices.expect(thin);
+    return this.#parts.operation.removeBySlices(leafBudget * leafEntriesMax, (entriesMax) => {
+      this.#parts.devices.change(record);
+      const isGone = this.#parts.mappings.removeFromEnd(record, entriesMax);
+      if (isGone) this.#parts.devices.remove(record);
       return isGone;
     });
   }
 
   /** What a vblock maps to. */
   lookup(thin: ThinId, block: VBlock): Mapping {
-    const record = this.#devices.expect(thin);
-    this.#transaction.cache.beginOperation();
-    const mapping = this.#mappings.lookup(record, block);
-    this.#transaction.cache.endOperation();
+    const record = this.#parts.devices.expect(thin);
+    this.#parts.transaction.cache.beginOperation();
+    const mapping = this.#parts.mappings.lookup(record, block);
+    this.#parts.transaction.cache.endOperation();
     return mapping;
   }
 
@@ -287,19 +243,19 @@ export class ThinMetadata {
    * continues, `end` if there is no more.
    */
   lookupRange(thin: ThinId, begin: VBlock, end: VBlock, runsMax: number): MappedRange {
-    const record = this.#devices.expect(thin);
-    this.#transaction.cache.beginOperation();
-    const found = this.#mappings.lookupRange(record, begin, end, runsMax);
-    this.#transaction.cache.endOperation();
+    const record = this.#parts.devices.expect(thin);
+    this.#parts.transaction.cache.beginOperation();
+    const found = this.#parts.mappings.lookupRange(record, begin, end, runsMax);
+    this.#parts.transaction.cache.endOperation();
     return found;
   }
 
   /** The highest mapped vblock. */
   highestMapped(thin: ThinId): VBlock | undefined {
-    const record = this.#devices.expect(thin);
-    this.#transaction.cache.beginOperation();
-    const highest = this.#mappings.highestMapped(record);
-    this.#transaction.cache.endOperation();
+    const record = this.#parts.devices.expect(thin);
+    this.#parts.transaction.cache.beginOperation();
+    const highest = this.#parts.mappings.highestMapped(record);
+    this.#parts.transaction.cache.endOperation();
     return highest;
   }
 
@@ -308,21 +264,21 @@ export class ThinMetadata {
    * data block that it had.
    */
   insert(thin: ThinId, block: VBlock, mapped: DBlock): DBlock | undefined {
-    return this.#insert(thin, block, mapped, () => this.#headroom.admit());
+    return this.#insert(thin, block, mapped, () => this.#parts.headroom.admit());
   }
 
   /** The same for a change that was answered already, and is done again: it may use the headroom. */
   insertFromHeadroom(thin: ThinId, block: VBlock, mapped: DBlock): DBlock | undefined {
-    return this.#insert(thin, block, mapped, () => this.#headroom.admitFromHeadroom());
+    return this.#insert(thin, block, mapped, () => this.#parts.headroom.admitFromHeadroom());
   }
 
   #insert(thin: ThinId, block: VBlock, mapped: DBlock, admit: () => void): DBlock | undefined {
-    const record = this.#devices.expect(thin);
-    const { allocated } = this.#data;
+    const record = this.#parts.devices.expect(thin);
+    const { allocated } = this.#parts.data;
     let replaced: DBlock | undefined;
-    this.#operation.run(() => {
-      this.#devices.change(record);
-      replaced = this.#mappings.insert(record, block, mapped, this.time);
+    this.#parts.operation.run(() => {
+      this.#parts.devices.change(record);
+      replaced = this.#parts.mappings.insert(record, block, mapped, this.time);
       admit();
       this.allowances.admitInsert(thin, record.mappedBlocks, replaced === undefined, allocated);
     });
@@ -335,15 +291,15 @@ export class ThinMetadata {
    * `end` if there is no more.
    */
   removeRange(thin: ThinId, begin: VBlock, end: VBlock): { next: VBlock; removedBlocks: number } {
-    const record = this.#devices.expect(thin);
-    this.#transaction.cache.beginOperation();
-    const first = this.#mappings.firstMapped(record, begin, end);
-    this.#transaction.cache.endOperation();
+    const record = this.#parts.devices.expect(thin);
+    this.#parts.transaction.cache.beginOperation();
+    const first = this.#parts.mappings.firstMapped(record, begin, end);
+    this.#parts.transaction.cache.endOperation();
     if (first === undefined) return { next: end, removedBlocks: 0 }; // nothing to commit
-    const [before, { allocated }] = [record.mappedBlocks, this.#data];
-    const next = this.#operation.removeBySlices(leafEntriesMax, (entriesMax) => {
-      this.#devices.change(record);
-      return this.#mappings.removeInOneLeaf(record, first, end, entriesMax);
+    const [before, { allocated }] = [record.mappedBlocks, this.#parts.data];
+    const next = this.#parts.operation.removeBySlices(leafEntriesMax, (entriesMax) => {
+      this.#parts.devices.change(record);
+      return this.#parts.mappings.removeInOneLeaf(record, first, end, entriesMax);
     });
     this.allowances.noteChange(thin, allocated);
     return { next, removedBlocks: before - record.mappedBlocks };
@@ -354,9 +310,9 @@ export class ThinMetadata {
    * `dataBlocks` at the end.
    */
   findFreeData(from: DBlock, blocksWanted: number): { runs: DBlockRun[]; next: DBlock } {
-    this.#transaction.cache.beginOperation();
-    const found = this.#data.findFree(from, blocksWanted);
-    this.#transaction.cache.endOperation();
+    this.#parts.transaction.cache.beginOperation();
+    const found = this.#parts.data.findFree(from, blocksWanted);
+    this.#parts.transaction.cache.endOperation();
     return found;
   }
 
@@ -366,39 +322,39 @@ export class ThinMetadata {
    * blocks, because findFreeData returns these blocks too.
    */
   takeFreed(): DBlockRun[] {
-    return this.#data.takeFreed();
+    return this.#parts.data.takeFreed();
   }
 
   /** Number of mappings that refer to the data block. */
   dataReferenceCount(block: DBlock): number {
-    this.#transaction.cache.beginOperation();
-    const count = this.#data.count(block);
-    this.#transaction.cache.endOperation();
+    this.#parts.transaction.cache.beginOperation();
+    const count = this.#parts.data.count(block);
+    this.#parts.transaction.cache.endOperation();
     return count;
   }
 
-  /** See {@linkcode MetadataCommit.begin}. */
+  /** See `begin` of metadata_commit.ts. */
   beginCommit(): CommitPlan {
-    return this.#commit.begin();
+    return this.#parts.commit.begin();
   }
 
-  /** The superblock of the commit under way is durable. See {@linkcode MetadataCommit.durable}. */
+  /** The superblock of the commit under way is durable. See `durable` of metadata_commit.ts. */
   commitDurable(): void {
-    this.#commit.durable();
+    this.#parts.commit.durable();
   }
 
   /** The last durable superblock with needs_check set, to be written after a commit failed. */
   needsCheckSuperblock(): Uint8Array {
-    return this.#superblock.needsCheckBytes();
+    return this.#parts.superblock.needsCheckBytes();
   }
 
   /** The bytes of the superblock of the last durable commit. */
   durableSuperblock(): Uint8Array {
-    return this.#superblock.durableBytes();
+    return this.#parts.superblock.durableBytes();
   }
 
-  /** See {@linkcode MetadataCommit.hold}. */
+  /** See `hold` of metadata_commit.ts. */
   holdCommit(): HeldCommit {
-    return this.#commit.hold();
+    return this.#parts.commit.hold();
   }
 }
