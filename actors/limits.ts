@@ -213,8 +213,8 @@ export const lockAgainMs = 50;
 /** Bytes of a control request's body: a command with many names. */
 export const controlBodyBytesMax = MiB;
 /** Descriptors that accepting leaves free, for Deno itself: more than the clients that may come before it is looked again. */
-export const spareDescriptors = 8;
-/** Milliseconds until accepting is tried again when the host had no descriptor to spare. */
+export const freeDescriptorsMin = 8;
+/** Milliseconds until accepting is tried again when the host had no free descriptor. */
 export const acceptAgainMs = 100;
 /** Milliseconds without another such failure after which it is over. */
 export const acceptQuietMs = 10_000;
@@ -379,6 +379,6 @@ export const intentSegmentBytes = 4 * MiB;
 /** Changes that are collected before they are written, at most. */
 export const intentsCollectedMax = 1024;
 /** Places of a segment that are kept for a change that is under way when it is full: one that runs alone. */
-export const intentsSpareMin = 2;
+export const intentPlacesKept = 2;
 /** Changes of the intent journal that are done again in one turn. */
 export const intentsPerRest = 1024;

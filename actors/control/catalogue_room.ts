@@ -1,16 +1,16 @@
 /**
  * How much room the catalogue's journal has, and for what.
  *
- * The journal's file, and a spare one for its rewrite, have all their bytes stored before they are needed. So a full host
+ * The journal's file, and the second one for its rewrite, have all their bytes stored before they are needed. So a full host
  * takes nothing from what removing needs:
  *
  * ```
  * journal  | first line | changes ........ | headroom: removals only |
- * spare    | room for the first line | headroom                     |
+ * second   | room for the first line | headroom                     |
  * ```
  *
  * A change that adds something is refused unless both headrooms are whole after it. A removal may use the headroom, and when
- * that is used up, the journal is rewritten into the spare file, which needs no space of the host either. The content after
+ * that is used up, the journal is rewritten into the second file, which needs no space of the host either. The content after
  * a removal is never larger than before. So removing works until nothing is left.
  */
 import { catalogueChangesBytesMin, catalogueFileUnitBytes, catalogueHeadroomBytesMin } from "../limits.ts";

@@ -1,6 +1,6 @@
-/** Accepting for as long as a socket listens, whatever the host has to spare. */
+/** Accepting for as long as a socket listens, however few descriptors the host has left. */
 import { reasonOutside } from "../kernel/boundary.ts";
-import { hasSpareDescriptors, isReserveFull } from "./descriptors.ts";
+import { areSparesComplete, hasFreeDescriptors } from "./descriptors.ts";
 import { acceptAgainMs, acceptQuietMs } from "../limits.ts";
 import { atMost } from "./turns.ts";
 
@@ -53,7 +53,7 @@ export class AcceptLoop<Conn extends AcceptedConn> {
   async #acceptAll(arrived: (conn: Conn) => void): Promise<void> {
     while (!this.#isStopped) {
       let conn: Conn;
-      if (!hasSpareDescriptors() || this.#failedMs !== undefined && !isReserveFull()) {
+      if (!hasFreeDescriptors() || this.#failedMs !== undefined && !areSparesComplete()) {
         // What is free now is for the pool's own files, and for Deno.
         await this.#pause("the last free descriptors are kept for the pool's own files");
         continue;

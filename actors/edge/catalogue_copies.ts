@@ -38,7 +38,7 @@ export class CatalogueCopies implements Disposable {
     } catch (error) {
       this.#problem = this.#requireCopy(error);
       try {
-        this.#journal = read(opening, paths.catalogueSpare);
+        this.#journal = read(opening, paths.secondCatalogue);
       } catch (error) {
         throw this.#problemOf(error, this.#problem);
       }
@@ -64,7 +64,7 @@ export class CatalogueCopies implements Disposable {
       this.#held.dispose();
     }
     try {
-      using lines = new CatalogueLines(this.#paths.catalogueSpare);
+      using lines = new CatalogueLines(this.#paths.secondCatalogue);
       const copy = new Journal(lines.texts);
       // The devices that are open are those of the first one.
       if (!isSame(copy.content.settings, settings)) throw this.#problem;
@@ -81,7 +81,7 @@ export class CatalogueCopies implements Disposable {
   /** The problem of the first one, if there is a second one to be tried. */
   #requireCopy(error: unknown): UserError {
     const isTried = error instanceof UserError && !(error instanceof ForeignFormatError) &&
-      fs.existsSync(this.#paths.catalogueSpare);
+      fs.existsSync(this.#paths.secondCatalogue);
     if (!isTried) throw error;
     return error;
   }
@@ -96,7 +96,7 @@ export class CatalogueCopies implements Disposable {
   #whyCopy(): string | undefined {
     if (this.#problem === undefined) return undefined;
     const what = fs.existsSync(this.#paths.catalogue) ? "cannot be used" : "is missing";
-    return `"${this.#paths.catalogue}" ${what}, so its second copy, "${this.#paths.catalogueSpare}", is used: no change is lost.`;
+    return `"${this.#paths.catalogue}" ${what}, so its second copy, "${this.#paths.secondCatalogue}", is used: no change is lost.`;
   }
 }
 

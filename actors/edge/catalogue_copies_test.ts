@@ -97,7 +97,7 @@ for (
   Deno.test(`a second copy that is ${what} does no harm`, async () => {
     using scratch = new Scratch();
     await scratch.make();
-    harm(scratch.paths.catalogueSpare);
+    harm(scratch.paths.secondCatalogue);
     assertEquals(scratch.read(), [["disk0"], false]);
   });
 
@@ -105,7 +105,7 @@ for (
     using scratch = new Scratch();
     await scratch.make();
     harm(scratch.paths.catalogue);
-    harm(scratch.paths.catalogueSpare);
+    harm(scratch.paths.secondCatalogue);
     const sentence = scratch.refusal();
     assert(!sentence.includes("catalog.spare"), sentence);
     assert(/Bring back|Bring it back|Check the file/.test(sentence), sentence);
@@ -122,7 +122,7 @@ Deno.test("a catalogue of a newer format is refused, though there is a copy that
 Deno.test("a copy of a newer format is refused too, where the first one is lost", async () => {
   using scratch = new Scratch();
   await scratch.make();
-  scratch.replace(scratch.paths.catalogueSpare, "gossamer catalog 1", "gossamer catalog 99");
+  scratch.replace(scratch.paths.secondCatalogue, "gossamer catalog 1", "gossamer catalog 99");
   Deno.removeSync(scratch.paths.catalogue);
   assertStringIncludes(scratch.refusal(), `"gossamer catalog 99"`);
 });
@@ -138,22 +138,22 @@ Deno.test("a copy around other devices is not used once those of the first are o
   using scratch = new Scratch();
   await scratch.make();
   scratch.replace(scratch.paths.catalogue, `{"put"`, `{"pot"`);
-  scratch.replace(scratch.paths.catalogueSpare, `"m"`, `"other"`);
+  scratch.replace(scratch.paths.secondCatalogue, `"m"`, `"other"`);
   assertStringIncludes(scratch.refusal(), "damaged in line 2");
 });
 
 Deno.test("a start makes the second copy again, byte for byte", async () => {
   using scratch = new Scratch();
   await scratch.make();
-  const { catalogue, catalogueSpare } = scratch.paths;
+  const { catalogue, secondCatalogue } = scratch.paths;
   for (const left of [undefined, "", "{}\n", Deno.readTextFileSync(catalogue).slice(0, 80)]) {
-    if (left === undefined) Deno.removeSync(catalogueSpare);
-    else Deno.writeTextFileSync(catalogueSpare, left);
+    if (left === undefined) Deno.removeSync(secondCatalogue);
+    else Deno.writeTextFileSync(secondCatalogue, left);
     const file = new CatalogueFile(scratch.paths);
     file.startAt(Deno.readTextFileSync(catalogue).indexOf("\0"), false);
     assert(file.setAside(room.contentBytes));
     file.close();
-    assertEquals(Deno.readTextFileSync(catalogueSpare), Deno.readTextFileSync(catalogue));
+    assertEquals(Deno.readTextFileSync(secondCatalogue), Deno.readTextFileSync(catalogue));
   }
 });
 
@@ -183,5 +183,5 @@ Deno.test("a copy whose line cannot be taken back is gone before the next line",
   file.close();
   assertEquals(said.length, 1);
   assertStringIncludes(said[0] ?? "", `"catalog.json" is the only one`);
-  assertThrows(() => Deno.statSync(scratch.paths.catalogueSpare), Deno.errors.NotFound);
+  assertThrows(() => Deno.statSync(scratch.paths.secondCatalogue), Deno.errors.NotFound);
 });

@@ -1,13 +1,13 @@
 /**
  * The files of the catalogue's journal (storage/catalogue_journal.ts): `catalog.json`, read once at start and appended to, one
  * line at a time, and `catalog.spare`, its copy, into which the journal is written anew when it has become long
- * (catalogue_spare.ts). Why both have room that is set aside is in control/catalogue_room.ts.
+ * (second_catalogue.ts). Why both have room that is set aside is in control/catalogue_room.ts.
  *
  * A line is written where zeroes were, and a line that is taken back becomes zeroes again; each is flushed before it is
  * answered. So at most the last line is in doubt after a power cut, and no part of an earlier one is ever behind it.
  *
- * A long journal is written anew in six steps: the spare is written, the journal gets a second name, the spare takes the
- * journal's name, the old journal becomes the spare, the directory is flushed, and the spare becomes a copy again. What a crash
+ * A long journal is written anew in six steps: the second file is written, the journal gets a second name, the second file takes the
+ * journal's name, the old journal becomes the second file, the directory is flushed, and the second file becomes a copy again. What a crash
  * finds after each is argued in storage/FORMAT.md, "How the catalogue survives a crash", by the same numbers.
  */
 import fs from "node:fs";
@@ -24,7 +24,7 @@ import {
   roundUpToFileUnit,
 } from "../control/catalogue_room.ts";
 import { cataloguePieceBytes } from "../limits.ts";
-import { CatalogueSpare, isDone } from "./catalogue_spare.ts";
+import { isDone, SecondCatalogue } from "./second_catalogue.ts";
 import { failureOf } from "./file_errors.ts";
 import { flushedDirectory, syncDirectoryOf } from "./durable_names.ts";
 import { StoredFile } from "./stored_file.ts";
@@ -35,7 +35,7 @@ const newline = "\n".charCodeAt(0);
 /** Names in the pool directory beside the journal's own. */
 export interface CataloguePaths {
   readonly catalogue: string;
-  readonly catalogueSpare: string;
+  readonly secondCatalogue: string;
   readonly catalogueMoved: string;
 }
 
@@ -43,7 +43,7 @@ export interface CataloguePaths {
 export class CatalogueFile implements JournalPort {
   readonly #paths: CataloguePaths;
   #journal: StoredFile;
-  readonly #spare: CatalogueSpare;
+  readonly #second: SecondCatalogue;
   /** Where the next line goes. */
   #endBytes: number;
   #lastLineBytes = 0;
@@ -61,7 +61,7 @@ export class CatalogueFile implements JournalPort {
    */
   constructor(paths: CataloguePaths, log: (sentence: string) => void = () => {}) {
     this.#paths = paths;
-    this.#spare = new CatalogueSpare(paths.catalogueSpare, log);
+    this.#second = new SecondCatalogue(paths.secondCatalogue, log);
     // What an interrupted `init` has left, and the second name of step 2.
     fs.rmSync(`${paths.catalogue}.new`, { force: true });
     fs.rmSync(paths.catalogueMoved, { force: true });
@@ -70,7 +70,7 @@ export class CatalogueFile implements JournalPort {
     this.#journal = StoredFile.open(paths.catalogue);
     this.#endBytes = this.#journal.sizeBytes;
     try {
-      this.#spare.open(this.#journal);
+      this.#second.open(this.#journal);
     } catch (error) {
       this.#closeFiles();
       throw error;
@@ -109,7 +109,7 @@ export class CatalogueFile implements JournalPort {
     const from = this.#journal.isWhole() ? this.#journal.sizeBytes : this.#endBytes;
     const grown = inOneGo(this.#journal.zero(from, Math.max(journalBytes, this.#journal.sizeBytes)));
     return grown.kind === "ok" &&
-      this.#spare.setAside(this.#journal, this.#endBytes, journalBytes).kind === "ok";
+      this.#second.setAside(this.#journal, this.#endBytes, journalBytes).kind === "ok";
   }
 
   isLong(contentBytes: number): boolean {
@@ -128,7 +128,7 @@ export class CatalogueFile implements JournalPort {
     assert(lineBytes > 0, "there is a line to take back");
     this.#run(done, async () => {
       // If we stop between the two, one file has the line and the other has not: the start drops it.
-      const taken = await this.#spare.zeroLine(this.#endBytes - lineBytes, lineBytes);
+      const taken = await this.#second.zeroLine(this.#endBytes - lineBytes, lineBytes);
       if (taken.kind !== "ok") return this.#failed(taken);
       const zeroed = await this.#zeroFrom(this.#endBytes - lineBytes, lineBytes);
       if (zeroed.kind !== "ok") return zeroed;
@@ -155,7 +155,7 @@ export class CatalogueFile implements JournalPort {
 
   #closeFiles(): void {
     this.#journal.close();
-    this.#spare.close();
+    this.#second.close();
   }
 
   #run(done: IoDone, operation: () => Promise<IoResult>): void {
@@ -178,9 +178,9 @@ export class CatalogueFile implements JournalPort {
       : await this.#roomBeside(endBytes, room.contentBytes);
     if (roomy.kind !== "ok") return roomy;
     let written = await inTurns(this.#journal.writePieces(bytes, this.#endBytes));
-    if (written.kind === "noSpace" && room.usesHeadroom && this.#spare.file !== undefined) {
-      // The host copies what is overwritten (btrfs, zfs), so it needs space all the same: the spare's.
-      this.#spare.drop();
+    if (written.kind === "noSpace" && room.usesHeadroom && this.#second.file !== undefined) {
+      // The host copies what is overwritten (btrfs, zfs), so it needs space all the same: the second file's.
+      this.#second.drop();
       written = await inTurns(this.#journal.writePieces(bytes, this.#endBytes));
     }
     if (written.kind !== "ok") {
@@ -188,9 +188,9 @@ export class CatalogueFile implements JournalPort {
       const zeroed = await this.#zeroFrom(this.#endBytes, bytes.length);
       return zeroed.kind === "ok" ? written : zeroed;
     }
-    const copied = await this.#spare.write(bytes, this.#endBytes);
+    const copied = await this.#second.write(bytes, this.#endBytes);
     // Both at once. In whichever order they end, the metadata is committed after both.
-    const [durable, copyDurable] = await Promise.all([this.#journal.flush(), this.#spare.flush()]);
+    const [durable, copyDurable] = await Promise.all([this.#journal.flush(), this.#second.flush()]);
     for (const result of [copied, durable, copyDurable]) {
       if (result.kind !== "ok") return this.#failed(result);
     }
@@ -204,7 +204,7 @@ export class CatalogueFile implements JournalPort {
     const journalBytes = endBytes + headroomBytes(contentBytes);
     const grown = await this.#grow(this.#journal, journalBytes, fileBytesFor(contentBytes));
     if (grown.kind !== "ok") return grown;
-    return await this.#grow(this.#spare.made(), journalBytes, fileBytesFor(contentBytes));
+    return await this.#grow(this.#second.made(), journalBytes, fileBytesFor(contentBytes));
   }
 
   /** Has a file store so much, and if it must grow for that, so much more that it need not grow soon again. */
@@ -230,47 +230,47 @@ export class CatalogueFile implements JournalPort {
 
   async #rewrite(bytes: Uint8Array, isFirst: boolean): Promise<IoResult> {
     this.#longFromBytes = this.#endBytes + changesBytesMax(0);
-    return await this.#spare.rewrite(bytes, isFirst);
+    return await this.#second.rewrite(bytes, isFirst);
   }
 
   async #finishRewrite(contentBytes: number): Promise<IoResult> {
-    const spare = this.#spare.made();
-    const endBytes = this.#spare.writtenBytes;
+    const second = this.#second.made();
+    const endBytes = this.#second.writtenBytes;
     const wantedBytes = fileBytesFor(contentBytes);
-    const grown = await this.#grow(spare, wantedBytes);
+    const grown = await this.#grow(second, wantedBytes);
     // With less room than before nothing would be won.
-    if (grown.kind !== "ok" && spare.sizeBytes - endBytes <= this.#journal.sizeBytes - this.#endBytes) {
+    if (grown.kind !== "ok" && second.sizeBytes - endBytes <= this.#journal.sizeBytes - this.#endBytes) {
       return grown;
     }
-    if (spare.sizeBytes > wantedBytes) spare.truncate(wantedBytes);
-    const durable = await this.#spare.flushRewritten();
+    if (second.sizeBytes > wantedBytes) second.truncate(wantedBytes);
+    const durable = await this.#second.flushRewritten();
     if (durable.kind !== "ok") return durable;
-    const swapped = await this.#swap(spare, endBytes);
+    const swapped = await this.#swap(second, endBytes);
     if (swapped.kind !== "ok") return swapped;
     this.#longFromBytes = 0;
     // Content that has gone needs no room any more.
-    const old = this.#spare.file;
+    const old = this.#second.file;
     if (old !== undefined && old.sizeBytes > wantedBytes) old.truncate(wantedBytes);
-    await this.#spare.copyAnew(this.#journal, this.#endBytes, this.#journal.sizeBytes);
+    await this.#second.copyAnew(this.#journal, this.#endBytes, this.#journal.sizeBytes);
     return ioOk;
   }
 
   /** Steps 2 to 5. */
-  async #swap(spare: StoredFile, endBytes: number): Promise<IoResult> {
-    const { catalogue, catalogueSpare, catalogueMoved } = this.#paths;
+  async #swap(second: StoredFile, endBytes: number): Promise<IoResult> {
+    const { catalogue, secondCatalogue, catalogueMoved } = this.#paths;
     const old = this.#journal;
     const isKept = isDone(() => fs.linkSync(catalogue, catalogueMoved));
     try {
-      fs.renameSync(catalogueSpare, catalogue);
+      fs.renameSync(secondCatalogue, catalogue);
     } catch (error) {
       fs.rmSync(catalogueMoved, { force: true });
       return failureOf(error, "rename of the catalogue");
     }
-    [this.#journal, this.#endBytes, this.#lastLineBytes] = [spare, endBytes, 0];
-    if (isKept && isDone(() => fs.renameSync(catalogueMoved, catalogueSpare))) this.#spare.swap(old);
+    [this.#journal, this.#endBytes, this.#lastLineBytes] = [second, endBytes, 0];
+    if (isKept && isDone(() => fs.renameSync(catalogueMoved, secondCatalogue))) this.#second.swap(old);
     else {
       // A file system without second names: its space goes back, and is asked for again.
-      this.#spare.swap(undefined);
+      this.#second.swap(undefined);
       isDone(() => fs.rmSync(catalogueMoved, { force: true }));
       isDone(() => old.close());
     }

@@ -12,7 +12,7 @@ Deno.test("a journal whose spare cannot be opened is closed again", () => {
     const paths = poolPaths(directory);
     Deno.writeTextFileSync(paths.catalogue, "{}\n");
     // A directory in place of the file.
-    Deno.mkdirSync(paths.catalogueSpare);
+    Deno.mkdirSync(paths.secondCatalogue);
     assertThrows(() => new CatalogueFile(paths));
     const open = [...Deno.readDirSync("/proc/self/fd")].map(({ name }) => {
       try {

@@ -2,7 +2,7 @@
 import { journalLines, type LineText } from "../../storage/catalogue_journal.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import { catalogueReadBytes } from "../limits.ts";
-import { openWithReserve } from "./descriptors.ts";
+import { openWithSpare } from "./descriptors.ts";
 
 /** The lines of a journal's file, read as they are asked for. */
 export class CatalogueLines implements Disposable {
@@ -15,7 +15,7 @@ export class CatalogueLines implements Disposable {
   constructor(path: string) {
     this.#path = path;
     try {
-      this.#file = openWithReserve(() => Deno.openSync(path));
+      this.#file = openWithSpare(() => Deno.openSync(path));
     } catch (error) {
       throw this.#unreadable(error);
     }

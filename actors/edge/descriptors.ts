@@ -2,7 +2,7 @@
  * The process's file descriptors: how many there may be, and some that are kept for the pool's own files. Clients may use all
  * others; the kept ones are enough to rewrite the catalogue's journal.
  */
-import { spareDescriptors } from "../limits.ts";
+import { freeDescriptorsMin } from "../limits.ts";
 import { codeOf } from "./file_errors.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 
@@ -81,10 +81,10 @@ export function isReadable(fd: number): boolean {
   return library.poll(polled, 1n, 0) > 0;
 }
 
-const reserves = new Set<DescriptorReserve>();
+const spareSets = new Set<SpareDescriptors>();
 
-/** Descriptors that are kept open so that they can be closed when the pool needs one. */
-export class DescriptorReserve implements Disposable {
+/** Spare descriptors: kept open so that they can be closed when the pool needs one. */
+export class SpareDescriptors implements Disposable {
   readonly #path: string;
   readonly #count: number;
   readonly #held: Deno.FsFile[] = [];
@@ -93,13 +93,13 @@ export class DescriptorReserve implements Disposable {
   constructor(path: string, count: number) {
     this.#path = path;
     this.#count = count;
-    reserves.add(this);
+    spareSets.add(this);
     this.fill();
   }
 
   /**
    * Takes what is missing; false if there is no descriptor to be had. Where the path cannot be opened for another reason (the
-   * directory was moved), waiting for descriptors would not help, and the reserve goes on with what it has.
+   * directory was moved), waiting for descriptors would not help, and the pool goes on with what is kept.
    */
   fill(): boolean {
     try {
@@ -118,7 +118,7 @@ export class DescriptorReserve implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    reserves.delete(this);
+    spareSets.delete(this);
     while (this.release());
   }
 }
@@ -128,32 +128,32 @@ export class DescriptorReserve implements Disposable {
  * up where an error comes from, the C library opens /proc/self/maps, and without a descriptor Deno 2.9.6 panics (in `stacker`),
  * which ends the process. So clients get none of the last ones. True where that is not known, without FFI.
  */
-export function hasSpareDescriptors(): boolean {
+export function hasFreeDescriptors(): boolean {
   if (library === undefined) return true;
   const taken: number[] = [];
-  while (taken.length < spareDescriptors) {
+  while (taken.length < freeDescriptorsMin) {
     const fd = library.eventfd(0, eventCloseOnExec);
     if (fd < 0) break;
     taken.push(fd);
   }
   for (const fd of taken) library.close(fd);
-  return taken.length === spareDescriptors;
+  return taken.length === freeDescriptorsMin;
 }
 
-/** Whether the reserve is whole again: before that, nothing more is to be accepted. */
-export function isReserveFull(): boolean {
+/** Whether all spare descriptors are there again: before that, nothing more is to be accepted. */
+export function areSparesComplete(): boolean {
   let isFull = true;
-  for (const reserve of reserves) isFull = reserve.fill() && isFull;
+  for (const spares of spareSets) isFull = spares.fill() && isFull;
   return isFull;
 }
 
-/** Opens one of the pool's own files, with a descriptor of the reserve if there is no other. Throws what `open` does. */
-export function openWithReserve<T>(open: () => T): T {
+/** Opens one of the pool's own files, with a spare descriptor if there is no other. Throws what `open` does. */
+export function openWithSpare<T>(open: () => T): T {
   for (;;) {
     try {
       return open();
     } catch (error) {
-      if (!isOutOfDescriptors(error) || ![...reserves].some((reserve) => reserve.release())) throw error;
+      if (!isOutOfDescriptors(error) || ![...spareSets].some((spares) => spares.release())) throw error;
     }
   }
 }

@@ -1,10 +1,10 @@
 import { assert } from "@std/assert";
-import { DescriptorReserve, isReserveFull } from "./descriptors.ts";
+import { areSparesComplete, SpareDescriptors } from "./descriptors.ts";
 
-Deno.test("a reserve whose directory was moved keeps nothing from being accepted", async () => {
+Deno.test("a set of spare descriptors whose directory was moved keeps nothing from being accepted", async () => {
   const directory = await Deno.makeTempDir();
-  using reserve = new DescriptorReserve(directory, 4);
-  assert(reserve.release());
+  using spares = new SpareDescriptors(directory, 4);
+  assert(spares.release());
   await Deno.remove(directory);
-  assert(isReserveFull());
+  assert(areSparesComplete());
 });

@@ -2,7 +2,7 @@
 import fs from "node:fs";
 import { dirname } from "node:path";
 import type { IoResult } from "../../storage/device/port.ts";
-import { openWithReserve } from "./descriptors.ts";
+import { openWithSpare } from "./descriptors.ts";
 import { failureOf } from "./file_errors.ts";
 import { openLibc } from "./libc.ts";
 import { flushed } from "./sync_later.ts";
@@ -10,7 +10,7 @@ import { flushed } from "./sync_later.ts";
 /** Replaces a file by one with this text, so that after a crash it is the old or the new one, never a part. */
 export function writeDurably(path: string, text: string): void {
   const newPath = `${path}.new`;
-  const fd = openWithReserve(() => fs.openSync(newPath, "w", 0o600));
+  const fd = openWithSpare(() => fs.openSync(newPath, "w", 0o600));
   openLibc()?.overwriteInPlace(fd);
   try {
     fs.writeFileSync(fd, text);
@@ -33,7 +33,7 @@ export function syncDirectoryOf(path: string): void {
 
 /** Makes the names in a directory durable, on this thread. Throws what the system says. */
 export function syncDirectory(path: string): void {
-  const fd = openWithReserve(() => fs.openSync(path, "r"));
+  const fd = openWithSpare(() => fs.openSync(path, "r"));
   try {
     fs.fdatasyncSync(fd);
   } finally {
@@ -45,7 +45,7 @@ export function syncDirectory(path: string): void {
 export async function flushedDirectory(path: string): Promise<IoResult> {
   let fd: number;
   try {
-    fd = openWithReserve(() => fs.openSync(path, "r"));
+    fd = openWithSpare(() => fs.openSync(path, "r"));
   } catch (error) {
     return failureOf(error, "flush of the catalogue's directory");
   }

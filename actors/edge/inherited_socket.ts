@@ -11,7 +11,7 @@ import { NodeStream } from "./byte_stream.ts";
 import { ClientSocket } from "./client_socket.ts";
 import { localPeer, type Peer, remotePeer } from "./peer.ts";
 import type { LogPort } from "../nbd/socket_port.ts";
-import { areSameSocket, closeDuplicate, duplicate, isReadable, isReserveFull } from "./descriptors.ts";
+import { areSameSocket, areSparesComplete, closeDuplicate, duplicate, isReadable } from "./descriptors.ts";
 import { DirectSocket } from "./direct_socket.ts";
 import { openLibc } from "./libc.ts";
 import { type ListenAddress, nbdUrl } from "./listen_address.ts";
@@ -150,7 +150,7 @@ export class InheritedSocket implements Listening {
     if (!waits) this.#looksInVain = 0;
     else this.#looksInVain += 1;
     if (this.#looksInVain === 0) this.#hasBegunAgain = false;
-    if (this.#looksInVain < 2 || !isReserveFull()) return;
+    if (this.#looksInVain < 2 || !areSparesComplete()) return;
     if (!this.#hasBegunAgain) {
       log(
         `Clients of ${this.url} were not accepted: the process or the host had no descriptor left. ` +

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import { ioOk, type IoResult } from "../../storage/device/port.ts";
 import type { IntentPort } from "../../storage/device/intent_port.ts";
 import { intentHeaderBytes, unpackFileHeader } from "../../storage/intent_headers.ts";
-import { openWithReserve } from "./descriptors.ts";
+import { openWithSpare } from "./descriptors.ts";
 import { codeOf, failureOf } from "./file_errors.ts";
 import type { Libc } from "./libc.ts";
 
@@ -26,7 +26,7 @@ export class IntentFile implements IntentPort {
     let file: IntentFile;
     try {
       const flags = fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_NOFOLLOW;
-      file = new IntentFile(path, openWithReserve(() => fs.openSync(path, flags, 0o600)));
+      file = new IntentFile(path, openWithSpare(() => fs.openSync(path, flags, 0o600)));
     } catch (error) {
       return `"${path}" cannot be opened: ${reasonOf(error)}`;
     }
@@ -96,7 +96,7 @@ export interface LeftIntents {
 /** Reads what an earlier process has left; of another boot only the header. Answers why it cannot be read. */
 export function readIntentFile(path: string, bootId: string | undefined): LeftIntents | string {
   try {
-    const fd = openWithReserve(() => fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW));
+    const fd = openWithSpare(() => fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW));
     try {
       const { dev, ino, size } = fs.fstatSync(fd);
       const header = readBytes(fd, Math.min(size, intentHeaderBytes));

@@ -8,7 +8,7 @@ import { mailboxes } from "../mailboxes.ts";
 import { clientCommand } from "../nbd/client_commands.ts";
 import { NbdListener, NbdListenerStub } from "../nbd/listener.ts";
 import type { ListenSettings } from "./border.ts";
-import { DescriptorReserve } from "./descriptors.ts";
+import { SpareDescriptors } from "./descriptors.ts";
 import { exposureOf } from "./exposure.ts";
 import { type ListenAddress, parseListenAddress } from "./listen_address.ts";
 import type { PoolProcess } from "./pool_process.ts";
@@ -31,7 +31,7 @@ export async function tryListen(settings: ListenSettings): Promise<void> {
 /** What a server has bound. */
 interface BoundSockets {
   readonly sockets: Listening[];
-  readonly reserve: DescriptorReserve;
+  readonly spares: SpareDescriptors;
   readonly keys: ReplaceableTlsKeys | undefined;
 }
 
@@ -58,16 +58,16 @@ export class NbdServer {
     // Loaded now: when clients have taken all descriptors, no file can be opened.
     if (keys !== undefined) await import("./tls.ts");
     const sockets: Listening[] = [];
-    const reserve = new DescriptorReserve(files.paths.directory, ownDescriptors);
+    const spares = new SpareDescriptors(files.paths.directory, ownDescriptors);
     try {
       for (const fd of settings.inherited) sockets.push(await inherit(fd, keys));
       for (const address of addressesOf(settings)) sockets.push(await ListeningSocket.open(address, keys));
     } catch (error) {
       for (const socket of sockets) socket.closeAll();
-      reserve[Symbol.dispose]();
+      spares[Symbol.dispose]();
       throw error;
     }
-    return new NbdServer(process, clientsMax, { sockets, reserve, keys });
+    return new NbdServer(process, clientsMax, { sockets, spares, keys });
   }
 
   /** Binds `nbd.sock`, where that can be done, and takes clients from now on. Answers a URL for each address. */
@@ -126,12 +126,12 @@ export class NbdServer {
 
   /** Takes no more clients, lets those that are there end, for a bounded time, and resolves when the addresses are free. */
   async stop(): Promise<void> {
-    const { sockets, reserve } = this.#bound;
+    const { sockets, spares } = this.#bound;
     for (const socket of this.#private) await this.closePrivate(socket);
     if (this.#listener === undefined) { for (const socket of sockets) socket.closeAll(); }
     else await this.#process.ask("stop listening", this.#listener.stop());
     for (const socket of sockets) await socket.released;
-    reserve[Symbol.dispose]();
+    spares[Symbol.dispose]();
   }
 }
 

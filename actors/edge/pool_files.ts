@@ -29,7 +29,7 @@ export interface PoolPaths {
    * The second copy of the catalogue, into which it is also rewritten, and a second name of the old one while the two are
    * swapped.
    */
-  readonly catalogueSpare: string;
+  readonly secondCatalogue: string;
   readonly catalogueMoved: string;
   /** Exists while the pool is being made, and after a crash in between. */
   readonly unfinished: string;
@@ -48,7 +48,7 @@ export function poolPaths(directory: string): PoolPaths {
   return {
     directory,
     catalogue: pathIn(directory, "catalog.json"),
-    catalogueSpare: pathIn(directory, "catalog.spare"),
+    secondCatalogue: pathIn(directory, "catalog.spare"),
     catalogueMoved: pathIn(directory, "catalog.moved"),
     unfinished: pathIn(directory, "unfinished.json"),
     intents: pathIn(directory, "intent.journal"),
@@ -72,7 +72,7 @@ export function isPool(directory: string): boolean {
 /** Whether there is a catalogue, or what is left of one that was lost. */
 export function hasCatalogue(paths: PoolPaths): boolean {
   // The second copy appears after the first, so what is being made has none.
-  return fs.existsSync(paths.catalogue) || fs.existsSync(paths.catalogueSpare);
+  return fs.existsSync(paths.catalogue) || fs.existsSync(paths.secondCatalogue);
 }
 
 /** How {@linkcode PoolFiles.open} opens. */
@@ -276,7 +276,7 @@ function openCatalogueFile(
 ): CatalogueFile {
   try {
     if (whyCopy !== undefined) {
-      fs.renameSync(paths.catalogueSpare, paths.catalogue);
+      fs.renameSync(paths.secondCatalogue, paths.catalogue);
       syncDirectoryOf(paths.catalogue);
     }
     return held.adopt(new CatalogueFile(paths, log), (file) => file.close());

@@ -2,7 +2,7 @@
 import fs from "node:fs";
 import { ioOk, type IoResult } from "../../storage/device/port.ts";
 import { cataloguePieceBytes, catalogueZeroBytesMax } from "../limits.ts";
-import { openWithReserve } from "./descriptors.ts";
+import { openWithSpare } from "./descriptors.ts";
 import { codeOf, failureOf } from "./file_errors.ts";
 import { openLibc } from "./libc.ts";
 import { flushed } from "./sync_later.ts";
@@ -20,13 +20,13 @@ export class StoredFile {
 
   /** Opens an existing file. Throws what the system says. */
   static open(path: string): StoredFile {
-    const fd = openWithReserve(() => fs.openSync(path, "r+"));
+    const fd = openWithSpare(() => fs.openSync(path, "r+"));
     return new StoredFile(fd, fs.fstatSync(fd).size);
   }
 
   /** Makes an empty file, for its owner only. Throws what the system says. */
   static create(path: string): StoredFile {
-    const fd = openWithReserve(() => fs.openSync(path, "w+", 0o600));
+    const fd = openWithSpare(() => fs.openSync(path, "w+", 0o600));
     openLibc()?.overwriteInPlace(fd);
     return new StoredFile(fd, 0);
   }

@@ -40,7 +40,7 @@ import {
 } from "../../storage/intent_headers.ts";
 import { intentFileBytes, recordsPerSegment, segmentBegin } from "../../storage/intent_read.ts";
 import { type Intent, intentRecordBytes, packIntent } from "../../storage/intent_record.ts";
-import { intentsCollectedMax, intentsSpareMin } from "../limits.ts";
+import { intentPlacesKept, intentsCollectedMax } from "../limits.ts";
 import type { DeviceRequest } from "./device_messages.ts";
 
 /** Whether changes are recorded, and if not, why. "none": they never were since the pool was opened. */
@@ -84,7 +84,7 @@ export class IntentJournal {
     const isKept = parts !== null && typeof parts !== "string";
     this.#parts = isKept ? parts : undefined;
     this.#recordsMax = isKept ? recordsPerSegment(parts.segmentBytes) : 0;
-    assert(!isKept || this.#recordsMax > intentsSpareMin, "a segment has room for records");
+    assert(!isKept || this.#recordsMax > intentPlacesKept, "a segment has room for records");
     assert(!isKept || waiting === 0, "a journal begins when nothing waits in its file");
     this.#state = isKept ? { kind: "kept", reason: null, waiting } : { kind: "none", reason: parts, waiting };
   }
@@ -100,7 +100,7 @@ export class IntentJournal {
 
   /** The next change of mappings has to wait for a commit. One that is under way may still be recorded. */
   get isFull(): boolean {
-    return this.#isKept && this.#records >= this.#recordsMax - intentsSpareMin;
+    return this.#isKept && this.#records >= this.#recordsMax - intentPlacesKept;
   }
 
   /** A commit should begin, so that no change has to wait. */

@@ -51,7 +51,7 @@ Deno.test("dumps whose readers leave at once, at any moment, end nothing", async
 });
 
 Deno.test({
-  name: "a server without a descriptor to spare says so once, and takes commands again when it has some",
+  name: "a server without a free descriptor says so once, and takes commands again when it has some",
   ignore: !hasProgram("prlimit"),
   fn: async () => {
     await using pool = await PoolOnDisk.make(...small);

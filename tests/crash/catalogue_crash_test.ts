@@ -182,7 +182,7 @@ async function goOn(folder: string, { files, transaction }: Journaled["left"][nu
   let { file, catalogue } = open(directory, transaction);
   assertEquals(namesOf(catalogue), namesAt(transaction));
   const inodeOf = (name: string) => Deno.statSync(`${directory}/${name}`).ino;
-  assert(inodeOf("catalog.spare") !== inodeOf("catalog.json"), "the journal is never its own spare");
+  assert(inodeOf("catalog.spare") !== inodeOf("catalog.json"), "the journal is never its own second file");
   await rewrite(file, catalogue);
   await promised((done) => file.append(lineTo(transaction + 1), room, done));
   await promised((done) => file.retract(done));

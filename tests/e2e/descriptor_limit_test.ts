@@ -1,6 +1,6 @@
 /** A process that has few descriptors, or none left. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { spareDescriptors } from "../../actors/limits.ts";
+import { freeDescriptorsMin } from "../../actors/limits.ts";
 import { RawClient } from "../nbd/raw_client.ts";
 import { hasProgram, python } from "../support/programs.ts";
 import { Lines, PoolOnDisk, runToEnd } from "../support/server.ts";
@@ -12,7 +12,7 @@ const cli = new URL("../../cli.ts", import.meta.url).pathname;
 Deno.test("the pool's own files are opened when clients have taken all descriptors, and clients get none before those are back", async () => {
   const folder = await Deno.makeTempDir();
   try {
-    const told = await runToEnd(Deno.execPath(), ["run", "-A", starved, "reserve", folder]);
+    const told = await runToEnd(Deno.execPath(), ["run", "-A", starved, "kept", folder]);
     assertEquals(JSON.parse(told), [false, true, false, true, true]);
   } finally {
     await Deno.remove(folder, { recursive: true });
@@ -88,7 +88,7 @@ Deno.test("a server that may have 130 descriptors says how many clients that is,
 });
 
 Deno.test("that the last descriptors are free, which Deno needs to tell where an error comes from, is known", async () => {
-  const told = await runToEnd(Deno.execPath(), ["run", "-A", starved, "spare"]);
+  const told = await runToEnd(Deno.execPath(), ["run", "-A", starved, "free"]);
   assertEquals(JSON.parse(told), [false, false, true]);
 });
 
@@ -105,7 +105,7 @@ Deno.test("control connections that do nothing take no descriptor that a client 
     using client = await RawClient.connect({ path: socket }, { timeoutMs: 3_000 });
     await client.receiveOpening();
     const { descriptors: used } = usageOf(server.pid);
-    assert(used <= descriptors - spareDescriptors, `${used} of ${descriptors} descriptors are in use`);
+    assert(used <= descriptors - freeDescriptorsMin, `${used} of ${descriptors} descriptors are in use`);
   } finally {
     for (const client of clients) client.close();
   }

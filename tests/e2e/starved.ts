@@ -1,15 +1,15 @@
 /**
- * A process that has used up its descriptors, as a test's child: the runner itself should not. `reserve DIR` tells whether
- * the pool's own files can be opened then, `spare` whether that is known; `accept` serves descriptor 3, has none left from SIGUSR2 on, and some from SIGHUP.
+ * A process that has used up its descriptors, as a test's child: the runner itself should not. `kept DIR` tells whether
+ * the pool's own files can be opened then, `free` whether that is known; `accept` serves descriptor 3, has none left from SIGUSR2 on, and some from SIGHUP.
  */
 import {
-  DescriptorReserve,
-  hasSpareDescriptors,
-  isReserveFull,
-  openWithReserve,
+  areSparesComplete,
+  hasFreeDescriptors,
+  openWithSpare,
   raisedDescriptorLimit,
+  SpareDescriptors,
 } from "../../actors/edge/descriptors.ts";
-import { spareDescriptors } from "../../actors/limits.ts";
+import { freeDescriptorsMin } from "../../actors/limits.ts";
 import { DenoClock } from "../../actors/edge/deno_clock.ts";
 import { InheritedSocket } from "../../actors/edge/inherited_socket.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
@@ -41,23 +41,23 @@ function canOpen(path: string): boolean {
 }
 
 const [mode, path = ""] = Deno.args;
-if (mode === "reserve") {
-  const reserve = new DescriptorReserve(path, 8);
+if (mode === "kept") {
+  const spares = new SpareDescriptors(path, 8);
   const files = starve();
   const found: unknown[] = [canOpen(path)];
-  using directory = openWithReserve(() => Deno.openSync(path));
-  found.push(directory.statSync().isDirectory, isReserveFull());
+  using directory = openWithSpare(() => Deno.openSync(path));
+  found.push(directory.statSync().isDirectory, areSparesComplete());
   for (const file of files.splice(0, 3)) file.close();
-  found.push(isReserveFull(), canOpen(path));
-  reserve[Symbol.dispose]();
+  found.push(areSparesComplete(), canOpen(path));
+  spares[Symbol.dispose]();
   console.log(JSON.stringify(found));
-} else if (mode === "spare") {
+} else if (mode === "free") {
   const files = starve();
-  const found = [hasSpareDescriptors()];
-  for (const file of files.splice(0, spareDescriptors - 1)) file.close();
-  found.push(hasSpareDescriptors());
+  const found = [hasFreeDescriptors()];
+  for (const file of files.splice(0, freeDescriptorsMin - 1)) file.close();
+  found.push(hasFreeDescriptors());
   files.pop()!.close();
-  found.push(hasSpareDescriptors());
+  found.push(hasFreeDescriptors());
   console.log(JSON.stringify(found));
 } else {
   const kernel = new Kernel({ clock: new DenoClock() });

@@ -75,14 +75,14 @@ export function randomCommand(
 }
 
 /** By a random source of its own, so that what else a run does stays as it was. Some sizes are more than the devices have. */
-function randomGrowth(ordinal: number, { spareBlocks, blockSectors }: Swarm): AdminCommand | undefined {
+function randomGrowth(ordinal: number, { growthBlocks, blockSectors }: Swarm): AdminCommand | undefined {
   const random = new Random(Math.imul(ordinal + 1, 0x165667b1));
-  if (spareBlocks.data + spareBlocks.metadata === 0 || random.below(4) > 0) return undefined;
+  if (growthBlocks.data + growthBlocks.metadata === 0 || random.below(4) > 0) return undefined;
   if (random.below(8) === 0) return { verb: "rescan" };
   const some = (blocks: number, blockBytes: number) =>
     random.below(2) === 0 ? null : { bytes: (1 + random.below(blocks + 1)) * blockBytes, added: true };
-  const data = some(Math.ceil(spareBlocks.data / 4), blockSectors * sectorSizeBytes);
-  const metadata = some(Math.ceil(spareBlocks.metadata / 4), metadataBlockSizeBytes);
+  const data = some(Math.ceil(growthBlocks.data / 4), blockSectors * sectorSizeBytes);
+  const metadata = some(Math.ceil(growthBlocks.metadata / 4), metadataBlockSizeBytes);
   return { verb: "grow", data, metadata };
 }
 

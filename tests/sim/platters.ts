@@ -31,8 +31,8 @@ export class Platters {
 
   /** The disks of a new pool, full of bytes that nobody may ever see. */
   constructor(swarm: Swarm) {
-    const { metadataBlocks, dataBlocks, blockSectors, spareBlocks } = swarm;
-    this.metadata = new Uint8Array((metadataBlocks + spareBlocks.metadata) * metadataBlockSizeBytes).fill(
+    const { metadataBlocks, dataBlocks, blockSectors, growthBlocks } = swarm;
+    this.metadata = new Uint8Array((metadataBlocks + growthBlocks.metadata) * metadataBlockSizeBytes).fill(
       0x5a,
     );
     const blockSizeBytes = blockSectors * sectorSizeBytes;
@@ -40,7 +40,7 @@ export class Platters {
     for (const { block, bytes } of ThinMetadata.format(geometry)) {
       this.metadata.set(bytes, block * metadataBlockSizeBytes);
     }
-    this.data = poisoned((dataBlocks + spareBlocks.data) * blockSizeBytes);
+    this.data = poisoned((dataBlocks + growthBlocks.data) * blockSizeBytes);
     const settings = { blockSizeBytes, metadataPath: "m", dataPath: "d" };
     const empty = catalogueFrom({ transactionId: 0n, settings, nextThinId: 1, volumes: [] });
     this.journal = empty.snapshotLine();

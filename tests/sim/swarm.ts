@@ -23,7 +23,7 @@ export interface Swarm {
   readonly volumeBlocksMax: number;
   readonly metadataBlocks: number;
   /** Blocks that the devices have beyond what the pool begins with: it grows into them. None in half of the runs. */
-  readonly spareBlocks: { readonly data: number; readonly metadata: number };
+  readonly growthBlocks: { readonly data: number; readonly metadata: number };
   /** What becomes of writes without space; they wait in two of three runs. */
   readonly noSpace: NoSpacePolicy;
   /** Writes of zeroes to unmapped blocks leave them unmapped. */
@@ -181,7 +181,7 @@ export function drawSwarm(seed: number, isPlain = false): Swarm {
     ...(isPlain ? plain : drawZeroes(seed)),
     hasRemoteData,
     noSpace: timeoutMs === 0 ? { kind: "error" } : { kind: "queue", timeoutMs },
-    spareBlocks: {
+    growthBlocks: {
       data: canGrow ? growing.below(20) : 0,
       metadata: canGrow ? growing.below(40) : 0,
     },

@@ -4,7 +4,7 @@ import { closingOf, type Source } from "./source.ts";
 /** What may stay, by file and name, and why. */
 const allowed: Readonly<Record<string, string>> = {
   "cli.ts#log": "standard error is the process's, and so is the queue before it",
-  "actors/edge/descriptors.ts#reserves":
+  "actors/edge/descriptors.ts#spareSets":
     "descriptors are the process's, whichever pool or listener holds them",
   "actors/edge/disk_calm.ts#vmstat": "memory for the arguments of one call",
   "actors/edge/disk_calm.ts#vmstatFd": "opened once, as /proc is the host's; the same ever after",

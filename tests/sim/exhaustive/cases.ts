@@ -1,7 +1,7 @@
 /** Which scenarios are explored. */
 import { type Kind, kinds, type Layout, nameOf, type Scenario, type State, states } from "./scenario.ts";
 
-/** Every pair of kinds in every state, with blocks to spare and with none. */
+/** Every pair of kinds in every state, with free blocks and with none. */
 export function pairs(layout: Layout): Scenario[] {
   const scenarios: Scenario[] = [];
   for (const state of states) {
@@ -82,7 +82,7 @@ export function leavings(): Scenario[] {
   return scenarios;
 }
 
-/** A growth beside anything. Without a block to spare, a write may then find the new one. */
+/** A growth beside anything. Without a free block, a write may then find the new one. */
 export function growths(): Scenario[] {
   return states.flatMap((state) =>
     kinds.map((other) => ({ state, layout: "one block", kinds: ["grow", other], dataBlocks: 4 }) as const)

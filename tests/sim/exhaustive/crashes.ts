@@ -20,7 +20,7 @@ import type { Operation } from "./logged_device.ts";
 import { type Content, describe, type Found, problemOfTwins, writersOf } from "./oracle.ts";
 import { type Outcome, recover, type RecoveryRead } from "./recovery.ts";
 import type { HeldPool } from "./held_pool.ts";
-import { isFua, type Op, snapshotsOf, spareBlocks } from "./scenario.ts";
+import { growthBlocks, isFua, type Op, snapshotsOf } from "./scenario.ts";
 import type { Event } from "./search.ts";
 
 /** How much was tried. */
@@ -201,7 +201,7 @@ function problemOfSize(
 ): string | undefined {
   const growth = ops.find((op) => op.kind === "grow");
   const isOld = dataBlocks === scenario.dataBlocks;
-  const isNew = growth !== undefined && dataBlocks === scenario.dataBlocks + spareBlocks.data;
+  const isNew = growth !== undefined && dataBlocks === scenario.dataBlocks + growthBlocks.data;
   const isAllowed = growth !== undefined && wasDone(growth) ? isNew : isOld || isNew && wasSubmitted(growth);
   return isAllowed ? undefined : `the superblock has ${dataBlocks} data blocks`;
 }

@@ -31,6 +31,7 @@ import type { Event, Run } from "./search.ts";
 import {
   blockSectors,
   grows,
+  growthBlocks,
   initialSequence,
   isFua,
   type Kind,
@@ -38,7 +39,6 @@ import {
   opOf,
   type Scenario,
   snapshotsOf,
-  spareBlocks,
   volumeSectors,
 } from "./scenario.ts";
 
@@ -354,14 +354,14 @@ const firstImagesMade = new Map<string, { readonly data: Uint8Array; readonly me
 /** The devices of a new pool; its free data blocks hold what no client may ever see. */
 function firstImages(scenario: Scenario): { readonly data: Uint8Array; readonly metadata: Uint8Array } {
   const { dataBlocks } = scenario;
-  const spare = grows(scenario) ? spareBlocks : { data: 0, metadata: 0 };
-  const key = `${dataBlocks} ${spare.data}`;
+  const added = grows(scenario) ? growthBlocks : { data: 0, metadata: 0 };
+  const key = `${dataBlocks} ${added.data}`;
   let images = firstImagesMade.get(key);
   if (images === undefined) {
     const files = makeTestingFiles(dataBlocks, metadataBlocks);
-    const metadata = new Uint8Array((metadataBlocks + spare.metadata) * metadataBlockSizeBytes);
+    const metadata = new Uint8Array((metadataBlocks + added.metadata) * metadataBlockSizeBytes);
     readInto(files.metadata, metadata.subarray(0, metadataBlocks * metadataBlockSizeBytes), 0, () => {});
-    images = { data: poisoned((dataBlocks + spare.data) * blockBytes), metadata };
+    images = { data: poisoned((dataBlocks + added.data) * blockBytes), metadata };
     firstImagesMade.set(key, images);
   }
   return images;

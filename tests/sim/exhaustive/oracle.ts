@@ -156,7 +156,7 @@ function problemOfInstant(pool: HeldPool, orders: readonly Order[], content: Con
   return undefined;
 }
 
-/** Statuses that are right without a fault. Space may be short where the scenario has no block to spare. */
+/** Statuses that are right without a fault. Space may be short where the scenario has no free block. */
 function problemOfAnswers(pool: HeldPool): string | undefined {
   const mayFail = pool.scenario.failingFlush !== undefined;
   for (const op of pool.ops) {

@@ -36,7 +36,7 @@ export type Layout = "one block" | "two blocks" | "apart";
 export const states = ["unmapped", "mapped", "shared"] as const;
 
 /** Blocks that the devices of a scenario with a growth have beyond the pool's; `grow` gives the pool all of them. */
-export const spareBlocks = { data: 1, metadata: 2 } as const;
+export const growthBlocks = { data: 1, metadata: 2 } as const;
 
 /** Whether the pool grows. */
 export function grows({ kinds }: Scenario): boolean {

@@ -25,7 +25,7 @@ import { StoredFile } from "./stored_file.ts";
 import { aTurn, inOneGo, inTurns } from "./turns.ts";
 
 /** See the head of this file. Results that are not ok are those of the host. */
-export class CatalogueSpare {
+export class SecondCatalogue {
   readonly #path: string;
   readonly #log: (sentence: string) => void;
   /** Undefined if the host had no room for it. */
@@ -81,7 +81,7 @@ export class CatalogueSpare {
       this.#isCopy = true;
       return ioOk;
     } catch (error) {
-      return failureOf(error, "make the spare catalogue");
+      return failureOf(error, "make the second catalogue");
     }
   }
 
@@ -143,7 +143,7 @@ export class CatalogueSpare {
 
   /** Makes the new content durable. */
   flushRewritten(): Promise<IoResult> {
-    return this.#flushed(present(this.#file, "the spare was written"));
+    return this.#flushed(present(this.#file, "the second file was written"));
   }
 
   /** The file has become the journal, and the old journal this file; undefined if that has no name any more. */
@@ -167,7 +167,7 @@ export class CatalogueSpare {
       else this.#sayNoCopy(result);
     } catch (error) {
       // The journal alone is enough. What is not a refusal of the host is a defect.
-      this.#sayNoCopy(failureOf(error, "make the spare catalogue"));
+      this.#sayNoCopy(failureOf(error, "make the second catalogue"));
     }
   }
 
