@@ -95,7 +95,9 @@ Deno.test({
     try {
       const random = new Random(soak ? Date.now() % 100_000 : 11);
       for (let kill = 0; kill < kills; kill += 1) {
-        await Promise.race([sleep(200 + random.below(1500)), verifying.then(() => {})]);
+        // A kill before qemu is back would hit nothing: it tries again after 1, 2, 4, then 16 seconds, 120 in all.
+        const isBack = server.complained((log) => log.includes('attached to "disk"'));
+        await Promise.race([isBack.then(() => sleep(random.below(1500))), verifying]);
         await server.kill();
         server = await pool.serve();
       }
