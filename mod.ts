@@ -31,7 +31,7 @@ import type {
   ForkCommand,
   ForkListing,
   GrowthCommand,
-  LifeOptions,
+  LifetimeOptions,
   LookCommand,
   PoolSizes,
   PoolSpace,
@@ -136,7 +136,7 @@ export type {
   ImportedVolume,
   ImportOptions,
   Invocation,
-  LifeOptions,
+  LifetimeOptions,
   ListForm,
   LogWriter,
   LookCommand,
@@ -243,7 +243,7 @@ export class Pool implements AsyncDisposable {
   async create(
     name: string,
     sizeBytes: number,
-    options: LifeOptions & { readonly singleWriter?: boolean } = {},
+    options: LifetimeOptions & { readonly singleWriter?: boolean } = {},
   ): Promise<void> {
     await this.#do({ verb: "create", name: parseVolumeName(name), sizeBytes, ...options });
   }
@@ -254,8 +254,13 @@ export class Pool implements AsyncDisposable {
   }
 
   /** Makes a writable volume that shares every block with a volume or snapshot. */
-  async clone(source: string, name: string, life: LifeOptions = {}): Promise<void> {
-    await this.#do({ verb: "clone", source: parseName(source).name, name: parseVolumeName(name), ...life });
+  async clone(source: string, name: string, lifetime: LifetimeOptions = {}): Promise<void> {
+    await this.#do({
+      verb: "clone",
+      source: parseName(source).name,
+      name: parseVolumeName(name),
+      ...lifetime,
+    });
   }
 
   /**

@@ -232,7 +232,7 @@ export const fileWritePieceBytes = 64 * KiB;
 /** How long an ephemeral volume stays after its last client was lost, if it has no time of its own: 10 minutes. */
 export const lingerMsDefault = 600_000;
 /** The longest time for which a volume may be told to linger or to live: a hundred years. */
-export const lifeMsMax = 100 * 366 * 86_400_000;
+export const lifetimeMsMax = 100 * 366 * 86_400_000;
 /** Bytes read from the catalogue's journal at once. */
 export const catalogueReadBytes = MiB;
 /** Bytes of the slices of a mapped file that are in use, which count as memory of the process; more are read instead. */

@@ -25,8 +25,8 @@ export type ChangeCommand =
     readonly wait?: boolean;
   };
 
-/** How long a new volume lives. */
-export interface LifeOptions {
+/** How long a new volume exists: its lifetime. */
+export interface LifetimeOptions {
   /** Remove it when its last client has gone. */
   readonly ephemeral?: boolean;
   /** How long an ephemeral one stays when its client was lost; null: the default. */
@@ -36,7 +36,7 @@ export interface LifeOptions {
 }
 
 /** Makes a volume that shares every block with another one, or with a snapshot. */
-export interface CloneCommand extends LifeOptions {
+export interface CloneCommand extends LifetimeOptions {
   /** Which command this is. */
   readonly verb: "clone";
   /** The name of a volume or snapshot. */
@@ -46,7 +46,7 @@ export interface CloneCommand extends LifeOptions {
 }
 
 /** Makes an empty volume. */
-export interface CreateCommand extends LifeOptions {
+export interface CreateCommand extends LifetimeOptions {
   /** Which command this is. */
   readonly verb: "create";
   /** Of the new volume. */
@@ -140,7 +140,7 @@ export type ServerCommand =
   /** Its host is refused for `refuseMs` from then on; 0: it is not. */
   | { readonly verb: "kick"; readonly client: number; readonly refuseMs: number };
 
-/** What a volume begins with that lives as long as it is held: the blocks of a volume or snapshot, or none. */
+/** What a volume begins with that exists as long as it is held: the blocks of a volume or snapshot, or none. */
 export type HeldContent = { readonly source: string } | { readonly sizeBytes: number };
 
 /** A volume that was made to be held, and where it alone is served. */

@@ -19,7 +19,13 @@ import {
 import type { CloneCommand, CreateCommand } from "./admin_command.ts";
 import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_draft.ts";
 import { planResize, planRollback } from "./plan_content.ts";
-import { planEndHeld, planOutlived, planWritten, problemOfLife, settingsOfLife } from "./plan_lives.ts";
+import {
+  planEndHeld,
+  planOutlived,
+  planWritten,
+  problemOfLifetime,
+  settingsOfLifetime,
+} from "./plan_lifetimes.ts";
 import { cloneOf, planFork } from "./plan_fork.ts";
 import { endOfAllowances, planAllowance } from "./plan_allowances.ts";
 import type { Deletion, MakeHeld, PlanRefused, PlanStep } from "./pool_messages.ts";
@@ -97,7 +103,7 @@ function planCreate(
 ): PlanDraft | PlanRefused {
   const { name, sizeBytes, singleWriter } = command;
   const problem = problemOfNewName(context.catalogue, name) ?? problemOfSize(sizeBytes) ??
-    problemOfLife(command);
+    problemOfLifetime(command);
   if (problem !== undefined) return refusedPlan(`Cannot create "${name}": ${problem}`);
   const thinId = context.catalogue.freeThinIds(1)?.[0];
   if (thinId === undefined) return refusedPlan(noThinIds(`create "${name}"`));
@@ -111,7 +117,7 @@ function planCreate(
     owner: null,
     created: context.now,
     ...(singleWriter === true ? { singleWriter } : {}),
-    ...settingsOfLife(context, command),
+    ...settingsOfLifetime(context, command),
   };
   return draft([{ put: record }], { create: [thinId] });
 }
@@ -164,11 +170,11 @@ function planClone(context: PlanContext, command: CloneCommand): PlanDraft | Pla
   const origin = context.catalogue.byName(source);
   if (origin === undefined) return refusedPlan(`Cannot ${what}: there is no "${source}". ${seeList}`);
   if (origin.trimFromBytes !== undefined) return refusedPlan(unfinishedTrim(what));
-  const taken = problemOfNewName(context.catalogue, name) ?? problemOfLife(command);
+  const taken = problemOfNewName(context.catalogue, name) ?? problemOfLifetime(command);
   if (taken !== undefined) return refusedPlan(`Cannot ${what}: ${taken}`);
   const thinId = context.catalogue.freeThinIds(1)?.[0];
   if (thinId === undefined) return refusedPlan(noThinIds(what));
-  const record = cloneOf(context, origin, name, thinId, settingsOfLife(context, command));
+  const record = cloneOf(context, origin, name, thinId, settingsOfLifetime(context, command));
   return draft([{ put: record }], {
     snapshots: [{ thin: thinId, origin: origin.thinId }],
     tick: !isOlderThanItsSnapshots(origin),
@@ -183,10 +189,10 @@ function planClone(context: PlanContext, command: CloneCommand): PlanDraft | Pla
  */
 function planHeld(context: PlanContext, { uid, name, content }: MakeHeld): PlanDraft | PlanRefused {
   const making: PlanContext = { ...context, newUid: () => uid };
-  const life = { name, ephemeral: true, lingerMs: 0 };
+  const lifetime = { name, ephemeral: true, lingerMs: 0 };
   const made = "source" in content
-    ? planClone(making, { verb: "clone", source: content.source, ...life })
-    : planCreate(making, { verb: "create", sizeBytes: content.sizeBytes, ...life });
+    ? planClone(making, { verb: "clone", source: content.source, ...lifetime })
+    : planCreate(making, { verb: "create", sizeBytes: content.sizeBytes, ...lifetime });
   if (made.kind === "refused") return made;
   context.hold(uid);
   const changes = made.changes.map((change) =>

@@ -23,7 +23,7 @@ import type {
   Admin,
   AdminPlan,
   Deletion,
-  LifeCommand,
+  LifetimeCommand,
   PlanRefused,
   PlanStep,
   Trim,
@@ -35,7 +35,7 @@ import { removeMappings } from "../volume/remap.ts";
 import { zeroTail } from "../volume/zero_tail.ts";
 
 /** Carries out a command and tells the pool. */
-export function* adminTask(peers: AdminPeers, command: AdminCommand | LifeCommand): Steps<void> {
+export function* adminTask(peers: AdminPeers, command: AdminCommand | LifetimeCommand): Steps<void> {
   const result = yield* perform(peers, command);
   peers.kernel.tell(peers.pool.address, { type: "adminEnded", result });
 }
@@ -53,7 +53,7 @@ const isOpen = refused(
 
 function* perform(
   peers: AdminPeers,
-  command: AdminCommand | LifeCommand,
+  command: AdminCommand | LifetimeCommand,
   out?: Address<TextOutMessage>,
 ): Steps<AdminResult> {
   switch (command.verb) {

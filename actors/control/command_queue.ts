@@ -19,7 +19,7 @@ import type { PoolGeometry } from "./pool_geometry.ts";
 import {
   type Admin,
   type ForgetRemoved,
-  type LifeCommand,
+  type LifetimeCommand,
   lifeVerbs,
   type LookEnded,
   type StartPool,
@@ -184,7 +184,7 @@ function isLookOf(command: Admin["command"]): boolean {
   return !isLifeCommand(command) && isLook(command);
 }
 
-function isLifeCommand(command: Admin["command"]): command is LifeCommand {
+function isLifeCommand(command: Admin["command"]): command is LifetimeCommand {
   const verbs: readonly string[] = lifeVerbs;
   return verbs.includes(command.verb);
 }

@@ -19,7 +19,7 @@ import {
   seeList,
   unfinishedTrim,
 } from "./plan_checks.ts";
-import { problemOfLife, settingsOfLife } from "./plan_lives.ts";
+import { problemOfLifetime, settingsOfLifetime } from "./plan_lifetimes.ts";
 import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_draft.ts";
 import type { PlanRefused } from "./pool_messages.ts";
 
@@ -35,7 +35,7 @@ export function* planFork(context: PlanContext, command: ForkCommand): Slices<Pl
   const names = yield* namesOf(context, command);
   if (typeof names === "string") return refusedPlan(`Cannot ${what}: ${names} Nothing was made.`);
   const thinIds = context.catalogue.unusedThinIds();
-  const settings = settingsOfLife(context, command);
+  const settings = settingsOfLifetime(context, command);
   const changes: CatalogueChange[] = [];
   const snapshots: { thin: ThinId; origin: ThinId }[] = [];
   const end = new SliceEnd(context.perSlice);
@@ -82,7 +82,7 @@ function problemOfFork({ count, name, ephemeral, lingerMs, ttlMs }: ForkCommand)
   if (count > 1 && name !== null && !hasNumber(name)) {
     return `${count} forks cannot all have the name "${name}". Write %d in it, as vm-%03d.`;
   }
-  return problemOfLife({ ephemeral, lingerMs, ttlMs });
+  return problemOfLifetime({ ephemeral, lingerMs, ttlMs });
 }
 
 /** The names of the forks; or why they cannot be given, as a sentence. Without a pattern, taken numbers are left out. */

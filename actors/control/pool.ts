@@ -46,7 +46,7 @@ import type {
   PoolNotice,
 } from "./export_messages.ts";
 import { ThinVolume } from "../volume/thin_volume.ts";
-import { VolumeLives } from "./volume_lives.ts";
+import { VolumeLifetimes } from "./volume_lifetimes.ts";
 import { VolumeStub } from "../volume/volume_messages.ts";
 
 /** What the pool needs of the world besides its peers. */
@@ -83,7 +83,7 @@ export class PoolActor implements Actor<PoolMessage> {
   #viewersWaiting: Viewer[] = [];
   readonly #exports: PoolExports;
   readonly #mode: ModeOfPool;
-  readonly #lives: VolumeLives;
+  readonly #lifetimes: VolumeLifetimes;
 
   constructor(kernel: Kernel, self: Address<PoolMessage>, peers: PoolPeers, options: PoolOptions) {
     this.#kernel = kernel;
@@ -112,10 +112,10 @@ export class PoolActor implements Actor<PoolMessage> {
       open: this.#open,
       perSlice: kernel.knobs.sliceRecords,
       newUid: () => options.newUid(),
-      hold: (uid) => this.#lives.hold(uid),
+      hold: (uid) => this.#lifetimes.hold(uid),
       refusal: () => this.#mode.refusal(),
     });
-    this.#lives = new VolumeLives({
+    this.#lifetimes = new VolumeLifetimes({
       kernel,
       catalogue: options.catalogue,
       pool: peers.pool,
@@ -144,9 +144,9 @@ export class PoolActor implements Actor<PoolMessage> {
       case "detach":
         return this.#detach(message);
       case "wrote":
-        return this.#lives.wrote(message.uid);
-      case "lifeEnded":
-        return this.#lives.ended();
+        return this.#lifetimes.wrote(message.uid);
+      case "lifetimeCommandEnded":
+        return this.#lifetimes.ended();
       case "admin":
       case "forgetRemoved":
       case "startPool":
@@ -250,7 +250,7 @@ export class PoolActor implements Actor<PoolMessage> {
       return this.#exports.tellInUse(message, record, writer);
     }
     volume.clients.set(message.client, message.peer ?? "a client");
-    this.#lives.attached(record.uid);
+    this.#lifetimes.attached(record.uid);
     this.#kernel.tell(message.client, {
       type: "attached",
       info: this.#exports.infoOf(record),
@@ -264,17 +264,17 @@ export class PoolActor implements Actor<PoolMessage> {
     assert(volume.clients.delete(message.client), "detached without being attached");
     this.#kernel.tell(message.client, { type: "detached", uid: message.uid });
     if (volume.clients.size === 0) {
-      this.#lives.left(message.uid, message.isClean === true);
-      this.#lookAtLives();
+      this.#lifetimes.left(message.uid, message.isClean === true);
+      this.#lookAtLifetimes();
     }
     this.#continueEviction();
     this.#closeIdle();
   }
 
   /** Not while the catalogue shows a part of a change: the next tick looks again. */
-  #lookAtLives(): void {
+  #lookAtLifetimes(): void {
     const isIdle = this.#change.isTorn || this.#commands.isStopping || !this.#geometry.isKnown;
-    if (!isIdle && !this.#options.readOnly && this.#mode.takesChanges) this.#lives.look();
+    if (!isIdle && !this.#options.readOnly && this.#mode.takesChanges) this.#lifetimes.look();
   }
 
   /** Not while a command may keep some of them quiet or wait for their clients to leave. */
@@ -308,10 +308,10 @@ export class PoolActor implements Actor<PoolMessage> {
   /** True if it is answered later. */
   #commandEnded(command: PoolCommand, result: AdminResult): boolean {
     this.#closeIdle();
-    if (command.type === "admin") this.#lives.commandEnded(command.command, result);
+    if (command.type === "admin") this.#lifetimes.commandEnded(command.command, result);
     if (command.type === "startPool" && result.kind === "done" && !this.#options.readOnly) {
       this.#armTick();
-      this.#lookAtLives();
+      this.#lookAtLifetimes();
     }
     const waits = command.type === "admin" && command.command.verb === "rm" && command.command.wait === true;
     if (!waits || result.kind !== "done") return false;
@@ -376,7 +376,7 @@ export class PoolActor implements Actor<PoolMessage> {
     if (this.#mode.mode === "fail") return;
     const metadata = this.#peers.thin.metadata;
     this.#kernel.tell(metadata.address, { type: "tick" });
-    this.#lookAtLives();
+    this.#lookAtLifetimes();
     this.#armTick();
   }
 

@@ -23,7 +23,7 @@ export type PoolMode = "write" | "out-of-data-space" | "out-of-metadata-space" |
 /** Do an administrator's command. Those that change something go one at a time, in order. */
 export interface Admin extends Request<AdminResult> {
   readonly type: "admin";
-  readonly command: AdminCommand | LifeCommand;
+  readonly command: AdminCommand | LifetimeCommand;
   /** Where the text of `dump` goes, piece by piece; without it there is only the result. */
   readonly out: Address<TextOutMessage> | undefined;
 }
@@ -44,11 +44,11 @@ export type PlanStep =
   | ChangeCommand
   | { readonly verb: "forget"; readonly uids: readonly string[] }
   | { readonly verb: "trimmed"; readonly uid: string }
-  | LifeCommand
+  | LifetimeCommand
   | Reconcile;
 
-/** A command about throw-away volumes (control/volume_lives.ts): of the pool itself, or of what holds a volume. */
-export type LifeCommand =
+/** A command about throw-away volumes (control/volume_lifetimes.ts): of the pool itself, or of what holds a volume. */
+export type LifetimeCommand =
   /** A client has written to an ephemeral volume. */
   | { readonly verb: "written"; readonly uid: string }
   /** Remove those of them that have no client. */
@@ -57,8 +57,8 @@ export type LifeCommand =
   /** The hold has ended: remove the volume, also where clients are attached. */
   | { readonly verb: "endHeld"; readonly uid: string };
 
-/** The verbs of {@linkcode LifeCommand}. */
-export const lifeVerbs: readonly LifeCommand["verb"][] = ["written", "outlived", "makeHeld", "endHeld"];
+/** The verbs of {@linkcode LifetimeCommand}. */
+export const lifeVerbs: readonly LifetimeCommand["verb"][] = ["written", "outlived", "makeHeld", "endHeld"];
 
 /** Make a volume that stays as long as it is held, with clients or without. When the pool is opened again, it is removed. */
 export interface MakeHeld {
@@ -259,8 +259,8 @@ export interface StopPool extends Request<AdminResult> {
 }
 
 /** A removal that the pool has given itself has ended. */
-export interface LifeEnded extends Message {
-  readonly type: "lifeEnded";
+export interface LifetimeCommandEnded extends Message {
+  readonly type: "lifetimeCommandEnded";
 }
 
 /** A second has passed. */
@@ -297,7 +297,7 @@ export type PoolMessage =
   | StopPool
   | PoolTick
   | Wrote
-  | LifeEnded
+  | LifetimeCommandEnded
   | MetadataTrouble
   | SpaceModeNotice;
 
@@ -306,7 +306,7 @@ export class PoolStub {
   constructor(readonly kernel: Kernel, readonly address: Address<PoolMessage>) {}
 
   /** @param out where the text of `dump` goes */
-  admin(command: AdminCommand | LifeCommand, out?: Address<TextOutMessage>): Steps<AdminResult> {
+  admin(command: AdminCommand | LifetimeCommand, out?: Address<TextOutMessage>): Steps<AdminResult> {
     const request: Admin = { type: "admin", replyTo: unasked, command, out };
     return ask(this.address, request);
   }

@@ -6,7 +6,7 @@
  * A new verb needs its command in admin_command.ts and its entry here: neither compiles without the other. What carries
  * it out is in admin_task.ts, and what of its result is printed in result_text.ts.
  */
-import type { Command, LifeOptions, LookCommand, ServerCommand } from "./admin_command.ts";
+import type { Command, LifetimeOptions, LookCommand, ServerCommand } from "./admin_command.ts";
 import {
   anyName,
   clientNumber,
@@ -99,7 +99,7 @@ const waits = ["timeout", "lock-wait"] as const;
 const initOptions = ["data-size", "metadata-size", "block-size", "data", "metadata"] as const;
 
 /** What each verb takes that makes a volume. */
-function lifeFields() {
+function lifetimeFields() {
   return {
     ephemeral: flag("ephemeral", "ephemeral"),
     lingerMs: value("linger", "linger_ms", orNone(durationMs), null),
@@ -107,7 +107,7 @@ function lifeFields() {
   };
 }
 
-function misuseOfLife({ ephemeral, lingerMs = null }: LifeOptions): string | undefined {
+function misuseOfLifetime({ ephemeral, lingerMs = null }: LifetimeOptions): string | undefined {
   if (lingerMs === null || ephemeral === true) return undefined;
   return "--linger goes with --ephemeral: give both, or neither.";
 }
@@ -147,9 +147,9 @@ export const verbSpecs: Table = {
       name: word("NAME", "name", volumeName),
       sizeBytes: word("SIZE", "size_bytes", size),
       singleWriter: flag("single-writer", "single_writer"),
-      ...lifeFields(),
+      ...lifetimeFields(),
     },
-    misuse: misuseOfLife,
+    misuse: misuseOfLifetime,
     isLook: false,
     offline: "open",
   },
@@ -168,9 +168,9 @@ export const verbSpecs: Table = {
     fields: {
       source: word("VOL[@SNAP]", "source", anyName),
       name: word("NEW", "name", volumeName),
-      ...lifeFields(),
+      ...lifetimeFields(),
     },
-    misuse: misuseOfLife,
+    misuse: misuseOfLifetime,
     isLook: false,
     offline: "open",
   },
@@ -182,11 +182,11 @@ export const verbSpecs: Table = {
       source: word("VOL[@SNAP]", "source", anyName),
       count: value("count", "count", count, 1),
       name: value("name", "name", orNone(numberedName), null),
-      ...lifeFields(),
+      ...lifetimeFields(),
     },
     misuse: (command) => {
       const { count, name } = command;
-      const misuse = misuseOfLife(command);
+      const misuse = misuseOfLifetime(command);
       if (misuse !== undefined) return misuse;
       if (count === 1 || name === null || hasNumber(name)) return undefined;
       return `${count} forks cannot have one name: write %d into it, as --name vm-%03d.`;

@@ -74,7 +74,7 @@ export type PoolRequest =
     readonly server: number;
     readonly command: ServerCommand;
   }
-  /** Makes a volume that lives until it is released, and serves it alone on a private socket. Answered by `held` or `result`. */
+  /** Makes a volume that exists until it is released, and serves it alone on a private socket. Answered by `held` or `result`. */
   | { readonly type: "hold"; readonly number: number; readonly server: number; readonly content: HeldContent }
   /** Ends a hold. Answered by `result`. */
   | { readonly type: "release"; readonly number: number; readonly server: number; readonly uid: string }

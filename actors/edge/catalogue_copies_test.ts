@@ -7,7 +7,7 @@ import { CatalogueFile } from "./catalogue_file.ts";
 import { openLibc } from "./libc.ts";
 import { isPool, type PoolPaths, poolPaths } from "./pool_files.ts";
 
-// Loaded once for the life of the process, so before the test and not in it.
+// Loaded once for as long as the process runs, so before the test and not in it.
 openLibc();
 
 const settings = { blockSizeBytes: 65536, metadataPath: "m", dataPath: "d" };

@@ -3,7 +3,7 @@ import { CatalogueFile } from "./catalogue_file.ts";
 import { openLibc } from "./libc.ts";
 import { poolPaths } from "./pool_files.ts";
 
-// Loaded once for the life of the process, so before the test and not in it.
+// Loaded once for as long as the process runs, so before the test and not in it.
 openLibc();
 
 Deno.test("a journal whose spare cannot be opened is closed again", () => {

@@ -6,7 +6,7 @@
  *   GET  /v1/status     what `status --json` prints
  *   GET  /v1/clients    what `clients --json` prints
  *
- *   POST /v1/run        a volume that lives as long as the connection: control_hold.ts
+ *   POST /v1/run        a volume that exists as long as the connection: control_hold.ts
  *
  * The answer to `dump` is a line of JSON for each piece, {"text":...}, and then the result's line.
  *

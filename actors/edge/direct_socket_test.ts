@@ -318,7 +318,7 @@ socketTest("a client hears of the end when the server's socket closes after the 
   assertEquals(await pair.client.read(buffer), null);
 });
 
-socketTest("what cannot be read where it lies is not sent, and the stream lives on", async (folder) => {
+socketTest("what cannot be read where it lies is not sent, and the stream stays open", async (folder) => {
   using unix = await Pair.at(`${folder}/s`);
   using tcp = await Pair.tcp();
   for (const pair of [unix, tcp]) {

@@ -82,7 +82,7 @@ let opened: Libc | undefined;
 
 /** The library; undefined without the permission or the library. Never prompts. */
 export function openLibc(): Libc | undefined {
-  // One for the life of the process: the calls stay valid for as long as the library is loaded.
+  // One for as long as the process runs: the calls stay valid for as long as the library is loaded.
   opened ??= fromLibc(() => {
     const symbols = dlopenLibc();
     return new GlibcCalls(symbols, errnoAt(symbols.__errno_location()));

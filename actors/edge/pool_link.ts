@@ -189,7 +189,7 @@ export class PoolLink {
     return this.#result({ type: "clientCommand", server, command });
   }
 
-  /** Makes a volume that lives until it is released, and serves it alone on a private socket. Throws {@linkcode UserError}. */
+  /** Makes a volume that exists until it is released, and serves it alone on a private socket. Throws {@linkcode UserError}. */
   async hold(server: number, content: HeldContent): Promise<HeldVolume | AdminResult> {
     const answer = await this.#ask({ type: "hold", server, content });
     if (answer.type === "held") return answer.volume;

@@ -46,8 +46,8 @@ class Scratch {
     const pool = await PoolProcess.open(directory);
     await pool.command({ verb: "create", name: "v", sizeBytes: 2 ** 40 });
     if (clones > 0) {
-      const life = { ephemeral: false, lingerMs: null, ttlMs: null };
-      await pool.command({ verb: "fork", source: "v", count: clones, name: "v-%d", ...life });
+      const lifetime = { ephemeral: false, lingerMs: null, ttlMs: null };
+      await pool.command({ verb: "fork", source: "v", count: clones, name: "v-%d", ...lifetime });
     }
     await pool.close();
     const files = PoolFiles.open(directory, { libc: openLibc() });

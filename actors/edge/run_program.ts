@@ -1,7 +1,7 @@
 /**
  * `run`: a program with a throw-away volume, which it finds by `$uri` and `$unixsocket`.
  *
- * The volume is held (control/volume_lives.ts). Where a server has the pool, a connection to its control socket holds it
+ * The volume is held (control/volume_lifetimes.ts). Where a server has the pool, a connection to its control socket holds it
  * (control_hold.ts): however this process ends, the system closes the connection, and the server removes volume and socket. Where
  * none has it, this process serves the pool: if it is killed, the next that opens the pool removes both.
  */

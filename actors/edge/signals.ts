@@ -20,7 +20,7 @@ export interface SignalHandlers {
   readonly reload: (() => void) | undefined;
 }
 
-/** Listens to signals for the life of the process. */
+/** Listens to signals for as long as the process runs. */
 export function listenToSignals({ stop, stopAtOnce, reload }: SignalHandlers): void {
   let count = 0;
   for (const signal of ["SIGINT", "SIGTERM", "SIGQUIT"] as const) {

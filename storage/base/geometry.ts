@@ -15,7 +15,7 @@ type Counted<Unit extends string> = number & { readonly [unit]: Unit };
 export type DataBlocks = Counted<"data blocks">;
 /** A number of metadata blocks, of 4096 bytes each. */
 export type MetadataBlocks = Counted<"metadata blocks">;
-/** Bytes of one data block: a multiple of the sector, the same for the life of a pool. */
+/** Bytes of one data block: a multiple of the sector, the same as long as the pool exists. */
 export type BlockSizeBytes = Counted<"bytes of a data block">;
 
 /** See the head of this file. */

@@ -15,7 +15,7 @@ import { thinId } from "../../storage/base/ids.ts";
 import { Random } from "../support/world.ts";
 import { RecordingFiles } from "./recording_files.ts";
 
-// Loaded once for the life of the process, so before the test and not in it.
+// Loaded once for as long as the process runs, so before the test and not in it.
 openLibc();
 
 const settings = { blockSizeBytes: 65536, metadataPath: "m", dataPath: "d" };

@@ -1,5 +1,5 @@
 /**
- * Many short lives of a volume against one real server: clone a base, attach, write 4 KiB, detach, remove.
+ * A volume made and removed many times against one real server: clone a base, attach, write 4 KiB, detach, remove.
  *
  *   deno run -A tests/soak/cycles.ts [--cycles N]      200,000 by default
  *

@@ -4,7 +4,7 @@ import { hasThinTools } from "../support/thin_tools.ts";
 import { runCycles } from "./cycles.ts";
 
 Deno.test({
-  name: "1,000 short lives of a volume leave memory, descriptors and the catalogue as they were",
+  name: "a volume made and removed 1,000 times leaves memory, descriptors and the catalogue as they were",
   ignore: !hasThinTools("0.9") || !hasThinTools("1.x"),
   fn: async () => {
     const report = await runCycles(1000, () => {});

@@ -1,5 +1,5 @@
 /**
- * Many short lives of a volume in simulated time: what the server keeps must not grow with how much has happened.
+ * A volume made and removed many times in simulated time: what the server keeps must not grow with how much has happened.
  *
  *   deno run -A tests/soak/history.ts [--cycles N]      1,000,000 by default
  *
@@ -72,7 +72,7 @@ export class HistoryPool {
     if (result.kind === "refused") throw new Error(`${command.verb}: ${result.reason}`);
   }
 
-  /** One life of a volume. */
+  /** One volume, from its creation to its removal. */
   cycle(): void {
     this.#cycle += 1;
     const name = `fork${this.#cycle}`;

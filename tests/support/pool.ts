@@ -11,7 +11,7 @@ import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { CounterPort, SchedulerPolicy } from "../../actors/kernel/ports.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { defaultKnobs, type Knobs } from "../../actors/knobs.ts";
-import type { LifeCommand, PoolStub } from "../../actors/control/pool_messages.ts";
+import type { LifetimeCommand, PoolStub } from "../../actors/control/pool_messages.ts";
 import type { ExportContext, PoolNotice } from "../../actors/control/export_messages.ts";
 import type { IntentJournal } from "../../actors/pool/intent_journal.ts";
 import type { HostSpace } from "../../actors/pool/gauge_messages.ts";
@@ -182,7 +182,7 @@ export class TestingPool {
     return answers[0]!;
   }
 
-  admin(command: AdminCommand | LifeCommand): AdminResult {
+  admin(command: AdminCommand | LifetimeCommand): AdminResult {
     return this.ask(this.pool.admin(command));
   }
 

@@ -1,5 +1,5 @@
 /**
- * The lives of throw-away volumes: ephemeral ones, and those that expire. Not an actor but a part of PoolActor's state
+ * The lifetimes of throw-away volumes: ephemeral ones, and those that expire. Not an actor but a part of PoolActor's state
  * (control/pool.ts).
  *
  * An ephemeral volume that a client has written to goes when its last client has disconnected (NBD_CMD_DISC). If that client was
@@ -19,10 +19,10 @@ import type { AdminCommand, AdminResult } from "./admin_command.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
 import { heldVolumesMax, lingerMsDefault } from "../limits.ts";
-import type { LifeCommand, PoolStub } from "./pool_messages.ts";
+import type { LifetimeCommand, PoolStub } from "./pool_messages.ts";
 
-/** What the lives of volumes depend on. */
-export interface LivesContext {
+/** What the lifetimes of volumes depend on. */
+export interface LifetimesContext {
   readonly kernel: Kernel;
   readonly catalogue: Catalogue;
   readonly pool: PoolStub;
@@ -32,8 +32,8 @@ export interface LivesContext {
 }
 
 /** See the head of this file. It is called only while the catalogue is whole. */
-export class VolumeLives {
-  readonly #context: LivesContext;
+export class VolumeLifetimes {
+  readonly #context: LifetimesContext;
   /** Since when an ephemeral volume has no client, by uid. */
   readonly #aloneSinceMs = new Map<string, number>();
   /** Ephemeral volumes that were written to; the catalogue knows it a moment later. */
@@ -43,7 +43,7 @@ export class VolumeLives {
   /** A command is under way; the next one is decided on when it has ended. */
   #isUnderWay = false;
 
-  constructor(context: LivesContext) {
+  constructor(context: LifetimesContext) {
     this.#context = context;
   }
 
@@ -73,7 +73,7 @@ export class VolumeLives {
   }
 
   /** A command has ended: where it ends a hold, or made nothing that could be held, the hold is over. */
-  commandEnded(command: AdminCommand | LifeCommand, result: AdminResult): void {
+  commandEnded(command: AdminCommand | LifetimeCommand, result: AdminResult): void {
     const isOver = command.verb === "endHeld" || (command.verb === "makeHeld" && result.kind === "refused");
     if (isOver) this.#held.delete(command.uid);
   }
@@ -108,8 +108,8 @@ export class VolumeLives {
     return nowMs - (sinceMs ?? nowMs) >= (record.lingerMs ?? lingerMsDefault);
   }
 
-  #begin(command: LifeCommand, names: readonly string[]): void {
-    this.#context.kernel.start(`admin ${command.verb}`, lifeTask(this.#context, command, names));
+  #begin(command: LifetimeCommand, names: readonly string[]): void {
+    this.#context.kernel.start(`admin ${command.verb}`, lifetimeTask(this.#context, command, names));
   }
 
   /** A removal has ended, or was refused: it is tried again when it is looked for the next time. */
@@ -119,15 +119,15 @@ export class VolumeLives {
   }
 }
 
-function* lifeTask(
-  { pool, kernel, log }: LivesContext,
-  command: LifeCommand,
+function* lifetimeTask(
+  { pool, kernel, log }: LifetimesContext,
+  command: LifetimeCommand,
   names: readonly string[],
 ): Steps<void> {
   const { kind } = yield* pool.admin(command);
   if (command.verb === "written") return;
   if (kind === "done") log(`Removed, as nothing uses them any more: ${some(names)}.`);
-  kernel.tell(pool.address, { type: "lifeEnded" });
+  kernel.tell(pool.address, { type: "lifetimeCommandEnded" });
 }
 
 /** The first ten names, and how many more there are. */

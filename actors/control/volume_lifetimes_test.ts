@@ -2,17 +2,17 @@
 import { assertEquals } from "@std/assert";
 import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "../../tests/support/pool.ts";
 import { Recorder } from "../../tests/support/stand_ins.ts";
-import type { AdminResult, LifeOptions } from "./admin_command.ts";
+import type { AdminResult, LifetimeOptions } from "./admin_command.ts";
 import type { PoolNotice } from "./export_messages.ts";
 
 /** A pool with the volume "a", and what clients do to it. */
-class Lives {
+class Lifetimes {
   readonly pool: TestingPool;
   #uid = "";
 
-  constructor(life: LifeOptions, files = makeTestingFiles()) {
+  constructor(lifetime: LifetimeOptions, files = makeTestingFiles()) {
     this.pool = new TestingPool(files);
-    this.pool.admin({ verb: "create", name: "a", sizeBytes: 4 * bs, ...life });
+    this.pool.admin({ verb: "create", name: "a", sizeBytes: 4 * bs, ...lifetime });
   }
 
   attach(): Recorder<PoolNotice> {
@@ -49,57 +49,57 @@ class Lives {
 }
 
 Deno.test("an ephemeral volume goes with the clean disconnect of its last client", () => {
-  const lives = new Lives({ ephemeral: true });
-  const [first, second] = [lives.attach(), lives.attach()];
-  lives.write();
-  lives.leave(first, true);
-  assertEquals(lives.isThere, true);
-  lives.leave(second, true);
-  assertEquals(lives.isThere, false);
+  const lifetimes = new Lifetimes({ ephemeral: true });
+  const [first, second] = [lifetimes.attach(), lifetimes.attach()];
+  lifetimes.write();
+  lifetimes.leave(first, true);
+  assertEquals(lifetimes.isThere, true);
+  lifetimes.leave(second, true);
+  assertEquals(lifetimes.isThere, false);
 });
 
 Deno.test("an ephemeral volume that no client has written to stays, however its clients leave", () => {
-  const lives = new Lives({ ephemeral: true });
-  lives.leave(lives.attach(), true);
-  lives.leave(lives.attach(), false);
-  lives.pass(3_600_000);
-  assertEquals(lives.isThere, true);
+  const lifetimes = new Lifetimes({ ephemeral: true });
+  lifetimes.leave(lifetimes.attach(), true);
+  lifetimes.leave(lifetimes.attach(), false);
+  lifetimes.pass(3_600_000);
+  assertEquals(lifetimes.isThere, true);
 });
 
 Deno.test("an ephemeral volume whose client was lost stays for its linger time, and longer if one comes back", () => {
-  const lives = new Lives({ ephemeral: true, lingerMs: 60_000 });
-  const lost = lives.attach();
-  lives.write();
-  lives.leave(lost, false);
-  lives.pass(58_000);
-  assertEquals(lives.isThere, true);
-  const back = lives.attach();
-  lives.pass(600_000);
-  lives.leave(back, false);
-  lives.pass(58_000);
-  assertEquals(lives.isThere, true);
-  lives.pass(3_000);
-  assertEquals(lives.isThere, false);
+  const lifetimes = new Lifetimes({ ephemeral: true, lingerMs: 60_000 });
+  const lost = lifetimes.attach();
+  lifetimes.write();
+  lifetimes.leave(lost, false);
+  lifetimes.pass(58_000);
+  assertEquals(lifetimes.isThere, true);
+  const back = lifetimes.attach();
+  lifetimes.pass(600_000);
+  lifetimes.leave(back, false);
+  lifetimes.pass(58_000);
+  assertEquals(lifetimes.isThere, true);
+  lifetimes.pass(3_000);
+  assertEquals(lifetimes.isThere, false);
 });
 
 Deno.test("without a linger time of its own it stays for ten minutes", () => {
-  const lives = new Lives({ ephemeral: true });
-  const lost = lives.attach();
-  lives.write();
-  lives.leave(lost, false);
-  lives.pass(598_000);
-  assertEquals(lives.isThere, true);
-  lives.pass(3_000);
-  assertEquals(lives.isThere, false);
+  const lifetimes = new Lifetimes({ ephemeral: true });
+  const lost = lifetimes.attach();
+  lifetimes.write();
+  lifetimes.leave(lost, false);
+  lifetimes.pass(598_000);
+  assertEquals(lifetimes.isThere, true);
+  lifetimes.pass(3_000);
+  assertEquals(lifetimes.isThere, false);
 });
 
 Deno.test("a restart begins the linger time of what was written to, and of nothing else", () => {
   for (const isWritten of [true, false]) {
     const files = makeTestingFiles();
-    const before = new Lives({ ephemeral: true, lingerMs: 60_000 }, files);
+    const before = new Lifetimes({ ephemeral: true, lingerMs: 60_000 }, files);
     before.attach();
     if (isWritten) before.write();
-    const after = new Lives({}, before.pool.files);
+    const after = new Lifetimes({}, before.pool.files);
     after.pass(58_000);
     assertEquals(after.isThere, true);
     after.pass(3_000);
@@ -108,12 +108,12 @@ Deno.test("a restart begins the linger time of what was written to, and of nothi
 });
 
 Deno.test("a volume that expires goes in time, written or not, and waits for its client", () => {
-  const alone = new Lives({ ttlMs: 90_000 });
+  const alone = new Lifetimes({ ttlMs: 90_000 });
   alone.pass(88_000);
   assertEquals(alone.isThere, true);
   alone.pass(3_000);
   assertEquals(alone.isThere, false);
-  const used = new Lives({ ttlMs: 90_000 });
+  const used = new Lifetimes({ ttlMs: 90_000 });
   const client = used.attach();
   used.pass(600_000);
   assertEquals(used.isThere, true);
@@ -122,12 +122,12 @@ Deno.test("a volume that expires goes in time, written or not, and waits for its
 });
 
 Deno.test("a volume that is neither ephemeral nor expires stays", () => {
-  const lives = new Lives({});
-  const client = lives.attach();
-  lives.write();
-  lives.leave(client, true);
-  lives.pass(3_600_000);
-  assertEquals(lives.isThere, true);
+  const lifetimes = new Lifetimes({});
+  const client = lifetimes.attach();
+  lifetimes.write();
+  lifetimes.leave(client, true);
+  lifetimes.pass(3_600_000);
+  assertEquals(lifetimes.isThere, true);
 });
 
 /** A pool with the volume "a", which is held, and its uid. */

@@ -2,27 +2,29 @@
 import type { CatalogueChange } from "../../storage/catalogue.ts";
 import type { DeviceAllowance } from "../../storage/device_allowances.ts";
 import type { VolumeSettings } from "../../storage/volume_settings.ts";
-import { lifeMsMax } from "../limits.ts";
-import type { LifeOptions } from "./admin_command.ts";
+import { lifetimeMsMax } from "../limits.ts";
+import type { LifetimeOptions } from "./admin_command.ts";
 import { SliceEnd, type Slices } from "../../storage/slices.ts";
 import { endOfAllowances } from "./plan_allowances.ts";
 import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_draft.ts";
 import type { Deletion, PlanRefused } from "./pool_messages.ts";
 
 /** What is wrong with these options of a command; undefined if nothing is. The library and the control socket check none. */
-export function problemOfLife({ ephemeral, lingerMs = null, ttlMs = null }: LifeOptions): string | undefined {
+export function problemOfLifetime(
+  { ephemeral, lingerMs = null, ttlMs = null }: LifetimeOptions,
+): string | undefined {
   if (lingerMs !== null && !ephemeral) return "only ephemeral volumes linger. Give --ephemeral too.";
   const isTime = (ms: number | null) =>
-    ms === null || (Number.isSafeInteger(ms) && ms >= 0 && ms <= lifeMsMax);
+    ms === null || (Number.isSafeInteger(ms) && ms >= 0 && ms <= lifetimeMsMax);
   return isTime(lingerMs) && isTime(ttlMs)
     ? undefined
     : "a time is no whole number of milliseconds, or longer than a hundred years.";
 }
 
-/** The settings of a volume with this life. */
-export function settingsOfLife(
+/** The settings of a volume with this lifetime. */
+export function settingsOfLifetime(
   { timeAfter }: PlanContext,
-  { ephemeral, lingerMs = null, ttlMs = null }: LifeOptions,
+  { ephemeral, lingerMs = null, ttlMs = null }: LifetimeOptions,
 ): VolumeSettings {
   return {
     ...(ephemeral === true ? { ephemeral } : {}),
