@@ -95,3 +95,6 @@ export function defaultMetadataBytes(dataBlockCount: number): number {
   const wanted = Math.max(2 * 48 * dataBlockCount, 16 << 20);
   return Math.min(roundUp(wanted, metadataBlockSizeBytes), metadataBytesMax);
 }
+
+/** Bytes of a block unless said otherwise: 64 KiB. */
+export const defaultBlockSizeBytes = 65536;
