@@ -15,6 +15,8 @@ function permissionsFor(directory: string) {
     /** Any command to a running server. */
     ask: [read, `--allow-write=${control}`, `--allow-net=unix:${control}`],
     serve: [read, write, `--allow-net=127.0.0.1,unix:${directory}/nbd.sock,unix:${control}`],
+    /** `run` where no server has the pool. */
+    runAlone: [read, write, `--allow-net=unix:${control},unix:${directory}/run-1.sock`, "--allow-run"],
     serveReadOnly: [read, "--allow-net=127.0.0.1"],
   };
 }
@@ -101,6 +103,29 @@ Deno.test({
       server.stderr,
     );
   },
+});
+
+Deno.test("run needs to ask the server and to run, and what serves the pool needs a private socket", async () => {
+  await using pool = await PoolOnDisk.make("--data-size=1G");
+  const { serve, ask, runAlone } = permissionsFor(pool.directory);
+  const privateSocket = `unix:${pool.directory}/run-1.sock`;
+  const args = ["run", "--size", "1M", "--", "echo $unixsocket"];
+  const alone = await pool.cli(args, { permissions: runAlone });
+  assertEquals([alone.status, alone.stdout], [0, `${pool.directory}/run-1.sock\n`], alone.stderr);
+  const [read, write, net] = serve;
+  const server = await pool.serveAt(tcp, { permissions: [read!, write!, `${net},${privateSocket}`] });
+  await requireNamed(pool, ask, args, /--allow-run/);
+  const permissions = [...ask, "--allow-run"];
+  await using first = pool.start(
+    ["run", "--size", "1M", "--", "echo at $unixsocket; exec sleep 100"],
+    { permissions },
+  );
+  assertEquals((await first.printed(/^at (.*)$/m))[1], `${pool.directory}/run-1.sock`);
+  // There is one private socket, and two runs at once would need two.
+  await requireNamed(pool, permissions, args, /^Cannot open a private socket .*=unix:\/.*\/run-2\.sock\.\n$/);
+  first.signal("SIGTERM");
+  assertEquals([await first.status, first.stderr], [143, ""]);
+  await server.stop();
 });
 
 Deno.test("an address that is not allowed is named with the option that allows it, and so is the control socket", async () => {

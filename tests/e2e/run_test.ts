@@ -1,11 +1,11 @@
 /** `run`: a program with a throw-away volume, with a server and without one, and each way in which it ends. */
 import { assertEquals, assertMatch } from "@std/assert";
-import { PoolOnDisk, type RunningCli } from "../support/server.ts";
+import { PoolOnDisk, type RunningCli, soakTest } from "../support/server.ts";
 
 /** What qemu writes is there for the next program, the URI and the socket serve it, and only its owner may connect. */
 const useTwice = 'test "$(stat -c %a "$unixsocket")" = 600 && nbdinfo --size "$uri" && ' +
   'qemu-io -f raw -c "write -P 7 0 64k" "$uri" > /dev/null && ' +
-  'qemu-io -f raw -c "read -P 7 0 64k" "nbd:unix:$unixsocket" | grep -c "read 65536/65536"';
+  'qemu-io -f raw -c "read -P 7 0 64k" "nbd:unix:$unixsocket" | grep -c "read 65536/65536" && nbdcopy "$uri" null: && qemu-img info "$uri" > /dev/null';
 
 async function requireOnlyBase(pool: PoolOnDisk): Promise<void> {
   assertEquals((await pool.list()).map(({ name }) => name), ["base"]);
@@ -22,7 +22,7 @@ function socketsIn(pool: PoolOnDisk): string[] {
 const waits = 'echo "at $$ $unixsocket"; exec sleep 100';
 
 async function begun(run: RunningCli): Promise<number> {
-  return Number((await run.printed(/^at (\d+) /m))[1]);
+  return Number((await run.printed(/^at (\d+)\b/m))[1]);
 }
 
 Deno.test("run without a server serves the pool for its program, and leaves nothing behind, killed or not", async () => {
@@ -97,3 +97,55 @@ function killIfThere(pid: number): void {
     // It has ended with its volume.
   }
 }
+
+const signals = ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const;
+
+/** Ends runs at chance times from their start on, by each signal, four at once. */
+async function endRuns(pool: PoolOnDisk): Promise<void> {
+  for (let round = 0; round < 10; round += 1) {
+    await Promise.all(Array.from({ length: 4 }, async (_, at) => {
+      await using run = pool.start(["run", "--fork", "base", "--", "echo at $$; exec sleep 3"]);
+      const late = round % 2 === 0 ? run.printed(/^at /m).catch(() => {}) : undefined;
+      const early = new Promise((resolve) => setTimeout(resolve, Math.random() * 2000));
+      await (late ?? early);
+      // One whose server is killed while it begins ends by itself.
+      if (!run.hasEnded) run.signal(signals[(round + at) % signals.length]!);
+      await run.status;
+    }));
+  }
+}
+
+soakTest({
+  name:
+    "runs that are ended at any time leave nothing on a server, and nothing for the next one after its crash",
+  fn: async () => {
+    await using pool = await PoolOnDisk.make();
+    await pool.verb("create", "base", "16M");
+    const tcp = ["--listen", "tcp:127.0.0.1:0"];
+    const server = await pool.serveAt(tcp);
+    await endRuns(pool);
+    await requireOnlyBase(pool);
+    await using run = pool.start(["run", "--fork", "base", "--", "echo at $$; exec sleep 5"]);
+    await begun(run);
+    await server.kill();
+    await run.complained(/The server has ended\. The volume is gone/);
+    assertEquals(socketsIn(pool).length, 1);
+    const again = await pool.serveAt(tcp);
+    await requireOnlyBase(pool);
+    assertEquals(await run.status, 0);
+    await again.stop();
+    await pool.requireSound();
+  },
+});
+
+soakTest({
+  name: "runs that are ended at any time without a server leave nothing for the next opening",
+  fn: async () => {
+    await using pool = await PoolOnDisk.make();
+    await pool.verb("create", "base", "16M");
+    await endRuns(pool);
+    await pool.verb("quota", "base", "none");
+    await requireOnlyBase(pool);
+    await pool.requireSound();
+  },
+});

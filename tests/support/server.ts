@@ -252,14 +252,15 @@ export class RunningCli implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #stdout: Lines;
   readonly #stderr: Lines;
-  #hasEnded = false;
+  /** Whether it has ended. */
+  hasEnded = false;
 
   constructor(child: Deno.ChildProcess) {
     this.#child = child;
     this.#stdout = new Lines(child.stdout);
     this.#stderr = new Lines(child.stderr);
     this.status = child.status.then(({ code }) => {
-      this.#hasEnded = true;
+      this.hasEnded = true;
       return code;
     });
   }
@@ -297,7 +298,7 @@ export class RunningCli implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#hasEnded) this.#child.kill("SIGKILL");
+    if (!this.hasEnded) this.#child.kill("SIGKILL");
     await Promise.all([this.status, this.#stdout.ended, this.#stderr.ended]);
   }
 }
