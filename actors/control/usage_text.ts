@@ -81,11 +81,13 @@ export function optionOf(name: OptionName, verb?: Verb): OptionSpec {
 
 /** The verb with its words and these options of it: `rm NAME... [-n] [--force]`. */
 export function grammarOf(verb: Verb, options: readonly OptionName[]): string {
-  const { required = [] } = verbTable[verb];
-  const written = options.map((name) =>
+  const { required = [], oneOf = [], ending } = verbTable[verb];
+  const choice = oneOf.map((name) => writtenOption(name, verb)).join(" | ");
+  const written = options.filter((name) => !oneOf.includes(name)).map((name) =>
     required.includes(name) ? writtenOption(name, verb) : bracketed(name, verb)
   );
-  return [verb, ...wordsOf(verb), ...written].join(" ");
+  const words = [verb, ...wordsOf(verb), ...choice === "" ? [] : [`(${choice})`], ...written, ending ?? []];
+  return words.flat().join(" ");
 }
 
 function verbLines(verb: Verb): string {

@@ -83,8 +83,12 @@ export interface CommandSpec<C> extends Described {
 export interface LocalSpec extends Described {
   /** Options that must be given; checked by what carries it out. */
   readonly required?: readonly OptionName[];
+  /** Options of which one must be given, and no other beside it; checked as above. */
+  readonly oneOf?: readonly OptionName[];
   /** A word that may be given, as the help has it. */
   readonly mayFollow?: string;
+  /** Words that come behind all options, as the help has them; checked as above. */
+  readonly ending?: string;
   readonly fields?: undefined;
 }
 
@@ -370,7 +374,8 @@ export const verbSpecs: Table = {
     summary: "run a program with a throw-away volume, as $uri and $unixsocket; exits with its status",
     example: "run --fork base@ready -- 'qemu-img info $uri'",
     options: ["fork", "size", ...waits],
-    mayFollow: "-- COMMAND...",
+    oneOf: ["fork", "size"],
+    ending: "-- COMMAND...",
   },
   help: {
     summary: "this text (--help); with a command, what there is of that one (COMMAND --help)",

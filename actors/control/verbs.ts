@@ -15,8 +15,9 @@ import { UsageError } from "../../storage/base/errors.ts";
 import { type Slices, wholeOf } from "../../storage/slices.ts";
 
 /** The entries, in the order of the help. */
-export const verbTable: Readonly<Record<Verb, Described & Pick<LocalSpec, "required" | "mayFollow">>> =
-  verbSpecs;
+export const verbTable: Readonly<
+  Record<Verb, Described & Pick<LocalSpec, "required" | "oneOf" | "mayFollow" | "ending">>
+> = verbSpecs;
 
 /** All verbs, in the order of the help. */
 export const verbs = Object.keys(verbSpecs) as readonly Verb[];

@@ -4,7 +4,7 @@ import { UsageError } from "../../storage/base/errors.ts";
 import type { Command } from "../control/admin_command.ts";
 import { usageText } from "../control/usage_text.ts";
 import { optionNames, optionTable } from "../control/verb_options.ts";
-import { commandOfWords, isCommandVerb, optionsOf, verbOf, wordsOf } from "../control/verbs.ts";
+import { commandOfWords, isCommandVerb, optionsOf, verbOf, verbTable, wordsOf } from "../control/verbs.ts";
 import type { CommandVerb, Verb } from "../control/verb_table.ts";
 
 /** What parseArgs answers; the packaged library comes without types. */
@@ -60,6 +60,7 @@ export function parseInvocation(args: readonly string[]): Invocation {
       throw new UsageError(`There is no option ${name}. ${seeHelp}`);
     },
   });
+  requireBareFlags(args);
   const [first, ...words] = options._;
   if (options.version === true) return { verb: "version", words: [], pool: "", options };
   if (options.help === true) return helpAbout(first === "help" ? words[0] : first, options);
@@ -83,6 +84,18 @@ function separated(args: readonly string[]): string[] {
       valued.some((option) => `--${option}` === name);
     return isSplit ? [name, rest.join("=")] : [arg];
   });
+}
+
+/** A flag with a value would count as given, or not, whatever the value says: `rm a -n=1` would remove. */
+function requireBareFlags(args: readonly string[]): void {
+  const wordsBegin = args.indexOf("--");
+  for (const arg of wordsBegin < 0 ? args : args.slice(0, wordsBegin)) {
+    const [, name, letter] = /^(?:--([^=]+)|-\w*(\w))=/.exec(arg) ?? [];
+    const flag = name ?? (letter === undefined ? undefined : longFormOf(letter));
+    if (flag === undefined || !flags.some((known) => known === flag)) continue;
+    const written = arg.slice(0, arg.indexOf("="));
+    throw new UsageError(`${written} takes no value. Write ${written} alone, or leave it out.`);
+  }
 }
 
 function knownVerb(text: string): Verb {
@@ -112,6 +125,7 @@ function requireOptions(verb: Verb, options: Arguments): void {
 }
 
 function requireWords(verb: Verb, count: number): void {
+  if (verbTable[verb].ending !== undefined) return;
   const words = wordsOf(verb);
   const last = words.at(-1) ?? "";
   const least = last.startsWith("[") ? words.length - 1 : words.length;

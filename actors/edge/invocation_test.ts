@@ -101,6 +101,14 @@ Deno.test("every option with a value takes it behind = and as the next argument"
   }
 });
 
+Deno.test("an option without a value is refused one, so that it is not left out or taken by mistake", () => {
+  for (const line of ["rm a -n=1", "rm a --dry-run=no", "list -Hp=1", "rm a --force=false"]) {
+    assertThrows(() => parseInvocation(line.split(" ")), UserError, "takes no value");
+  }
+  // What a program is run with is its own, and so is the value of an option.
+  assertEquals(parseInvocation("run --size=1M -- cmd --force=1".split(" ")).words, ["cmd", "--force=1"]);
+});
+
 Deno.test("the help has every verb with its summary, and every option with its help, in lines that a terminal shows", () => {
   const help = usageText();
   for (const verb of verbs) {
