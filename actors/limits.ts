@@ -30,6 +30,8 @@ export const connectionBorrowMax = requestBytesMax;
 export const borrowedBytesMax = 128 * MiB;
 /** Payload bytes in flight that the connections of one identity may borrow together, so that there is always some for others. */
 export const identityBorrowMax = borrowedBytesMax * 3 / 4;
+/** Those of them that writes may hold that wait for space, perhaps for ever: beside them the largest requests of others go on. */
+export const waitingLoansBytesMax = borrowedBytesMax - 2 * requestBytesMax;
 /** Milliseconds without a loan after which the memory of earlier loans is freed. */
 export const spareMs = 1_000;
 /** Bytes of large READs that one connection may have read and not sent, where they are sent from where they lie. */
@@ -340,6 +342,10 @@ assert(connectionBorrowMax >= requestBytesMax, "a request of the largest kind ca
 assert(
   borrowedBytesMax - identityBorrowMax >= requestBytesMax,
   "another host always finds bytes for a request of the largest kind",
+);
+assert(
+  waitingLoansBytesMax + requestBytesMax <= identityBorrowMax,
+  "a host goes on beside its writes that wait",
 );
 assert(identityBorrowMax >= connectionBorrowMax, "one connection of a host may borrow what it may");
 assert(

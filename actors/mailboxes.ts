@@ -137,18 +137,20 @@ export function mailboxSums(admitted: AdmittedAtOnce): Mailboxes {
     autoGrow: commandTasks + gaugeTask + growTask + noticesMax,
     // Each command that looks asks one question at a time, and has a timer; the walk's question and its end; the stop.
     usageFigures: 2 * knobs.looksMax + 2 + 1,
-    // Requests, and the ends of the tasks that serve them. Parked bios: clients that are gone, and each time that space came.
-    volume: 3 * requests + bios + knobs.biosPerVolumeMax + knobs.statusPerVolumeMax + noticesMax,
+    // Requests, and the ends of the tasks that serve them. Parked bios: clients that are gone, each time that space came, and
+    // those that may not wait.
+    volume: 4 * requests + bios + knobs.biosPerVolumeMax + knobs.statusPerVolumeMax + noticesMax,
     // A lock, behind the unlock of the bio before in its place; and the retirement.
     volumeRegion: 2 * knobs.biosPerVolumeMax + 1,
     // Unlocked, locked for the second try and unlocked again, and the retirement.
     tailRegion: 4,
     // A lock, behind the unlocks of the two blocks of a copy.
     dataRegion: 3 * (bios + commandTasks + passdownTask),
-    // Of each client: its arrival, attachment, identity, a loan asked for, its leaving; loans given back as requests end.
-    listener: 5 * clients + requests + commands + noticesMax,
-    // Answers to its requests, and that one waits for space; all else has one message of each type on its way.
-    connection: 2 * Math.min(requests, requestsPerConnectionMax) + noticesMax,
+    // Of each client: its arrival, attachment, identity, a loan asked for, its leaving; loans given back as requests end, and
+    // the begin and end of their waiting for space.
+    listener: 5 * clients + 3 * requests + commands + noticesMax,
+    // Answers to its requests, that one waits for space, and may not; all else has one message of each type on its way.
+    connection: 3 * Math.min(requests, requestsPerConnectionMax) + noticesMax,
     // A text, its completion, and the end, also a second time where its reader goes.
     textOut: 4,
   };

@@ -65,6 +65,12 @@ export class ClientRequest implements VolumeRequest {
   #original: Uint8Array | undefined;
   /** The payload lies in memory of its own, because the request waits for space. */
   hasMoved = false;
+  /** What the payload was in before it has moved, and all that it had paid with, is free. */
+  isFreed = false;
+  /** The listener knows that borrowed bytes wait for space with this request. */
+  isLoanWaiting = false;
+  /** Too many do, so it is to fail. */
+  mayNotWait = false;
   /** A WRITE's payload, or what a READ is read into: empty until `takeData`. */
   data: Uint8Array;
 

@@ -129,6 +129,8 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         return this.#close();
       case "secured":
         return this.#secured();
+      case "mayNotWait":
+        return this.#transmission?.mayNotWait(message.request);
       case "wanted":
         return this.#timeouts.loans.setWanted(message.isWanted);
       case "handshakeDeadline":

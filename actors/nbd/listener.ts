@@ -70,6 +70,7 @@ interface Client extends KickableClient, SeatedClient {
   /** Of the volume that it is attached to. */
   uid: string | undefined;
   lentBytes: number;
+  waitingBytes: number;
   isWanted: boolean;
 }
 
@@ -143,6 +144,13 @@ export class NbdListener implements Actor<NbdListenerMessage> {
         this.#loans.giveBack(this.#client(message.connection), message.bytes, message.buffers);
         if (this.#loans.spareBytes > 0 && this.#spareTimer === undefined) this.#watchSpare();
         return this.#lend();
+      case "loanWaits": {
+        const { connection, request } = message;
+        if (this.#loans.mayWait(this.#client(connection), request.paidBytes)) return;
+        return this.#kernel.tell(connection, { type: "mayNotWait", request });
+      }
+      case "loanWaitEnded":
+        return this.#loans.waitEnded(this.#client(message.connection), message.bytes);
       case "leave":
         return this.#leave(message.connection);
       case "listClients":
@@ -191,6 +199,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
       state: "handshake",
       roomFor: undefined,
       lentBytes: 0,
+      waitingBytes: 0,
       isWanted: false,
     });
     assert(this.#clients.size <= queues.clients, "more clients have a place than there can be");
@@ -201,6 +210,7 @@ export class NbdListener implements Actor<NbdListenerMessage> {
   #leave(connection: Address<NbdConnectionMessage>): void {
     const client = this.#client(connection);
     this.#loans.forget(connection);
+    this.#loans.waitEnded(client, client.waitingBytes);
     this.#loans.giveBack(client, client.lentBytes, []);
     assert(client.lentBytes === 0, "a client left with a loan");
     this.#clients.delete(connection);

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_OPT_LIST } from "./wire/constants.ts";
+import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_ENOSPC, NBD_OPT_LIST } from "./wire/constants.ts";
 import { join, option, u32 } from "../../tests/nbd/wire_bytes.ts";
 import {
   borrowedBytesMax,
@@ -13,6 +13,7 @@ import {
   requestBytesMax,
   requestsPerConnectionMax,
   spareMs,
+  waitingLoansBytesMax,
 } from "../limits.ts";
 import {
   command,
@@ -264,4 +265,67 @@ Deno.test("connections that left are gone from the kernel", () => {
     name.startsWith("nbd connection")
   );
   assertEquals([left, server.disk.clients.size], [[], 0]);
+});
+
+/** Has all writes that the disk holds wait for space. */
+function parkAll(server: TestServer): void {
+  const { volume } = server.disk;
+  for (const request of [...volume.waiting]) if (request.kind === "write") volume.park(request);
+  server.kernel.run();
+  server.clock.runAllYields();
+}
+
+Deno.test("large writes of one client that wait for space leave room for those of others, and those beyond a bound fail", () => {
+  const server = new TestServer();
+  const { volume } = server.disk;
+  volume.holdRequests = true;
+  const data = new Uint8Array(requestBytesMax);
+  const hogs = Array.from({ length: 4 }, () => server.attach());
+  for (const hog of hogs) {
+    hog.say(write(1, 0, data));
+    parkAll(server);
+  }
+  const mayWait = waitingLoansBytesMax / requestBytesMax;
+  assertEquals(volume.waiting.length, mayWait);
+  assertEquals(hogs.map((hog) => hog.takeReplies().map(({ error }) => error)), [
+    ...Array.from({ length: mayWait }, () => []),
+    ...Array.from({ length: hogs.length - mayWait }, () => [NBD_ENOSPC]),
+  ]);
+  const other = server.attach();
+  for (let round = 0; round < 2; round += 1) {
+    other.say(write(round, 0, data));
+    volume.finish(volume.waiting.pop()!);
+    server.kernel.run();
+    server.clock.runAllYields();
+    assertEquals(other.takeReplies().map(({ error }) => error), [0]);
+  }
+  // What waited is served or dropped, and as much may wait again.
+  hogs[0]!.reset();
+  server.finishAll();
+  hogs[1]!.takeReplies();
+  for (const hog of hogs.slice(1, 1 + mayWait)) hog.say(write(2, 0, data));
+  parkAll(server);
+  assertEquals(volume.waiting.length, mayWait);
+});
+
+Deno.test("a write that found room for its payload only when it waited again gives back what it had paid with", () => {
+  const server = new TestServer();
+  const { volume } = server.disk;
+  volume.holdRequests = true;
+  const client = server.attach();
+  const data = new Uint8Array(64 * KiB);
+  for (let round = 0; round < 2; round += 1) {
+    client.say(...Array.from({ length: 32 }, (_, at) => write(at, 0, data)));
+    parkAll(server);
+    // The first half has moved. It is served, and the other half waits again.
+    assertEquals(volume.waiting.length, 32, `round ${round}`);
+    for (let served = 0; served < 16; served += 1) server.finishOne();
+    parkAll(server);
+    // A read needs all that the writes had paid with.
+    client.say(read(100, 0, connectionBytesMax));
+    assertEquals(server.actor?.lentBytes, 0, `round ${round}`);
+    assertEquals(volume.waiting.length, 17, `round ${round}`);
+    server.finishAll();
+    assertEquals(new Set(cookiesOf(client)).size, 33);
+  }
 });

@@ -3,18 +3,21 @@
  *
  * The next loan goes to the client whose identity (nbd/places.ts; each local client counts as an identity) has borrowed least; among
  * equals, to the first that asked. No later loan is made before there is room for that one, so a large request gets its turn.
- * One identity can borrow `identityBorrowMax`, so the rest is always left to others.
+ * One identity can borrow `identityBorrowMax`, so the rest is always left to others. Writes that wait for space can hold
+ * `waitingLoansBytesMax` together, so the rest always comes back.
  */
 import { assert } from "../../storage/base/assert.ts";
 import { BufferPool } from "./buffers.ts";
 import type { Address } from "../kernel/address.ts";
-import { borrowedBytesMax, identityBorrowMax } from "../limits.ts";
+import { borrowedBytesMax, identityBorrowMax, waitingLoansBytesMax } from "../limits.ts";
 import type { Borrow, NbdConnectionMessage } from "./messages.ts";
 
 /** What loans need to know of one client. */
 export interface Borrower {
   readonly identity: string | undefined;
   lentBytes: number;
+  /** Those of them that pay for writes that wait for space. */
+  waitingBytes: number;
   /** It was told that others wait for its loan. */
   isWanted: boolean;
 }
@@ -31,6 +34,8 @@ export interface Loan {
 export class Loans {
   readonly #clients: Borrowers;
   #lentBytes = 0;
+  /** Those of them that pay for writes that wait for space. */
+  #waitingBytes = 0;
   /** In the order in which they were asked for. */
   #waiting: Borrow[] = [];
   /** Memory given back, for the next loan. */
@@ -77,6 +82,21 @@ export class Loans {
     this.#lentBytes -= bytes;
     assert(client.lentBytes >= 0 && this.#lentBytes >= 0, "more was given back than lent");
     for (const buffer of buffers) this.#spare.give(buffer, borrowedBytesMax - this.#lentBytes);
+  }
+
+  /** A write that these bytes pay for waits for space: whether it may. They count as waiting until {@linkcode waitEnded}. */
+  mayWait(client: Borrower, bytes: number): boolean {
+    client.waitingBytes += bytes;
+    this.#waitingBytes += bytes;
+    assert(client.waitingBytes <= client.lentBytes, "more borrowed bytes wait than a client has");
+    return this.#waitingBytes <= waitingLoansBytesMax;
+  }
+
+  /** It is done, or its connection is gone. */
+  waitEnded(client: Borrower, bytes: number): void {
+    client.waitingBytes -= bytes;
+    this.#waitingBytes -= bytes;
+    assert(client.waitingBytes >= 0 && this.#waitingBytes >= 0, "more waits ended than began");
   }
 
   /** The connection is gone: its questions are dropped. */

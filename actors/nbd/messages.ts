@@ -1,4 +1,5 @@
 /** The messages between the NBD listener, its connections and the edge; the actors are in nbd/listener.ts and nbd/connection.ts. */
+import type { ClientRequest } from "./client_request.ts";
 import type { RequestDone, RequestParked } from "../volume/bio.ts";
 import type { StatusDone } from "../volume/block_status.ts";
 import type { Address, Message, Request } from "../kernel/address.ts";
@@ -24,6 +25,20 @@ export interface GiveBackLoan extends Message {
   readonly connection: Address<NbdConnectionMessage>;
   readonly bytes: number;
   readonly buffers: readonly Uint8Array[];
+}
+
+/** From a connection: a WRITE that lent bytes pay for waits for space. If it may not, `mayNotWait` comes. */
+export interface LoanWaits extends Message {
+  readonly type: "loanWaits";
+  readonly connection: Address<NbdConnectionMessage>;
+  readonly request: ClientRequest;
+}
+
+/** From a connection: that WRITE is done. Its bytes have been given back. */
+export interface LoanWaitEnded extends Message {
+  readonly type: "loanWaitEnded";
+  readonly connection: Address<NbdConnectionMessage>;
+  readonly bytes: number;
 }
 
 /** From a connection: it is done, and gives back its loans. Answered by `left`, the last message to it. */
@@ -102,6 +117,8 @@ export type NbdListenerMessage =
   | Identified
   | Borrow
   | GiveBackLoan
+  | LoanWaits
+  | LoanWaitEnded
   | Leave
   | ListClients
   | KickClient
@@ -178,6 +195,12 @@ export interface Wanted extends Message {
   readonly isWanted: boolean;
 }
 
+/** From the listener: too many borrowed bytes wait for space, so this WRITE of the client is to fail. */
+export interface MayNotWait extends Message {
+  readonly type: "mayNotWait";
+  readonly request: ClientRequest;
+}
+
 /** From the connection to itself: give back what was lent and has been sent, and see whether the client is too slow. */
 export interface LoanCheck extends Message {
   readonly type: "loanCheck";
@@ -207,5 +230,6 @@ export type NbdConnectionMessage =
   | TlsDeadline
   | StallCheck
   | Wanted
+  | MayNotWait
   | LoanCheck
   | HangUpCheck;

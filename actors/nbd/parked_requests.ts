@@ -5,7 +5,8 @@
  * A request that waits may wait for a minute or for ever. So within a bound of its own it costs the client none of its
  * credits, and holds no buffer that the socket is read into or that others could borrow: reads, writes in place, TRIM, FLUSH
  * and the disconnect pass it. Beyond the bound a request keeps what it has, and a client that has used up its credits is not
- * read from until space comes; it is watched for a hang-up meanwhile (nbd/hang_up_watch.ts).
+ * read from until space comes; it is watched for a hang-up meanwhile (nbd/hang_up_watch.ts). What it has borrowed others wait
+ * for, so such a request waits only while all of them together hold no more than `waitingLoansBytesMax` (nbd/loans.ts).
  */
 import { assert } from "../../storage/base/assert.ts";
 import { parkedBytesPerClientMax, parkedRequestsPerClientMax } from "../limits.ts";
@@ -41,12 +42,16 @@ export class ParkedRequests {
     return true;
   }
 
-  /** The volume has told that the request waits. True the first time. */
-  add(request: ParkedRequest): boolean {
-    if (this.#known.has(request)) return false;
+  /** Whether the request waits, or has waited and is not done. */
+  has(request: ParkedRequest): boolean {
+    return this.#known.has(request);
+  }
+
+  /** The volume has told that the request waits, again perhaps. */
+  add(request: ParkedRequest): void {
+    if (this.#known.has(request)) return;
     assert(this.#known.size < queues.parkedRequests, "more requests wait for space than a client may have");
     this.#known.add(request);
-    return true;
   }
 
   /** A request is done. */

@@ -114,6 +114,14 @@ export class PayloadMemory implements RequestMemory, CopyMemory {
     this.#credits.releaseRequests(1);
   }
 
+  /** A WRITE waits for space and has not moved: the listener is told if lent bytes pay for it. */
+  waits(request: ClientRequest): void {
+    if (request.purse !== "lent" || request.isLoanWaiting) return;
+    request.isLoanWaiting = true;
+    const { kernel, listener, connection } = this.#peers;
+    kernel.tell(listener, { type: "loanWaits", connection, request });
+  }
+
   /** A request whose payload had moved is done. */
   takeForReply(): void {
     this.#credits.takeForReply();
@@ -208,6 +216,10 @@ export class PayloadMemory implements RequestMemory, CopyMemory {
   freeBytes(request: Paid | ClientRequest | ClientStatus): void {
     this.#credits.releaseBytes(request.purse, request.paidBytes);
     if (request.purse !== "lent") return;
+    if (request instanceof ClientRequest && request.isLoanWaiting) {
+      const { kernel, listener, connection } = this.#peers;
+      kernel.tell(listener, { type: "loanWaitEnded", connection, bytes: request.paidBytes });
+    }
     const isOurs = request instanceof ClientRequest && request.receivedIn === undefined;
     const buffer = isOurs ? request.buffer : undefined;
     this.#giveBack(request.paidBytes, buffer === undefined ? [] : [buffer]);

@@ -218,8 +218,23 @@ export class NbdTransmission {
 
   /** The volume has told that a request waits for space. Its payload has moved, if there was room. */
   parked(request: ClientRequest): void {
-    const isFirst = this.#parked.add(request);
-    if (isFirst && request.hasMoved) this.memory.freeMoved(request);
+    this.#parked.add(request);
+    if (request.mayNotWait) return this.#failParked(request);
+    if (!request.hasMoved) return this.memory.waits(request);
+    // It may have been told of before, when there was no room.
+    if (!request.isFreed) this.memory.freeMoved(request);
+    request.isFreed = true;
+  }
+
+  /** Too many borrowed bytes wait for space: the request fails, as soon as it waits. */
+  mayNotWait(request: ClientRequest): void {
+    if (!this.#parked.has(request) || request.hasMoved) return;
+    request.mayNotWait = true;
+    this.#failParked(request);
+  }
+
+  #failParked(request: ClientRequest): void {
+    this.#peers.kernel.tell(this.#attached.volume, { type: "failParkedRequest", request });
   }
 
   /**

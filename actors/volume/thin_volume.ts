@@ -94,6 +94,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
         return this.#endParked();
       case "dropParked":
         return this.#endParked("dropped", ({ request }) => request?.client === message.client);
+      case "failParkedRequest":
+        return this.#endParked(undefined, ({ request }) => request === message.request);
       case "parkingLeft":
         this.#parked.left();
         return this.#answerIfIdle();

@@ -44,11 +44,18 @@ export interface DropParked extends Message {
   readonly client: Address<RequestDone>;
 }
 
+/** From a client: this request of it ends, if it waits for space, as it would after the time for that. */
+export interface FailParkedRequest extends Message {
+  readonly type: "failParkedRequest";
+  readonly request: VolumeRequest;
+}
+
 export type ThinVolumeMessage =
   | Submit
   | BioDone
   | BioWithoutSpace
   | DropParked
+  | FailParkedRequest
   | ParkingVolume
   | AskStatus
   | StatusEnded

@@ -36,11 +36,34 @@ export class MemoryVolume implements Actor<ThinVolumeMessage> {
 
   receive(message: ThinVolumeMessage): void {
     if (message.type === "askStatus") return this.#ask(message.request);
+    if (message.type === "failParkedRequest") return this.#end(message.request, "noDataSpace");
+    if (message.type === "dropParked") return this.#drop(message.client);
     assert(message.type === "submit", "a memory volume only takes requests");
     const { request } = message;
     if (this.keepKinds) this.kinds.push(request.kind + (request.fua ? " fua" : ""));
     if (this.holdRequests) this.waiting.push(request);
     else this.finish(request);
+  }
+
+  /** Has a request that is held wait for space: its client is told. */
+  park(request: VolumeRequest): void {
+    const client = request.parked?.();
+    assert(client !== undefined, "a client's request can wait for space");
+    this.#kernel.tell(client, { type: "requestParked", request });
+  }
+
+  #drop(client: VolumeRequest["client"]): void {
+    for (const request of this.waiting.filter((held) => held.client === client && held.kind === "write")) {
+      this.#end(request, "dropped");
+    }
+  }
+
+  #end(request: VolumeRequest, status: VolumeRequest["status"]): void {
+    const at = this.waiting.indexOf(request);
+    if (at < 0) return;
+    this.waiting.splice(at, 1);
+    request.status = status;
+    this.#kernel.tell(request.client, { type: "requestDone", request });
   }
 
   /** Does what the request asks for and tells its client. */
