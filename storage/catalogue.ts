@@ -10,7 +10,7 @@
  * at the next start. If we stop after the commit, the superblock has the new id, and the line holds.
  */
 import { assert } from "./base/assert.ts";
-import { lineOfChangesSlices, piecesOfSnapshot, recordCharsMax } from "./catalogue_journal.ts";
+import { lineOfChangesSlices, piecesOfSnapshot } from "./catalogue_journal.ts";
 import { transactionIdMax } from "./catalogue_fields.ts";
 import {
   type CatalogueChange,
@@ -20,9 +20,9 @@ import {
   type VolumeRecord,
 } from "./catalogue_records.ts";
 import { UserError } from "./base/errors.ts";
-import { Families } from "./families.ts";
+import { CatalogueIndex } from "./catalogue_index.ts";
+import type { Families } from "./families.ts";
 import { type ThinId, thinId, thinIdMax } from "./base/ids.ts";
-import { hasSettings } from "./volume_settings.ts";
 import { SliceEnd, type Slices, wholeOf } from "./slices.ts";
 
 export type { CatalogueChange, CatalogueContent, PoolSettings, VolumeRecord };
@@ -35,23 +35,9 @@ export class Catalogue {
   readonly settings: PoolSettings;
   #transactionId: bigint;
   #nextThinId: number;
-  readonly #byUid = new Map<string, VolumeRecord>();
-  readonly #byName = new Map<string, VolumeRecord>();
-  readonly #byThinId = new Map<ThinId, VolumeRecord>();
-  /** Uids of the snapshots of each owner. The owner may be removed already. */
-  readonly #ownedBy = new Map<string, Set<string>>();
-  /** Uids of the volumes and snapshots made from each origin. The origin may be removed already. */
-  readonly #madeFrom = new Map<string, Set<string>>();
-  /** Those of the records that are ephemeral or expire. */
-  readonly #throwAways = new Map<string, VolumeRecord>();
+  readonly #index = new CatalogueIndex();
   #staged: readonly CatalogueChange[] | undefined;
-  #recordBytes = 0;
-  #recordsWithSettings = 0;
   #stagedContentBytes = 0;
-  /** Which thin devices may share blocks. Not kept while the first line is loaded, whose records have no order. */
-  readonly families = new Families();
-  #keepsFamilies = true;
-
   /** @param content without volumes; see {@linkcode catalogueFrom} */
   constructor(content: Omit<CatalogueContent, "volumes">) {
     this.settings = content.settings;
@@ -66,12 +52,12 @@ export class Catalogue {
 
   /** Number of records, including those that are being deleted. */
   get count(): number {
-    return this.#byUid.size;
+    return this.#index.byUid.size;
   }
 
   /** Bytes of {@linkcode snapshotLine} at most. The bounds of the journal depend on it. */
   get contentBytes(): number {
-    return headBytesMax(this.settings) + this.#recordBytes;
+    return headBytesMax(this.settings) + this.#index.recordBytes;
   }
 
   /** The larger of {@linkcode contentBytes} with and without the staged change. */
@@ -82,41 +68,35 @@ export class Catalogue {
 
   /** All records, including those that are being deleted, in no particular order. */
   volumes(): Iterable<VolumeRecord> {
-    return this.#byUid.values();
+    return this.#index.byUid.values();
   }
 
   /** The records of volumes that are ephemeral or expire, including those that are being deleted. */
   throwAways(): Iterable<VolumeRecord> {
-    return this.#throwAways.values();
+    return this.#index.throwAways.values();
   }
 
   /** The volume or snapshot of that name, unless it is being deleted. */
   byName(name: string): VolumeRecord | undefined {
-    return this.#byName.get(name);
+    return this.#index.byName.get(name);
   }
 
   byUid(uid: string): VolumeRecord | undefined {
-    return this.#byUid.get(uid);
+    return this.#index.byUid.get(uid);
   }
 
   byThinId(id: ThinId): VolumeRecord | undefined {
-    return this.#byThinId.get(id);
+    return this.#index.byThinId.get(id);
   }
 
   /** The present name of `uid`; null if it is null, removed, or being deleted. */
   nameOf(uid: string | null): string | null {
-    const record = uid === null ? undefined : this.#byUid.get(uid);
-    return record === undefined || record.deleting ? null : record.name;
+    return this.#index.nameOf(uid);
   }
 
   /** The snapshots that follow a rename of the volume `uid`. */
   snapshotsOf(uid: string): VolumeRecord[] {
-    const snapshots: VolumeRecord[] = [];
-    for (const ownedUid of this.#ownedBy.get(uid) ?? []) {
-      const record = this.#byUid.get(ownedUid);
-      if (record !== undefined && !record.deleting) snapshots.push(record);
-    }
-    return snapshots;
+    return this.#index.snapshotsOf(uid);
   }
 
   /**
@@ -129,23 +109,13 @@ export class Catalogue {
   }
 
   /** {@linkcode familyOf} in slices of `perSlice` records. Each slice is right for the time at which it runs. */
-  *familySlices(uid: string, perSlice: number): Slices<VolumeRecord[]> {
-    const family: VolumeRecord[] = [];
-    const end = new SliceEnd(perSlice);
-    // The loop also visits what it adds.
-    const met = new Set([uid]);
-    for (const relative of met) {
-      if (end.isDue()) yield;
-      for (const made of this.#madeFrom.get(relative) ?? []) {
-        met.add(made);
-        if (end.isDue()) yield;
-      }
-      const record = this.#byUid.get(relative);
-      if (record === undefined) continue;
-      family.push(record);
-      if (record.origin !== null) met.add(record.origin);
-    }
-    return family;
+  familySlices(uid: string, perSlice: number): Slices<VolumeRecord[]> {
+    return this.#index.familySlices(uid, perSlice);
+  }
+
+  /** Which thin devices may share blocks. */
+  get families(): Families {
+    return this.#index.families;
   }
 
   /**
@@ -161,7 +131,7 @@ export class Catalogue {
     let candidate = this.#nextThinId;
     for (let tried = 0; tried <= thinIdMax; tried += 1) {
       // An id is used again only after all others: a backup program takes the same id for the same volume.
-      if (!this.#byThinId.has(thinId(candidate))) yield thinId(candidate);
+      if (!this.#index.byThinId.has(thinId(candidate))) yield thinId(candidate);
       candidate = following(candidate);
     }
   }
@@ -191,7 +161,7 @@ export class Catalogue {
     this.#stagedContentBytes = this.contentBytes;
     const end = new SliceEnd(perSlice);
     for (const { uid, before } of undo.reverse()) {
-      this.#set(uid, before);
+      this.#index.set(uid, before);
       if (end.isDue()) yield;
     }
     this.#nextThinId = nextThinId;
@@ -228,7 +198,7 @@ export class Catalogue {
   /** The same line in pieces, which may be taken in different turns. No change may be applied before the last piece. */
   *snapshotPieces(): Generator<string> {
     const [transactionId, settings, nextThinId] = [this.#transactionId, this.settings, this.#nextThinId];
-    const needsSettings = this.#recordsWithSettings > 0;
+    const needsSettings = this.#index.recordsWithSettings > 0;
     for (
       const piece of piecesOfSnapshot({ transactionId, settings, nextThinId }, this.volumes(), needsSettings)
     ) {
@@ -250,12 +220,14 @@ export class Catalogue {
   /** Adds the records of the journal's first line. Returns what is wrong with them, as words to follow a colon. */
   load(volumes: readonly VolumeRecord[]): string | undefined {
     const nextThinId = this.#nextThinId;
-    this.#keepsFamilies = false;
+    this.#index.keepsFamilies = false;
     const problem = wholeOf(this.#applyAll(volumes.map((volume) => ({ put: volume })), [], Infinity));
-    this.#keepsFamilies = true;
+    this.#index.keepsFamilies = true;
     this.families.load(this.volumes());
     this.#nextThinId = nextThinId;
-    if (problem === undefined && this.#byUid.size !== volumes.length) return "a uid belongs to two volumes";
+    if (problem === undefined && this.#index.byUid.size !== volumes.length) {
+      return "a uid belongs to two volumes";
+    }
     return problem;
   }
 
@@ -268,10 +240,10 @@ export class Catalogue {
     for (const change of changes) {
       if (end.isDue()) yield;
       const uid = "put" in change ? change.put.uid : change.remove;
-      const before = this.#byUid.get(uid);
+      const before = this.#index.byUid.get(uid);
       const problem = "put" in change ? this.#problemOfPut(change.put) : problemOfRemove(before);
       if (problem !== undefined) return problem;
-      this.#set(uid, "put" in change ? change.put : undefined);
+      this.#index.set(uid, "put" in change ? change.put : undefined);
       undo.push({ uid, before });
       if ("put" in change && before?.thinId !== change.put.thinId) {
         this.#nextThinId = following(change.put.thinId);
@@ -284,12 +256,12 @@ export class Catalogue {
   #problemOfPut(record: VolumeRecord): string | undefined {
     const problem = problemOfRecord(record);
     if (problem !== undefined) return problem;
-    const sameThinId = this.#byThinId.get(record.thinId);
+    const sameThinId = this.#index.byThinId.get(record.thinId);
     if (sameThinId !== undefined && sameThinId.uid !== record.uid) {
       return `thin id ${record.thinId} belongs to two volumes`;
     }
     if (record.deleting) return undefined;
-    const sameName = this.#byName.get(record.name);
+    const sameName = this.#index.byName.get(record.name);
     if (sameName !== undefined && sameName.uid !== record.uid) {
       return `the name "${record.name}" belongs to two volumes`;
     }
@@ -301,54 +273,19 @@ export class Catalogue {
       if (end.isDue()) yield;
       if (!("put" in change)) continue;
       // A later step may have replaced the record.
-      const record = this.#byUid.get(change.put.uid);
+      const record = this.#index.byUid.get(change.put.uid);
       if (record === undefined || record.deleting) continue;
       const ownerName = this.nameOf(record.owner);
       if (ownerName !== null && !record.name.startsWith(`${ownerName}@`)) {
         return misnamed(record.name, ownerName);
       }
-      if (!this.#ownedBy.has(record.uid)) continue;
+      if (!this.#index.ownsSome(record.uid)) continue;
       for (const snapshot of this.snapshotsOf(record.uid)) {
         if (end.isDue()) yield;
         if (!snapshot.name.startsWith(`${record.name}@`)) return misnamed(snapshot.name, record.name);
       }
     }
     return undefined;
-  }
-
-  /** All changes of the maps are made here. */
-  #set(uid: string, after: VolumeRecord | undefined): void {
-    const before = this.#byUid.get(uid);
-    if (before !== undefined) {
-      this.#recordBytes -= recordCharsMax(before);
-      if (hasSettings(before)) this.#recordsWithSettings -= 1;
-      this.#byThinId.delete(before.thinId);
-      if (!before.deleting) this.#byName.delete(before.name);
-      if (before.owner !== null) untie(this.#ownedBy, before.owner, uid);
-      if (before.origin !== null) untie(this.#madeFrom, before.origin, uid);
-    }
-    if (this.#keepsFamilies) this.#keepFamily(before, after);
-    if (after === undefined) {
-      this.#byUid.delete(uid);
-      this.#throwAways.delete(uid);
-      return;
-    }
-    this.#recordBytes += recordCharsMax(after);
-    if (hasSettings(after)) this.#recordsWithSettings += 1;
-    this.#byUid.set(uid, after);
-    if (after.ephemeral !== undefined || after.expires !== undefined) this.#throwAways.set(uid, after);
-    else this.#throwAways.delete(uid);
-    this.#byThinId.set(after.thinId, after);
-    if (!after.deleting) this.#byName.set(after.name, after);
-    if (after.owner !== null) tie(this.#ownedBy, after.owner, uid);
-    if (after.origin !== null) tie(this.#madeFrom, after.origin, uid);
-  }
-
-  #keepFamily(before: VolumeRecord | undefined, after: VolumeRecord | undefined): void {
-    if (after !== undefined) {
-      const origin = after.origin === null ? undefined : this.#byUid.get(after.origin);
-      this.families.put(after, before, origin);
-    } else if (before !== undefined) this.families.remove(before.thinId);
   }
 }
 
@@ -360,19 +297,6 @@ interface Undo {
 /** Bytes of the first line without its volumes, at most. JSON escapes may make a path six times as long. */
 function headBytesMax(settings: PoolSettings): number {
   return 256 + 6 * (settings.metadataPath.length + settings.dataPath.length);
-}
-
-function tie(ties: Map<string, Set<string>>, to: string, uid: string): void {
-  const tied = ties.get(to);
-  if (tied === undefined) ties.set(to, new Set([uid]));
-  else tied.add(uid);
-}
-
-function untie(ties: Map<string, Set<string>>, from: string, uid: string): void {
-  const tied = ties.get(from);
-  assert(tied !== undefined, "a record that is untied was tied");
-  tied.delete(uid);
-  if (tied.size === 0) ties.delete(from);
 }
 
 function following(id: number): number {

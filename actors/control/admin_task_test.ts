@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { geometryOf } from "../../storage/base/geometry.ts";
 import { thinId } from "../../storage/base/ids.ts";
-import type { Change, Revoke } from "../pool/metadata_messages.ts";
+import type { Change, Revoke } from "../pool/thin_device_messages.ts";
 import type { MetadataFailure } from "../pool/metadata_results.ts";
 import { emptyPlan, ScriptedPeers } from "../../tests/support/scripted_peers.ts";
 import type { ChangeCommand } from "./admin_command.ts";

@@ -3,7 +3,7 @@
  *
  * Owns: the mode, the geometry (control/pool_geometry.ts), the catalogue of volumes, the open volumes and the clients attached
  * to each, the commands (control/command_queue.ts), the change in progress (control/pool_change.ts), the eviction of clients
- * from volumes that are removed, the removals under way (control/removals.ts), the messages that wait until they may look at the catalogue, the commit timer.
+ * from volumes that are removed (control/eviction.ts), the removals under way (control/removals.ts), the messages that wait until they may look at the catalogue, the commit timer.
  *
  * A volume is opened when a client attaches to it, or when it must be quiet for a change. It stays open until it is removed,
  * or until too many are open that have no clients (`openVolumesMax`). A volume that is about to be removed takes no new clients.
@@ -20,6 +20,7 @@ import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { mailboxes } from "../mailboxes.ts";
 import { queues } from "../queues.ts";
+import { Eviction } from "./eviction.ts";
 import { closeTask, type OpenVolume, takeIdle } from "./open_volumes.ts";
 import type { MetadataTrouble } from "../pool/metadata_messages.ts";
 import { PoolChange } from "./pool_change.ts";
@@ -32,7 +33,6 @@ import type {
   AskPiece,
   AskRegistry,
   CataloguePiece,
-  Evict,
   PoolMessage,
   Registry,
   WorkOn,
@@ -74,7 +74,7 @@ export class PoolActor implements Actor<PoolMessage> {
   readonly #catalogue: Catalogue;
   readonly #open = new Map<string, OpenVolume>();
   readonly #change: PoolChange;
-  #eviction: Evict | undefined;
+  readonly #eviction: Eviction;
   readonly #commands: CommandQueue;
   readonly #removals: Removals;
   /** What is left of the catalogue's pieces during a rewrite. */
@@ -92,6 +92,7 @@ export class PoolActor implements Actor<PoolMessage> {
     this.#geometry = new PoolGeometry(peers);
     this.#options = options;
     this.#catalogue = options.catalogue;
+    this.#eviction = new Eviction(kernel, this.#open);
     this.#commands = new CommandQueue({
       kernel,
       geometry: this.#geometry,
@@ -178,7 +179,7 @@ export class PoolActor implements Actor<PoolMessage> {
         this.#removals.ended(message.result);
         return this.#commands.removalEnded();
       case "evict":
-        return this.#evict(message);
+        return this.#eviction.begin(message);
       case "adminEnded":
         return this.#commands.commandEnded(message.result);
       case "lookEnded":
@@ -267,7 +268,7 @@ export class PoolActor implements Actor<PoolMessage> {
       this.#lifetimes.left(message.uid, message.isClean === true);
       this.#lookAtLifetimes();
     }
-    this.#continueEviction();
+    this.#eviction.goOn();
     this.#closeIdle();
   }
 
@@ -327,34 +328,6 @@ export class PoolActor implements Actor<PoolMessage> {
     if (!step.done) return { kind: "piece", text: step.value };
     this.#pieces = undefined;
     return { kind: "end", contentBytes: this.#catalogue.contentBytes };
-  }
-
-  #evict(message: Evict): void {
-    assert(this.#eviction === undefined, "two commands evict clients");
-    this.#eviction = message;
-    for (const uid of message.uids) {
-      for (const client of this.#open.get(uid)?.clients.keys() ?? []) {
-        this.#kernel.tell(client, { type: "exportGone", uid });
-      }
-    }
-    this.#continueEviction();
-  }
-
-  /** When the last client has left, the volumes are closed; their bios are all done. */
-  #continueEviction(): void {
-    const eviction = this.#eviction;
-    if (eviction === undefined) return;
-    const volumes: VolumeStub[] = [];
-    for (const uid of eviction.uids) {
-      const volume = this.#open.get(uid);
-      if (volume === undefined) continue;
-      if (volume.clients.size > 0) return;
-      volumes.push(volume.stub);
-    }
-    this.#eviction = undefined;
-    for (const uid of eviction.uids) this.#open.delete(uid);
-    const closed = () => this.#kernel.reply(eviction, "evicted");
-    this.#kernel.start("close volumes", closeTask(volumes, closed));
   }
 
   #registry(): Registry {

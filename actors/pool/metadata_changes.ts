@@ -2,7 +2,8 @@
 import { assert, unreachable } from "../../storage/base/assert.ts";
 import type { VBlock } from "../../storage/base/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
-import type { Change, DeleteSlice, Grow, Insert, RemoveRange, Revoke } from "./metadata_messages.ts";
+import type { Insert, RemoveRange } from "./metadata_messages.ts";
+import type { Change, DeleteSlice, Grow, Revoke } from "./thin_device_messages.ts";
 import type { IntentJournal } from "./intent_journal.ts";
 import { metadataDone } from "./metadata_reads.ts";
 

@@ -4,17 +4,8 @@ import { unreachable } from "../../storage/base/assert.ts";
 import type { ThinId } from "../../storage/base/ids.ts";
 import type { DeviceRoom } from "../../storage/device_allowances.ts";
 import type { Mapping, ThinMetadata } from "../../storage/thin_metadata.ts";
-import type {
-  AskDevice,
-  AskGrowth,
-  AskRuns,
-  DeviceFacts,
-  Facts,
-  FindFree,
-  Load,
-  Lookup,
-  LookupRange,
-} from "./metadata_messages.ts";
+import type { AskRuns, Facts, FindFree, Load, Lookup, LookupRange } from "./metadata_messages.ts";
+import type { AskDevice, AskGrowth, DeviceFacts } from "./thin_device_messages.ts";
 import type { IntentState } from "./intent_journal.ts";
 import type { Done } from "./metadata_results.ts";
 

@@ -8,7 +8,8 @@ import { MetadataDriver } from "../../tests/support/metadata_driver.ts";
 import { MetadataBench } from "../../tests/support/metadata.ts";
 import type { Steps } from "../kernel/task.ts";
 import { defaultKnobs } from "../knobs.ts";
-import type { Change, MetadataStub } from "./metadata_messages.ts";
+import type { MetadataStub } from "./metadata_messages.ts";
+import type { Change } from "./thin_device_messages.ts";
 
 const one = thinId(1);
 const done = { kind: "done" };

@@ -77,6 +77,7 @@ export const collections: Readonly<Record<string, string>> = {
   "control/figures.ts#thins": "thin devices that are there",
   "control/usage_figures.ts#last": "families of volumes that are there",
   "control/open_volumes.ts#clients": "clients of one volume, which the listener counts",
+  "control/eviction.ts#open": "the same map as control/pool.ts#open",
   "control/pool.ts#open": "openVolumesMax and one for each client; those of the command in progress besides",
   "control/pool_change.ts#leaving": "volumes of the one command in progress",
   "control/pool_change.ts#quietOpen": "volumes of the one command in progress",
