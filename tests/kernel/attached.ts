@@ -4,7 +4,7 @@ import { hasProgram } from "../support/programs.ts";
 import { PoolOnDisk, type ServerProcess } from "../support/server.ts";
 import { hasThinTools } from "../support/thin_tools.ts";
 import { hasVm, runGuest } from "../vm/vm.ts";
-import { volumeNamed } from "./guest_pool.ts";
+import { hangSeconds, volumeNamed } from "./guest_pool.ts";
 
 /** Programs that every script of these tests uses. */
 const programs = ["nbd-client", "mkfs.ext4", "fsck.ext4"] as const;
@@ -20,7 +20,6 @@ export interface AttachTask {
   readonly args?: readonly (string | number)[];
   readonly modules?: readonly string[];
   readonly programs?: readonly string[];
-  readonly limitSeconds?: number;
 }
 
 /** A pool with a volume `disk`, served on a port of the loopback, again on the same one after a kill. */
@@ -70,7 +69,7 @@ export class AttachedPool implements AsyncDisposable {
       network: true,
       cpus: 2,
       memoryMib: 512,
-      limitSeconds: task.limitSeconds ?? 240,
+      limitSeconds: hangSeconds,
       answer: (question) => this.#answer(question),
     });
     return told.trimEnd().split("\n");

@@ -9,7 +9,7 @@ for (const [cure, what] of [["grow", "it has grown"], ["remove", "a snapshot is 
     ignore: !hasKernelClient(),
     fn: async () => {
       await using attached = await AttachedPool.make("128M", "64M", "--no-space-timeout", "0");
-      const told = await attached.run({ script: "full.sh", args: [cure], limitSeconds: 900 });
+      const told = await attached.run({ script: "full.sh", args: [cure] });
       assertEquals(told, ["mode out-of-data-space"]);
       assertEquals((await attached.pool.status()).mode, "write");
       await attached.end();

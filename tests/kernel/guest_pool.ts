@@ -22,6 +22,9 @@ export interface Content {
 /** By thin id. */
 export type Contents = ReadonlyMap<number, Content>;
 
+/** A guest that runs for so long hangs: on a busy machine it may need a few minutes. */
+export const hangSeconds = 900;
+
 /** The script of this folder that the guest runs, and what it wants to know. */
 export interface GuestTask {
   readonly script: "agree.sh" | "cut.sh" | "grow.sh" | "make.sh" | "read.sh";
@@ -39,6 +42,7 @@ export async function contentsInGuest(task: GuestTask): Promise<(word: string) =
     modules: ["dm_thin_pool"],
     programs: ["dmsetup"],
     files: new URL(".", import.meta.url),
+    limitSeconds: hangSeconds,
   });
   const lines = told.trimEnd().split("\n").map((line) => line.split(" "));
   return (word) => new Map(lines.filter(([first]) => first === word).map(contentOfLine));

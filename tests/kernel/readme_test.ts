@@ -3,6 +3,7 @@ import { assertEquals } from "@std/assert";
 import { runToEnd, soakTest } from "../support/server.ts";
 import { runGuest } from "../vm/vm.ts";
 import { hasKernelClient } from "./attached.ts";
+import { hangSeconds } from "./guest_pool.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 
@@ -48,7 +49,7 @@ soakTest({
         files: new URL(`file://${files}/`),
         cpus: 2,
         memoryMib: 1536,
-        limitSeconds: 240,
+        limitSeconds: hangSeconds,
       });
       // Over TCP, over the Unix socket, again after the restart, and over two connections.
       assertEquals(told, "5\n");
