@@ -61,10 +61,9 @@ export function findIntents(
   const hasSegments = segmentBytes >= intentHeaderBytes + intentRecordBytes &&
     intentFileBytes(segmentBytes) <= bytes.length;
   if (!hasSegments) return { kind: "none", why: "it is not whole" };
-  const intents = intentsOn(superblock, [
-    segmentOf(bytes, 0, segmentBytes),
-    segmentOf(bytes, 1, segmentBytes),
-  ]);
+  const segments = [segmentOf(bytes, 0, segmentBytes), segmentOf(bytes, 1, segmentBytes)];
+  const onIt = intentsOn(superblock, segments);
+  const intents = onIt ?? [];
   const { data, metadata, file } = header.binding;
   if (data !== binding.data || metadata !== binding.metadata || file !== binding.file) {
     // A copy of a pool that was closed has a journal of other files too, and has lost nothing.
@@ -72,7 +71,18 @@ export function findIntents(
     return { kind: "none", why: "it belongs to other files than those of this pool" };
   }
   if (header.isVoid) return { kind: "none", why: "a device had failed" };
-  return intents.length === 0 ? none : { kind: "found", intents };
+  if (intents.length > 0) return { kind: "found", intents };
+  // While a server runs, one of its segments builds on the superblock that is there.
+  return onIt === undefined && hasRecords(segments) ? { kind: "none", why: ofAnotherState } : none;
+}
+
+/** The second is an open that was killed after the commit of its replay and before its own journal began. */
+const ofAnotherState =
+  "its changes are for another state of the metadata than the one that is there, because " +
+  "another program has changed the pool since, or they have been replayed before";
+
+function hasRecords(segments: readonly (Segment | undefined)[]): boolean {
+  return segments.some((segment) => segment !== undefined && recordsOf(segment).length > 0);
 }
 
 interface Segment {
@@ -90,13 +100,14 @@ function segmentOf(bytes: Uint8Array, segment: 0 | 1, segmentBytes: number): Seg
 
 /**
  * The segment whose transaction builds on the superblock, and then the one that follows it: its transaction began when the
- * first one's was frozen. If the superblock is that of the first one's transaction, only the second builds on it.
+ * first one's was frozen. If the superblock is that of the first one's transaction, only the second builds on it. Undefined if
+ * no segment builds on the superblock.
  */
-function intentsOn(superblock: Uint8Array, segments: readonly (Segment | undefined)[]): Intent[] {
-  if (superblock.length !== metadataBlockSizeBytes) return [];
+function intentsOn(superblock: Uint8Array, segments: readonly (Segment | undefined)[]): Intent[] | undefined {
+  if (superblock.length !== metadataBlockSizeBytes) return undefined;
   const base = baseOf(superblock);
   const first = segments.find((segment) => segment !== undefined && areSameBytes(segment.header.base, base));
-  if (first === undefined) return [];
+  if (first === undefined) return undefined;
   const intents = recordsOf(first);
   const second = segments.find((segment) => segment?.header.follows?.generation === first.header.generation);
   // With fewer records than the second counts on, its own would be changes of another state.

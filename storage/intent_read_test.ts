@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { IntentMemory, testBinding } from "../tests/support/intent_memory.ts";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "./base/ids.ts";
 import { intentHeaderBytes, packFileHeader } from "./intent_headers.ts";
@@ -77,7 +77,16 @@ Deno.test("a superblock that differs in its last byte is another one", () => {
   const file = twoSegments();
   const other = superblock(1);
   other[metadataBlockSizeBytes - 1] = 7;
-  assertEquals(findIntents(file.bytes, testBinding, other), { kind: "none" });
+  assertEquals(findIntents(file.bytes, testBinding, other).kind, "none");
+});
+
+Deno.test("changes for another state of the metadata are told, and an empty journal is not", () => {
+  const file = twoSegments();
+  const result = findIntents(file.bytes, testBinding, superblock(9));
+  assert(result.kind === "none" && result.why?.startsWith("its changes are for another state") === true);
+  const empty = new IntentMemory(segmentBytes);
+  empty.journal().start(superblock(1));
+  assertEquals(findIntents(empty.bytes, testBinding, superblock(9)), { kind: "none" });
 });
 
 Deno.test("replay ends at the first record that does not follow", () => {

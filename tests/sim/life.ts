@@ -40,6 +40,8 @@ export interface Beginning {
   readonly journal: string;
   /** Of the file of the intent journal. */
   readonly intents: IntentsLeft;
+  /** A superblock that the intent journal is held against in place of the one that is there: a fault that runs must find. */
+  readonly believed?: Uint8Array | undefined;
   /** Where what its devices do is recorded. */
   readonly log: RunLog;
 }
@@ -67,6 +69,10 @@ export class Life {
   readonly journal: LifeJournal;
   /** What became of the changes that the intent journal had, if it had some. */
   replayed: Replayed["kind"] | undefined;
+  /** The intent journal had changes for the superblock that was read. */
+  hasIntents = false;
+  /** Why changes that the intent journal has were not replayed, for the operator. */
+  readonly notReplayed: string[] = [];
   readonly logged: string[] = [];
   /** Everything from outside that waits for its turn. */
   readonly later: Later = [];
@@ -163,12 +169,14 @@ export class Life {
   }
 
   *#start(): Steps<AdminResult> {
-    const { metadata, intents } = this.#beginning;
+    const { metadata, intents, believed } = this.#beginning;
     const superblock = metadata.slice(0, metadataBlockSizeBytes);
-    const found = findIntents(intents.bytes, bindingOf(intents.bootId), superblock);
+    const found = findIntents(intents.bytes, bindingOf(intents.bootId), believed ?? superblock);
+    if (found.kind === "none" && found.why !== undefined) this.notReplayed.push(found.why);
     if (this.intentFile === undefined || found.kind !== "found") {
       return yield* this.#assemble(superblock).start();
     }
+    this.hasIntents = true;
     const replayed = yield* replayTask({
       data: this.#deviceOf("data"),
       metadata: this.#deviceOf("metadata"),
@@ -180,6 +188,10 @@ export class Life {
     this.replayed = replayed.kind;
     if (replayed.kind === "replayed") return yield* this.#assemble(replayed.plan.superblock).start();
     const { sentence: reason } = replayed;
+    if (replayed.kind === "unfit") {
+      this.notReplayed.push(reason);
+      return yield* this.#assemble(superblock).start();
+    }
     return { kind: "refused", reason: `the intent journal is ${replayed.kind}: ${reason}` };
   }
 

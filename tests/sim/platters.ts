@@ -131,9 +131,14 @@ export class Platters {
     if ((superblock.flags & flagNeedsCheck) === 0) return false;
     const block = this.metadata.slice(0, metadataBlockSizeBytes);
     const bytes = packSuperblock({ ...superblock, flags: superblock.flags & ~flagNeedsCheck }, block);
-    this.metadata.set(bytes, 0);
-    this.log.records.push({ kind: "write", device: "metadata", offsetBytes: 0, bytes: bytes.slice() });
+    this.write("metadata", 0, bytes);
     return true;
+  }
+
+  /** A program other than the server writes. */
+  write(device: "metadata" | "data", offsetBytes: number, bytes: Uint8Array): void {
+    this[device].set(bytes, offsetBytes);
+    this.log.records.push({ kind: "write", device, offsetBytes, bytes: bytes.slice() });
   }
 
   /** Throws unless the metadata is sound; `isThorough`: by a second count too, which shares nothing with the first. */

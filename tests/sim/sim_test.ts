@@ -17,16 +17,18 @@ for (let at = 0; at < seeds.length; at += seedsPerTest) {
   const some = seeds.slice(at, at + seedsPerTest);
   Deno.test(`whole servers under crashes keep every promise (${some.length} runs from seed ${some[0]})`, () => {
     const counts = new Map<string, number>();
-    let [crashes, replays] = [0, 0];
+    let [crashes, replays, foreign] = [0, 0, 0];
     for (const seed of some) {
       const result = new World(seed).run();
       assertEquals(result.violation, undefined, `deno task sim --seed ${seed}`);
       crashes += result.crashes;
       replays += result.replays;
+      for (const count of result.foreign.values()) foreign += count;
       for (const [what, count] of result.counts) counts.set(what, (counts.get(what) ?? 0) + count);
     }
     assert(crashes > 2 * some.length, "the runs crash");
     assert(replays > 10, `intent journals were replayed ${replays} times only`);
+    assert(foreign > 10, `another program came ${foreign} times only`);
     for (
       const what of [
         "write 0",
@@ -67,6 +69,16 @@ Deno.test("a server that answers before the intent journal has the records is fo
   }
   assert(violations.length > 0, "no run has lost anything");
   for (const violation of violations) assertMatch(violation, /^after the kill: "/);
+});
+
+Deno.test("a server that overlooks what another program did to the metadata is found", () => {
+  const violations: string[] = [];
+  for (let seed = 15; seed <= 18; seed += 1) {
+    const { violation } = new World(seed, { overlooksForeign: true }).run();
+    if (violation !== undefined) violations.push(violation);
+  }
+  assert(violations.length > 0, "no run has replayed over it");
+  for (const violation of violations) assertMatch(violation, /another program/);
 });
 
 Deno.test("leaving out actions gives another run, and the same one each time", () => {

@@ -8,6 +8,7 @@ import type { TraceRecorder } from "../../actors/kernel/trace.ts";
 import type { FoundVolume } from "../crash/recovery.ts";
 import { Random } from "../support/world.ts";
 import { Actions } from "./actions.ts";
+import { type ForeignChange, ForeignWriter } from "./foreign_writer.ts";
 import { Life } from "./life.ts";
 import { Oracle } from "./oracle.ts";
 import { Platters } from "./platters.ts";
@@ -27,6 +28,8 @@ export interface RunOptions {
   readonly forgetsIntents?: boolean;
   /** Without an intent journal and all that came after it, so that old seeds are the runs they were. */
   readonly isPlain?: boolean;
+  /** Changes of the metadata by another program are overlooked: a fault that runs must find. */
+  readonly overlooksForeign?: boolean;
 }
 
 /** What a run has come to. */
@@ -36,6 +39,8 @@ export interface RunResult {
   readonly powerCuts: number;
   /** Opens that did changes of the intent journal again, to the end. */
   readonly replays: number;
+  /** Changes by another program between a kill and the next open, by kind. */
+  readonly foreign: ReadonlyMap<ForeignChange, number>;
   /** Requests and commands answered. */
   readonly answers: number;
   /** How often what was answered with what. */
@@ -66,6 +71,7 @@ export class World {
   readonly #believesMemory: boolean;
   readonly forgetsIntents: boolean;
   readonly #platters: Platters;
+  readonly #foreign: ForeignWriter;
   readonly #actions: Actions;
 
   constructor(seed: number, options: RunOptions = {}) {
@@ -78,6 +84,7 @@ export class World {
     this.forgetsIntents = options.forgetsIntents ?? false;
     this.oracle = new Oracle(this.swarm.blockSectors);
     this.#platters = new Platters(this.swarm);
+    this.#foreign = new ForeignWriter(seed, options.overlooksForeign ?? false);
     this.#actions = new Actions(this, seed, options.dropped ?? new Set());
   }
 
@@ -112,6 +119,7 @@ export class World {
       crashes: this.#crashes,
       powerCuts: this.#powerCuts,
       replays: this.#replays,
+      foreign: this.#foreign.counts,
       answers: this.#actions.answers,
       counts: this.#actions.counts,
       hash: this.#hash >>> 0,
@@ -185,7 +193,8 @@ export class World {
     if (this.#keepsIntents) platters.flush("data");
     platters.settle();
     const { metadata, data, journal, intents, log } = platters;
-    const life = new Life({ metadata, data, journal, intents, log }, this);
+    const { believed } = this.#foreign;
+    const life = new Life({ metadata, data, journal, intents, log, believed }, this);
     const isCrashedEarly = this.random.below(10) === 0;
     if (isCrashedEarly) life.fuse.operationsMax = this.random.below(this.#keepsIntents ? 30 : 12);
     life.faults.isOn = this.random.below(10) === 0;
@@ -200,9 +209,12 @@ export class World {
       throw new Violation(`the pool does not open: ${answers[0] ?? life.kernel.tasksInFlight().join("; ")}`);
     }
     if (isOpen && !life.fuse.isBlown && life.faults.faults === 0) {
+      const problem = this.#foreign.problemOf(life);
+      if (problem !== undefined) throw new Violation(problem);
       life.fuse.operationsMax = Infinity;
       return life;
     }
+    this.#foreign.openInterrupted(life);
     this.#crash(life);
     return undefined;
   }
@@ -247,6 +259,9 @@ export class World {
     } else {
       if (this.random.below(2) === 0) life.deliverSent();
       this.#platters.kill(life);
+      // What a fault leaves is for a server or a check to settle first.
+      const isSettled = this.#keepsIntents && life.faults.faults === 0;
+      if (isSettled && this.#foreign.write(this.#platters, this.oracle)) this.#isAnsweredLost = true;
     }
     this.mix(0xc4a5 + (this.#lastWasPowerCut ? 1 : 0));
   }

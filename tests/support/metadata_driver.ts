@@ -14,15 +14,17 @@ export class MetadataDriver {
   image: Uint8Array;
   engine: ThinMetadata;
   readonly #cacheBlocks: number;
+  readonly #takesSmallBlocks: boolean;
   /** How often an operation found a block missing. */
   misses = 0;
   /** Whether the next block read is handed over with a flipped bit, and then once more without. */
   flipsNext: () => boolean = () => false;
   readonly #flipped = new Set<MetadataBlock>();
 
-  constructor(image: Uint8Array, cacheBlocks: number, readOnly = false) {
+  constructor(image: Uint8Array, cacheBlocks: number, readOnly = false, takesSmallBlocks = false) {
     this.image = image;
     this.#cacheBlocks = cacheBlocks;
+    this.#takesSmallBlocks = takesSmallBlocks;
     this.engine = this.#open(readOnly);
   }
 
@@ -84,7 +86,12 @@ export class MetadataDriver {
   #open(readOnly: boolean): ThinMetadata {
     const superblock = this.image.slice(0, metadataBlockSizeBytes);
     const deviceBlocks = this.image.length / metadataBlockSizeBytes;
-    this.engine = ThinMetadata.open(superblock, { cacheBlocks: this.#cacheBlocks, deviceBlocks, readOnly });
+    this.engine = ThinMetadata.open(superblock, {
+      cacheBlocks: this.#cacheBlocks,
+      deviceBlocks,
+      readOnly,
+      takesSmallBlocks: this.#takesSmallBlocks,
+    });
     this.run((engine) => engine.load());
     return this.engine;
   }
