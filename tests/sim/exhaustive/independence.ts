@@ -2,7 +2,7 @@
  * Which messages may change places without any visible difference.
  *
  * Two messages to different actors commute: actors share no state (invariant I1 of actors/ARCHITECTURE.md), and what they send is held apart from the
- * order in which others send. For two messages to the same actor the actor's state decides, and this file says how. In
+ * order in which others send. One thing is shared: the intent journal, see {@linkcode meetInIntents}. For two messages to the same actor the actor's state decides, and this file says how. In
  * doubt they depend on each other, which costs schedules and misses none. "Commute" is meant up to the numbers of blocks
  * of the metadata and of tickets, which no client and no checker compares; and it includes which message causes an answer: if one
  * answer may be caused by either of two messages, they depend on each other.
@@ -32,17 +32,20 @@ export class Independence {
 
   /** Told of everything that is sent; true if a rule that was used before does not hold from now on. */
   isSurprisedBy(actor: string, message: Message): boolean {
-    const barred = isSlice(message) ? slices : actor;
-    if (!bars(actor, message) && barred === actor || this.#barred.has(barred)) return false;
-    this.#barred.add(barred);
-    return true;
+    let isSurprised = false;
+    for (const barred of barredBy(actor, message)) {
+      if (this.#barred.has(barred)) continue;
+      this.#barred.add(barred);
+      isSurprised = true;
+    }
+    return isSurprised;
   }
 
   /** Whether the order in which the two are received may matter. */
   areDependent(a: Delivery, b: Delivery): boolean {
     // By name: in another schedule the same actor may have another address.
     const { actor } = a;
-    if (actor !== b.actor) return false;
+    if (actor !== b.actor) return this.#meetInIntents(a, b) || this.#meetInIntents(b, a);
     const hasBars = this.#barred.has(actor);
     if (
       actor === "metadata" && this.#barred.has(slices) && (mayRelease(a.message) || mayRelease(b.message))
@@ -59,6 +62,35 @@ export class Independence {
     if (actor.startsWith("volume ")) return volumeConflict(a, b, hasBars);
     return true;
   }
+
+  /**
+   * Whether it is an answer and a freeze, and the answer is that of a change which the intent journal records. An answer first
+   * writes what was recorded; a freeze writes it too, and then begins the other segment. So which of them comes first decides
+   * which of them writes it, and whether the answer is there before the next segment is. The answer to a flush, a read or a FUA
+   * write writes no record of its own: the commit before it has frozen that. If it writes one of another request, that is as
+   * if that one's answer had written it, which is searched on its own.
+   */
+  #meetInIntents(answer: Delivery, freeze: Delivery): boolean {
+    if (!this.#barred.has(records) || !isAnswerToChange(answer) || freeze.actor !== "metadata") return false;
+    return mayFreeze(freeze.message) || this.#barred.has(slices) && mayRelease(freeze.message);
+  }
+}
+
+function isAnswerToChange({ actor, message }: Delivery): boolean {
+  if (!actor.startsWith("volume ") || message.type !== "bioDone") return false;
+  const { kind, request } = (message as BioDone).bio;
+  return kind !== "read" && kind !== "flush" && request?.fua !== true;
+}
+
+/** Stands for the changes that the intent journal records. */
+const records = "records";
+
+/** What holds without it holds no more once such a message was sent. */
+function barredBy(actor: string, message: Message): string[] {
+  const barred = bars(actor, message) ? [actor] : [];
+  if (isSlice(message)) barred.push(slices);
+  if (message.type === "insert" || message.type === "removeRange") barred.push(records);
+  return barred;
 }
 
 /** Stands for the changes in slices: the last of them lets a commit begin that waits for it. */

@@ -70,6 +70,19 @@ export const intentFaults: readonly Fault[] = [
     withCrashes: true,
   },
   {
+    name: "a freeze that leaves records of its transaction unwritten",
+    edits: [
+      edit(
+        journal,
+        "    this.#isCommitting = true;\n    this.writeOut();\n",
+        "    this.#isCommitting = true;\n",
+      ),
+    ],
+    // Only an answer that comes after the freeze shows it.
+    scenario: scenario("unmapped", ["covering write", "flush"]),
+    withCrashes: true,
+  },
+  {
     name: "a segment that builds on the superblock before",
     edits: [
       edit(
