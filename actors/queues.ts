@@ -7,7 +7,12 @@
  * which of these sums, or what else, bounds it.
  */
 import { assert } from "../storage/base/assert.ts";
-import { adminQueueMax, parkedRequestsPerClientMax, requestsPerConnectionMax } from "./limits.ts";
+import {
+  adminQueueMax,
+  heldVolumesMax,
+  parkedRequestsPerClientMax,
+  requestsPerConnectionMax,
+} from "./limits.ts";
 import { type AdmittedAtOnce, admittedMost, holdersOf, mailboxes } from "./mailboxes.ts";
 
 /** What may wait in each queue. */
@@ -85,7 +90,7 @@ function queueSums(admitted: AdmittedAtOnce): Queues {
     // Of the volumes that are open, one for each client that leaves it while another comes.
     parkingVolumes: knobs.openVolumesMax + 2 * clients,
     // A stop and the end of a removal are not refused, and are behind the command that is carried out.
-    commands: adminQueueMax + 3,
+    commands: adminQueueMax + heldVolumesMax + 3,
     // A connection asks one question at a time.
     viewers: clients + commandTasks,
     longAnswers: clients,

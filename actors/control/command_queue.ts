@@ -86,8 +86,9 @@ export class CommandQueue {
     if (command.type === "stopPool") this.#isStopping = true;
     const look = command.type === "admin" && isLookOf(command.command) ? command : undefined;
     const waiting = look === undefined ? this.#commands.length : this.#looks.waiting;
-    // Only what an administrator asked for can be tried again.
-    if (waiting >= adminQueueMax && command.type === "admin") {
+    // Only what an administrator asked for can be tried again. The end of a hold is not: there are few of them.
+    const isRefusable = command.type === "admin" && command.command.verb !== "endHeld";
+    if (waiting >= adminQueueMax && isRefusable) {
       return this.#context.kernel.reply(command, {
         kind: "refused",
         reason: "Too many commands wait already. Try again.",

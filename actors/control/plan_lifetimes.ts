@@ -68,10 +68,13 @@ export function* planOutlived(
     : draft(changes, { evict, deletions, allowances });
 }
 
+/** Why the end of a hold changes nothing: the volume was removed before. */
+export const heldIsGone = "The volume is gone.";
+
 /** Removes a volume whose hold has ended, also under its clients. */
 export function planEndHeld(context: PlanContext, uid: string): PlanDraft | PlanRefused {
   const record = context.catalogue.byUid(uid);
-  if (record === undefined || record.deleting) return refusedPlan("The volume is gone.");
+  if (record === undefined || record.deleting) return refusedPlan(heldIsGone);
   context.claim(uid);
   return draft([{ put: { ...record, deleting: true } }], {
     evict: [uid],

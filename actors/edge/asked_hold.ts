@@ -1,4 +1,5 @@
 /** A volume that the server of a pool holds for this process: the client's side of control_hold.ts. */
+import { UserError } from "../../storage/base/errors.ts";
 import type { AdminResult, HeldContent } from "../control/admin_command.ts";
 import { brokenConversation, conversation, silentServer, valueOf } from "./control.ts";
 import { holdPath } from "./control_hold.ts";
@@ -14,8 +15,10 @@ export interface HeldAt {
 /** See the head of this file. The volume goes when the connection does: with {@linkcode release}, or with this process. */
 export class AskedHold {
   readonly at: HeldAt;
-  /** Resolves when the volume is gone: with why, if the server has ended it. */
+  /** Resolves when the hold has ended: with why, if the server has ended it, or could not remove the volume. */
   readonly ended: Promise<string | undefined>;
+  #isEnded = false;
+  #isReleased = false;
   readonly #path: string;
   readonly #silenceMs: number;
   readonly #hangUp: () => void;
@@ -28,7 +31,7 @@ export class AskedHold {
     this.#path = path;
     this.#silenceMs = silenceMs;
     this.at = at;
-    this.ended = ended;
+    this.ended = this.#noted(ended);
     this.#hangUp = hangUp;
   }
 
@@ -52,20 +55,39 @@ export class AskedHold {
     });
   }
 
-  /** Ends the hold; the volume is gone when it resolves. Throws {@linkcode UserError} if the server does not answer. */
-  async release(): Promise<void> {
-    this.#hangUp();
-    if (this.#silenceMs === 0) return void await this.ended;
-    let isEnded = false;
-    await atMost(this.#silenceMs, this.#noteEnd(() => isEnded = true));
-    if (!isEnded) throw silentServer(this.#path, this.#silenceMs);
+  /** Resolves when the server has ended the hold: with why; undefined if this process has. */
+  async lost(): Promise<string | undefined> {
+    const reason = await this.ended;
+    return this.#isReleased ? undefined : reason ?? serverHasEnded;
   }
 
-  async #noteEnd(note: () => void): Promise<void> {
+  /** Ends the hold; the volume is gone when it resolves. Throws {@linkcode UserError} if it is not, or the server is silent. */
+  async release(): Promise<void> {
+    // The server has ended it before, and `lost` tells why.
+    if (this.#isEnded) return;
+    this.#isReleased = true;
+    this.#hangUp();
+    if (this.#silenceMs === 0) await this.ended;
+    else await atMost(this.#silenceMs, this.#settled());
+    if (!this.#isEnded) throw silentServer(this.#path, this.#silenceMs);
+    const reason = await this.ended;
+    if (reason !== undefined) {
+      throw new UserError(`${reason} The volume may be there until the pool is opened again.`);
+    }
+  }
+
+  async #settled(): Promise<void> {
     await this.ended;
-    note();
+  }
+
+  async #noted(ended: Promise<string | undefined>): Promise<string | undefined> {
+    const reason = await ended;
+    this.#isEnded = true;
+    return reason;
   }
 }
+
+const serverHasEnded = "The server has ended.";
 
 /** The first line of the answer. */
 type HeldAnswer =
@@ -75,11 +97,11 @@ type HeldAnswer =
 async function endOf(path: string, lines: AsyncGenerator<string>): Promise<string | undefined> {
   try {
     const last = (await lines.next()).value;
-    if (typeof last !== "string") return "The server has ended.";
+    if (typeof last !== "string") return serverHasEnded;
     const answer = valueOf(path, last);
     return answer.kind === "refused" ? answer.reason : undefined;
   } catch {
     // The connection broke: so did the server.
-    return "The server has ended.";
+    return serverHasEnded;
   }
 }

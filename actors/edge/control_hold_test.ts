@@ -65,7 +65,7 @@ Deno.test("a volume is held for longer than a request may take, and is gone when
   assertEquals([...holds.held], ["u1", "u2"]);
   await clone.release();
   assertEquals([...holds.held], ["u2"]);
-  assertEquals(await clone.ended, undefined);
+  assertEquals(await clone.lost(), undefined);
   await empty.release();
   await holds.server.holdsEnded();
   assertEquals(holds.server.holds, 0);
@@ -83,7 +83,8 @@ Deno.test("a volume goes when the connection of its client breaks, and the clien
   broken.close();
   await holds.leftAre(1);
   await holds.server.close();
-  assertEquals([await told.ended, holds.held.size], ["The server has been stopped.", 0]);
+  assertEquals([await told.lost(), holds.held.size], ["The server has been stopped.", 0]);
+  await told.release();
 });
 
 Deno.test("more volumes than can be held are refused, and leave room for commands; so is a request for none or two", async () => {

@@ -1,4 +1,5 @@
 /** Checking and dumping a pool that is not open, and making a pool around existing metadata and data. */
+import { naturalKey } from "../../storage/base/natural_order.ts";
 import { nanoid } from "nanoid";
 import { type VolumeRecord } from "../../storage/catalogue.ts";
 import { catalogueFrom } from "../../storage/catalogue_open.ts";
@@ -223,7 +224,10 @@ export async function importPool(options: ImportOptions): Promise<readonly Impor
       nextThinId: last === thinIdMax ? 0 : last + 1,
       volumes,
     }));
-    return volumes.filter(({ deleting }) => !deleting).map(({ name, sizeBytes, thinId }) => ({
+    const there = volumes.filter(({ deleting }) => !deleting);
+    const key = new Map(there.map(({ name }) => [name, naturalKey(name)]));
+    there.sort((a, b) => key.get(a.name)! < key.get(b.name)! ? -1 : 1);
+    return there.map(({ name, sizeBytes, thinId }) => ({
       name,
       sizeBytes,
       isKnown: known.has(thinId),

@@ -95,7 +95,7 @@ async function askServer(options: RunOptions, content: HeldContent): Promise<Run
   if (socket === undefined || !mayAskControl(socket)) return undefined;
   const hold = await AskedHold.begin(socket, content, options.silenceMs ?? controlSilenceMs);
   if (hold === undefined || hold instanceof AskedHold) {
-    return hold === undefined ? undefined : { at: hold.at, lost: hold.ended, release: () => hold.release() };
+    return hold === undefined ? undefined : { at: hold.at, lost: hold.lost(), release: () => hold.release() };
   }
   throw new UserError(hold.kind === "refused" ? hold.reason : "The server holds no volume.");
 }
@@ -120,7 +120,10 @@ async function openHere(
     lost: defectOf(link),
     release: async () => {
       await using _ends = ends;
-      await server.release(held.uid);
+      const released = await server.release(held.uid);
+      if (released.kind === "refused") {
+        log(`${released.reason} The volume goes when the pool is opened again.`);
+      }
       // Other runs may use the pool that this process serves.
       if (server.holds === 0) return;
       log("The program has ended. Others run with volumes that this process serves, and it waits for them.");

@@ -29,7 +29,7 @@ Deno.test("run without a server serves the pool for its program, and leaves noth
   await using pool = await PoolOnDisk.make();
   await pool.verb("create", "base", "16M");
   const ran = await pool.cli(["run", "--fork", "base", "--", useTwice]);
-  assertEquals([ran.status, ran.stdout], [0, "16777216\n1\n"], ran.stderr);
+  assertEquals([ran.status, ran.stdout, ran.stderr], [0, "16777216\n1\n", ""]);
   await requireOnlyBase(pool);
   await using first = pool.start(["run", "--size", "1M", "--", waits]);
   const child = await begun(first);
