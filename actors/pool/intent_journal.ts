@@ -28,6 +28,10 @@
  * Failure policy: after a failure of a device or of the file itself the journal is void, before the failure is answered. Its
  * header says so; if that cannot be written, the file is removed. It stays void until the pool is opened again. The pool goes on:
  * what was flushed is durable, as without a journal.
+ *
+ * Between the end of a flush that failed and that mark there is an instant in which no client has heard of the failure. If the
+ * process is killed in it, the journal is believed. Lost metadata is written again by the replay, or noticed by its superblock
+ * (edge/disk_state.ts). But a replayed change may lead to data that the flush has lost; nothing in the journal tells.
  */
 import { assert } from "../../storage/base/assert.ts";
 import type { IntentBinding, IntentPort } from "../../storage/device/intent_port.ts";

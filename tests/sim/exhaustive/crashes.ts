@@ -4,7 +4,13 @@
  * A kill leaves all that the host was given, so the intent journal is replayed and all that was answered must be there,
  * unless a flush has failed; after a power cut it belongs to another boot, and what was flushed must be there.
  *
- * The order of an answer and of a freeze is not searched, though both write the intent journal: the simulator does that.
+ * Between a flush that failed and the mark that makes the intent journal void there is an instant, in which no client has
+ * heard of the failure. A kill then leaves a journal that is believed:
+ * - As long as the host keeps the pages, all that was answered is there.
+ * - If metadata was lost, the disk has an older superblock, which opening notices: then the journal is not believed, and what
+ *   was flushed is there. Or it has the superblock on which the journal builds: then all that was answered is there.
+ * - If data was lost, a change that is replayed may lead to a block whose bytes are lost. Nothing in the journal tells. So a
+ *   volume that is changed by the replay may show anything in blocks that were written, and what was flushed is there besides.
  *
  * Each unflushed write is lost, whole, or cut at a sector. Not every combination is materialized: whether a write was kept
  * is decided when the recovery reads its range. Combinations that differ only in what the recovery never reads are one
@@ -15,12 +21,13 @@
  * something that follows from the answer has certainly come before the flush.
  */
 import type { Survivor } from "../../crash/content.ts";
-import { type Crash, CutImages } from "./cut_images.ts";
+import { type Crash, CutImages, durableOf } from "./cut_images.ts";
 import type { Operation } from "./logged_device.ts";
 import { type Content, describe, type Found, problemOfTwins, writersOf } from "./oracle.ts";
+import { superblockLocation } from "../../../storage/format/superblock.ts";
 import { type Outcome, recover, type RecoveryRead } from "./recovery.ts";
 import type { HeldPool } from "./held_pool.ts";
-import { growthBlocks, isFua, type Op, snapshotsOf } from "./scenario.ts";
+import { blockSectors, growthBlocks, isFua, type Op, snapshotsOf } from "./scenario.ts";
 import type { Event } from "./search.ts";
 
 /** How much was tried. */
@@ -65,17 +72,18 @@ export class Crashes {
     for (let count = 0; count <= operations.length; count += 1) {
       this.counts.points += 1;
       const before = operations[count]?.event ?? Infinity;
-      for (const crash of ["power cut", "kill"] as const) {
-        const images = new CutImages(pool, events, operations.slice(0, count), before, hashes, crash);
-        const hasFailed = operations.slice(0, count).some(({ kind }) => kind === "flushFailed");
-        // The journal is void after that, but for an instant in which only a process killed by then leaves it valid.
-        if (crash === "kill" && operations[count - 1]?.kind === "flushFailed") continue;
-        const survivor = crash === "kill" && !hasFailed ? "answered" : "flushed";
+      const done = operations.slice(0, count);
+      for (const { crash, survivor, losesData } of crashesAfter(done, events, before)) {
+        const images = new CutImages(pool, events, done, before, hashes, crash);
         const problem = this.#problemOfCrash(
           images,
           (outcome) =>
-            outcome.problem ?? problemOfOutcome(pool, outcome, before, found, survivor) ??
-              problemOfCuts(pool, outcome, before, found),
+            outcome.problem ??
+              problemOfOutcome(pool, outcome, before, found, {
+                survivor,
+                showsLost: losesData && outcome.isReplayed,
+              }) ??
+              problemOfCuts(pool, outcome, before, found, losesData),
         );
         if (problem === undefined) continue;
         return `after a ${crash} behind device operation ${count} of ${operations.length}` +
@@ -98,7 +106,7 @@ export class Crashes {
   }
 
   #outcomeOf(images: CutImages): Outcome {
-    let step = this.#roots[images.crash];
+    let step = this.#rootOf(images);
     while (step.read !== undefined) {
       const hash = images.hash(step.read);
       const next = step.next.get(hash);
@@ -108,15 +116,19 @@ export class Crashes {
     return step.outcome ?? this.#recover(images);
   }
 
+  #rootOf(images: CutImages): Step {
+    return keepsIntents(images) ? this.#roots.believing : this.#roots.plain;
+  }
+
   /** Runs the recovery for real and adds what it read to the tree. */
   #recover(images: CutImages): Outcome {
     this.counts.recoveries += 1;
     const { outcome, reads } = recover((read) => images.bytes(read), images.sizes, {
-      keepsIntents: images.crash === "kill",
+      keepsIntents: keepsIntents(images),
       crashesAgain: this.counts.replays % repeatsEvery === 0,
     });
     if (outcome.isReplayed) this.counts.replays += 1;
-    let step = this.#roots[images.crash];
+    let step = this.#rootOf(images);
     for (const read of reads) {
       step.read ??= read;
       const hash = images.hash(read);
@@ -133,9 +145,43 @@ export class Crashes {
   }
 }
 
-function newRoots(): Record<Crash, Step> {
+/** By whether the intent journal is believed. */
+function newRoots(): Record<"believing" | "plain", Step> {
   const root = () => ({ read: undefined, outcome: undefined, next: new Map() });
-  return { "power cut": root(), kill: root() };
+  return { believing: root(), plain: root() };
+}
+
+function keepsIntents({ crash }: CutImages): boolean {
+  return crash === "kill" || crash === "lossy kill";
+}
+
+interface Expected {
+  readonly crash: Crash;
+  readonly survivor: Survivor;
+  /** A data block that a replayed change leads to may be lost. */
+  readonly losesData: boolean;
+}
+
+/** The crashes to try after these operations, and what must be there. See the head of this file. */
+function crashesAfter(done: readonly Operation[], events: readonly Event[], before: number): Expected[] {
+  const powerCut: Expected = { crash: "power cut", survivor: "flushed", losesData: false };
+  const kill: Expected = { crash: "kill", survivor: "answered", losesData: false };
+  const failed = done.find(({ kind }) => kind === "flushFailed");
+  if (failed === undefined) return [powerCut, kill];
+  // The intent journal is void from the next operation on.
+  if (failed !== done.at(-1)) {
+    return [powerCut, { crash: "lossy kill", survivor: "flushed", losesData: false }];
+  }
+  if (failed.device === "data") {
+    return [powerCut, kill, { crash: "lossy kill", survivor: "flushed", losesData: true }];
+  }
+  const { isDropped } = durableOf(done, events, before);
+  const isNoticed = done.some(({ device, kind, offsetBytes }, at) =>
+    device === "metadata" && kind === "write" && offsetBytes === superblockLocation && isDropped[at] === true
+  );
+  return isNoticed
+    ? [powerCut, kill, { crash: "noticed kill", survivor: "flushed", losesData: false }]
+    : [powerCut, kill, { crash: "lossy kill", survivor: "answered", losesData: false }];
 }
 
 /** A power cut in the midst of the replay may lose what was not flushed, as any other. */
@@ -144,12 +190,21 @@ function problemOfCuts(
   outcome: Outcome,
   before: number,
   found: Found | undefined,
+  showsLost: boolean,
 ): string | undefined {
   for (const [index, cut] of outcome.cuts.entries()) {
-    const problem = cut.problem ?? problemOfOutcome(pool, cut, before, found, "flushed");
+    const allowed = { survivor: "flushed", showsLost } as const;
+    const problem = cut.problem ?? problemOfOutcome(pool, cut, before, found, allowed);
     if (problem !== undefined) return `power cut ${index} in the midst of the replay: ${problem}`;
   }
   return undefined;
+}
+
+/** What the contract allows to be gone. */
+interface Allowed {
+  readonly survivor: Survivor;
+  /** Blocks that were written may show anything. */
+  readonly showsLost: boolean;
 }
 
 /** Compares what a recovery found with what the contract allows at that instant. */
@@ -158,7 +213,7 @@ function problemOfOutcome(
   outcome: Outcome,
   before: number,
   found: Found | undefined,
-  survivor: Survivor,
+  allowed: Allowed,
 ): string | undefined {
   const { volumes } = outcome;
   const wasSubmitted = (op: Op) => op.submitted !== undefined && op.submitted.index < before;
@@ -166,7 +221,7 @@ function problemOfOutcome(
   for (const name of pool.scenario.state === "cloned" ? ["a", "b"] as const : ["a"] as const) {
     const volume = volumes.get(name);
     if (volume === undefined) return `the volume ${name} is gone`;
-    const problem = problemOfVolume(pool, name, volume, wasSubmitted, wasDone, survivor);
+    const problem = problemOfVolume(pool, name, volume, wasSubmitted, wasDone, allowed);
     if (problem !== undefined) return `${name}: ${problem}`;
   }
   for (const op of pool.ops) {
@@ -212,7 +267,7 @@ function problemOfVolume(
   content: Content,
   wasSubmitted: (op: Op) => boolean,
   wasDone: (op: Op) => boolean,
-  survivor: Survivor,
+  { survivor, showsLost }: Allowed,
 ): string | undefined {
   const isDurable = (op: Op) =>
     wasDone(op) && (survivor === "answered" || isFua(op.kind) ||
@@ -221,6 +276,7 @@ function problemOfVolume(
       ));
   for (const [sector, value] of content.entries()) {
     const writers = writersOf(pool, sector, name);
+    if (showsLost && isBlockWritten(pool, sector, name)) continue;
     const isAllowed = writers.some((writer) => {
       if (writer.value !== value || (writer.op !== undefined && !wasSubmitted(writer.op))) return false;
       return !writers.some(({ op }) =>
@@ -231,6 +287,14 @@ function problemOfVolume(
     if (!isAllowed) return `sector ${sector} shows ${describe(value)}`;
   }
   return undefined;
+}
+
+/** Whether a change of the block that has the sector may be in the intent journal. */
+function isBlockWritten({ ops }: HeldPool, sector: number, name: Op["volume"]): boolean {
+  const begin = sector - sector % blockSectors;
+  return ops.some(({ volume, kind, sectorBegin, sectorEnd }) =>
+    volume === name && kind !== "read" && sectorBegin < begin + blockSectors && begin < sectorEnd
+  );
 }
 
 /** In this schedule, in which nothing else can be told of the instant of the crash. */

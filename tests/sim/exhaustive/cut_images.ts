@@ -8,8 +8,12 @@ import type { DeviceName, Operation } from "./logged_device.ts";
 import type { RecoveryRead, Sizes } from "./recovery.ts";
 import { type Event, isIn } from "./search.ts";
 
-/** `kill`: the process ends and the host goes on; with what a failed flush has lost lost. */
-export type Crash = "power cut" | "kill";
+/**
+ * `kill`: the process ends and the host goes on, with all that it was given. `lossy kill`: what a failed flush did not make
+ * durable is lost with it, as opening the pool reads from the disks. `noticed kill`: the same, and opening finds that the host's
+ * memory had another superblock than the disk, and removes the intent journal (actors/edge/disk_state.ts).
+ */
+export type Crash = "power cut" | "kill" | "lossy kill" | "noticed kill";
 
 type Choice = "lost" | "whole" | "cut";
 const choices: readonly Choice[] = ["lost", "whole", "cut"];
@@ -38,7 +42,10 @@ export class CutImages {
     this.#pool = pool;
     this.#operations = operations;
     this.#hashes = hashes;
-    this.#isDurable = crash === "kill" ? keptOf(operations) : durableOf(operations, events, before);
+    const { isDurable, isDropped } = durableOf(operations, events, before);
+    this.#isDurable = crash === "power cut"
+      ? isDurable
+      : isDropped.map((isLost, at) => crash === "kill" || isDurable[at] === true || !isLost);
   }
 
   get sizes(): Sizes {
@@ -144,7 +151,11 @@ function cutLength(operation: Operation, index: number): number {
 }
 
 /** Which operations no power cut can take back any more. A failed flush drops for ever what it would have covered. */
-function durableOf(operations: readonly Operation[], events: readonly Event[], before: number): boolean[] {
+export function durableOf(
+  operations: readonly Operation[],
+  events: readonly Event[],
+  before: number,
+): { readonly isDurable: boolean[]; readonly isDropped: boolean[] } {
   const isDurable = operations.map(() => false);
   const isDropped = operations.map(() => false);
   for (const [at, flush] of operations.entries()) {
@@ -162,21 +173,13 @@ function durableOf(operations: readonly Operation[], events: readonly Event[], b
       else if (!isDropped[index]) isDurable[index] = wasAnswered(operation, flush, events);
     }
   }
-  return isDurable;
+  return { isDurable, isDropped };
 }
 
 function wasAnswered(operation: Operation, flush: Operation, events: readonly Event[]): boolean {
   const asked = events[flush.event]!;
   return events.some((event) =>
     event.causes.includes(operation.event) && (event === asked || isIn(asked.past, event.index))
-  );
-}
-
-/** What the host has when the process ends: all that it was given, but for what a failed flush may have dropped. */
-function keptOf(operations: readonly Operation[]): boolean[] {
-  return operations.map(({ kind, device }, at) =>
-    kind === "write" &&
-    !operations.slice(at).some((other) => other.kind === "flushFailed" && other.device === device)
   );
 }
 
