@@ -65,7 +65,7 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
   const intents = parts.intents ?? new IntentJournal("this pool is not kept in files");
   const data = spawnDevice(kernel, "dataDevice", parts.data, intents, refusals);
   const metadataDevice = spawnDevice(kernel, "metadataDevice", parts.metadata, intents);
-  const { engine, readOnly } = parts;
+  const { engine, readOnly, detectsZeroes = false, countsByWalk = true } = parts;
   const metadata = new MetadataStub(
     kernel,
     kernel.spawn(
@@ -95,7 +95,6 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
     kernel.spawn("usage figures", mailboxes.usageFigures, (self) => new UsageFigures(self, walkPeers)),
   );
   const count = (name: CounterName, amount?: number) => kernel.count(name, amount);
-  const { detectsZeroes = false } = parts;
   const thin = { metadata, allocator, dataLocks, data, space, detectsZeroes, count };
   let peers: PoolPeers | undefined;
   const address = kernel.spawn("pool", mailboxes.pool, (self) => {
@@ -109,6 +108,7 @@ export function assemblePool(kernel: Kernel, parts: PoolPorts): PoolStub {
       thin,
       gauge,
       readOnly,
+      countsByWalk,
       log,
       refusals,
     };

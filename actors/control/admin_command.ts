@@ -247,7 +247,10 @@ export interface PoolStatus {
   readonly data_total_bytes: number;
   /** Bytes of the data blocks that are mapped. */
   readonly data_used_bytes: number;
-  /** Bytes of the free data blocks that are kept for volumes with a reserve. */
+  /**
+   * Bytes of the free data blocks that are kept for volumes with a reserve. Without a server, what such a volume shares or may
+   * share with relatives is not counted as its own, so it may be more than a server keeps.
+   */
   readonly data_reserved_bytes: number;
   /** Bytes of the metadata device. */
   readonly metadata_total_bytes: number;

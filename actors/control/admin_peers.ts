@@ -20,6 +20,8 @@ export interface PoolPeers {
   readonly thin: Omit<Thin, "id" | "blockSizeBytes">;
   readonly gauge: GaugeStub;
   readonly readOnly: boolean;
+  /** What volumes with a reserve map alone is counted by a walk, where it takes one (control/count_own.ts). */
+  readonly countsByWalk: boolean;
   /** Told when something is refused for now. */
   readonly refusals: Address<RefusalsMessage>;
   /** One sentence for the operator. */

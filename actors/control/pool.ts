@@ -55,6 +55,7 @@ export interface PoolOptions {
   readonly readOnly: boolean;
   /** Why it is open read-only though it was to be written, as words to follow a colon; by default null: it was asked so. */
   readonly trouble?: string | null;
+  readonly countsByWalk?: boolean;
   /** The catalogue's journal is to be rewritten once the pool has started. */
   readonly isJournalLong?: boolean;
   newUid(): string;

@@ -137,6 +137,26 @@ Deno.test("a pool that is opened read-only shows what is kept for its volumes", 
   assertEquals(statusOf(new TestingPool(files, { noSpace, readOnly: true })).data_reserved_bytes, 7 * bs);
 });
 
+Deno.test("a pool that is opened without a walk counts what volumes without relatives own, and nothing of others", () => {
+  const files = makeTestingFiles(64);
+  const pool = new TestingPool(files, { noSpace });
+  for (const name of ["alone", "origin"]) {
+    pool.admin({ verb: "create", name, sizeBytes: 1024 * bs });
+    pool.attach(name).write(0, filled(3));
+  }
+  pool.admin({ verb: "snapshot", names: ["origin@s"] });
+  pool.attach("origin").write(0, filled(2));
+  assertEquals([reserve(pool, "alone", 10), reserve(pool, "origin", 20)], [done, done]);
+  assertEquals(statusOf(pool).data_reserved_bytes, (7 + 18) * bs);
+  assertEquals(pool.ask(pool.pool.stop()), done);
+  for (const readOnly of [true, false]) {
+    const opened = new TestingPool(files, { noSpace, readOnly, countsByWalk: false });
+    assertEquals(statusOf(opened).data_reserved_bytes, (7 + 20) * bs);
+    assertEquals(opened.ask(opened.pool.stop()), done);
+  }
+  assertEquals(statusOf(new TestingPool(files, { noSpace })).data_reserved_bytes, (7 + 18) * bs);
+});
+
 Deno.test("where only reserved blocks are left other volumes wait, and the volume goes on to the last of its blocks", () => {
   const { pool, volumes: [v, other] } = poolOf(10, "v", "other");
   v!.write(0, filled(2));

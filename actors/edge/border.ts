@@ -36,6 +36,8 @@ export interface OpenSettings {
   readonly guard: SpaceGuard;
   /** Writes of zeroes to unmapped blocks leave them unmapped. */
   readonly detectZeroes: boolean;
+  /** What volumes with a reserve map alone is counted by a walk, where it takes one. */
+  readonly countsByWalk: boolean;
 }
 
 /** Where clients are waited for. */

@@ -49,6 +49,8 @@ export interface OpenOptions {
   readonly warnAtPercents?: readonly number[] | undefined;
   /** Devices that grow by themselves, each once; by default, none. */
   readonly autoGrow?: readonly AutoGrowRule[] | undefined;
+  /** Count what volumes with a reserve map alone, also where that takes a walk over all mappings; by default, true. */
+  readonly countsByWalk?: boolean | undefined;
   /** Have writes of zeroes leave blocks unmapped that are so: what is not mapped reads as zeroes. */
   readonly detectZeroes?: boolean | undefined;
   /**
@@ -100,7 +102,7 @@ export class PoolLink {
   ): Promise<PoolLink> {
     const link = new PoolLink(directory, options, openBorder);
     const { readOnly } = link;
-    const { blockSizeBytes, lockWaitMs = 0, detectZeroes = false } = options;
+    const { blockSizeBytes, lockWaitMs = 0, detectZeroes = false, countsByWalk = true } = options;
     const noSpace = noSpaceOf(options);
     const { warnAtPercents = warnAtPercentsDefault, autoGrow = [] } = options;
     try {
@@ -111,6 +113,7 @@ export class PoolLink {
         lockWaitMs,
         noSpace,
         detectZeroes,
+        countsByWalk,
         guard: { warnAtPercents, autoGrow },
       };
       const opened = await link.#ask({ type: "open", settings });

@@ -42,6 +42,8 @@ export interface ProcessOptions {
   readonly guard?: SpaceGuard;
   /** Writes of zeroes to unmapped blocks leave them unmapped; by default they do not. */
   readonly detectZeroes?: boolean;
+  /** Count by a walk what volumes with a reserve map alone, where it takes one; by default, true. */
+  readonly countsByWalk?: boolean;
   /** Hears what an operator should know, a sentence at a time. What it throws is dropped. */
   readonly log?: ((sentence: string) => unknown) | undefined;
 }
@@ -128,6 +130,7 @@ export class PoolProcess {
       catalogue,
       readOnly,
       trouble,
+      countsByWalk: options.countsByWalk ?? true,
       newUid: () => nanoid(),
       log,
       journal: files.catalogueFile ?? noJournal,

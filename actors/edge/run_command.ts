@@ -1,7 +1,7 @@
 /** One command on a pool, wherever that is: by the server that has it open, else with its files, in this process. */
 import type { SizeChange } from "../../storage/base/sizes.ts";
 import type { AdminCommand, AdminResult, Command, PoolStatus } from "../control/admin_command.ts";
-import { filesVerbOf, isLook, isServerCommand } from "../control/verbs.ts";
+import { filesVerbOf, isLook, isServerCommand, needsOwnCounted } from "../control/verbs.ts";
 import type { FilesVerb } from "../control/verb_table.ts";
 import { lockWaitMs } from "../limits.ts";
 import { askControl } from "./control.ts";
@@ -74,7 +74,12 @@ async function runHere(
   if (command.verb === "check" && command.clearNeedsCheck === true) return await checkAndClear(directory);
   const filesVerb = filesVerbOf(command);
   if (filesVerb !== undefined) return await onFiles[filesVerb](directory, write, log);
-  const pool = await PoolLink.open(directory, { readOnly: isLook(command), log, warnAtPercents: [] });
+  const pool = await PoolLink.open(directory, {
+    readOnly: isLook(command),
+    log,
+    warnAtPercents: [],
+    countsByWalk: needsOwnCounted(command),
+  });
   try {
     if (command.verb === "grow" && command.metadata !== null && pool.lacksMetadata) {
       await pool.close();
@@ -100,7 +105,7 @@ async function growStuck(
   log: WaitOptions["log"],
 ): Promise<AdminResult> {
   const { beforeBytes, afterBytes } = await lengthenMetadata(directory, change);
-  const pool = await PoolLink.open(directory, { log, warnAtPercents: [] });
+  const pool = await PoolLink.open(directory, { log, warnAtPercents: [], countsByWalk: false });
   try {
     const result = await pool.command({ ...command, metadata: { bytes: afterBytes, added: false } });
     if (result.kind !== "grown") return result;

@@ -200,6 +200,7 @@ Deno.test("a function or an object with state does not cross the copying border"
         noSpace,
         guard,
         detectZeroes: false,
+        countsByWalk: true,
       };
       let isThrown = false;
       try {

@@ -123,6 +123,7 @@ export class TestingPool {
       readonly hostSpace?: () => HostSpace | undefined;
       readonly guard?: SpaceGuard;
       readonly detectsZeroes?: boolean;
+      readonly countsByWalk?: boolean;
       readonly intents?: IntentJournal;
     } = {},
   ) {
@@ -150,6 +151,7 @@ export class TestingPool {
       ...(options.intents === undefined ? {} : { intents: options.intents }),
       hostSpace: () => options.hostSpace?.(),
       detectsZeroes: options.detectsZeroes ?? false,
+      countsByWalk: options.countsByWalk ?? true,
       newUid: options.newUid ?? (() => `uid${++this.#uidLast}-${this.kernel.deliveries}`),
       log: (sentence) => this.logged.push(sentence),
     });

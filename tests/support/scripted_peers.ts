@@ -89,6 +89,7 @@ export class ScriptedPeers implements Actor<Message> {
       },
       gauge: new GaugeStub(kernel, to),
       readOnly: false,
+      countsByWalk: true,
       refusals: to,
       log: (sentence) => this.logged.push(sentence),
     };
