@@ -6,17 +6,14 @@ import type { IoDone, IoResult, ReadDone, ReadTarget } from "../../storage/devic
 import type { Intent } from "../../storage/intent_record.ts";
 import type { PoolStatus } from "../control/admin_command.ts";
 import { deviceKinds } from "./device_kinds.ts";
-import { newIntentJournal } from "./intents_open.ts";
-import { readSuperblock } from "./stored_superblock.ts";
-import { openLibc } from "./libc.ts";
 import { makePool } from "./make_pool.ts";
 import type { DeviceKinds, OpenDevice } from "./open_device.ts";
-import { PoolFiles } from "./pool_files.ts";
 import { PoolProcess } from "./pool_process.ts";
+import { keepsIntents, leaveIntents, leftInserts } from "../../tests/support/left_intents.ts";
 import { runCommand } from "./run_command.ts";
 
 const MiB = 1 << 20;
-const ignore = openLibc() === undefined;
+const ignore = !keepsIntents;
 const full: IoResult = { kind: "noSpace" };
 const broken: IoResult = { kind: "ioError", reason: "a fault of the test" };
 
@@ -50,14 +47,7 @@ class Scratch {
       await pool.command({ verb: "fork", source: "v", count: clones, name: "v-%d", ...lifetime });
     }
     await pool.close();
-    const files = PoolFiles.open(directory, { libc: openLibc() });
-    using held = new DisposableStack();
-    const journal = newIntentJournal(held, files, { waiting: 0, trouble: null }, () => {});
-    assertEquals(journal.state.kind, "kept");
-    journal.start(await readSuperblock(files.metadata.path, files.metadata));
-    for (const intent of intents(thinId(1))) journal.append(intent);
-    journal.writeOut();
-    files.close();
+    await leaveIntents(directory, intents(thinId(1)));
     return scratch;
   }
 
@@ -130,17 +120,7 @@ function faulty(
   };
 }
 
-/** So many new mappings. */
-function inserts(count: number): (thin: ThinId) => readonly Intent[] {
-  return (thin) =>
-    Array.from({ length: count }, (_, at): Intent => ({
-      kind: "insert",
-      thin,
-      vblock: vblock(at),
-      dblock: dblock(at),
-      replaced: undefined,
-    }));
-}
+const inserts = (count: number) => (thin: ThinId) => leftInserts(thin, count);
 
 const stuckBy: readonly { cause: string; fault: Scratch["fault"]; isShown: boolean }[] = [
   {
