@@ -272,6 +272,11 @@ function addZeroes(pieces: Piece[], lengthBytes: number): void {
   }
 }
 
+/** Whether all segments are of this drain of the kernel: a large request, or one that waited for a lock, may have older ones. */
+export function areSegmentsGood({ segments }: ClientRequest, drains: number): boolean {
+  return segments.every((segment) => segment === undefined || segment.drain === drains);
+}
+
 /** Copies the mapped segments into memory of the request's own. False if that failed. */
 export function copySegments(request: ClientRequest, volumeBlockSizeBytes: number): boolean {
   const head = request.offsetBytes % volumeBlockSizeBytes;

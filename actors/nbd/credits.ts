@@ -81,6 +81,8 @@ export class Credits {
   /** Takes the bytes that came and were not needed; the caller gives them back. */
   takeUnneeded(): number {
     const bytes = this.#arrivedBytes;
+    assert(bytes >= 0, "a request paid with more bytes than came");
+    assert(bytes === 0 || !this.#borrowing, "bytes are asked for beside some that came");
     this.#arrivedBytes = 0;
     return bytes;
   }

@@ -56,8 +56,9 @@ export class ParkedRequests {
 
   /** A request is done. */
   done(request: ParkedRequest): void {
-    this.#known.delete(request);
+    const hasWaited = this.#known.delete(request);
     if (!request.hasMoved) return;
+    assert(hasWaited, "a payload has moved of a request that did not wait");
     this.#moved -= 1;
     this.#movedBytes -= request.data.length;
     assert(this.#moved >= 0 && this.#movedBytes >= 0, "more payloads are done than have moved");

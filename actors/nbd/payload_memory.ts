@@ -109,8 +109,7 @@ export class PayloadMemory implements RequestMemory, CopyMemory {
 
   /** The payload of a request has moved: what it was in, and all that it has paid with, is free. */
   freeMoved(request: ClientRequest): void {
-    this.freeBytes(request);
-    this.freeBuffer(request);
+    this.free(request);
     this.#credits.releaseRequests(1);
   }
 
@@ -210,6 +209,12 @@ export class PayloadMemory implements RequestMemory, CopyMemory {
     batch.requests = 0;
     batch.ownBytes = 0;
     batch.lentBytes = 0;
+  }
+
+  /** What a request has paid with, and its buffer. */
+  free(request: ClientRequest): void {
+    this.freeBytes(request);
+    this.freeBuffer(request);
   }
 
   /** The bytes of a request that gets no payload in its reply. What is lent goes back with its buffer. */

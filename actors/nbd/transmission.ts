@@ -6,7 +6,7 @@
  * buffer (payload_memory.ts). It is submitted when its payload has come; a large READ only when most of what was read before
  * has been sent. Its reply is queued when the volume is done.
  */
-import { unreachable } from "../../storage/base/assert.ts";
+import { assert, unreachable } from "../../storage/base/assert.ts";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
@@ -28,7 +28,14 @@ import type { Attached } from "./handshake.ts";
 import { isLargeRead, LargeReads } from "./large_reads.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./messages.ts";
 import type { ReceiveBuffers } from "./receive.ts";
-import { ClientRequest, copySegments, errorReplyOf, goingAway, writeReadReply } from "./client_request.ts";
+import {
+  areSegmentsGood,
+  ClientRequest,
+  copySegments,
+  errorReplyOf,
+  goingAway,
+  writeReadReply,
+} from "./client_request.ts";
 import type { SocketPort } from "./socket_port.ts";
 import { ClientStatus, type NbdSession, statusBytes, writeStatusReply } from "./status_reply.ts";
 
@@ -194,7 +201,7 @@ export class NbdTransmission {
     let refusal = errorReplyOf(request.status, request.kind);
     const isRead = request.kind === "read" && refusal === undefined && answer;
     if (isRead && request.segments.length > 0) {
-      if (!this.#areGood(request.segments)) return this.#readAgain(request);
+      if (!areSegmentsGood(request, this.#peers.kernel.drains)) return this.#readAgain(request);
       // Segments are valid in this drain only, so they are copied if a send is under way. And if the request has a buffer too, its
       // bytes pay for that buffer only: the segments go into it now, as a slow client would need a second copy later.
       if (
@@ -204,15 +211,13 @@ export class NbdTransmission {
         refusal = errorReplyOf("ioError", "read");
       }
     }
+    assert(this.#inFlight > 0, "more requests are done than were submitted");
     this.#inFlight -= 1;
     if (isRead && refusal === undefined) return this.#answerRead(request);
     if (isLargeRead(request)) this.#largeReads.unsent(request);
     if (this.#parked.size > 0) this.#parked.done(request);
     if (request.hasMoved) this.memory.takeForReply();
-    else {
-      this.memory.freeBytes(request);
-      this.memory.freeBuffer(request);
-    }
+    else this.memory.free(request);
     if (answer) this.#answer(request, refusal);
   }
 
@@ -256,12 +261,6 @@ export class NbdTransmission {
     this.#peers.kernel.tell(this.#attached.volume, { type: "dropParked", client: this.#peers.connection });
   }
 
-  /** Whether all of them are of this drain of the kernel: a large request, or one that waited for a lock, may have older ones. */
-  #areGood(segments: ClientRequest["segments"]): boolean {
-    const { drains } = this.#peers.kernel;
-    return segments.every((segment) => segment === undefined || segment.drain === drains);
-  }
-
   /** The client stays attached while anything is in flight, so the volume is open. */
   #readAgain(request: ClientRequest): void {
     request.forgoSegments();
@@ -270,6 +269,7 @@ export class NbdTransmission {
 
   /** The volume is done with a block status. `answer` is false if the client is gone. */
   statusDone(request: ClientStatus, answer: boolean): void {
+    assert(this.#inFlight > 0, "more requests are done than were submitted");
     this.#inFlight -= 1;
     const refusal = errorReplyOf(request.status, "blockStatus");
     if (refusal !== undefined || !answer) {
@@ -343,8 +343,7 @@ export class NbdTransmission {
     if (arriving === undefined) return this.#answer(request, this.#refusal);
     if (!(arriving instanceof ClientRequest)) return this.#executeStatus(request, arriving);
     if (this.#shuttingDown) {
-      this.memory.freeBytes(arriving);
-      this.memory.freeBuffer(arriving);
+      this.memory.free(arriving);
       return this.#answer(request, goingAway);
     }
     this.#inFlight += 1;

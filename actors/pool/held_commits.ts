@@ -18,6 +18,7 @@ export class HeldCommits {
   hold(): CommitHandle {
     assert(this.#held.size < queues.heldCommits, "more commits are held than there are readers");
     this.#holdLast += 1;
+    assert(!this.#held.has(this.#holdLast), "a number names two holds");
     const held = this.#engine.holdCommit();
     this.#held.set(this.#holdLast, held);
     const { superblock, transaction } = held;
@@ -26,7 +27,8 @@ export class HeldCommits {
 
   /** The reader is done with this commit. */
   release(hold: number): void {
-    present(this.#held.get(hold), "released a commit that is not held").release();
+    const held = present(this.#held.get(hold), "released a commit that is not held");
     this.#held.delete(hold);
+    held.release();
   }
 }

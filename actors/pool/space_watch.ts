@@ -94,8 +94,7 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
       case "bioUnparked":
         return this.#bioUnparked(message);
       case "leaveParking":
-        this.#parked.delete(message.volume);
-        return this.#kernel.tell(message.volume, { type: "parkingLeft" });
+        return this.#leaveParking(message.volume);
       case "spaceCame":
         return this.#cameOf(message.need, false);
       case "maybeUnshared":
@@ -139,11 +138,23 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
 
   #bioUnparked({ volume, need, bios, isServed }: BioUnparked): void {
     const counts = this.#parked.get(volume);
+    assert(bios > 0, "no bio is parked no more");
     assert(counts !== undefined && counts[need] >= bios, "a bio is parked no more that was not parked");
+    assert(this.#short.has(need), "bios were parked for what the pool is not short of");
     counts[need] -= bios;
     if (!isServed) return;
     if (this.#parkedFor(need) === 0) this.#lacksNoMore(need);
     else this.#armTimer();
+  }
+
+  #leaveParking(volume: Address<ParkingVolume>): void {
+    const counts = this.#parked.get(volume);
+    assert(
+      counts === undefined || spaceNeeds.every((need) => counts[need] === 0),
+      "a volume leaves its parked bios",
+    );
+    this.#parked.delete(volume);
+    this.#kernel.tell(volume, { type: "parkingLeft" });
   }
 
   #lacks(need: SpaceNeed): void {

@@ -1,4 +1,5 @@
 /** What bios a request becomes, which of them must wait for earlier ones of the same request, and what reads have found. */
+import { assert } from "../../storage/base/assert.ts";
 import { vblock } from "../../storage/base/ids.ts";
 import {
   type Admitted,
@@ -38,6 +39,7 @@ export function admit(request: VolumeRequest, blockSizeBytes: number, volumeSize
 /** The next bio of a request, counted as started. */
 export function takeNextBio(admitted: Admitted, blockSizeBytes: number): Bio {
   const ordinal = admitted.biosStarted;
+  assert(ordinal < admitted.biosTotal, "a request starts a bio that it does not have");
   admitted.biosStarted += 1;
   const { planned, request } = admitted;
   if (planned !== undefined) return planned[ordinal]!;

@@ -42,7 +42,7 @@ export class ClientTurns<T> {
   shift(): void {
     const lane = present(this.#lanes[0], "took a turn, and no client waits");
     lane.items.shift();
-    this.#items -= 1;
+    this.#left();
     if (lane.items.length === 0) this.#lanes.shift();
   }
 
@@ -51,7 +51,7 @@ export class ClientTurns<T> {
     const lane = this.#lanes.shift();
     if (lane === undefined) return undefined;
     const item = lane.items.shift();
-    this.#items -= 1;
+    this.#left();
     if (lane.items.length > 0) this.#lanes.push(lane);
     return item;
   }
@@ -67,7 +67,7 @@ export class ClientTurns<T> {
       const index = items.indexOf(item);
       if (index < 0) continue;
       items.splice(index, 1);
-      this.#items -= 1;
+      this.#left();
       if (items.length === 0) this.#lanes.splice(at, 1);
       return;
     }
@@ -75,7 +75,14 @@ export class ClientTurns<T> {
 
   /** Removes and returns all items; each client's are in their order. */
   takeAll(): T[] {
+    const taken = this.#lanes.splice(0).flatMap(({ items }) => items);
+    assert(taken.length === this.#items, "items that wait for a turn are counted wrongly");
     this.#items = 0;
-    return this.#lanes.splice(0).flatMap(({ items }) => items);
+    return taken;
+  }
+
+  #left(): void {
+    assert(this.#items > 0, "more items left than have come");
+    this.#items -= 1;
   }
 }

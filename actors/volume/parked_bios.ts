@@ -73,7 +73,9 @@ export class ParkedBios {
     const need = needOf(status);
     this.#watched = "yes";
     this.#kernel.tell(this.#watch.address, { type: "bioParked", volume: this.#volume, need, seen });
-    present(bio.admitted, "a bio of no request was parked").biosParked += 1;
+    const admitted = present(bio.admitted, "a bio of no request was parked");
+    admitted.biosParked += 1;
+    assert(admitted.biosParked <= admitted.biosStarted, "more bios of a request are parked than started");
     if (before === undefined) {
       assert(this.#bios.size < queues.parkedBios, "more bios are parked than requests have");
       this.#bios.set(bio, { status, state: "waits" });
@@ -123,7 +125,7 @@ export class ParkedBios {
       parked.state = "tried";
       this.#tried += 1;
       assert(this.#tried <= parkedRetriesMax, "more bios are tried again at once than may be");
-      present(bio.admitted, "a parked bio of no request").biosParked -= 1;
+      notParked(bio);
       this.#dueNext += 1;
       return { bio, seen: this.#seen };
     }
@@ -140,7 +142,7 @@ export class ParkedBios {
     for (const [bio, { state, status }] of this.#bios) {
       if (state === "tried" || !matches(bio)) continue;
       this.#bios.delete(bio);
-      present(bio.admitted, "a parked bio of no request").biosParked -= 1;
+      notParked(bio);
       this.#taken[needOf(status)] += 1;
       return { bio, status };
     }
@@ -165,7 +167,11 @@ export class ParkedBios {
 
   /** The volume closes: true if the watch sends nothing to it any more. If not, `parkingLeft` comes. */
   leave(): boolean {
-    assert(this.#bios.size === 0, "a volume with parked bios closes");
+    assert(this.#bios.size === 0 && this.#tried === 0, "a volume with parked bios closes");
+    assert(
+      spaceNeeds.every((need) => this.#taken[need] === 0),
+      "the watch was not told of bios that were taken",
+    );
     if (this.#watched !== "yes") return this.#watched === "no";
     this.#watched = "leaving";
     this.#kernel.tell(this.#watch.address, { type: "leaveParking", volume: this.#volume });
@@ -194,4 +200,11 @@ export class ParkedBios {
       isServed,
     });
   }
+}
+
+/** The bio is being tried again, or is taken. */
+function notParked(bio: Bio): void {
+  const admitted = present(bio.admitted, "a parked bio of no request");
+  assert(admitted.biosParked > 0, "more bios of a request are tried again than were parked");
+  admitted.biosParked -= 1;
 }

@@ -178,6 +178,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
       // All its bios are done; it leaves the queue when its turn comes.
       if (biosStarted === biosTotal && biosTotal > 0) continue;
       if (request.offsetBytes + request.lengthBytes > this.#sizeBytes) {
+        assert(this.#requests > 0, "more requests are out of range than were admitted");
         this.#requests -= 1;
         this.#finish(request, "outOfRange");
         continue;
@@ -246,6 +247,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
    */
   #bioWithoutSpace(message: BioWithoutSpace): void {
     const { bio } = message;
+    assert(bio.kind !== "flush" && this.#biosInFlight > 0, "a bio that was not started is parked");
     this.#biosInFlight -= 1;
     this.#regions.leave(bio);
     this.#parked.park(message);
@@ -296,6 +298,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     if (admitted.biosDone >= admitted.biosTotal) this.#allBiosDone(admitted);
     else if (admitted.isSetAside) this.#goOn(admitted);
     assert(admitted.biosStarted <= admitted.biosTotal, "a request started more bios than it has");
+    const biosMax = admitted.biosTotal + (admitted.flushStarted ? 1 : 0);
+    assert(admitted.biosDone <= biosMax, "more bios of a request ended than it has");
   }
 
   /** A bio of a request with parked bios has ended. When the last of these has, the others start. */
