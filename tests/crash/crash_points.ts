@@ -105,12 +105,14 @@ export function rereadAfter(run: Recording, count: number, style: CutStyle, rand
     data: new DeviceReplay("data", run.images.data),
   };
   const journal = new JournalReplay(run.images.journal);
-  for (const replay of [replays.metadata, replays.data, journal]) replay.advance(run.log, count);
+  // A flush that failed has made it void: nothing of it is replayed over what is lost.
+  const intents = new DeviceReplay("intents", run.images.intents);
+  for (const replay of [replays.metadata, replays.data, journal, intents]) replay.advance(run.log, count);
   return {
     metadata: replays.metadata.reread(run.images.metadata.slice(), keepsBy(style.metadata, random)),
     data: replays.data.reread(run.images.data.slice(), keepsBy(style.data, random)),
     journal: journal.memory,
-    intents: run.images.intents,
+    intents: intents.memory,
     isSameBoot: true,
   };
 }

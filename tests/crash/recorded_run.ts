@@ -16,7 +16,7 @@ import type { IntentJournal } from "../../actors/pool/intent_journal.ts";
 import { type ClientMessage, testingBlockSizeBytes, TestingPool } from "../support/pool.ts";
 import { Random, RandomPolicy } from "../support/world.ts";
 import { type Command, History, type Submitted } from "./history.ts";
-import { type Lineage, WritableContent } from "./content.ts";
+import { type Lineage, type Survivor, WritableContent } from "./content.ts";
 import { type Images, recordedIntents } from "./images.ts";
 import { RecordingDevice, RecordingJournal, RunLog } from "./recording_device.ts";
 import { type FaultPlan, SimulatedDevice, SimulatedJournal, SlowAnswers } from "./simulated_device.ts";
@@ -142,6 +142,11 @@ export class RecordedRun {
       65536,
       () => new Clients((message) => this.#received(message)),
     );
+  }
+
+  /** What is certain if the process is killed now: all that was answered as long as the intent journal is kept. */
+  get survivor(): Survivor {
+    return this.#intents?.state.kind === "kept" ? "answered" : "flushed";
   }
 
   /** Names of volumes that can be written now: those that the command in progress neither makes, renames nor removes. */
