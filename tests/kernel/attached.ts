@@ -120,10 +120,11 @@ export class AttachedPool implements AsyncDisposable {
 
   /** Waits until writes wait for space, and answers with the pool's mode. */
   async #parked(): Promise<string> {
-    for (let tries = 0; tries < 200; tries += 1) {
+    const deadlineMs = performance.now() + 300_000;
+    while (performance.now() < deadlineMs) {
       const { mode, parked } = await this.pool.status();
       if (parked > 0) return mode;
-      await new Promise((resolve) => setTimeout(resolve, 200));
+      await new Promise((resolve) => setTimeout(resolve, 1000));
     }
     throw new Error("The guest never wrote what the pool has no space for");
   }
