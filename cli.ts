@@ -2,42 +2,23 @@
  * The command line: arguments in, results on stdout, everything else on stderr.
  * Exit status 0: done, 1: failed, 2: wrong usage.
  */
+import { reportOf } from "./actors/control/result_text.ts";
+import { listFormOf } from "./actors/control/list_text.ts";
+import type { LocalVerb } from "./actors/control/verb_table.ts";
 import {
   commandOf,
-  formatSize,
   helpOf,
-  importPool,
-  initOptionsOf,
-  initPool,
   type Invocation,
-  isPool,
-  listenToSignals,
-  listFormOf,
-  type LocalVerb,
-  lockWaitMs,
-  logDrainMs,
-  LogSink,
   millisecondsOf,
-  noteUnused,
-  openPool,
   parseInvocation,
-  parseServing,
-  parseSize,
-  type Pool,
-  type PoolServer,
-  ReaderGone,
-  refuseInspector,
-  reportOf,
-  requireServable,
-  roundingNote,
-  runCommand,
-  runProgram,
-  UsageError,
-  UserError,
-  versionText,
-  type VolumeToCreate,
-  writeResult,
-} from "./mod.ts";
+} from "./actors/edge/invocation.ts";
+import { LogSink } from "./actors/edge/log_sink.ts";
+import { ReaderGone, writeResult } from "./actors/edge/result_output.ts";
+import { runCommand } from "./actors/edge/run_command.ts";
+import { refuseInspector } from "./actors/edge/signals.ts";
+import { lockWaitMs, logDrainMs } from "./actors/limits.ts";
+import type { Pool, PoolServer, VolumeToCreate } from "./mod.ts";
+import { UsageError, UserError } from "./storage/base/errors.ts";
 
 async function main(args: readonly string[]): Promise<number> {
   const invocation = parseInvocation(args);
@@ -57,6 +38,14 @@ async function main(args: readonly string[]): Promise<number> {
   return await local[invocation.verb as LocalVerb](invocation) ?? 0;
 }
 
+/**
+ * Most of the program. Only the verbs that need it load it: asking a running server needs little, and loading the rest takes
+ * three times as long as that (tests/bench/README.md).
+ */
+function library(): Promise<typeof import("./mod.ts")> {
+  return import("./mod.ts");
+}
+
 /** What carries out the verbs that have no command, and the exit status where that is not always 0. */
 const local: Readonly<Record<LocalVerb, (invocation: Invocation) => Promise<number | void>>> = {
   init,
@@ -64,10 +53,11 @@ const local: Readonly<Record<LocalVerb, (invocation: Invocation) => Promise<numb
   run,
   serve,
   help: (invocation) => print(helpOf(invocation)),
-  version: () => print(versionText()),
+  version: async () => print((await library()).versionText()),
 };
 
 async function init({ pool, options }: Invocation): Promise<void> {
+  const { initOptionsOf, initPool } = await library();
   await initPool({ directory: pool, ...initOptionsOf(options), log: complain });
 }
 
@@ -75,6 +65,7 @@ async function importInto({ pool, options: { metadata, data } }: Invocation): Pr
   if (typeof metadata !== "string" || typeof data !== "string") {
     throw new UsageError("import needs --metadata PATH and --data PATH.");
   }
+  const { formatSize, importPool } = await library();
   const imported = await importPool({ directory: pool, metadataPath: metadata, dataPath: data });
   for (const volume of imported) await print(`${volume.name}  ${formatSize(volume.sizeBytes)}`);
   if (imported.some(({ isKnown }) => isKnown)) {
@@ -88,9 +79,10 @@ async function importInto({ pool, options: { metadata, data } }: Invocation): Pr
 }
 
 /** Runs a program with a throw-away volume. */
-function run({ pool, words, options }: Invocation): Promise<number> {
+async function run({ pool, words, options }: Invocation): Promise<number> {
   const { fork, size } = options;
-  return runProgram({
+  const { parseSize, runProgram } = await library();
+  return await runProgram({
     directory: pool,
     words,
     source: typeof fork === "string" ? fork : undefined,
@@ -104,6 +96,7 @@ function run({ pool, words, options }: Invocation): Promise<number> {
 /** Serves until a signal or a failure of the program. */
 async function serve(invocation: Invocation): Promise<number> {
   const { options, pool: directory } = invocation;
+  const { isPool, listenToSignals, noteUnused, openPool, parseServing, requireServable } = await library();
   const serving = parseServing(options, complain);
   const { readOnly, volumes, serve, lockWaitMs: waitMs = lockWaitMs } = serving;
   if (!readOnly && !isPool(directory)) {
@@ -142,6 +135,7 @@ async function serve(invocation: Invocation): Promise<number> {
 
 async function createMissing(pool: Pool, volumes: readonly VolumeToCreate[]): Promise<void> {
   if (volumes.length === 0) return;
+  const { formatSize, roundingNote } = await library();
   const sizes = new Map((await pool.list()).map((there) => [there.name, there.size_bytes]));
   for (const { name, sizeBytes } of volumes) {
     const thereBytes = sizes.get(name);

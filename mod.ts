@@ -70,7 +70,6 @@ export { type RunOptions, runProgram } from "./actors/edge/run_program.ts";
 export { type PoolServer, requireServable, type ServeOptions } from "./actors/edge/serve.ts";
 export {
   initOptionsOf,
-  millisecondsOf,
   type NewPoolOptions,
   noteUnused,
   type Options,

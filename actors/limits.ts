@@ -262,7 +262,7 @@ export const descriptorsSearchedMax = 512;
 export const fileEndAlignBytes = MiB;
 /** Bytes of the longest path of a Unix socket: `sun_path` of unix(7) less its final NUL. */
 export const socketPathBytesMax = 107;
-/** Bytes read from a control client at once. */
+/** Bytes read at once at either end of a control connection, and of the longest head of an answer. */
 export const controlReadBytes = 16 * KiB;
 /** Bytes read from a TLS client at once; and decrypted bytes not taken yet, from which on no more are read. */
 export const tlsReadBytes = 64 * KiB;

@@ -1,8 +1,9 @@
 /** A volume that the server of a pool holds for this process: the client's side of control_hold.ts. */
 import { UserError } from "../../storage/base/errors.ts";
 import type { AdminResult, HeldContent } from "../control/admin_command.ts";
-import { brokenConversation, conversation, silentServer, valueOf } from "./control.ts";
+import { brokenConversation, silentServer, valueOf } from "./control.ts";
 import { holdPath } from "./control_hold.ts";
+import { conversation } from "./hold_conversation.ts";
 import { atMost } from "./turns.ts";
 
 /** Where the volume is. */

@@ -5,7 +5,8 @@ import { catalogueFrom } from "../../storage/catalogue_open.ts";
 import { CatalogueCopies } from "./catalogue_copies.ts";
 import { CatalogueFile } from "./catalogue_file.ts";
 import { openLibc } from "./libc.ts";
-import { isPool, type PoolPaths, poolPaths } from "./pool_files.ts";
+import { isPool } from "./pool_files.ts";
+import { type PoolPaths, poolPaths } from "./pool_paths.ts";
 
 // Loaded once for as long as the process runs, so before the test and not in it.
 openLibc();

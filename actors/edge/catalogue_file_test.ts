@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { CatalogueFile } from "./catalogue_file.ts";
 import { openLibc } from "./libc.ts";
-import { poolPaths } from "./pool_files.ts";
+import { poolPaths } from "./pool_paths.ts";
 
 // Loaded once for as long as the process runs, so before the test and not in it.
 openLibc();

@@ -1,7 +1,7 @@
 /** The client of the control API: asks the server behind a control socket. The API is in control_server.ts. */
-import http from "node:http";
 import { UserError } from "../../storage/base/errors.ts";
 import { controlSilenceMs } from "../limits.ts";
+import { ControlConnection } from "./control_request.ts";
 import { ownerOf } from "./file_owner.ts";
 import type { DumpWriter } from "./pool_offline.ts";
 import type { AdminResult, Command } from "../control/admin_command.ts";
@@ -24,44 +24,42 @@ export async function askControl(
   write: DumpWriter,
   silenceMs: number = controlSilenceMs,
 ): Promise<AdminResult | undefined> {
-  const request = { target: "/v1/commands", body: jsonOfCommand(command) };
-  return await conversation(path, request, silenceMs, (lines) => resultOf(path, lines, write));
-}
-
-/**
- * Posts a request, and answers what `read` makes of the lines of the answer; undefined if there is no server. Until then a server
- * that says nothing for `silenceMs` (0: for ever) is given up. Throws {@linkcode UserError}.
- */
-export async function conversation<T>(
-  path: string,
-  { target, body }: { readonly target: string; readonly body: unknown },
-  silenceMs: number,
-  read: (lines: AsyncGenerator<string>, request: http.ClientRequest) => Promise<T>,
-): Promise<T | undefined> {
-  const { promise, resolve, reject } = Promise.withResolvers<T | undefined>();
-  const text = JSON.stringify(body);
-  const headers = {
-    "content-type": "application/json",
-    "content-length": new TextEncoder().encode(text).length,
+  const silent = Promise.withResolvers<never>();
+  const silence = new SilenceWatch(path, silenceMs, () => silent.reject(silentServer(path, silenceMs)));
+  const body = JSON.stringify(jsonOfCommand(command));
+  const answered = async () => {
+    using connection = await connected(path);
+    if (connection === undefined) return undefined;
+    // What waits for the answer of a server that is given up ends.
+    silent.promise.catch(() => connection[Symbol.dispose]());
+    const bytes = connection.answerTo({ method: "POST", target: "/v1/commands", body });
+    return await resultOf(path, answerLines(path, bytes), write);
   };
-  const options = { socketPath: path, path: target, method: "POST", headers };
-  const request = http.request(options, (response) => {
-    read(linesOf(path, response), request).then(resolve, reject);
-  });
-  request.on("error", (error: Error & { code?: string }) => {
-    if (noServer.includes(error.code)) resolve(undefined);
-    else reject(forbidden.includes(error.code) ? mayNotAsk(path) : brokenConversation(path, error.message));
-  });
-  request.end(text);
-  const silence = new SilenceWatch(path, silenceMs, () => {
-    reject(silentServer(path, silenceMs));
-    request.destroy();
-  });
   try {
-    return await promise;
+    return await Promise.race([answered(), silent.promise]);
   } finally {
     silence.end();
   }
+}
+
+/** Undefined if there is no server. */
+async function connected(path: string): Promise<ControlConnection | undefined> {
+  try {
+    return await ControlConnection.open(path);
+  } catch (error) {
+    const failure = failureToAsk(path, error as Error);
+    if (failure === undefined) return undefined;
+    throw failure;
+  }
+}
+
+/** The sentence for a connection that failed; undefined if that means that there is no server. */
+export function failureToAsk(
+  path: string,
+  { code, message }: Error & { readonly code?: string },
+): UserError | undefined {
+  if (noServer.includes(code)) return undefined;
+  return forbidden.includes(code) ? mayNotAsk(path) : brokenConversation(path, message);
 }
 
 async function resultOf(
@@ -77,7 +75,11 @@ async function resultOf(
   throw brokenConversation(path, "it closed the connection");
 }
 
-async function* linesOf(path: string, response: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
+/** The lines of an answer. Throws {@linkcode UserError} where it breaks off. */
+export async function* answerLines(
+  path: string,
+  response: AsyncIterable<Uint8Array>,
+): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   let rest = "";
   try {

@@ -317,7 +317,10 @@ function answer(client: ControlClient, response: ServerResponse, status: number,
 /** The JSON of an answer, whose volumes may be as many as a pool holds; they come last. */
 function* answerSlices(body: unknown): Generator<void, Buffer[]> {
   const { volumes } = body as { readonly volumes?: unknown };
-  if (!Array.isArray(volumes)) return [Buffer.from(JSON.stringify(body))];
+  // Few are one piece: the pauses between several take longer than all the rest of a short list.
+  if (!Array.isArray(volumes) || volumes.length <= defaultKnobs.sliceRecords) {
+    return [Buffer.from(JSON.stringify(body))];
+  }
   // Without the end of the empty list and of the object.
   const pieces = [Buffer.from(JSON.stringify({ ...body as object, volumes: [] }).slice(0, -2))];
   for (let at = 0; at < volumes.length; at += defaultKnobs.sliceRecords) {

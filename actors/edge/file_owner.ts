@@ -1,5 +1,5 @@
 /** The owner of a file, for sentences. */
-import { dirname, resolve } from "node:path";
+import { absolutePath } from "./absolute_path.ts";
 
 /** A path and the user that owns it. */
 export interface OwnedPath {
@@ -10,10 +10,10 @@ export interface OwnedPath {
 
 /** The owner of a path, or of the first directory above it that may be read; undefined if none may be. */
 export function ownerOf(path: string): OwnedPath | undefined {
-  for (let at = resolve(path);; at = dirname(at)) {
+  for (let at = absolutePath(path);; at = absolutePath(`${at}/..`)) {
     const uid = uidOf(at);
     if (uid !== undefined) return { path: at, name: nameOf(uid) };
-    if (dirname(at) === at) return undefined;
+    if (at === "/") return undefined;
   }
 }
 

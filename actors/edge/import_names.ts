@@ -6,7 +6,7 @@ import type { ThinId } from "../../storage/base/ids.ts";
 import type { VolumeRecord } from "../../storage/catalogue.ts";
 import { ForeignFormatError } from "../../storage/catalogue_journal.ts";
 import { CatalogueCopies } from "./catalogue_copies.ts";
-import { pathIn, poolPaths } from "./pool_files.ts";
+import { pathIn, poolPaths } from "./pool_paths.ts";
 
 /**
  * The records of the pool in whose directory the metadata lies, by thin id; empty if there is none, or if its catalogue does not

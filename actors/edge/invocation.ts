@@ -155,3 +155,16 @@ export function commandOf({ verb, words, options }: Invocation): Command | undef
   if (!isCommandVerb(verb)) return undefined;
   return commandOfWords(verb satisfies CommandVerb, { words: [...words], options });
 }
+
+/** An option in seconds, as milliseconds; undefined if it was not given. */
+export function millisecondsOf(
+  options: Invocation["options"],
+  option: "timeout" | "lock-wait" | "no-space-timeout",
+): number | undefined {
+  const value = options[option];
+  if (typeof value !== "string") return undefined;
+  const seconds = /^[0-9]+(\.[0-9]+)?$/.test(value) ? Number(value) : NaN;
+  // A timer of more than 24 days would ring at once.
+  if (seconds <= 1_000_000) return seconds * 1000;
+  throw new UsageError(`--${option} takes seconds, such as 30 or 0.5, not "${value}".`);
+}

@@ -27,10 +27,8 @@ import {
   inUse,
   lockDevices,
   openDevices,
-  pathIn,
-  type PoolPaths,
-  poolPaths,
 } from "./pool_files.ts";
+import { pathIn, type PoolPaths, poolPaths } from "./pool_paths.ts";
 import type { OpenDevice } from "./open_device.ts";
 import { requirePermission } from "./permissions.ts";
 import { existingBytes, requireBlockSize, type SizesAsked, sizesFor } from "./pool_sizes.ts";

@@ -14,7 +14,7 @@ import {
 import { metadataAskedBytesMax } from "../limits.ts";
 import { openFailure } from "./file_errors.ts";
 import { requirePermission } from "./permissions.ts";
-import { pathIn } from "./pool_files.ts";
+import { pathIn } from "./pool_paths.ts";
 
 /** Sizes in bytes, as far as they were given. */
 export interface SizesAsked {

@@ -5,7 +5,7 @@ import { nanoid } from "nanoid";
 import { UserError } from "../../storage/base/errors.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import { heldVolumesMax, socketPathBytesMax } from "../limits.ts";
-import { pathIn } from "./pool_files.ts";
+import { pathIn } from "./pool_paths.ts";
 import { missingForPath, requireNoneMissing } from "./socket_permission.ts";
 
 /** A place for a private socket. */

@@ -1,15 +1,8 @@
 /** One command on a pool, wherever that is: by the server that has it open, else with its files, in this process. */
-import type { SizeChange } from "../../storage/base/sizes.ts";
-import type { AdminCommand, AdminResult, Command, PoolStatus } from "../control/admin_command.ts";
-import { filesVerbOf, isLook, isServerCommand, needsOwnCounted } from "../control/verbs.ts";
-import type { FilesVerb } from "../control/verb_table.ts";
-import { lockWaitMs } from "../limits.ts";
+import type { AdminResult, Command } from "../control/admin_command.ts";
 import { askControl } from "./control.ts";
-import { whenUnlocked } from "./file_lock.ts";
-import { poolPaths } from "./pool_files.ts";
-import { checkAndClear, checkOffline, dumpOffline, type DumpWriter } from "./pool_offline.ts";
-import { lengthenMetadata } from "./lengthen_metadata.ts";
-import { PoolLink } from "./pool_link.ts";
+import type { DumpWriter } from "./pool_offline.ts";
+import { poolPaths } from "./pool_paths.ts";
 import { mayAskControl } from "./socket_permission.ts";
 import { shortSocketPath } from "./socket_path.ts";
 
@@ -27,102 +20,28 @@ export interface WaitOptions {
  * Carries out one command on a pool, wherever it is: by the server that has it open, else by opening it here for that
  * long. The text of `dump` goes to `write`. Throws {@linkcode UserError}.
  */
-export function runCommand(
+export async function runCommand(
   directory: string,
   command: Command,
   write: DumpWriter,
   options: WaitOptions = {},
 ): Promise<AdminResult> {
-  // What has the pool open may be a server that begins, so that is asked again too.
-  return whenUnlocked(options.lockWaitMs ?? lockWaitMs, async () => {
-    const socket = shortSocketPath(poolPaths(directory).controlSocket);
-    const isAsked = socket !== undefined && mayAskControl(socket);
-    const answered = isAsked ? await askControl(socket, command, write, options.silenceMs) : undefined;
-    return answered ?? await runHere(directory, command, write, options.log);
-  });
+  const asked = () => askServer(directory, command, write, options.silenceMs);
+  const answered = await asked();
+  if (answered !== undefined) return answered;
+  // Loaded here alone: it brings most of the program, which takes twice as long as all that a server's answer needs.
+  const { runUnserved } = await import("./run_unserved.ts");
+  return await runUnserved(directory, command, write, options, asked);
 }
 
-/** For a command about clients. */
-function noServer(directory: string, verb: string): AdminResult {
-  return {
-    kind: "refused",
-    reason:
-      `Cannot carry out ${verb}: no server with a control socket serves the pool "${directory}", so it has no ` +
-      "clients that could be asked for. Name the pool of a running `serve` with --pool.",
-  };
-}
-
-/** What reads the files of a pool that is not opened. */
-const onFiles: Readonly<
-  Record<
-    FilesVerb,
-    (directory: string, write: DumpWriter, log: WaitOptions["log"]) => Promise<AdminResult>
-  >
-> = {
-  check: (directory) => checkOffline(directory),
-  dump: dumpOffline,
-};
-
-/** Throws {@linkcode UserError} with nothing done if another process has the pool. */
-async function runHere(
+/** Asks the server that has the pool open; undefined if there is none. */
+async function askServer(
   directory: string,
   command: Command,
   write: DumpWriter,
-  log: WaitOptions["log"],
-): Promise<AdminResult> {
-  if (isServerCommand(command)) return noServer(directory, command.verb);
-  if (command.verb === "check" && command.clearNeedsCheck === true) return await checkAndClear(directory);
-  const filesVerb = filesVerbOf(command);
-  if (filesVerb !== undefined) return await onFiles[filesVerb](directory, write, log);
-  const pool = await PoolLink.open(directory, {
-    readOnly: isLook(command),
-    log,
-    warnAtPercents: [],
-    countsByWalk: needsOwnCounted(command),
-  });
-  try {
-    if (command.verb === "grow" && command.metadata !== null && pool.lacksMetadata) {
-      await pool.close();
-      return await growStuck(directory, command, command.metadata, log);
-    }
-    const result = await pool.command(withExactFigures(command));
-    return result.kind === "status" ? { kind: "status", status: asServed(result.status, pool) } : result;
-  } finally {
-    await pool.close();
-  }
-}
-
-/**
- * `grow` of a pool that is stuck: the changes in its intent journal need more metadata than it has. The steps: 1. the metadata
- * device becomes larger, durably; 2. the pool is opened, and the replay uses all of the device (pool/intent_replay.ts); 3. the
- * rest of the command, for which the metadata then has its size already. If we stop after any step, the journal is there or
- * committed, and the command may be given again.
- */
-async function growStuck(
-  directory: string,
-  command: AdminCommand & { readonly verb: "grow" },
-  change: SizeChange,
-  log: WaitOptions["log"],
-): Promise<AdminResult> {
-  const { beforeBytes, afterBytes } = await lengthenMetadata(directory, change);
-  const pool = await PoolLink.open(directory, { log, warnAtPercents: [], countsByWalk: false });
-  try {
-    const result = await pool.command({ ...command, metadata: { bytes: afterBytes, added: false } });
-    if (result.kind !== "grown") return result;
-    return { ...result, before: { ...result.before, metadata_total_bytes: beforeBytes } };
-  } finally {
-    await pool.close();
-  }
-}
-
-/** A pool that was opened for one command has no figures from before, and no client that could be delayed. */
-function withExactFigures(command: AdminCommand): AdminCommand {
-  const { verb } = command;
-  return verb === "list" || verb === "tree" || verb === "df" ? { ...command, exact: true } : command;
-}
-
-/** No process writes this pool just now; its mode is the one that it would be served in. */
-function asServed(status: PoolStatus, { writeRefusal }: PoolLink): PoolStatus {
-  const mode = writeRefusal === null ? "write" : "read-only";
-  return { ...status, mode, trouble: writeRefusal, reason: writeRefusal };
+  silenceMs: number | undefined,
+): Promise<AdminResult | undefined> {
+  const socket = shortSocketPath(poolPaths(directory).controlSocket);
+  if (socket === undefined || !mayAskControl(socket)) return undefined;
+  return await askControl(socket, command, write, silenceMs);
 }

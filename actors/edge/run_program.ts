@@ -13,7 +13,7 @@ import { AskedHold, type HeldAt } from "./asked_hold.ts";
 import { uriOfHeld } from "./control_hold.ts";
 import { codeOf } from "./file_errors.ts";
 import { whenUnlocked } from "./file_lock.ts";
-import { poolPaths } from "./pool_files.ts";
+import { poolPaths } from "./pool_paths.ts";
 import { PoolLink } from "./pool_link.ts";
 import { servePool } from "./serve.ts";
 import { SignalRelay } from "./signal_relay.ts";

@@ -23,7 +23,7 @@ import type { ListenSettings } from "./border.ts";
 import type { HoldHandler } from "./control_hold.ts";
 import { type CommandHandler, ControlServer } from "./control_server.ts";
 import { type DescriptorRoom, raisedDescriptorLimit } from "./descriptors.ts";
-import { poolPaths } from "./pool_files.ts";
+import { poolPaths } from "./pool_paths.ts";
 import { PoolLink } from "./pool_link.ts";
 import { listenPrivately } from "./private_socket.ts";
 import { shortSocketPath } from "./socket_path.ts";

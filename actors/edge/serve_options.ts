@@ -5,7 +5,7 @@ import { warnThresholdsMax } from "../limits.ts";
 import { parseVolumeName } from "../../storage/base/names.ts";
 import { parseSize } from "../../storage/base/sizes.ts";
 import { inheritedDescriptors } from "./inherited_descriptors.ts";
-import type { Invocation } from "./invocation.ts";
+import { type Invocation, millisecondsOf } from "./invocation.ts";
 import { parseMaxClients, type ServeOptions } from "./serve.ts";
 import { parseListenAddress } from "./listen_address.ts";
 import type { TlsOptions } from "./tls_keys.ts";
@@ -144,19 +144,6 @@ export function noteUnused(options: Options, log: (sentence: string) => void): v
   for (const option of ["data-size", "metadata-size", "data", "metadata"] as const) {
     if (options[option] !== undefined) log(`The pool is there already: --${option} has no effect.`);
   }
-}
-
-/** An option in seconds, as milliseconds; undefined if it was not given. */
-export function millisecondsOf(
-  options: Options,
-  option: "timeout" | "lock-wait" | "no-space-timeout",
-): number | undefined {
-  const value = textOf(options, option);
-  if (value === undefined) return undefined;
-  const seconds = /^[0-9]+(\.[0-9]+)?$/.test(value) ? Number(value) : NaN;
-  // A timer of more than 24 days would ring at once.
-  if (seconds <= 1_000_000) return seconds * 1000;
-  throw new UsageError(`--${option} takes seconds, such as 30 or 0.5, not "${value}".`);
 }
 
 function serveOptionsOf(options: Options, log: (sentence: string) => void): ServeOptions {

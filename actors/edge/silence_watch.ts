@@ -3,8 +3,8 @@
  * its own: meanwhile the server is asked, on another connection, for a page that it does not have. It answers that without
  * the pool, so any answer says that the process runs.
  */
-import http from "node:http";
 import { asksPerSilence } from "../knobs.ts";
+import { ControlConnection } from "./control_request.ts";
 
 /** See the head of this file. */
 export class SilenceWatch {
@@ -13,7 +13,9 @@ export class SilenceWatch {
   readonly #onSilence: () => void;
   readonly #timer: ReturnType<typeof setInterval> | undefined;
   #heardMs = performance.now();
-  #asking: http.ClientRequest | undefined;
+  #isAsking = false;
+  #connection: ControlConnection | undefined;
+  #hasEnded = false;
 
   /** @param silenceMs when `onSilence` is called, once; 0: never */
   constructor(path: string, silenceMs: number, onSilence: () => void) {
@@ -25,30 +27,34 @@ export class SilenceWatch {
 
   /** Ends it; `onSilence` is not called any more. */
   end(): void {
+    this.#hasEnded = true;
     clearInterval(this.#timer);
-    this.#asking?.destroy();
+    this.#connection?.[Symbol.dispose]();
   }
 
   #look(): void {
     if (performance.now() - this.#heardMs >= this.#silenceMs) {
       this.end();
       this.#onSilence();
-    } else if (this.#asking === undefined) this.#ask();
+    } else if (!this.#isAsking) void this.#ask();
   }
 
-  #ask(): void {
-    const request = http.request({ socketPath: this.#path, path: "/", agent: false }, (response) => {
+  async #ask(): Promise<void> {
+    this.#isAsking = true;
+    try {
+      using connection = await ControlConnection.open(this.#path);
+      this.#connection = connection;
+      if (this.#hasEnded) return;
+      // The first bytes are enough, and so is the end of a connection without any.
+      await connection.answerTo({ method: "GET", target: "/", body: "" }).next();
       this.#heard();
-      response.on("error", () => {});
-      response.resume();
-    });
-    // A connection that is closed is a sign of life too; one that is refused is none.
-    request.on("error", (error: Error & { code?: string }) => {
-      if (error.code === "ECONNRESET") this.#heard();
-    });
-    request.on("close", () => this.#asking = undefined);
-    request.end();
-    this.#asking = request;
+    } catch {
+      // A connection that is closed is a sign of life too; one that is refused is none.
+      if (this.#connection !== undefined) this.#heard();
+    } finally {
+      this.#connection = undefined;
+      this.#isAsking = false;
+    }
   }
 
   #heard(): void {

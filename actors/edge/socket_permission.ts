@@ -1,7 +1,6 @@
 /** The permissions that a socket needs. They are looked up first, so that Deno never prompts and a sentence names the missing ones. */
-import fs from "node:fs";
-import { resolve } from "node:path";
 import { UserError } from "../../storage/base/errors.ts";
+import { absolutePath } from "./absolute_path.ts";
 
 /** The options that are missing for listening on a port. */
 export function missingForPort(hostname: string, port: number): string[] {
@@ -12,7 +11,7 @@ export function missingForPort(hostname: string, port: number): string[] {
 
 /** The options that are missing for listening on a socket's path, or for asking there. */
 export function missingForPath(path: string): string[] {
-  const full = resolve(path);
+  const full = absolutePath(path);
   const wanted = [
     { descriptor: { name: "net", host: `unix:${full}` }, option: `--allow-net=unix:${full}` },
     { descriptor: { name: "read", path }, option: `--allow-read=${path}` },
@@ -36,10 +35,20 @@ export function mayAskControl(path: string): boolean {
   const missing = missingForPath(path);
   if (missing.length === 0) return true;
   // Without the permission to read, opening the pool says so.
-  if (missing.some((option) => option.startsWith("--allow-read")) || !fs.existsSync(path)) return false;
+  if (missing.some((option) => option.startsWith("--allow-read")) || !exists(path)) return false;
   throw new UserError(
     `Cannot ask the server at ${path}: Deno was not given the permission. Add ${
       missing.join(" ")
     }, or stop the server first.`,
   );
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    // Whatever is wrong with it, opening the pool says so.
+    return false;
+  }
 }

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { CatalogueFile } from "../../actors/edge/catalogue_file.ts";
 import { FileDevice } from "../../actors/edge/file_device.ts";
 import { type Libc, openLibc } from "../../actors/edge/libc.ts";
-import { poolPaths } from "../../actors/edge/pool_files.ts";
+import { poolPaths } from "../../actors/edge/pool_paths.ts";
 import { ioOk, type IoResult } from "../../storage/device/port.ts";
 import { useDevice } from "./outside.ts";
 import { atEveryCall, type Faults } from "../support/faults.ts";

@@ -5,7 +5,7 @@ import { assert as require } from "../../storage/base/assert.ts";
 import { CatalogueFile } from "../../actors/edge/catalogue_file.ts";
 import { CatalogueLines } from "../../actors/edge/catalogue_lines.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
-import { poolPaths } from "../../actors/edge/pool_files.ts";
+import { poolPaths } from "../../actors/edge/pool_paths.ts";
 import { type Catalogue, type CatalogueChange, type VolumeRecord } from "../../storage/catalogue.ts";
 import { catalogueFrom, settleCatalogue } from "../../storage/catalogue_open.ts";
 import { Journal, journalLines, lineOfChanges } from "../../storage/catalogue_journal.ts";

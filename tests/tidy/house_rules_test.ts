@@ -3,6 +3,7 @@ import { assertEquals } from "@std/assert";
 import { ruleFunctionNames, ruleTypeNames, ruleUsedExports } from "./exports.ts";
 import { ruleModuleState } from "./module_state.ts";
 import { ruleRooms, ruleTestImports, ruleTestNames } from "./rooms.ts";
+import { ruleLightStart } from "./light_start.ts";
 import { ruleSides } from "./sides.ts";
 import { readSources, Source } from "./source.ts";
 import { ruleSymbols, ruleTwoHops } from "./symbols.ts";
@@ -168,4 +169,13 @@ Deno.test("an actor that the main side imports is found, unless through the bord
       'import { f } from "../kernel/boundary.ts";\n\nimport { g } from "../nbd/listener.ts";\n',
   }));
   assertEquals(linesOf(found), ["actors/edge/serve.ts:3"]);
+});
+
+Deno.test("what the command line loads in advance is found, unless as a type or when it is needed", () => {
+  const found = ruleLightStart(tree({
+    "cli.ts": 'import type { a } from "./mod.ts";\nimport { b } from "./actors/edge/control.ts";\n',
+    "actors/edge/control.ts":
+      'import fs from "node:fs";\nimport { c } from "./pool_link.ts";\nconst d = await import("./serve.ts");\n',
+  }));
+  assertEquals(linesOf(found), ["actors/edge/control.ts:1", "actors/edge/control.ts:2"]);
 });

@@ -9,6 +9,7 @@ import { fileRules } from "./rules.ts";
 import { rulePaths } from "./paths.ts";
 import { ruleQueues, ruleSumsAreAsserted } from "./queues.ts";
 import { ruleRooms, ruleTestImports, ruleTestNames } from "./rooms.ts";
+import { ruleLightStart } from "./light_start.ts";
 import { ruleSides } from "./sides.ts";
 import { readSources, type Source } from "./source.ts";
 import { ruleSkips } from "./skips.ts";
@@ -69,6 +70,7 @@ holds("cannot is one word", (all) => all.flatMap(ruleCannot));
 holds("no modules need each other", ruleImportCycles);
 holds("no module has state, but for what is listed with a reason", ruleModuleState);
 holds("the main side of the border has no actors", ruleSides);
+holds("a command to a running server loads little", ruleLightStart);
 holds("there are three dependencies, and the core uses none", ruleDependencies);
 holds("every step of a task is taken or handed on", ruleStepsAreTaken);
 holds(
