@@ -96,6 +96,20 @@ Deno.test("a pool stops however many commands wait", () => {
   assertEquals(answers.at(-1), '{"kind":"done"}');
 });
 
+Deno.test("the end of a hold is taken, however many commands wait", () => {
+  const pool = new TestingPool(makeTestingFiles());
+  const content = { sizeBytes: bs };
+  assertEquals(pool.admin({ verb: "makeHeld", uid: "held", name: "a", content }), done);
+  const answers: string[] = [];
+  for (let count = 0; count < adminQueueMax; count += 1) {
+    const command: AdminCommand = { verb: "rename", from: "b", to: "c" };
+    pool.kernel.start("command", answerTask(pool.pool.admin(command), answers));
+  }
+  pool.kernel.start("end", answerTask(pool.pool.admin({ verb: "endHeld", uid: "held" }), answers));
+  pool.drain();
+  assertEquals([answers.at(-1), namesIn(pool)], ['{"kind":"done"}', []]);
+});
+
 function* answerTask(steps: Steps<unknown>, answers: string[]): Steps<void> {
   answers.push(JSON.stringify(yield* steps));
 }

@@ -209,3 +209,17 @@ Deno.test("where one volume alone is served, it has its name and the empty one, 
   assertEquals(answersOf(pool, ["c", "", "a"], "held"), ["c", "c", "unknownExport"]);
   assertEquals(answersOf(pool, ["c", "b", ""]), ["c", "b", "unknownExport"]);
 });
+
+Deno.test("what is reserved for an ephemeral volume is free again when the volume is gone", () => {
+  const lives = new Lifetimes({ ephemeral: true });
+  const reserved = () => {
+    const result = lives.pool.admin({ verb: "status" });
+    return result.kind === "status" ? result.status.data_reserved_bytes : undefined;
+  };
+  assertEquals(lives.pool.admin({ verb: "reserve", name: "a", reserveBytes: 2 * bs }), { kind: "done" });
+  assertEquals(reserved(), 2 * bs);
+  const client = lives.attach();
+  lives.write();
+  lives.leave(client, true);
+  assertEquals([lives.isThere, reserved()], [false, 0]);
+});

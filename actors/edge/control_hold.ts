@@ -39,14 +39,14 @@ export function uriOfHeld({ name, socketPath }: HeldVolume): string {
   return `nbd+unix:///${name}?socket=${encodeURI(socketPath)}`;
 }
 
-/** Answers with the volume, waits until the client or the server ends it, and answers with what has become of it. */
+/** Answers with the volume, waits until the client or the server ends it, and ends it. Returns the last line of the answer. */
 export async function serveHold(
   client: ControlClient,
   response: ServerResponse,
   handler: HoldHandler,
   held: HeldVolume,
   stopping: Promise<string>,
-): Promise<void> {
+): Promise<AdminResult> {
   const { stream } = client;
   const ended = new Promise<undefined>((resolve) => {
     // node:http would end our side of the connection with the client's.
@@ -60,6 +60,5 @@ export async function serveHold(
   response.write(`${JSON.stringify(volume)}\n`);
   const reason = stream.destroyed || stream.readableEnded ? undefined : await Promise.race([ended, stopping]);
   const result = await handler.release(held.uid);
-  response.end(`${JSON.stringify(reason === undefined ? result : { kind: "refused", reason })}\n`);
-  client.answered();
+  return reason === undefined ? result : { kind: "refused", reason };
 }

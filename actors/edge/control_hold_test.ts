@@ -3,7 +3,7 @@ import { assertEquals, assertMatch } from "@std/assert";
 import type { HeldContent, HeldVolume } from "../control/admin_command.ts";
 import { controlHoldsMax } from "../limits.ts";
 import { AskedHold } from "./asked_hold.ts";
-import { controlTimes } from "./control_clients.ts";
+import { type ControlTimes, controlTimes } from "./control_clients.ts";
 import { ControlServer } from "./control_server.ts";
 
 /** A control server whose volumes are names in a list. */
@@ -15,7 +15,8 @@ class Holds implements AsyncDisposable {
   readonly #folder = Deno.makeTempDirSync({ prefix: "gossamer-hold-" });
   #changed = Promise.withResolvers<void>();
 
-  constructor() {
+  /** @param times of the server's clients, where the test waits for longer */
+  constructor(times: Partial<ControlTimes> = {}) {
     this.path = `${this.#folder}/c.sock`;
     const listener = Deno.listen({ transport: "unix", path: this.path });
     this.server = new ControlServer(listener, {
@@ -28,7 +29,7 @@ class Holds implements AsyncDisposable {
         this.#changed.resolve();
         return Promise.resolve({ kind: "done" });
       },
-    }, { ...controlTimes, requestMs: 100, answerMs: 100 });
+    }, { ...controlTimes, ...times });
   }
 
   #hold(content: HeldContent): HeldVolume {
@@ -57,11 +58,11 @@ class Holds implements AsyncDisposable {
 }
 
 Deno.test("a volume is held for longer than a request may take, and is gone when its client has released it", async () => {
-  await using holds = new Holds();
+  await using holds = new Holds({ requestMs: 500, answerMs: 500 });
   const [clone, empty] = [await holds.ask({ source: "base@ready" }), await holds.ask({ sizeBytes: 4096 })];
   assertEquals(holds.asked, [{ source: "base@ready" }, { sizeBytes: 4096 }]);
   assertEquals(clone.at, { uri: "nbd+unix:///run-u1?socket=/p/run%201.sock", unixsocket: "/p/run 1.sock" });
-  await new Promise((resolve) => setTimeout(resolve, 250));
+  await new Promise((resolve) => setTimeout(resolve, 700));
   assertEquals([...holds.held], ["u1", "u2"]);
   await clone.release();
   assertEquals([...holds.held], ["u2"]);

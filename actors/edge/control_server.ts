@@ -194,17 +194,27 @@ export class ControlServer {
     }
     client.run();
     this.#holdsRunning += 1;
-    try {
-      const held = await this.#handler.hold(content).catch((error) => {
-        return error instanceof UserError ? refusal(error.message) : hasFailed;
-      });
-      if (held.kind !== "held") return answer(client, response, 409, held);
-      await serveHold(client, response, this.#handler, held, this.#stopping.promise);
-    } finally {
+    const last = await this.#holdUntilEnd(client, response, content).finally(() => {
+      // Before the client is told, so that it finds the place free.
       this.#holdsRunning -= 1;
       this.#holdEnded.resolve();
       this.#holdEnded = Promise.withResolvers();
-    }
+    });
+    if (!response.headersSent) return answer(client, response, 409, last);
+    response.end(`${JSON.stringify(last)}\n`);
+    client.answered();
+  }
+
+  async #holdUntilEnd(
+    client: ControlClient,
+    response: ServerResponse,
+    content: HeldContent,
+  ): Promise<AdminResult> {
+    const held = await this.#handler.hold(content).catch((error) => {
+      return error instanceof UserError ? refusal(error.message) : hasFailed;
+    });
+    if (held.kind !== "held") return held;
+    return await serveHold(client, response, this.#handler, held, this.#stopping.promise);
   }
 
   /** Undefined if the client goes away before all of it has come. */

@@ -325,11 +325,13 @@ Deno.test("import of the metadata of a pool of ours finds names and sizes beside
   const list = await pool.list();
   await Deno.remove(`${pool.directory}/catalog.json`);
   const other = pool.path("other");
-  const { status, stderr } = await pool.cli([
+  const { status, stdout, stderr } = await pool.cli([
     ...["--pool", other, "import", "--metadata", `${pool.directory}/metadata.img`],
     ...["--data", `${pool.directory}/data.img`],
   ]);
   assertEquals([status, stderr], [0, "Names and sizes are those of the catalogue beside the metadata.\n"]);
+  // In natural order, as they are listed, and not in that of their making.
+  assertEquals(stdout, "disk0  10 MiB\ndisk0@a  10 MiB\nweb.db  3 MiB\n");
   const imported = await pool.cli(["--pool", other, "list", "--json"]);
   assertEquals(JSON.parse(imported.stdout).volumes, list);
 });
