@@ -72,8 +72,11 @@ export function findIntents(
   }
   if (header.isVoid) return { kind: "none", why: "a device had failed" };
   if (intents.length > 0) return { kind: "found", intents };
-  // While a server runs, one of its segments builds on the superblock that is there.
-  return onIt === undefined && hasRecords(segments) ? { kind: "none", why: ofAnotherState } : none;
+  // While a server runs, one of its segments builds on the superblock that is there. Without segment 0 a journal was being begun
+  // or ended: that erases it first, when nothing of either segment is needed any more.
+  return onIt === undefined && segments[0] !== undefined && hasRecords(segments)
+    ? { kind: "none", why: ofAnotherState }
+    : none;
 }
 
 /** The second is an open that was killed after the commit of its replay and before its own journal began. */

@@ -84,6 +84,9 @@ Deno.test("changes for another state of the metadata are told, and an empty jour
   const file = twoSegments();
   const result = findIntents(file.bytes, testBinding, superblock(9));
   assert(result.kind === "none" && result.why?.startsWith("its changes are for another state") === true);
+  // As a start that was killed behind its first step leaves it.
+  file.bytes.fill(0, intentHeaderBytes, 2 * intentHeaderBytes);
+  assertEquals(findIntents(file.bytes, testBinding, superblock(9)), { kind: "none" });
   const empty = new IntentMemory(segmentBytes);
   empty.journal().start(superblock(1));
   assertEquals(findIntents(empty.bytes, testBinding, superblock(9)), { kind: "none" });

@@ -135,35 +135,25 @@ function changeSuperblock(platters: Platters, random: Random): ForeignChange {
   return "superblock";
 }
 
-/** Maps a block of zeroes where nothing is mapped, or discards what is mapped there. */
+/** Maps a block of its own where nothing is mapped, or discards what is mapped there. */
 function changeMapping(
   platters: Platters,
   oracle: Oracle,
   driver: MetadataDriver,
-  target: Target,
+  { thin, sizeBytes, lineage }: Target,
   random: Random,
 ): ForeignChange | undefined {
-  const { thin, sizeBytes, lineage } = target;
   const { blockSizeBytes } = driver.engine.geometry;
   const at = vblock(random.below(Math.ceil(sizeBytes / blockSizeBytes)));
   let fresh: DBlock | undefined;
   try {
     if (driver.run((engine) => isMapped(engine, thin, at))) {
       driver.run((engine) => engine.removeRange(thin, at, vblock(at + 1)));
-      const offsetBytes = at * blockSizeBytes;
-      const lengthBytes = Math.min(blockSizeBytes, sizeBytes - offsetBytes);
-      oracle.submit(lineage, {
-        kind: "writeZeroes",
-        offsetBytes,
-        lengthBytes,
-        data: new Uint8Array(0),
-        fua: false,
-      });
     } else {
-      const [run] = driver.run((engine) => engine.findFreeData(dblock(0), 1)).runs;
-      if (run === undefined) return undefined;
-      fresh = run.begin;
-      driver.run((engine) => engine.insert(thin, at, run.begin));
+      fresh = driver.run((engine) => engine.findFreeData(dblock(0), 1)).runs[0]?.begin;
+      const block = fresh;
+      if (block === undefined) return undefined;
+      driver.run((engine) => engine.insert(thin, at, block));
     }
     driver.commit();
   } catch (error) {
@@ -171,19 +161,37 @@ function changeMapping(
     if (error instanceof MetadataFault) return undefined;
     throw error;
   }
-  const { image } = driver;
-  if (isOwnCommit(platters, image)) return undefined;
-  if (fresh !== undefined) {
-    platters.write("data", fresh * blockSizeBytes, new Uint8Array(blockSizeBytes));
+  if (isOwnCommit(platters, driver.image)) return undefined;
+  const offsetBytes = at * blockSizeBytes;
+  const lengthBytes = Math.min(blockSizeBytes, sizeBytes - offsetBytes);
+  if (fresh === undefined) {
+    const data = new Uint8Array(0);
+    oracle.submit(lineage, { kind: "writeZeroes", offsetBytes, lengthBytes, data, fua: false });
+  } else {
+    const data = stampOf(oracle, lineage, offsetBytes, lengthBytes, random);
+    oracle.submit(lineage, { kind: "write", offsetBytes, lengthBytes, data, fua: false });
+    const block = new Uint8Array(blockSizeBytes);
+    block.set(data);
+    platters.write("data", fresh * blockSizeBytes, block);
     platters.flush("data");
   }
+  writeChanged(platters, driver.image);
+  return "mapping";
+}
+
+/** Writes the metadata blocks that differ. */
+function writeChanged(platters: Platters, image: Uint8Array): void {
   for (let begin = 0; begin < image.length; begin += metadataBlockSizeBytes) {
     const block = image.subarray(begin, begin + metadataBlockSizeBytes);
     const isSame = block.every((byte, index) => byte === platters.metadata[begin + index]);
     if (!isSame) platters.write("metadata", begin, block);
   }
   platters.flush("metadata");
-  return "mapping";
+}
+
+function stampOf(oracle: Oracle, lineage: Lineage, offsetBytes: number, lengthBytes: number, random: Random) {
+  const sequence = 0x7000_0000 + random.below(0x1000_0000);
+  return stamped(oracle.numberOf(lineage), offsetBytes / 512, lengthBytes / 512, sequence);
 }
 
 /** The server had begun the very same transaction, and its next segment builds on it: that is not the work of another program. */
@@ -218,8 +226,7 @@ function changeData(
   if (mapping?.kind !== "provisioned" || mapping.shared) return undefined;
   const offsetBytes = at * blockSizeBytes;
   const lengthBytes = Math.min(blockSizeBytes, sizeBytes - offsetBytes);
-  const sequence = 0x7000_0000 + random.below(0x1000_0000);
-  const data = stamped(oracle.numberOf(lineage), offsetBytes / 512, lengthBytes / 512, sequence);
+  const data = stampOf(oracle, lineage, offsetBytes, lengthBytes, random);
   oracle.submit(lineage, { kind: "write", offsetBytes, lengthBytes, data, fua: false });
   platters.write("data", mapping.dblock * blockSizeBytes, data);
   platters.flush("data");
