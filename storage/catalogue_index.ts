@@ -43,7 +43,7 @@ export class CatalogueIndex {
     return snapshots;
   }
 
-  /** See {@linkcode Catalogue.familySlices}. */
+  /** The family of `uid`, as catalogue.ts describes it, in slices of `perSlice` records. */
   *familySlices(uid: string, perSlice: number): Slices<VolumeRecord[]> {
     const family: VolumeRecord[] = [];
     const end = new SliceEnd(perSlice);

@@ -20,7 +20,7 @@ import type { PlanRefused } from "./pool_messages.ts";
 
 /**
  * The volume gets a new thin device, a snapshot of the snapshot. Its old one stays, under the name of a new snapshot. The
- * clock ticks, so that every mapping of that is older than the clones that are made of it.
+ * clock ticks, so that every mapping of the kept one is older than the clones that are made of it.
  */
 export function planRollback(
   context: PlanContext,

@@ -1,10 +1,10 @@
 /**
- * Volumes that live as long as they are held (`run`), each with a private socket that serves it alone. They are on the pool's
+ * Volumes that exist as long as they are held (`run`), each with a private socket that serves it alone. They are on the pool's
  * side of the border (border.ts).
  *
  * Order: 1. bind the socket; 2. make the volume, held, and durable; 3. answer. The end of a hold: 1. close the socket; 2. remove
  * the volume under its clients. If we stop after any of these steps, the volume is there without a hold, and the next start of the
- * pool removes it (control/volume_lifetimes.ts), or it is gone; a socket's file that stays is removed by the next that opens the pool.
+ * pool removes it (control/volume_lifetimes.ts), or it is gone; a socket's file that stays is removed by the next process that opens the pool.
  */
 import { nanoid } from "nanoid";
 import type { AdminResult, HeldContent, HeldVolume } from "../control/admin_command.ts";

@@ -1,4 +1,4 @@
-/** Making the metadata device of a pool larger that cannot be opened for writing without more metadata. */
+/** Makes the metadata device larger, of a pool that cannot be opened for writing until it has more metadata. */
 import { UserError } from "../../storage/base/errors.ts";
 import { metadataBytesOf } from "../../storage/base/geometry.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";

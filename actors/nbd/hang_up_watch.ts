@@ -1,8 +1,8 @@
 /**
- * Watches a client for its hang-up while nothing is read from its socket, because its requests wait for space and it has no
- * credits left: reading would tell that it is gone, and nothing else does. Part of the connection (nbd/connection.ts).
+ * Finds out that a client has hung up while nothing is read from its socket: its requests wait for space, and it has no credits
+ * left. Otherwise a read of the socket would tell. Part of the connection (nbd/connection.ts).
  *
- * The requests of a client that is gone must not be done later: it may have connected again and sent them anew.
+ * The waiting requests of such a client must not be carried out later: it may have connected again and sent them anew.
  */
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";

@@ -1,7 +1,7 @@
 /**
  * SpaceWatch: whether the pool is short of space, and what becomes of the bios that wait for some.
  *
- * A bio that finds no space lets go of its locks, and its volume parks it (volume/parked_bios.ts). This actor has those
+ * A bio that finds no space releases its locks, and its volume parks it (volume/parked_bios.ts). This actor has those
  * bios tried again when space may have come, and has them fail when they have waited for too long.
  *
  * Owns: what the pool is short of (free data blocks, free metadata blocks, room on the host) and hence the two modes
@@ -138,7 +138,7 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
 
   #bioUnparked({ volume, need, bios, isServed }: BioUnparked): void {
     const counts = this.#parked.get(volume);
-    assert(bios > 0, "no bio is parked no more");
+    assert(bios > 0, "the end of parking is told for no bio");
     assert(counts !== undefined && counts[need] >= bios, "a bio is parked no more that was not parked");
     assert(this.#short.has(need), "bios were parked for what the pool is not short of");
     counts[need] -= bios;
