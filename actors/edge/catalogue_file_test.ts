@@ -6,7 +6,7 @@ import { poolPaths } from "./pool_paths.ts";
 // Loaded once for as long as the process runs, so before the test and not in it.
 openLibc();
 
-Deno.test("a journal whose spare cannot be opened is closed again", () => {
+Deno.test("a journal whose second file cannot be opened is closed again", () => {
   const directory = Deno.makeTempDirSync({ prefix: "gossamer-test-" });
   try {
     const paths = poolPaths(directory);
