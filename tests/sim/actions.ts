@@ -1,21 +1,16 @@
 /** What clients and the administrator do in a run. Each action decides by a seed of its own, so any can be left out. */
-import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
-import {
-  NBD_EINVAL,
-  NBD_ENOSPC,
-  NBD_ENOTSUP,
-  NBD_EPERM,
-  NBD_ESHUTDOWN,
-} from "../../actors/nbd/wire/constants.ts";
+import type { AdminCommand, AdminResult, PoolStatus } from "../../actors/control/admin_command.ts";
+import { NBD_ENOSPC } from "../../actors/nbd/wire/constants.ts";
+import { hostSpaceAskMs } from "../../actors/limits.ts";
 import { sectorSizeBytes } from "../../storage/base/ids.ts";
 import { Cut, WritableContent } from "../crash/content.ts";
-import { stamped } from "../crash/stamps.ts";
 import { Random } from "../support/world.ts";
 import type { Asked, SimClient } from "./client.ts";
 import { randomCommand, randomSize } from "./commands.ts";
 import type { Life } from "./life.ts";
 import type { Followed, Target } from "./oracle.ts";
-import { type ActionKind, actionKinds, type Swarm } from "./swarm.ts";
+import { isExpected, payloadOf, randomRange } from "./requests.ts";
+import { type ActionKind, actionKinds } from "./swarm.ts";
 import { mailboxOf, mailboxSums } from "../../actors/mailboxes.ts";
 import { Violation } from "./violation.ts";
 import type { World } from "./world.ts";
@@ -67,8 +62,10 @@ export class Actions {
 
   /** Nothing may be on its way any more, when writes that wait for space have had their time. */
   checkIdle(life: Life): void {
+    this.#checkPassing(life);
     this.#endWaiting(life);
     this.#endPauses(life);
+    this.#checkHostRoom(life);
     if (life.isOver) return;
     const { oracle } = this.#world;
     for (const { client } of this.#connected) {
@@ -109,6 +106,44 @@ export class Actions {
     }
   }
 
+  /** Nothing moves, so only what may wait for space is without an answer: what waits holds no lock, and all else passes it. */
+  #checkPassing(life: Life): void {
+    if (life.isOver || this.#world.oracle.command !== undefined) return;
+    for (const { client, followed } of this.#connected) {
+      if (client.isLost) continue;
+      for (const { kind } of followed.keys()) {
+        if (kind === "write" || kind === "writeZeroes") continue;
+        throw new Violation(`a ${kind} waits behind writes without space: ${life.kernel.tasksInFlight()}`);
+      }
+    }
+  }
+
+  /** Where the host has room the pool knows it two questions later, and no write waits for some. */
+  #checkHostRoom(life: Life): void {
+    const { host } = life;
+    if (host.isFull || host.refused.data === 0) return;
+    for (let asked = 0; asked < 3; asked += 1) {
+      life.jump(hostSpaceAskMs);
+      life.drain();
+    }
+    const status = this.#statusOf(life);
+    if (status === undefined) return;
+    this.#count("the host has room again");
+    if (status.data === "host-full") {
+      throw new Violation(
+        `the host has room, and ${status.parked} writes wait for it in mode ${status.mode}`,
+      );
+    }
+  }
+
+  #statusOf(life: Life): PoolStatus | undefined {
+    const results: AdminResult[] = [];
+    if (!life.isOver) life.admin({ verb: "status" }, (result) => results.push(result));
+    life.drain();
+    const result = results[0];
+    return life.isOver || result?.kind !== "status" ? undefined : result.status;
+  }
+
   /** Lets time pass for a command or a removal that rests: it goes on after each pause of the background tasks, which need no client. */
   #endPauses(life: Life): void {
     const { oracle } = this.#world;
@@ -123,13 +158,9 @@ export class Actions {
 
   /** No write waits for a data block while some are free, a second after they became so. */
   #checkWaiting(life: Life): void {
-    const results: AdminResult[] = [];
-    life.admin({ verb: "status" }, (result) => results.push(result));
-    life.drain();
-    const result = results[0];
-    if (life.isOver || result?.kind !== "status") return;
-    const { status } = result;
-    if (status.parked > 0) this.#count("a write waits");
+    const status = this.#statusOf(life);
+    if (status === undefined) return;
+    if (status.parked > 0) this.#count(`a write waits, ${status.data}`);
     const isOfSpace = status.mode === "write" || status.mode.startsWith("out-of");
     if (status.parked > 0 && (status.mode === "write" || !isOfSpace)) {
       throw new Violation(`${status.parked} writes wait for space in mode ${status.mode}`);
@@ -173,8 +204,12 @@ export class Actions {
         return "time passes";
       case "drain":
         life.drain();
+        if (random.below(2) === 0) life.host.isFull = false;
         if (!life.isOver) this.checkIdle(life);
         return "everything ends";
+      case "host":
+        life.host.isFull = !life.host.isFull;
+        return life.host.isFull ? "the host is full" : "the host has room";
       default:
         return this.#request(life, kind, random, ordinal);
     }
@@ -226,10 +261,19 @@ export class Actions {
     if (life.faults.faults === 0 && !isExpected(asked, target, error)) {
       throw new Violation(`a ${asked.kind} was answered with error ${error} though no device failed`);
     }
+    if (error === NBD_ENOSPC && this.#isBeforeTimeout(life) && asked.kind !== "discard") {
+      throw new Violation(`a ${asked.kind} found no space and failed before the timeout`);
+    }
     if (asked.kind === "read" && error === 0) {
       oracle.checkRead(target, followed, asked.offsetBytes, data, life.faults.faults > 0);
     }
     oracle.answer(followed, error === 0);
+  }
+
+  /** Whether no timeout can have passed in this life, so that what finds no space waits. */
+  #isBeforeTimeout(life: Life): boolean {
+    const { noSpace } = this.#world.swarm;
+    return noSpace.kind === "queue" && life.faults.faults === 0 && life.clock.nowMs < noSpace.timeoutMs;
   }
 
   #count(what: string): void {
@@ -295,76 +339,5 @@ export class Actions {
     followed.set(asked, this.#world.oracle.submit(target, asked));
     life.admitted.requests += 1;
     client.ask(asked);
-  }
-}
-
-/** Stamped sectors. In some writes all are zeroes, or all but the first block's or the last. By a random source of its own. */
-function payloadOf(
-  number: number,
-  begin: number,
-  sectors: number,
-  ordinal: number,
-  { zeroesPercent, blockSectors }: Swarm,
-): Uint8Array {
-  const data = stamped(number, begin, sectors, ordinal);
-  const random = new Random(Math.imul(ordinal + 1, 0x2545f491));
-  if (random.below(100) >= zeroesPercent) return data;
-  switch (random.below(4)) {
-    case 0:
-      return data.fill(0, (blockSectors - begin % blockSectors) * sectorSizeBytes);
-    case 1:
-      return data.fill(0, 0, (sectors - 1) * sectorSizeBytes);
-    default:
-      return data.fill(0);
-  }
-}
-
-/** Often whole blocks, often parts of one, sometimes anything up to the end. */
-function randomRange(
-  random: Random,
-  total: number,
-  blockSectors: number,
-): { begin: number; sectors: number } {
-  const blocks = Math.ceil(total / blockSectors);
-  let begin = random.below(blocks) * blockSectors;
-  let sectors = blockSectors;
-  switch (random.below(5)) {
-    case 0:
-      break;
-    case 1:
-      sectors *= 1 + random.below(3);
-      break;
-    case 2:
-      begin = random.below(total);
-      sectors = 1 + random.below(3 * blockSectors);
-      break;
-    case 3:
-      begin += random.below(blockSectors);
-      sectors = 1;
-      break;
-    default:
-      begin = 0;
-      sectors = random.below(3) === 0 ? total : 1 + random.below(blockSectors);
-  }
-  begin = Math.min(begin, total - 1);
-  return { begin, sectors: Math.min(sectors, total - begin) };
-}
-
-/** Whether a client may hear this error while all devices work. */
-function isExpected(asked: Asked, target: Target, error: number): boolean {
-  switch (error) {
-    case 0:
-    case NBD_ESHUTDOWN:
-      return true;
-    case NBD_EPERM:
-      return target instanceof Cut;
-    case NBD_ENOSPC:
-      return asked.kind === "write" || asked.kind === "writeZeroes" || asked.kind === "discard";
-    case NBD_ENOTSUP:
-      return asked.fastZero;
-    case NBD_EINVAL:
-      return asked.kind === "read" || asked.kind === "discard" || asked.fastZero;
-    default:
-      return false;
   }
 }

@@ -17,6 +17,7 @@ import type { DeviceName } from "../crash/recording_device.ts";
 import { FaultPlan, type Later, SimulatedJournal } from "../crash/simulated_device.ts";
 import type { Random } from "../support/world.ts";
 import { MemoryJournal } from "../support/pool.ts";
+import type { SimHost } from "./host.ts";
 import type { LineRoom } from "../../actors/control/catalogue_room.ts";
 import type { OperationKind, SimulatedName, Swarm } from "./swarm.ts";
 
@@ -55,23 +56,34 @@ export class SwarmFaults extends FaultPlan {
   isOn = false;
   /** What is asked next of the device. */
   kind: OperationKind = "write";
-  /** Faults in this life. */
-  faults = 0;
+  #failed = 0;
   /** A flush of this life failed. */
   hasFailedFlush = false;
   readonly #swarm: Swarm;
   readonly #world: { readonly random: Random };
+  readonly #host: SimHost;
 
-  constructor(world: { readonly swarm: Swarm; readonly random: Random }) {
+  constructor(world: { readonly swarm: Swarm; readonly random: Random }, host: SimHost) {
     super("data", -1, ioOk);
     this.#swarm = world.swarm;
     this.#world = world;
+    this.#host = host;
+  }
+
+  /** Faults in this life. A full host is one for the metadata; for the data it is not, because writes wait or are refused. */
+  get faults(): number {
+    return this.#failed + this.#host.refused.metadata;
   }
 
   override next(device: SimulatedName): IoResult | undefined {
+    if (this.kind === "flush" && device !== "journal" && device !== "intents" && this.#host.failsFlush()) {
+      this.#failed += 1;
+      this.hasFailedFlush = true;
+      return { kind: "noSpace" };
+    }
     const rate = this.#swarm.errors[device][this.kind];
     if (!this.isOn || rate === 0 || this.#world.random.below(100_000) >= rate) return undefined;
-    this.faults += 1;
+    this.#failed += 1;
     if (this.kind === "flush") this.hasFailedFlush = true;
     // A host that is full says so about writes only.
     const isWrite = this.kind === "write" || this.kind === "copy" || this.kind === "zero";

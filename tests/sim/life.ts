@@ -29,6 +29,7 @@ import { type Later, SimulatedDevice, SlowAnswers } from "../crash/simulated_dev
 import { ManualClock, type Random } from "../support/world.ts";
 import { type ClientEars, SimClient } from "./client.ts";
 import { DelayedDevice, Fuse, LifeJournal, SwarmFaults } from "./devices.ts";
+import { SimHost } from "./host.ts";
 import { bindingOf, IntentFile, type IntentsLeft } from "./intent_file.ts";
 import { Looks } from "./looks.ts";
 import type { Swarm } from "./swarm.ts";
@@ -66,6 +67,7 @@ export class Life {
   readonly clock = new ManualClock();
   readonly fuse: Fuse;
   readonly faults: SwarmFaults;
+  readonly host: SimHost;
   readonly journal: LifeJournal;
   /** What became of the changes that the intent journal had, if it had some. */
   replayed: Replayed["kind"] | undefined;
@@ -104,7 +106,8 @@ export class Life {
     this.#world = world;
     this.#beginning = beginning;
     const { swarm } = world;
-    this.faults = new SwarmFaults(world);
+    this.host = new SimHost(swarm.host, swarm.host === undefined ? 0 : world.random.below(2 ** 31));
+    this.faults = new SwarmFaults(world, this.host);
     this.fuse = new Fuse(() => this.kernel.stop());
     const policy: SchedulerPolicy = {
       messagesPerTurnMax: 1,
@@ -137,7 +140,8 @@ export class Life {
         isRemote: name === "data" && swarm.hasRemoteData,
         ...(name === "data" ? { slow: this.#slow } : {}),
       });
-      const port = new DelayedDevice(new RecordingDevice(simulated, beginning.log, name), name, devices);
+      const recording = new RecordingDevice(simulated, beginning.log, name);
+      const port = new DelayedDevice(this.host.under(recording, name), name, devices);
       return { simulated, port };
     };
     const [metadata, data] = [device("metadata"), device("data")];
@@ -227,6 +231,7 @@ export class Life {
       intents: this.#intents,
       readOnly: false,
       noSpace: this.#world.swarm.noSpace,
+      hostSpace: () => this.host.space(),
       detectsZeroes: this.#world.swarm.detectsZeroes,
       newUid: () => this.#world.newUid(),
       log,
@@ -303,9 +308,11 @@ export class Life {
 
   /** Reads everything there is, straight from the volumes, and every block status. Nothing may be on its way. */
   look(): FoundVolume[] {
-    this.isRough = false;
+    const { isFull } = this.host;
+    this.isRough = this.host.isFull = false;
     const found = this.#looks.all();
     this.isRough = true;
+    this.host.isFull = isFull;
     return found;
   }
 

@@ -41,6 +41,7 @@ for (let at = 0; at < seeds.length; at += seedsPerTest) {
         "clone done",
         "grow grown",
         "rescan grown",
+        "the host has room again",
       ]
     ) {
       assert((counts.get(what) ?? 0) > 10, `"${what}" has hardly happened`);

@@ -55,6 +55,8 @@ export interface Swarm {
   /** Chances in 100,000 that an operation fails, by device. */
   readonly errors: Readonly<Record<SimulatedName, Readonly<Record<OperationKind, number>>>>;
   readonly noSpacePercent: number;
+  /** Undefined: the host always has room. */
+  readonly host: HostSwarm | undefined;
   /** Of one segment of the intent journal: often so few that it is full all the time. Undefined: none is kept. */
   readonly intentSegmentBytes: number | undefined;
   /** Most bytes that one read or send of a socket moves; 0 for no bound. */
@@ -71,6 +73,18 @@ export interface Swarm {
   readonly weights: Readonly<Record<ActionKind, number>>;
 }
 
+/** A host whose file system is full for a while, again and again. */
+export interface HostSwarm {
+  /** Of 100 pages of a device, so many are not stored when a life begins, whatever they hold. */
+  readonly holesPercent: { readonly metadata: number; readonly data: number };
+  /** Chances in 100,000 that a flush fails while it is full. */
+  readonly flushErrors: number;
+  /** It says how much room it has. */
+  readonly tells: boolean;
+  /** How often it becomes full, or has room again, as a weight among the actions. */
+  readonly weight: number;
+}
+
 /** What can be done in a run. */
 export const actionKinds = [
   "connect",
@@ -83,6 +97,7 @@ export const actionKinds = [
   "admin",
   "wait",
   "drain",
+  "host",
 ] as const;
 /** One of them. */
 export type ActionKind = typeof actionKinds[number];
@@ -98,6 +113,7 @@ const usual: Readonly<Record<ActionKind, number>> = {
   admin: 30,
   wait: 5,
   drain: 3,
+  host: 0,
 };
 
 /**
@@ -145,8 +161,20 @@ function drawZeroes(seed: number): Pick<Swarm, "detectsZeroes" | "zeroesPercent"
   return { detectsZeroes: random.below(4) > 0, zeroesPercent };
 }
 
+/** Of a random source of its own: in a third of the runs. */
+function drawHost(seed: number): HostSwarm | undefined {
+  const random = new Random(Math.imul(seed, 0x632be5ab) ^ 0x4057);
+  if (random.below(3) > 0) return undefined;
+  return {
+    holesPercent: { metadata: [0, 0, 5, 50][random.below(4)]!, data: [20, 60, 100][random.below(3)]! },
+    flushErrors: [0, 0, 2000, 20_000][random.below(4)]!,
+    tells: random.below(4) > 0,
+    weight: [5, 15, 40][random.below(3)]!,
+  };
+}
+
 /** What is off in a plain run, which is as runs were before there was any of it. */
-const plain: Pick<Swarm, "detectsZeroes" | "zeroesPercent"> = { detectsZeroes: false, zeroesPercent: 0 };
+const plain = { detectsZeroes: false, zeroesPercent: 0, host: undefined };
 
 /**
  * The character of the run with this seed.
@@ -156,12 +184,14 @@ export function drawSwarm(seed: number, isPlain = false): Swarm {
   const random = new Random(Math.imul(seed, 0x9e3779b1) ^ 0x51ed);
   const any = <T>(values: readonly T[]): T => values[random.below(values.length)]!;
   const hasErrors = random.below(4) === 0;
+  const others = isPlain ? plain : { ...drawZeroes(seed), host: drawHost(seed) };
   const weights = { ...usual };
   for (const kind of actionKinds) {
-    if (kind === "connect") continue;
+    if (kind === "connect" || kind === "host") continue;
     weights[kind] = Math.ceil(weights[kind] * any([0, 0.3, 1, 1, 1, 3]));
   }
   weights.write = Math.max(weights.write, 20);
+  weights.host = others.host?.weight ?? 0;
   const errorsOf = (): Record<OperationKind, number> => {
     const rate = () => hasErrors && random.below(3) === 0 ? any([30, 100, 500, 3000]) : 0;
     return { read: rate(), write: rate(), zero: rate(), copy: rate(), discard: rate(), flush: rate() };
@@ -178,7 +208,7 @@ export function drawSwarm(seed: number, isPlain = false): Swarm {
   const { intentErrors = 0, ...kept } = intents ?? {};
   const drawn: Swarm = {
     ...drawKnobs(seed),
-    ...(isPlain ? plain : drawZeroes(seed)),
+    ...others,
     hasRemoteData,
     noSpace: timeoutMs === 0 ? { kind: "error" } : { kind: "queue", timeoutMs },
     growthBlocks: {

@@ -240,6 +240,7 @@ export class World {
     life.faults.isOn = false;
     life.fuse.operationsMax = Infinity;
     life.drain();
+    life.host.isFull = false;
     this.#actions.checkIdle(life);
     if (isLast || this.random.below(4) === 0) this.#actions.checkNothingHeld(life);
   }
