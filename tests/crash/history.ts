@@ -20,9 +20,19 @@ import type { RunLog } from "./recording_device.ts";
 import { describeSector, hashSector } from "./stamps.ts";
 import { always, type Content, Cut, type Lineage, never, WritableContent, type Write } from "./content.ts";
 
+/** What a volume may map, and what is kept for it, in bytes; null: no bound, nothing. */
+export interface Allowance {
+  readonly quotaBytes: number | null;
+  readonly reserveBytes: number | null;
+}
+
+export const noAllowance: Allowance = { quotaBytes: null, reserveBytes: null };
+
 /** The volumes between two commands. */
 export interface Version {
   readonly volumes: ReadonlyMap<string, Content>;
+  /** Of those volumes that have some. */
+  readonly allowances: ReadonlyMap<string, Allowance>;
   readonly begunAt: number;
   /** It may be found by a crash that comes after `begunAt` and not after `endedAt`. */
   endedAt: number;
@@ -55,7 +65,12 @@ export interface RequestLike {
 
 /** See the head of this file. */
 export class History {
-  readonly versions: Version[] = [{ volumes: new Map(), begunAt: always, endedAt: never }];
+  readonly versions: Version[] = [{
+    volumes: new Map(),
+    allowances: new Map(),
+    begunAt: always,
+    endedAt: never,
+  }];
   readonly cuts: Cut[] = [];
   readonly #log: RunLog;
   readonly #blockSizeBytes: number;
@@ -185,7 +200,8 @@ export class History {
     const cuts: Cut[] = [];
     const volumes = new Map(before.volumes);
     this.#apply(volumes, command, begunAt, cuts);
-    const after: Version = { volumes, begunAt, endedAt: never };
+    const allowances = allowancesAfter(before.allowances, command);
+    const after: Version = { volumes, allowances, begunAt, endedAt: never };
     this.versions.push(after);
     return { before, after, cuts };
   }
@@ -244,6 +260,8 @@ export class History {
         return;
       case "grow":
       case "rescan":
+      case "quota":
+      case "reserve":
         return;
       default:
         assert(false, "a command that changes nothing");
@@ -308,6 +326,32 @@ export class History {
     content.inherit(old);
     volumes.set(name, content);
   }
+}
+
+/** Allowances follow a rename, stay through a rollback and end with their volume; clones have none. */
+function allowancesAfter(
+  before: ReadonlyMap<string, Allowance>,
+  command: AdminCommand,
+): ReadonlyMap<string, Allowance> {
+  const allowances = new Map(before);
+  const change = (name: string, changed: Partial<Allowance>) =>
+    allowances.set(name, { ...allowances.get(name) ?? noAllowance, ...changed });
+  switch (command.verb) {
+    case "quota":
+      change(command.name, { quotaBytes: command.quotaBytes });
+      break;
+    case "reserve":
+      change(command.name, { reserveBytes: command.reserveBytes });
+      break;
+    case "rename":
+      if (allowances.has(command.from)) change(command.to, allowances.get(command.from)!);
+      allowances.delete(command.from);
+      break;
+    case "rm":
+      for (const name of command.names) allowances.delete(name);
+      break;
+  }
+  return allowances;
 }
 
 /** The names that a fork makes. */

@@ -11,7 +11,7 @@ import { testBinding } from "../support/intent_memory.ts";
 import { replayOn } from "../support/intent_replay.ts";
 import { MemoryJournal, TestingPool } from "../support/pool.ts";
 import { type Content, Cut, type Survivor, WritableContent } from "./content.ts";
-import type { History, Version } from "./history.ts";
+import { type Allowance, type History, noAllowance, type Version } from "./history.ts";
 import type { Images } from "./images.ts";
 import { describeSector, hashSector } from "./stamps.ts";
 
@@ -69,6 +69,8 @@ export interface FoundVolume {
   readonly words: Uint32Array;
   /** The sectors of its mapped blocks, as [begin, end); left out where no one has asked. */
   readonly mapped?: readonly (readonly [number, number])[];
+  /** Left out where no one has asked. */
+  readonly allowances?: Allowance;
 }
 
 /** Everything that a pool serves. */
@@ -138,6 +140,17 @@ function problemOfVersion(
     const content = version.volumes.get(volume.name)!;
     const problem = problemOfVolume(volume, content, instant, survivor);
     if (problem !== undefined) return `"${volume.name}": ${problem}`;
+    const { quotaBytes, reserveBytes } = version.allowances.get(volume.name) ?? noAllowance;
+    const { allowances } = volume;
+    if (
+      allowances === undefined ||
+      (allowances.quotaBytes === quotaBytes && allowances.reserveBytes === reserveBytes)
+    ) {
+      continue;
+    }
+    return `"${volume.name}": its allowances are ${
+      JSON.stringify(allowances)
+    }, not ${quotaBytes} and ${reserveBytes}`;
   }
   return undefined;
 }

@@ -67,6 +67,7 @@ export class Actions {
     this.#endPauses(life);
     this.#checkHostRoom(life);
     if (life.isOver) return;
+    this.#world.checkOwed(life, false);
     const { oracle } = this.#world;
     for (const { client } of this.#connected) {
       if (client.unanswered > 0) {
@@ -165,7 +166,7 @@ export class Actions {
     if (status.parked > 0 && (status.mode === "write" || !isOfSpace)) {
       throw new Violation(`${status.parked} writes wait for space in mode ${status.mode}`);
     }
-    const freeBytes = status.data_total_bytes - status.data_used_bytes;
+    const freeBytes = status.data_total_bytes - status.data_used_bytes - status.data_reserved_bytes;
     const mostBytes = this.#world.swarm.volumeBlocksMax * status.block_size_bytes;
     if (status.parked > 0 && status.data === "full" && freeBytes > mostBytes && life.faults.faults === 0) {
       throw new Violation(`${status.parked} writes wait though ${freeBytes} bytes are free`);
@@ -261,7 +262,9 @@ export class Actions {
     if (life.faults.faults === 0 && !isExpected(asked, target, error)) {
       throw new Violation(`a ${asked.kind} was answered with error ${error} though no device failed`);
     }
-    if (error === NBD_ENOSPC && this.#isBeforeTimeout(life) && asked.kind !== "discard") {
+    const isEarly = error === NBD_ENOSPC && asked.kind !== "discard" && this.#isBeforeTimeout(life);
+    const endBytes = asked.offsetBytes + asked.lengthBytes;
+    if (isEarly && oracle.isFree(target, endBytes, followed.submitted.at)) {
       throw new Violation(`a ${asked.kind} found no space and failed before the timeout`);
     }
     if (asked.kind === "read" && error === 0) {

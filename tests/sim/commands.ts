@@ -21,6 +21,8 @@ export function randomCommand(
 ): AdminCommand | undefined {
   const growth = randomGrowth(ordinal, swarm);
   if (growth !== undefined) return growth;
+  const allowance = randomAllowance(oracle, ordinal, swarm);
+  if (allowance !== undefined) return allowance;
   const volumes = oracle.current.volumes;
   const names = [...volumes.keys()];
   const snapshots = names.filter((name) => volumes.get(name) instanceof Cut);
@@ -84,6 +86,24 @@ function randomGrowth(ordinal: number, { growthBlocks, blockSectors }: Swarm): A
   const data = some(Math.ceil(growthBlocks.data / 4), blockSectors * sectorSizeBytes);
   const metadata = some(Math.ceil(growthBlocks.metadata / 4), metadataBlockSizeBytes);
   return { verb: "grow", data, metadata };
+}
+
+/** By a random source of its own. Small ones, so that they are reached, and some that are not whole blocks. */
+function randomAllowance(oracle: Oracle, ordinal: number, swarm: Swarm): AdminCommand | undefined {
+  const { allowancesPercent, blockSectors, volumeBlocksMax, dataBlocks } = swarm;
+  const random = new Random(Math.imul(ordinal + 1, 0x1b873593));
+  const names = [...oracle.current.volumes].flatMap(([name, content]) =>
+    content instanceof Cut ? [] : [name]
+  );
+  if (random.below(100) >= allowancesPercent || names.length === 0) return undefined;
+  const name = names[random.below(names.length)]!;
+  const isNone = random.below(4) === 0;
+  const bytesOf = (blocks: number) => (blocks * blockSectors - random.below(2)) * sectorSizeBytes;
+  if (random.below(2) === 0) {
+    return { verb: "quota", name, quotaBytes: isNone ? null : bytesOf(1 + random.below(volumeBlocksMax)) };
+  }
+  const blocks = 1 + random.below(Math.max(2, dataBlocks / 2));
+  return { verb: "reserve", name, reserveBytes: isNone ? null : bytesOf(blocks) };
 }
 
 function forkOf(source: string, count: number, ordinal: number): AdminCommand {

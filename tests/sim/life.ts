@@ -13,6 +13,7 @@ import { mailboxes } from "../../actors/mailboxes.ts";
 import { NbdListener } from "../../actors/nbd/listener.ts";
 import type { NbdListenerMessage } from "../../actors/nbd/messages.ts";
 import type { PoolStub } from "../../actors/control/pool_messages.ts";
+import type { Catalogue } from "../../storage/catalogue.ts";
 import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
@@ -47,6 +48,12 @@ export interface Beginning {
   readonly log: RunLog;
 }
 
+/** What the actors of a pool share with nothing else, for rules that hold after each of their turns. */
+export interface PoolParts {
+  readonly engine: ThinMetadata;
+  readonly catalogue: Catalogue;
+}
+
 /** What lives of one run share. */
 export interface LifeWorld {
   readonly swarm: Swarm;
@@ -55,6 +62,8 @@ export interface LifeWorld {
   /** Takes a number for everything that happens. */
   mix(value: number): void;
   newUid(): string;
+  /** Called between any two turns of the actors. */
+  turned(life: Life): void;
   /** Answers leave before their records are written: a fault that runs must find. */
   readonly forgetsIntents: boolean;
   /** Keeps messages for a person, if the run is shown. */
@@ -68,6 +77,8 @@ export class Life {
   readonly fuse: Fuse;
   readonly faults: SwarmFaults;
   readonly host: SimHost;
+  /** Of the pool, once it is assembled. */
+  parts: PoolParts | undefined;
   readonly journal: LifeJournal;
   /** What became of the changes that the intent journal had, if it had some. */
   replayed: Replayed["kind"] | undefined;
@@ -222,6 +233,7 @@ export class Life {
   #assemble(superblock: Uint8Array): PoolStub {
     const engine = this.#openEngine(superblock);
     const { catalogue } = settleCatalogue(readJournal(this.#beginning.journal), engine.transactionId);
+    this.parts = { engine, catalogue };
     const log = (sentence: string) => void this.logged.push(sentence);
     this.#pool = assemblePool(this.kernel, {
       ...this.#ports,
@@ -327,6 +339,7 @@ export class Life {
 
   /** Whose turn it is in the kernel; sometimes something from outside comes first. */
   #choose(count: number): number {
+    this.#world.turned(this);
     if (this.#chance(this.#world.swarm.intrusion)) this.#intrude();
     const chosen = this.#world.random.below(count);
     this.#world.mix(count * 64 + chosen);

@@ -39,15 +39,12 @@ export class Looks {
     const list = listed[0];
     if (list?.kind !== "volumes") throw new Violation(`the volumes could not be listed: ${list?.kind}`);
     const contexts: ToldContext[] = [];
-    const found = list.volumes.map(({ name, size_bytes: sizeBytes, read_only: readOnly }) => {
+    const found = list.volumes.map((listing) => {
+      const { name, size_bytes: sizeBytes, read_only: readOnly } = listing;
       const bytes = this.#readWhole(name, sizeBytes, contexts);
-      return {
-        name,
-        sizeBytes,
-        readOnly,
-        words: new Uint32Array(bytes.buffer),
-        mapped: mappedOf(contexts, name),
-      };
+      const allowances = { quotaBytes: listing.quota_bytes, reserveBytes: listing.reserve_bytes };
+      const mapped = mappedOf(contexts, name);
+      return { name, sizeBytes, readOnly, words: new Uint32Array(bytes.buffer), mapped, allowances };
     });
     const problem = problemOfStatus(found, contexts);
     if (problem !== undefined) throw new Violation(problem);

@@ -121,6 +121,17 @@ export class Oracle {
     if (target instanceof Cut && !areFaults) this.#checkUnchanged(target, first, words);
   }
 
+  /** Whether since then nothing but a full pool can have refused the volume a write that ends there: no quota, no nearer end. */
+  isFree(target: Target, endBytes: number, since: number): boolean {
+    return this.history.versions.every(({ volumes, allowances, endedAt }) => {
+      if (endedAt < since) return true;
+      return [...volumes].every(([name, content]) => {
+        if (!isOf(content, target)) return true;
+        return content.sizeBytes >= endBytes && (allowances.get(name)?.quotaBytes ?? null) === null;
+      });
+    });
+  }
+
   #nameOf(target: Target): string {
     for (const [name, content] of this.current.volumes) if (isOf(content, target)) return name;
     return "a removed volume";
@@ -189,7 +200,8 @@ export class Oracle {
       if (chosen !== undefined) break;
     }
     if (chosen === undefined) return problems.join("; or ");
-    versions.splice(0, versions.length, { volumes: chosen.volumes, begunAt: always, endedAt: never });
+    const { volumes, allowances } = chosen;
+    versions.splice(0, versions.length, { volumes, allowances, begunAt: always, endedAt: never });
     this.command = this.#begun = undefined;
     for (const followed of [...this.#flying]) this.answer(followed, false);
     this.#abandoned.clear();

@@ -55,6 +55,8 @@ export interface Swarm {
   /** Chances in 100,000 that an operation fails, by device. */
   readonly errors: Readonly<Record<SimulatedName, Readonly<Record<OperationKind, number>>>>;
   readonly noSpacePercent: number;
+  /** Of 100 commands, so many set or end a quota or a reserve. */
+  readonly allowancesPercent: number;
   /** Undefined: the host always has room. */
   readonly host: HostSwarm | undefined;
   /** Of one segment of the intent journal: often so few that it is full all the time. Undefined: none is kept. */
@@ -173,8 +175,14 @@ function drawHost(seed: number): HostSwarm | undefined {
   };
 }
 
+/** Of a random source of its own: in a third of the runs. */
+function drawAllowances(seed: number): Pick<Swarm, "allowancesPercent"> {
+  const random = new Random(Math.imul(seed, 0x1b873593) ^ 0x4007);
+  return { allowancesPercent: [0, 0, 0, 0, 25, 60][random.below(6)]! };
+}
+
 /** What is off in a plain run, which is as runs were before there was any of it. */
-const plain = { detectsZeroes: false, zeroesPercent: 0, host: undefined };
+const plain = { detectsZeroes: false, zeroesPercent: 0, host: undefined, allowancesPercent: 0 };
 
 /**
  * The character of the run with this seed.
@@ -184,7 +192,7 @@ export function drawSwarm(seed: number, isPlain = false): Swarm {
   const random = new Random(Math.imul(seed, 0x9e3779b1) ^ 0x51ed);
   const any = <T>(values: readonly T[]): T => values[random.below(values.length)]!;
   const hasErrors = random.below(4) === 0;
-  const others = isPlain ? plain : { ...drawZeroes(seed), host: drawHost(seed) };
+  const others = isPlain ? plain : { ...drawZeroes(seed), ...drawAllowances(seed), host: drawHost(seed) };
   const weights = { ...usual };
   for (const kind of actionKinds) {
     if (kind === "connect" || kind === "host") continue;

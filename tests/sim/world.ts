@@ -10,6 +10,7 @@ import { Random } from "../support/world.ts";
 import { Actions } from "./actions.ts";
 import { type ForeignChange, ForeignWriter } from "./foreign_writer.ts";
 import { Life } from "./life.ts";
+import { AllowanceRules, checkOwed } from "./allowances.ts";
 import { Oracle } from "./oracle.ts";
 import { Platters } from "./platters.ts";
 import { drawSwarm, type Swarm } from "./swarm.ts";
@@ -70,6 +71,7 @@ export class World {
   readonly #look: RunOptions["look"];
   readonly #believesMemory: boolean;
   readonly forgetsIntents: boolean;
+  #rules: AllowanceRules | undefined;
   readonly #platters: Platters;
   readonly #foreign: ForeignWriter;
   readonly #actions: Actions;
@@ -151,6 +153,8 @@ export class World {
         );
       }
       this.#checkUnmapped(found);
+      this.checkOwed(life, true);
+      this.#rules = new AllowanceRules(this.oracle.history);
       this.#checkAlive(life);
       life.faults.isOn = true;
       life.fuse.operationsMax = life.fuse.count + this.random.below(this.swarm.operationsMax);
@@ -159,6 +163,17 @@ export class World {
       this.#checkAlive(life);
       this.#crash(life);
     }
+  }
+
+  /** See {@linkcode AllowanceRules}. Only in a life that has begun. */
+  turned(life: Life): void {
+    if (this.swarm.allowancesPercent > 0) this.#rules?.check(life);
+  }
+
+  /** @param isFresh the pool has just been opened, so nothing but a removal can have made what is counted wrong since */
+  checkOwed(life: Life, isFresh: boolean): void {
+    if (this.swarm.allowancesPercent === 0 || life.isOver || life.faults.faults > 0) return;
+    checkOwed(life, this.oracle.current.allowances, isFresh);
   }
 
   #checkUnmapped(found: readonly FoundVolume[]): void {
@@ -247,6 +262,7 @@ export class World {
 
   #crash(life: Life): void {
     life.fuse.blow();
+    this.#rules = undefined;
     this.#crashes += 1;
     this.#hasFailedFlush = life.faults.hasFailedFlush;
     // What only the host's memory has after that is rare enough to be looked for.
