@@ -193,13 +193,12 @@ export function drawSwarm(seed: number, isPlain = false): Swarm {
   const any = <T>(values: readonly T[]): T => values[random.below(values.length)]!;
   const hasErrors = random.below(4) === 0;
   const others = isPlain ? plain : { ...drawZeroes(seed), ...drawAllowances(seed), host: drawHost(seed) };
-  const weights = { ...usual };
+  const weights = { ...usual, host: others.host?.weight ?? 0 };
   for (const kind of actionKinds) {
     if (kind === "connect" || kind === "host") continue;
     weights[kind] = Math.ceil(weights[kind] * any([0, 0.3, 1, 1, 1, 3]));
   }
   weights.write = Math.max(weights.write, 20);
-  weights.host = others.host?.weight ?? 0;
   const errorsOf = (): Record<OperationKind, number> => {
     const rate = () => hasErrors && random.below(3) === 0 ? any([30, 100, 500, 3000]) : 0;
     return { read: rate(), write: rate(), zero: rate(), copy: rate(), discard: rate(), flush: rate() };

@@ -154,7 +154,7 @@ export class World {
       }
       this.#checkUnmapped(found);
       this.checkOwed(life, true);
-      this.#rules = new AllowanceRules(this.oracle.history);
+      this.#rules = new AllowanceRules(this.oracle.history, this.#foreign.counts.has("mapping"));
       this.#checkAlive(life);
       life.faults.isOn = true;
       life.fuse.operationsMax = life.fuse.count + this.random.below(this.swarm.operationsMax);
