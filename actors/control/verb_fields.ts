@@ -214,7 +214,7 @@ export function value<T>(option: OptionName, json: string, kind: Kind<T>, otherw
   };
 }
 
-/** A field that an option without a value sets. False if absent. Anything in JSON but a boolean is refused: a `dryRun` that does not count would remove volumes. */
+/** A field that an option without a value sets. False if absent. Anything in JSON but a boolean is refused: with a `dry_run` that does not count, `rm` would remove volumes. */
 export function flag(option: OptionName, json: string): Field<boolean> {
   return {
     option,

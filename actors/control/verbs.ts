@@ -121,8 +121,14 @@ export function* commandSlices(json: unknown, perSlice: number): Slices<Command>
   if (verb === undefined || !isCommandVerb(verb)) {
     throw malformed(`"verb" is none of ${commandVerbs.join(", ")}`);
   }
+  const { fieldList } = specOf(verb);
+  // A key that is misspelt, as "dryRun" for "dry_run", must not change what the command does.
+  const unknown = Object.keys(given).find((key) =>
+    key !== "verb" && !fieldList.some(({ field }) => field.json === key)
+  );
+  if (unknown !== undefined) throw malformed(`${verb} has no "${unknown.slice(0, 100)}"`);
   const values: [string, unknown][] = [];
-  for (const { name, field } of specOf(verb).fieldList) {
+  for (const { name, field } of fieldList) {
     values.push([name, yield* field.ofJson(given, perSlice)]);
   }
   return { verb, ...Object.fromEntries(values) } as Command;

@@ -64,7 +64,7 @@ Deno.test("the JSON of a command has the names that the control API promises", (
   }
 });
 
-Deno.test("a field of the wrong type is refused by its name", () => {
+Deno.test("a field of the wrong type or name is refused by its name", () => {
   const wrong: readonly (readonly [json: unknown, says: RegExp])[] = [
     [null, /it is not an object/],
     [{ verb: "serve" }, /"verb" is none of create, snapshot, clone/],
@@ -75,6 +75,8 @@ Deno.test("a field of the wrong type is refused by its name", () => {
     [{ verb: "kick", client: 1.5 }, /"client" is not a client's number/],
     [{ verb: "kick", client: 1, refuse_ms: "1" }, /"refuse_ms" is not a number of milliseconds/],
     [{ verb: "rm", names: ["a"], force: "no" }, /"force" is neither true nor false/],
+    [{ verb: "rm", names: ["a"], dryRun: true }, /rm has no "dryRun"/],
+    [{ verb: "status", names: [] }, /status has no "names"/],
   ];
   for (const [json, says] of wrong) {
     assertMatch(assertThrows(() => commandOfJson(json), UserError).message, says);
