@@ -2,9 +2,12 @@
  * The clients that arrive: each gets a place, waits for one, or is refused, by the rules of nbd/places.ts. Not an actor but a
  * part of NbdListener's state (nbd/listener.ts).
  *
- * If there is no place for a client, the oldest client that is not attached, has had `crowdedHandshakeMs`, and whose leaving
- * would free a fitting place, makes room. Without such a client the new one is closed at once. An attached client never makes
- * room.
+ * If there is no place for a client, the oldest client that is not attached, has had `crowdedHandshakeMs` or has hung up, and
+ * whose leaving would free a fitting place, makes room. Without such a client the new one is closed at once. An attached client
+ * never makes room.
+ *
+ * A hang-up is looked for because the read that tells of it comes later: clients that connect and go faster than their reads are
+ * answered would hold all places together, though few of them are there.
  */
 import { assert } from "../../storage/base/assert.ts";
 import type { Address } from "../kernel/address.ts";
@@ -16,8 +19,8 @@ import type { LogPort, SocketPort } from "./socket_port.ts";
 
 /** What is needed of a client that has a place. */
 export interface SeatedClient {
-  /** The connection's socket; only its name and its silence are read. */
-  readonly socket: Pick<SocketPort, "peer" | "silentMs">;
+  /** The connection's socket; only its name, its silence and its hang-up are read. */
+  readonly socket: Pick<SocketPort, "peer" | "silentMs" | "hasHungUp">;
   /** See nbd/places.ts. */
   identity: string | undefined;
   readonly sinceMs: number;
@@ -57,6 +60,8 @@ export class Arrivals {
     if (this.#peers.isRefused(socket)) return this.#close(socket);
     const bound = this.#boundFor(socket.identity);
     if (bound === undefined) return this.#peers.connect(socket);
+    // Nothing is refused, as the client is gone. A place is for one that is there.
+    if (socket.hasHungUp) return socket.close();
     if (!this.#waitsForRoom(socket, bound)) this.#refuse(socket, bound);
   }
 
@@ -75,10 +80,11 @@ export class Arrivals {
         continue;
       }
       if (client.state === "handshake") {
-        if (nowMs - client.sinceMs < crowdedHandshakeMs) continue;
+        const { hasHungUp } = client.socket;
+        if (nowMs - client.sinceMs < crowdedHandshakeMs && !hasHungUp) continue;
         client.state = "makingRoom";
         kernel.tell(connection, { type: "makeRoom" });
-        this.#logMadeRoom(client, socket, bound);
+        if (!hasHungUp) this.#logMadeRoom(client, socket, bound);
       }
       client.roomFor = socket;
       this.#waiting.push(socket);

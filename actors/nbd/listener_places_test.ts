@@ -4,6 +4,7 @@ import { assertEquals } from "@std/assert";
 import { NBD_CMD_DISC, NBD_OPT_STARTTLS } from "./wire/constants.ts";
 import { option, u32 } from "../../tests/nbd/wire_bytes.ts";
 import { connectionsMax, crowdedHandshakeMs, handshakeMs, linkCheckMs, silentPeerMs } from "../limits.ts";
+import { CounterSums } from "../counters.ts";
 import { Places } from "./places.ts";
 import { command, cookiesOf, go, read } from "../../tests/nbd/simulated_client.ts";
 import { TestServer } from "../../tests/nbd/simulated_server.ts";
@@ -55,6 +56,28 @@ Deno.test("at the cap the client that has not attached for longest makes room af
   assertEquals(server.connect().closed, true);
   assertEquals([...attached, ...late].some(({ closed }) => closed), false);
   first?.say(command(NBD_CMD_DISC, 0));
+  assertEquals(server.attach().closed, false);
+});
+
+Deno.test("at the cap a client that has hung up in its handshake makes room at once, without a word, and an attached one never does", () => {
+  const server = new TestServer();
+  const attached = server.attach();
+  const silent = Array.from({ length: connectionsMax - 1 }, () => server.connect());
+  for (const client of [attached, silent[5]!, silent[9]!]) client.hasHungUp = true;
+  const late = [server.attach(), server.attach()];
+  assertEquals(silent.flatMap(({ closed }, at) => closed ? [at] : []), [5, 9]);
+  assertEquals([attached, ...late].map(({ closed }) => closed), [false, false, false]);
+  assertEquals(server.log.filter((line) => /in favour of|refused/.test(line)), []);
+  assertEquals(server.connect().closed, true);
+});
+
+Deno.test("a client that has hung up before it was looked at takes no place at the cap, and is no refusal", () => {
+  const sums = new CounterSums();
+  const server = new TestServer(undefined, undefined, sums);
+  const silent = Array.from({ length: connectionsMax }, () => server.connect());
+  silent[3]!.hasHungUp = true;
+  assertEquals(server.connect({ hasHungUp: true }).closed, true);
+  assertEquals([silent[3]!.closed, sums.of("connectionsRefused"), server.log], [false, 0, []]);
   assertEquals(server.attach().closed, false);
 });
 

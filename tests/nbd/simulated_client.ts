@@ -79,6 +79,8 @@ export interface ClientOptions {
   readonly identity?: string;
   /** Whether the socket can be given views. Default true. */
   readonly takesSegments?: boolean;
+  /** It has ended its side before the server looks at it. */
+  readonly hasHungUp?: boolean;
 }
 
 /** A client and its socket, as the server sees it: bytes arrive when asked for, sends end when the client reads. */
@@ -88,7 +90,7 @@ export class SimulatedClient implements SocketPort {
   /** For how long its host has acknowledged nothing. */
   silentMs = 0;
   /** It has ended its side. */
-  hasHungUp = false;
+  hasHungUp: boolean;
   readonly tls: TlsPolicy;
   /** TLS was begun; the test says `secure` when its handshake is over. Nothing is really encrypted. */
   isSecuring = false;
@@ -124,6 +126,7 @@ export class SimulatedClient implements SocketPort {
     this.takesSegments = takesSegments;
     this.tls = tls;
     this.identity = options.identity;
+    this.hasHungUp = options.hasHungUp ?? false;
     this.#lingers = lingers;
     this.#server = server;
     this.#pieceBytes = pieceBytes;
