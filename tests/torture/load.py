@@ -1,8 +1,9 @@
 """
 The mixed load of the torture test, and the judge of every byte.
 
-Reads one line of JSON from stdin (the options of Torture and `seconds`), loads the server for so long, prints "loaded",
-waits for another line, then verifies everything and prints a line of JSON: problems, counts, longest waits in seconds.
+Reads one line of JSON from stdin (the options of Torture and `seconds`), prints "attached" when its clients and a client
+of `beside` are, loads the server for so long, prints "loaded", waits for another line, then verifies everything and prints
+a line of JSON: problems, counts, longest waits in seconds.
 
 What may go wrong: a write, zero or trim may answer ENOSPC, and a snapshot or clone may be refused for want of space, as
 the host is full at times. A new connection may be refused, as descriptors and places are few; it is tried again for
@@ -134,9 +135,10 @@ class PatientAdministrator(histories.Administrator):
 class Torture(histories.World):
     """The volumes under load, an administrator, and clients that no fault concerns."""
 
-    def __init__(self, socket, control, names, untouched, size, seed):
+    def __init__(self, socket, control, names, untouched, beside, size, seed):
         super().__init__(socket, control, names, size, seed)
         self.untouched = untouched
+        self.beside = beside
         self.waits = Waits()
         self.counts["refused"] = 0
         self.counts["looks"] = 0
@@ -151,6 +153,16 @@ class Torture(histories.World):
         for thread in self.threads:
             thread.start()
         ready.wait(30)
+        self.await_beside()
+
+    def await_beside(self):
+        """Until a client of that export is attached. One that does not come has ended, and its starter says why."""
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            clients = control(self.control, verb="clients")["clients"]
+            if any(client["export"] == self.beside for client in clients):
+                return
+            time.sleep(LOOK_S)
 
     def look_at_holes(self):
         """Reads where nothing was ever written: no device is asked, so neither a stall nor a full host concerns it."""
@@ -199,6 +211,7 @@ def main():
     seconds = options.pop("seconds")
     world = Torture(**options)
     world.start()
+    print("attached", flush=True)
     end = time.monotonic() + seconds
     while time.monotonic() < end and all(thread.is_alive() for thread in world.threads):
         time.sleep(0.1)

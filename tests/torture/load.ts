@@ -10,6 +10,8 @@ export interface LoadOptions {
   readonly names: readonly string[];
   /** A volume of `size` bytes that is only read, and never was written. */
   readonly untouched: string;
+  /** A volume of which another client is waited for, before the time begins. */
+  readonly beside: string;
   readonly size: number;
   readonly seed: number;
   readonly seconds: number;
@@ -46,16 +48,21 @@ export class Load implements AsyncDisposable {
     this.#say(JSON.stringify(options));
   }
 
+  /** Resolves when its clients and that of `beside` have attached and the time begins; false if the load itself failed. */
+  attached(): Promise<boolean> {
+    return this.#said.met((text) => text.startsWith("attached\n"));
+  }
+
   /** Resolves when the time is over and every request answered; false if the load itself failed. */
   loaded(): Promise<boolean> {
-    return this.#said.met((text) => text.startsWith("loaded\n"));
+    return this.#said.met((text) => text.startsWith("attached\nloaded\n"));
   }
 
   /** Has it verify everything. */
   async report(): Promise<LoadReport> {
     this.#say("verify");
     await this.#said.ended;
-    const line = this.#said.text.split("\n")[1] ?? "";
+    const line = this.#said.text.split("\n")[2] ?? "";
     await this.#complaints.ended;
     if (line === "") throw new Error(`The load failed: ${this.#complaints.text}`);
     return JSON.parse(line);

@@ -12,7 +12,7 @@ import { SmallHost } from "./host.ts";
 import { Load, type LoadReport } from "./load.ts";
 import { PoorServer, type Usage, usageOf } from "./poor_server.ts";
 import { SlowDevice } from "./slow_device.ts";
-import { fioBytes, runVerifiedFio } from "./verified_fio.ts";
+import { fillWithFio, fioBytes, runVerifiedFio } from "./verified_fio.ts";
 
 const MiB = 2 ** 20;
 const cli = new URL("../../cli.ts", import.meta.url).pathname;
@@ -81,10 +81,12 @@ export async function torture(options: TortureOptions): Promise<TortureReport> {
   const server = stack.use(await startServer(options, pool, socket));
   const before = usageOf(server.pid);
   const ending = new AbortController();
-  const fio = runVerifiedFio(`nbd+unix:///fio?socket=${socket}`, options.seconds, {
-    folder,
-    stopped: ending.signal,
-  });
+  const fioRun = { folder, stopped: ending.signal };
+  const uri = `nbd+unix:///fio?socket=${socket}`;
+  // Whole before the load begins and before the host is full: this judge takes ENOSPC for a failure.
+  const unfilled = await fillWithFio(uri, fioRun);
+  if (unfilled !== undefined) return { problems: [unfilled], missing };
+  const fio = runVerifiedFio(uri, options.seconds, fioRun);
   stack.defer(async () => {
     ending.abort();
     await fio;
@@ -92,10 +94,19 @@ export async function torture(options: TortureOptions): Promise<TortureReport> {
   const { seed, seconds } = options;
   const control = `${pool}/control.sock`;
   const load = stack.use(
-    new Load({ socket, control, names: volumes, untouched: "untouched", size: volumeBytes, seed, seconds }),
+    new Load({
+      socket,
+      control,
+      names: volumes,
+      untouched: "untouched",
+      beside: "fio",
+      size: volumeBytes,
+      seed,
+      seconds,
+    }),
   );
-  // fio has its space and every client is attached before it begins.
-  await new Promise((resolve) => setTimeout(resolve, 2_000));
+  // Every client is attached before the faults begin, however slow this machine is. A load that failed has its say below.
+  await Promise.race([load.attached(), server.ended, options.interrupt ?? load.attached()]);
   if (has("full")) host?.fillNowAndThen(3_000, 5_000);
   if (has("stall")) device?.stallNowAndThen(options.stallMs, 7_000);
   const hostile = new HostileClients(control, socket, "bait", has("hostile") ? crowd : none);

@@ -15,16 +15,30 @@ export interface FioRun {
   readonly stopped: AbortSignal;
 }
 
-/**
- * Writes the whole volume first, so that no later write needs space, then writes and verifies at random. Resolves with what was
- * wrong; undefined if nothing was.
- */
-export async function runVerifiedFio(
-  uri: string,
-  seconds: number,
-  run: FioRun,
-): Promise<string | undefined> {
-  const common = [
+/** Writes the whole volume, so that no later write needs space. Resolves with what was wrong; undefined if nothing was. */
+export function fillWithFio(uri: string, run: FioRun): Promise<string | undefined> {
+  return fio(["--name=fill", "--rw=write", "--do_verify=0", ...commonOf(uri)], lateSeconds, run);
+}
+
+/** Writes and verifies at random a volume that is filled. Resolves with what was wrong; undefined if nothing was. */
+export function runVerifiedFio(uri: string, seconds: number, run: FioRun): Promise<string | undefined> {
+  const random = [
+    "--name=random",
+    "--rw=randwrite",
+    "--verify_backlog=128",
+    "--iodepth=4",
+    "--rate_iops=200",
+    "--fsync=64",
+  ];
+  return fio(
+    [...random, "--time_based", `--runtime=${seconds}`, ...commonOf(uri)],
+    seconds + lateSeconds,
+    run,
+  );
+}
+
+function commonOf(uri: string): string[] {
+  return [
     "--ioengine=nbd",
     `--uri=${uri}`,
     `--size=${fioBytes}`,
@@ -34,21 +48,6 @@ export async function runVerifiedFio(
     // One process, so that it can be killed.
     "--thread",
   ];
-  const fill = await fio(["--name=fill", "--rw=write", "--do_verify=0", ...common], lateSeconds, run);
-  if (fill !== undefined) return fill;
-  const random = [
-    "--name=random",
-    "--rw=randwrite",
-    "--verify_backlog=128",
-    "--iodepth=4",
-    "--rate_iops=200",
-    "--fsync=64",
-  ];
-  return await fio(
-    [...random, "--time_based", `--runtime=${seconds}`, ...common],
-    seconds + lateSeconds,
-    run,
-  );
 }
 
 /** fio as a child that ends in time, with what it says bounded: without its server it complains for ever. */
