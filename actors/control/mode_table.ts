@@ -97,7 +97,7 @@ export interface ModeTransition {
 const dataShort = "a write found no free data block, or the host had no room for one";
 const metadataShort = "a write or a command found no free metadata block but those kept for removals";
 const spaceCame = "writes that waited were served, or space came and none waits";
-const metadataDamaged = "metadata is metadataDamaged or cannot be read";
+const metadataDamaged = "metadata is damaged or cannot be read";
 const commitFailed = "a commit failed: needs_check is set if it still can be";
 
 /** Every transition. */
