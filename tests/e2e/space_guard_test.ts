@@ -4,7 +4,7 @@ import { NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_ENOSPC } from "../../actors/nbd/wire/c
 import { openPool } from "../../mod.ts";
 import { RawClient } from "../nbd/raw_client.ts";
 import { hasProgram, programPath } from "../support/programs.ts";
-import { PoolOnDisk, runToEnd, type ServerProcess, soak } from "../support/server.ts";
+import { PoolOnDisk, runToEnd, type ServerProcess, soakTest } from "../support/server.ts";
 
 const MiB = 1024 * 1024;
 
@@ -100,11 +100,11 @@ Deno.test({
   },
 });
 
-Deno.test({
+soakTest({
   name:
     "fio waits for metadata that has no block left, goes on when it has grown, and finds all that it wrote",
   // It takes some 430 volumes to fill the metadata, each made by a command of its own.
-  ignore: !hasProgram("fio") || !soak,
+  ignore: !hasProgram("fio"),
   // The pool is opened in this process too, and the C library stays open.
   sanitizeResources: false,
   fn: async () => {
