@@ -105,11 +105,8 @@ export const faults: readonly Fault[] = [
       from: "  using _lock = yield* lockRange(bio.regions, bio.vblock, bio.vblockEnd);\n",
       to: "",
     }],
-    scenario: {
-      ...scenario("mapped", ["read", "discard", "covering write"]),
-      layout: "apart",
-      dataBlocks: 1,
-    },
+    // A write that copies the block beside the discard inserts its copy after it, with what was to be discarded.
+    scenario: scenario("shared", ["partial write", "discard"]),
     withCrashes: false,
   },
   {
