@@ -1,5 +1,6 @@
 /** Each classic fault, put back into a copy of the product, is found by the search; the product itself passes there. */
 import { assert, assertEquals } from "@std/assert";
+import { soak } from "../../support/server.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { faults, findFault } from "./faults.ts";
 import { intentFaults } from "./intent_faults.ts";
@@ -8,8 +9,8 @@ import { nameOf } from "./scenario.ts";
 /** The fault that takes longest, a block passed down after it was leased again, is found by the 1525th schedule. */
 const schedulesMax = 2000;
 
-/** The product passes as many schedules as the fault took, and at least so many. `main.ts` runs all of them. */
-const soundSchedulesMin = 100;
+/** The product passes as many schedules as the fault took, and at least so many. */
+const soundSchedulesMin = soak ? 1000 : 100;
 
 for (const fault of [...faults, ...intentFaults]) {
   Deno.test(`the search finds the fault: ${fault.name}`, async () => {
