@@ -3,7 +3,6 @@
  */
 import { unreachable } from "../../storage/base/assert.ts";
 import type { CatalogueChange, VolumeRecord } from "../../storage/catalogue.ts";
-import type { DeviceAllowance } from "../../storage/device_allowances.ts";
 import { type ThinId } from "../../storage/base/ids.ts";
 import { parseName, snapshotName } from "../../storage/base/names.ts";
 import { SliceEnd, type Slices, wholeOf } from "../../storage/slices.ts";
@@ -27,8 +26,9 @@ import {
   settingsOfLifetime,
 } from "./plan_lifetimes.ts";
 import { cloneOf, planFork } from "./plan_fork.ts";
-import { endOfAllowances, planAllowance } from "./plan_allowances.ts";
-import type { Deletion, MakeHeld, PlanRefused, PlanStep } from "./pool_messages.ts";
+import { planAllowance } from "./plan_allowances.ts";
+import { addRemoval, draftOfRemovals, noRemovals } from "./plan_removals.ts";
+import type { MakeHeld, PlanRefused, PlanStep } from "./pool_messages.ts";
 
 /** {@linkcode planSlices} at once. */
 export function planStep(context: PlanContext, step: PlanStep): PlanDraft | PlanRefused {
@@ -235,10 +235,7 @@ function* planRemove(
   names: readonly string[],
   force: boolean,
 ): Slices<PlanDraft | PlanRefused> {
-  const changes: CatalogueChange[] = [];
-  const evict: string[] = [];
-  const deletions: Deletion[] = [];
-  const allowances: DeviceAllowance[] = [];
+  const removals = noRemovals();
   const end = new SliceEnd(context.perSlice);
   const met = new Set<string>();
   for (const name of names) {
@@ -258,12 +255,9 @@ function* planRemove(
         `Cannot remove "${name}": ${who} attached to it. Nothing was removed. Detach first, or use --force.`,
       );
     }
-    changes.push({ put: { ...record, deleting: true } });
-    evict.push(record.uid);
-    deletions.push({ uid: record.uid, thinId: record.thinId });
-    allowances.push(...endOfAllowances(record));
+    addRemoval(removals, record);
   }
-  return draft(changes, { evict, deletions, allowances });
+  return draftOfRemovals(removals);
 }
 
 function planTrimmed(context: PlanContext, uid: string): PlanDraft | PlanRefused {

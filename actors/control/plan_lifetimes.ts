@@ -1,13 +1,11 @@
 /** What the pool does to throw-away volumes on its own: it notes that one was written to, and removes those whose time is over. */
-import type { CatalogueChange } from "../../storage/catalogue.ts";
-import type { DeviceAllowance } from "../../storage/device_allowances.ts";
 import type { VolumeSettings } from "../../storage/volume_settings.ts";
 import { lifetimeMsMax } from "../limits.ts";
 import type { LifetimeOptions } from "./admin_command.ts";
 import { SliceEnd, type Slices } from "../../storage/slices.ts";
-import { endOfAllowances } from "./plan_allowances.ts";
 import { draft, type PlanContext, type PlanDraft, refusedPlan } from "./plan_draft.ts";
-import type { Deletion, PlanRefused } from "./pool_messages.ts";
+import { addRemoval, draftOfRemovals, noRemovals } from "./plan_removals.ts";
+import type { PlanRefused } from "./pool_messages.ts";
 
 /** What is wrong with these options of a command; undefined if nothing is. The library and the control socket check none. */
 export function problemOfLifetime(
@@ -47,10 +45,7 @@ export function* planOutlived(
   context: PlanContext,
   uids: readonly string[],
 ): Slices<PlanDraft | PlanRefused> {
-  const changes: CatalogueChange[] = [];
-  const evict: string[] = [];
-  const deletions: Deletion[] = [];
-  const allowances: DeviceAllowance[] = [];
+  const removals = noRemovals();
   const end = new SliceEnd(context.perSlice);
   for (const uid of uids) {
     if (end.isDue()) yield;
@@ -58,14 +53,11 @@ export function* planOutlived(
     if (record === undefined || record.deleting || context.clientsOf(uid).length > 0) continue;
     // In the same turn as the question, so that no client comes in between.
     context.claim(uid);
-    changes.push({ put: { ...record, deleting: true } });
-    evict.push(uid);
-    deletions.push({ uid, thinId: record.thinId });
-    allowances.push(...endOfAllowances(record));
+    addRemoval(removals, record);
   }
-  return changes.length === 0
+  return removals.changes.length === 0
     ? refusedPlan("No volume is to go any more.")
-    : draft(changes, { evict, deletions, allowances });
+    : draftOfRemovals(removals);
 }
 
 /** Why the end of a hold changes nothing: the volume was removed before. */
@@ -76,9 +68,7 @@ export function planEndHeld(context: PlanContext, uid: string): PlanDraft | Plan
   const record = context.catalogue.byUid(uid);
   if (record === undefined || record.deleting) return refusedPlan(heldIsGone);
   context.claim(uid);
-  return draft([{ put: { ...record, deleting: true } }], {
-    evict: [uid],
-    deletions: [{ uid, thinId: record.thinId }],
-    allowances: endOfAllowances(record),
-  });
+  const removals = noRemovals();
+  addRemoval(removals, record);
+  return draftOfRemovals(removals);
 }
