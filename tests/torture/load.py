@@ -1,8 +1,8 @@
 """
 The mixed load of the torture test, and the judge of every byte.
 
-Reads one line of JSON from stdin (the options of Torture and `seconds`), prints "attached" when its clients and a client
-of `beside` are, loads the server for so long, prints "loaded", waits for another line, then verifies everything and prints
+Reads one line of JSON from stdin (the options of Torture and `seconds`), prints "attached" when its clients are
+and the file `beside` exists, loads the server for so long, prints "loaded", waits for another line, then verifies everything and prints
 a line of JSON: problems, counts, longest waits in seconds.
 
 What may go wrong: a write, zero or trim may answer ENOSPC, and a snapshot or clone may be refused for want of space, as
@@ -156,12 +156,9 @@ class Torture(histories.World):
         self.await_beside()
 
     def await_beside(self):
-        """Until a client of that export is attached. One that does not come has ended, and its starter says why."""
+        """Until the other client has attached. One that does not has ended, and its starter says why."""
         end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end:
-            clients = control(self.control, verb="clients")["clients"]
-            if any(client["export"] == self.beside for client in clients):
-                return
+        while time.monotonic() < end and not os.path.exists(self.beside):
             time.sleep(LOOK_S)
 
     def look_at_holes(self):

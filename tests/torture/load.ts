@@ -10,7 +10,7 @@ export interface LoadOptions {
   readonly names: readonly string[];
   /** A volume of `size` bytes that is only read, and never was written. */
   readonly untouched: string;
-  /** A volume of which another client is waited for, before the time begins. */
+  /** A file that another client makes once it has attached; it is waited for before the time begins. */
   readonly beside: string;
   readonly size: number;
   readonly seed: number;
@@ -48,7 +48,7 @@ export class Load implements AsyncDisposable {
     this.#say(JSON.stringify(options));
   }
 
-  /** Resolves when its clients and that of `beside` have attached and the time begins; false if the load itself failed. */
+  /** Resolves when its clients have attached, the file `beside` is there and the time begins; false if the load itself failed. */
   attached(): Promise<boolean> {
     return this.#said.met((text) => text.startsWith("attached\n"));
   }

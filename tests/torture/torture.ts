@@ -12,7 +12,7 @@ import { SmallHost } from "./host.ts";
 import { Load, type LoadReport } from "./load.ts";
 import { PoorServer, type Usage, usageOf } from "./poor_server.ts";
 import { SlowDevice } from "./slow_device.ts";
-import { fillWithFio, fioBytes, runVerifiedFio } from "./verified_fio.ts";
+import { attachedPath, fillWithFio, fioBytes, runVerifiedFio } from "./verified_fio.ts";
 
 const MiB = 2 ** 20;
 const cli = new URL("../../cli.ts", import.meta.url).pathname;
@@ -99,7 +99,7 @@ export async function torture(options: TortureOptions): Promise<TortureReport> {
       control,
       names: volumes,
       untouched: "untouched",
-      beside: "fio",
+      beside: attachedPath(folder),
       size: volumeBytes,
       seed,
       seconds,

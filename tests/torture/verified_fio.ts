@@ -8,6 +8,8 @@ export const fioBytes = 8 << 20;
 const saidMax = 2_000;
 /** After so much more than its time it is killed. */
 const lateSeconds = 60;
+/** The file in its folder that runVerifiedFio() makes as soon as its client has attached. */
+const attachedFile = "fio-attached";
 
 /** Where fio runs, and what ends it early. */
 export interface FioRun {
@@ -20,6 +22,11 @@ export function fillWithFio(uri: string, run: FioRun): Promise<string | undefine
   return fio(["--name=fill", "--rw=write", "--do_verify=0", ...commonOf(uri)], lateSeconds, run);
 }
 
+/** The file that tells that the client of runVerifiedFio() has attached to stay: fio connects once before that, to ask for the size. */
+export function attachedPath(folder: string): string {
+  return `${folder}/${attachedFile}`;
+}
+
 /** Writes and verifies at random a volume that is filled. Resolves with what was wrong; undefined if nothing was. */
 export function runVerifiedFio(uri: string, seconds: number, run: FioRun): Promise<string | undefined> {
   const random = [
@@ -29,6 +36,7 @@ export function runVerifiedFio(uri: string, seconds: number, run: FioRun): Promi
     "--iodepth=4",
     "--rate_iops=200",
     "--fsync=64",
+    `--exec_prerun=touch ${attachedFile}`,
   ];
   return fio(
     [...random, "--time_based", `--runtime=${seconds}`, ...commonOf(uri)],
