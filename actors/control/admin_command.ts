@@ -334,5 +334,8 @@ export type AdminResult =
     readonly notes: readonly string[];
     readonly waiting: number;
   }
-  /** A sentence: what was tried, why it failed, the next step. */
-  | { readonly kind: "refused"; readonly reason: string };
+  /**
+   * A sentence: what was tried, why it failed, the next step. `isGone`: there is no volume any more for which a hold could be
+   * ended, so whatever else the hold has may end too.
+   */
+  | { readonly kind: "refused"; readonly reason: string; readonly isGone?: true };

@@ -98,7 +98,7 @@ export function* change(peers: AdminPeers, step: PlanStep): Steps<AdminResult> {
   const plan = yield* planned(peers, step);
   const unchanged = unchangedBy(step);
   if (plan.kind === "refused") {
-    return refused(unchanged === notChanged ? plan.reason : `${unchanged}: ${plan.reason}`);
+    return unchanged === notChanged ? plan : refused(`${unchanged}: ${plan.reason}`);
   }
   if (plan.evict.length > 0) yield* peers.pool.evict(plan.evict);
   const applied = yield* applyPlan(

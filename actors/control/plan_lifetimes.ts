@@ -60,13 +60,12 @@ export function* planOutlived(
     : draftOfRemovals(removals);
 }
 
-/** Why the end of a hold changes nothing: the volume was removed before. */
-export const heldIsGone = "The volume is gone.";
-
 /** Removes a volume whose hold has ended, also under its clients. */
 export function planEndHeld(context: PlanContext, uid: string): PlanDraft | PlanRefused {
   const record = context.catalogue.byUid(uid);
-  if (record === undefined || record.deleting) return refusedPlan(heldIsGone);
+  if (record === undefined || record.deleting) {
+    return { ...refusedPlan("The volume is gone."), isGone: true };
+  }
   context.claim(uid);
   const removals = noRemovals();
   addRemoval(removals, record);

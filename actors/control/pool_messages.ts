@@ -131,10 +131,11 @@ export interface Trim {
   readonly sizeBytes: number;
 }
 
-/** Why a command cannot be carried out, as a sentence. */
+/** Why a command cannot be carried out, as a sentence; `isGone` as in `AdminResult`. */
 export interface PlanRefused {
   readonly kind: "refused";
   readonly reason: string;
+  readonly isGone?: true;
 }
 
 /** From the admin task: the staged change is durable, or will not happen. Asked again until the answer is `settled`. */

@@ -161,6 +161,17 @@ function passIn(pool: TestingPool, seconds: number): void {
   }
 }
 
+/** Ends the hold. The answer is in what it returns when there is one. */
+function endHold(pool: TestingPool): AdminResult[] {
+  const ended: AdminResult[] = [];
+  const end = function* () {
+    ended.push(yield* pool.pool.admin({ verb: "endHeld", uid: "held" }));
+  };
+  pool.kernel.start("end", end());
+  pool.drain();
+  return ended;
+}
+
 Deno.test("a volume that is held stays without a client, and the end of the hold removes it under its clients", () => {
   const pool = heldIn();
   passIn(pool, 3600);
@@ -182,15 +193,16 @@ Deno.test("a volume that is held stays without a client, and the end of the hold
   passIn(pool, 10);
   assertEquals(namesIn(pool), ["a"]);
   assertEquals(attach(), ["attached"]);
-  const ended: AdminResult[] = [];
-  const end = function* () {
-    ended.push(yield* pool.pool.admin({ verb: "endHeld", uid: "held" }));
-  };
-  pool.kernel.start("end", end());
-  pool.drain();
+  const ended = endHold(pool);
   assertEquals(client.take().map(({ type }) => type), ["exportGone"]);
   leave();
   assertEquals([ended, namesIn(pool)], [[{ kind: "done" }], []]);
+});
+
+Deno.test("the end of a hold whose volume a command has removed is answered as such", () => {
+  const pool = heldIn();
+  assertEquals(pool.admin({ verb: "rm", names: ["a"], dryRun: false, force: false }), { kind: "done" });
+  assertEquals(endHold(pool), [{ kind: "refused", reason: "The volume is gone.", isGone: true }]);
 });
 
 Deno.test("a volume that was held is removed by the next start, though no client has written to it", () => {

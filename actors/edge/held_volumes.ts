@@ -8,7 +8,6 @@
  */
 import { nanoid } from "nanoid";
 import type { AdminResult, HeldContent, HeldVolume } from "../control/admin_command.ts";
-import { heldIsGone } from "../control/plan_lifetimes.ts";
 import { heldVolumesMax } from "../limits.ts";
 import type { NbdServer } from "./nbd_server.ts";
 import type { PoolProcess } from "./pool_process.ts";
@@ -68,8 +67,7 @@ export class HeldVolumes {
     const step = { verb: "endHeld", uid } as const;
     const ended = await this.#process.ask(step.verb, this.#process.pool.admin(step));
     // A command removed it under its hold.
-    const isGone = ended.kind === "refused" && ended.reason.endsWith(heldIsGone);
-    return isGone ? { kind: "done" } : ended;
+    return ended.kind === "refused" && ended.isGone === true ? { kind: "done" } : ended;
   }
 
   #forget(uid: string, place: PrivatePlace): void {
