@@ -60,6 +60,11 @@ export class Catalogue {
     return headBytesMax(this.settings) + this.#index.recordBytes;
   }
 
+  /** A change is staged, and neither applied nor dropped. */
+  get isStaged(): boolean {
+    return this.#staged !== undefined;
+  }
+
   /** The larger of {@linkcode contentBytes} with and without the staged change. */
   get stagedContentBytes(): number {
     assert(this.#staged !== undefined, "a change was staged");

@@ -272,6 +272,7 @@ const fill = { usedBytes: 0, totalBytes: 65536 };
 Deno.test("a command that looks tells the pool which one has ended, and changes nothing", () => {
   const peers = new ScriptedPeers().answer("registry", {
     kind: "registry",
+    isChanging: false,
     mode: "write",
     trouble: null,
     records: [],

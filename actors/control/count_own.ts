@@ -33,30 +33,36 @@ function* countOwn(peers: AdminPeers, thins: readonly ThinId[]): Steps<void> {
 export function* countReserved(peers: AdminPeers): Steps<void> {
   const { dataOwed } = yield* peers.thin.metadata.facts();
   if (dataOwed === 0) return;
-  const { records, families } = yield* peers.pool.registry();
-  const members = new Map<FamilyKey, number>();
-  for (const family of families.values()) members.set(family, (members.get(family) ?? 0) + 1);
-  const alone: ThinId[] = [];
-  const related: ThinId[] = [];
-  for (const { thinId, deleting, reserveBytes } of records) {
-    if (deleting || reserveBytes === undefined) continue;
-    const family = families.get(thinId);
-    const isAlone = family !== undefined && members.get(family) === 1;
-    (isAlone ? alone : related).push(thinId);
-  }
-  yield* countAlone(peers, alone);
+  const { records } = yield* peers.pool.registry();
+  const reserved = records.filter(({ deleting, reserveBytes }) => !deleting && reserveBytes !== undefined);
+  const related = yield* countAlone(peers, reserved.map(({ thinId }) => thinId));
   if (peers.countsByWalk) yield* countOwn(peers, related);
 }
 
-/** Counts for devices that share with none: the metadata has the numbers. */
-function* countAlone(peers: AdminPeers, thins: readonly ThinId[]): Steps<void> {
-  const allowances = new AllowanceStub(peers.kernel, peers.thin.metadata.address);
+/** Counts for those of the devices that share with none: the metadata has their numbers. Answers the others. */
+function* countAlone(peers: AdminPeers, thins: readonly ThinId[]): Steps<ThinId[]> {
+  const { kernel, pool, thin: { metadata } } = peers;
+  const allowances = new AllowanceStub(kernel, metadata.address);
+  allowances.beginCount(thins);
+  // Metadata answers this after the counts have begun. A snapshot that it makes later spoils the count of its origin. The
+  // change that made an earlier one is either in the families, which the pool is asked for next, or still staged.
+  yield* metadata.facts();
+  const { families, isChanging } = yield* pool.registry();
+  const members = new Map<FamilyKey, number>();
+  for (const family of families.values()) members.set(family, (members.get(family) ?? 0) + 1);
+  const related: ThinId[] = [];
   for (const thin of thins) {
-    allowances.beginCount([thin]);
-    const device = yield* peers.thin.metadata.device(thin);
-    if (device.kind === "device") allowances.endCount([{ thin, blocks: device.mappedBlocks }]);
-    else allowances.cancelCount([thin]);
+    const family = families.get(thin);
+    const isAlone = !isChanging && family !== undefined && members.get(family) === 1;
+    const device = isAlone ? yield* metadata.device(thin) : undefined;
+    if (device?.kind === "device") {
+      allowances.endCount([{ thin, blocks: device.mappedBlocks }]);
+      continue;
+    }
+    allowances.cancelCount([thin]);
+    if (!isAlone) related.push(thin);
   }
+  return related;
 }
 
 /** Sets a reserve. The blocks of the volume are counted before: what it has already is not owed to it. */

@@ -337,7 +337,8 @@ export class PoolActor implements Actor<PoolMessage> {
     const records = [...this.#catalogue.volumes()];
     const { mode, trouble, reason } = this.#mode;
     const families = this.#catalogue.families.byThin;
-    return { kind: "registry", mode, trouble, reason, records, families, attached };
+    const isChanging = this.#catalogue.isStaged;
+    return { kind: "registry", mode, trouble, reason, records, families, isChanging, attached };
   }
 
   // The commit timer, and trouble.

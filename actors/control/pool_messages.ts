@@ -204,6 +204,8 @@ export interface Registry {
   readonly records: readonly VolumeRecord[];
   /** Which of their thin devices may share blocks. */
   readonly families: ReadonlyMap<ThinId, FamilyKey>;
+  /** A change is staged: metadata may have devices already that are in neither. */
+  readonly isChanging: boolean;
   /** Clients of each volume that has some, by uid. */
   readonly attached: ReadonlyMap<string, number>;
 }
