@@ -101,12 +101,7 @@ export function* change(peers: AdminPeers, step: PlanStep): Steps<AdminResult> {
     return unchanged === notChanged ? plan : refused(`${unchanged}: ${plan.reason}`);
   }
   if (plan.evict.length > 0) yield* peers.pool.evict(plan.evict);
-  const applied = yield* applyPlan(
-    peers,
-    plan,
-    unchanged,
-    step.verb === "resize" || step.verb === "rollback",
-  );
+  const applied = yield* applyPlan(peers, plan, unchanged);
   if (applied.kind !== "done") return applied;
   const trimmed = yield* finishTrims(peers, plan.trims);
   if (trimmed.kind !== "done") return trimmed;
@@ -142,12 +137,7 @@ function unchangedBy(step: PlanStep): string {
  * Makes a plan durable. The snapshots of one plan are one point in time: every volume they are taken of is quiet
  * while the thin devices are made, and continues directly afterwards; its next write to a block breaks sharing.
  */
-function* applyPlan(
-  peers: AdminPeers,
-  plan: AdminPlan,
-  unchanged: string,
-  replacesContent: boolean,
-): Steps<AdminResult> {
+function* applyPlan(peers: AdminPeers, plan: AdminPlan, unchanged: string): Steps<AdminResult> {
   const { metadata } = peers.thin;
   const { result: appended, isLong } = yield* appendLine(peers, plan);
   tellOfCatalogue(peers, appended);
@@ -166,18 +156,15 @@ function* applyPlan(
   const changed = yield* changeDevices(peers, plan);
   if (changed.kind !== "done") return yield* takeBack(peers, unchanged, reasonOfFailure(changed));
   // From here on any commit makes the change durable; if none succeeds, the pool fails.
-  // A volume that gets another device or size goes on only after the commit. If we stop before it, the new device does not
-  // exist, and a change of its mappings that was acknowledged could not be replayed. And with a new size: what a client
-  // writes beyond the old end may lie in a block that is mapped already; a later growth would show those bytes where
-  // nothing was written.
-  //
-  // Otherwise the first part of the settling lets the quiet volumes go on. The rest of it waits for the commit, because
-  // clients may wait for that too.
-  const settling = replacesContent ? "more" : yield* peers.pool.settle(true);
+  // What only has a snapshot taken of it goes on now. What the change gives another device or size, and what it makes, is
+  // there for clients after the commit only. If we stop before it, the new device does not exist, and a change of its
+  // mappings that was acknowledged could not be replayed. And with a new size: what a client writes beyond the old end may
+  // lie in a block that is mapped already; a later growth would show those bytes where nothing was written.
+  if (plan.quietUntil !== "settled") peers.kernel.tell(peers.pool.address, { type: "cutMade" });
   const committed = yield* metadata.commit();
   if (isLong && committed.kind === "done") peers.kernel.tell(peers.pool.address, { type: "journalLong" });
   const zeroed = committed.kind === "done" ? yield* zeroTails(peers, plan.trims) : done;
-  if (settling === "more") yield* settled(peers, true);
+  yield* settled(peers, true);
   return committed.kind === "done"
     ? zeroed
     : refused(`${unchanged === notChanged ? notDurable : unchanged}: ${reasonOfFailure(committed)}.`);

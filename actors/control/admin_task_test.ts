@@ -33,7 +33,7 @@ function resultOf(peers: ScriptedPeers, command: ChangeCommand = create): unknow
 Deno.test("a change is in the journal before it is in the metadata, and there before it is committed", () => {
   const peers = new ScriptedPeers();
   assertEquals(resultOf(peers), { kind: "done" });
-  assertEquals(peers.order, ["plan", "appendLine", "change", "settle", "commit"]);
+  assertEquals(peers.order, ["plan", "appendLine", "change", "commit", "settle"]);
 });
 
 Deno.test("a command's result is told to the pool when the command has ended", () => {
@@ -76,8 +76,8 @@ Deno.test("a line that has no room is tried again after the journal was rewritte
     "finishRewrite",
     "appendLine",
     "change",
-    "settle",
     "commit",
+    "settle",
   ]);
 });
 
@@ -121,9 +121,19 @@ Deno.test("a change whose commit fails is not taken back: the pool has failed, a
 
 Deno.test("volumes are flushed, then quiet, before their thin devices change", () => {
   const peers = new ScriptedPeers();
+  peers.answer("plan", planOf({ quiesce: [peers.volume], quietUntil: "devices", ...snapshotsOf(1) }));
+  assertEquals(resultOf(peers), { kind: "done" });
+  assertEquals(
+    peers.order,
+    ["plan", "appendLine", "commit", "suspend", "change", "cutMade", "commit", "settle"],
+  );
+});
+
+Deno.test("a volume that gets another device stays quiet until that is durable", () => {
+  const peers = new ScriptedPeers();
   peers.answer("plan", planOf({ quiesce: [peers.volume], ...snapshotsOf(1) }));
   assertEquals(resultOf(peers), { kind: "done" });
-  assertEquals(peers.order, ["plan", "appendLine", "commit", "suspend", "change", "settle", "commit"]);
+  assertEquals(peers.order.slice(-3), ["change", "commit", "settle"]);
 });
 
 Deno.test("where the flush before a snapshot fails, no volume is suspended and the line is taken back", () => {
@@ -143,13 +153,6 @@ Deno.test("a new size shows only after its commit", () => {
   assertEquals(peers.order, ["plan", "appendLine", "change", "commit", "settle"]);
 });
 
-Deno.test("a volume that gets another device goes on only when that is durable", () => {
-  const peers = new ScriptedPeers();
-  peers.answer("plan", planOf({ quiesce: [peers.volume], ...snapshotsOf(1) }));
-  assertEquals(resultOf(peers, { verb: "rollback", snapshot: "a@s" }), { kind: "done" });
-  assertEquals(peers.order.slice(-3), ["change", "commit", "settle"]);
-});
-
 Deno.test("the clients of a removed volume have left before anything of it is written", () => {
   const peers = new ScriptedPeers().answer("plan", planOf({ evict: ["uid"] }));
   assertEquals(resultOf(peers), { kind: "done" });
@@ -160,7 +163,7 @@ Deno.test("the pool is told that the journal is long only after the commit of it
   const long = { result: { kind: "ok" }, isLong: true };
   const peers = new ScriptedPeers().answer("appendLine", long);
   resultOf(peers);
-  assertEquals(peers.order.slice(-2), ["commit", "journalLong"]);
+  assertEquals(peers.order.slice(-3), ["commit", "journalLong", "settle"]);
   const failed = new ScriptedPeers().answer("appendLine", long).answer("commit", { kind: "poolFailed" });
   resultOf(failed);
   assertEquals(failed.order.includes("journalLong"), false);
@@ -202,7 +205,7 @@ const deletions = [{ uid: "u", thinId: thinId(3) }];
 Deno.test("the pool is told to delete thin devices after the commit of their removal, and the command ends", () => {
   const peers = new ScriptedPeers().answer("plan", planOf({ deletions }));
   assertEquals(resultOf(peers), { kind: "done" });
-  assertEquals(peers.order.slice(4), ["commit", "removeDevices"]);
+  assertEquals(peers.order.slice(3), ["commit", "settle", "removeDevices"]);
 });
 
 Deno.test("behind the commands thin devices are deleted slice by slice, and their records are forgotten after that", () => {

@@ -115,7 +115,7 @@ Deno.test("slices of a change of devices grow where it takes too long, and not w
   assert(slices >= 8 && slices <= 20, `${slices} slices`);
 });
 
-Deno.test("the commit of a change waits for none of the catalogue's slices but the first, which lets the volumes go on", () => {
+Deno.test("the commit of a change waits for none of the catalogue's slices", () => {
   const pool = new TestingPool(makeTestingFiles(64, 1024), { knobs: slicesOf(10) });
   assertEquals(pool.admin({ verb: "create", name: "a", sizeBytes: bs }), done);
   const asks: string[] = [];
@@ -123,7 +123,7 @@ Deno.test("the commit of a change waits for none of the catalogue's slices but t
   assertEquals(pool.admin({ verb: "snapshot", names: namesOf("a", 200) }), done);
   const lastChange = asks.findLastIndex((text) => text.startsWith("change "));
   const afterChange = asks.slice(lastChange + 1).map((text) => text.split(" ")[0]);
-  assertEquals(afterChange.slice(0, 2), ["settle", "commit"]);
+  assertEquals(afterChange[0], "commit");
   assertEquals(afterChange.filter((verb) => verb === "settle").length > 10, true);
 });
 
