@@ -17,7 +17,7 @@ import { type AdmittedAtOnce, admittedMost, holdersOf, mailboxes } from "./mailb
 
 /** What may wait in each queue. */
 export interface Queues {
-  /** Bios that ask the allocator for a block. */
+  /** Bios that ask the allocator for a block, or have one that is not mapped yet. */
   readonly allocations: number;
   /** Tasks that wait for blocks to leave the quarantine. */
   readonly reclaims: number;
@@ -71,7 +71,8 @@ function queueSums(admitted: AdmittedAtOnce): Queues {
   const dataOperations = bios + commandTasks + passdownTask + commitTask + knobs.flushesMax;
   const metadataOperations = operations + commandTasks + walkTask + knobs.commitWritesMax + 2 * commitTask;
   return {
-    allocations: bios,
+    // A command zeroes the tail of a volume with a bio of its own.
+    allocations: bios + commandTasks,
     reclaims,
     // The commit that a reclaim needs is asked for by a task of its own, and one is asked for by the allocator.
     commits: bioTasks + commandTasks + reclaims + 1,

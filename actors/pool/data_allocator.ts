@@ -38,12 +38,15 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   #free: DBlockRun[] = [];
   /** Blocks of the first run that were taken already. */
   #freeUsed = 0;
-  /** Leased, or given back and waiting to be leased again. Metadata counts them as free, so the search finds them. */
+  // Metadata counts the blocks of these three sets as free, so the search finds them. None is in two of them.
+  /** A bio has it. Each bio has one at most. */
   readonly #leased = new BlockSet();
   /** Given back, to be leased first. */
-  readonly #givenBack: DBlock[] = [];
-  /** Leased blocks that could not be written, and stay leased until the pool is opened again. */
-  #retired = 0;
+  readonly #givenBack = new BlockSet();
+  /** They could not be written, and are not leased until the pool is opened again. */
+  readonly #retired = new BlockSet();
+  /** The blocks of `#givenBack`; the last is leased first. */
+  readonly #givenBackOrder: DBlock[] = [];
   readonly #quarantine: DataQuarantine;
 
   #cursor = dblock(0);
@@ -85,7 +88,10 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   receive(message: DataAllocatorMessage): void {
     switch (message.type) {
       case "allocate":
-        assert(this.#waiting.length < queues.allocations, "more bios ask for a block than there can be");
+        assert(
+          this.#waiting.length + this.#leased.size < queues.allocations,
+          "more bios ask for a block, or have one, than there can be",
+        );
         this.#waiting.push(message);
         return this.#serve();
       case "keep":
@@ -142,20 +148,28 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
 
   #keep(block: DBlock): void {
     assert(!this.#quarantine.has(block), "a block was mapped that is in quarantine");
+    this.#endLease(block);
     if (this.#searching) this.#keptSinceSearch.add(block);
-    this.#leased.delete(block);
-    assert(
-      this.#givenBack.length + this.#retired <= this.#leased.size,
-      "a block was kept that was given back",
-    );
   }
 
   #giveBack(block: DBlock): void {
-    assert(this.#leased.has(block), "a block was given back that is not leased");
-    this.#givenBack.push(block);
-    assert(this.#givenBack.length <= this.#leased.size, "more blocks were given back than leased");
+    this.#endLease(block);
+    this.#givenBack.add(block);
+    this.#givenBackOrder.push(block);
+    // While a block is here, no other is leased but those that are here.
+    assert(
+      this.#leased.size + this.#givenBackOrder.length <= queues.allocations,
+      "more blocks were leased at once than bios can have",
+    );
     this.#released();
     this.#serve();
+  }
+
+  /** A lease ends once: the block is in the hands of no bio from now on. */
+  #endLease(block: DBlock): void {
+    assert(!this.#givenBack.has(block), "a lease ended of a block that was given back before");
+    assert(this.#leased.has(block), "a lease ended of a block that is not leased");
+    this.#leased.delete(block);
   }
 
   /** Blocks have become free. */
@@ -166,17 +180,16 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     this.#kernel.tell(this.#space, { type: "spaceCame", need: "data" });
   }
 
-  /** It stays leased, so no search returns it. Where too many are bad, the device as a whole is bad, and each is tried again. */
+  /** No search returns it. Where too many are bad, the device as a whole is bad, and each is tried again. */
   #retire(block: DBlock): void {
-    if (this.#retired === retiredBlocksMax) return this.#giveBack(block);
-    assert(this.#leased.has(block), "a block was retired that is not leased");
-    this.#retired += 1;
-    assert(this.#retired <= this.#leased.size, "a retired block is not leased any more");
-    this.#kernel.tell(this.#metadata.address, { type: "dataRetired", blocks: this.#retired });
+    if (this.#retired.size === retiredBlocksMax) return this.#giveBack(block);
+    this.#endLease(block);
+    this.#retired.add(block);
+    this.#kernel.tell(this.#metadata.address, { type: "dataRetired", blocks: this.#retired.size });
     this.#kernel.tell(this.#refusals, {
       type: "blockRetired",
       offsetBytes: block * this.#known().blockSizeBytes,
-      blocks: this.#retired,
+      blocks: this.#retired.size,
     });
   }
 
@@ -203,9 +216,11 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
 
   /** Takes a fetched block, which is leased from now on; undefined if there is none. */
   #takeFree(): DBlock | undefined {
-    const back = this.#givenBack.pop();
+    const back = this.#givenBackOrder.pop();
     if (back !== undefined) {
-      assert(this.#leased.has(back), "a block that was given back is not leased any more");
+      this.#givenBack.delete(back);
+      assert(!this.#retired.has(back), "a block was leased that cannot be written");
+      this.#leased.add(back);
       return back;
     }
     const run = this.#free[0];
@@ -213,6 +228,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
     const block = dblock(run.begin + this.#freeUsed);
     // I7: if it were leased now, a crash could bring back a mapping of it with other bytes.
     assert(!this.#quarantine.has(block), "a block in quarantine was leased");
+    assert(!this.#retired.has(block), "a block was leased that cannot be written");
     this.#leased.add(block);
     this.#freeUsed += 1;
     if (this.#freeUsed === run.length) {
@@ -240,7 +256,8 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
   }
 
   #isExcluded(block: DBlock): boolean {
-    return this.#leased.has(block) || this.#quarantine.has(block) || this.#keptSinceSearch.has(block);
+    return this.#leased.has(block) || this.#givenBack.has(block) || this.#retired.has(block) ||
+      this.#quarantine.has(block) || this.#keptSinceSearch.has(block);
   }
 
   #search(): void {
@@ -272,7 +289,7 @@ export class DataAllocator implements Actor<DataAllocatorMessage> {
 
   #refuseWaiting(kind: "noDataSpace" | "failed"): void {
     assert(!this.#searching, "bios are refused while a search may find blocks for them");
-    assert(this.#givenBack.length === 0, "bios are refused beside a block that was given back");
+    assert(this.#givenBackOrder.length === 0, "bios are refused beside a block that was given back");
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const request of waiting) this.#kernel.reply(request, { kind });

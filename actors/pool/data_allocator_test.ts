@@ -83,6 +83,31 @@ Deno.test("a block that is not leased can neither be given back nor retired", ()
   }
 });
 
+Deno.test("a lease that has ended cannot end again while other blocks are leased", () => {
+  const ends = ["keep", "giveBack", "retire"] as const;
+  for (const first of ends) {
+    for (const second of ends) {
+      const bench = new AllocatorBench(4);
+      bench.lease(3);
+      bench.tell(first, 1);
+      assertThrows(
+        () => bench.tell(second, 1),
+        Defect,
+        first === "giveBack" ? "given back before" : "that is not leased",
+      );
+    }
+  }
+});
+
+Deno.test("a block that was given back can end its next lease, and not the one before", () => {
+  const bench = new AllocatorBench(4);
+  bench.lease(3);
+  bench.tell("giveBack", 1);
+  assertEquals(bench.allocate(), 1);
+  bench.tell("giveBack", 1);
+  assertThrows(() => bench.tell("giveBack", 1), Defect, "given back before");
+});
+
 Deno.test("where metadata cannot be read, the bios that wait are told, and the next one searches again", () => {
   const bench = new AllocatorBench(1);
   bench.metadata.fails = true;

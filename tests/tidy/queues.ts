@@ -58,7 +58,7 @@ export const collections: Readonly<Record<string, string>> = {
 
   // Blocks and memory.
   "pool/data_allocator.ts#free": "freeBlocksFetched runs of a search, taken before the next search",
-  "pool/data_allocator.ts#givenBack": "leased.size",
+  "pool/data_allocator.ts#givenBackOrder": "queues.allocations",
   "pool/lock_region.ts#spareCells": "spareCellsMax",
   "nbd/buffers.ts#spare": "the bytes that the caller allows with each buffer",
   "nbd/client_request.ts#segments": "blocks that one request touches",
