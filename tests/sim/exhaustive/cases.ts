@@ -82,6 +82,27 @@ export function leavings(): Scenario[] {
   return scenarios;
 }
 
+/** A rollback to a snapshot beside what a client asks of the volume meanwhile. */
+export function rollbacks(): Scenario[] {
+  const one = { state: "shared", layout: "one block", dataBlocks: 4 } as const;
+  return kinds.map((other) => ({ ...one, kinds: ["rollback", other] }) as const);
+}
+
+/** A clone beside a client that attaches to it before the command is answered, or after, and writes. */
+export function clones(): Scenario[] {
+  const scenarios: Scenario[] = [];
+  for (const write of ["clone's write", "clone's FUA write"] as const) {
+    for (const state of states) {
+      scenarios.push({ state, layout: "one block", dataBlocks: 4, kinds: ["clone", write] });
+    }
+    // Of the snapshot, so that what the volume gets meanwhile is not in the clone.
+    for (const other of ["flush", "partial write"] as const) {
+      scenarios.push({ state: "shared", layout: "one block", dataBlocks: 4, kinds: ["clone", write, other] });
+    }
+  }
+  return scenarios;
+}
+
 /** A growth beside anything. Without a free block, a write may then find the new one. */
 export function growths(): Scenario[] {
   return states.flatMap((state) =>

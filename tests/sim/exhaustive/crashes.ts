@@ -23,11 +23,12 @@
 import type { Survivor } from "../../crash/content.ts";
 import { type Crash, CutImages, durableOf } from "./cut_images.ts";
 import type { Operation } from "./logged_device.ts";
-import { type Content, describe, type Found, problemOfTwins, writersOf } from "./oracle.ts";
+import { isCommand } from "./held_commands.ts";
+import { type Content, describe, type Found, problemOfSplit, problemOfTwins, writersOf } from "./oracle.ts";
 import { superblockLocation } from "../../../storage/format/superblock.ts";
 import { type Outcome, recover, type RecoveryRead } from "./recovery.ts";
 import type { HeldPool } from "./held_pool.ts";
-import { blockSectors, growthBlocks, isFua, type Op, snapshotsOf } from "./scenario.ts";
+import { blockSectors, growthBlocks, isFua, keptName, type Op, snapshotsOf } from "./scenario.ts";
 import type { Event } from "./search.ts";
 
 /** How much was tried. */
@@ -218,10 +219,8 @@ function problemOfOutcome(
   const { volumes } = outcome;
   const wasSubmitted = (op: Op) => op.submitted !== undefined && op.submitted.index < before;
   const wasDone = (op: Op) => op.status === "ok" && op.answered !== undefined && op.answered.index < before;
-  for (const name of pool.scenario.state === "cloned" ? ["a", "b"] as const : ["a"] as const) {
-    const volume = volumes.get(name);
-    if (volume === undefined) return `the volume ${name} is gone`;
-    const problem = problemOfVolume(pool, name, volume, wasSubmitted, wasDone, allowed);
+  for (const name of ["a", "b"] as const) {
+    const problem = problemOfVolume(pool, name, volumes, { wasSubmitted, wasDone, ...allowed });
     if (problem !== undefined) return `${name}: ${problem}`;
   }
   for (const op of pool.ops) {
@@ -261,21 +260,38 @@ function problemOfSize(
   return isAllowed ? undefined : `the superblock has ${dataBlocks} data blocks`;
 }
 
+/** What is known of the instant of the crash. */
+interface Instant extends Allowed {
+  readonly wasSubmitted: (op: Op) => boolean;
+  readonly wasDone: (op: Op) => boolean;
+}
+
+/** Whether what a request did must be found after the crash. */
+function isDurableOp(pool: HeldPool, op: Op, { wasDone, survivor }: Instant): boolean {
+  return wasDone(op) && (survivor === "answered" || isFua(op.kind) || isCommand(op.kind) ||
+    pool.ops.some((flush) =>
+      flush.kind === "flush" && flush.volume === op.volume && wasDone(flush) && isBefore(op, flush)
+    ));
+}
+
 function problemOfVolume(
   pool: HeldPool,
   name: Op["volume"],
-  content: Content,
-  wasSubmitted: (op: Op) => boolean,
-  wasDone: (op: Op) => boolean,
-  { survivor, showsLost }: Allowed,
+  volumes: Outcome["volumes"],
+  instant: Instant,
 ): string | undefined {
-  const isDurable = (op: Op) =>
-    wasDone(op) && (survivor === "answered" || isFua(op.kind) ||
-      pool.ops.some((flush) =>
-        flush.kind === "flush" && flush.volume === op.volume && wasDone(flush) && isBefore(op, flush)
-      ));
+  const { wasSubmitted, showsLost } = instant;
+  const isDurable = (op: Op) => isDurableOp(pool, op, instant);
+  const content = volumes.get(name);
+  if (content === undefined) return mayBeAbsent(pool, name, isDurable) ? undefined : "the volume is gone";
+  const clone = name === "b" ? pool.ops.find((op) => op.kind === "clone") : undefined;
+  if (clone !== undefined && !wasSubmitted(clone)) return "there is a clone that was never asked for";
+  const kept = volumes.get(keptName);
   for (const [sector, value] of content.entries()) {
-    const writers = writersOf(pool, sector, name);
+    // What a rollback kept tells whether it took place.
+    const writers = writersOf(pool, sector, name).filter(({ op }) =>
+      op?.kind !== "rollback" || kept !== undefined
+    );
     if (showsLost && isBlockWritten(pool, sector, name)) continue;
     const isAllowed = writers.some((writer) => {
       if (writer.value !== value || (writer.op !== undefined && !wasSubmitted(writer.op))) return false;
@@ -286,7 +302,17 @@ function problemOfVolume(
     });
     if (!isAllowed) return `sector ${sector} shows ${describe(value)}`;
   }
-  return undefined;
+  return showsLost ? undefined : problemOfSplit(pool, volumes, isDurable);
+}
+
+/** A clone may be absent unless it is durable or something in it is. */
+function mayBeAbsent(
+  { ops, scenario }: HeldPool,
+  name: Op["volume"],
+  isDurable: (op: Op) => boolean,
+): boolean {
+  if (name === "a" || scenario.state === "cloned") return false;
+  return !ops.some((op) => (op.kind === "clone" || op.volume === "b" && op.status === "ok") && isDurable(op));
 }
 
 /** Whether a change of the block that has the sector may be in the intent journal. */

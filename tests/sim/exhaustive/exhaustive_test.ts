@@ -3,12 +3,12 @@
  * those that make nothing durable. `main.ts` does the rest.
  */
 import { assert, assertEquals } from "@std/assert";
-import { growths, leavings, pairs, sliced, tight, triples } from "./cases.ts";
+import { growths, leavings, pairs, rollbacks, sliced, tight, triples } from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { nameOf, type Scenario, states } from "./scenario.ts";
 
 /** Every schedule of the scenarios, with a power cut anywhere. */
-function standEveryCrash(scenarios: readonly Scenario[]): void {
+function standEveryCrash(scenarios: readonly Scenario[], schedulesMin = 150): void {
   const crashes = newCrashes();
   let schedules = 0;
   for (const scenario of scenarios) {
@@ -19,7 +19,7 @@ function standEveryCrash(scenarios: readonly Scenario[]): void {
   }
   const { points, outcomes, replays } = crashes.counts;
   console.log(`${schedules} schedules, ${outcomes} crashes at ${points} points, ${replays} replays`);
-  assert(schedules > 150 && outcomes > 1500, "the search has become small");
+  assert(schedules > schedulesMin && outcomes > 1500, "the search has become small");
 }
 
 for (const state of states) {
@@ -36,6 +36,11 @@ for (const state of ["left", "cloned"] as const) {
 
 Deno.test("a growth beside a request on one mapped block stands every schedule and a power cut anywhere", () => {
   standEveryCrash(growths().filter(({ state }) => state === "mapped").map(tight));
+});
+
+Deno.test("a rollback beside a write or a discard stands every schedule and a power cut anywhere", () => {
+  const beside = ["partial write", "discard"];
+  standEveryCrash(rollbacks().filter(({ kinds }) => beside.includes(kinds[1]!)), 50);
 });
 
 Deno.test("a command in slices beside what could commit a part of it stands every schedule and a power cut", () => {

@@ -1,9 +1,7 @@
 /** A pool whose every turn the search chooses, with the operations of a scenario under way. */
-import { readInto } from "../../../storage/device/port.ts";
 import { defaultKnobs } from "../../../actors/knobs.ts";
 import type { BioDone, BioKind, RequestDone, VolumeRequest } from "../../../actors/volume/bio.ts";
-import { nameOfPattern } from "../../../storage/base/name_pattern.ts";
-import type { AdminResult, ForkCommand } from "../../../actors/control/admin_command.ts";
+import type { AdminCommand, AdminResult } from "../../../actors/control/admin_command.ts";
 import { assemblePool } from "../../../actors/assemble.ts";
 import { AllocatorStub } from "../../../actors/pool/allocator_messages.ts";
 import type { Actor, Address, Message } from "../../../actors/kernel/address.ts";
@@ -13,36 +11,34 @@ import { MetadataStub } from "../../../actors/pool/metadata_messages.ts";
 import type { PoolStub } from "../../../actors/control/pool_messages.ts";
 import type { PoolNotice } from "../../../actors/control/export_messages.ts";
 import type { ThinVolumeMessage } from "../../../actors/volume/volume_messages.ts";
-import { Defect } from "../../../storage/base/assert.ts";
+import { assert, Defect } from "../../../storage/base/assert.ts";
 import { settleCatalogue } from "../../../storage/catalogue_open.ts";
 import { readJournal } from "../../../storage/catalogue_journal.ts";
 import { metadataBlockSizeBytes } from "../../../storage/base/ids.ts";
 import { ThinMetadata } from "../../../storage/thin_metadata.ts";
-import { poisoned, stamped } from "../../crash/stamps.ts";
-import { makeTestingFiles, testingBlockSizeBytes as blockBytes } from "../../support/pool.ts";
+import { stamped } from "../../crash/stamps.ts";
+import { testingBlockSizeBytes as blockBytes } from "../../support/pool.ts";
 import { ManualClock } from "../../support/world.ts";
 import { IntentJournal } from "../../../actors/pool/intent_journal.ts";
 import { intentHeaderBytes } from "../../../storage/intent_headers.ts";
 import { intentRecordBytes } from "../../../storage/intent_record.ts";
 import { searchBinding } from "./recovery.ts";
+import { firstImages } from "./first_images.ts";
+import { bioKinds, commandOf, isCommand, keyOf, statusOf } from "./held_commands.ts";
 import { HeldKernel } from "./held_kernel.ts";
 import { DeviceLog, firstJournal, LoggedDevice, LoggedIntents, LoggedJournal } from "./logged_device.ts";
 import type { Event, Run } from "./search.ts";
 import {
   blockSectors,
-  grows,
-  growthBlocks,
   initialSequence,
   isFua,
-  type Kind,
+  isOfClone,
+  noExport,
   type Op,
   opOf,
   type Scenario,
-  snapshotsOf,
   volumeSectors,
 } from "./scenario.ts";
-
-const metadataBlocks = 64;
 
 /** A pool whose messages are held. */
 export class HeldPool implements Run {
@@ -70,6 +66,8 @@ export class HeldPool implements Run {
   #notice: PoolNotice | undefined;
   readonly #opOf = new Map<VolumeRequest | string, Op>();
   #event: Event | undefined;
+  /** Whose client waits to be attached to the new volume. */
+  #attaching: Op | undefined;
   #uidLast = 0;
 
   constructor(scenario: Scenario) {
@@ -200,35 +198,33 @@ export class HeldPool implements Run {
     for (const [index, kind] of this.scenario.kinds.entries()) {
       const op = opOf(kind, index, this.scenario);
       this.ops.push(op);
-      if (isCommand(kind)) {
-        this.#beginCommand(op);
-      } else {
-        const sectors = op.sectorEnd - op.sectorBegin;
-        const volume = op.volume === "a" ? this.#volume : this.#other;
-        const request = this.submit(bioKinds[kind], op.sectorBegin, op.data, sectors, isFua(kind), volume);
-        this.#opOf.set(request, op);
-      }
+      if (isCommand(kind)) this.#beginCommand(op);
+      else if (isOfClone(kind)) this.#attachOnce(op);
+      else this.#beginBio(op, op.volume === "a" ? this.#volume : this.#other);
     }
   }
 
   #beginCommand(op: Op): void {
-    const command = op.kind === "grow"
-      ? { verb: "rescan" } as const
-      : op.kind === "rm"
-      ? { verb: "rm", names: ["a@base"], force: true, dryRun: false } as const
-      : op.kind === "three forks"
-      ? forkOf(op)
-      : { verb: "snapshot", names: snapshotsOf(op) } as const;
+    const command = commandOf(op, this.scenario);
     const result = (answer: AdminResult) => {
-      op.status = answer.kind === "done" || answer.kind === "grown" || answer.kind === "forked"
-        ? "ok"
-        : answer.kind === "refused"
-        ? answer.reason
-        : answer.kind;
+      op.status = statusOf(answer);
       this.#answer(op);
     };
     this.kernel.start(`op ${op.number}`, told(this.pool.admin(command), result));
-    this.#opOf.set(snapshotsOf(op)[0] ?? op.kind, op);
+    this.#opOf.set(keyOf(command), op);
+  }
+
+  #beginBio(op: Op, volume: Address<ThinVolumeMessage> | undefined): void {
+    const kind = bioKinds[op.kind as keyof typeof bioKinds];
+    const sectors = op.sectorEnd - op.sectorBegin;
+    this.#opOf.set(this.submit(kind, op.sectorBegin, op.data, sectors, isFua(op.kind), volume), op);
+  }
+
+  /** The client writes when it has the new volume. Where it came before that, it goes without. */
+  #attachOnce(op: Op): void {
+    assert(this.#attaching === undefined, "one client attaches at a time");
+    this.#attaching = op;
+    this.kernel.tell(this.pool.address, { type: "attach", name: "b", client: this.#client });
   }
 
   requestOf(message: Message): number | undefined {
@@ -239,14 +235,9 @@ export class HeldPool implements Run {
   onEvent(event: Event): void {
     this.#event = event;
     this.log.event = event.index;
-    type Heard = { request?: VolumeRequest; command?: { names?: string[]; verb: string; name?: string } };
-    const { message } = event as { message: Heard };
+    const { message } = event as { message: { request?: VolumeRequest; command?: AdminCommand } };
     if (event.message.type === "submit") this.#opOf.get(message.request!)!.submitted = event;
-    if (event.message.type === "admin") {
-      const { verb, names, name: pattern } = message.command!;
-      const [name = "grow"] = verb === "fork" ? [nameOfPattern(pattern!, 1)] : names ?? [];
-      this.#opOf.get(name === "a@base" ? "rm" : name)!.submitted = event;
-    }
+    if (event.message.type === "admin") this.#opOf.get(keyOf(message.command!))!.submitted = event;
   }
 
   /** After each event: what the journal's file owes is answered, which is held like any message. */
@@ -257,7 +248,13 @@ export class HeldPool implements Run {
   #received(message: RequestDone | PoolNotice): void {
     if (message.type !== "requestDone") {
       this.#notice = message;
-      return;
+      const op = this.#attaching;
+      this.#attaching = undefined;
+      if (op === undefined) return;
+      if (message.type === "attached") return this.#beginBio(op, message.volume);
+      op.status = noExport;
+      op.submitted = this.#event;
+      return this.#answer(op);
     }
     const op = this.#opOf.get(message.request);
     if (op === undefined) return;
@@ -324,47 +321,6 @@ export class HeldPool implements Run {
     if (request.status !== "ok") throw new Error(`reading "${name}" was answered ${request.status}`);
     return request.data;
   }
-}
-
-type CommandKind = "snapshot" | "two snapshots" | "three forks" | "rm" | "grow";
-
-function isCommand(kind: Kind): kind is CommandKind {
-  return ["snapshot", "two snapshots", "three forks", "rm", "grow"].includes(kind);
-}
-
-function forkOf({ number }: Op): ForkCommand {
-  const settings = { ephemeral: false, lingerMs: null, ttlMs: null };
-  return { verb: "fork", source: "a", count: 3, name: `f${number}-%d`, ...settings };
-}
-
-const bioKinds: Readonly<Record<Exclude<Kind, CommandKind>, BioKind>> = {
-  read: "read",
-  "partial write": "write",
-  "covering write": "write",
-  "FUA write": "write",
-  "other's FUA write": "write",
-  discard: "discard",
-  "other's discard": "discard",
-  "write-zeroes": "writeZeroes",
-  flush: "flush",
-};
-
-const firstImagesMade = new Map<string, { readonly data: Uint8Array; readonly metadata: Uint8Array }>();
-
-/** The devices of a new pool; its free data blocks hold what no client may ever see. */
-function firstImages(scenario: Scenario): { readonly data: Uint8Array; readonly metadata: Uint8Array } {
-  const { dataBlocks } = scenario;
-  const added = grows(scenario) ? growthBlocks : { data: 0, metadata: 0 };
-  const key = `${dataBlocks} ${added.data}`;
-  let images = firstImagesMade.get(key);
-  if (images === undefined) {
-    const files = makeTestingFiles(dataBlocks, metadataBlocks);
-    const metadata = new Uint8Array((metadataBlocks + added.metadata) * metadataBlockSizeBytes);
-    readInto(files.metadata, metadata.subarray(0, metadataBlocks * metadataBlockSizeBytes), 0, () => {});
-    images = { data: poisoned((dataBlocks + added.data) * blockBytes), metadata };
-    firstImagesMade.set(key, images);
-  }
-  return images;
 }
 
 class Client implements Actor<RequestDone | PoolNotice> {

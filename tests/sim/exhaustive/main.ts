@@ -2,12 +2,14 @@
 import { UsageError } from "../../../storage/base/errors.ts";
 import { type Grammar, type Options, runProgram } from "../../support/command_options.ts";
 import {
+  clones,
   failures,
   fullIntents,
   growths,
   leavings,
   pairs,
   reuses,
+  rollbacks,
   sliced,
   tight,
   triples,
@@ -37,6 +39,8 @@ const groups: readonly Group[] = [
   { name: "writes that wait for space", scenarios: waitings(), withCrashes: true },
   { name: "commands in slices", scenarios: sliced(), withCrashes: true },
   { name: "a full intent journal", scenarios: fullIntents(), withCrashes: true },
+  { name: "rollbacks", scenarios: rollbacks(), withCrashes: true },
+  { name: "clones", scenarios: clones(), withCrashes: true },
   { name: "growths", scenarios: growths(), withCrashes: true },
   { name: "growths, no space", scenarios: growths().map(tight), withCrashes: true },
   { name: "triples on one unmapped block", scenarios: triples("unmapped"), withCrashes: false },

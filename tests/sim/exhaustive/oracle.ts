@@ -4,7 +4,7 @@
  * One schedule stands for all that differ from it by the order of independent messages, and each of them is judged: in
  * each, other requests may have been answered before others were asked.
  */
-import { blockSectors, initialSequence, type Op, snapshotsOf, volumeSectors } from "./scenario.ts";
+import { blockSectors, initialSequence, noExport, type Op, snapshotsOf, volumeSectors } from "./scenario.ts";
 import type { HeldPool } from "./held_pool.ts";
 import { isIn } from "./search.ts";
 import { present } from "../../../storage/base/assert.ts";
@@ -46,10 +46,15 @@ export interface Writer {
 export function writersOf(pool: HeldPool, sector: number, volume: Op["volume"] = "a"): Writer[] {
   const { state, layout } = pool.scenario;
   const isMapped = state !== "unmapped" && (layout === "two blocks" || sector < blockSectors);
-  const writers: Writer[] = [{ op: undefined, value: isMapped ? initialSequence : 0 }];
+  const initial = isMapped ? initialSequence : 0;
+  const writers: Writer[] = [{ op: undefined, value: initial }];
   for (const op of pool.ops) {
-    if (op.volume !== volume || op.kind === "read") continue;
+    if (op.volume !== volume || op.kind === "read" || op.status === noExport) continue;
     if (sector < op.sectorBegin || sector >= op.sectorEnd) continue;
+    if (op.kind === "rollback") {
+      writers.push({ op, value: initial });
+      continue;
+    }
     const isZero = op.kind === "discard" || op.kind === "write-zeroes" || op.kind === "other's discard";
     writers.push({ op, value: isZero ? 0 : op.number + 1 });
   }
@@ -102,7 +107,8 @@ function ordersOf(ops: readonly Op[]): readonly Order[] {
 /** Whether a read that `reader` made (undefined: after the end) may show the value. */
 function isAllowed(order: Order, writers: readonly Writer[], value: number, reader: Op | undefined): boolean {
   return writers.some((writer) => {
-    if (writer.value !== value) return false;
+    // What a rollback keeps is without what it brings.
+    if (writer.value !== value || (writer.op !== undefined && writer.op === reader)) return false;
     if (writer.op !== undefined && reader !== undefined && precedes(order, reader, writer.op)) return false;
     return !writers.some((other) =>
       other.op !== undefined && other.op !== writer.op && other.op.status === "ok" &&
@@ -161,7 +167,7 @@ function problemOfAnswers(pool: HeldPool): string | undefined {
   const mayFail = pool.scenario.failingFlush !== undefined;
   for (const op of pool.ops) {
     if (op.answers !== 1) return `request ${op.number + 1} (${op.kind}) was answered ${op.answers} times`;
-    if (op.status === "ok" || mayFail) continue;
+    if (op.status === "ok" || op.status === noExport || mayFail) continue;
     if (op.status === "noDataSpace" && pool.scenario.dataBlocks < 4 && !pool.scenario.waits) continue;
     return `request ${op.number + 1} (${op.kind}) was answered ${op.status}`;
   }
@@ -213,9 +219,12 @@ export function checkEnd(pool: HeldPool): string | Found {
   found.set("a", content);
   const final = problemOfContent(pool, orders, content, 0, undefined);
   if (final !== undefined) return `at the end ${final}`;
-  if (pool.scenario.state === "cloned") {
+  const split = problemOfSplit(pool, found, () => true);
+  if (split !== undefined) return split;
+  if (hasOther(pool)) {
     const other = contentOf(pool.readVolume("b"));
     const problem = problemOfContent(pool, orders, other, 0, undefined, "b");
+    found.set("b", other);
     if (problem !== undefined) return `at the end of the other volume ${problem}`;
   }
   return problemOfRest(pool) ?? found;
@@ -243,6 +252,40 @@ export function problemOfTwins(op: Op, found: ReadonlyMap<string, Content>): str
   for (const other of others) {
     if ((first === undefined) !== (other === undefined)) return "a part of the command is there";
     if (first?.some((value, sector) => value !== other![sector])) return "two of one command differ";
+  }
+  return undefined;
+}
+
+function hasOther({ scenario, ops }: HeldPool): boolean {
+  return scenario.state === "cloned" || ops.some(({ kind, status }) => kind === "clone" && status === "ok");
+}
+
+/**
+ * A write beside a rollback came before it, and is in what that kept; or after it, and is in the volume. If `isThere` says that it must
+ * be found, it is in one of the two.
+ */
+export function problemOfSplit(
+  pool: HeldPool,
+  volumes: ReadonlyMap<string, Content>,
+  isThere: (op: Op) => boolean,
+): string | undefined {
+  const rollback = pool.ops.find(({ kind }) => kind === "rollback");
+  if (rollback === undefined) return undefined;
+  const [now, kept] = [volumes.get("a"), volumes.get(snapshotsOf(rollback)[0]!)];
+  if (now === undefined || kept === undefined) return undefined;
+  for (const [sector, value] of now.entries()) {
+    const [initial, ...writers] = writersOf(pool, sector);
+    const [writer, ...others] = writers.filter(({ op }) => op !== rollback);
+    // Where several wrote, one may have replaced the other.
+    if (writer === undefined || others.length > 0 || writer.value === initial!.value) continue;
+    const isIn = [kept[sector], value].filter((found) => found === writer.value).length;
+    const { op } = writer;
+    if (isIn === 2 || isIn === 0 && op!.status === "ok" && isThere(op!)) {
+      const where = isIn === 0
+        ? "neither in what the rollback kept nor"
+        : "both in what the rollback kept and";
+      return `sector ${sector} of request ${op!.number + 1} is ${where} in the volume`;
+    }
   }
   return undefined;
 }

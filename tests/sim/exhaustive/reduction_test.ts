@@ -33,6 +33,8 @@ const scenarios: readonly Scenario[] = [
   { ...one, state: "shared", kinds: ["partial write", "partial write"] },
   { ...one, state: "shared", kinds: ["partial write", "snapshot"] },
   { ...one, state: "shared", kinds: ["read", "discard", "covering write"] },
+  { ...one, state: "shared", kinds: ["rollback", "partial write"] },
+  { ...one, state: "mapped", kinds: ["clone", "clone's write"] },
   { ...one, state: "mapped", kinds: ["two snapshots", "FUA write"], perSlice: 1 },
   { ...one, state: "mapped", kinds: ["discard", "covering write"], layout: "apart", dataBlocks: 1 },
   { ...one, state: "unmapped", kinds: ["read", "write-zeroes", "partial write"] },

@@ -20,6 +20,8 @@ export const kinds = [
 /**
  * `rm` removes the snapshot that the state "shared" begins with; the other is the volume that the state "cloned" has. Two
  * snapshots are those of one command, and so are three forks: the third is made when the source may be written to again.
+ * A rollback is to that snapshot. A clone is a new volume "b", and its write is that of a client that attaches to it once,
+ * at any time: also before the command is answered.
  */
 export type Kind =
   | typeof kinds[number]
@@ -28,7 +30,11 @@ export type Kind =
   | "two snapshots"
   | "three forks"
   | "other's FUA write"
-  | "other's discard";
+  | "other's discard"
+  | "rollback"
+  | "clone"
+  | "clone's write"
+  | "clone's FUA write";
 
 /** `apart`: the last request on the second block, the others on the first, which alone is mapped at the beginning. */
 export type Layout = "one block" | "two blocks" | "apart";
@@ -72,10 +78,14 @@ export function nameOf(scenario: Scenario): string {
     (intentRecords === undefined ? "" : `, room for ${intentRecords} records`);
 }
 
-/** The snapshots or forks that a request makes, all of them or none. */
+/** The snapshot of what a volume had before its rollback. */
+export const keptName = "a@before-rollback-1";
+
+/** The snapshots or forks that a request makes, all of them or none; a rollback keeps one. */
 export function snapshotsOf(op: Op): readonly string[] {
   if (op.kind === "three forks") return [`f${op.number}-1`, `f${op.number}-2`, `f${op.number}-3`];
   if (op.kind === "two snapshots") return [`a@s${op.number}`, `a@t${op.number}`];
+  if (op.kind === "rollback") return [keptName];
   return op.kind === "snapshot" ? [`a@s${op.number}`] : [];
 }
 
@@ -101,32 +111,43 @@ export const volumeSectors = 2 * blockSectors;
 
 /** Whether the request must be durable before it is answered. */
 export function isFua(kind: Kind): boolean {
-  return kind === "FUA write" || kind === "other's FUA write";
+  return kind === "FUA write" || kind === "other's FUA write" || kind === "clone's FUA write";
 }
+
+/** Whether the request is that of a client that attaches to the clone which the scenario makes. */
+export function isOfClone(kind: Kind): boolean {
+  return kind === "clone's write" || kind === "clone's FUA write";
+}
+
+/** The status of such a request if there was no clone yet: it was not made. */
+export const noExport = "noExport";
 
 /** Partial writes of different requests overlap in part, so that each shows what it did and what it kept. */
 export function opOf(kind: Kind, number: number, { layout, kinds }: Scenario): Op {
   let [begin, end] = layout === "two blocks" ? [0, volumeSectors] : [0, blockSectors];
-  if (kind === "partial write" || isFua(kind) || kind === "write-zeroes") {
+  if (kind === "rollback") {
+    [begin, end] = [0, volumeSectors];
+  } else if (kind === "partial write" || kind === "clone's write" || isFua(kind) || kind === "write-zeroes") {
     const middle = layout === "two blocks" ? blockSectors : 8;
     [begin, end] = [middle - 4 + 2 * number, middle + 2 + 2 * number];
   } else if (
     kind === "flush" || kind.includes("snapshot") || kind === "three forks" || kind === "rm" ||
-    kind === "grow"
+    kind === "grow" || kind === "clone"
   ) {
     [begin, end] = [0, 0];
   }
-  if (layout === "apart" && number === kinds.length - 1 && end > 0) {
+  if (layout === "apart" && number === kinds.length - 1 && end > 0 && kind !== "rollback") {
     [begin, end] = [begin + blockSectors, end + blockSectors];
   }
-  const writes = kind === "partial write" || kind === "covering write" || isFua(kind);
+  const writes = kind === "partial write" || kind === "covering write" || kind === "clone's write" ||
+    isFua(kind);
   const data = writes
     ? stamped(1, begin, end - begin, number + 1)
     : new Uint8Array(kind === "read" ? (end - begin) * 512 : 0).fill(0xee);
   return {
     number,
     kind,
-    volume: kind.startsWith("other's") ? "b" : "a",
+    volume: kind.startsWith("other's") || isOfClone(kind) ? "b" : "a",
     sectorBegin: begin,
     sectorEnd: end,
     data,
