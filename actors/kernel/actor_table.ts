@@ -3,12 +3,10 @@
  * address of the earlier actor from one of the later.
  */
 import { assert, present } from "../../storage/base/assert.ts";
-import type { Actor, Address, Message } from "./address.ts";
+import { type Actor, type Address, type Message, slotsMax } from "./address.ts";
 import { Mailbox } from "./mailbox.ts";
 import type { ReadyQueue } from "./ready_queue.ts";
 
-/** Slots for actors, and for tasks. With a generation it fits into an integer of 53 bits. */
-export const slotsMax = 2 ** 20;
 const generationsMax = 2 ** 33;
 
 /** An actor and its messages. */
@@ -50,6 +48,8 @@ export class ActorTable {
     const slot = address % slotsMax;
     this.#cells[slot] = undefined;
     this.#free.push(slot);
+    // Slot 0 is never used.
+    assert(this.#free.length < this.#cells.length, "more actors ended than began");
   }
 
   /** The actor at an address that must be valid. */
@@ -64,6 +64,7 @@ export class ActorTable {
     const cell = this.get(to);
     cell.mailbox.push(message);
     if (cell.ready) return;
+    assert(cell.mailbox.length === 1, "messages waited for an actor that was not ready");
     cell.ready = true;
     ready.push(to % slotsMax);
   }

@@ -5,6 +5,9 @@
  * answer, so `const mapping = yield* ask(metadata, lookup)` is typed without a cast.
  */
 
+/** Slots for actors, and for tasks. With a generation it fits into an integer of 53 bits. */
+export const slotsMax = 2 ** 20;
+
 declare const accepts: unique symbol;
 
 /** Where messages of type `M` can be sent. An address that accepts more types can be used where fewer are needed. */

@@ -117,7 +117,9 @@ export class Kernel {
 
   /** Ends an actor. Its mailbox must be empty, and no actor or task may send to it any more. */
   retire<M extends Message>(address: Address<M>): void {
+    const cell = this.#actors.get(address);
     this.#actors.remove(address);
+    assert(!cell.ready || cell === this.#current, "retired an actor that is to have a turn");
   }
 
   /** Sends a message that is not answered. After a stop it is dropped. */
@@ -142,6 +144,7 @@ export class Kernel {
 
   /** Delivers the message when no actor and no task is ready, or before the event loop has its turn. */
   whenIdle<M extends Message>(to: Address<M>, message: M): void {
+    assert(this.#stopped || this.#actors.has(to), "a notice is for an actor that has ended");
     this.#idleNotices.push({ to: to as unknown as Address<Message>, message });
   }
 
@@ -246,6 +249,7 @@ export class Kernel {
     if (this.#yielded) return;
     this.#yielded = true;
     this.clock.yield(() => {
+      assert(this.#yielded, "the event loop gave back a turn that it did not have");
       this.#yielded = false;
       this.run();
     });
@@ -285,6 +289,7 @@ export class Kernel {
   #turnOfActor(slot: number): void {
     const cell = present(this.#actors.inSlot(slot), "a retired actor was ready");
     const { actor, mailbox } = cell;
+    assert(cell.ready && mailbox.length > 0, "an actor has a turn without a message");
     this.#current = cell;
     let count = Math.min(mailbox.length, this.#policy.messagesPerTurnMax);
     while (count > 0) {

@@ -25,7 +25,9 @@ export class Mailbox {
   push(message: Message): void {
     assert(this.#length < this.#messagesMax, "a mailbox overflowed its bound");
     if (this.#length === this.#ring.length) this.#grow();
-    this.#ring[(this.#head + this.#length) & (this.#ring.length - 1)] = message;
+    const end = (this.#head + this.#length) & (this.#ring.length - 1);
+    assert(this.#ring[end] === undefined, "a message is written over another one");
+    this.#ring[end] = message;
     this.#length += 1;
     if (this.#length > this.highWater) this.highWater = this.#length;
   }
@@ -33,6 +35,7 @@ export class Mailbox {
   /** Takes the oldest message; there must be one. */
   shift(): Message {
     const message = present(this.#ring[this.#head], "took a message from an empty mailbox");
+    assert(this.#length > 0, "a message lies outside of those that wait");
     this.#ring[this.#head] = undefined;
     this.#head = (this.#head + 1) & (this.#ring.length - 1);
     this.#length -= 1;

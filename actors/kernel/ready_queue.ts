@@ -1,5 +1,6 @@
 /** The actors and tasks that are ready, oldest first, as numbers. Each is in it at most once. */
 import { assert } from "../../storage/base/assert.ts";
+import { slotsMax } from "./address.ts";
 
 export class ReadyQueue {
   #ring = new Int32Array(1024);
@@ -30,6 +31,7 @@ export class ReadyQueue {
   }
 
   #grow(): void {
+    assert(this.#length < 2 * slotsMax, "more is ready than there are actors and tasks");
     const ring = new Int32Array(this.#ring.length * 2);
     for (let index = 0; index < this.#length; index += 1) {
       ring[index] = this.#ring[(this.#head + index) & (this.#ring.length - 1)]!;

@@ -24,6 +24,7 @@ export class RestingTasks {
   }
 
   push(task: Task): void {
+    assert(task.waitsIn?.kind === "rest" && !task.ready, "a task rests that does other work");
     this.#tasks.push(task);
   }
 
@@ -35,7 +36,9 @@ export class RestingTasks {
     if (nowMs >= this.#endMs + this.#runMsMax) this.#endMs = nowMs + this.#runMsMax;
     if (nowMs < this.#endMs || this.#isOwed) {
       this.#isOwed = false;
-      return this.#tasks.shift()!;
+      const task = this.#tasks.shift()!;
+      assert(task.waitsIn?.kind === "rest" && !task.ready, "a task that rested was resumed already");
+      return task;
     }
     this.#isPaused = true;
     return "pause";

@@ -4,6 +4,7 @@
  * A task suspends only here: in {@linkcode ask}, {@linkcode join}, {@linkcode sleep} or {@linkcode rest}. A
  * suspended task waits for exactly one answer.
  */
+import { assert } from "../../storage/base/assert.ts";
 import type { Address, ReplyOf, Request } from "./address.ts";
 
 /** What a task yields to the kernel. */
@@ -33,6 +34,7 @@ class Ask<R> implements Steps<R> {
   constructor(readonly to: Address<Request<unknown>>, readonly request: Request<unknown>) {}
 
   next(answer: unknown): IteratorResult<Call, R> {
+    assert(!this.done, "a request was answered twice");
     if (this.#isAsked) {
       this.done = true;
       this.value = answer;

@@ -79,6 +79,7 @@ export class TaskRunner {
   /** Makes the task ready, with the answer to the call that it waits in. */
   resume(task: Task, answer: unknown): void {
     assert(!task.ready, "a task was answered twice");
+    assert(task.steps !== undefined, "a task was answered that has ended");
     task.answer = answer;
     task.ready = true;
     this.#ready.push(-task.slot - 1);
@@ -95,9 +96,12 @@ export class TaskRunner {
 
   /** Runs a ready task to its next call, or to its end. */
   turn(task: Task): void {
+    assert(task.ready, "a task has a turn that it is not ready for");
+    assert(this.#current === undefined, "two tasks have a turn at once");
     task.ready = false;
     const steps = task.steps;
-    if (steps === undefined) return;
+    // The kernel was stopped, and the task cancelled, while its turn was chosen.
+    if (steps === undefined) return assert(this.#host.stopped, "a task has a turn that has ended");
     const answer = task.answer;
     task.answer = undefined;
     task.waitsIn = undefined;
@@ -120,6 +124,8 @@ export class TaskRunner {
         }
         return this.#actors.send(call.to as unknown as Address<Message>, call.request, this.#ready);
       case "join":
+        assert(call.children.length > 0, "a task waits for children that it does not have");
+        assert(task.childrenRunning === 0, "a task waits for two groups of children");
         task.childrenRunning = call.children.length;
         task.childrenAnswers = new Array(call.children.length);
         for (let index = 0; index < call.children.length; index += 1) {
@@ -140,6 +146,8 @@ export class TaskRunner {
     const parent = task.parent;
     this.#tasks.remove(task);
     if (parent === undefined) return;
+    assert(parent.waitsIn?.kind === "join", "a child ended that its parent does not wait for");
+    assert(parent.childrenRunning > 0, "more children of a task ended than began");
     parent.childrenAnswers[task.parentIndex] = value;
     parent.childrenRunning -= 1;
     if (parent.childrenRunning === 0) this.resume(parent, parent.childrenAnswers);

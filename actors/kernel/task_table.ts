@@ -1,7 +1,6 @@
 /** The tasks of a kernel. A slot is used again after its task has ended. */
 import { assert, present } from "../../storage/base/assert.ts";
-import { slotsMax } from "./actor_table.ts";
-import type { Address, Message } from "./address.ts";
+import { type Address, type Message, slotsMax } from "./address.ts";
 import type { Call, Steps } from "./task.ts";
 import { describeMessage } from "./trace.ts";
 
@@ -42,6 +41,7 @@ export class TaskTable {
   ): Task {
     const task = this.#free.pop() ?? this.#newSlot();
     assert(task.steps === undefined, "two tasks have one slot");
+    assert(!task.ready && task.waitsIn === undefined, "a task begins that waits");
     task.name = name;
     task.ordinal = ordinal;
     task.steps = steps;
@@ -53,9 +53,12 @@ export class TaskTable {
   /** The task has ended. */
   remove(task: Task): void {
     assert(task.steps !== undefined, "a task ended twice");
+    assert(!task.ready && task.waitsIn === undefined, "a task ended that waits");
+    assert(task.childrenRunning === 0, "a task ended before its children");
     task.steps = undefined;
     task.parent = undefined;
     this.#free.push(task);
+    assert(this.#free.length <= this.#tasks.length, "more tasks ended than began");
   }
 
   inSlot(slot: number): Task {

@@ -1,5 +1,6 @@
 /** The timers of a kernel: a list sorted by time, because a pool has few. */
 
+import { assert } from "../../storage/base/assert.ts";
 import type { ClockPort } from "./ports.ts";
 
 /** A function to be called at a time, in milliseconds of the kernel's clock, or later. */
@@ -22,6 +23,7 @@ export class Timers {
 
   /** Timers with equal times fire in the order in which they were added, so that a simulation repeats exactly. */
   add(timer: Timer): void {
+    assert(!Number.isNaN(timer.atMs), "a timer has no time");
     let index = this.#timers.length;
     while (index > 0 && this.#timers[index - 1]!.atMs > timer.atMs) index -= 1;
     this.#timers.splice(index, 0, timer);
@@ -41,7 +43,9 @@ export class Timers {
   takeDue(nowMs: number): Timer | undefined {
     const first = this.#timers[0];
     if (first === undefined || first.atMs > nowMs) return undefined;
-    return this.#timers.shift();
+    this.#timers.shift();
+    assert((this.nextMs ?? Infinity) >= first.atMs, "timers are not in the order of their times");
+    return first;
   }
 }
 

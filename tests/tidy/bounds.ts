@@ -26,7 +26,8 @@ const facts: Readonly<Record<string, readonly string[]>> = {
   "actors/edge/page_cache.ts": ["pageBytes"],
   "actors/edge/page_window.ts": ["pageBytes"],
   // An address is a number of 53 bits.
-  "actors/kernel/actor_table.ts": ["slotsMax", "generationsMax"],
+  "actors/kernel/actor_table.ts": ["generationsMax"],
+  "actors/kernel/address.ts": ["slotsMax"],
   // Lengths of structures of the NBD specification.
   "actors/nbd/wire/handshake_codec.ts": ["clientFlagsSizeBytes", "optionHeaderSizeBytes"],
   "actors/nbd/wire/option_reply.ts": [
