@@ -53,7 +53,7 @@ export interface Knobs {
 
   // Metadata, commits and free space.
 
-  /** Milliseconds between commits while something is dirty, as the kernel's `COMMIT_PERIOD` (drivers/md/dm-thin.c). */
+  /** Milliseconds between commits while something is dirty, as Linux's `COMMIT_PERIOD` (drivers/md/dm-thin.c). */
   readonly commitPeriodMs: number;
   /** Dirty metadata blocks that make the pool commit. */
   readonly dirtyBlocksMax: number;
@@ -266,7 +266,7 @@ export const flushPauseFactor = 50;
 export const threadWayMs = 0.1;
 /** After a longer wait none begins for this many times its length: this thread waits for a fifth of the time at most. */
 export const threadPauseFactor = 4;
-/** Of the slices that are wanted while a page window is full, one of as many as a window has, divided by this, replaces another. */
+/** Of the sections that are wanted while a page window is full, one of as many as a window has, divided by this, replaces another. */
 export const windowReplaceDivisor = 16;
 
 // Periods: how long an observation is believed, and how often something is looked at.

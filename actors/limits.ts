@@ -100,7 +100,7 @@ export const spaceGaugeMs = 1_000;
 export const hostSpaceAskMs = 1_000;
 /** Bios of one volume that waited for space and are tried again at once. */
 export const parkedRetriesMax = 32;
-/** Milliseconds that writes wait for space before they fail, by default, as the kernel's `no_space_timeout` (drivers/md/dm-thin.c). */
+/** Milliseconds that writes wait for space before they fail, by default, as Linux's `no_space_timeout` (drivers/md/dm-thin.c). */
 export const noSpaceTimeoutMs = 60_000;
 /** Milliseconds after which the size of a file is looked at again before it is used: another program may cut it. */
 export const fileSizeCheckMs = 5;
@@ -237,10 +237,10 @@ export const lingerMsDefault = 600_000;
 export const lifetimeMsMax = 100 * 366 * 86_400_000;
 /** Bytes read from the catalogue's journal at once. */
 export const catalogueReadBytes = MiB;
-/** Bytes of the slices of a mapped file that are in use, which count as memory of the process; more are read instead. */
+/** Bytes of the sections of a mapped file that are in use, which count as memory of the process; more are read instead. */
 export const mappedBytesMax = 1024 * MiB;
-/** Bytes of one slice: what one entry of the page table maps. */
-export const mappedSliceBytes = 2 * MiB;
+/** Bytes of one section: what one entry of the page table maps. */
+export const mappedSectionBytes = 2 * MiB;
 /** Bytes of a file whose pages the host is asked about with one call of mincore, where it has no cachestat (before Linux 6.5). */
 export const mincoreBytesMax = 1024 * MiB;
 /** Bytes of a file above which mincore is not used: it looks at every page, also of holes, at some 10 ns each. */
@@ -376,7 +376,7 @@ assert(
   "a control connection without a command can make room",
 );
 assert(filePieceBytes <= defaultKnobs.zeroBytesMax, "a device writes zeroes in pieces of at most that");
-assert(mappedBytesMax % mappedSliceBytes === 0, "a page window is full of whole slices");
+assert(mappedBytesMax % mappedSectionBytes === 0, "a page window is full of whole sections");
 assert(payloadBufferBytesMin <= requestBytesMax, "there is a buffer for every payload");
 assert(residentBytesMax <= 720 * MiB, "the bound is what the README states");
 

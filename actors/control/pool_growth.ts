@@ -3,9 +3,9 @@
  *
  * Steps: 1. the sizes are checked against what the format and the free metadata allow; 2. both devices become so large,
  * durably, the metadata stored whole by the host; 3. the space maps grow, in slices; 4. a commit makes that durable, and
- * announces the new geometry. If we stop before step 4 is durable, the superblock has the old sizes, and devices that are
- * larger than it says are right: the next growth uses them. If we stop after it, the devices have the sizes since step 2
- * (storage/FORMAT.md, "How growth survives a crash").
+ * announces the new geometry. If we stop before step 4 is durable, the superblock has the old sizes, or those that a commit
+ * between two slices of step 3 found; and devices that are larger than it says are right: the next growth uses them. If we
+ * stop after it, the devices have the sizes since step 2 (storage/FORMAT.md, "How growth survives a crash").
  */
 import {
   dataBytesOf,

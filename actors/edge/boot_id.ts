@@ -1,5 +1,5 @@
 /**
- * The id that the kernel has drawn for this boot of the host (Documentation/admin-guide/sysctl/kernel.rst, "random"). Deno
+ * The id that Linux has drawn for this boot of the host (Documentation/admin-guide/sysctl/kernel.rst, "random"). Deno
  * refuses to read below /proc without all permissions, so it is read through the C library.
  */
 import { fromLibc, libraryName } from "./libc_symbols.ts";

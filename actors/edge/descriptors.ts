@@ -61,7 +61,7 @@ export function closeDuplicate(fd: number): void {
   library?.close(fd);
 }
 
-/** Whether two descriptors are of one socket: the kernel gives each socket a cookie of its own. */
+/** Whether two descriptors are of one socket: Linux gives each socket a cookie of its own. */
 export function areSameSocket(fd: number, other: number): boolean {
   return cookieOf(fd) === cookieOf(other);
 }

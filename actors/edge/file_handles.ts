@@ -31,7 +31,7 @@ export function openHandles(path: string, readOnly: boolean): Handles {
   }
 }
 
-/** Makes sure that the kernel has a block device neither mounted nor mapped, and keeps it so. Needs libc. */
+/** Makes sure that Linux has a block device neither mounted nor mapped, and keeps it so. Needs libc. */
 export function claim(path: string, handles: Handles, libc: Libc | undefined): number | undefined {
   const claimed = libc?.claim(path);
   if (claimed === undefined || claimed >= 0) return claimed;
@@ -56,7 +56,7 @@ export function measure(path: string): { sizeBytes: number; isBlockDevice: boole
 
 /**
  * Whether holes can be punched. A file system is asked by trying past the end of the file, where there is nothing to lose;
- * a block device is not, so what the kernel publishes about it counts: it can discard, and zero without writing.
+ * a block device is not, so what Linux publishes about it counts: it can discard, and zero without writing.
  */
 export function canPunch(libc: Libc, handles: Handles): boolean {
   if (handles.isBlockDevice) {

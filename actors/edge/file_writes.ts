@@ -64,7 +64,7 @@ export class FileWrites {
   }
 
   /**
-   * Whether no write is under way on another thread. Such a write holds the file's lock in the kernel while it waits for the
+   * Whether no write is under way on another thread. Such a write holds the file's lock in Linux while it waits for the
    * disk, and other calls for the file wait for that lock.
    */
   get isIdle(): boolean {

@@ -44,7 +44,7 @@ export interface Libc {
    */
   seekData(fd: number, offsetBytes: number): number;
   /**
-   * Claims a block device: the kernel refuses (errno.busy) while it is mounted or mapped, and refuses to mount it until
+   * Claims a block device: Linux refuses (errno.busy) while it is mounted or mapped, and refuses to mount it until
    * {@linkcode release}. Answers a handle for that, or the errno negated.
    */
   claim(path: string): number;

@@ -290,7 +290,7 @@ function lengthen(path: string, sizeBytes: number): void {
   }
 }
 
-/** Metadata is made only if the first block is all zeroes, as in the kernel (drivers/md/dm-thin-metadata.c). */
+/** Metadata is made only if the first block is all zeroes, as in Linux (drivers/md/dm-thin-metadata.c). */
 function requireEmpty(path: string): void {
   const block = new Uint8Array(metadataBlockSizeBytes);
   try {

@@ -24,7 +24,7 @@ export interface SizesAsked {
   readonly metadataSizeBytes?: number | undefined;
 }
 
-/** Block sizes of dm-thin: any multiple of 64 KiB up to 1 GiB (the kernel's `DATA_DEV_BLOCK_SIZE_*`, drivers/md/dm-thin.c). */
+/** Block sizes of dm-thin: any multiple of 64 KiB up to 1 GiB (Linux's `DATA_DEV_BLOCK_SIZE_*`, drivers/md/dm-thin.c). */
 export function requireBlockSize(blockSizeBytes: number): void {
   const unit = 64 << 10;
   if (blockSizeBytes % unit === 0 && blockSizeBytes >= unit && blockSizeBytes <= 1 << 30) return;

@@ -1,4 +1,4 @@
-/** Socket paths: the kernel takes 107 bytes at most, so a long one is tried from the working directory. */
+/** Socket paths: Linux takes 107 bytes at most, so a long one is tried from the working directory. */
 import { socketPathBytesMax } from "../limits.ts";
 import { relativePath } from "./absolute_path.ts";
 

@@ -1,7 +1,7 @@
 /**
  * Timeouts of one client's handshake: from one option to the next, for the TLS handshake, and in all. The last grows with the
  * number of exports that the client was told of. libnbd's `nbdinfo --list` asks about each of them on one connection, which
- * over TCP takes 0.2 s an export: libnbd leaves the last part of an option with the kernel, which waits 200 ms for more.
+ * over TCP takes 0.2 s an export: libnbd leaves the last part of an option with Linux, which waits 200 ms for more.
  */
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";

@@ -36,7 +36,7 @@ export function reasonOfIo(result: Exclude<IoResult, { readonly kind: "ok" }>): 
 /**
  * A mapped segment: what a read found, where it lies in the host's page cache. It can be sent without a copy.
  *
- * It is valid in the drain of the kernel in which it was made (invariant I1 of actors/ARCHITECTURE.md). Until the end of that
+ * It is valid in the drain (of the actors' kernel) in which it was made (invariant I1 of actors/ARCHITECTURE.md). Until the end of that
  * drain it may show a later write to the same block. That write is concurrent with the read, which has not been answered yet.
  * The block cannot be allocated for other data in this drain: a freed block is allocated again only after a commit is durable,
  * and the metadata device answers the flush of a commit in a later turn of the event loop, hence in a later drain.
@@ -44,7 +44,7 @@ export function reasonOfIo(result: Exclude<IoResult, { readonly kind: "ok" }>): 
 export interface MappedSegment {
   readonly kind: "mapped";
   readonly lengthBytes: number;
-  /** The drain of the kernel in which it was made; set by the device's actor. */
+  /** The drain of the actors' kernel in which it was made; set by the device's actor. */
   drain: number;
   /**
    * Where the bytes are in the process's memory; 0 if only `copyTo` reaches them. Only the system's calls may touch it.

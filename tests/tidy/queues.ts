@@ -70,8 +70,8 @@ export const collections: Readonly<Record<string, string>> = {
   "nbd/wire/output_queue.ts#underWay": "replies of requests with credits, and optionReplyBytesMax",
   "nbd/wire/output_queue.ts#spare": "spareOutputBlocksMax",
   "edge/bounded_calls.ts#spare": "calls that were in the queue at once",
-  "edge/page_window.ts#inUse": "slicesMax",
-  "edge/page_window.ts#queue": "slicesMax",
+  "edge/page_window.ts#inUse": "sectionsMax",
+  "edge/page_window.ts#queue": "sectionsMax",
 
   // What is open or there.
   "control/figures.ts#thins": "thin devices that are there",
