@@ -92,8 +92,20 @@ export function removesSomething(step: PlanStep, draft: PlanDraft): boolean {
     case "trimmed":
     case "reconcile":
       return true;
-    default:
+    case "create":
+    case "snapshot":
+    case "clone":
+    case "fork":
+    case "rollback":
+    case "rename":
+    case "resize":
+    case "quota":
+    case "reserve":
+    case "written":
+    case "makeHeld":
       return draft.trims.length > 0;
+    default:
+      return unreachable(step);
   }
 }
 

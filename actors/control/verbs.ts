@@ -71,17 +71,36 @@ export function isLook(command: Command): boolean {
   return typeof isLook === "boolean" ? isLook : (isLook as (command: Command) => boolean)(command);
 }
 
-/** Commands that are refused, wholly or in part, by what is owed to volumes with a reserve; that has to be known exactly then. */
-const refusedByReserves: ReadonlySet<CommandVerb> = new Set(
-  ["snapshot", "clone", "fork", "rollback", "resize", "reserve"] satisfies CommandVerb[],
-);
+/** Whether a command is refused, wholly or in part, by what is owed to volumes with a reserve; that has to be known exactly then. */
+const refusedByReserves: Readonly<Record<CommandVerb, boolean>> = {
+  create: false,
+  snapshot: true,
+  clone: true,
+  fork: true,
+  rollback: true,
+  rename: false,
+  resize: true,
+  quota: false,
+  reserve: true,
+  rm: false,
+  grow: false,
+  rescan: false,
+  list: false,
+  tree: false,
+  df: false,
+  status: false,
+  check: false,
+  dump: false,
+  clients: false,
+  kick: false,
+};
 
 /**
  * Whether a pool that is opened for this command alone first walks all mappings, where a volume with a reserve may share some.
  * Without that, all that it shares or may share counts as owed, which is never too little.
  */
 export function needsOwnCounted({ verb }: Command): boolean {
-  return refusedByReserves.has(verb);
+  return refusedByReserves[verb];
 }
 
 /** The verb of a command that without a server only reads the pool's files; undefined for the others. */
