@@ -3,7 +3,7 @@ import { IntentMemory, testBinding } from "../tests/support/intent_memory.ts";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "./base/ids.ts";
 import { intentHeaderBytes, packFileHeader } from "./intent_headers.ts";
 import { findIntents } from "./intent_read.ts";
-import { type Intent, intentRecordBytes, packIntent, unpackIntent } from "./intent_record.ts";
+import { type Intent, IntentBuffer, intentRecordBytes, packIntent, unpackIntent } from "./intent_record.ts";
 
 const segmentBytes = intentHeaderBytes + 20 * intentRecordBytes;
 
@@ -52,9 +52,10 @@ Deno.test("a record is read as it was written, and in its place only", () => {
     { kind: "remove", thin: thinId(1), begin: vblock(5), end: vblock(2 ** 45) },
   ];
   for (const intent of intents) {
-    const bytes = new Uint8Array(100);
+    const buffer = new IntentBuffer(2);
+    const { bytes } = buffer;
     const place = { generation: 0xfedc_ba98_7654_3210n, sequence: 7 };
-    packIntent(bytes, 40, intent, place);
+    packIntent(buffer, 40, intent, place);
     assertEquals(unpackIntent(bytes, 40, place), intent);
     assertEquals(unpackIntent(bytes, 40, { ...place, sequence: 8 }), undefined);
     assertEquals(unpackIntent(bytes, 40, { ...place, generation: 1n }), undefined);

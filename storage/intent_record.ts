@@ -6,6 +6,7 @@ import {
   readU32,
   readU64,
   viewOf,
+  writeOpaqueU64,
   writeU32,
   writeU64,
 } from "./format/fields.ts";
@@ -46,27 +47,45 @@ export interface IntentPlace {
   readonly sequence: number;
 }
 
-/** Writes the record to `bytes[at, at + 48)`. */
-export function packIntent(bytes: Uint8Array, at: number, intent: Intent, place: IntentPlace): void {
-  const view = viewOf(bytes.subarray(at, at + intentRecordBytes));
-  view.setBigUint64(8, place.generation, true);
-  writeU32(view, 16, place.sequence);
-  writeU32(view, 20, intent.thin);
-  if (intent.kind === "insert") {
-    writeU32(view, 4, kindInsert);
-    writeU64(view, 24, intent.vblock);
-    writeU64(view, 32, intent.dblock);
-    if (intent.replaced === undefined) {
-      writeU32(view, 40, noneHalf);
-      writeU32(view, 44, noneHalf);
-    } else writeU64(view, 40, intent.replaced);
-  } else {
-    writeU32(view, 4, kindRemove);
-    writeU64(view, 24, intent.begin);
-    writeU64(view, 32, intent.end);
-    writeU64(view, 40, 0);
+/**
+ * A buffer for records. Every first write of a block packs one, and making a view takes longer than packing: so there is one
+ * view for the whole buffer.
+ */
+export class IntentBuffer {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+
+  constructor(recordsMax: number) {
+    this.bytes = new Uint8Array(recordsMax * intentRecordBytes);
+    this.view = viewOf(this.bytes);
   }
-  writeU32(view, 0, crc32c(bytes, at + 4, at + intentRecordBytes));
+}
+
+/** Writes the record to bytes `[at, at + 48)` of the buffer. */
+export function packIntent(
+  { bytes, view }: IntentBuffer,
+  at: number,
+  intent: Intent,
+  place: IntentPlace,
+): void {
+  writeOpaqueU64(view, at + 8, place.generation);
+  writeU32(view, at + 16, place.sequence);
+  writeU32(view, at + 20, intent.thin);
+  if (intent.kind === "insert") {
+    writeU32(view, at + 4, kindInsert);
+    writeU64(view, at + 24, intent.vblock);
+    writeU64(view, at + 32, intent.dblock);
+    if (intent.replaced === undefined) {
+      writeU32(view, at + 40, noneHalf);
+      writeU32(view, at + 44, noneHalf);
+    } else writeU64(view, at + 40, intent.replaced);
+  } else {
+    writeU32(view, at + 4, kindRemove);
+    writeU64(view, at + 24, intent.begin);
+    writeU64(view, at + 32, intent.end);
+    writeU64(view, at + 40, 0);
+  }
+  writeU32(view, at, crc32c(bytes, at + 4, at + intentRecordBytes));
 }
 
 /** The record at `at`; undefined if it is not whole, or does not stand in this place. */

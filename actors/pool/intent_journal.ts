@@ -43,7 +43,7 @@ import {
   packSegmentHeader,
 } from "../../storage/intent_headers.ts";
 import { intentFileBytes, recordsPerSegment, segmentBegin } from "../../storage/intent_read.ts";
-import { type Intent, intentRecordBytes, packIntent } from "../../storage/intent_record.ts";
+import { type Intent, IntentBuffer, intentRecordBytes, packIntent } from "../../storage/intent_record.ts";
 import { intentPlacesKept, intentsCollectedMax } from "../limits.ts";
 import type { DeviceRequest } from "./device_messages.ts";
 
@@ -69,7 +69,7 @@ export interface IntentParts {
 export class IntentJournal {
   readonly #parts: IntentParts | undefined;
   #state: IntentState;
-  readonly #collected = new Uint8Array(intentsCollectedMax * intentRecordBytes);
+  readonly #collected = new IntentBuffer(intentsCollectedMax);
   #collectedBytes = 0;
   readonly #recordsMax: number;
   #segment: 0 | 1 = 0;
@@ -135,7 +135,7 @@ export class IntentJournal {
   append(intent: Intent): void {
     if (!this.#isKept) return;
     assert(this.#records < this.#recordsMax, "a change was done that the intent journal has no room for");
-    if (this.#collectedBytes === this.#collected.length) this.writeOut();
+    if (this.#collectedBytes === this.#collected.bytes.length) this.writeOut();
     const place = { generation: this.#generation, sequence: this.#records };
     packIntent(this.#collected, this.#collectedBytes, intent, place);
     this.#collectedBytes += intentRecordBytes;
@@ -148,7 +148,7 @@ export class IntentJournal {
   }
 
   #writeCollected(): void {
-    const bytes = this.#collected.subarray(0, this.#collectedBytes);
+    const bytes = this.#collected.bytes.subarray(0, this.#collectedBytes);
     const endBytes = intentHeaderBytes + this.#records * intentRecordBytes;
     this.#collectedBytes = 0;
     if (!this.#isKept || this.#parts === undefined) return;
