@@ -10,6 +10,7 @@ export type Share =
   | "kernel"
   | "locks"
   | "lookup, metadata"
+  | "intent journal"
   | "allocator"
   | "device"
   | "volume"
@@ -18,28 +19,33 @@ export type Share =
   | "other";
 
 /** The first that matches a path relative to the repository counts. */
-const sharesByPath: readonly (readonly [path: RegExp, share: Share])[] = [
+export const sharesByPath: readonly (readonly [path: RegExp, share: Share])[] = [
+  // What a change of mappings costs so that a killed process does not lose it.
+  [/^(actors\/(pool|edge)|storage|storage\/device)\/intents?_/, "intent journal"],
   // Bytes from and to clients.
   [
-    /^actors\/edge\/(client_socket|direct_socket|socket_poll|send_share|byte_stream|sockets?|inherited_|tls|outside)/,
+    /^actors\/edge\/(client_socket|direct_|socket_poll|send_share|byte_stream|sockets?|inherited_|tls|outside)/,
     "socket",
   ],
-  // Requests out of bytes, replies into them, credits.
-  [/^(storage\/nbd\/|actors\/nbd_)/, "codec"],
-  // Delivery of messages, steps of tasks, timers.
-  [/^actors\/(kernel\/|edge\/deno_clock)/, "kernel"],
-  [/^actors\/(lock_region|data_locks)/, "locks"],
-  // Trees, caches, space maps, checksums, commits.
-  [/^actors\/(metadata|commit)/, "lookup, metadata"],
-  [/^actors\/data_allocator/, "allocator"],
   // Files, and the buffers that are read into and written from.
   [
-    /^(actors\/(block_device|buffers)|actors\/edge\/(file_device|page_window|cached_reads|short_flushes|file_flushes|libc)|storage\/device\/)/,
+    /^(actors\/(pool\/(block_device|device_messages)|nbd\/buffers)|storage\/device\/)/,
     "device",
   ],
+  [
+    /^actors\/edge\/(file_|page_|cached_reads|short_flushes|libc|bounded_calls|unwaiting_writes|disk_calm|known_hole)/,
+    "device",
+  ],
+  // Requests out of bytes, replies into them, credits.
+  [/^actors\/nbd\//, "codec"],
+  // Delivery of messages, steps of tasks, timers.
+  [/^actors\/(kernel\/|edge\/deno_clock)/, "kernel"],
+  [/^actors\/pool\/(lock_|data_locks|region_locks)/, "locks"],
+  [/^actors\/pool\/(allocator_|data_allocator|data_quarantine)/, "allocator"],
+  // Trees, caches, space maps, checksums, commits.
+  [/^(actors\/pool|storage)\//, "lookup, metadata"],
   // What a bio is and which steps it takes.
-  [/^actors\/(thin_volume|bio|remap|zero_tail|block_status)/, "volume"],
-  [/^storage\//, "lookup, metadata"],
+  [/^actors\/volume\//, "volume"],
 ];
 
 /** The share of a file of ours. */
@@ -56,6 +62,7 @@ export const shares: readonly Share[] = [
   "volume",
   "locks",
   "lookup, metadata",
+  "intent journal",
   "allocator",
   "device",
   "garbage collector",
