@@ -70,6 +70,10 @@ export class BoundedCalls {
   /** Calls that have not ended, in order. Only the first has begun: the library does not promise to keep the order. */
   readonly #queue: BoundedCall[] = [];
   readonly #spare: BoundedCall[] = [];
+  /** Calls that were made: each is in the queue, or spare. */
+  #made = 0;
+  /** A thread of Deno waits for the oldest call. */
+  #isListening = false;
 
   private constructor(fd: number) {
     this.#fd = fd;
@@ -104,16 +108,23 @@ export class BoundedCalls {
   }
 
   #take(done: CallDone): BoundedCall {
-    const call = this.#spare.pop() ?? newCall();
+    const call = this.#spare.pop() ?? this.#newCall();
+    assert(call.buffer === undefined, "a call is used again that has not ended");
     call.done = done;
     call.control.setInt32(0, this.#fd, true);
     call.control.setInt32(notifyAt, notifyNone, true);
     return call;
   }
 
+  #newCall(): BoundedCall {
+    this.#made += 1;
+    return newCall();
+  }
+
   #add(call: BoundedCall, waitMs: number): number | "pending" {
     assert(this.#queue.length < queues.deviceOperations, "more calls for a file wait than operations");
     this.#queue.push(call);
+    this.#requireCounted();
     if (this.#queue.length > 1) return "pending";
     const status = this.#begin(call, waitMs);
     if (status === undefined) {
@@ -136,6 +147,8 @@ export class BoundedCalls {
 
   /** Lets a thread of Deno wait for the oldest call, which is the only one that has begun. */
   #listen(call: BoundedCall): void {
+    assert(!this.#isListening, "two threads wait for one call");
+    this.#isListening = true;
     callOutside(
       () => calls!.suspendLater(call.list, 1, null),
       () => this.#endFirst(),
@@ -144,6 +157,8 @@ export class BoundedCalls {
   }
 
   #endFirst(): void {
+    assert(this.#isListening, "a call ended that no thread waited for");
+    this.#isListening = false;
     // Remove the calls that have ended before their callbacks run, because a callback may make new calls.
     const ended: { done: CallDone; status: number }[] = [];
     let status = statusOf(present(this.#queue[0], "a call has begun"));
@@ -163,6 +178,11 @@ export class BoundedCalls {
   #giveBack(call: BoundedCall): void {
     call.buffer = undefined;
     this.#spare.push(call);
+    this.#requireCounted();
+  }
+
+  #requireCounted(): void {
+    assert(this.#queue.length + this.#spare.length === this.#made, "a call is lost, or is there twice");
   }
 }
 

@@ -125,7 +125,7 @@ export class CatalogueFile implements JournalPort {
 
   retract(done: IoDone): void {
     const lineBytes = this.#lastLineBytes;
-    assert(lineBytes > 0, "there is a line to take back");
+    assert(lineBytes > 0 && lineBytes <= this.#endBytes, "there is a line to take back");
     this.#run(done, async () => {
       // If we stop between the two, one file has the line and the other has not: the start drops it.
       const taken = await this.#second.zeroLine(this.#endBytes - lineBytes, lineBytes);
@@ -149,6 +149,7 @@ export class CatalogueFile implements JournalPort {
 
   /** Closes the files once what is pending has answered. */
   close(): void {
+    assert(!this.#isClosed, "a catalogue is closed once");
     this.#isClosed = true;
     if (!this.#isBusy) this.#closeFiles();
   }
@@ -165,6 +166,7 @@ export class CatalogueFile implements JournalPort {
     const failure = this.#failure;
     const ended = failure === undefined ? operation() : later(failure);
     ended.catch((error) => failureOf(error, "write of the catalogue")).then((result) => {
+      assert(this.#isBusy, "a change of the catalogue ended twice");
       this.#isBusy = false;
       if (this.#isClosed) this.#closeFiles();
       done(result);
@@ -194,6 +196,7 @@ export class CatalogueFile implements JournalPort {
     for (const result of [copied, durable, copyDurable]) {
       if (result.kind !== "ok") return this.#failed(result);
     }
+    assert(endBytes <= this.#journal.sizeBytes, "lines are within the file");
     this.#endBytes = endBytes;
     this.#lastLineBytes = bytes.length;
     return ioOk;

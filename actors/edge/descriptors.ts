@@ -2,6 +2,7 @@
  * The process's file descriptors: how many there may be, and some that are kept for the pool's own files. Clients may use all
  * others; the kept ones are enough to rewrite the catalogue's journal.
  */
+import { assert } from "../../storage/base/assert.ts";
 import { freeDescriptorsMin } from "../limits.ts";
 import { codeOf } from "./file_errors.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
@@ -102,6 +103,7 @@ export class SpareDescriptors implements Disposable {
    * directory was moved), waiting for descriptors would not help, and the pool goes on with what is kept.
    */
   fill(): boolean {
+    assert(spareSets.has(this), "descriptors are kept that nothing gives back");
     try {
       while (this.#held.length < this.#count) this.#held.push(Deno.openSync(this.#path));
       return true;
@@ -114,6 +116,7 @@ export class SpareDescriptors implements Disposable {
   release(): boolean {
     const released = this.#held.splice(0, 2);
     for (const file of released) file.close();
+    assert(this.#held.length < this.#count, "more descriptors are kept than were asked for");
     return released.length > 0;
   }
 

@@ -15,6 +15,7 @@
  * not. None of this is asked for file systems with writes that do not wait (RWF_NOWAIT: xfs, btrfs).
  */
 import fs from "node:fs";
+import { assert } from "../../storage/base/assert.ts";
 import { longFlushMs, shortWritesWanted, threadWaitMsMax } from "../limits.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 import { dirtyPagesMs, threadPauseFactor, threadWayMs } from "../knobs.ts";
@@ -39,7 +40,10 @@ export class DiskCalm {
     this.#flushLast += 1;
     const flush = this.#flushLast;
     this.#flushes.set(flush, nowMs);
-    return () => void this.#flushes.delete(flush);
+    return () => {
+      const wasUnderWay = this.#flushes.delete(flush);
+      assert(wasUnderWay, "a flush ended twice");
+    };
   }
 
   /** A write took `ms`, on any thread. */

@@ -234,6 +234,7 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
     this.#punches += 1;
     this.#shortFlushes.disturbed();
     libc.punchHoleLater(this.#fd, offsetBytes, lengthBytes, (failure) => {
+      assert(this.#punches > 0, "a punch ended twice");
       this.#punches -= 1;
       if (failure === errno.notSupported) this.#canDiscard = false;
       // If the host cannot punch, zeroes are written: the range must read as zeroes.
@@ -321,6 +322,7 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
   }
 
   #closeHandles(): void {
+    assert(this.#punches === 0 && this.#writes.isIdle, "handles are closed while they are used");
     this.#fileEnd.close();
     this.#reads.close();
     fs.closeSync(this.#fd);

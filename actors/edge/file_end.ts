@@ -1,5 +1,6 @@
 /** Where a file ends by now: another program may have made it shorter than the device was when it was opened. */
 import fs from "node:fs";
+import { assert } from "../../storage/base/assert.ts";
 import type { IoResult } from "../../storage/device/port.ts";
 import { fileSizeCheckMs } from "../limits.ts";
 import { codeOf } from "./file_errors.ts";
@@ -40,6 +41,7 @@ export class FileEnd {
 
   /** We have made the file larger, and it was not shorter before than it had been when it was opened. */
   grown(sizeBytes: number): void {
+    assert(sizeBytes >= this.#endBytes, "a file that has grown is shorter");
     this.#endBytes = sizeBytes;
   }
 

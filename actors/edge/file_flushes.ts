@@ -48,6 +48,7 @@ export class FileFlushes {
       this.#waiting.push(done);
       return "pending";
     }
+    assert(this.#waiting.length === 0, "flushes wait though a descriptor is free");
     const flush = this.#short.begin(performance.now(), isAlone);
     const calls = this.#bounded.get(fd);
     if (flush.isAtOnce && calls !== undefined) return this.#flushSoon(flush, fd, calls, done);
@@ -94,6 +95,7 @@ export class FileFlushes {
 
   /** All that wait share the next flush. */
   #goOn(fd: number): void {
+    assert(this.#free.length < this.#handles, "more descriptors were given back than taken");
     const waiting = this.#waiting;
     this.#waiting = [];
     if (waiting.length === 0) this.#free.push(fd);

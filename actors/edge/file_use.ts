@@ -27,6 +27,7 @@ export class FileUse {
 
   /** An operation answers later. */
   begin(): void {
+    assert(!this.#isClosed || this.#pendingCount > 0, "an operation begins after the handles were closed");
     this.#pendingCount += 1;
   }
 

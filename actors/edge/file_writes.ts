@@ -81,6 +81,7 @@ export class FileWrites {
       if (result !== "pending") return result;
     } else this.#keep(write);
     assert(this.#queue.length < queues.deviceOperations, "more writes of a file wait than operations");
+    assert(!write.isBorrowed, "a write waits with a buffer that its caller uses again");
     this.#queue.push(write);
     return "pending";
   }
@@ -161,6 +162,7 @@ export class FileWrites {
     this.#calm.wrote(this.#nowMs - beginMs);
     this.#waitEndMs = this.#nowMs + threadWaitMsMax;
     const oldest = present(this.#queue[0], "a write is under way");
+    assert(oldest.doneBytes < oldest.buffer.length, "a write goes on that has ended");
     const taken = took(oldest, status);
     let result = taken.kind === "ok" ? this.#goOn(oldest) : taken;
     const ended: { readonly done: IoDone; readonly result: IoResult }[] = [];

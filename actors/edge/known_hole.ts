@@ -2,6 +2,7 @@
  * A range of a file that is known to be a hole, so that a run of fresh blocks costs one call of the host. It is a hole until
  * this process writes there: the pool's lock keeps other programs out, and every write is told here.
  */
+import { assert } from "../../storage/base/assert.ts";
 import type { Handles } from "./file_handles.ts";
 import type { Libc } from "./libc.ts";
 
@@ -32,6 +33,7 @@ export class KnownHole {
 
   /** The file has become larger. What is known of it stays right. */
   grown(sizeBytes: number): void {
+    assert(sizeBytes >= this.#sizeBytes, "a file that has grown is shorter");
     this.#sizeBytes = sizeBytes;
   }
 

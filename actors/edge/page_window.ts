@@ -5,6 +5,7 @@
  * A page counts as memory of the process once it was sent from. So only sections that are used again are kept, and no more
  * than `mappedBytesMax` of them; without that, reading a large volume would make the process seem as large.
  */
+import { assert } from "../../storage/base/assert.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 import { mappedBytesMax, mappedSectionBytes } from "../limits.ts";
 import { absentPageMs, residentPageMs, windowReplaceDivisor } from "../knobs.ts";
@@ -47,6 +48,7 @@ export class PageWindow {
   /** While the window is full, one of so many wanted sections is taken in. The others are read. */
   readonly #replaceEvery: number;
   #wanted = 0;
+  #isMapped = true;
 
   private constructor(base: number, sizeBytes: number, sectionsMax: number) {
     this.#base = base;
@@ -69,6 +71,12 @@ export class PageWindow {
 
   /** The address of the bytes; undefined if not all are in the page cache, or they are asked for too rarely. */
   addressOf(offsetBytes: number, lengthBytes: number): number | undefined {
+    // Behind the end there may be other memory of the process, which no client may get.
+    assert(this.#isMapped && offsetBytes >= 0, "an address is asked for that is not mapped");
+    assert(
+      offsetBytes + lengthBytes <= this.#sizeBytes,
+      "an address behind the end of the file is asked for",
+    );
     const first = Math.floor(offsetBytes / pageBytes);
     const last = Math.floor((offsetBytes + lengthBytes - 1) / pageBytes);
     const lastSection = Math.floor(last / sectionPages);
@@ -84,6 +92,8 @@ export class PageWindow {
   }
 
   close(): void {
+    assert(this.#isMapped, "a file is unmapped twice");
+    this.#isMapped = false;
     // If the host refuses, only the address range stays in use until the process ends.
     calls?.munmap(BigInt(this.#base), BigInt(this.#sizeBytes));
   }
@@ -98,6 +108,11 @@ export class PageWindow {
     this.#inUse.set(section, residency);
     this.#queue.push(section);
     if (this.#queue.length > this.#sectionsMax) this.#letGo(this.#queue.shift()!);
+    assert(
+      this.#inUse.size === this.#queue.length,
+      "a section in use is not in the queue, or is in it twice",
+    );
+    assert(this.#queue.length <= this.#sectionsMax, "more sections are in use than may be");
     return residency;
   }
 

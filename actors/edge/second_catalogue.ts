@@ -15,7 +15,7 @@
  */
 import fs from "node:fs";
 import { dirname } from "node:path";
-import { present } from "../../storage/base/assert.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 import { isZeroes } from "../../storage/base/zeroes.ts";
 import { ioOk, type IoResult, reasonOfIo } from "../../storage/device/port.ts";
 import { cataloguePieceBytes, catalogueUnflushedBytesMax } from "../limits.ts";
@@ -124,9 +124,11 @@ export class SecondCatalogue {
       const cleared = await this.#clear(file);
       if (cleared.kind !== "ok") return cleared;
     }
+    assert(!this.#isCopy, "a copy of the journal is written over");
     const written = file.write(bytes, this.#writtenBytes);
     this.#writtenBytes += bytes.length;
     this.#unflushedBytes += bytes.length;
+    assert(this.#unflushedBytes <= this.#writtenBytes, "more bytes wait for a flush than were written");
     if (written.kind !== "ok") return written;
     if (this.#unflushedBytes >= catalogueUnflushedBytesMax) {
       this.#unflushedBytes = 0;
@@ -148,6 +150,7 @@ export class SecondCatalogue {
 
   /** The file has become the journal, and the old journal this file; undefined if that has no name any more. */
   swap(old: StoredFile | undefined): void {
+    assert(!this.#isCopy && old !== this.#file, "the journal and its second file are one file");
     this.#file = old;
     this.#isCopy = false;
   }
@@ -163,8 +166,10 @@ export class SecondCatalogue {
       if (result.kind === "ok") result = await inTurns(copySteps(journal, file, endBytes));
       if (result.kind === "ok") result = await this.#flushed(file);
       if (result.kind === "ok") result = await flushedDirectory(dirname(this.#path));
-      if (result.kind === "ok") this.#isCopy = true;
-      else this.#sayNoCopy(result);
+      if (result.kind === "ok") {
+        assert(this.#file === file, "another file took the place of the copy");
+        this.#isCopy = true;
+      } else this.#sayNoCopy(result);
     } catch (error) {
       // The journal alone is enough. What is not a refusal of the host is a defect.
       this.#sayNoCopy(failureOf(error, "make the second catalogue"));

@@ -1,5 +1,6 @@
 /** A file whose bytes are stored by the host before they are needed, so that writing in it meets no full host. */
 import fs from "node:fs";
+import { assert } from "../../storage/base/assert.ts";
 import { ioOk, type IoResult } from "../../storage/device/port.ts";
 import { cataloguePieceBytes, catalogueZeroBytesMax } from "../limits.ts";
 import { openWithSpare } from "./descriptors.ts";
@@ -12,6 +13,7 @@ export class StoredFile {
   readonly fd: number;
   /** Bytes that are stored; zeroes where nothing else was written. */
   #sizeBytes: number;
+  #isClosed = false;
 
   private constructor(fd: number, sizeBytes: number) {
     this.fd = fd;
@@ -65,6 +67,7 @@ export class StoredFile {
 
   /** Writes all of it. */
   write(bytes: Uint8Array, offsetBytes: number): IoResult {
+    this.#requireOpen();
     for (let doneBytes = 0; doneBytes < bytes.length;) {
       try {
         doneBytes += fs.writeSync(
@@ -105,6 +108,7 @@ export class StoredFile {
 
   /** Cuts the file off. */
   truncate(sizeBytes: number): IoResult {
+    this.#requireOpen();
     try {
       fs.ftruncateSync(this.fd, sizeBytes);
       this.#sizeBytes = Math.min(this.#sizeBytes, sizeBytes);
@@ -116,11 +120,19 @@ export class StoredFile {
 
   /** Has the host make all of it durable, on another thread. */
   flush(): Promise<IoResult> {
+    this.#requireOpen();
     return flushed(this.fd, "flush of the catalogue");
   }
 
   close(): void {
+    this.#requireOpen();
+    this.#isClosed = true;
     fs.closeSync(this.fd);
+  }
+
+  /** After the close, the number of the descriptor may be another file's. */
+  #requireOpen(): void {
+    assert(!this.#isClosed, "a file of the catalogue is used after its close");
   }
 }
 
