@@ -262,21 +262,11 @@ export class Actions {
     if (life.faults.faults === 0 && !isExpected(asked, target, error)) {
       throw new Violation(`a ${asked.kind} was answered with error ${error} though no device failed`);
     }
-    const isEarly = error === NBD_ENOSPC && asked.kind !== "discard" && this.#isBeforeTimeout(life);
-    const endBytes = asked.offsetBytes + asked.lengthBytes;
-    if (isEarly && oracle.isFree(target, endBytes, followed.submitted.at)) {
-      throw new Violation(`a ${asked.kind} found no space and failed before the timeout`);
-    }
+    this.#world.refusals?.answered(followed, error === NBD_ENOSPC);
     if (asked.kind === "read" && error === 0) {
       oracle.checkRead(target, followed, asked.offsetBytes, data, life.faults.faults > 0);
     }
     oracle.answer(followed, error === 0);
-  }
-
-  /** Whether no timeout can have passed in this life, so that what finds no space waits. */
-  #isBeforeTimeout(life: Life): boolean {
-    const { noSpace } = this.#world.swarm;
-    return noSpace.kind === "queue" && life.faults.faults === 0 && life.clock.nowMs < noSpace.timeoutMs;
   }
 
   #count(what: string): void {
@@ -295,7 +285,9 @@ export class Actions {
   #command(life: Life, command: AdminCommand): string {
     const { oracle } = this.#world;
     oracle.begin(command);
+    this.#world.refusals?.begun(command);
     life.admin(command, (result) => {
+      this.#world.refusals?.ended(command, result);
       const isDone = oracle.end(result);
       if (result.kind === "grown") this.#world.grown = result.sizes;
       this.#count(`${command.verb} ${result.kind}`);
@@ -339,7 +331,9 @@ export class Actions {
 
   #ask(life: Life, connected: Connected, asked: Asked): void {
     const { client, target, followed } = connected;
-    followed.set(asked, this.#world.oracle.submit(target, asked));
+    const one = this.#world.oracle.submit(target, asked);
+    followed.set(asked, one);
+    this.#world.refusals?.asked(target, one, asked);
     life.admitted.requests += 1;
     client.ask(asked);
   }

@@ -5,7 +5,8 @@ import { type ThinId, thinId, vblock } from "../../storage/base/ids.ts";
 import { MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
 import type { Allowance, History } from "../crash/history.ts";
 import { Recount } from "../support/metadata_recount.ts";
-import type { Life, PoolParts } from "./life.ts";
+import type { Life } from "./life.ts";
+import type { PoolParts } from "./life_world.ts";
 import { Violation } from "./violation.ts";
 
 const never = Infinity;
@@ -17,7 +18,7 @@ type Mappings = ReadonlyMap<ThinId, readonly number[]>;
 
 /**
  * What holds between any two turns of the actors: no volume maps more than its quota allows, unless it did so before the
- * quota; no fewer data blocks are free than are owed; and no less is owed than a walk over all mappings says.
+ * quota; what the engine lets a volume map is what its quota leaves; no fewer data blocks are free than are owed; and no less is owed than a walk over all mappings says.
  */
 export class AllowanceRules {
   readonly #history: History;
@@ -35,6 +36,7 @@ export class AllowanceRules {
   check({ parts }: Life): void {
     if (parts === undefined) return;
     const { engine, catalogue } = parts;
+    this.#checkInForce(parts);
     const { owedBlocks } = engine.allowances;
     if (owedBlocks > engine.dataFree && !this.#areBlocksTaken) {
       throw new Violation(`${owedBlocks} data blocks are owed, and ${engine.dataFree} are free`);
@@ -52,6 +54,22 @@ export class AllowanceRules {
       throw new Violation(`"${name}" maps ${blocks} blocks, and its quota allows ${allowed}`);
     }
     this.#mapped = mapped;
+  }
+
+  /** While no command may have half changed it, each volume has its quota, and the others have none. */
+  #checkInForce({ engine, catalogue }: PoolParts): void {
+    const [version, other] = this.#history.versions.filter(({ endedAt }) => endedAt === never);
+    if (version === undefined || other !== undefined) return;
+    for (const name of version.volumes.keys()) {
+      const thin = catalogue.byName(name)?.thinId;
+      const mapped = thin === undefined ? undefined : engine.device(thin)?.mappedBlocks;
+      if (thin === undefined || mapped === undefined) continue;
+      const quotaBytes = version.allowances.get(name)?.quotaBytes ?? Infinity;
+      const left = Math.max(0, Math.floor(quotaBytes / engine.geometry.blockSizeBytes) - mapped);
+      const { quotaLeft } = engine.allowances.roomOf(thin, mapped);
+      if (quotaLeft === left) continue;
+      throw new Violation(`"${name}" may map ${quotaLeft} blocks more, and its quota leaves ${left}`);
+    }
   }
 
   /** No less is owed than a walk over what the engine has in memory says. Not while a command may have half changed that. */

@@ -8,12 +8,10 @@ import type { Address } from "../../actors/kernel/address.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
 import type { SchedulerPolicy } from "../../actors/kernel/ports.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
-import { TraceRecorder } from "../../actors/kernel/trace.ts";
 import { mailboxes } from "../../actors/mailboxes.ts";
 import { NbdListener } from "../../actors/nbd/listener.ts";
 import type { NbdListenerMessage } from "../../actors/nbd/messages.ts";
 import type { PoolStub } from "../../actors/control/pool_messages.ts";
-import type { Catalogue } from "../../storage/catalogue.ts";
 import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { readJournal } from "../../storage/catalogue_journal.ts";
 import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
@@ -24,51 +22,16 @@ import { type Replayed, replayTask } from "../../actors/pool/intent_replay.ts";
 import { present } from "../../storage/base/assert.ts";
 import { findIntents } from "../../storage/intent_read.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";
-import { RecordingDevice, type RunLog } from "../crash/recording_device.ts";
+import { RecordingDevice } from "../crash/recording_device.ts";
 import type { FoundVolume } from "../crash/recovery.ts";
 import { type Later, SimulatedDevice, SlowAnswers } from "../crash/simulated_device.ts";
-import { ManualClock, type Random } from "../support/world.ts";
+import { ManualClock } from "../support/world.ts";
 import { type ClientEars, SimClient } from "./client.ts";
 import { DelayedDevice, Fuse, LifeJournal, SwarmFaults } from "./devices.ts";
 import { SimHost } from "./host.ts";
-import { bindingOf, IntentFile, type IntentsLeft } from "./intent_file.ts";
+import { bindingOf, IntentFile } from "./intent_file.ts";
+import type { Beginning, LifeWorld, PoolParts } from "./life_world.ts";
 import { Looks } from "./looks.ts";
-import type { Swarm } from "./swarm.ts";
-
-/** What a life begins with. The bytes are its own from then on. */
-export interface Beginning {
-  readonly metadata: Uint8Array;
-  readonly data: Uint8Array;
-  readonly journal: string;
-  /** Of the file of the intent journal. */
-  readonly intents: IntentsLeft;
-  /** A superblock that the intent journal is held against in place of the one that is there: a fault that runs must find. */
-  readonly believed?: Uint8Array | undefined;
-  /** Where what its devices do is recorded. */
-  readonly log: RunLog;
-}
-
-/** What the actors of a pool share with nothing else, for rules that hold after each of their turns. */
-export interface PoolParts {
-  readonly engine: ThinMetadata;
-  readonly catalogue: Catalogue;
-}
-
-/** What lives of one run share. */
-export interface LifeWorld {
-  readonly swarm: Swarm;
-  /** Decides the schedule, and nothing else; another one from action to action. */
-  readonly random: Random;
-  /** Takes a number for everything that happens. */
-  mix(value: number): void;
-  newUid(): string;
-  /** Called between any two turns of the actors. */
-  turned(life: Life): void;
-  /** Answers leave before their records are written: a fault that runs must find. */
-  readonly forgetsIntents: boolean;
-  /** Keeps messages for a person, if the run is shown. */
-  readonly trace: TraceRecorder | undefined;
-}
 
 /** See the head of this file. */
 export class Life {
@@ -234,6 +197,7 @@ export class Life {
     const engine = this.#openEngine(superblock);
     const { catalogue } = settleCatalogue(readJournal(this.#beginning.journal), engine.transactionId);
     this.parts = { engine, catalogue };
+    this.#world.breaks?.(this.parts);
     const log = (sentence: string) => void this.logged.push(sentence);
     this.#pool = assemblePool(this.kernel, {
       ...this.#ports,

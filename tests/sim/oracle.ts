@@ -121,17 +121,6 @@ export class Oracle {
     if (target instanceof Cut && !areFaults) this.#checkUnchanged(target, first, words);
   }
 
-  /** Whether since then nothing but a full pool can have refused the volume a write that ends there: no quota, no nearer end. */
-  isFree(target: Target, endBytes: number, since: number): boolean {
-    return this.history.versions.every(({ volumes, allowances, endedAt }) => {
-      if (endedAt < since) return true;
-      return [...volumes].every(([name, content]) => {
-        if (!isOf(content, target)) return true;
-        return content.sizeBytes >= endBytes && (allowances.get(name)?.quotaBytes ?? null) === null;
-      });
-    });
-  }
-
   #nameOf(target: Target): string {
     for (const [name, content] of this.current.volumes) if (isOf(content, target)) return name;
     return "a removed volume";
@@ -257,7 +246,8 @@ export class Oracle {
   }
 }
 
-function isOf(content: Content, target: Target): boolean {
+/** Whether this is the content of what a connection is attached to. */
+export function isOf(content: Content, target: Target): boolean {
   return content === target || (content instanceof WritableContent && content.lineage === target);
 }
 

@@ -1,5 +1,7 @@
 /** The fixed set of the simulator, and what the simulator itself must be able to do. */
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
+import type { ThinId } from "../../storage/base/ids.ts";
+import type { PoolParts } from "./life_world.ts";
 import { fixedSeeds, seedsThatFound } from "./seeds.ts";
 import { World } from "./world.ts";
 
@@ -80,6 +82,39 @@ Deno.test("a server that overlooks what another program did to the metadata is f
   }
   assert(violations.length > 0, "no run has replayed over it");
   for (const violation of violations) assertMatch(violation, /another program/);
+});
+
+Deno.test("a pool that refuses a block which the quota allows is found", () => {
+  const { violation } = new World(16, {
+    breaks: ({ engine: { allowances } }) => {
+      const refusalOf = allowances.refusalOf.bind(allowances);
+      allowances.refusalOf = (thin, mappedBlocks, isNew) => refusalOf(thin, mappedBlocks + 1, isNew);
+    },
+  }).run();
+  assertMatch(violation ?? "", /was refused for want of space, and nothing was full/);
+});
+
+/** Drops a setting of a volume whose device another replaces, and leaves it in the catalogue. */
+function dropsAtRollback(setting: "quotaBytes" | "reserveBytes"): (parts: PoolParts) => void {
+  return ({ engine }) => {
+    const change = engine.change.bind(engine);
+    engine.change = (wanted) => {
+      const made = new Set(wanted.snapshots.map(({ thin }) => thin));
+      const { allowances = [] } = wanted;
+      const dropped = ({ thin }: { readonly thin: ThinId }) => made.has(thin) ? { [setting]: undefined } : {};
+      change({ ...wanted, allowances: allowances.map((each) => ({ ...each, ...dropped(each) })) });
+    };
+  };
+}
+
+Deno.test("a rollback that drops the quota of its volume is found", () => {
+  const { violation } = new World(39, { breaks: dropsAtRollback("quotaBytes") }).run();
+  assertMatch(violation ?? "", /may map Infinity blocks more, and its quota leaves/);
+});
+
+Deno.test("a rollback that drops the reserve of its volume is found", () => {
+  const { violation } = new World(125, { breaks: dropsAtRollback("reserveBytes") }).run();
+  assertMatch(violation ?? "", /the pool counts \d+ blocks as owed, and \d+ are/);
 });
 
 Deno.test("leaving out actions gives another run, and the same one each time", () => {

@@ -10,9 +10,11 @@ import { Random } from "../support/world.ts";
 import { Actions } from "./actions.ts";
 import { type ForeignChange, ForeignWriter } from "./foreign_writer.ts";
 import { Life } from "./life.ts";
+import type { PoolParts } from "./life_world.ts";
 import { AllowanceRules, checkOwed } from "./allowances.ts";
 import { Oracle } from "./oracle.ts";
 import { Platters } from "./platters.ts";
+import { RefusalRule } from "./refusals.ts";
 import { drawSwarm, type Swarm } from "./swarm.ts";
 import { Violation } from "./violation.ts";
 
@@ -27,6 +29,8 @@ export interface RunOptions {
   readonly believesMemory?: boolean;
   /** Answers leave before the intent journal has their records: a fault that runs must find. */
   readonly forgetsIntents?: boolean;
+  /** Puts a fault into each pool that was opened: one that runs must find. */
+  readonly breaks?: (parts: PoolParts) => void;
   /** Without an intent journal and all that came after it, so that old seeds are the runs they were. */
   readonly isPlain?: boolean;
   /** Changes of the metadata by another program are overlooked: a fault that runs must find. */
@@ -71,7 +75,10 @@ export class World {
   readonly #look: RunOptions["look"];
   readonly #believesMemory: boolean;
   readonly forgetsIntents: boolean;
+  readonly breaks: RunOptions["breaks"];
   #rules: AllowanceRules | undefined;
+  /** Of the life that has begun. */
+  refusals: RefusalRule | undefined;
   readonly #platters: Platters;
   readonly #foreign: ForeignWriter;
   readonly #actions: Actions;
@@ -84,6 +91,7 @@ export class World {
     this.#look = options.look;
     this.#believesMemory = options.believesMemory ?? false;
     this.forgetsIntents = options.forgetsIntents ?? false;
+    this.breaks = options.breaks;
     this.oracle = new Oracle(this.swarm.blockSectors);
     this.#platters = new Platters(this.swarm);
     this.#foreign = new ForeignWriter(seed, options.overlooksForeign ?? false);
@@ -155,6 +163,7 @@ export class World {
       this.#checkUnmapped(found);
       this.checkOwed(life, true);
       this.#rules = new AllowanceRules(this.oracle.history, this.#foreign.counts.has("mapping"));
+      this.refusals = new RefusalRule(life, this.oracle, this.swarm);
       this.#checkAlive(life);
       life.faults.isOn = true;
       life.fuse.operationsMax = life.fuse.count + this.random.below(this.swarm.operationsMax);
@@ -165,9 +174,10 @@ export class World {
     }
   }
 
-  /** See {@linkcode AllowanceRules}. Only in a life that has begun. */
+  /** See {@linkcode AllowanceRules} and {@linkcode RefusalRule}. Only in a life that has begun. */
   turned(life: Life): void {
     if (this.swarm.allowancesPercent > 0) this.#rules?.check(life);
+    this.refusals?.turned();
   }
 
   /** @param isFresh the pool has just been opened, so nothing but a removal can have made what is counted wrong since */
@@ -262,7 +272,7 @@ export class World {
 
   #crash(life: Life): void {
     life.fuse.blow();
-    this.#rules = undefined;
+    this.#rules = this.refusals = undefined;
     this.#crashes += 1;
     this.#hasFailedFlush = life.faults.hasFailedFlush;
     // What only the host's memory has after that is rare enough to be looked for.
