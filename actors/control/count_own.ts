@@ -11,7 +11,7 @@ import type { Steps } from "../kernel/task.ts";
 import { AllowanceStub } from "../pool/allowance_messages.ts";
 import type { AdminResult } from "./admin_command.ts";
 import type { AdminPeers } from "./admin_peers.ts";
-import { commitFirst, readerOfCommit, runWalk } from "./held_walk.ts";
+import { readerOfCommit, runWalk } from "./held_walk.ts";
 
 /** Counts for these devices. Where the metadata is damaged the old numbers stay: they are not too large. */
 function* countOwn(peers: AdminPeers, thins: readonly ThinId[]): Steps<void> {
@@ -19,7 +19,7 @@ function* countOwn(peers: AdminPeers, thins: readonly ThinId[]): Steps<void> {
   const allowances = new AllowanceStub(peers.kernel, peers.thin.metadata.address);
   // The commit comes after the beginning, so it misses nothing that is given back and not noted.
   allowances.beginCount(thins);
-  yield* commitFirst(peers);
+  if (!(yield* isAllCommitted(peers))) return allowances.cancelCount(thins);
   const held = yield* readerOfCommit(peers);
   const usage = yield* runWalk(peers, held, deviceUsage());
   peers.thin.metadata.releaseCommit(held.hold);
@@ -27,6 +27,15 @@ function* countOwn(peers: AdminPeers, thins: readonly ThinId[]): Steps<void> {
   const counted = new Map(usage.devices.map(({ thinId, exclusiveBlocks }) => [thinId, exclusiveBlocks]));
   // A device that another command has removed meanwhile has none.
   allowances.endCount(thins.map((thin) => ({ thin, blocks: counted.get(thin) ?? 0 })));
+}
+
+/**
+ * Commits; false if what is on disk is not what metadata has in memory. There a device may map blocks that it has given back
+ * before the count began.
+ */
+function* isAllCommitted({ readOnly, thin: { metadata } }: AdminPeers): Steps<boolean> {
+  if (readOnly) return (yield* metadata.facts()).dirtyBlocks === 0;
+  return (yield* metadata.commit()).kind === "done";
 }
 
 /** Counts for all volumes with a reserve, if one of them is owed something. */

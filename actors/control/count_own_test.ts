@@ -2,7 +2,8 @@ import { assertEquals } from "@std/assert";
 import { thinId } from "../../storage/base/ids.ts";
 import { ScriptedPeers } from "../../tests/support/scripted_peers.ts";
 import type { EndCount } from "../pool/allowance_messages.ts";
-import { countReserved } from "./count_own.ts";
+import { done } from "./admin_outcome.ts";
+import { countReserved, reserveCounted } from "./count_own.ts";
 
 const alone = thinId(1);
 const shared = thinId(2);
@@ -39,4 +40,15 @@ Deno.test("the families are asked for after metadata has begun to count, so that
     "facts",
     "registry",
   ]);
+});
+
+Deno.test("where the commit before a walk fails nothing is counted: the disk may have mappings that are gone", () => {
+  const peers = new ScriptedPeers()
+    .answer("registry", { kind: "registry", records: [{ thinId: alone, name: "a", deleting: false }] })
+    .answer("commit", { kind: "poolFailed" });
+  const result = peers.run(reserveCounted(peers.peers, "a", function* () {
+    return done;
+  }));
+  assertEquals(peers.order, ["registry", "beginCount", "commit", "cancelCount", "dropUnused"]);
+  assertEquals(result, { kind: "done" });
 });
