@@ -64,7 +64,11 @@ export class RefusalRule {
     this.#swarm = swarm;
     const { engine, catalogue } = life.parts!;
     this.#freeBefore = engine.dataFree;
-    for (const { origin } of catalogue.volumes()) if (origin !== null) this.#related.add(origin);
+    // By family: a volume may share with a snapshot of a clone of it that is removed.
+    const families = Map.groupBy(catalogue.volumes(), ({ thinId }) => catalogue.families.byThin.get(thinId));
+    for (const family of families.values()) {
+      if (family.length > 1) { for (const { uid } of family) this.#related.add(uid); }
+    }
     this.#counted = new Set(oracle.current.allowances.keys());
   }
 
