@@ -291,6 +291,9 @@ export class Actions {
       const isDone = oracle.end(result);
       if (result.kind === "grown") this.#world.grown = result.sizes;
       this.#count(`${command.verb} ${result.kind}`);
+      if (result.kind === "refused" && result.reason.includes("the host is full")) {
+        this.#count("a command is refused by a full host");
+      }
       if (isDone || result.kind !== "refused" || life.faults.faults > 0) return;
       const isPoolFault = /device|mode (fail|read-only)|poolFailed|damaged/.test(result.reason);
       if (isPoolFault) {

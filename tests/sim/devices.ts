@@ -98,6 +98,7 @@ export interface DeviceWorld {
   readonly later: Later;
   readonly fuse: Fuse;
   readonly faults: SwarmFaults;
+  readonly host: SimHost;
   /** What a slow data device does in its own time. */
   delay(event: () => void): void;
   isLateToStart(): boolean;
@@ -272,6 +273,13 @@ export class LifeJournal extends MemoryJournal {
     this.#recording = new RecordingJournal(port, this.log, this.bytes.length);
   }
 
+  /** The host is full, and nothing has changed. */
+  #isRefused(done: IoDone): boolean {
+    if (!this.#world.host.refuses("catalogue")) return false;
+    this.#world.later.push(() => done({ kind: "noSpace" }));
+    return true;
+  }
+
   /** Its answers come among all others. */
   #takeOver(inner: MemoryJournal): void {
     this.#world.later.push(...inner.pending.splice(0));
@@ -279,6 +287,7 @@ export class LifeJournal extends MemoryJournal {
 
   override append(line: string, room: LineRoom, done: IoDone): void {
     if (!this.#world.fuse.admit()) return;
+    if (!room.usesHeadroom && this.#isRefused(done)) return;
     this.#world.faults.kind = "write";
     this.#world.note("journal", "write");
     this.#recording.append(line, room, done);
@@ -290,6 +299,7 @@ export class LifeJournal extends MemoryJournal {
 
   override rewrite(piece: string, isFirst: boolean, done: IoDone): void {
     if (!this.#world.fuse.admit()) return;
+    if (this.#isRefused(done)) return;
     this.#world.faults.kind = "write";
     this.#world.note("journal", "write");
     this.#recording.rewrite(piece, isFirst, done);
@@ -297,6 +307,7 @@ export class LifeJournal extends MemoryJournal {
 
   override finishRewrite(contentBytes: number, done: IoDone): void {
     if (!this.#world.fuse.admit()) return;
+    if (this.#isRefused(done)) return;
     this.#world.faults.kind = "flush";
     this.#world.note("journal", "flush");
     this.#recording.finishRewrite(contentBytes, done);

@@ -1,6 +1,11 @@
 /**
- * The host's file system under the two devices. It stores some of their pages and not others; while it is full, what would
- * store another one is answered with ENOSPC, of which the stored pages before it may have been written, and flushes may fail.
+ * The host's file system under the two devices and the two files beside them. It stores some pages of the devices and not
+ * others; while it is full, what would store another one is answered with ENOSPC, of which the stored pages before it may
+ * have been written, and flushes may fail.
+ *
+ * Catalogue and intent journal have room that is set aside. So a full host refuses of the catalogue what adds something, and
+ * never a removal (control/catalogue_room.ts); of the intent journal it refuses to make a new file, and where it copies what
+ * is overwritten (btrfs, zfs) also what is written to it.
  */
 import {
   type DevicePort,
@@ -23,15 +28,26 @@ const full: IoResult = { kind: "noSpace" };
 export class SimHost {
   isFull = false;
   /** Operations of each device that it had no room for. */
-  readonly refused = { metadata: 0, data: 0 };
+  readonly refused = { metadata: 0, data: 0, catalogue: 0, intents: 0 };
   readonly #swarm: HostSwarm | undefined;
   readonly #random: Random;
+  /** Of its own, so that the pages are what they were before there was any room for files. */
+  readonly #fileRandom: Random;
 
   /** @param seed decides which pages are stored, and what of a refused write is done */
   constructor(swarm: HostSwarm | undefined, seed: number) {
     this.#swarm = swarm;
     this.#random = new Random(Math.imul(seed, 0x9e3779b1) ^ 0x4057);
+    this.#fileRandom = new Random(Math.imul(seed, 0x85ebca6b) ^ 0xf11e);
     this.isFull = swarm !== undefined && this.#random.below(4) === 0;
+  }
+
+  /** Whether it has no room just now for what would be written to this file. */
+  refuses(file: "catalogue" | "intents"): boolean {
+    const percent = this.#swarm?.refusesPercent[file] ?? 0;
+    if (!this.isFull || this.#fileRandom.below(100) >= percent) return false;
+    this.refused[file] += 1;
+    return true;
   }
 
   /** What `statfs` says; undefined in runs whose host does not tell. */

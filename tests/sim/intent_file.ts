@@ -39,7 +39,7 @@ export class IntentFile implements IntentPort {
   }
 
   write(bytes: Uint8Array, offsetBytes: number): IoResult {
-    const { fuse, faults, note } = this.#world;
+    const { fuse, faults, host, note } = this.#world;
     if (fuse.isBlown) return ioOk;
     // No process is killed between a flush that failed and what makes the journal void: that may show what was lost.
     const isVoid = offsetBytes === 0 && faults.hasFailedFlush;
@@ -49,7 +49,7 @@ export class IntentFile implements IntentPort {
     }
     note("intents", "write");
     faults.kind = "write";
-    const failure = faults.next("intents");
+    const failure = host.refuses("intents") ? { kind: "noSpace" } as const : faults.next("intents");
     if (failure !== undefined) {
       this.#writePart(bytes, offsetBytes);
       return failure;

@@ -60,7 +60,7 @@ export class Life {
   defect: unknown;
   readonly metadata: SimulatedDevice;
   readonly data: SimulatedDevice;
-  /** Undefined if this run keeps no intent journal. */
+  /** Undefined if this run keeps no intent journal, or the host had no room for one. */
   readonly intentFile: IntentFile | undefined;
   readonly #world: LifeWorld;
   readonly #beginning: Beginning;
@@ -99,6 +99,7 @@ export class Life {
       later: this.later,
       fuse: this.fuse,
       faults: this.faults,
+      host: this.host,
       delay: (event: () => void) => this.#delay(event),
       isLateToStart: () => this.#chance(swarm.lateStart),
       runs: () => this.kernel.drains,
@@ -123,11 +124,12 @@ export class Life {
     this.data = data.simulated;
     this.#ports = { metadata: metadata.port, data: data.port };
     const { intentSegmentBytes } = swarm;
-    this.intentFile = intentSegmentBytes === undefined
+    const isNew = beginning.intents.bytes.length === 0;
+    this.intentFile = intentSegmentBytes === undefined || (isNew && this.host.refuses("intents"))
       ? undefined
       : new IntentFile(beginning.intents, intentSegmentBytes, devices, world);
     this.#intents = new IntentJournal(
-      this.intentFile === undefined ? "this run keeps none" : {
+      this.intentFile === undefined ? "this life keeps none" : {
         port: this.intentFile,
         binding: bindingOf(beginning.intents.bootId),
         segmentBytes: intentSegmentBytes!,
@@ -135,6 +137,11 @@ export class Life {
       },
     );
     this.#looks = new Looks(this);
+  }
+
+  /** What is answered is in an intent journal. */
+  get keepsIntents(): boolean {
+    return this.#intents.state.kind === "kept";
   }
 
   get pool(): PoolStub {

@@ -8,6 +8,8 @@
  *  - or the metadata is full, or the host was;
  *  - where requests wait for space, the second and the third for a timeout at least;
  *  - or the request ends behind the end of the volume.
+ *
+ * A host without room refuses the commands that add something, for its own sake or for the catalogue's, and never a removal.
  */
 import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
 import { parseName } from "../../storage/base/names.ts";
@@ -100,9 +102,14 @@ export class RefusalRule {
 
   ended(command: AdminCommand, result: AdminResult): void {
     this.turned();
-    if (result.kind !== "refused" || this.#life.faults.faults > 0 || this.#isCommandShort) return;
-    if (!result.reason.includes("what is reserved for volumes")) return;
-    throw new Violation(`${command.verb} was refused for what is reserved, and that much is free`);
+    if (result.kind !== "refused" || this.#life.faults.faults > 0) return;
+    if (result.reason.includes("what is reserved for volumes") && !this.#isCommandShort) {
+      throw new Violation(`${command.verb} was refused for what is reserved, and that much is free`);
+    }
+    const isOfCatalogue = result.reason.includes("what room there is in the catalogue");
+    if (isOfCatalogue && (command.verb === "rm" || this.#life.host.refused.catalogue === 0)) {
+      throw new Violation(`${command.verb} was refused for a full host: ${result.reason}`);
+    }
   }
 
   /** Throws a {@linkcode Violation} if the request was refused for want of space without a reason. */

@@ -44,6 +44,7 @@ for (let at = 0; at < seeds.length; at += seedsPerTest) {
         "grow grown",
         "rescan grown",
         "the host has room again",
+        "a command is refused by a full host",
       ]
     ) {
       assert((counts.get(what) ?? 0) > 10, `"${what}" has hardly happened`);

@@ -79,6 +79,8 @@ export interface Swarm {
 export interface HostSwarm {
   /** Of 100 pages of a device, so many are not stored when a life begins, whatever they hold. */
   readonly holesPercent: { readonly metadata: number; readonly data: number };
+  /** Of 100 writes to these files that need room, it refuses so many while it is full. */
+  readonly refusesPercent: { readonly catalogue: number; readonly intents: number };
   /** Chances in 100,000 that a flush fails while it is full. */
   readonly flushErrors: number;
   /** It says how much room it has. */
@@ -167,7 +169,9 @@ function drawZeroes(seed: number): Pick<Swarm, "detectsZeroes" | "zeroesPercent"
 function drawHost(seed: number): HostSwarm | undefined {
   const random = new Random(Math.imul(seed, 0x632be5ab) ^ 0x4057);
   if (random.below(3) > 0) return undefined;
+  const files = new Random(Math.imul(seed, 0x27d4eb2f) ^ 0xf11e);
   return {
+    refusesPercent: { catalogue: [0, 30, 100][files.below(3)]!, intents: [0, 0, 5, 100][files.below(4)]! },
     holesPercent: { metadata: [0, 0, 5, 50][random.below(4)]!, data: [20, 60, 100][random.below(3)]! },
     flushErrors: [0, 0, 2000, 20_000][random.below(4)]!,
     tells: random.below(4) > 0,

@@ -170,6 +170,9 @@ export class World {
       this.#actions.perform(life, number);
       if (!life.isOver) this.#end(life, number);
       this.#checkAlive(life);
+      if (life.host.refused.intents > 0 && life.keepsIntents) {
+        throw new Violation("the host had no room for a record of the intent journal, and it is not void");
+      }
       this.#crash(life);
     }
   }
@@ -279,7 +282,8 @@ export class World {
     const killsPercent = this.#hasFailedFlush ? 70 : this.swarm.killsPercent;
     this.#lastWasPowerCut = this.random.below(100) >= killsPercent;
     this.#lastWasLossy = this.#lastWasPowerCut || this.#hasFailedFlush;
-    this.#isAnsweredLost ||= this.#lastWasPowerCut || life.faults.faults > 0;
+    const isJournalLost = life.intentFile === undefined || life.host.refused.intents > 0;
+    this.#isAnsweredLost ||= this.#lastWasPowerCut || life.faults.faults > 0 || isJournalLost;
     if (this.#lastWasPowerCut) {
       this.#powerCuts += 1;
       this.#platters.cutPower(life, this.swarm, this.random);
