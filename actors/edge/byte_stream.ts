@@ -3,6 +3,7 @@
  * the only way to TLS on an accepted socket and to inherited ones, an adapter is here.
  */
 import type { Duplex } from "node:stream";
+import { assert } from "../../storage/base/assert.ts";
 import { streamFarewellMs, streamWriteBytesMax } from "../limits.ts";
 
 /** At most one read and one write are under way at a time. */
@@ -75,11 +76,13 @@ export class NodeStream implements ByteStream {
       if (this.#failure !== undefined) throw this.#failure;
       if (this.#stream.readableEnded) return null;
       if (this.#isGone) throw new Deno.errors.ConnectionReset("the connection was lost");
+      assert(this.#wake === undefined, "a stream is read once at a time");
       await new Promise<void>((resolve) => this.#wake = resolve);
     }
   }
 
   async write(bytes: Uint8Array): Promise<number> {
+    assert(!this.#isWriting, "a stream is written once at a time");
     const piece = bytes.subarray(0, streamWriteBytesMax);
     this.#isWriting = true;
     try {
@@ -103,6 +106,7 @@ export class NodeStream implements ByteStream {
 
   /** Says goodbye unless the client takes nothing, and resolves when the stream is gone. */
   async close(): Promise<void> {
+    assert(!this.#isClosing, "a stream is closed once");
     this.#isClosing = true;
     this.#wakeUp();
     if (this.#isGone) return;

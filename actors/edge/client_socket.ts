@@ -1,5 +1,5 @@
 /** One client's socket as its connection sees it: completions become messages here, and clear text becomes TLS. */
-import { present } from "../../storage/base/assert.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 import { quoted } from "../nbd/wire/option.ts";
 import type { Address } from "../kernel/address.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
@@ -40,6 +40,7 @@ export class ClientSocket implements SocketPort, Polled {
   #closing = false;
   /** Streams that are being closed: one, or TLS and its carrier. */
   #ending = 0;
+  #hasToldClosed = false;
   #reason: string | undefined;
   readonly #poll: SocketPoll;
   readonly #share: SendShare;
@@ -101,6 +102,7 @@ export class ClientSocket implements SocketPort, Polled {
   }
 
   open(owner: Address<SocketNotice>): void {
+    assert(this.#owner === undefined, "a socket has one connection");
     this.#owner = owner;
   }
 
@@ -110,7 +112,7 @@ export class ClientSocket implements SocketPort, Polled {
 
   read(buffer: Uint8Array, isInStep: boolean): void {
     if (this.#closing) return;
-    this.#reading = true;
+    this.#beginRead();
     // A client with several requests under way is not polled: each send would wake it for one reply only.
     if (this.#direct === undefined || !isInStep) {
       return void this.#read(buffer, () => this.#poll.heardOther());
@@ -121,10 +123,21 @@ export class ClientSocket implements SocketPort, Polled {
 
   readRest(buffer: Uint8Array): void {
     if (this.#closing) return;
-    this.#reading = true;
+    this.#beginRead();
     // After this drain, so that the replies which it has queued are sent first.
     if (this.#direct !== undefined) queueMicrotask(() => this.#readRest(buffer));
     else void this.#read(buffer, () => this.#poll.heardOther());
+  }
+
+  #beginRead(): void {
+    assert(!this.#reading && this.#polledInto === undefined, "a socket reads once at a time");
+    assert(!this.#securing, "a socket reads while TLS begins");
+    this.#reading = true;
+  }
+
+  #endRead(): void {
+    assert(this.#reading && this.#polledInto === undefined, "a read ended that was not under way");
+    this.#reading = false;
   }
 
   #readRest(buffer: Uint8Array): void {
@@ -133,12 +146,12 @@ export class ClientSocket implements SocketPort, Polled {
       if (this.#direct !== undefined) doneBytes = receiveRest(this.#direct, buffer, this.#waitEndMs());
     } catch (error) {
       // The stream is broken, so this closes it.
-      this.#reading = false;
+      this.#endRead();
       return this.#broken(error);
     }
     // `#read` also tells the end of the stream, and that it was closed.
     if (doneBytes === 0) return void this.#read(buffer, () => this.#poll.heardOther());
-    this.#reading = false;
+    this.#endRead();
     this.#tell({ type: "received", bytes: buffer.subarray(0, doneBytes) });
   }
 
@@ -157,14 +170,14 @@ export class ClientSocket implements SocketPort, Polled {
     } catch (error) {
       // The stream is broken, so this closes it.
       this.#polledInto = undefined;
-      this.#reading = false;
+      this.#endRead();
       this.#broken(error);
       return true;
     }
     if (count === wouldBlock) return false;
     this.#heard.note(this, false);
     this.#polledInto = undefined;
-    this.#reading = false;
+    this.#endRead();
     this.#tell(count === 0 ? { type: "ended" } : { type: "received", bytes: buffer.subarray(0, count) });
     return true;
   }
@@ -178,6 +191,7 @@ export class ClientSocket implements SocketPort, Polled {
 
   send(pieces: readonly Piece[], memory?: CopyMemory): void {
     if (this.#closing) return;
+    assert(!this.#sending && !this.#securing, "a socket sends once at a time, and not while TLS begins");
     this.#beforeSend();
     if (this.#direct === undefined) return this.#sendLater(copied(pieces, 0));
     let rest: Uint8Array[];
@@ -201,6 +215,7 @@ export class ClientSocket implements SocketPort, Polled {
 
   startTls(): void {
     if (this.#closing) return;
+    assert(!this.#reading && !this.#sending && !this.#securing, "TLS begins with nothing under way");
     this.#securing = true;
     this.#direct = undefined;
     this.#startTls(present(this.#keys, "TLS where there is none"));
@@ -213,7 +228,7 @@ export class ClientSocket implements SocketPort, Polled {
     if (this.#polledInto !== undefined) {
       this.#poll.remove(this);
       this.#polledInto = undefined;
-      this.#reading = false;
+      this.#endRead();
     }
     this.#closeDirect();
     this.#closeStream();
@@ -280,8 +295,10 @@ export class ClientSocket implements SocketPort, Polled {
   #closeStream(): void {
     const ended = tryToClose(this.#stream);
     if (ended === undefined) return this.#tellClosed();
+    assert(this.#ending < 2, "more streams are closed than TLS and its carrier");
     this.#ending += 1;
     const over = () => {
+      assert(this.#ending > 0, "more streams were closed than began to be");
       this.#ending -= 1;
       this.#tellClosed();
     };
@@ -292,14 +309,14 @@ export class ClientSocket implements SocketPort, Polled {
     let count: number | null = null;
     try {
       count = await this.#stream.read(buffer);
-      this.#heard.note(this, true);
-      this.#reading = false;
-      heard();
     } catch (error) {
-      this.#reading = false;
+      this.#endRead();
       heard();
       return this.#broken(error);
     }
+    this.#heard.note(this, true);
+    this.#endRead();
+    heard();
     if (this.#closing) return this.#tellClosed();
     this.#tell(count === null ? { type: "ended" } : { type: "received", bytes: buffer.subarray(0, count) });
   }
@@ -336,6 +353,9 @@ export class ClientSocket implements SocketPort, Polled {
 
   #tellClosed(): void {
     if (this.#reading || this.#sending || this.#securing || this.#ending > 0) return;
+    // From here on nothing can be under way again, as the socket is closed.
+    assert(this.#closing && !this.#hasToldClosed, "a socket tells once that it is closed");
+    this.#hasToldClosed = true;
     this.#tell(this.#reason === undefined ? { type: "closed" } : { type: "closed", reason: this.#reason });
   }
 

@@ -6,6 +6,7 @@
  * to wait, it looks at the sockets first. So a turn is waited for through another thread, which takes 0.1 ms. That thread
  * can be back before Deno waits, so after {@linkcode clockBusyMsMax} without a wait a timer is used, which takes 1 ms.
  */
+import { assert } from "../../storage/base/assert.ts";
 import type { ClockPort } from "../kernel/ports.ts";
 import { callOutside } from "./outside.ts";
 import { clockBusyMsMax } from "../knobs.ts";
@@ -67,6 +68,7 @@ export class DenoClock implements ClockPort {
 
   #runWaiting(): void {
     const waiting = this.#waiting;
+    assert(waiting.length > 0, "a turn of the event loop came twice");
     this.#waiting = [];
     for (const run of waiting) run();
   }

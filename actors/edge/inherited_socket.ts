@@ -3,7 +3,7 @@
  * parent. Deno's own `listen` takes no descriptor; node:net does, without a permission.
  */
 import { createServer, type Server, type Socket } from "node:net";
-import { present } from "../../storage/base/assert.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Connected } from "../nbd/messages.ts";
@@ -125,7 +125,10 @@ export class InheritedSocket implements Listening {
       // A TCP client that has reset its connection has no address any more. It must not get a place of a local client.
       if (remoteAddress === undefined && this.address?.transport === "tcp") return void client.destroy();
       const peer = remoteAddress === undefined ? this.#local : remotePeer(remoteAddress, remotePort);
-      const forget = () => this.#clients.delete(socket);
+      const forget = () => {
+        const wasThere = this.#clients.delete(socket);
+        assert(wasThere, "a client leaves that was not there");
+      };
       const tcp = (hostname = "", port = 0) => ({ transport: "tcp", hostname, port } as const);
       const link = remoteAddress === undefined ? undefined : DirectSocket.of({
         localAddr: tcp(localAddress, localPort),

@@ -53,14 +53,16 @@ export class SocketPoll {
     queueMicrotask(() => this.#run());
   }
 
-  /** The socket is closed. */
+  /** The socket, which is polled, is closed. */
   remove(socket: Polled): void {
     const index = this.#waiting.indexOf(socket);
-    if (index >= 0) this.#waiting.splice(index, 1);
+    assert(index >= 0, "a socket is removed that is not polled");
+    this.#waiting.splice(index, 1);
   }
 
   /** A socket waited in epoll for `forMs`. If that was short, polling for longer would have been better. */
   waited(forMs: number): void {
+    assert(this.#asleep > 0, "more sockets woke than were asleep");
     this.#asleep -= 1;
     if (forMs * 1000 <= 2 * this.#spinUsMax) {
       this.#spinUs = Math.min(this.#spinUsMax, Math.max(pollSpinUsMin, 2 * this.#spinUs));
@@ -119,6 +121,7 @@ export class SocketPoll {
   #sleep(): void {
     this.#isAwake = false;
     const waiting = this.#waiting;
+    assert(waiting.length > 0 && this.#asleep >= 0, "no socket is put to sleep");
     this.#asleep += waiting.length;
     this.#sleptMs = performance.now();
     this.#waiting = [];

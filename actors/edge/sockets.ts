@@ -1,4 +1,5 @@
 /** Listening sockets of Deno's. */
+import { assert } from "../../storage/base/assert.ts";
 import { socketPathBytesMax } from "../limits.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import type { Address } from "../kernel/address.ts";
@@ -80,6 +81,7 @@ export class ListeningSocket implements Listening {
 
   start(group: SocketGroup, listener: Address<Connected>, log: LogPort = () => {}): void {
     if (this.#isStopped) return;
+    assert(this.#accepts === undefined, "a socket begins to take clients once");
     this.#accepts = new AcceptLoop(this.#listener, `clients of ${this.url}`, log, (conn) => {
       const client = this.#clientOf(group, conn);
       this.#clients.add(client);
@@ -114,10 +116,15 @@ export class ListeningSocket implements Listening {
       conn,
       this.#peerOf(conn),
       this.#keys,
-      () => this.#clients.delete(client),
+      () => this.#forget(client),
       direct,
     );
     return client;
+  }
+
+  #forget(client: ClientSocket): void {
+    const wasThere = this.#clients.delete(client);
+    assert(wasThere, "a client leaves that was not there");
   }
 
   #peerOf(conn: Deno.Conn): Peer {

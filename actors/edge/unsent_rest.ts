@@ -2,7 +2,7 @@
  * What has not been sent, of a send that did not go out at once. It holds the only reference to these bytes: what
  * {@linkcode UnsentRest.shrink} replaces is free at once.
  */
-import { present } from "../../storage/base/assert.ts";
+import { assert, present } from "../../storage/base/assert.ts";
 import { copied } from "../nbd/wire/pieces.ts";
 import { loanPieceBytes, sendCopyBytesMax } from "../limits.ts";
 
@@ -31,6 +31,7 @@ export class UnsentRest {
 
   /** A send begins. */
   begin(pieces: readonly Uint8Array[]): void {
+    assert(this.isEmpty, "a send begins before the one before has ended");
     this.#rest = pieces;
     this.#isShrinking = this.#isShrunk = false;
   }
