@@ -4,7 +4,8 @@
  *
  *  - the volume has all that its quota allows, or too little for what the request still needs;
  *  - or the pool has too few free blocks for that, those left out that are owed to other volumes, that other requests may have
- *    leased, or that became free after the request came, and may be in quarantine;
+ *    leased, that a growth adds whose commit is not durable, or that became free after the request came, and may be in
+ *    quarantine;
  *  - or the metadata is full, or the host was;
  *  - where requests wait for space, the second and the third for a timeout at least;
  *  - or the request ends behind the end of the volume.
@@ -172,7 +173,9 @@ export class RefusalRule {
           if (needed > 0 && mapped + leasedMost + needed > quotaBlocks) waiting.isExcused = true;
         }
         if (waiting.isShort) continue;
-        const room = engine.dataFree - waiting.freedBlocks - leasedMost - this.#owed(name, false);
+        // What a growth adds is of use once its commit is durable.
+        const added = engine.dataBlocks - engine.geometry.dataBlocks;
+        const room = engine.dataFree - added - waiting.freedBlocks - leasedMost - this.#owed(name, false);
         if (room >= blocksOf(waiting)) continue;
         const needed = neededBlocks(engine, record, waiting, this.#isRelated(record));
         if (needed > 0 && room < needed) this.#findShort(waiting);
