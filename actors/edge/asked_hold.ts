@@ -1,4 +1,5 @@
 /** A volume that the server of a pool holds for this process: the client's side of control_hold.ts. */
+import { assert } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import type { AdminResult, HeldContent } from "../control/admin_command.ts";
 import { brokenConversation, silentServer, valueOf } from "./control.ts";
@@ -66,6 +67,7 @@ export class AskedHold {
   async release(): Promise<void> {
     // The server has ended it before, and `lost` tells why.
     if (this.#isEnded) return;
+    assert(!this.#isReleased, "a hold is released once");
     this.#isReleased = true;
     this.#hangUp();
     if (this.#silenceMs === 0) await this.ended;

@@ -160,6 +160,7 @@ export class ControlClients {
   async drain(ms: number): Promise<void> {
     for (const client of this.#clients.values()) if (client.isAsking) client.close();
     if (this.#clients.size === 0) return;
+    assert(this.#emptied === undefined, "the clients are drained once");
     const emptied = new Promise<void>((resolve) => this.#emptied = resolve);
     const timer = setTimeout(() => {
       for (const client of this.#clients.values()) client.close();

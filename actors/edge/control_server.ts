@@ -164,11 +164,14 @@ export class ControlServer {
     client.run();
     this.#commandsRunning += 1;
     if (isDump) this.#dumpsRunning += 1;
+    assert(this.#dumpsRunning <= this.#commandsRunning, "more dumps run than commands");
     try {
       await (isDump ? this.#dump(client, response) : this.#command(client, response, asked));
     } finally {
       this.#commandsRunning -= 1;
       if (isDump) this.#dumpsRunning -= 1;
+      assert(this.#commandsRunning >= 0 && this.#dumpsRunning >= 0, "more commands ended than began");
+      assert(this.#dumpsRunning <= this.#commandsRunning, "more dumps run than commands");
     }
   }
 
@@ -196,6 +199,7 @@ export class ControlServer {
     this.#holdsRunning += 1;
     const last = await this.#holdUntilEnd(client, response, content).finally(() => {
       // Before the client is told, so that it finds the place free.
+      assert(this.#holdsRunning > 0, "more holds ended than began");
       this.#holdsRunning -= 1;
       this.#holdEnded.resolve();
       this.#holdEnded = Promise.withResolvers();

@@ -7,6 +7,7 @@
  * pool removes it (control/volume_lifetimes.ts), or it is gone; a socket's file that stays is removed by the next process that opens the pool.
  */
 import { nanoid } from "nanoid";
+import { assert } from "../../storage/base/assert.ts";
 import type { AdminResult, HeldContent, HeldVolume } from "../control/admin_command.ts";
 import { heldVolumesMax } from "../limits.ts";
 import type { NbdServer } from "./nbd_server.ts";
@@ -40,6 +41,7 @@ export class HeldVolumes {
     const place = privatePlace(this.#process.files.paths.directory, this.#paths);
     this.#held.set(uid, undefined);
     this.#paths.add(place.path);
+    this.#requireCounted();
     let isHeld = false;
     let socket: ListeningSocket | undefined;
     try {
@@ -47,6 +49,7 @@ export class HeldVolumes {
       const step = { verb: "makeHeld", uid, name, content } as const;
       const made = await this.#process.ask(step.verb, this.#process.pool.admin(step));
       if (made.kind === "refused") return made;
+      assert(this.#held.has(uid), "a hold ended before its volume was made");
       this.#held.set(uid, { socket, place });
       isHeld = true;
       return { kind: "held", uid, name, socketPath: place.path };
@@ -73,6 +76,11 @@ export class HeldVolumes {
   #forget(uid: string, place: PrivatePlace): void {
     this.#held.delete(uid);
     this.#paths.delete(place.path);
+    this.#requireCounted();
     place.leave();
+  }
+
+  #requireCounted(): void {
+    assert(this.#held.size === this.#paths.size, "each volume that is held has a path of its own");
   }
 }

@@ -6,6 +6,7 @@
  * `Deno.exit` does not wait (held by a test with a pipe that is never read). The descriptor is never made non-blocking: it
  * is shared with the processes that gave it to us, such as a terminal's shell.
  */
+import { assert } from "../../storage/base/assert.ts";
 import { logAgainMs, logBytesMax, logLinesMax } from "../limits.ts";
 import { atMost, pause } from "./turns.ts";
 
@@ -88,6 +89,7 @@ export class LogSink {
   }
 
   async #writeAll(): Promise<void> {
+    assert(!this.#isWriting && this.#queue.length > 0, "lines are written by one write at a time");
     this.#isWriting = true;
     let untold = 0;
     do {
@@ -99,11 +101,13 @@ export class LogSink {
           untold += 1;
         }
         this.#queuedBytes -= line.bytes.length;
+        assert(this.#queuedBytes >= 0, "more bytes of lines were written than queued");
       }
       const droppedLast = this.#droppedLast;
       this.#droppedLast = 0;
       if (droppedLast > 0) untold = await this.#tell(untold + droppedLast);
     } while (this.#queue.length > 0);
+    assert(this.#queuedBytes === 0, "bytes are queued and no line is");
     // A count that could not be written is written before the next line.
     this.#droppedLast += untold;
     this.#isWriting = false;
@@ -115,6 +119,7 @@ export class LogSink {
   async #tell(dropped: number): Promise<number> {
     if (dropped === 0 || !this.#saysDropped) return dropped;
     if (!(await this.#wrote(encoder.encode(`${droppedSentence(dropped)}\n`)))) return dropped;
+    assert(this.#dropped >= dropped, "more lines are told of as dropped than were");
     this.#dropped -= dropped;
     return 0;
   }

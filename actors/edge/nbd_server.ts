@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { assert } from "../../storage/base/assert.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import type { AdminResult, ServerCommand } from "../control/admin_command.ts";
-import { ownDescriptors } from "../limits.ts";
+import { heldVolumesMax, ownDescriptors } from "../limits.ts";
 import { mailboxes } from "../mailboxes.ts";
 import { clientCommand } from "../nbd/client_commands.ts";
 import { NbdListener, NbdListenerStub } from "../nbd/listener.ts";
@@ -105,6 +105,7 @@ export class NbdServer {
     const listener = this.#listener;
     if (listener === undefined) throw new UserError("The server is only starting. Try again.");
     const socket = await ListeningSocket.openPrivate(path, uid);
+    assert(this.#private.size < heldVolumesMax, "more private sockets are open than volumes are held");
     this.#private.add(socket);
     socket.start(this.#process.sockets, listener.address, this.#process.log);
     return socket;

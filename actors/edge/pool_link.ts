@@ -241,6 +241,7 @@ export class PoolLink {
   /** Rejects with what the pool's side threw, or with its defect if that comes first. */
   #ask(request: Unnumbered, number = this.#nextNumber()): Promise<BorderAnswer> {
     if (this.#isClosed) return Promise.reject(this.#failure ?? closedError(this.directory));
+    assert(!this.#waiting.has(number), "two requests have one number");
     const { promise, resolve, reject } = Promise.withResolvers<BorderAnswer>();
     this.#waiting.set(number, { resolve, reject });
     this.#border.send({ ...request, number });

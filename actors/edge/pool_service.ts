@@ -51,6 +51,7 @@ export class PoolService {
         return { type: "done", number };
       case "listen": {
         const server = await NbdServer.bind(this.#opened, message.settings, message.clientsMax);
+        assert(!this.#servers.has(number), "two servers have one number");
         this.#servers.set(number, server);
         this.#opened.noteHostLacks();
         return { type: "done", number };
@@ -65,10 +66,12 @@ export class PoolService {
       }
       case "release":
         return resultOf(number, await this.#holds.release(this.#server(message.server), message.uid));
-      case "stopListening":
+      case "stopListening": {
         await this.#server(message.server).stop();
-        this.#servers.delete(message.server);
+        const wasThere = this.#servers.delete(message.server);
+        assert(wasThere, "a server is stopped once");
         return { type: "done", number };
+      }
       case "close":
         await this.#opened.close();
         return { type: "done", number };

@@ -2,6 +2,7 @@
  * Signals that ask a program to end, which runs another one. While that runs they are handed on to it, and its end is ours. Before
  * and after, the first one is noted, and a second one ends us at once.
  */
+import { assert } from "../../storage/base/assert.ts";
 
 /** The signals and their numbers (signal(7)). */
 const relayed = { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGTERM: 15 } as const;
@@ -36,6 +37,7 @@ export class SignalRelay implements Disposable {
 
   /** Hands signals on to the program until it ends, and answers its exit status. */
   async runs(child: Deno.ChildProcess): Promise<number> {
+    assert(this.#child === undefined, "one program runs at a time");
     this.#child = child;
     const { code } = await child.status;
     this.#child = undefined;
