@@ -29,7 +29,7 @@ import { superblockLocation } from "../../../storage/format/superblock.ts";
 import { type Outcome, recover, type RecoveryRead } from "./recovery.ts";
 import type { HeldPool } from "./held_pool.ts";
 import { blockSectors, growthBlocks, isFua, keptName, type Op, snapshotsOf } from "./scenario.ts";
-import type { Event } from "./search.ts";
+import type { Event } from "./execution.ts";
 
 /** How much was tried. */
 export interface CrashCounts {

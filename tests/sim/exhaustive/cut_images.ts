@@ -6,7 +6,7 @@ import { sectorSizeBytes } from "../../../storage/base/ids.ts";
 import type { HeldPool } from "./held_pool.ts";
 import type { DeviceName, Operation } from "./logged_device.ts";
 import type { RecoveryRead, Sizes } from "./recovery.ts";
-import { type Event, isIn } from "./search.ts";
+import { type Event, isIn } from "./execution.ts";
 
 /**
  * `kill`: the process ends and the host goes on, with all that it was given. `lossy kill`: what a failed flush did not make

@@ -35,7 +35,7 @@ for (const state of ["left", "cloned"] as const) {
 }
 
 Deno.test("a growth beside a request on one mapped block stands every schedule and a power cut anywhere", () => {
-  standEveryCrash(growths().filter(({ state }) => state === "mapped").map(tight));
+  standEveryCrash(growths().filter(({ state }) => state === "mapped").map(tight), 50);
 });
 
 Deno.test("a rollback beside a write or a discard stands every schedule and a power cut anywhere", () => {

@@ -4,7 +4,8 @@ import { Crashes } from "./crashes.ts";
 import { checkEnd } from "./oracle.ts";
 import { HeldPool } from "./held_pool.ts";
 import type { Scenario } from "./scenario.ts";
-import { type Event, Search, type SearchCounts } from "./search.ts";
+import type { Event } from "./execution.ts";
+import { Search, type SearchCounts } from "./search.ts";
 
 /** What exploring a scenario came to. */
 export interface Explored {

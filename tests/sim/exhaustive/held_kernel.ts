@@ -21,6 +21,17 @@ export interface Held {
    * such a message is certainly sent before another only if that follows from the same step.
    */
   readonly step: number | undefined;
+  /**
+   * What sent it and as which of its messages. The same in every schedule in which the same is sent, whichever receipt has
+   * let it: a task that waited for two answers sends the same after either of them.
+   */
+  readonly origin: string;
+}
+
+/** A task, and how many of its messages, children and tasks were counted. */
+interface Line {
+  readonly origin: string;
+  counted: number;
 }
 
 /** See the head of this file. */
@@ -35,6 +46,8 @@ export class HeldKernel extends Kernel {
   /** The step that a task takes now, and how many were taken. */
   step: number | undefined;
   steps = 0;
+  /** What sends now: the task that takes a step, or the receipt in progress. */
+  line: Line = { origin: "begin", counted: 0 };
   readonly #asked = new Map<Message, Omit<Held, "message">>();
   #holder: Address<Message> | undefined;
   /** Those whose messages pass at once: the clients, which only keep them. */
@@ -53,16 +66,23 @@ export class HeldKernel extends Kernel {
 
   override tell<M extends Message>(to: Address<M>, message: M): void {
     if (this.hold === undefined || this.#open.has(to)) return super.tell(to, message);
-    this.hold({ to: to as unknown as Address<Message>, message, step: this.step });
+    this.hold({ to: to as unknown as Address<Message>, message, step: this.step, origin: this.nextOrigin() });
   }
 
   override start(name: string, steps: Steps<unknown>, ordinal?: number): void {
-    super.start(name, heldSteps(this, steps), ordinal);
+    const line = { origin: `${this.nextOrigin()} ${name}`, counted: 0 };
+    super.start(name, heldSteps(this, steps, line), ordinal);
   }
 
-  /** Delivers one message that was held, and runs all that needs no other one. */
-  deliver(held: Held, receipt: number): void {
+  nextOrigin(): string {
+    this.line.counted += 1;
+    return `${this.line.origin}.${this.line.counted}`;
+  }
+
+  /** Delivers one message that was held, of this number in every schedule, and runs all that needs no other one. */
+  deliver(held: Held, receipt: number, id: number): void {
     this.receipt = receipt;
+    this.line = { origin: `${id}`, counted: 0 };
     this.joined.clear();
     super.tell(held.to, held.message);
     this.run();
@@ -72,10 +92,14 @@ export class HeldKernel extends Kernel {
   held(call: Call): Call {
     if (call.kind === "join") {
       const ends: number[] = [];
-      return { ...call, children: call.children.map((child) => heldSteps(this, child, ends)) };
+      const children = call.children.map((child) => {
+        return heldSteps(this, child, { origin: this.nextOrigin(), counted: 0 }, ends);
+      });
+      return { ...call, children };
     }
     if (call.kind !== "ask" || this.hold === undefined) return call;
-    this.#asked.set(call.request, { to: call.to as unknown as Address<Message>, step: this.steps });
+    const to = call.to as unknown as Address<Message>;
+    this.#asked.set(call.request, { to, step: this.steps, origin: this.nextOrigin() });
     this.#holder ??= super.spawn("holder", 4096, () => ({ receive: (request) => this.#receive(request) }));
     return { ...call, to: this.#holder as unknown as Address<Request<unknown>> };
   }
@@ -88,26 +112,40 @@ export class HeldKernel extends Kernel {
 }
 
 /** A task whose requests go to the holder. With the children of the same join it notes the receipts in which they end. */
-function* heldSteps(kernel: HeldKernel, steps: Steps<unknown>, ends: number[] = []): Steps<unknown> {
+function* heldSteps(
+  kernel: HeldKernel,
+  steps: Steps<unknown>,
+  line: Line,
+  ends: number[] = [],
+): Steps<unknown> {
   try {
-    let step = takeStep(kernel, steps, undefined);
-    while (!step.done) step = takeStep(kernel, steps, yield kernel.held(step.value));
+    let next = takeStep(kernel, steps, line, undefined);
+    while (!next.done) next = takeStep(kernel, steps, line, yield next.call);
     ends.push(kernel.receipt);
     // The child that ends last resumes the parent, which all of them have caused.
     for (const end of ends) kernel.joined.add(end);
-    return step.value;
+    return next.value;
   } finally {
     // A cancelled task runs its `using` declarations.
     steps.return(undefined);
   }
 }
 
-function takeStep(kernel: HeldKernel, steps: Steps<unknown>, answer: unknown): IteratorResult<Call, unknown> {
+function takeStep(
+  kernel: HeldKernel,
+  steps: Steps<unknown>,
+  line: Line,
+  answer: unknown,
+): { readonly done: false; readonly call: Call } | { readonly done: true; readonly value: unknown } {
+  const outer = kernel.line;
   kernel.steps += 1;
   kernel.step = kernel.steps;
+  kernel.line = line;
   try {
-    return steps.next(answer);
+    const { done, value } = steps.next(answer);
+    return done ? { done: true, value } : { done: false, call: kernel.held(value as Call) };
   } finally {
     kernel.step = undefined;
+    kernel.line = outer;
   }
 }

@@ -27,7 +27,7 @@ import { firstImages } from "./first_images.ts";
 import { bioKinds, commandOf, isCommand, keyOf, statusOf } from "./held_commands.ts";
 import { HeldKernel } from "./held_kernel.ts";
 import { DeviceLog, firstJournal, LoggedDevice, LoggedIntents, LoggedJournal } from "./logged_device.ts";
-import type { Event, Run } from "./search.ts";
+import type { Event, Run } from "./execution.ts";
 import {
   blockSectors,
   initialSequence,
@@ -228,7 +228,7 @@ export class HeldPool implements Run {
   }
 
   requestOf(message: Message): number | undefined {
-    if (message.type !== "bioDone") return undefined;
+    if (message.type !== "bioDone" && message.type !== "bioWithoutSpace") return undefined;
     return this.#opOf.get((message as BioDone).bio.request!)?.number;
   }
 

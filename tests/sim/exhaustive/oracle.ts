@@ -6,7 +6,7 @@
  */
 import { blockSectors, initialSequence, noExport, type Op, snapshotsOf, volumeSectors } from "./scenario.ts";
 import type { HeldPool } from "./held_pool.ts";
-import { isIn } from "./search.ts";
+import { isIn } from "./execution.ts";
 import { present } from "../../../storage/base/assert.ts";
 import { checkMetadata } from "../../../storage/check.ts";
 import { metadataBlockSizeBytes } from "../../../storage/base/ids.ts";

@@ -8,7 +8,8 @@ import { Random } from "../../support/world.ts";
 import { checkEnd } from "./oracle.ts";
 import { HeldPool } from "./held_pool.ts";
 import { nameOf, type Scenario } from "./scenario.ts";
-import { runAnySchedule, Search } from "./search.ts";
+import { runAnySchedule } from "./execution.ts";
+import { Search } from "./search.ts";
 
 /** What can be told apart at the end: answers, what reads and snapshots show, and what the volume holds. */
 function endOf(pool: HeldPool): string {

@@ -2,7 +2,7 @@
 import { stamped } from "../../crash/stamps.ts";
 import { testingBlockSizeBytes as blockBytes } from "../../support/pool.ts";
 import type { DeviceName } from "./logged_device.ts";
-import type { Event } from "./search.ts";
+import type { Event } from "./execution.ts";
 
 export const blockSectors = blockBytes / 512;
 
