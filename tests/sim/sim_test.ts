@@ -19,17 +19,19 @@ for (let at = 0; at < seeds.length; at += seedsPerTest) {
   const some = seeds.slice(at, at + seedsPerTest);
   Deno.test(`whole servers under crashes keep every promise (${some.length} runs from seed ${some[0]})`, () => {
     const counts = new Map<string, number>();
-    let [crashes, replays, foreign] = [0, 0, 0];
+    let [crashes, replays, replaysCut, foreign] = [0, 0, 0, 0];
     for (const seed of some) {
       const result = new World(seed).run();
       assertEquals(result.violation, undefined, `deno task sim --seed ${seed}`);
       crashes += result.crashes;
       replays += result.replays;
+      replaysCut += result.replaysCut;
       for (const count of result.foreign.values()) foreign += count;
       for (const [what, count] of result.counts) counts.set(what, (counts.get(what) ?? 0) + count);
     }
     assert(crashes > 2 * some.length, "the runs crash");
     assert(replays > 10, `intent journals were replayed ${replays} times only`);
+    assert(replaysCut > 4, `a crash ended ${replaysCut} replays only`);
     assert(foreign > 10, `another program came ${foreign} times only`);
     for (
       const what of [
@@ -67,7 +69,7 @@ Deno.test("different seeds give different runs", () => {
 
 Deno.test("a server that answers before the intent journal has the records is found", () => {
   const violations: string[] = [];
-  for (let seed = 15; seed <= 30; seed += 1) {
+  for (const seed of [12, 37, 39, 45]) {
     const { violation } = new World(seed, { forgetsIntents: true }).run();
     if (violation !== undefined) violations.push(violation);
   }

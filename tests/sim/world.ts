@@ -44,6 +44,8 @@ export interface RunResult {
   readonly powerCuts: number;
   /** Opens that did changes of the intent journal again, to the end. */
   readonly replays: number;
+  /** Opens that a crash ended in the midst of such a replay. */
+  readonly replaysCut: number;
   /** Changes by another program between a kill and the next open, by kind. */
   readonly foreign: ReadonlyMap<ForeignChange, number>;
   /** Requests and commands answered. */
@@ -69,6 +71,7 @@ export class World {
   #crashes = 0;
   #powerCuts = 0;
   #replays = 0;
+  #replaysCut = 0;
   #hash = 0x811c9dc5;
   #uidLast = 0;
   readonly #seed: number;
@@ -129,6 +132,7 @@ export class World {
       crashes: this.#crashes,
       powerCuts: this.#powerCuts,
       replays: this.#replays,
+      replaysCut: this.#replaysCut,
       foreign: this.#foreign.counts,
       answers: this.#actions.answers,
       counts: this.#actions.counts,
@@ -141,6 +145,7 @@ export class World {
   #live(): void {
     let wasLossy = false;
     for (let number = 0; number <= this.swarm.lives; number += 1) {
+      this.#cutReplay(number);
       this.reschedule(-2 - number);
       const life = this.#open(number);
       if (life === undefined) {
@@ -177,6 +182,15 @@ export class World {
     }
   }
 
+  /** Where there may be something to replay, the crash of an open comes before that of the life. By a random source of its own. */
+  #cutReplay(number: number): void {
+    const random = this.#randomOf(-3000 - number);
+    if (this.#lastWasPowerCut || this.#platters.intents.bytes.length === 0 || random.below(2) === 0) return;
+    this.random = random;
+    const life = this.#open(number, random.below(16));
+    if (life !== undefined) this.#crash(life);
+  }
+
   /** See {@linkcode AllowanceRules} and {@linkcode RefusalRule}. Only in a life that has begun. */
   turned(life: Life): void {
     if (this.swarm.allowancesPercent > 0) this.#rules?.check(life);
@@ -207,7 +221,7 @@ export class World {
   }
 
   /** Opens the pool as production does. Undefined if that was interrupted by the next crash. */
-  #open(number: number): Life | undefined {
+  #open(number: number, operationsMax?: number): Life | undefined {
     const platters = this.#platters;
     const random = this.#randomOf(-1000 - number);
     // Without the C library it cannot; then needs_check has the operator restart the host after a flush that failed.
@@ -225,6 +239,7 @@ export class World {
     const life = new Life({ metadata, data, journal, intents, log, believed }, this);
     const isCrashedEarly = this.random.below(10) === 0;
     if (isCrashedEarly) life.fuse.operationsMax = this.random.below(this.#keepsIntents ? 30 : 12);
+    if (operationsMax !== undefined) life.fuse.operationsMax = operationsMax;
     life.faults.isOn = this.random.below(10) === 0;
     const answers: string[] = [];
     life.start((result) => answers.push(result.kind === "refused" ? result.reason : result.kind));
@@ -233,6 +248,7 @@ export class World {
     this.#checkAlive(life);
     const isOpen = answers[0] === "done";
     if (life.replayed === "replayed") this.#replays += 1;
+    if (life.hasIntents && life.replayed === undefined && life.fuse.isBlown) this.#replaysCut += 1;
     if (!isOpen && !life.fuse.isBlown && life.faults.faults === 0) {
       throw new Violation(`the pool does not open: ${answers[0] ?? life.kernel.tasksInFlight().join("; ")}`);
     }
