@@ -3,7 +3,7 @@
  * those that make nothing durable. `main.ts` does the rest.
  */
 import { assert, assertEquals } from "@std/assert";
-import { growths, leavings, pairs, rollbacks, sliced, tight, triples } from "./cases.ts";
+import { clones, growths, leavings, pairs, rollbacks, sliced, tight, triples } from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { nameOf, type Scenario, states } from "./scenario.ts";
 
@@ -41,6 +41,10 @@ Deno.test("a growth beside a request on one mapped block stands every schedule a
 Deno.test("a rollback beside a write or a discard stands every schedule and a power cut anywhere", () => {
   const beside = ["partial write", "discard"];
   standEveryCrash(rollbacks().filter(({ kinds }) => beside.includes(kinds[1]!)), 50);
+});
+
+Deno.test("a client that attaches to a clone at any time and writes loses nothing in any schedule", () => {
+  standEveryCrash(clones().filter(({ kinds }) => kinds.length === 2), 30);
 });
 
 Deno.test("a command in slices beside what could commit a part of it stands every schedule and a power cut", () => {

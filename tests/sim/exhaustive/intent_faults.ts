@@ -19,6 +19,20 @@ const besideCommit: Scenario = {
   layout: "apart",
 };
 
+/** The change of a command shows, and quiet volumes go on, before it is durable. */
+const shownBeforeCommit = [
+  edit(
+    "actors/control/admin_task.ts",
+    "  const committed = yield* metadata.commit();\n  if (isLong",
+    "  yield* settled(peers, true);\n  const committed = yield* metadata.commit();\n  if (isLong",
+  ),
+  edit(
+    "actors/control/admin_task.ts",
+    "zeroTails(peers, plan.trims) : done;\n  yield* settled(peers, true);\n",
+    "zeroTails(peers, plan.trims) : done;\n",
+  ),
+];
+
 /** See the head of this file. */
 export const intentFaults: readonly Fault[] = [
   {
@@ -119,6 +133,18 @@ export const intentFaults: readonly Fault[] = [
       ),
     ],
     scenario: scenario("unmapped", ["covering write", "read"]),
+    withCrashes: true,
+  },
+  {
+    name: "a new name that clients reach before its commit",
+    edits: shownBeforeCommit,
+    scenario: scenario("mapped", ["clone", "clone's write"]),
+    withCrashes: true,
+  },
+  {
+    name: "a rollback that clients see before its commit",
+    edits: shownBeforeCommit,
+    scenario: scenario("shared", ["rollback", "partial write"]),
     withCrashes: true,
   },
 ];
