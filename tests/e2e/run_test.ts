@@ -18,6 +18,12 @@ function socketsIn(pool: PoolOnDisk): string[] {
   );
 }
 
+/** A file that no one may execute. */
+async function plainFile(pool: PoolOnDisk): Promise<string> {
+  await Deno.writeTextFile(pool.path("plain"), "true\n", { mode: 0o644 });
+  return pool.path("plain");
+}
+
 /** A program that says its process id and then waits; the id. */
 const waits = 'echo "at $$ $unixsocket"; exec sleep 100';
 
@@ -67,21 +73,23 @@ Deno.test("runs on a server end as their programs do, and with each signal, and 
     'qemu-io -f raw -c "sleep 100000" "$uri" > /dev/null & echo "at $!"; sleep 0.2; exit 7',
   );
   await using missing = forked("/no/such/program", "$uri");
+  await using plain = forked(await plainFile(pool), "$uri");
+  await using shot = forked("kill -KILL $$");
   const child = await begun(killed);
   killed.signal("SIGKILL");
   await begun(interrupted);
   interrupted.signal("SIGINT");
-  assertEquals([await interrupted.status, await left.status, await missing.status, await used.status], [
-    130,
-    7,
-    127,
-    0,
-  ], used.stderr + left.stderr);
+  const statuses = [interrupted, left, missing, plain, shot, used].map(({ status }) => status);
+  assertEquals(await Promise.all(statuses), [130, 7, 127, 126, 137, 0], used.stderr + left.stderr);
   assertEquals(used.stdout, "16777216\n1\n");
   await missing.complained(/^Cannot run "\/no\/such\/program": there is no such program\.\n$/);
+  await plain.complained(/^Cannot run "\/.*\/plain": EACCES\.\n$/);
+  assertEquals(shot.stderr, "");
   await begun(served);
   const names = (await pool.list()).map(({ name }) => name);
-  assertEquals([names.length, names[0]], [2, "base"], names.join());
+  // Also the volume of the run that was killed is gone, and its program goes on.
+  assertEquals([names.length, names[0], socketsIn(pool).length], [2, "base", 1], names.join());
+  Deno.kill(child, "SIGCONT");
   await server.stop();
   await served.complained(/The server has been stopped\. The volume is gone/);
   await requireOnlyBase(pool);
@@ -146,6 +154,27 @@ soakTest({
     await endRuns(pool);
     await pool.verb("quota", "base", "none");
     await requireOnlyBase(pool);
+    await pool.requireSound();
+  },
+});
+
+soakTest({
+  name: "run without a server ends as a shell would with a program that cannot run, or that a signal ends",
+  fn: async () => {
+    await using pool = await PoolOnDisk.make();
+    await pool.verb("create", "base", "16M");
+    const programs: readonly (readonly [number, ...string[]])[] = [
+      [126, await plainFile(pool), "$uri"],
+      [127, "/no/such/program", "$uri"],
+      [137, "kill -KILL $$"],
+      [143, "kill -TERM $$"],
+      [5, "exit 5"],
+    ];
+    for (const [status, ...words] of programs) {
+      const ran = await pool.cli(["run", "--fork", "base", "--", ...words]);
+      assertEquals(ran.status, status, ran.stderr);
+      await requireOnlyBase(pool);
+    }
     await pool.requireSound();
   },
 });
