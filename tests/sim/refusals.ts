@@ -240,7 +240,8 @@ function neededBlocks(
   mayShare: boolean,
 ): number {
   const blocks = blocksOf(waiting);
-  if (mayShare) return blocks;
+  // The catalogue may be a part of a command ahead.
+  if (mayShare || engine.device(thinId) === undefined) return blocks;
   try {
     let mapped = 0;
     for (let next = waiting.begin; next < waiting.end;) {
@@ -250,7 +251,7 @@ function neededBlocks(
     }
     return blocks - mapped;
   } catch (error) {
-    // A block of the metadata is not in memory, or the device is not there yet.
+    // A block of the metadata is not in memory.
     if (error instanceof MetadataFault) return blocks;
     throw error;
   }
