@@ -2,8 +2,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_ENOSPC, NBD_ESHUTDOWN } from "../../actors/nbd/wire/constants.ts";
 import { RawClient } from "../nbd/raw_client.ts";
-import { hasProgram, programPath } from "../support/programs.ts";
-import { PoolOnDisk, runToEnd, type ServerProcess } from "../support/server.ts";
+import { hasProgram, hasPythonNbd, programPath } from "../support/programs.ts";
+import { PythonChild } from "../support/python_child.ts";
+import { PoolOnDisk, runToEnd, type ServerProcess, soakTest } from "../support/server.ts";
 import { SmallHost } from "../torture/host.ts";
 
 const MiB = 1024 * 1024;
@@ -203,5 +204,66 @@ Deno.test({
     assertEquals([(await client.read(0, 1))[0], (await client.read(MiB, 1))[0]], [3, 2]);
     assertEquals((await pool.status()).mode, "write");
     client.close();
+  },
+});
+
+/** Two connections, each with a write that waits for space. They say nothing for so long, and then have their answers. */
+const waitingConnections = `
+import nbd, sys, time
+uris, seconds = sys.argv[1:3], int(sys.argv[3])
+connections = [nbd.NBD(), nbd.NBD()]
+for connection, uri in zip(connections, uris):
+    connection.connect_uri(uri)
+    assert connection.can_multi_conn()
+payloads = [bytes([at + 1]) * 65536 for at in range(2)]
+cookies = [
+    connection.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(payloads[at])), at * 65536)
+    for at, connection in enumerate(connections)
+]
+end = time.monotonic() + seconds
+while time.monotonic() < end:
+    for connection, cookie in zip(connections, cookies):
+        connection.poll(100)
+        assert not (connection.aio_is_closed() or connection.aio_is_dead()), connection.connection_state()
+        assert not connection.aio_command_completed(cookie)
+print("waited", flush=True)
+for connection, cookie in zip(connections, cookies):
+    while not connection.aio_command_completed(cookie):
+        connection.poll(-1)
+for at, connection in enumerate(connections):
+    connection.flush()
+    assert connection.pread(65536, (1 - at) * 65536) == payloads[1 - at]
+    connection.shutdown()
+print("done", flush=True)
+`;
+
+soakTest({
+  name:
+    "two connections whose writes wait for 35 s stay open, over a Unix socket and over TCP, and go on after a growth",
+  ignore: !hasPythonNbd(),
+  fn: async () => {
+    const options = ["--no-space-timeout", "0", "--listen", "tcp:127.0.0.1:0"];
+    await using full = await FullPool.make(0, ...options);
+    const { pool, server } = full;
+    const port = /127\.0\.0\.1:(\d+)$/m.exec(server.stdout)![1];
+    const script = pool.path("waiting.py");
+    await Deno.writeTextFile(script, waitingConnections);
+    await using client = new PythonChild(new URL(`file://${script}`), [
+      server.url("disk"),
+      `nbd://127.0.0.1:${port}/disk`,
+      "35",
+    ]);
+    const clients = async () => {
+      const listed: { id: number }[] = JSON.parse(await pool.verb("clients", "--json")).clients;
+      return listed.map(({ id }) => id);
+    };
+    await full.untilParked(2);
+    const before = await clients();
+    assertEquals(before.length, 2);
+    assertEquals(await client.nextLine(), "waited");
+    assertEquals([await clients(), await full.parked()], [before, 2]);
+    await pool.verb("grow", "+16M");
+    assertEquals(await client.nextLine(), "done");
+    assertEquals(await full.parked(), 0);
   },
 });
