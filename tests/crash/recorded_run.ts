@@ -29,7 +29,11 @@ class JournalOfRun extends SimulatedJournal {
     super(new TextDecoder().decode(images.journal), faults);
     // So that it is written anew after a few commands.
     this.changesCharsMax = 0;
+    const refuses = () => super.refuses;
     const port = {
+      get refuses() {
+        return refuses();
+      },
       append: (line: string, room: LineRoom, done: IoDone) => super.append(line, room, done),
       isLong: (contentBytes: number) => super.isLong(contentBytes),
       rewrite: (piece: string, isFirst: boolean, done: IoDone) => super.rewrite(piece, isFirst, done),

@@ -159,16 +159,21 @@ export class RecordingDevice implements DevicePort, LocalStorage {
   }
 }
 
+/** What is recorded: a journal that may tell that it refuses every change from now on, and so writes nothing. */
+export interface RecordedJournal extends JournalPort {
+  readonly refuses?: boolean;
+}
+
 /** Passes everything on to `journal` and keeps a record in `log`: a write at the end or a truncation, then a flush. */
 export class RecordingJournal implements JournalPort {
-  readonly #journal: JournalPort;
+  readonly #journal: RecordedJournal;
   readonly #unanswered: Unanswered;
   #lengthBytes: number;
   #lastLineBytes = 0;
   #rewritten = "";
 
   /** @param lengthBytes of the journal's file as it is now */
-  constructor(journal: JournalPort, log: RunLog, lengthBytes: number) {
+  constructor(journal: RecordedJournal, log: RunLog, lengthBytes: number) {
     this.#journal = journal;
     this.#unanswered = new Unanswered(log, "journal");
     this.#lengthBytes = lengthBytes;
@@ -213,6 +218,7 @@ export class RecordingJournal implements JournalPort {
 
   /** The port flushes before it answers. */
   #record(change: Change, operation: (done: IoDone) => void, done: IoDone): void {
+    if (this.#journal.refuses === true) return operation(done);
     const ended = this.#unanswered.record(change, () => {});
     ended("pending");
     operation((result) => {

@@ -195,6 +195,11 @@ export class SimulatedJournal extends MemoryJournal {
     this.#faults = faults;
   }
 
+  /** An earlier change may be half done, so there is none after it. */
+  get refuses(): boolean {
+    return this.#failure !== undefined;
+  }
+
   override append(line: string, _room: LineRoom, done: IoDone): void {
     if (this.#failure !== undefined) return this.#answer(done, this.#failure);
     const failed = this.#faults?.next("journal");

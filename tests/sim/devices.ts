@@ -252,6 +252,9 @@ export class LifeJournal extends MemoryJournal {
     // So that it is written anew after every few commands.
     inner.changesCharsMax = 0;
     const port = {
+      get refuses() {
+        return inner.refuses;
+      },
       append: (line: string, room: LineRoom, done: IoDone) => {
         inner.append(line, room, done);
         this.#takeOver(inner);
