@@ -236,6 +236,8 @@ export class Kernel {
       if (isLong || turns >= drainTurnsMax) {
         // Idle notices, which send replies, do not wait for the end of long work. One resting task goes on in each drain.
         this.#deliverIdle();
+        // A notice may have stopped the kernel, and its tasks are cancelled then.
+        if (this.#stopped) return;
         this.#resumeResting();
         return this.#yield();
       }

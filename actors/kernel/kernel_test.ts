@@ -3,6 +3,7 @@ import { Defect } from "../../storage/base/assert.ts";
 import { World } from "../../tests/support/world.ts";
 import type { Actor, Address, Message } from "./address.ts";
 import type { Kernel } from "./kernel.ts";
+import { rest, type Steps } from "./task.ts";
 
 interface Note extends Message {
   readonly type: "note";
@@ -292,6 +293,23 @@ for (const [what, turnMs] of [["many turns", 0], ["turns that take long", 1]] as
     assert(heard.length > 0 && heard.every((run) => run === 1), `heard in the runs ${heard}`);
   });
 }
+
+Deno.test("a kernel that an idle notice stops resumes no resting task, also at the end of a long run", () => {
+  const { kernel } = new World();
+  const stopper = doer(kernel, () => kernel.stop());
+  const busy: Address<Note> = doer(kernel, () => kernel.tell(busy, note(0)));
+  let rests = 0;
+  kernel.start(
+    "resting",
+    (function* (): Steps<void> {
+      yield* rest();
+      rests += 1;
+    })(),
+  );
+  kernel.whenIdle(stopper, note(0));
+  kernel.post(busy, note(0));
+  assertEquals([kernel.stopped, rests], [true, 0]);
+});
 
 Deno.test("idle notices whose work takes long are all told before the run ends", () => {
   const { kernel, clock } = new World();
