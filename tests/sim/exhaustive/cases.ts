@@ -123,10 +123,20 @@ export function waitings(): Scenario[] {
     const apart = { state: "mapped", layout: "apart", dataBlocks: 1, waits: true } as const;
     scenarios.push({ ...apart, kinds: ["discard", write] });
     scenarios.push({ ...apart, kinds: ["grow", write] });
+  }
+  return scenarios;
+}
+
+/** The same with a commit beside them, or with two writes that wait. */
+export function waitingsOfThree(): Scenario[] {
+  const scenarios: Scenario[] = [];
+  const shared = { state: "shared", layout: "one block", dataBlocks: 1, waits: true } as const;
+  const apart = { state: "mapped", layout: "apart", dataBlocks: 1, waits: true } as const;
+  for (const write of ["partial write", "covering write"] as const) {
     scenarios.push({ ...apart, kinds: ["discard", "flush", write] });
-    if (write === "FUA write") continue;
     scenarios.push({ ...shared, kinds: [write, "partial write", "rm"] });
   }
+  scenarios.push({ ...apart, kinds: ["discard", "flush", "FUA write"] });
   return scenarios;
 }
 

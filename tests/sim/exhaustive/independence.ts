@@ -74,7 +74,9 @@ export class Independence {
     }
     if (actor.endsWith(" device")) return deviceConflict(a.message, b.message, this.#barred.has(failures));
     if (isRegion(actor)) {
-      return this.#barred.has(actor) && lockConflict(a.message, b.message, actor.startsWith("region "));
+      const hasRanges = this.#barred.has(rangesOf(actor));
+      const isVolume = actor.startsWith("region ");
+      return this.#barred.has(actor) && lockConflict(a.message, b.message, { isVolume, hasRanges });
     }
     if (actor.startsWith("volume ")) {
       return volumeConflict(a, b, this.#barred.has(actor));
@@ -131,11 +133,17 @@ const records = "records";
 /** What holds without it holds no more once such a message was sent. */
 function barredBy(actor: string, message: Message): string[] {
   const barred = bars(actor, message) ? [actor] : [];
+  if (message.type === "lockRange") barred.push(rangesOf(actor));
   if (isSlice(message)) barred.push(slices);
   if (message.type === "insert" || message.type === "removeRange") barred.push(records);
   if (actor === "metadata" && isChange(message)) barred.push(changes);
   if (hasFailed(message)) barred.push(failures);
   return barred;
+}
+
+/** Stands for the ranges that are locked in a region. */
+function rangesOf(region: string): string {
+  return `${region} ranges`;
 }
 
 /** Stands for whatever makes a commit more than a flush. */

@@ -14,6 +14,7 @@ import {
   tight,
   triples,
   waitings,
+  waitingsOfThree,
 } from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { faults, findFault } from "./faults.ts";
@@ -37,6 +38,7 @@ const groups: readonly Group[] = [
   { name: "blocks used again", scenarios: reuses(), withCrashes: false },
   { name: "blocks left by others", scenarios: leavings(), withCrashes: true },
   { name: "writes that wait for space", scenarios: waitings(), withCrashes: true },
+  { name: "three requests without space", scenarios: waitingsOfThree(), withCrashes: true },
   { name: "commands in slices", scenarios: sliced(), withCrashes: true },
   { name: "a full intent journal", scenarios: fullIntents(), withCrashes: true },
   { name: "rollbacks", scenarios: rollbacks(), withCrashes: true },

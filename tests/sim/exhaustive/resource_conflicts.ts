@@ -10,7 +10,7 @@ export function isRegion(actor: string): boolean {
 
 /**
  * Cells of different blocks know nothing of each other, except that a range may wait for several of them: the last to be
- * released answers it. Of one cell, from the table at the head of lock_region.ts:
+ * released answers it. So where no range is ever locked, releases commute too. Of one cell, from the table at the head of lock_region.ts:
  *
  * - Shared locks are granted or wait whatever their order, since none bars another.
  * - Whether a shared lock enters is decided by the tasks that exclude, promote, or hold or await a range, and no release of a
@@ -20,10 +20,14 @@ export function isRegion(actor: string): boolean {
  * Two releases depend on each other, since the last of them answers what waits. The second and third rule are for volumes:
  * in a data region a reader may overtake an exclusive lock that waits.
  */
-export function lockConflict(a: Message, b: Message, isVolume: boolean): boolean {
+export function lockConflict(
+  a: Message,
+  b: Message,
+  { isVolume, hasRanges }: { readonly isVolume: boolean; readonly hasRanges: boolean },
+): boolean {
   if (a.type === "retireRegion" || b.type === "retireRegion") return true;
   const [from, to] = [rangeOf(a), rangeOf(b)];
-  if (from.end <= to.begin || to.end <= from.begin) return isRelease(a) && isRelease(b);
+  if (from.end <= to.begin || to.end <= from.begin) return hasRanges && isRelease(a) && isRelease(b);
   if (isShared(a) && isShared(b)) return false;
   if (!isVolume) return true;
   return !(passes(a, b) || passes(b, a));

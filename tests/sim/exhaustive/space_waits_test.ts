@@ -3,7 +3,7 @@
  * the order. `main.ts` goes over more of them, and over their crashes.
  */
 import { assert, assertEquals } from "@std/assert";
-import { waitings } from "./cases.ts";
+import { waitings, waitingsOfThree } from "./cases.ts";
 import { explore } from "./explore.ts";
 import { nameOf } from "./scenario.ts";
 
@@ -11,7 +11,7 @@ const schedulesMax = 40;
 
 Deno.test("a write without space beside a discard or a removal that frees some is done in every schedule", () => {
   let schedules = 0;
-  for (const scenario of waitings()) {
+  for (const scenario of [...waitings(), ...waitingsOfThree()]) {
     const { counts, problem, schedule } = explore(scenario, schedulesMax, undefined);
     assertEquals(problem, undefined, `${nameOf(scenario)}\n${schedule.join("\n")}`);
     schedules += counts.schedules;
