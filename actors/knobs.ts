@@ -34,6 +34,8 @@ export interface Knobs {
 
   /** Bios of one volume that have a task; more wait in the volume. */
   readonly biosPerVolumeMax: number;
+  /** Bios of one volume that go together; with 1 each goes alone. */
+  readonly batchBiosMax: number;
   /** Questions about block status that one volume works on at once, for a flood of them takes turns of metadata from all. */
   readonly statusPerVolumeMax: number;
   /** Runs of blocks that metadata finds in one turn. */
@@ -123,6 +125,7 @@ export const defaultKnobs: Knobs = {
   backgroundMsMax: 3,
   backgroundPauseMs: 1,
   biosPerVolumeMax: 512,
+  batchBiosMax: 32,
   statusPerVolumeMax: 4,
   statusRunsMax: 1024,
   lookupRunsMax: 1024,
@@ -161,6 +164,7 @@ export const lowestKnobs: Knobs = {
   backgroundMsMax: 0,
   backgroundPauseMs: 0,
   biosPerVolumeMax: 1,
+  batchBiosMax: 1,
   statusPerVolumeMax: 1,
   // The first run may extend the last extent of the turn before.
   statusRunsMax: 1,

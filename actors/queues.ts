@@ -57,6 +57,8 @@ export interface Queues {
   readonly largeReads: number;
   /** Requests of one client that wait for space, or have. */
   readonly parkedRequests: number;
+  /** Requests of one client. */
+  readonly requestsOfClient: number;
 }
 
 /** The sums for what is admitted. */
@@ -99,6 +101,7 @@ function queueSums(admitted: AdmittedAtOnce): Queues {
     kicks: commands,
     largeReads: requestsPerConnectionMax,
     parkedRequests: requestsOfClient,
+    requestsOfClient,
   };
 }
 

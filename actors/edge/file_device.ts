@@ -142,15 +142,31 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
     return this.#canDiscard;
   }
 
+  readAtOnce(target: ReadTarget, offsetBytes: number): ReadResult | undefined {
+    const { lengthBytes } = target;
+    if (!this.#isInside(offsetBytes, lengthBytes)) return undefined;
+    this.#shortFlushes.disturbed();
+    const segment = target.takesMapped ? this.#reads.segment(offsetBytes, lengthBytes) : undefined;
+    return segment ?? this.#reads.readCached(target.memory(), offsetBytes);
+  }
+
+  writeAtOnce(buffer: Uint8Array, offsetBytes: number): IoResult | undefined {
+    if (!this.#isInside(offsetBytes, buffer.length)) return undefined;
+    // Before the write: a part of it may be written where it fails.
+    this.#holes.forget(offsetBytes, buffer.length);
+    const result = this.#writes.writeAtOnce(buffer, offsetBytes);
+    if (result?.kind !== "ok") return result;
+    this.#shortFlushes.wrote(buffer.length);
+    this.#beginWriteBack(offsetBytes, buffer.length);
+    return result;
+  }
+
   read(target: ReadTarget, offsetBytes: number, done: ReadDone): ReadResult | "pending" {
     const { lengthBytes } = target;
     if (!this.#isInside(offsetBytes, lengthBytes)) return this.#outside(offsetBytes, lengthBytes);
-    this.#shortFlushes.disturbed();
-    const segment = target.takesMapped ? this.#reads.segment(offsetBytes, lengthBytes) : undefined;
-    if (segment !== undefined) return segment;
-    const buffer = target.memory();
-    const read = this.#reads.readCached(buffer, offsetBytes);
+    const read = this.readAtOnce(target, offsetBytes);
     if (read !== undefined) return read;
+    const buffer = target.memory();
     if (this.#isBeforeData(offsetBytes, lengthBytes)) {
       buffer.fill(0);
       return ioOk;
@@ -195,10 +211,14 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
       this.#use.end();
     }, isBorrowed);
     if (result === "pending") this.#use.begin();
-    else if (this.#shortFlushes.isFlushNear && this.#calm.isCalm(performance.now())) {
-      this.#libc?.startWriteBack(this.#fd, offsetBytes, buffer.length);
-    }
+    else this.#beginWriteBack(offsetBytes, buffer.length);
     return result;
+  }
+
+  /** Where a flush of this write is near, the disk begins at once. */
+  #beginWriteBack(offsetBytes: number, lengthBytes: number): void {
+    if (!this.#shortFlushes.isFlushNear || !this.#calm.isCalm(performance.now())) return;
+    this.#libc?.startWriteBack(this.#fd, offsetBytes, lengthBytes);
   }
 
   /**

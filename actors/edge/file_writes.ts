@@ -86,6 +86,16 @@ export class FileWrites {
     return "pending";
   }
 
+  /** See DevicePort.writeAtOnce. Writes no more than a piece. */
+  writeAtOnce(buffer: Uint8Array, offsetBytes: number): IoResult | undefined {
+    if (!this.isIdle || buffer.length > fileWritePieceBytes) return undefined;
+    const write = { buffer, offsetBytes, doneBytes: 0, isBorrowed: false, done: () => {} };
+    this.#nowMs = performance.now();
+    let result: IoResult | undefined = ioOk;
+    while (result?.kind === "ok" && write.doneBytes < buffer.length) result = this.#writeHere(write);
+    return result;
+  }
+
   /** The write has to wait, so it takes a copy of a borrowed buffer. */
   #keep(write: Write): void {
     if (write.isBorrowed) write.buffer = write.buffer.slice();

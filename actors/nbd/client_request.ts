@@ -21,7 +21,7 @@ import type { Piece } from "./wire/pieces.ts";
 import type { Payload, ReplyWriter } from "./wire/reply.ts";
 import type { NbdRequest } from "./wire/request.ts";
 import { type ErrorReply, noSpacePastEnd, pastEnd, type Session } from "./wire/validate.ts";
-import type { BioKind, BioStatus, RequestDone, RequestParked, VolumeRequest } from "../volume/bio.ts";
+import type { BioKind, BioStatus, RequestParked, RequestsDone, VolumeRequest } from "../volume/bio.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Purse } from "./credits.ts";
 import type { ParkedRequests } from "./parked_requests.ts";
@@ -42,7 +42,7 @@ export class ClientRequest implements VolumeRequest {
   readonly fua: boolean;
   readonly noHole: boolean;
   readonly fastZero: boolean;
-  readonly client: Address<RequestDone | RequestParked>;
+  readonly client: Address<RequestsDone | RequestParked>;
   /** A READ, if what it finds can be sent from where it lies. */
   takesSegments = false;
   status: BioStatus = "ok";
@@ -74,7 +74,7 @@ export class ClientRequest implements VolumeRequest {
   /** A WRITE's payload, or what a READ is read into: empty until `takeData`. */
   data: Uint8Array;
 
-  constructor(request: NbdRequest, payload: ClientPayload, client: Address<RequestDone | RequestParked>) {
+  constructor(request: NbdRequest, payload: ClientPayload, client: Address<RequestsDone | RequestParked>) {
     const { flags } = request;
     this.kind = bioKindOf(request.type);
     // The range of a FLUSH is reserved and means nothing.

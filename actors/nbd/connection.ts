@@ -30,6 +30,7 @@ import { ReplySender } from "./reply_sender.ts";
 import { ClientRequest } from "./client_request.ts";
 import { ClientStatus, type NbdSession } from "./status_reply.ts";
 import { NbdTransmission, type ParseEnd } from "./transmission.ts";
+import type { VolumeRequest } from "../volume/bio.ts";
 import type { PoolMessage } from "../control/pool_messages.ts";
 import type { LogPort, SocketPort } from "./socket_port.ts";
 
@@ -75,6 +76,7 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   receive(message: NbdConnectionMessage): void {
     this.#handle(message);
+    this.#transmission?.endTurn();
     this.#leave();
   }
 
@@ -84,14 +86,13 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
         return this.#begin();
       case "received":
         return this.#takeReceived(message.bytes);
-      case "requestDone":
-        assert(message.request instanceof ClientRequest, "a request of another connection");
-        return this.#requestDone(message.request);
+      case "requestsDone":
+        return this.#requestsDone(message.requests);
       case "requestParked":
         return this.#requestParked(message.request as ClientRequest);
       case "statusDone":
         assert(message.request instanceof ClientStatus, "a block status of another connection");
-        return this.#requestDone(message.request);
+        return this.#ended(this.#requestDone(message.request));
       case "drained":
         this.#sender.drained();
         return this.#send();
@@ -255,12 +256,27 @@ export class NbdConnection implements Actor<NbdConnectionMessage> {
 
   // What goes out.
 
-  #requestDone(request: ClientRequest | ClientStatus): void {
+  #requestsDone(requests: readonly VolumeRequest[]): void {
+    let isAnswered = false;
+    for (const request of requests) {
+      assert(request instanceof ClientRequest, "a request of another connection");
+      if (this.#requestDone(request)) isAnswered = true;
+    }
+    this.#ended(isAnswered);
+  }
+
+  /** True if the client is answered. */
+  #requestDone(request: ClientRequest | ClientStatus): boolean {
     assert(this.#transmission !== undefined, "a request ended before transmission");
     const answer = this.#phase.name !== "closing" && this.#transmission.tells(request);
     if (request instanceof ClientRequest) this.#transmission.done(request, answer);
     else this.#transmission.statusDone(request, answer);
-    if (!answer) return;
+    return answer;
+  }
+
+  /** Requests have ended, so there may be credits for others. */
+  #ended(isAnswered: boolean): void {
+    if (!isAnswered) return;
     this.#sender.askDrained();
     this.#parse();
   }

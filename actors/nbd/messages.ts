@@ -1,6 +1,6 @@
 /** The messages between the NBD listener, its connections and the edge; the actors are in nbd/listener.ts and nbd/connection.ts. */
 import type { ClientRequest } from "./client_request.ts";
-import type { RequestDone, RequestParked } from "../volume/bio.ts";
+import type { RequestParked, RequestsDone } from "../volume/bio.ts";
 import type { StatusDone } from "../volume/block_status.ts";
 import type { Address, Message, Request } from "../kernel/address.ts";
 import type { PoolNotice } from "../control/export_messages.ts";
@@ -215,7 +215,7 @@ export type NbdConnectionMessage =
   | Begin
   | SocketNotice
   | PoolNotice
-  | RequestDone
+  | RequestsDone
   | RequestParked
   | StatusDone
   | Lent

@@ -47,7 +47,7 @@ function answer(
     view.drain = drain;
     request.takeSegment!(ordinal, view);
   }
-  server.kernel.post(request.client, { type: "requestDone", request });
+  server.kernel.post(request.client, { type: "requestsDone", requests: [request] });
   server.clock.runAllYields();
   return request;
 }
@@ -77,7 +77,7 @@ Deno.test("if one view is of an earlier run all is asked again, without views", 
   old.drain = server.kernel.drains;
   fresh.drain = server.kernel.drains + 1;
   server.disk.volume.waiting.shift();
-  server.kernel.post(request.client, { type: "requestDone", request });
+  server.kernel.post(request.client, { type: "requestsDone", requests: [request] });
   assertEquals([
     server.disk.volume.waiting.length,
     request.takesSegments,

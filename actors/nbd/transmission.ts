@@ -37,6 +37,7 @@ import {
   writeReadReply,
 } from "./client_request.ts";
 import type { SocketPort } from "./socket_port.ts";
+import { Submissions } from "./submissions.ts";
 import { ClientStatus, type NbdSession, statusBytes, writeStatusReply } from "./status_reply.ts";
 
 /**
@@ -75,6 +76,7 @@ export class NbdTransmission {
 
   readonly #parked = new ParkedRequests();
   readonly #largeReads: LargeReads;
+  readonly #submissions: Submissions;
   /** Requests that came since the socket was last read. */
   #executed = 0;
   /** One request came at the last read: the client waits for each reply before it sends the next request. */
@@ -86,6 +88,7 @@ export class NbdTransmission {
     this.memory = new PayloadMemory(peers);
     this.#largeReads = new LargeReads(peers.socket);
     this.#attached = attached;
+    this.#submissions = new Submissions(peers.kernel, attached.volume);
     this.#export = attached.info;
     this.#session = session;
     this.#decoder = new RequestDecoder(session);
@@ -125,6 +128,11 @@ export class NbdTransmission {
   /** True while borrowed bytes wait for the payload of a request. */
   get holdsBorrowed(): boolean {
     return this.#arriving?.purse === "lent";
+  }
+
+  /** To be called at the end of each turn of the connection: the volume gets what was submitted in it. */
+  endTurn(): void {
+    this.#submissions.send();
   }
 
   /** All is parsed: has the socket receive more. */
@@ -264,7 +272,7 @@ export class NbdTransmission {
   /** The client stays attached while anything is in flight, so the volume is open. */
   #readAgain(request: ClientRequest): void {
     request.forgoSegments();
-    this.#peers.kernel.tell(this.#attached.volume, { type: "submit", request });
+    this.#submissions.add(request);
   }
 
   /** The volume is done with a block status. `answer` is false if the client is gone. */
@@ -354,7 +362,7 @@ export class NbdTransmission {
     this.#hasWritten ||= request.kind !== "read" && request.kind !== "flush";
     if (isLargeRead(request)) this.#largeReads.submitted(request);
     request.takesSegments = request.kind === "read" && this.#peers.socket.takesSegments;
-    this.#peers.kernel.tell(this.#attached.volume, { type: "submit", request });
+    this.#submissions.add(request);
   }
 
   #executeStatus(request: NbdRequest, paid: Paid): void {

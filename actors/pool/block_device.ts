@@ -28,6 +28,8 @@ import type {
   DeviceGrow,
   DeviceRead,
   DeviceRequest,
+  Transfer,
+  TransferAtOnce,
 } from "./device_messages.ts";
 import { type IntentJournal, losesWrites } from "./intent_journal.ts";
 import type { Refusal, RefusalsMessage } from "./refusals.ts";
@@ -76,6 +78,7 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
       return this.#answer(request, message.result);
     }
     if (message.type === "read") return this.#read(message);
+    if (message.type === "transferAtOnce") return this.#transferAtOnce(message);
     if (message.type === "deviceGeometry") return this.#use(message.usedBytes);
     if (message.type === "grow") return this.#grow(message);
     if (message.type === "growthEnded") return this.#growthEnded(message.result);
@@ -99,6 +102,30 @@ export class BlockDevice implements Actor<BlockDeviceMessage> {
       if (this.#failing.size > 0) this.#note(request, ioOk);
       this.#kernel.reply(request, result);
     } else this.#answer(request, result);
+  }
+
+  #transferAtOnce(request: TransferAtOnce): void {
+    // While something fails, every operation is asked for alone, so that the first success is told.
+    const transfers = this.#failing.size > 0 ? [] : request.transfers;
+    for (const transfer of transfers) {
+      const result = this.#tryAtOnce(transfer);
+      if (result === undefined || (result.kind !== "ok" && result.kind !== "mapped")) continue;
+      if (result.kind === "mapped") result.drain = this.#kernel.drains;
+      transfer.result = result;
+    }
+    this.#kernel.reply(request, "answered");
+  }
+
+  #tryAtOnce(transfer: Transfer): ReadResult | undefined {
+    const { target, atBytes } = transfer;
+    const port = this.#port;
+    try {
+      if (target !== undefined) return port.readAtOnce?.(target, atBytes);
+      return port.writeAtOnce?.(transfer.memory(), atBytes);
+    } catch {
+      // Asked for alone, its failure is told.
+      return undefined;
+    }
   }
 
   /** The port answers later. */

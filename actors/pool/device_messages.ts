@@ -22,6 +22,25 @@ export interface DeviceWrite extends Request<IoResult> {
   readonly buffer: Uint8Array;
 }
 
+/** One read or write of a batch. Its target and memory are the device's until the answer. */
+export interface Transfer {
+  /** Where on the device. */
+  readonly atBytes: number;
+  readonly lengthBytes: number;
+  /** A read is its own target; undefined for a write. */
+  readonly target: ReadTarget | undefined;
+  /** What a write writes. */
+  memory(): Uint8Array;
+  /** What came of it. Set by the device; undefined if it would have had to wait, or failed. */
+  result: ReadResult | undefined;
+}
+
+/** Do those of the reads and writes that need not wait. */
+export interface TransferAtOnce extends Request<"answered"> {
+  readonly type: "transferAtOnce";
+  readonly transfers: readonly Transfer[];
+}
+
 /** Make the range read as zeroes. Nothing is done where the host stores nothing already. */
 export interface DeviceZero extends Request<IoResult> {
   readonly type: "zero";
@@ -84,6 +103,7 @@ export interface GrowthEnded extends Message {
 /** What a block device takes. */
 export type BlockDeviceMessage =
   | DeviceRequest
+  | TransferAtOnce
   | DeviceCompleted
   | DeviceGeometry
   | DeviceGrow
@@ -108,6 +128,12 @@ export class DeviceStub {
 
   write(buffer: Uint8Array, offsetBytes: number): Steps<IoResult> {
     const request: DeviceWrite = { type: "write", replyTo: unasked, offsetBytes, buffer };
+    return ask(this.address, request);
+  }
+
+  /** Sets the result of each that need not wait. A mapped segment names its drain. */
+  transferAtOnce(transfers: readonly Transfer[]): Steps<"answered"> {
+    const request: TransferAtOnce = { type: "transferAtOnce", replyTo: unasked, transfers };
     return ask(this.address, request);
   }
 

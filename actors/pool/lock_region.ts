@@ -24,12 +24,15 @@ import type { Kernel } from "../kernel/kernel.ts";
 import { queues } from "../queues.ts";
 import { LockCell } from "./lock_cell.ts";
 import type {
+  Access,
+  LockAtOnce,
   LockBlock,
   LockRange,
   LockRegionMessage,
   Promote,
   Unlock,
   UnlockRange,
+  UnlockTaken,
   Upgrade,
 } from "./region_locks.ts";
 
@@ -60,6 +63,10 @@ export class LockRegion implements Actor<LockRegionMessage> {
     switch (message.type) {
       case "lockBlock":
         return this.#lockBlock(message);
+      case "lockAtOnce":
+        return this.#lockAtOnce(message);
+      case "unlockTaken":
+        return this.#unlockTaken(message);
       case "upgrade":
         return this.#upgrade(message);
       case "promote":
@@ -82,10 +89,36 @@ export class LockRegion implements Actor<LockRegionMessage> {
     assert(!this.#retiring, "asked a retiring region for a lock");
     const ticket = this.#nextTicket();
     const cell = this.#cell(request.block);
-    if (this.#blockMayEnter(cell, request, ticket)) this.#enter(cell, request);
+    if (this.#mayEnter(cell, request.block, request.access, ticket)) this.#enter(cell, request);
     else {
       assert(cell.waiting.length < queues.lockWaits, "more tasks wait for a block than there can be");
       cell.waiting.push({ request, ticket });
+    }
+  }
+
+  #lockAtOnce(request: LockAtOnce): void {
+    assert(!this.#retiring, "asked a retiring region for a lock");
+    const ticket = this.#nextTicket();
+    for (const wanted of request.blocks) {
+      assert(!wanted.isLocked, "a batch locks a block that it holds");
+      const known = this.#cells.get(wanted.vblock);
+      if (known !== undefined && known.waiting.length > 0) continue;
+      const cell = known ?? this.#cell(wanted.vblock);
+      if (this.#mayEnter(cell, wanted.vblock, wanted.access, ticket)) {
+        cell.enter(wanted.access);
+        wanted.isLocked = true;
+      } else if (known === undefined) this.#forget(wanted.vblock, cell);
+    }
+    this.#kernel.reply(request, "answered");
+  }
+
+  #unlockTaken(message: UnlockTaken): void {
+    for (const held of message.blocks) {
+      if (!held.isLocked) continue;
+      held.isLocked = false;
+      const cell = this.#heldCell(held.vblock);
+      cell.leave(held.access);
+      this.#serve(held.vblock, cell);
     }
   }
 
@@ -141,16 +174,17 @@ export class LockRegion implements Actor<LockRegionMessage> {
     const waiting = cell.waiting;
     cell.waiting = [];
     for (const waiter of waiting) {
-      if (this.#blockMayEnter(cell, waiter.request, waiter.ticket)) this.#enter(cell, waiter.request);
+      const { request: { block, access }, ticket } = waiter;
+      if (this.#mayEnter(cell, block, access, ticket)) this.#enter(cell, waiter.request);
       else cell.waiting.push(waiter);
     }
   }
 
-  #blockMayEnter(cell: LockCell, request: LockBlock, ticket: number): boolean {
-    if (!cell.admits(request.access)) return false;
+  #mayEnter(cell: LockCell, block: number, access: Access, ticket: number): boolean {
+    if (!cell.admits(access)) return false;
     for (const range of this.#ranges) {
       if (range.held || range.ticket < ticket) {
-        if (contains(range.request, request.block)) return false;
+        if (contains(range.request, block)) return false;
       }
     }
     return true;

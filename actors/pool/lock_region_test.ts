@@ -282,6 +282,43 @@ Deno.test("a region that retires ends with the last block lock too, and at once 
   assertEquals([...kernel.mailboxHighWater().keys()], ["gate"]);
 });
 
+for (const [held, granted] of grantedBeside) {
+  for (const access of ["read", "write"] as const) {
+    const isGranted = granted.includes(access);
+    Deno.test(`while ${held} is held, a batch that wants the block for ${access} ${isGranted ? "takes" : "leaves"} it`, () => {
+      const bench = new LockBench();
+      take(bench, "holder", held);
+      assertEquals(bench.free("batch", [5, 9], access), isGranted ? [5, 9] : [9]);
+      bench.say("batch", "release");
+      bench.say("holder", "release");
+      bench.end();
+    });
+  }
+}
+
+Deno.test("a batch overtakes nothing that waits for the block, and leaves no trace where it took nothing", () => {
+  const bench = new LockBench();
+  bench.block("reader", 5, "read");
+  bench.range("range", 4, 6);
+  assertEquals(bench.free("batch", [4, 5], "read"), []);
+  bench.say("batch", "release");
+  bench.say("reader", "release");
+  assertEquals(bench.state("range"), "range in");
+  bench.say("range", "release");
+  bench.end();
+});
+
+Deno.test("a range lock waits for what a batch holds, also where it holds a block twice", () => {
+  const bench = new LockBench();
+  assertEquals(bench.free("batch", [5, 5], "read"), [5, 5]);
+  bench.range("range", 3, 7);
+  assertEquals(bench.state("range"), "range waits");
+  bench.say("batch", "release");
+  assertEquals(bench.state("range"), "range in");
+  bench.say("range", "release");
+  bench.end();
+});
+
 const defects: readonly (readonly [what: string, message: LockRegionMessage, reason: string])[] = [
   ["a read lock", { type: "unlock", block: 5, held: "read" }, "released a read lock that is not held"],
   ["an exclusive lock", { type: "unlock", block: 5, held: "exclusive" }, "released an exclusive lock"],

@@ -30,7 +30,8 @@ import { type Fetched, type MetadataMessage, MetadataStub, type Operation } from
 import { MetadataNotices } from "./metadata_notices.ts";
 import type { Done, MetadataFailure } from "./metadata_results.ts";
 import { type ChangeOperation, executeChange, makesDirty } from "./metadata_changes.ts";
-import { executeRead, growthAnswer, metadataDone, metadataFactsOf, roomOf } from "./metadata_reads.ts";
+import { executeRead, growthAnswer, lookUpAtOnce, metadataDone, metadataFactsOf } from "./metadata_reads.ts";
+import { serveAllowances } from "./metadata_allowances.ts";
 import { type Attempt, WaitingOperations } from "./waiting_operations.ts";
 
 export class Metadata implements Actor<MetadataMessage> {
@@ -92,6 +93,9 @@ export class Metadata implements Actor<MetadataMessage> {
       case "load":
       case "freeze":
         return this.#perform({ operation: message, misses: 0 });
+      case "lookupAtOnce":
+        lookUpAtOnce(this.#engine, message);
+        return this.#kernel.reply(message, "answered");
       case "commit":
         return this.#commit(message);
       case "facts":
@@ -123,18 +127,13 @@ export class Metadata implements Actor<MetadataMessage> {
         this.#engine.allowances.retiredBlocks = message.blocks;
         return;
       case "askRoom":
-        return this.#kernel.reply(message, roomOf(this.#engine, message.thin));
       case "setAllowances":
-        return this.#engine.allowances.set(message.allowances);
       case "beginCount":
-        return this.#engine.allowances.beginCount(message.thins);
       case "endCount":
-        this.#engine.allowances.endCount(message.counted);
-        return this.#notices.tellAllowances();
       case "cancelCount":
-        return this.#engine.allowances.cancelCount(message.thins);
       case "dropUnused":
-        return this.#engine.allowances.dropUnused(message.thins);
+        serveAllowances(this.#kernel, this.#engine, message);
+        return message.type === "endCount" ? this.#notices.tellAllowances() : undefined;
       case "reportMappedFree":
         return this.#kernel.reply(
           message,

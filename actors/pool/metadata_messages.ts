@@ -43,6 +43,20 @@ export interface Lookup extends Request<Mapping | MetadataFailure> {
   readonly vblock: VBlock;
 }
 
+/** A block of a batch, and its mapping. */
+export interface WantedMapping {
+  readonly vblock: VBlock;
+  /** Set by metadata; undefined if a metadata block is not in memory or is damaged. */
+  mapping: Mapping | undefined;
+}
+
+/** Look up the mappings that need no block that is not in memory. */
+export interface LookupAtOnce extends Request<"answered"> {
+  readonly type: "lookupAtOnce";
+  readonly thin: ThinId;
+  readonly wanted: readonly WantedMapping[];
+}
+
 /** The mapped runs in a range, as many as a bounded turn finds. `next` is the block to continue from. */
 export interface MappedRangeReply {
   readonly kind: "range";
@@ -187,6 +201,7 @@ export interface Load extends Request<Done | MetadataFailure> {
 
 export type MetadataMessage =
   | Operation
+  | LookupAtOnce
   | Commit
   | AskFacts
   | AskGrowth
@@ -209,6 +224,12 @@ export class MetadataStub {
 
   lookup(thin: ThinId, vblock: VBlock): Steps<Mapping | MetadataFailure> {
     const request: Lookup = { type: "lookup", replyTo: unasked, thin, vblock };
+    return ask(this.address, request);
+  }
+
+  /** Sets the mapping of each that can be looked up now. */
+  lookupAtOnce(thin: ThinId, wanted: readonly WantedMapping[]): Steps<"answered"> {
+    const request: LookupAtOnce = { type: "lookupAtOnce", replyTo: unasked, thin, wanted };
     return ask(this.address, request);
   }
 

@@ -2,9 +2,16 @@
 import { geometryOf } from "../../storage/base/geometry.ts";
 import { unreachable } from "../../storage/base/assert.ts";
 import type { ThinId } from "../../storage/base/ids.ts";
-import type { DeviceRoom } from "../../storage/device_allowances.ts";
-import type { Mapping, ThinMetadata } from "../../storage/thin_metadata.ts";
-import type { AskRuns, Facts, FindFree, Load, Lookup, LookupRange } from "./metadata_messages.ts";
+import { type Mapping, MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
+import type {
+  AskRuns,
+  Facts,
+  FindFree,
+  Load,
+  Lookup,
+  LookupAtOnce,
+  LookupRange,
+} from "./metadata_messages.ts";
 import type { AskDevice, AskGrowth, DeviceFacts } from "./thin_device_messages.ts";
 import type { IntentState } from "./intent_journal.ts";
 import type { Done } from "./metadata_results.ts";
@@ -41,6 +48,20 @@ export function executeRead(engine: ThinMetadata, operation: ReadOperation): unk
   }
 }
 
+/**
+ * Sets the mapping of each block whose metadata blocks are all in memory. Such a look-up evicts none, so it goes on
+ * beside an operation that runs alone. What is damaged is found and told when the block is looked up alone.
+ */
+export function lookUpAtOnce(engine: ThinMetadata, { thin, wanted }: LookupAtOnce): void {
+  for (const block of wanted) {
+    try {
+      block.mapping = engine.lookup(thin, block.vblock);
+    } catch (error) {
+      if (!(error instanceof MetadataFault)) throw error;
+    }
+  }
+}
+
 /** A write learns before it takes a data block that it may have none: a block that is given back would wake what waits for one. */
 function lookupWithin(engine: ThinMetadata, { thin, vblock }: Lookup): Mapping {
   const mapping = engine.lookup(thin, vblock);
@@ -53,12 +74,8 @@ function lookupWithin(engine: ThinMetadata, { thin, vblock }: Lookup): Mapping {
   return refusal === undefined ? mapping : { ...mapping, refusal };
 }
 
-/** What is left of the pool for a device. */
-export function roomOf(engine: ThinMetadata, thin: ThinId): DeviceRoom {
-  return engine.allowances.roomOf(thin, mappedBlocksOf(engine, thin));
-}
-
-function mappedBlocksOf(engine: ThinMetadata, thin: ThinId): number {
+/** The blocks that a device maps. */
+export function mappedBlocksOf(engine: ThinMetadata, thin: ThinId): number {
   return engine.device(thin)?.mappedBlocks ?? 0;
 }
 

@@ -25,6 +25,26 @@ export interface LockBlock extends Request<BlockLock> {
   readonly lock: BlockLock;
 }
 
+/** One block that a batch of bios is to lock, if that needs no wait. */
+export interface WantedLock {
+  readonly vblock: number;
+  readonly access: "read" | "write";
+  /** Set by the region. */
+  isLocked: boolean;
+}
+
+/** Lock those of the blocks that can be locked at once. The others are not waited for. */
+export interface LockAtOnce extends Request<"answered"> {
+  readonly type: "lockAtOnce";
+  readonly blocks: readonly WantedLock[];
+}
+
+/** Release what {@linkcode LockAtOnce} has locked. */
+export interface UnlockTaken extends Message {
+  readonly type: "unlockTaken";
+  readonly blocks: readonly WantedLock[];
+}
+
 /** Give up a shared write lock and queue, ahead of waiting writes, to exclude writers. */
 export interface Upgrade extends Request<Upgraded> {
   readonly type: "upgrade";
@@ -69,7 +89,9 @@ export type LockRegionMessage =
   | Upgrade
   | Promote
   | LockRange
+  | LockAtOnce
   | Unlock
+  | UnlockTaken
   | UnlockRange
   | RetireRegion;
 
@@ -88,6 +110,13 @@ export class RegionLocks {
     const lock = new BlockLock(this, block, access);
     const request: LockBlock = { type: "lockBlock", replyTo: unasked, block, access, lock };
     return ask(this.address, request);
+  }
+
+  /** Locks those of the blocks that can be locked at once; held until disposed of. */
+  *atOnce(blocks: readonly WantedLock[]): Steps<TakenLocks> {
+    const request: LockAtOnce = { type: "lockAtOnce", replyTo: unasked, blocks };
+    yield* ask(this.address, request);
+    return new TakenLocks(this, blocks);
   }
 
   /** Locks the part of `[begin, end)` that lies in this region. */
@@ -144,6 +173,19 @@ export class BlockLock implements Disposable {
     const held = this.#held;
     this.#held = undefined;
     this.#locks.kernel.tell(this.#locks.address, { type: "unlock", block: this.#block, held });
+  }
+}
+
+/** The locks of a batch in one region; `using` releases them. */
+class TakenLocks implements Disposable {
+  #isHeld = true;
+
+  constructor(readonly locks: RegionLocks, readonly blocks: readonly WantedLock[]) {}
+
+  [Symbol.dispose](): void {
+    assert(this.#isHeld, "released the locks of a batch twice");
+    this.#isHeld = false;
+    this.locks.kernel.tell(this.locks.address, { type: "unlockTaken", blocks: this.blocks });
   }
 }
 

@@ -19,7 +19,7 @@ export function admit(request: VolumeRequest, blockSizeBytes: number, volumeSize
   else if (request.kind === "discard" || (request.kind === "writeZeroes" && !request.noHole)) {
     planned = rangeBios(request, blockSizeBytes, volumeSizeBytes);
   }
-  // NO_HOLE over several blocks: a request that cannot fit is refused before anything is written (checkSpace in remap.ts).
+  // NO_HOLE over several blocks: a request that cannot fit is refused before anything is written (check_space.ts).
   const blocks = planned?.length ?? blocksTouched(request, blockSizeBytes);
   const checksSpace = request.kind === "writeZeroes" && request.noHole && blocks > 1;
   const biosTotal = blocks + (checksSpace ? 1 : 0);

@@ -6,10 +6,14 @@
  */
 import type { Address, Message } from "../kernel/address.ts";
 import { assert, present } from "../../storage/base/assert.ts";
-import type { MappedSegment, ReadTarget } from "../../storage/device/port.ts";
+import type { MappedSegment, ReadResult, ReadTarget } from "../../storage/device/port.ts";
+import type { Mapping } from "../../storage/thin_metadata.ts";
+import type { Transfer } from "../pool/device_messages.ts";
+import type { WantedMapping } from "../pool/metadata_messages.ts";
 import { type VBlock, vblock } from "../../storage/base/ids.ts";
 import type { SpaceNeed, SpaceSeen } from "../pool/space_messages.ts";
-import type { RegionLocks } from "../pool/region_locks.ts";
+import { batchedBytesMax } from "../limits.ts";
+import type { RegionLocks, WantedLock } from "../pool/region_locks.ts";
 
 /** What a bio does. `checkSpace` changes nothing; it fails if the range that follows is larger than what is free. */
 export type BioKind = "read" | "write" | "writeZeroes" | "discard" | "flush" | "checkSpace";
@@ -54,7 +58,7 @@ export interface VolumeRequest {
   /** Write-zeroes must not write bytes. */
   readonly fastZero: boolean;
   /** The actor that the volume tells when the request is done. */
-  readonly client: Address<RequestDone>;
+  readonly client: Address<RequestsDone>;
   /** How it ended; the first failure of its bios. Set by the volume. */
   status: BioStatus;
   /** For a read: one entry for each block touched, 1 where it is a hole; empty if none is. Set by the volume. */
@@ -66,28 +70,37 @@ export interface VolumeRequest {
   parked?(): Address<RequestParked>;
 }
 
-/** From the volume to the client of a request: it waits for space. `requestDone` comes all the same. */
+/** From the volume to the client of a request: it waits for space. `requestsDone` comes all the same. */
 export interface RequestParked {
   readonly type: "requestParked";
   readonly request: VolumeRequest;
 }
 
-/** From the volume to the client of a request: it is done. */
-export interface RequestDone {
-  readonly type: "requestDone";
-  readonly request: VolumeRequest;
+/** From the volume to the client of requests: they are done. */
+export interface RequestsDone {
+  readonly type: "requestsDone";
+  readonly requests: readonly VolumeRequest[];
 }
 
 const noRegions: readonly RegionLocks[] = [];
 
-/** One bio. A buffer belongs to one bio at a time. A read bio is itself the target of the device's read. */
-export class Bio implements ReadTarget {
+/**
+ * One bio. A buffer belongs to one bio at a time. A read bio is itself the target of the device's read. In a batch it is also
+ * what locks, metadata and the device are asked for: it has the place for each answer, so that no object is made for it.
+ */
+export class Bio implements ReadTarget, WantedLock, WantedMapping, Transfer {
   readonly noHole: boolean;
   readonly fastZero: boolean;
   /** The state of its request; set by the volume that admits it. */
   admitted: Admitted | undefined = undefined;
   /** The lock regions of its blocks, ascending; set by the volume that starts the bio. */
   regions: readonly RegionLocks[] = noRegions;
+  /** Set by a batch that has served it. */
+  status: BioStatus | undefined = undefined;
+  isLocked = false;
+  mapping: Mapping | undefined = undefined;
+  atBytes = 0;
+  result: ReadResult | undefined = undefined;
 
   /**
    * @param vblock the first block
@@ -113,6 +126,14 @@ export class Bio implements ReadTarget {
   /** The lock region of a bio of one block. */
   get region(): RegionLocks {
     return present(this.regions[0], "a bio of a block has its region");
+  }
+
+  get access(): "read" | "write" {
+    return this.kind === "read" ? "read" : "write";
+  }
+
+  get target(): ReadTarget | undefined {
+    return this.kind === "read" ? this : undefined;
   }
 
   get takesMapped(): boolean {
@@ -166,6 +187,12 @@ export interface BioDone extends Message {
   readonly status: BioStatus;
 }
 
+/** From the task of a batch to the volume: what it did, and what goes on alone. */
+export interface BatchDone extends Message {
+  readonly type: "batchDone";
+  readonly bios: readonly Bio[];
+}
+
 /** From a bio's task to the volume: the bio found no space and is to be parked. */
 export interface BioWithoutSpace extends Message {
   readonly type: "bioWithoutSpace";
@@ -192,6 +219,11 @@ export function needOf(status: StatusWithoutSpace): SpaceNeed {
 /** True if more space may make such a bio succeed. */
 export function isWithoutSpace(status: BioStatus): status is StatusWithoutSpace {
   return status === "noDataSpace" || status === "noMetadataSpace" || status === "noHostSpace";
+}
+
+/** Whether the bio may go in a batch: {@linkcode remapBatch} serves no other kind, and a larger one delays the others. */
+export function mayBatch({ kind, lengthBytes }: Bio): boolean {
+  return (kind === "read" || kind === "write") && lengthBytes <= batchedBytesMax;
 }
 
 /** The bio at `ordinal` of a read, a write, or a write-zeroes that provisions: one block or a part of one. */

@@ -1,7 +1,9 @@
-/** The task of one bio: remap it; if there was no space, make space once and remap it again; if there is none, park it. */
+/** The task of a batch of bios, and that of one bio: remap it; if there was no space, make space once and remap it again; if there is none, park it. */
 import {
+  type BatchDone,
   type Bio,
   type BioDone,
+  type BioKind,
   type BioWithoutSpace,
   isWithoutSpace,
   needOf,
@@ -11,7 +13,7 @@ import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
 import type { SpaceLook, SpaceSeen } from "../pool/space_messages.ts";
-import { remap, type Thin } from "./remap.ts";
+import { remap, remapBatch, type Thin } from "./remap.ts";
 
 /**
  * Serves the bio and tells its volume. A bio is completed here, or by its volume while it is parked.
@@ -47,6 +49,17 @@ export function* bioTask(
   kernel.tell(volume, { type: "bioDone", bio, status });
 }
 
+/** Serves those of the bios that wait for nothing, and tells the volume. */
+export function* batchTask(
+  kernel: Kernel,
+  volume: Address<BatchDone>,
+  thin: Thin,
+  bios: readonly Bio[],
+): Steps<void> {
+  yield* remapBatch(thin, bios);
+  kernel.tell(volume, { type: "batchDone", bios });
+}
+
 /** Commits and passes down, so that blocks freed since the last commit can be used. */
 function* makeSpace(thin: Thin, status: StatusWithoutSpace): Steps<void> {
   if (status === "noMetadataSpace") yield* thin.metadata.commit();
@@ -56,4 +69,17 @@ function* makeSpace(thin: Thin, status: StatusWithoutSpace): Steps<void> {
 /** A discard may use the headroom of the metadata and gives space back, so it never waits for some; reads and flushes need none. */
 function mayPark({ kind }: Bio): boolean {
   return kind === "write" || kind === "writeZeroes" || kind === "checkSpace";
+}
+
+/** The names of the tasks of a volume, made once. */
+export function taskNames(volume: string): Readonly<Record<BioKind | "batch", string>> {
+  return {
+    batch: `${volume} batch`,
+    read: `${volume} read`,
+    write: `${volume} write`,
+    writeZeroes: `${volume} writeZeroes`,
+    discard: `${volume} discard`,
+    flush: `${volume} flush`,
+    checkSpace: `${volume} checkSpace`,
+  };
 }

@@ -12,7 +12,8 @@ import type { Address, Message } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
 import type { Knobs } from "../knobs.ts";
-import { bioStatusOf, type Thin } from "./remap.ts";
+import { bioStatusOf } from "./bio_status.ts";
+import type { Thin } from "./remap.ts";
 
 /** Consecutive bytes with the same status, as in an NBD block status reply. */
 export interface Extent {

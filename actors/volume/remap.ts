@@ -26,17 +26,18 @@
  * one flush bio when the others have ended (`#allBiosDone` in thin_volume.ts).
  */
 import { unreachable } from "../../storage/base/assert.ts";
-import type { IoResult } from "../../storage/device/port.ts";
+import type { IoResult, ReadResult } from "../../storage/device/port.ts";
 import type { DBlock, ThinId, VBlock } from "../../storage/base/ids.ts";
 import { isZeroes } from "../../storage/base/zeroes.ts";
 import type { CounterName } from "../counters.ts";
+import { bioStatusOf, isOfSource, statusOfAllocation, statusOfIo } from "./bio_status.ts";
+import { checkSpace } from "./check_space.ts";
 import type { Bio, BioStatus } from "./bio.ts";
 import type { DeviceStub } from "../pool/device_messages.ts";
-import { type Allocation, type AllocatorStub, Lease } from "../pool/allocator_messages.ts";
+import { type AllocatorStub, Lease } from "../pool/allocator_messages.ts";
 import type { DataLocks } from "../pool/data_locks.ts";
 import type { Steps } from "../kernel/task.ts";
-import { type BlockLock, lockRange } from "../pool/region_locks.ts";
-import { AllowanceStub } from "../pool/allowance_messages.ts";
+import { type BlockLock, lockRange, type RegionLocks } from "../pool/region_locks.ts";
 import type { MetadataStub } from "../pool/metadata_messages.ts";
 import type { Done, MetadataFailure } from "../pool/metadata_results.ts";
 import type { SpaceStub } from "../pool/space_messages.ts";
@@ -58,6 +59,49 @@ export interface Thin {
 }
 
 type Provisioned = Extract<Mapping, { kind: "provisioned" }>;
+
+/**
+ * Serves those bios of a batch that wait for nothing: their blocks can be locked at once, their mappings are in memory, and the
+ * device reads or writes them at once. Each step is one message for all of them. A bio that is served has its `status`. Every
+ * other bio starts again alone, below. Nothing here changes a mapping, and nothing waits while it holds a lock.
+ *
+ * The locks are shared ones, and each is held until the I/O of the whole batch has ended: see remapRead and remapWrite. A write
+ * may be done in part and start again alone. Until it is answered it is concurrent with all that is under way, and NBD gives
+ * requests in flight no order.
+ */
+export function* remapBatch(thin: Thin, bios: readonly Bio[]): Steps<void> {
+  using locks = new DisposableStack();
+  for (const [region, those] of regionsOf(bios)) locks.use(yield* region.atOnce(those));
+  const locked = bios.filter(({ isLocked }) => isLocked);
+  yield* thin.metadata.lookupAtOnce(thin.id, locked);
+  const inPlace = locked.filter((bio) => isInPlace(thin, bio));
+  yield* thin.data.transferAtOnce(inPlace);
+  for (const bio of locked) bio.status = statusInBatch(bio);
+}
+
+/** The bios of each lock region, ascending (invariant I5). Most volumes have one region. */
+function regionsOf(bios: readonly Bio[]): Iterable<readonly [RegionLocks, readonly Bio[]]> {
+  const { region } = bios[0]!;
+  if (bios.every((bio) => bio.region === region)) return [[region, bios]];
+  const regions = [...Map.groupBy(bios, (bio) => bio.region)];
+  return regions.sort(([a], [b]) => a.blockBegin - b.blockBegin);
+}
+
+/** Whether the bio is to be read from or written to the block that it is mapped to, and where that is. */
+function isInPlace(thin: Thin, bio: Bio): boolean {
+  const { mapping } = bio;
+  if (mapping?.kind !== "provisioned") return false;
+  bio.atBytes = mapping.dblock * thin.blockSizeBytes + bio.offsetBytes;
+  return bio.kind === "read" || (!mapping.shared && !mapping.isOld);
+}
+
+/** How a bio has ended; undefined if it goes on alone. */
+function statusInBatch(bio: Bio): BioStatus | undefined {
+  if (bio.result !== undefined) return statusOfTransfer(bio, bio.result);
+  if (bio.kind !== "read" || bio.mapping?.kind !== "unprovisioned") return undefined;
+  bio.readZeroes();
+  return "hole";
+}
 
 /** How a bio is handled depends on its kind, on whether its block is provisioned, and on whether that is shared. */
 export function remap(thin: Thin, bio: Bio): Steps<BioStatus> {
@@ -220,12 +264,8 @@ function* remapFlush(thin: Thin): Steps<BioStatus> {
 function* remapAndWait(thin: Thin, bio: Bio, dblock: DBlock): Steps<BioStatus> {
   const at = dblock * thin.blockSizeBytes + bio.offsetBytes;
   switch (bio.kind) {
-    case "read": {
-      const found = yield* thin.data.read(bio, at);
-      if (found.kind !== "mapped") return statusOfIo(found);
-      bio.takeMapped(found);
-      return "ok";
-    }
+    case "read":
+      return statusOfTransfer(bio, yield* thin.data.read(bio, at));
     case "write":
       return statusOfIo(yield* thin.data.write(bio.memory(), at));
     default:
@@ -289,33 +329,6 @@ export function* removeMappings(thin: Thin, begin: VBlock, end: VBlock): Steps<D
   return { kind: "done" };
 }
 
-/**
- * Compares what a range needs with what is free, before a write-zeroes with NO_HOLE changes anything. Blocks of the
- * volume's own need nothing; unmapped and shared ones need one free data block each.
- *
- * It leases nothing, and what it counts as free contains blocks that are leased to other bios or wait in quarantine. So
- * "noDataSpace" is sure: the range does not fit. "ok" is not: a later bio of the range may still find no space, and then
- * the request fails with a part of it done.
- */
-function* checkSpace(thin: Thin, bio: Bio): Steps<BioStatus> {
-  const blocks = bio.vblockEnd - bio.vblock;
-  let [mapped, own] = [0, 0];
-  let next = bio.vblock;
-  const { lookupRunsMax } = thin.metadata.kernel.knobs;
-  while (next < bio.vblockEnd) {
-    const range = yield* thin.metadata.lookupRange(thin.id, next, bio.vblockEnd, lookupRunsMax);
-    if (range.kind !== "range") return bioStatusOf(range);
-    for (const run of range.runs) {
-      mapped += run.length;
-      if (!run.shared) own += run.length;
-    }
-    next = range.next;
-  }
-  const room = yield* new AllowanceStub(thin.metadata.kernel, thin.metadata.address).room(thin.id);
-  if (blocks - mapped > room.quotaLeft) return "quotaExceeded";
-  return blocks - own <= room.dataFree ? "ok" : "noDataSpace";
-}
-
 /** Zeroes what the bio does not cover of a new block, so that its old content is never read. */
 function* zeroRest(thin: Thin, bio: Bio, dblock: DBlock): Steps<IoResult> {
   const begin = dblock * thin.blockSizeBytes;
@@ -341,36 +354,9 @@ function staysUnprovisioned(thin: Thin, bio: Bio): boolean {
   return true;
 }
 
-/** The status of a bio whose metadata operation did not happen. */
-export function bioStatusOf(failure: MetadataFailure): BioStatus {
-  switch (failure.kind) {
-    case "noMetadataSpace":
-    case "poolFailed":
-    case "quotaExceeded":
-      return failure.kind;
-    // For this volume there is no free block.
-    case "reserved":
-      return "noDataSpace";
-    // Damage made the pool read-only after this bio was admitted: its client did nothing wrong.
-    case "readOnly":
-    case "damaged":
-    case "clockExhausted":
-      return "ioError";
-    default:
-      return unreachable(failure);
-  }
-}
-
-/** True if reading the old block made the copy fail. Then the new block is not bad, and is given back. */
-function isOfSource(copied: IoResult): boolean {
-  return copied.kind === "ioError" && copied.isOfSource === true;
-}
-
-function statusOfAllocation({ kind }: Exclude<Allocation, { readonly kind: "allocated" }>): BioStatus {
-  return kind === "failed" ? "ioError" : "noDataSpace";
-}
-
-function statusOfIo(result: IoResult): BioStatus {
-  if (result.kind === "noSpace") return "noHostSpace";
-  return result.kind === "ok" ? "ok" : "ioError";
+/** The status of a bio whose read or write has ended so. */
+function statusOfTransfer(bio: Bio, found: ReadResult): BioStatus {
+  if (found.kind !== "mapped") return statusOfIo(found);
+  bio.takeMapped(found);
+  return "ok";
 }

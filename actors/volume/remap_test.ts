@@ -1,6 +1,6 @@
 /** The steps of one bio where metadata says what cannot be. */
 import { assertEquals } from "@std/assert";
-import { type BioStatus, blockBio, type RequestDone, type VolumeRequest } from "./bio.ts";
+import { type BioStatus, blockBio, type RequestsDone, type VolumeRequest } from "./bio.ts";
 import { BlockDevice } from "../pool/block_device.ts";
 import { DeviceStub } from "../pool/device_messages.ts";
 import { AllocatorStub, type DataAllocatorMessage } from "../pool/allocator_messages.ts";
@@ -72,13 +72,13 @@ function makeThin(data = new MemoryDevice(10 * bs)) {
     data: new DeviceStub(device, true),
     space: new SpaceStub(kernel, address as Address<SpaceWatchMessage>),
   };
-  const client = address as Address<RequestDone>;
+  const client = address as Address<RequestsDone>;
   const regions = [spawnRegion(kernel, "region", 0, 10)];
   return { world, liar, data, thin, client, regions };
 }
 
 /** A request of one bio at the volume's beginning. */
-function makeRequest(client: Address<RequestDone>, parts: Partial<VolumeRequest>): VolumeRequest {
+function makeRequest(client: Address<RequestsDone>, parts: Partial<VolumeRequest>): VolumeRequest {
   return {
     kind: "read",
     offsetBytes: 0,

@@ -1,9 +1,9 @@
 /**
  * ThinVolume: one open volume or snapshot.
  *
- * Owns: the requests admitted and not done, their parked bios, the lock regions of its blocks (volume_regions.ts), and whether it is
- * suspended. It turns requests into bios (admission.ts) and starts a task for each, at most `biosPerVolumeMax` at once; the
- * rest of a large request waits here, and clients take turns. A request is done when all its bios are; with FUA, when a
+ * Owns: the requests admitted and not done, their parked bios, the lock regions of its blocks (volume_regions.ts), and whether
+ * it is suspended. It turns requests into bios (admission.ts) and starts a task for each, or one for a batch, at most
+ * `biosPerVolumeMax` bios at once; the rest of a large request waits here, and clients take turns. A request is done when all its bios are; with FUA, when a
  * flush after them is.
  *
  * Suspending waits for bios in flight, not for requests: bios of a request that have not started wait for the resumption.
@@ -15,27 +15,29 @@
  * Failure policy: the request's status is the first failure of its bios. Bios in flight run to their end; the request's
  * other bios are not started.
  */
-import { admit, mustWait, noteHole, takeNextBio } from "./admission.ts";
+import { admit, noteHole, takeNextBio } from "./admission.ts";
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import {
   type Admitted,
+  type BatchDone,
   type Bio,
   type BioDone,
   type BioKind,
   type BioStatus,
   type BioWithoutSpace,
   flushBio,
-  type RequestDone,
+  mayBatch,
   type VolumeRequest,
 } from "./bio.ts";
-import { bioTask } from "./bio_task.ts";
-import { ClientTurns } from "./client_turns.ts";
+import { batchTask, bioTask, taskNames } from "./bio_task.ts";
+import { DoneRequests } from "./done_requests.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { queues } from "../queues.ts";
 import { ParkedBios } from "./parked_bios.ts";
 import type { SpaceSeen } from "../pool/space_messages.ts";
 import type { Thin } from "./remap.ts";
+import { StartingRequests } from "./starting_requests.ts";
 import { StatusQuestions, type StatusVolume } from "./status_questions.ts";
 import type { Close, Resume, Suspend, ThinVolumeMessage } from "./volume_messages.ts";
 import { VolumeRegions } from "./volume_regions.ts";
@@ -43,14 +45,15 @@ import { VolumeRegions } from "./volume_regions.ts";
 export class ThinVolume implements Actor<ThinVolumeMessage> {
   readonly #kernel: Kernel;
   readonly #self: Address<ThinVolumeMessage>;
-  readonly #taskNames: Readonly<Record<BioKind, string>>;
+  readonly #taskNames: Readonly<Record<BioKind | "batch", string>>;
+  readonly #done: DoneRequests;
   #thin: Thin;
   #sizeBytes: number;
   readonly #regions: VolumeRegions;
   /** Requests admitted and not done. */
   #requests = 0;
   /** Requests with bios that have not started, in order. */
-  readonly #starting = new ClientTurns<Admitted>(queues.volumeRequests);
+  readonly #starting = new StartingRequests();
   #biosInFlight = 0;
   /** Not among the bios in flight: a flush changes no mapping, so a suspension need not wait for it. */
   #flushesInFlight = 0;
@@ -71,6 +74,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#kernel = kernel;
     this.#self = self;
     this.#taskNames = taskNames(volume.name);
+    this.#done = new DoneRequests(kernel);
     this.#status = new StatusQuestions(kernel, self, volume.name);
     this.#parked = new ParkedBios(kernel, self, volume.thin.space);
     this.#thin = volume.thin;
@@ -80,9 +84,17 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   }
 
   receive(message: ThinVolumeMessage): void {
+    this.#handle(message);
+    this.#done.tell();
+  }
+
+  #handle(message: ThinVolumeMessage): void {
     switch (message.type) {
       case "submit":
-        return this.#submit(message.request);
+        for (const request of message.requests) this.#submit(request);
+        return this.#startBios();
+      case "batchDone":
+        return this.#batchDone(message);
       case "bioDone":
         return this.#bioDone(message);
       case "bioWithoutSpace":
@@ -139,8 +151,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     const admitted = admit(request, this.#thin.blockSizeBytes, this.#sizeBytes);
     if (admitted.biosTotal === 0 && !request.fua) return this.#finish(request, "ok");
     this.#requests += 1;
-    this.#starting.push(request.client, admitted);
-    this.#startBios();
+    this.#starting.push(admitted);
   }
 
   #resume(message: Resume): void {
@@ -159,8 +170,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
 
   /**
    * After a change of size, with no bio in flight. Bios of earlier requests must not pass the new end: they would map
-   * blocks beyond it, which a later growth would show. Ranges are planned again, because the last block may be partial now
-   * where it was whole, or the reverse; unmapping or zeroing a part of a range twice does no harm.
+   * blocks beyond it, which a later growth would show.
    */
   #admitAgain(): void {
     assert(this.#biosInFlight === 0, "the size of a busy volume was changed");
@@ -170,46 +180,47 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
       if (!isOut && admitted.planned === undefined) continue;
       while (this.#parked.take((bio) => bio.admitted === admitted) !== undefined);
       this.#parked.tellTaken();
-      const anew = { ...admitted, biosStarted: 0, biosDone: 0, isSetAside: false };
-      this.#starting.push(admitted.request.client, anew);
+      this.#starting.push({ ...admitted, biosStarted: 0, biosDone: 0, isSetAside: false });
     }
-    for (const admitted of this.#starting.takeAll()) {
-      const { request, biosStarted, biosTotal, planned } = admitted;
-      // All its bios are done; it leaves the queue when its turn comes.
-      if (biosStarted === biosTotal && biosTotal > 0) continue;
-      if (request.offsetBytes + request.lengthBytes > this.#sizeBytes) {
-        assert(this.#requests > 0, "more requests are out of range than were admitted");
-        this.#requests -= 1;
-        this.#finish(request, "outOfRange");
-        continue;
-      }
-      const again = planned === undefined
-        ? admitted
-        : admit(request, this.#thin.blockSizeBytes, this.#sizeBytes);
-      this.#starting.push(request.client, again);
+    for (const { request } of this.#starting.admitAgain(this.#thin.blockSizeBytes, this.#sizeBytes)) {
+      assert(this.#requests > 0, "more requests are out of range than were admitted");
+      this.#requests -= 1;
+      this.#finish(request, "outOfRange");
     }
   }
 
+  /** The bios that can start now go together, as far as {@linkcode mayBatch} lets them. */
   #startBios(): void {
     if (this.#parked.size > 0) this.#startParked();
-    // Clients met in a row whose next bio must wait. When these are all clients, none can start.
-    let waiting = 0;
+    const batch: Bio[] = [];
+    this.#takeBios(batch);
+    this.#startBatch(batch);
+  }
+
+  #takeBios(batch: Bio[]): void {
     while (!this.#suspended && this.#biosInFlight < this.#biosMax) {
-      const admitted = this.#starting.first;
-      if (admitted === undefined || waiting === this.#starting.clients) return;
-      if (admitted.biosStarted === admitted.biosTotal) {
-        this.#starting.shift();
-        if (admitted.biosTotal === 0) this.#allBiosDone(admitted);
-        waiting = 0;
+      const admitted = this.#starting.first();
+      if (admitted === undefined) return;
+      if (admitted.biosTotal === 0) {
+        this.#starting.remove(admitted);
+        this.#allBiosDone(admitted);
         continue;
       }
-      if (mustWait(admitted)) waiting += 1;
-      else {
-        waiting = 0;
-        this.#start(admitted, takeNextBio(admitted, this.#thin.blockSizeBytes));
-      }
+      this.#takeBio(admitted, batch);
       this.#starting.rotate();
     }
+  }
+
+  #takeBio(admitted: Admitted, batch: Bio[]): void {
+    const bio = takeNextBio(admitted, this.#thin.blockSizeBytes);
+    if (mayBatch(bio)) {
+      this.#enter(admitted, bio);
+      batch.push(bio);
+      if (batch.length < this.#kernel.knobs.batchBiosMax) return;
+    }
+    // Also before a bio that goes alone: what came earlier begins earlier.
+    this.#startBatch(batch.splice(0));
+    if (!mayBatch(bio)) this.#start(admitted, bio);
   }
 
   #startParked(): void {
@@ -221,24 +232,52 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   }
 
   #start(admitted: Admitted, bio: Bio, seen?: SpaceSeen): void {
+    this.#enter(admitted, bio);
+    this.#startAlone(bio, seen);
+  }
+
+  #enter(admitted: Admitted, bio: Bio): void {
     bio.admitted = admitted;
     if (bio.kind !== "flush" && bio.kind !== "checkSpace") bio.regions = this.#regions.enter(bio);
     if (bio.kind === "flush") this.#flushesInFlight += 1;
     else this.#biosInFlight += 1;
+  }
+
+  #startBatch(bios: readonly Bio[]): void {
+    if (bios.length === 0) return;
+    // One bio alone costs no more messages, and never a second try.
+    if (bios.length === 1) return this.#startAlone(bios[0]!);
+    this.#kernel.start(this.#taskNames.batch, batchTask(this.#kernel, this.#self, this.#thin, bios));
+  }
+
+  /** What the batch has not served goes on alone. It is in flight still. */
+  #batchDone({ bios }: BatchDone): void {
+    for (const bio of bios) {
+      if (bio.status === undefined) this.#startAlone(bio);
+      else this.#bioEnded(bio, bio.status);
+    }
+    this.#startBios();
+    this.#answerIfIdle();
+  }
+
+  #startAlone(bio: Bio, seen?: SpaceSeen): void {
     const task = bioTask(this.#kernel, this.#self, this.#thin, bio, seen);
     this.#kernel.start(this.#taskNames[bio.kind], task, bio.vblock);
   }
 
-  #bioDone(message: BioDone): void {
-    const { bio, status } = message;
+  #bioDone({ bio, status }: BioDone): void {
+    this.#bioEnded(bio, status);
+    this.#startBios();
+    this.#answerIfIdle();
+  }
+
+  #bioEnded(bio: Bio, status: BioStatus): void {
     if (bio.kind === "flush") this.#flushesInFlight -= 1;
     else this.#biosInFlight -= 1;
     assert(this.#biosInFlight >= 0 && this.#flushesInFlight >= 0, "more bios ended than started");
     this.#regions.leave(bio);
     if (this.#parked.size > 0) this.#parked.ended(bio, status === "ok");
     this.#ended(bio, status);
-    this.#startBios();
-    this.#answerIfIdle();
   }
 
   /**
@@ -306,7 +345,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   #goOn(admitted: Admitted): void {
     if (admitted.biosParked > 0) return this.#tellParked(admitted);
     admitted.isSetAside = false;
-    this.#starting.push(admitted.request.client, admitted);
+    this.#starting.push(admitted);
   }
 
   /** The request has failed. */
@@ -332,17 +371,12 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     }
     assert(this.#requests > 0, "more requests ended than were admitted");
     this.#requests -= 1;
-    this.#tellDone(request);
+    this.#done.add(request);
   }
 
   #finish(request: VolumeRequest, status: BioStatus): void {
     request.status = status;
-    this.#tellDone(request);
-  }
-
-  #tellDone(request: VolumeRequest): void {
-    const message: RequestDone = { type: "requestDone", request };
-    this.#kernel.tell(request.client, message);
+    this.#done.add(request);
   }
 
   /** What questions about block status are answered from. */
@@ -352,6 +386,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
 
   /** Answers suspend requests when no bio is in flight, and ends the volume when it is closing and idle. */
   #answerIfIdle(): void {
+    // Before "closed", after which no client is here.
+    this.#done.tell();
     if (this.#biosInFlight > 0) return;
     for (const suspend of this.#suspends) this.#kernel.reply(suspend, "suspended");
     this.#suspends = [];
@@ -361,15 +397,4 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     this.#kernel.reply(this.#closing, "closed");
     this.#kernel.retire(this.#self);
   }
-}
-
-function taskNames(volume: string): Readonly<Record<BioKind, string>> {
-  return {
-    read: `${volume} read`,
-    write: `${volume} write`,
-    writeZeroes: `${volume} writeZeroes`,
-    discard: `${volume} discard`,
-    flush: `${volume} flush`,
-    checkSpace: `${volume} checkSpace`,
-  };
 }

@@ -5,13 +5,13 @@ import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
 import type { ParkingVolume } from "../pool/space_messages.ts";
-import type { BioDone, BioStatus, BioWithoutSpace, RequestDone, VolumeRequest } from "./bio.ts";
+import type { BatchDone, BioDone, BioStatus, BioWithoutSpace, RequestsDone, VolumeRequest } from "./bio.ts";
 import type { AskStatus, StatusEnded } from "./block_status.ts";
 
-/** From a client: serve this request and tell `request.client` when it is done. It lies inside the volume. */
+/** From a client: serve these requests and tell the `client` of each when it is done. They lie inside the volume. */
 export interface Submit extends Message {
   readonly type: "submit";
-  readonly request: VolumeRequest;
+  readonly requests: readonly VolumeRequest[];
 }
 
 /** Start no more bios, and answer when none is in flight. */
@@ -41,7 +41,7 @@ export interface Refuse extends Message {
 /** From a client that is gone or going: its requests that wait for space end as "dropped", and are never done. */
 export interface DropParked extends Message {
   readonly type: "dropParked";
-  readonly client: Address<RequestDone>;
+  readonly client: Address<RequestsDone>;
 }
 
 /** From a client: this request of it ends, if it waits for space, as it would after the time for that. */
@@ -53,6 +53,7 @@ export interface FailParkedRequest extends Message {
 export type ThinVolumeMessage =
   | Submit
   | BioDone
+  | BatchDone
   | BioWithoutSpace
   | DropParked
   | FailParkedRequest
@@ -68,8 +69,8 @@ export type ThinVolumeMessage =
 export class VolumeStub {
   constructor(readonly kernel: Kernel, readonly address: Address<ThinVolumeMessage>) {}
 
-  submit(request: VolumeRequest): void {
-    this.kernel.tell(this.address, { type: "submit", request });
+  submit(requests: readonly VolumeRequest[]): void {
+    this.kernel.tell(this.address, { type: "submit", requests });
   }
 
   suspend(): Steps<"suspended"> {

@@ -64,8 +64,8 @@ export interface ReadTarget {
   /** Whether the reader can use a mapped segment in place of memory. */
   readonly takesMapped: boolean;
   /**
-   * Memory of `lengthBytes` to read into. Called at most once, before `read` returns, and only by a device that has to read
-   * into memory: for a mapped segment the reader makes no memory at all.
+   * Memory of `lengthBytes` to read into, the same each time. Called before `read` returns, and only by a device that has to
+   * read into memory: for a mapped segment the reader makes no memory at all.
    */
   memory(): Uint8Array;
 }
@@ -136,6 +136,14 @@ export interface DevicePort {
   readonly local: LocalStorage | undefined;
   /** Reads as many bytes as the target has, from `offsetBytes` on. */
   read(target: ReadTarget, offsetBytes: number, done: ReadDone): ReadResult | "pending";
+  /**
+   * Reads if that need not wait, as where the host has the bytes in its page cache; a device that never reads on another thread
+   * waits here too. Undefined if it would have to wait. Then nothing is under way, and the caller may ask {@linkcode read}, which
+   * asks the target for its memory again. Absent where every read waits.
+   */
+  readAtOnce?(target: ReadTarget, offsetBytes: number): ReadResult | undefined;
+  /** Writes in the same way. Where that answers undefined or fails, a part may have been written. */
+  writeAtOnce?(buffer: Uint8Array, offsetBytes: number): IoResult | undefined;
   /** Writes the whole buffer at `offsetBytes`. It is not durable before a flush. */
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending";
   /** Makes the range read as zeroes, by whatever is fastest on this device. */

@@ -1,7 +1,7 @@
 /** Admin commands while others are at work: many at once, beside writers, in a pool with many volumes, at the end of the clock. */
 import { assert, assertEquals } from "@std/assert";
 import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
-import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
+import type { RequestsDone, VolumeRequest } from "../../actors/volume/bio.ts";
 import type { Actor } from "../../actors/kernel/address.ts";
 import type { LineRoom } from "../../actors/control/catalogue_room.ts";
 import { assert as require } from "../../storage/base/assert.ts";
@@ -89,7 +89,7 @@ Deno.test("a snapshot waits for the writes that are on their way, and never chan
 });
 
 /** Writes a number to one volume, and when that is answered, to the other; then the next number. */
-class LockStepWriter implements Actor<RequestDone> {
+class LockStepWriter implements Actor<RequestsDone> {
   readonly #volumes: readonly TestingVolume[];
   #step = 0;
   readonly #steps: number;
@@ -100,9 +100,11 @@ class LockStepWriter implements Actor<RequestDone> {
   }
 
   /** The numbers are submitted to this address by {@linkcode receive}; the first by `begin`. */
-  receive(message: RequestDone): void {
-    assertEquals(message.request.status, "ok");
-    this.next(message.request.client);
+  receive(message: RequestsDone): void {
+    for (const { status, client } of message.requests) {
+      assertEquals(status, "ok");
+      this.next(client);
+    }
   }
 
   next(client: VolumeRequest["client"]): void {
@@ -122,7 +124,7 @@ class LockStepWriter implements Actor<RequestDone> {
       status: "ok",
       holes: new Uint8Array(0),
     };
-    volume.pool.kernel.tell(volume.address, { type: "submit", request });
+    volume.pool.kernel.tell(volume.address, { type: "submit", requests: [request] });
   }
 }
 

@@ -44,7 +44,10 @@ class Reader implements Actor<ClientMessage> {
   receive(message: ClientMessage): void {
     if (message.type === "attached") this.#volume = message.volume;
     else {
-      require(message.type === "requestDone" && message.request.status === "ok", "it only reads");
+      require(
+        message.type === "requestsDone" && message.requests.every(({ status }) => status === "ok"),
+        "it only reads",
+      );
       this.reads += 1;
     }
     if (this.isStopped) return;
@@ -62,7 +65,7 @@ class Reader implements Actor<ClientMessage> {
       status: "ok",
       holes: new Uint8Array(0),
     };
-    this.#pool.kernel.tell(this.#volume!, { type: "submit", request });
+    this.#pool.kernel.tell(this.#volume!, { type: "submit", requests: [request] });
   }
 }
 

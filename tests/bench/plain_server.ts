@@ -2,7 +2,7 @@
  * A plain file through our listener, connections and kernel, without a pool: what the thin volumes themselves cost is the
  * difference to this. `deno run -A tests/bench/plain_server.ts SOCKET FILE`.
  */
-import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
+import type { RequestsDone, VolumeRequest } from "../../actors/volume/bio.ts";
 import { DenoClock } from "../../actors/edge/deno_clock.ts";
 import { FileDevice } from "../../actors/edge/file_device.ts";
 import { ListeningSocket } from "../../actors/edge/sockets.ts";
@@ -32,7 +32,10 @@ class PlainVolume implements Actor<ThinVolumeMessage> {
 
   receive(message: ThinVolumeMessage): void {
     assert(message.type === "submit", "a plain volume only takes requests");
-    const { request } = message;
+    for (const request of message.requests) this.#serve(request);
+  }
+
+  #serve(request: VolumeRequest): void {
     request.status = "ok";
     const { kind } = request;
     if (kind === "flush") {
@@ -93,8 +96,8 @@ class BlockTarget implements ReadTarget {
   }
 }
 
-function done(request: VolumeRequest): RequestDone {
-  return { type: "requestDone", request };
+function done(request: VolumeRequest): RequestsDone {
+  return { type: "requestsDone", requests: [request] };
 }
 
 /** A pool of the one volume. */

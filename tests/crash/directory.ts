@@ -1,7 +1,7 @@
 /** What a crash left, as the files of a pool directory, opened by the program's own way. */
 import { PoolProcess } from "../../actors/edge/pool_process.ts";
 import { packFileHeader, unpackFileHeader } from "../../storage/intent_headers.ts";
-import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
+import type { RequestsDone, VolumeRequest } from "../../actors/volume/bio.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import type { PoolNotice } from "../../actors/control/export_messages.ts";
 import type { History } from "./history.ts";
@@ -61,7 +61,7 @@ async function readProcess(process: PoolProcess): Promise<FoundVolume[]> {
 function readWhole(process: PoolProcess, name: string, sizeBytes: number): Promise<Uint8Array> {
   const { kernel, pool } = process;
   return new Promise((resolve, reject) => {
-    const client = kernel.spawn<RequestDone | PoolNotice>(
+    const client = kernel.spawn<RequestsDone | PoolNotice>(
       `reader of ${name}`,
       16,
       (self) => new Reader(process, self, sizeBytes, resolve, reject),
@@ -71,9 +71,9 @@ function readWhole(process: PoolProcess, name: string, sizeBytes: number): Promi
 }
 
 /** Attaches, reads everything, detaches. */
-class Reader implements Actor<RequestDone | PoolNotice> {
+class Reader implements Actor<RequestsDone | PoolNotice> {
   readonly #process: PoolProcess;
-  readonly #self: Address<RequestDone | PoolNotice>;
+  readonly #self: Address<RequestsDone | PoolNotice>;
   readonly #sizeBytes: number;
   readonly #resolve: (data: Uint8Array) => void;
   readonly #reject: (error: Error) => void;
@@ -81,7 +81,7 @@ class Reader implements Actor<RequestDone | PoolNotice> {
 
   constructor(
     process: PoolProcess,
-    self: Address<RequestDone | PoolNotice>,
+    self: Address<RequestsDone | PoolNotice>,
     sizeBytes: number,
     resolve: (data: Uint8Array) => void,
     reject: (error: Error) => void,
@@ -93,17 +93,19 @@ class Reader implements Actor<RequestDone | PoolNotice> {
     this.#reject = reject;
   }
 
-  receive(message: RequestDone | PoolNotice): void {
+  receive(message: RequestsDone | PoolNotice): void {
     const { kernel, pool } = this.#process;
     switch (message.type) {
       case "attached":
         this.#uid = message.info.uid;
-        kernel.tell(message.volume, { type: "submit", request: this.#request() });
+        kernel.tell(message.volume, { type: "submit", requests: [this.#request()] });
         return;
-      case "requestDone":
+      case "requestsDone": {
         kernel.tell(pool.address, { type: "detach", uid: this.#uid, client: this.#self });
-        if (message.request.status === "ok") return this.#resolve(message.request.data);
-        return this.#reject(new Error(`reading failed: ${message.request.status}`));
+        const { status, data } = message.requests[0]!;
+        if (status === "ok") return this.#resolve(data);
+        return this.#reject(new Error(`reading failed: ${status}`));
+      }
       case "detached":
         return;
       default:

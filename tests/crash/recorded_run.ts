@@ -196,7 +196,7 @@ export class RecordedRun {
     this.#asked.set(request, { volume, submitted: this.history.submit(volume.lineage, request) });
     volume.unanswered += 1;
     this.unanswered += 1;
-    this.pool.kernel.tell(volume.address, { type: "submit", request });
+    this.pool.kernel.tell(volume.address, { type: "submit", requests: [request] });
   }
 
   /** Gives a command; nothing runs yet. One at a time. */
@@ -289,7 +289,7 @@ export class RecordedRun {
   }
 
   #received(message: ClientMessage): void {
-    if (message.type === "requestDone") return this.#done(message.request);
+    if (message.type === "requestsDone") { for (const request of message.requests) this.#done(request); }
     if (message.type === "attached") this.#attached = message;
     if (message.type === "exportGone") this.#leave(message.uid);
   }

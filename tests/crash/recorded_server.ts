@@ -4,7 +4,7 @@
  */
 import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
 import { assemblePool } from "../../actors/assemble.ts";
-import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
+import type { RequestsDone, VolumeRequest } from "../../actors/volume/bio.ts";
 import { DenoClock } from "../../actors/edge/deno_clock.ts";
 import { openLibc } from "../../actors/edge/libc.ts";
 import { answerOf } from "../../actors/edge/outside.ts";
@@ -188,22 +188,25 @@ export class RecordedServer {
         return;
       }
       case "submit": {
-        const { request } = message as Submit;
         const lineage = this.#lineages.get(to);
-        this.requests.set(request.kind, (this.requests.get(request.kind) ?? 0) + 1);
-        if (lineage !== undefined) this.#submitted.set(request, this.history.submit(lineage, request));
+        for (const request of (message as Submit).requests) {
+          this.requests.set(request.kind, (this.requests.get(request.kind) ?? 0) + 1);
+          if (lineage !== undefined) this.#submitted.set(request, this.history.submit(lineage, request));
+        }
         return;
       }
-      case "requestDone": {
-        const { request } = message as RequestDone;
-        const submitted = this.#submitted.get(request);
-        this.#submitted.delete(request);
-        const isOk = request.status === "ok";
-        // It is acknowledged when it is sent, and before that the intent journal has its records.
-        if (submitted !== undefined) this.#unsent.add(() => this.history.answer(submitted, isOk));
+      case "requestsDone":
+        for (const request of (message as RequestsDone).requests) this.#done(request);
         return;
-      }
     }
+  }
+
+  #done(request: VolumeRequest): void {
+    const submitted = this.#submitted.get(request);
+    this.#submitted.delete(request);
+    const isOk = request.status === "ok";
+    // It is acknowledged when it is sent, and before that the intent journal has its records.
+    if (submitted !== undefined) this.#unsent.add(() => this.history.answer(submitted, isOk));
   }
 }
 

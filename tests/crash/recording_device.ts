@@ -121,6 +121,18 @@ export class RecordingDevice implements DevicePort, LocalStorage {
     return this.#device.read(target, offsetBytes, done);
   }
 
+  readAtOnce(target: ReadTarget, offsetBytes: number): ReadResult | undefined {
+    return this.#device.readAtOnce?.(target, offsetBytes);
+  }
+
+  writeAtOnce(buffer: Uint8Array, offsetBytes: number): IoResult | undefined {
+    const result = this.#device.writeAtOnce?.(buffer, offsetBytes);
+    if (result === undefined) return undefined;
+    const ended = this.#unanswered.record({ kind: "write", offsetBytes, bytes: buffer.slice() }, () => {});
+    ended(result);
+    return result;
+  }
+
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
     const ended = this.#unanswered.record({ kind: "write", offsetBytes, bytes: buffer.slice() }, done);
     return ended(this.#device.write(buffer, offsetBytes, ended));

@@ -102,6 +102,21 @@ export class SimulatedDevice implements DevicePort, LocalStorage {
     });
   }
 
+  readAtOnce(target: ReadTarget, offsetBytes: number): ReadResult | undefined {
+    if (this.#isLate()) return undefined;
+    if (target.takesMapped && !this.#options.isRemote) return this.#segment(offsetBytes, target.lengthBytes);
+    return this.#performNow(() => {
+      target.memory().set(this.bytes.subarray(offsetBytes, offsetBytes + target.lengthBytes));
+    });
+  }
+
+  writeAtOnce(buffer: Uint8Array, offsetBytes: number): IoResult | undefined {
+    return this.#isLate() ? undefined : this.#performNow(() => {
+      this.#fill(offsetBytes, buffer.length);
+      this.bytes.set(buffer, offsetBytes);
+    });
+  }
+
   /** What the device has in memory, until something else is written there. */
   #segment(offsetBytes: number, lengthBytes: number): MappedSegment {
     const copyTo = (buffer: Uint8Array, beginBytes: number) => {
@@ -169,6 +184,12 @@ export class SimulatedDevice implements DevicePort, LocalStorage {
   #fill(offsetBytes: number, lengthBytes: number): void {
     const end = Math.ceil((offsetBytes + lengthBytes) / pageBytes);
     this.#holes.fill(0, Math.floor(offsetBytes / pageBytes), end);
+  }
+
+  #performNow(effect: () => void): IoResult {
+    const failed = this.#options.faults?.next(this.#options.name);
+    effect();
+    return failed ?? ioOk;
   }
 
   #perform(done: IoDone, isLate: boolean, effect?: (isFailing: boolean) => void): IoResult | "pending" {

@@ -39,10 +39,11 @@ export class MemoryVolume implements Actor<ThinVolumeMessage> {
     if (message.type === "failParkedRequest") return this.#end(message.request, "noDataSpace");
     if (message.type === "dropParked") return this.#drop(message.client);
     assert(message.type === "submit", "a memory volume only takes requests");
-    const { request } = message;
-    if (this.keepKinds) this.kinds.push(request.kind + (request.fua ? " fua" : ""));
-    if (this.holdRequests) this.waiting.push(request);
-    else this.finish(request);
+    for (const request of message.requests) {
+      if (this.keepKinds) this.kinds.push(request.kind + (request.fua ? " fua" : ""));
+      if (this.holdRequests) this.waiting.push(request);
+      else this.finish(request);
+    }
   }
 
   /** Has a request that is held wait for space: its client is told. */
@@ -63,14 +64,14 @@ export class MemoryVolume implements Actor<ThinVolumeMessage> {
     if (at < 0) return;
     this.waiting.splice(at, 1);
     request.status = status;
-    this.#kernel.tell(request.client, { type: "requestDone", request });
+    this.#kernel.tell(request.client, { type: "requestsDone", requests: [request] });
   }
 
   /** Does what the request asks for and tells its client. */
   finish(request: VolumeRequest): void {
     request.status = this.status;
     if (this.status === "ok") this.#execute(request);
-    this.#kernel.tell(request.client, { type: "requestDone", request });
+    this.#kernel.tell(request.client, { type: "requestsDone", requests: [request] });
   }
 
   #ask(request: StatusRequest): void {

@@ -150,6 +150,24 @@ export class DelayedDevice implements DevicePort, LocalStorage {
     return "pending";
   }
 
+  readAtOnce(target: ReadTarget, offsetBytes: number): ReadResult | undefined {
+    if (this.#world.fuse.isBlown || this.#world.isLateToStart()) return undefined;
+    this.#noteBegun("read");
+    const found = this.#inner.readAtOnce?.(target, offsetBytes);
+    return found?.kind === "mapped" ? new CheckedSegment(found, this.#world) : found;
+  }
+
+  /** One that would have to wait may have been written in part. */
+  writeAtOnce(buffer: Uint8Array, offsetBytes: number): IoResult | undefined {
+    const isRefused = this.#world.isLateToStart();
+    const isInPart = isRefused && this.#world.isLateToStart() && buffer.length > 512;
+    if ((isRefused && !isInPart) || !this.#world.fuse.admit()) return undefined;
+    this.#noteBegun("write");
+    const written = isInPart ? buffer.subarray(0, 512) : buffer;
+    const result = this.#inner.writeAtOnce?.(written, offsetBytes);
+    return isInPart ? undefined : result;
+  }
+
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
     return this.#perform("write", done, (ended) => this.#inner.write(buffer, offsetBytes, ended));
   }

@@ -111,6 +111,19 @@ class HostedDevice implements DevicePort, LocalStorage {
     return this.#inner.read(target, offsetBytes, done);
   }
 
+  readAtOnce(target: ReadTarget, offsetBytes: number): ReadResult | undefined {
+    return this.#inner.readAtOnce?.(target, offsetBytes);
+  }
+
+  /** Where a full host has no room for it, it is asked for alone. */
+  writeAtOnce(buffer: Uint8Array, offsetBytes: number): IoResult | undefined {
+    const { length } = buffer;
+    if (this.#host.isFull && this.#storedBytes(offsetBytes, length) < length) return undefined;
+    const result = this.#inner.writeAtOnce?.(buffer, offsetBytes);
+    if (result !== undefined) this.#noteStored(offsetBytes, length);
+    return result;
+  }
+
   write(buffer: Uint8Array, offsetBytes: number, done: IoDone): IoResult | "pending" {
     return this.#store(offsetBytes, buffer.length, done, (lengthBytes, ended) => {
       return this.#inner.write(buffer.subarray(0, lengthBytes), offsetBytes, ended);
@@ -159,8 +172,7 @@ class HostedDevice implements DevicePort, LocalStorage {
   ): IoResult | "pending" {
     const roomBytes = this.#host.isFull ? this.#storedBytes(offsetBytes, lengthBytes) : lengthBytes;
     if (roomBytes === lengthBytes) {
-      const end = Math.ceil((offsetBytes + lengthBytes) / pageBytes);
-      this.#stored.fill(1, Math.floor(offsetBytes / pageBytes), end);
+      this.#noteStored(offsetBytes, lengthBytes);
       return begin(lengthBytes, done);
     }
     this.#host.refused[this.#name] += 1;
@@ -168,6 +180,11 @@ class HostedDevice implements DevicePort, LocalStorage {
     if (partBytes === 0) return full;
     const result = begin(partBytes, (result) => done(result.kind === "ok" ? full : result));
     return result === "pending" || result.kind !== "ok" ? result : full;
+  }
+
+  #noteStored(offsetBytes: number, lengthBytes: number): void {
+    const end = Math.ceil((offsetBytes + lengthBytes) / pageBytes);
+    this.#stored.fill(1, Math.floor(offsetBytes / pageBytes), end);
   }
 
   /** How many bytes from there on lie in stored pages. */

@@ -3,7 +3,7 @@ import type { AdminResult } from "../../actors/control/admin_command.ts";
 import type { PoolNotice } from "../../actors/control/export_messages.ts";
 import type { Actor, Address } from "../../actors/kernel/address.ts";
 import { mailboxes } from "../../actors/mailboxes.ts";
-import type { RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
+import type { RequestsDone, VolumeRequest } from "../../actors/volume/bio.ts";
 import type {
   AskStatus,
   Extent,
@@ -18,7 +18,7 @@ import type { Life } from "./life.ts";
 import { Violation } from "./violation.ts";
 
 /** What one hears who looks at volumes. */
-type Heard = RequestDone | StatusDone | PoolNotice;
+type Heard = RequestsDone | StatusDone | PoolNotice;
 
 /** See the head of this file. Nothing may be on its way. */
 export class Looks {
@@ -68,10 +68,10 @@ export class Looks {
       status: "ok",
       holes: new Uint8Array(0),
     };
-    this.#life.kernel.tell(notice.volume, { type: "submit", request });
+    this.#life.kernel.tell(notice.volume, { type: "submit", requests: [request] });
     this.#life.drain();
     const answer = this.#received.pop();
-    if (answer?.type !== "requestDone" || request.status !== "ok") {
+    if (answer?.type !== "requestsDone" || request.status !== "ok") {
       throw new Violation(`"${name}" cannot be read: ${answer?.type} ${request.status}`);
     }
     contexts.push(...this.#statusOf(name, notice.volume, sizeBytes));

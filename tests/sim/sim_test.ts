@@ -78,13 +78,9 @@ Deno.test("a server that answers before the intent journal has the records is fo
 });
 
 Deno.test("a server that overlooks what another program did to the metadata is found", () => {
-  const violations: string[] = [];
-  for (let seed = 15; seed <= 18; seed += 1) {
-    const { violation } = new World(seed, { overlooksForeign: true }).run();
-    if (violation !== undefined) violations.push(violation);
-  }
-  assert(violations.length > 0, "no run has replayed over it");
-  for (const violation of violations) assertMatch(violation, /another program/);
+  // One of few runs in which the other program changes what the journal has.
+  const { violation } = new World(55, { overlooksForeign: true }).run();
+  assertMatch(violation ?? "", /another program/);
 });
 
 Deno.test("a pool that refuses a block which the quota allows is found", () => {

@@ -4,8 +4,15 @@ import { unasked } from "../../actors/kernel/address.ts";
 import type { Kernel } from "../../actors/kernel/kernel.ts";
 import { ask, type Steps } from "../../actors/kernel/task.ts";
 import { LockRegion } from "../../actors/pool/lock_region.ts";
-import { type Access, type BlockLock, lockRange, RegionLocks } from "../../actors/pool/region_locks.ts";
+import {
+  type Access,
+  type BlockLock,
+  lockRange,
+  RegionLocks,
+  type WantedLock,
+} from "../../actors/pool/region_locks.ts";
 import { present } from "../../storage/base/assert.ts";
+import { vblock } from "../../storage/base/ids.ts";
 import { World } from "./world.ts";
 
 /** What a holder can be told to do. */
@@ -72,6 +79,14 @@ export class LockBench {
     const region = this.regions[Math.floor(block / 10)]!;
     this.world.kernel.start(name, holdBlock(this, name, region.block(block, access)));
     this.world.runReady();
+  }
+
+  /** Starts a task that takes those of the blocks that it can lock at once, and answers which these are. */
+  free(name: string, blocks: readonly number[], access: WantedLock["access"]): number[] {
+    const wanted = blocks.map((block): WantedLock => ({ vblock: vblock(block), access, isLocked: false }));
+    this.world.kernel.start(name, holdRange(this, name, this.regions[0]!.atOnce(wanted)));
+    this.world.runReady();
+    return wanted.filter(({ isLocked }) => isLocked).map((taken) => taken.vblock);
   }
 
   /** Starts a task that wants the range, and lets happen what can. */

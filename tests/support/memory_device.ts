@@ -31,6 +31,14 @@ export class MemoryDevice implements DevicePort {
     return ioOk;
   }
 
+  readAtOnce(target: ReadTarget, offsetBytes: number): IoResult | undefined {
+    return this.read(target, offsetBytes);
+  }
+
+  writeAtOnce(buffer: Uint8Array, offsetBytes: number): IoResult | undefined {
+    return this.write(buffer, offsetBytes);
+  }
+
   write(buffer: Uint8Array, offsetBytes: number): IoResult {
     if (!this.isInside(offsetBytes, buffer.length)) return pastEnd;
     this.bytes.set(buffer, offsetBytes);

@@ -2,7 +2,7 @@
 import { geometryOf } from "../../storage/base/geometry.ts";
 import { assemblePool, type SpaceGuard } from "../../actors/assemble.ts";
 import type { AdminCommand, AdminResult } from "../../actors/control/admin_command.ts";
-import type { BioKind, RequestDone, VolumeRequest } from "../../actors/volume/bio.ts";
+import type { BioKind, RequestsDone, VolumeRequest } from "../../actors/volume/bio.ts";
 import type { StatusDone, StatusRequest, StatusSource } from "../../actors/volume/block_status.ts";
 import type { JournalPort } from "../../actors/control/catalogue_journal.ts";
 import type { LineRoom } from "../../actors/control/catalogue_room.ts";
@@ -26,7 +26,7 @@ import { ThinMetadata } from "../../storage/thin_metadata.ts";
 import { ManualClock } from "./world.ts";
 
 /** What a client hears of pool and volumes. */
-export type ClientMessage = RequestDone | StatusDone | PoolNotice;
+export type ClientMessage = RequestsDone | StatusDone | PoolNotice;
 
 /** A journal in memory, whose operations end when the drain that asked for them is over. */
 export class MemoryJournal implements JournalPort {
@@ -236,7 +236,7 @@ export class TestingVolume {
       status: "ok",
       holes: new Uint8Array(0),
     };
-    this.pool.kernel.tell(this.address, { type: "submit", request });
+    this.pool.kernel.tell(this.address, { type: "submit", requests: [request] });
     return request;
   }
 
@@ -251,7 +251,9 @@ export class TestingVolume {
   }
 
   isDone(request: VolumeRequest): boolean {
-    return this.received.some((message) => message.type === "requestDone" && message.request === request);
+    return this.received.some((message) =>
+      message.type === "requestsDone" && message.requests.includes(request)
+    );
   }
 
   write(

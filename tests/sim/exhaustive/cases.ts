@@ -1,4 +1,5 @@
 /** Which scenarios are explored. */
+import { defaultKnobs } from "../../../actors/knobs.ts";
 import { type Kind, kinds, type Layout, nameOf, type Scenario, type State, states } from "./scenario.ts";
 
 /** Every pair of kinds in every state, with free blocks and with none. */
@@ -23,6 +24,16 @@ export function tight(scenario: Scenario): Scenario {
     ...scenario,
     dataBlocks: scenario.layout === "two blocks" && scenario.state !== "unmapped" ? 2 : 1,
   };
+}
+
+/** The same with bios in batches, where that makes a difference: what the volume is asked has two bios at least. */
+export function together(scenarios: readonly Scenario[]): Scenario[] {
+  const asked: readonly Kind[] = ["read", "partial write", "covering write", "FUA write"];
+  return scenarios
+    .filter(({ kinds, layout }) =>
+      kinds.filter((kind) => asked.includes(kind)).length >= (layout === "two blocks" ? 1 : 2)
+    )
+    .map((scenario) => ({ ...scenario, together: defaultKnobs.batchBiosMax }));
 }
 
 /** Every triple of kinds in a state, on one block. */

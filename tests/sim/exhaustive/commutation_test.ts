@@ -188,8 +188,15 @@ function compare(scenarios: readonly Scenario[], schedules: number, perSchedule:
 }
 
 Deno.test("receipts that count as independent may change places", () => {
+  const one = { layout: "one block", dataBlocks: 4 } as const;
   // With this seed, a removal that counts as independent of a freeze is found.
-  compare([{ state: "mapped", layout: "one block", dataBlocks: 4, kinds: ["discard", "snapshot"] }], 2, 6, 9);
+  compare([{ ...one, state: "mapped", kinds: ["discard", "snapshot"] }], 2, 6, 9);
+  compare(
+    [{ ...one, state: "shared", kinds: ["partial write", "partial write", "flush"], together: 2 }],
+    2,
+    6,
+    17,
+  );
 });
 
 /** Of these groups a part, with another seed each time. */
@@ -207,6 +214,11 @@ const groups = {
     ...cases.growths(),
     ...cases.growths().map(cases.tight),
   ],
+  together: cases.together([
+    ...cases.pairs("one block"),
+    ...cases.pairs("two blocks"),
+    ...cases.triples("shared"),
+  ]),
   volumes: [...cases.rollbacks(), ...cases.clones()],
   triples: cases.triples("mapped"),
 };

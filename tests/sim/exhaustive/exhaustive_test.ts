@@ -3,7 +3,7 @@
  * those that make nothing durable. `main.ts` does the rest.
  */
 import { assert, assertEquals } from "@std/assert";
-import { clones, growths, leavings, pairs, rollbacks, sliced, tight, triples } from "./cases.ts";
+import { clones, growths, leavings, pairs, rollbacks, sliced, tight, together, triples } from "./cases.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { nameOf, type Scenario, states } from "./scenario.ts";
 
@@ -33,6 +33,10 @@ for (const state of ["left", "cloned"] as const) {
     standEveryCrash(leavings().filter((scenario) => scenario.state === state));
   });
 }
+
+Deno.test("pairs that come together and go in batches stand every schedule and a power cut anywhere", () => {
+  standEveryCrash(together([...pairs("one block"), ...pairs("apart")]));
+});
 
 Deno.test("a growth beside a request on one mapped block stands every schedule and a power cut anywhere", () => {
   standEveryCrash(growths().filter(({ state }) => state === "mapped").map(tight), 50);

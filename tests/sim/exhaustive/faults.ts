@@ -170,18 +170,28 @@ export const faults: readonly Fault[] = [
     withCrashes: false,
   },
   {
+    name: "a batch that writes a shared block in place",
+    edits: [{
+      file: "actors/volume/remap.ts",
+      from: '  return bio.kind === "read" || (!mapping.shared && !mapping.isOld);',
+      to: "  return true;",
+    }],
+    scenario: { ...scenario("shared", ["partial write", "partial write"]), together: 2 },
+    withCrashes: false,
+  },
+  {
     name: "a flush answered before its commit",
     edits: [{
       file: "actors/volume/thin_volume.ts",
-      from: "    this.#requests += 1;\n    this.#starting.push(request.client, admitted);",
-      to: `    if (request.kind === "flush") this.#tellDone(request);
+      from: "    this.#requests += 1;\n    this.#starting.push(admitted);",
+      to: `    if (request.kind === "flush") this.#done.add(request);
     this.#requests += 1;
-    this.#starting.push(request.client, admitted);`,
+    this.#starting.push(admitted);`,
     }, {
       file: "actors/volume/thin_volume.ts",
-      from: "    this.#requests -= 1;\n    this.#tellDone(request);",
+      from: "    this.#requests -= 1;\n    this.#done.add(request);",
       to: `    this.#requests -= 1;
-    if (request.kind !== "flush") this.#tellDone(request);`,
+    if (request.kind !== "flush") this.#done.add(request);`,
     }],
     scenario: scenario("mapped", ["partial write", "flush"]),
     withCrashes: true,

@@ -1,6 +1,6 @@
 /** A pool whose every turn the search chooses, with the operations of a scenario under way. */
 import { defaultKnobs } from "../../../actors/knobs.ts";
-import type { BioDone, BioKind, RequestDone, VolumeRequest } from "../../../actors/volume/bio.ts";
+import type { BioDone, BioKind, RequestsDone, VolumeRequest } from "../../../actors/volume/bio.ts";
 import type { AdminCommand, AdminResult } from "../../../actors/control/admin_command.ts";
 import { assemblePool } from "../../../actors/assemble.ts";
 import { AllocatorStub } from "../../../actors/pool/allocator_messages.ts";
@@ -59,7 +59,7 @@ export class HeldPool implements Run {
   baseJournal = "";
   readonly #later: (() => void)[] = [];
   readonly #clock = new ManualClock();
-  readonly #client: Address<RequestDone | PoolNotice>;
+  readonly #client: Address<RequestsDone | PoolNotice>;
   #volume: Address<ThinVolumeMessage> | undefined;
   /** Of the other volume, where there is one. */
   #other: Address<ThinVolumeMessage> | undefined;
@@ -74,7 +74,8 @@ export class HeldPool implements Run {
     this.scenario = scenario;
     const { perSlice = Infinity } = scenario;
     const slices = { sliceRecords: perSlice, sliceDevices: perSlice, sliceDevicesMax: perSlice };
-    this.kernel = new HeldKernel({ clock: this.#clock, knobs: { ...defaultKnobs, ...slices } });
+    const batchBiosMax = scenario.together ?? 1;
+    this.kernel = new HeldKernel({ clock: this.#clock, knobs: { ...defaultKnobs, ...slices, batchBiosMax } });
     const images = firstImages(scenario);
     this.data = new LoggedDevice(images.data.slice(), this.log, "data", blockBytes);
     this.metadata = new LoggedDevice(images.metadata.slice(), this.log, "metadata", metadataBlockSizeBytes);
@@ -105,7 +106,7 @@ export class HeldPool implements Run {
       newUid: () => `uid${++this.#uidLast}`,
       log: () => {},
     });
-    const receive = (message: RequestDone | PoolNotice) => this.#received(message);
+    const receive = (message: RequestsDone | PoolNotice) => this.#received(message);
     this.#client = this.kernel.spawn("client", 4096, () => new Client(receive));
     this.ask(this.pool.start());
     this.#setUp();
@@ -178,7 +179,19 @@ export class HeldPool implements Run {
     fua = false,
     volume = this.#volume,
   ): VolumeRequest {
-    const request: VolumeRequest = {
+    const request = this.#requestFor(kind, sectorBegin, data, sectors, fua);
+    this.kernel.tell(volume!, { type: "submit", requests: [request] });
+    return request;
+  }
+
+  #requestFor(
+    kind: BioKind,
+    sectorBegin: number,
+    data: Uint8Array,
+    sectors: number,
+    fua: boolean,
+  ): VolumeRequest {
+    return {
       kind,
       offsetBytes: sectorBegin * 512,
       lengthBytes: sectors * 512,
@@ -190,18 +203,19 @@ export class HeldPool implements Run {
       status: "ok",
       holes: new Uint8Array(0),
     };
-    this.kernel.tell(volume!, { type: "submit", request });
-    return request;
   }
 
   begin(): void {
+    const together: Op[] = [];
     for (const [index, kind] of this.scenario.kinds.entries()) {
       const op = opOf(kind, index, this.scenario);
       this.ops.push(op);
       if (isCommand(kind)) this.#beginCommand(op);
       else if (isOfClone(kind)) this.#attachOnce(op);
-      else this.#beginBio(op, op.volume === "a" ? this.#volume : this.#other);
+      else if (op.volume === "a" && this.scenario.together !== undefined) together.push(op);
+      else this.#beginBios([op], op.volume === "a" ? this.#volume : this.#other);
     }
+    if (together.length > 0) this.#beginBios(together, this.#volume);
   }
 
   #beginCommand(op: Op): void {
@@ -214,10 +228,15 @@ export class HeldPool implements Run {
     this.#opOf.set(keyOf(command), op);
   }
 
-  #beginBio(op: Op, volume: Address<ThinVolumeMessage> | undefined): void {
-    const kind = bioKinds[op.kind as keyof typeof bioKinds];
-    const sectors = op.sectorEnd - op.sectorBegin;
-    this.#opOf.set(this.submit(kind, op.sectorBegin, op.data, sectors, isFua(op.kind), volume), op);
+  #beginBios(ops: readonly Op[], volume: Address<ThinVolumeMessage> | undefined): void {
+    const requests = ops.map((op) => {
+      const kind = bioKinds[op.kind as keyof typeof bioKinds];
+      const sectors = op.sectorEnd - op.sectorBegin;
+      const request = this.#requestFor(kind, op.sectorBegin, op.data, sectors, isFua(op.kind));
+      this.#opOf.set(request, op);
+      return request;
+    });
+    this.kernel.tell(volume!, { type: "submit", requests });
   }
 
   /** The client writes when it has the new volume. Where it came before that, it goes without. */
@@ -235,8 +254,10 @@ export class HeldPool implements Run {
   onEvent(event: Event): void {
     this.#event = event;
     this.log.event = event.index;
-    const { message } = event as { message: { request?: VolumeRequest; command?: AdminCommand } };
-    if (event.message.type === "submit") this.#opOf.get(message.request!)!.submitted = event;
+    const { message } = event as { message: { requests?: VolumeRequest[]; command?: AdminCommand } };
+    if (event.message.type === "submit") {
+      for (const request of message.requests!) this.#opOf.get(request)!.submitted = event;
+    }
     if (event.message.type === "admin") this.#opOf.get(keyOf(message.command!))!.submitted = event;
   }
 
@@ -245,21 +266,23 @@ export class HeldPool implements Run {
     for (let done = this.#later.shift(); done !== undefined; done = this.#later.shift()) done();
   }
 
-  #received(message: RequestDone | PoolNotice): void {
-    if (message.type !== "requestDone") {
+  #received(message: RequestsDone | PoolNotice): void {
+    if (message.type !== "requestsDone") {
       this.#notice = message;
       const op = this.#attaching;
       this.#attaching = undefined;
       if (op === undefined) return;
-      if (message.type === "attached") return this.#beginBio(op, message.volume);
+      if (message.type === "attached") return this.#beginBios([op], message.volume);
       op.status = noExport;
       op.submitted = this.#event;
       return this.#answer(op);
     }
-    const op = this.#opOf.get(message.request);
-    if (op === undefined) return;
-    op.status = message.request.status;
-    this.#answer(op);
+    for (const request of message.requests) {
+      const op = this.#opOf.get(request);
+      if (op === undefined) continue;
+      op.status = request.status;
+      this.#answer(op);
+    }
   }
 
   /** The answer leaves: what the edge does before that comes first. */
@@ -323,8 +346,8 @@ export class HeldPool implements Run {
   }
 }
 
-class Client implements Actor<RequestDone | PoolNotice> {
-  constructor(readonly receive: (message: RequestDone | PoolNotice) => void) {}
+class Client implements Actor<RequestsDone | PoolNotice> {
+  constructor(readonly receive: (message: RequestsDone | PoolNotice) => void) {}
 }
 
 function* told<T>(steps: Steps<T>, tell: (answer: T) => void): Steps<void> {

@@ -21,7 +21,7 @@ import {
   mayRelease,
   metadataConflict,
 } from "./metadata_conflicts.ts";
-import { deviceConflict, isRegion, isShared, lockConflict } from "./resource_conflicts.ts";
+import { deviceConflict, isOfBatch, isRegion, isShared, lockConflict } from "./resource_conflicts.ts";
 import { poolConflict, spaceConflict, volumeConflict } from "./volume_conflicts.ts";
 
 /** A message as the search sees it. `actor` is the receiver's name. */
@@ -187,7 +187,7 @@ function letsGo(message: Message): boolean {
  * commit frees nothing.
  */
 function bars(actor: string, message: Message): boolean {
-  if (isRegion(actor)) return !isShared(message) && message.type !== "unlock";
+  if (isRegion(actor)) return !isShared(message) && !isOfBatch(message) && message.type !== "unlock";
   if (actor.startsWith("volume ")) return message.type === "suspend";
   if (actor === "metadata") return letsGo(message);
   return actor === "allocator" && (message.type === "freed" || message.type === "reclaim");

@@ -81,6 +81,14 @@ export class LoggedDevice implements DevicePort, LocalStorage {
     return ioOk;
   }
 
+  readAtOnce(target: ReadTarget, offsetBytes: number): IoResult {
+    return this.read(target, offsetBytes);
+  }
+
+  writeAtOnce(buffer: Uint8Array, offsetBytes: number): IoResult {
+    return this.write(buffer, offsetBytes);
+  }
+
   write(buffer: Uint8Array, offsetBytes: number): IoResult {
     this.bytes.set(buffer, offsetBytes);
     return this.#changed(offsetBytes, buffer.length);

@@ -12,6 +12,7 @@ import {
   rollbacks,
   sliced,
   tight,
+  together,
   triples,
   waitings,
   waitingsOfThree,
@@ -19,7 +20,7 @@ import {
 import { explore, newCrashes } from "./explore.ts";
 import { faults, findFault } from "./faults.ts";
 import { intentFaults } from "./intent_faults.ts";
-import { nameOf, type Scenario } from "./scenario.ts";
+import { nameOf, type Scenario, states } from "./scenario.ts";
 
 interface Group {
   readonly name: string;
@@ -45,6 +46,23 @@ const groups: readonly Group[] = [
   { name: "clones", scenarios: clones(), withCrashes: true },
   { name: "growths", scenarios: growths(), withCrashes: true },
   { name: "growths, no space", scenarios: growths().map(tight), withCrashes: true },
+  {
+    name: "pairs together",
+    scenarios: [...pairs("one block"), ...pairs("two blocks"), ...pairs("apart")].flatMap((pair) =>
+      together([pair, tight(pair)])
+    ),
+    withCrashes: true,
+  },
+  {
+    name: "triples together",
+    scenarios: states.flatMap((state) => together(triples(state))),
+    withCrashes: false,
+  },
+  {
+    name: "other cases together",
+    scenarios: together([...reuses(), ...leavings(), ...waitings()]),
+    withCrashes: true,
+  },
   { name: "triples on one unmapped block", scenarios: triples("unmapped"), withCrashes: false },
   { name: "triples on one mapped block", scenarios: triples("mapped"), withCrashes: false },
   { name: "triples on one shared block", scenarios: triples("shared"), withCrashes: false },

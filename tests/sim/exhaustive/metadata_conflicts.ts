@@ -1,6 +1,9 @@
 /** Which messages to the metadata actor and to the allocator do not commute. See independence.ts, which says more on both. */
 import type { Message } from "../../../actors/kernel/address.ts";
 
+import type { LookupAtOnce } from "../../../actors/pool/metadata_messages.ts";
+import { rangeOfBlocks } from "./resource_conflicts.ts";
+
 type Fields = Readonly<Record<string, number>>;
 
 /** Of two messages to the metadata actor. */
@@ -25,6 +28,7 @@ export function allocatorConflict(a: Message, b: Message): boolean {
 function conflictAtMetadata(a: Message, b: Message): boolean {
   switch (a.type) {
     case "lookup":
+    case "lookupAtOnce":
     case "lookupRange":
     case "askRuns":
     case "device":
@@ -79,6 +83,7 @@ function mappingsMeet(a: Message, b: Message): boolean {
 function mappingOf(message: Message): { readonly begin: number; readonly end: number } {
   const fields = message as unknown as Fields;
   if (message.type === "device") return { begin: 0, end: Infinity };
+  if (message.type === "lookupAtOnce") return rangeOfBlocks((message as LookupAtOnce).wanted);
   if (fields.vblock !== undefined) return { begin: fields.vblock, end: fields.vblock + 1 };
   return { begin: fields.begin!, end: fields.end! };
 }
@@ -93,7 +98,7 @@ export function mayRelease({ type }: Message): boolean {
 }
 
 export function isLookUp({ type }: Message): boolean {
-  return type === "lookup" || type === "lookupRange";
+  return type === "lookup" || type === "lookupAtOnce" || type === "lookupRange";
 }
 
 /** Whether it is a search for free blocks and a commit. */

@@ -1,5 +1,7 @@
 /** Which messages to lock regions and to devices do not commute. See independence.ts. */
 import type { Message } from "../../../actors/kernel/address.ts";
+import type { TransferAtOnce } from "../../../actors/pool/device_messages.ts";
+import type { LockAtOnce } from "../../../actors/pool/region_locks.ts";
 
 type Fields = Readonly<Record<string, number>>;
 
@@ -28,6 +30,8 @@ export function lockConflict(
   if (a.type === "retireRegion" || b.type === "retireRegion") return true;
   const [from, to] = [rangeOf(a), rangeOf(b)];
   if (from.end <= to.begin || to.end <= from.begin) return hasRanges && isRelease(a) && isRelease(b);
+  // What a batch gets depends on what others hold and wait for.
+  if (isOfBatch(a) || isOfBatch(b)) return true;
   if (isShared(a) && isShared(b)) return false;
   if (!isVolume) return true;
   return !(passes(a, b) || passes(b, a));
@@ -42,9 +46,14 @@ export function isShared(message: Message): boolean {
   return message.type === "lockBlock" && (message as LockFields).access !== "exclusive";
 }
 
+/** The locks of a batch are shared ones. */
+export function isOfBatch({ type }: Message): boolean {
+  return type === "lockAtOnce" || type === "unlockTaken";
+}
+
 /** An upgrade gives up a shared hold. */
 function isRelease({ type }: Message): boolean {
-  return type === "unlock" || type === "unlockRange" || type === "upgrade";
+  return type === "unlock" || type === "unlockTaken" || type === "unlockRange" || type === "upgrade";
 }
 
 /** The second and third rule. */
@@ -56,9 +65,18 @@ function passes(lock: Message, other: Message): boolean {
 }
 
 function rangeOf(message: Message): { readonly begin: number; readonly end: number } {
+  if (isOfBatch(message)) return rangeOfBlocks((message as LockAtOnce).blocks);
   const fields = message as unknown as Fields;
   if (fields.block !== undefined) return { begin: fields.block, end: fields.block + 1 };
   return { begin: fields.begin!, end: fields.end! };
+}
+
+/** From the first to the last of the blocks of a batch. */
+export function rangeOfBlocks(
+  blocks: readonly { readonly vblock: number }[],
+): { begin: number; end: number } {
+  const numbers = blocks.map(({ vblock }) => vblock);
+  return { begin: Math.min(...numbers), end: Math.max(...numbers) + 1 };
 }
 
 /**
@@ -91,6 +109,13 @@ interface Touched {
 }
 
 function touched(message: Message): Touched[] {
+  if (message.type === "transferAtOnce") {
+    return (message as TransferAtOnce).transfers.map(({ atBytes, target, lengthBytes }) => ({
+      begin: atBytes,
+      end: atBytes + lengthBytes,
+      isWritten: target === undefined,
+    }));
+  }
   const { offsetBytes, fromBytes, toBytes, lengthBytes } = message as unknown as Fields;
   if (message.type === "copy") {
     return [

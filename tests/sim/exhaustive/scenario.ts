@@ -63,6 +63,8 @@ export interface Scenario {
   readonly waits?: true;
   /** Records for which a segment of the intent journal has room; more than are needed if absent. */
   readonly intentRecords?: number;
+  /** What is asked of the volume comes in one message, and so many bios at most go in a batch. Absent: each goes alone. */
+  readonly together?: number;
   /** Records and devices in one slice of a command; as many as it has if absent. */
   readonly perSlice?: number;
 }
@@ -75,6 +77,7 @@ export function nameOf(scenario: Scenario): string {
     : `, ${failingFlush.device} flush ${failingFlush.ordinal} fails`;
   return `${scenario.kinds.join(" + ")} on ${layout}, ${state}, ${dataBlocks} data blocks${failing}` +
     (perSlice === undefined ? "" : `, slices of ${perSlice}`) + (scenario.waits ? ", writes wait" : "") +
+    (scenario.together === undefined ? "" : `, batches of ${scenario.together}`) +
     (intentRecords === undefined ? "" : `, room for ${intentRecords} records`);
 }
 

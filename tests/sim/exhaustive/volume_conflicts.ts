@@ -1,6 +1,6 @@
 /** Which messages to a volume, to the space watch and to the pool do not commute. See independence.ts. */
 import type { Message } from "../../../actors/kernel/address.ts";
-import type { BioDone, BioWithoutSpace } from "../../../actors/volume/bio.ts";
+import type { BatchDone, BioDone, BioWithoutSpace } from "../../../actors/volume/bio.ts";
 import type { BioUnparked } from "../../../actors/pool/space_messages.ts";
 import type { Submit } from "../../../actors/volume/volume_messages.ts";
 
@@ -29,6 +29,11 @@ function conflictAtVolume(a: VolumeDelivery, b: VolumeDelivery, isSuspended: boo
     case "submit":
       if (b.message.type === "submit") return isSuspended;
       return mayCover(a.message, b.message);
+    case "batchDone":
+      if (b.message.type === "submit") return false;
+      if (b.message.type !== "bioDone" && b.message.type !== "batchDone") return true;
+      return isSuspended && !isFlush(b.message) ||
+        requestsOf(a.message).some((one) => requestsOf(b.message).includes(one));
     case "bioDone":
       if (b.message.type !== "bioDone" && b.message.type !== "bioWithoutSpace") return false;
       if (a.request === b.request) return true;
@@ -46,14 +51,21 @@ function conflictAtVolume(a: VolumeDelivery, b: VolumeDelivery, isSuspended: boo
 }
 
 function isFlush(message: Message): boolean {
-  return (message as BioDone | BioWithoutSpace).bio.kind === "flush";
+  return message.type !== "batchDone" && (message as BioDone | BioWithoutSpace).bio.kind === "flush";
+}
+
+function requestsOf(message: Message): unknown[] {
+  const bios = message.type === "batchDone" ? (message as BatchDone).bios : [(message as BioDone).bio];
+  return bios.map(({ request }) => request);
 }
 
 /** Whether it is a flush that is asked for and the end of something that it may have to keep. */
 function mayCover(flush: Message, end: Message): boolean {
-  if (flush.type !== "submit" || end.type !== "bioDone") return false;
+  if (flush.type !== "submit" || (end.type !== "bioDone" && end.type !== "batchDone")) return false;
+  if (!(flush as Submit).requests.some(({ kind }) => kind === "flush")) return false;
+  if (end.type === "batchDone") return (end as BatchDone).bios.some(({ kind }) => kind !== "read");
   const { bio } = end as BioDone;
-  return (flush as Submit).request.kind === "flush" && bio.kind !== "read" && bio.kind !== "flush";
+  return bio.kind !== "read" && bio.kind !== "flush";
 }
 
 /** A look reads how often space came. What is parked and what is parked no more is counted; a served bio may end the mode. */
