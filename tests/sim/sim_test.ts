@@ -67,20 +67,21 @@ Deno.test("different seeds give different runs", () => {
   assertEquals(hashes.size, 30);
 });
 
-Deno.test("a server that answers before the intent journal has the records is found", () => {
-  const violations: string[] = [];
-  for (const seed of [12, 37, 39, 45]) {
-    const { violation } = new World(seed, { forgetsIntents: true }).run();
-    if (violation !== undefined) violations.push(violation);
+/** The first violation from this seed on: where the simulator draws in another way, a later seed has it. */
+function firstViolation(from: number, options: ConstructorParameters<typeof World>[1]): string {
+  for (let seed = from; seed < from + 300; seed += 1) {
+    const { violation } = new World(seed, options).run();
+    if (violation !== undefined) return violation;
   }
-  assert(violations.length > 0, "no run has lost anything");
-  for (const violation of violations) assertMatch(violation, /^after the kill: "/);
+  return "nothing";
+}
+
+Deno.test("a server that answers before the intent journal has the records is found", () => {
+  assertMatch(firstViolation(2, { forgetsIntents: true }), /^after the kill: "/);
 });
 
 Deno.test("a server that overlooks what another program did to the metadata is found", () => {
-  // One of few runs in which the other program changes what the journal has.
-  const { violation } = new World(55, { overlooksForeign: true }).run();
-  assertMatch(violation ?? "", /another program/);
+  assertMatch(firstViolation(18, { overlooksForeign: true }), /another program/);
 });
 
 Deno.test("a pool that refuses a block which the quota allows is found", () => {
