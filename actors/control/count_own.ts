@@ -1,8 +1,8 @@
 /**
  * Counting the blocks that volumes with a reserve map alone (storage/device_allowances.ts): when a reserve is set, at the start of
- * a pool, and after a removal, which may have left blocks to one volume that others shared. A volume without relatives maps all
- * its blocks alone. For the others, and for a reserve that is set, it takes one walk over all mappings, which a command that does not need the number does
- * without: then what is owed is too large, never too small.
+ * a pool, and after a removal, which may have left blocks to one volume that others shared. At the start and after a removal,
+ * a volume without relatives maps all its blocks alone. The others, and a volume whose reserve is set, take one walk over all
+ * mappings, which a command that does not need the number does without: then what is owed is too large, never too small.
  */
 import type { ThinId } from "../../storage/base/ids.ts";
 import type { FamilyKey } from "../../storage/families.ts";

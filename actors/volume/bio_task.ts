@@ -1,4 +1,7 @@
-/** The task of a batch of bios, and that of one bio: remap it; if there was no space, make space once and remap it again; if there is none, park it. */
+/**
+ * The task of one bio: remap it; if there was no space, make space once and remap it again; if there is none, park it. And the
+ * task of a batch: remap what waits for nothing.
+ */
 import {
   type BatchDone,
   type Bio,
