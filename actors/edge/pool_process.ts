@@ -125,7 +125,11 @@ export class PoolProcess {
     const clock = opening.adopt(new DenoClock(), (clock) => clock.close());
     const intents = newIntentJournal(opening, files, opened, log);
     const defects = new Defects();
-    const kernel = new Kernel({ clock, onDefect: (defect) => defects.met(defect) });
+    // If the start is refused, it may have left work under way (setting needs_check): that ends before the files are closed.
+    const kernel = opening.adopt(
+      new Kernel({ clock, onDefect: (defect) => defects.met(defect) }),
+      (kernel) => kernel.stop(),
+    );
     const pool = assemblePool(kernel, {
       catalogue,
       readOnly,
