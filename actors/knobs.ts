@@ -252,6 +252,13 @@ export const sendSpinMs = 0.05;
 /** Milliseconds of work without a rest of the event loop after which the next turn comes by a timer (edge/deno_clock.ts). */
 export const clockBusyMsMax = 4;
 
+/** Milliseconds for which the ring is looked at again and again before the thread sleeps: the cost of the wake-up that it may save. */
+export const ringSpinMs = 0.025;
+/** Milliseconds that the loop of the ring waits at most while Deno's event loop is needed. */
+export const ringTurnWaitMs = 0.2;
+/** While it is needed, Deno's event loop waits for a timer once in so many milliseconds, and looks at its own sockets then. */
+export const ringTimerTurnMs = 5;
+
 // Thresholds: from when something counts as slow, small, or worth it.
 
 /** Writes since the last flush up to which a flush is small. */

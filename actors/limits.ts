@@ -390,3 +390,11 @@ export const intentsCollectedMax = 1024;
 export const intentPlacesKept = 2;
 /** Changes of the intent journal that are done again in one turn. */
 export const intentsPerRest = 1024;
+/** Places of the ring's submission queue; a full one is handed over at once. */
+export const ringEntries = 1024;
+/** Connections that the host completes before they are accepted, at most. */
+export const listenBacklog = 1024;
+/** Addresses that one server listens on, at most; only for sums. */
+export const listenersMost = 1024;
+/** Mapped segments of one file that wait until their clients have room, at most; further ones are copied. */
+export const heldSegmentsMax = 1024;

@@ -10,6 +10,7 @@ import { assert } from "../storage/base/assert.ts";
 import {
   adminQueueMax,
   heldVolumesMax,
+  listenersMost,
   parkedRequestsPerClientMax,
   requestsPerConnectionMax,
 } from "./limits.ts";
@@ -59,6 +60,8 @@ export interface Queues {
   readonly parkedRequests: number;
   /** Requests of one client. */
   readonly requestsOfClient: number;
+  /** Operations of the ring that are not answered. */
+  readonly ringOperations: number;
 }
 
 /** The sums for what is admitted. */
@@ -73,6 +76,10 @@ function queueSums(admitted: AdmittedAtOnce): Queues {
   const dataOperations = bios + commandTasks + passdownTask + commitTask + knobs.flushesMax;
   const metadataOperations = operations + commandTasks + walkTask + knobs.commitWritesMax + 2 * commitTask;
   return {
+    // Of both devices; a receive and a wait for room of each client, also of those that are being closed; accepts and pauses of
+    // each listening socket, and the wake-up.
+    ringOperations: dataOperations + metadataOperations + 4 * clients + 2 * (heldVolumesMax + listenersMost) +
+      1,
     // A command zeroes the tail of a volume with a bio of its own.
     allocations: bios + commandTasks,
     reclaims,

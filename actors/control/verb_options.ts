@@ -51,6 +51,10 @@ const optionSpecs = {
     help: "data or metadata grows by itself by STEP, up to MAX, when it is AT % full",
   },
   "detect-zeroes": { help: "writes of zeroes to unmapped blocks leave them unmapped" },
+  io: {
+    value: "deno|io_uring",
+    help: "what moves the bytes: Deno's own calls (the default), or io_uring on a thread of its own",
+  },
   "data-size": { value: "S", help: "the size of a new pool's data: the host's free space by default" },
   "metadata-size": { value: "S", help: "the size of a new pool's metadata: by default what the data needs" },
   "block-size": { value: "S", help: "the size of a new pool's blocks: 64K by default, a multiple of 64K" },

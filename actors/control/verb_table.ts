@@ -134,6 +134,7 @@ export const verbSpecs: Table = {
       "warn-at",
       "auto-grow",
       "detect-zeroes",
+      "io",
       "lock-wait",
       ...initOptions,
     ],

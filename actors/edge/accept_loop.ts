@@ -26,6 +26,7 @@ export class AcceptLoop<Conn extends AcceptedConn> {
   readonly #what: string;
   readonly #log: (sentence: string) => void;
   readonly #stopping = Promise.withResolvers<void>();
+  readonly #atMost: typeof atMost;
   #isStopped = false;
   #failedMs: number | undefined;
 
@@ -35,7 +36,9 @@ export class AcceptLoop<Conn extends AcceptedConn> {
     what: string,
     log: (sentence: string) => void,
     arrived: (conn: Conn) => void,
+    waitAtMost: typeof atMost = atMost,
   ) {
+    this.#atMost = waitAtMost;
     this.#listener = listener;
     this.#what = what;
     this.#log = log;
@@ -87,7 +90,7 @@ export class AcceptLoop<Conn extends AcceptedConn> {
       );
     }
     this.#failedMs = performance.now();
-    await atMost(acceptAgainMs, this.#stopping.promise);
+    await this.#atMost(acceptAgainMs, this.#stopping.promise);
   }
 
   /** Over is what has been over for a while: at the limit, accepting fails and succeeds in turn. */

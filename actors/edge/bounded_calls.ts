@@ -9,10 +9,12 @@
  * Calls of one descriptor are carried out in the order in which they were made.
  */
 import { assert, present } from "../../storage/base/assert.ts";
+import type { CallDone, LaterCalls } from "./file_calls.ts";
 import { errno } from "./libc.ts";
 import { callOutside } from "./outside.ts";
 import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
 import { callLookMs } from "../knobs.ts";
+import { addressOf } from "./memory_address.ts";
 import { queues } from "../queues.ts";
 
 interface AioCalls {
@@ -52,9 +54,6 @@ const library = fromLibc(() => {
 });
 const calls = library?.calls;
 
-/** Is called when a call has ended, with what it returned, or its errno negated. */
-export type CallDone = (status: number) => void;
-
 interface BoundedCall {
   /** One struct aiocb, and its address for aio_suspend. */
   readonly control: DataView<ArrayBuffer>;
@@ -65,7 +64,7 @@ interface BoundedCall {
 }
 
 /** See the head of this file. One descriptor, which stays open until all calls have ended. */
-export class BoundedCalls {
+export class BoundedCalls implements LaterCalls {
   readonly #fd: number;
   /** Calls that have not ended, in order. Only the first has begun: the library does not promise to keep the order. */
   readonly #queue: BoundedCall[] = [];
@@ -96,7 +95,7 @@ export class BoundedCalls {
     // to memory of their own, which stays where it is.
     assert(buffer.buffer.byteLength >= buffer.length, "a view lies in its buffer");
     call.buffer = buffer;
-    call.control.setBigUint64(bufferAt, addressOf(buffer), true);
+    call.control.setBigUint64(bufferAt, BigInt(addressOf(buffer)), true);
     call.control.setBigUint64(lengthAt, BigInt(buffer.length), true);
     call.control.setBigInt64(offsetAt, BigInt(offsetBytes), true);
     return this.#add(call, waitMs);
@@ -195,7 +194,7 @@ function newCall(): BoundedCall {
   const control = new Uint8Array(controlBytes);
   return {
     control: new DataView(control.buffer),
-    list: BigUint64Array.of(addressOf(control)),
+    list: BigUint64Array.of(BigInt(addressOf(control))),
     buffer: undefined,
     done: () => {},
   };
@@ -212,8 +211,4 @@ function statusOf(call: BoundedCall): number | undefined {
 
 function bytesOf(call: BoundedCall): Uint8Array {
   return new Uint8Array(call.control.buffer);
-}
-
-function addressOf(bytes: Uint8Array): bigint {
-  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes as Uint8Array<ArrayBuffer>));
 }

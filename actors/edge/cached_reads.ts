@@ -7,6 +7,7 @@
  */
 import fs from "node:fs";
 import { codeOf } from "./file_errors.ts";
+import type { FileCalls } from "./file_calls.ts";
 import { callOutside } from "./outside.ts";
 import { fromLibc, libraryName } from "./libc_symbols.ts";
 
@@ -41,17 +42,20 @@ export class CachedReads {
   /** Whether the file system offers reads that do not wait. */
   #canRefuse = true;
 
-  private constructor(fd: number) {
+  readonly #calls: FileCalls | undefined;
+
+  private constructor(fd: number, calls: FileCalls | undefined) {
     this.#fd = fd;
+    this.#calls = calls;
   }
 
   /**
    * Undefined where the library does not offer it, or a local file system (tmpfs, which needs it least). On one that is not
    * (disk_calm.ts) everything is then read on another thread.
    */
-  static of(fd: number, isLocal = true): CachedReads | undefined {
+  static of(fd: number, isLocal = true, later?: FileCalls): CachedReads | undefined {
     if (calls === undefined) return undefined;
-    const reads = new CachedReads(fd);
+    const reads = new CachedReads(fd, later);
     const byte = new Uint8Array(1);
     try {
       // The byte is in the page cache now. A file system that refuses to read it from there does not know what is cached.
@@ -86,6 +90,7 @@ export class CachedReads {
       else if (!isAgain) this.readLater(buffer, offsetBytes, done, true);
       else done("failed");
     };
+    if (this.#calls !== undefined) return this.#calls.read(this.#fd, buffer, offsetBytes, ended);
     callOutside(
       () => calls!.pread(this.#fd, buffer, BigInt(buffer.length), BigInt(offsetBytes)),
       (count) => ended(Number(count)),

@@ -29,11 +29,12 @@ const kinds: Readonly<Record<DeviceKindName, DeviceKind>> = {
         isExclusive,
         `Cannot open "${path}": another pool, or another program, has it locked. Stop that one first.`,
       ),
-    open: (path, { role, readOnly, isMaking, libc, calm }) =>
+    open: (path, { role, readOnly, isMaking, libc, calm, calls }) =>
       FileDevice.open(path, {
         readOnly,
         libc,
         calm,
+        calls,
         readsColdBeside: true,
         writesBeside: !isMaking,
         waitsForShortFlushes: role === "data",

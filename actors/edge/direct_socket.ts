@@ -14,6 +14,7 @@ import {
   keepAliveIntervalS,
   resendMs,
 } from "../limits.ts";
+import { addressOf } from "./memory_address.ts";
 import { errnoAt, fromLibc, libraryName } from "./libc_symbols.ts";
 
 /** Nothing can be received, or there is no room to send. */
@@ -121,6 +122,16 @@ export class DirectSocket {
     return fd < 0 ? undefined : new DirectSocket(library, fd);
   }
 
+  /** A socket whose descriptor is known, and closed here. Undefined without the C library. */
+  static adopt(fd: number): DirectSocket | undefined {
+    return library === undefined ? undefined : new DirectSocket(library, fd);
+  }
+
+  /** For operations of the ring. */
+  get fd(): number {
+    return this.#fd;
+  }
+
   /** Bytes received into the buffer, 0 at the end of the stream, or {@linkcode wouldBlock}. Throws when it is broken. */
   receive(buffer: Uint8Array): number {
     for (;;) {
@@ -216,11 +227,9 @@ class SendVector {
   readonly header = new Uint8Array(56);
   readonly #headerWords = new Uint32Array(this.header.buffer);
   readonly #entries = new Uint32Array(4 * piecesMax);
-  /** V8 does not move the memory of buffers. */
-  readonly #addresses = new WeakMap<ArrayBufferLike, number>();
 
   constructor() {
-    this.#setAddress(this.#headerWords, 4, this.#addressOf(this.#entries.buffer));
+    this.#setAddress(this.#headerWords, 4, addressOf(new Uint8Array(this.#entries.buffer)));
   }
 
   fill(pieces: readonly Piece[], beginBytes: number): void {
@@ -233,24 +242,13 @@ class SendVector {
         skipBytes -= lengthBytes;
         continue;
       }
-      const begin = piece instanceof Uint8Array
-        ? this.#addressOf(piece.buffer) + piece.byteOffset
-        : piece.address;
+      const begin = piece instanceof Uint8Array ? addressOf(piece) : piece.address;
       this.#setAddress(this.#entries, 4 * count, begin + skipBytes);
       this.#entries[4 * count + 2] = lengthBytes - skipBytes;
       skipBytes = 0;
       count += 1;
     }
     this.#headerWords[6] = count;
-  }
-
-  #addressOf(buffer: ArrayBufferLike): number {
-    let address = this.#addresses.get(buffer);
-    if (address === undefined) {
-      address = Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(new Uint8Array(buffer))));
-      this.#addresses.set(buffer, address);
-    }
-    return address;
   }
 
   #setAddress(words: Uint32Array, at: number, address: number): void {

@@ -19,6 +19,7 @@ import {
 import { assert } from "../../storage/base/assert.ts";
 import { CachedReads } from "./cached_reads.ts";
 import { filePieceBytes } from "../limits.ts";
+import type { FileCalls } from "./file_calls.ts";
 import { accessPastEnd, FileEnd, shrunk } from "./file_end.ts";
 import { KnownHole } from "./known_hole.ts";
 import { DiskCalm, isOnLocalFiles } from "./disk_calm.ts";
@@ -54,6 +55,8 @@ export interface FileDeviceOptions {
   readonly givesSegments?: boolean;
   /** Shared with the pool's other files; by default, with none. */
   readonly calm?: DiskCalm;
+  /** What makes the calls that wait for the disk; by default, threads. */
+  readonly calls?: FileCalls | undefined;
 }
 
 /** See the head of this file. Offsets and lengths are bytes; no range may pass the end of the device. */
@@ -64,6 +67,7 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
   readonly isBlockDevice: boolean;
   readonly #fd: number;
   readonly #libc: Libc | undefined;
+  readonly #calls: FileCalls | undefined;
   readonly #claimed: number | undefined;
   readonly #reads: FileReads;
   readonly #calm: DiskCalm;
@@ -92,22 +96,26 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
     this.isBlockDevice = handles.isBlockDevice;
     this.#fd = handles.fd;
     this.#libc = options.libc;
+    const calls = this.#calls = options.calls;
     this.#canDiscard = canDiscard;
     this.#claimed = claimed;
     this.#isLocal = handles.isBlockDevice || isOnLocalFiles(handles.fd);
     this.#holes = new KnownHole(handles, options.libc);
-    this.#fileEnd = new FileEnd(handles, this.#isLocal);
-    const cachedReads = options.readsColdBeside ? CachedReads.of(handles.fd, this.#isLocal) : undefined;
+    this.#fileEnd = new FileEnd(handles, this.#isLocal, calls);
+    const cachedReads = options.readsColdBeside
+      ? CachedReads.of(handles.fd, this.#isLocal, calls)
+      : undefined;
     const window = options.givesSegments ? PageWindow.map(handles.fd, handles.sizeBytes) : undefined;
     this.#reads = new FileReads({ fd: handles.fd, fileEnd: this.#fileEnd, cachedReads, window });
     this.#calm = options.calm ?? new DiskCalm();
-    this.#shortFlushes = new ShortFlushes(options.waitsForShortFlushes ?? false);
-    this.#flushes = new FileFlushes(handles.flushFds, this.#shortFlushes, this.#calm);
+    this.#shortFlushes = new ShortFlushes((options.waitsForShortFlushes ?? false) && calls === undefined);
+    this.#flushes = new FileFlushes(handles.flushFds, this.#shortFlushes, this.#calm, calls);
     this.#writes = new FileWrites(handles.fd, {
       isHereAlways: !(options.writesBeside ?? false),
       isLocal: this.#isLocal,
       calm: this.#calm,
       cachedReads,
+      calls,
     });
     this.#pieces = new FilePieces({
       reads: this.#reads,
@@ -153,7 +161,7 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
   writeAtOnce(buffer: Uint8Array, offsetBytes: number): IoResult | undefined {
     if (!this.#isInside(offsetBytes, buffer.length)) return undefined;
     // Before the write: a part of it may be written where it fails.
-    this.#holes.forget(offsetBytes, buffer.length);
+    this.#changes(offsetBytes, buffer.length);
     const result = this.#writes.writeAtOnce(buffer, offsetBytes);
     if (result?.kind !== "ok") return result;
     this.#shortFlushes.wrote(buffer.length);
@@ -200,10 +208,16 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
       : this.#outside(offsetBytes, buffer.length);
   }
 
+  /** Bytes are about to change. */
+  #changes(offsetBytes: number, lengthBytes: number): void {
+    this.#reads.held.beforeChange(offsetBytes, lengthBytes);
+    this.#holes.forget(offsetBytes, lengthBytes);
+  }
+
   /** `isBorrowed`: see {@linkcode FileWrites.write}. */
   #write(buffer: Uint8Array, offsetBytes: number, done: IoDone, isBorrowed = false): IoResult | "pending" {
     this.#shortFlushes.wrote(buffer.length);
-    this.#holes.forget(offsetBytes, buffer.length);
+    this.#changes(offsetBytes, buffer.length);
     const result = this.#writes.write(buffer, offsetBytes, (result) => {
       // Again: the host may have been asked for a hole before this write was made.
       this.#holes.forget(offsetBytes, buffer.length);
@@ -251,9 +265,10 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
       return this.#pieces.writeZeroes(offsetBytes, lengthBytes, done);
     }
     this.#use.begin();
+    this.#reads.held.beforeChange(offsetBytes, lengthBytes);
     this.#punches += 1;
     this.#shortFlushes.disturbed();
-    libc.punchHoleLater(this.#fd, offsetBytes, lengthBytes, (failure) => {
+    const punched = (failure: number) => {
       assert(this.#punches > 0, "a punch ended twice");
       this.#punches -= 1;
       if (failure === errno.notSupported) this.#canDiscard = false;
@@ -261,7 +276,9 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
       const result = failure === 0 ? ioOk : this.#pieces.writeZeroes(offsetBytes, lengthBytes, done);
       if (result !== "pending") done(result);
       this.#use.end();
-    });
+    };
+    if (this.#calls === undefined) libc.punchHoleLater(this.#fd, offsetBytes, lengthBytes, punched);
+    else this.#calls.punch(this.#fd, offsetBytes, lengthBytes, (status) => punched(-status));
     return "pending";
   }
 
@@ -286,7 +303,9 @@ export class FileDevice implements OpenDevice, HostCached, LocalStorage {
     if (!this.#isInside(0, this.#sizeBytes)) return shrunk;
     this.#use.begin();
     const file = { path: this.path, fd: this.#fd, isBlockDevice: this.isBlockDevice, libc: this.#libc };
+    this.#calls?.beginTurns();
     growLater(file, sizeBytes, isStored, ({ result, sizeBytes }) => {
+      this.#calls?.endTurns();
       if (result.kind === "ok" && sizeBytes > this.#sizeBytes) {
         this.#sizeBytes = sizeBytes;
         // In a turn of its own: no mapped segment is in use.

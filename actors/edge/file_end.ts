@@ -3,6 +3,7 @@ import fs from "node:fs";
 import { assert } from "../../storage/base/assert.ts";
 import type { IoResult } from "../../storage/device/port.ts";
 import { fileSizeCheckMs } from "../limits.ts";
+import type { FileCalls } from "./file_calls.ts";
 import { codeOf } from "./file_errors.ts";
 import type { Handles } from "./file_handles.ts";
 
@@ -26,8 +27,12 @@ export class FileEnd {
   #endBytes: number;
   /** Runs while the size that is known is fresh. A look at the clock before each operation would cost more than the rest. */
   #fresh: ReturnType<typeof setTimeout> | undefined;
+  /** Where a look at the clock costs nothing: until when the size is fresh. */
+  readonly #calls: FileCalls | undefined;
+  #freshUntilMs = -Infinity;
 
-  constructor({ fd, sizeBytes, isBlockDevice }: Handles, isLocal: boolean) {
+  constructor({ fd, sizeBytes, isBlockDevice }: Handles, isLocal: boolean, calls?: FileCalls) {
+    this.#calls = calls;
     this.#fd = fd;
     this.#endBytes = sizeBytes;
     this.#isWatched = isLocal && !isBlockDevice;
@@ -35,8 +40,12 @@ export class FileEnd {
 
   /** Whether a range lies in the file. The size that counts is `fileSizeCheckMs` old at most. */
   contains(offsetBytes: number, lengthBytes: number): boolean {
-    if (this.#isWatched && this.#fresh === undefined) this.check();
+    if (this.#isWatched && !this.#isFresh()) this.check();
     return offsetBytes >= 0 && offsetBytes + lengthBytes <= this.#endBytes;
+  }
+
+  #isFresh(): boolean {
+    return this.#calls === undefined ? this.#fresh !== undefined : this.#calls.passMs < this.#freshUntilMs;
   }
 
   /** We have made the file larger, and it was not shorter before than it had been when it was opened. */
@@ -55,6 +64,10 @@ export class FileEnd {
       if (codeOf(error) === undefined) throw error;
     }
     this.close();
+    if (this.#calls !== undefined) {
+      this.#freshUntilMs = this.#calls.passMs + fileSizeCheckMs;
+      return;
+    }
     this.#fresh = setTimeout(() => this.#fresh = undefined, fileSizeCheckMs);
     Deno.unrefTimer(this.#fresh);
   }

@@ -11,6 +11,7 @@ import { threadWaitMsMax } from "../limits.ts";
 import { queues } from "../queues.ts";
 import { BoundedCalls } from "./bounded_calls.ts";
 import type { DiskCalm } from "./disk_calm.ts";
+import type { FileCalls } from "./file_calls.ts";
 import { failureOfErrno } from "./file_errors.ts";
 import type { Flush, ShortFlushes } from "./short_flushes.ts";
 import { syncLater } from "./sync_later.ts";
@@ -28,14 +29,20 @@ export class FileFlushes {
   /** Whether any flush failed: then the host may show bytes that the disk does not have. */
   hasFailed = false;
 
-  /** @param handles of the file, for nothing else */
-  constructor(handles: readonly number[], short: ShortFlushes, calm: DiskCalm) {
+  readonly #ring: FileCalls | undefined;
+
+  /**
+   * @param handles of the file, for nothing else
+   * @param ring makes the flushes; undefined: threads
+   */
+  constructor(handles: readonly number[], short: ShortFlushes, calm: DiskCalm, ring?: FileCalls) {
+    this.#ring = ring;
     this.#handles = handles.length;
     this.#free = [...handles];
     this.#short = short;
     this.#calm = calm;
     for (const fd of handles) {
-      const calls = BoundedCalls.of(fd);
+      const calls = ring === undefined ? BoundedCalls.of(fd) : undefined;
       if (calls !== undefined) this.#bounded.set(fd, calls);
     }
   }
@@ -75,11 +82,13 @@ export class FileFlushes {
 
   #flushLater(flush: Flush, fd: number, waiting: readonly IoDone[]): void {
     const end = this.#begin();
-    syncLater(fd, "flush", (result) => {
+    const ended = (result: IoResult) => {
       end();
       this.#ended(flush, fd, result);
       for (const done of waiting) done(result);
-    });
+    };
+    if (this.#ring === undefined) return syncLater(fd, "flush", ended);
+    this.#ring.of(fd).flush(0, (status) => ended(status === 0 ? ioOk : failureOfErrno(-status, "flush")));
   }
 
   #begin(): () => void {

@@ -8,6 +8,7 @@ import { ioOk, type IoResult, type MappedSegment } from "../../storage/device/po
 import type { CachedReads } from "./cached_reads.ts";
 import { type FileEnd, shrunk } from "./file_end.ts";
 import { codeOf, failureOf, failureOfErrno } from "./file_errors.ts";
+import { HeldSegments } from "./held_segments.ts";
 import { errno } from "./libc.ts";
 import { PageWindow } from "./page_window.ts";
 
@@ -24,6 +25,8 @@ export interface ReadParts {
 /** See the head of this file. The ranges lie inside the file. */
 export class FileReads {
   readonly #parts: ReadParts;
+  /** Segments that are sent later. */
+  readonly held: HeldSegments = new HeldSegments();
   #window: PageWindow | undefined;
 
   constructor(parts: ReadParts) {
@@ -34,6 +37,7 @@ export class FileReads {
   /** The file has become larger. No segment may be used any more. */
   grown(sizeBytes: number): void {
     if (this.#window === undefined) return;
+    this.held.beforeUnmapping();
     this.#window.close();
     this.#window = PageWindow.map(this.#parts.fd, sizeBytes);
   }
@@ -87,6 +91,7 @@ export class FileReads {
 
   /** Nothing may be under way, and no segment may be used any more. */
   close(): void {
+    this.held.beforeUnmapping();
     this.#window?.close();
   }
 }
@@ -105,5 +110,11 @@ class FileSegment implements MappedSegment {
 
   copyTo(buffer: Uint8Array, beginBytes: number): IoResult {
     return this.reads.readNow(buffer, this.offsetBytes + beginBytes);
+  }
+
+  hold(copyNow: () => void): (() => void) | undefined {
+    const { offsetBytes, lengthBytes, reads: { held } } = this;
+    const range = { offsetBytes, lengthBytes, copyNow };
+    return held.add(range) ? () => held.remove(range) : undefined;
   }
 }

@@ -5,6 +5,7 @@ import { assert, present } from "../../storage/base/assert.ts";
 import { BoundedCalls } from "./bounded_calls.ts";
 import type { CachedReads } from "./cached_reads.ts";
 import type { DiskCalm } from "./disk_calm.ts";
+import type { FileCalls, LaterCalls } from "./file_calls.ts";
 import { codeOf, failureOf, failureOfErrno } from "./file_errors.ts";
 import { fileWritePieceBytes, threadWaitMsMax } from "../limits.ts";
 import { queues } from "../queues.ts";
@@ -31,6 +32,8 @@ export interface FileWritesOptions {
   readonly isLocal: boolean;
   readonly calm: DiskCalm;
   readonly cachedReads: CachedReads | undefined;
+  /** What makes the other writes; undefined: threads of the C library. */
+  readonly calls?: FileCalls | undefined;
 }
 
 /** See the head of this file. */
@@ -39,7 +42,7 @@ export class FileWrites {
   readonly #calm: DiskCalm;
   readonly #cachedReads: CachedReads | undefined;
   /** Undefined without the C library: then every write is made here, as long as it takes. */
-  readonly #elsewhere?: BoundedCalls | undefined;
+  readonly #elsewhere?: LaterCalls | undefined;
   /** Undefined once the file system has refused one. */
   #unwaiting?: UnwaitingWrites | undefined;
   readonly #isLocal: boolean;
@@ -59,7 +62,7 @@ export class FileWrites {
     this.#cachedReads = options.cachedReads;
     this.#isLocal = options.isLocal;
     if (options.isHereAlways) return;
-    this.#elsewhere = BoundedCalls.of(fd);
+    this.#elsewhere = options.calls?.of(fd) ?? BoundedCalls.of(fd);
     this.#unwaiting = UnwaitingWrites.of(fd);
   }
 

@@ -60,6 +60,7 @@ export const errno = {
   io: 5,
   noSuchAddress: 6,
   busy: 16,
+  tooManyFiles: 24,
   tooLarge: 27,
   noSpace: 28,
   notSupported: 95,
@@ -68,7 +69,8 @@ export const errno = {
 } as const;
 
 // From linux/falloc.h, unistd.h and fcntl.h (the same on x86-64 and arm64).
-const keepSizeAndPunchHole = 0x01 | 0x02;
+/** The mode of fallocate(2) that punches a hole and keeps the size. */
+export const punchesHole = 0x01 | 0x02;
 const seekDataWhence = 3;
 const syncFileRangeWrite = 2;
 const unixFamily = 1;
@@ -121,7 +123,7 @@ class GlibcCalls implements Libc {
   }
 
   punchHole(fd: number, offsetBytes: number, lengthBytes: number): number {
-    return this.#fallocate(fd, keepSizeAndPunchHole, offsetBytes, lengthBytes);
+    return this.#fallocate(fd, punchesHole, offsetBytes, lengthBytes);
   }
 
   punchHoleLater(fd: number, offsetBytes: number, lengthBytes: number, done: (errno: number) => void): void {
@@ -129,7 +131,7 @@ class GlibcCalls implements Libc {
     // The call is not repeated on this thread to get its errno: a punch may wait for the disk.
     const failed = () => done(errno.io);
     callOutside(
-      () => this.#symbols.fallocate_later(fd, keepSizeAndPunchHole, offset, length),
+      () => this.#symbols.fallocate_later(fd, punchesHole, offset, length),
       (status) => status === 0 ? done(0) : failed(),
       failed,
     );

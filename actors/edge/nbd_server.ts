@@ -12,6 +12,7 @@ import { SpareDescriptors } from "./descriptors.ts";
 import { exposureOf } from "./exposure.ts";
 import { type ListenAddress, parseListenAddress } from "./listen_address.ts";
 import type { PoolProcess } from "./pool_process.ts";
+import type { SocketHost } from "./socket_host.ts";
 import { type Listening, ListeningSocket } from "./sockets.ts";
 import { ReplaceableTlsKeys, type TlsKeys } from "./tls_keys.ts";
 
@@ -19,10 +20,12 @@ import { ReplaceableTlsKeys, type TlsKeys } from "./tls_keys.ts";
 const defaultAddress: ListenAddress = { transport: "tcp", hostname: "127.0.0.1", port: 10809 };
 
 /** Throws {@linkcode UserError} if an address cannot be bound. `nbd.sock` in the pool is not tried, as it needs the directory. */
-export async function tryListen(settings: ListenSettings): Promise<void> {
+export async function tryListen(settings: ListenSettings, host: SocketHost): Promise<void> {
   const tried: ListeningSocket[] = [];
   try {
-    for (const address of addressesOf(settings)) tried.push(await ListeningSocket.open(address));
+    for (const address of addressesOf(settings)) {
+      tried.push(await ListeningSocket.open(address, undefined, host));
+    }
   } finally {
     for (const socket of tried) socket.stop();
   }
@@ -53,15 +56,20 @@ export class NbdServer {
   /** Binds every address but `nbd.sock` in the pool. Throws {@linkcode UserError} with nothing bound. */
   static async bind(process: PoolProcess, settings: ListenSettings, clientsMax: number): Promise<NbdServer> {
     process.requireOpen();
-    const { files } = process;
+    const { files, io: { sockets: host } } = process;
+    if (settings.keys !== undefined && process.io.name === "io_uring") {
+      throw new UserError("TLS is not served with --io io_uring. Leave out --io io_uring.");
+    }
     const keys = settings.keys === undefined ? undefined : new ReplaceableTlsKeys(settings.keys);
     // Loaded now: when clients have taken all descriptors, no file can be opened.
     if (keys !== undefined) await import("./tls.ts");
     const sockets: Listening[] = [];
     const spares = new SpareDescriptors(files.paths.directory, ownDescriptors);
     try {
-      for (const fd of settings.inherited) sockets.push(await inherit(fd, keys));
-      for (const address of addressesOf(settings)) sockets.push(await ListeningSocket.open(address, keys));
+      for (const fd of settings.inherited) sockets.push(await inherit(fd, keys, host));
+      for (const address of addressesOf(settings)) {
+        sockets.push(await ListeningSocket.open(address, keys, host));
+      }
     } catch (error) {
       for (const socket of sockets) socket.closeAll();
       spares[Symbol.dispose]();
@@ -104,7 +112,7 @@ export class NbdServer {
   async openPrivate(path: string, uid: string): Promise<ListeningSocket> {
     const listener = this.#listener;
     if (listener === undefined) throw new UserError("The server is only starting. Try again.");
-    const socket = await ListeningSocket.openPrivate(path, uid);
+    const socket = await ListeningSocket.openPrivate(path, uid, this.#process.io.sockets);
     assert(this.#private.size < heldVolumesMax, "more private sockets are open than volumes are held");
     this.#private.add(socket);
     socket.start(this.#process.sockets, listener.address, this.#process.log);
@@ -137,7 +145,8 @@ export class NbdServer {
 }
 
 /** Loaded where it is used: it brings all of node:net. */
-async function inherit(fd: number, keys: TlsKeys | undefined): Promise<Listening> {
+async function inherit(fd: number, keys: TlsKeys | undefined, host: SocketHost): Promise<Listening> {
+  if (host.inherit !== undefined) return ListeningSocket.adopt(host.inherit(fd), host, keys);
   const { InheritedSocket } = await import("./inherited_socket.ts");
   return await InheritedSocket.open(fd, keys);
 }
@@ -162,7 +171,7 @@ async function openOwnSocket(
   );
   if (isBound) return undefined;
   try {
-    return await ListeningSocket.open({ transport: "unix", path }, keys);
+    return await ListeningSocket.open({ transport: "unix", path }, keys, process.io.sockets);
   } catch (error) {
     // It was not asked for by name, so the other addresses are served without it.
     if (!(error instanceof UserError)) throw error;

@@ -1,5 +1,6 @@
 /** What opening, closing and locking a pool needs of a device, beside what its actors need (storage/device/port.ts). */
 import type { DevicePort } from "../../storage/device/port.ts";
+import type { FileCalls } from "./file_calls.ts";
 import type { DiskCalm } from "./disk_calm.ts";
 import type { Libc } from "./libc.ts";
 
@@ -39,6 +40,8 @@ export interface DeviceUse {
   readonly libc: Libc | undefined;
   /** Whether the disks are calm: one for both devices of a pool, as they may lie on one disk. */
   readonly calm: DiskCalm;
+  /** What makes the calls that wait for the disk; undefined: threads. */
+  readonly calls?: FileCalls | undefined;
 }
 
 /** One kind of device. Every function throws {@linkcode UserError}, with nothing left open. */

@@ -17,6 +17,7 @@ import { DiskCalm } from "./disk_calm.ts";
 import { openFailure } from "./file_errors.ts";
 import { openLocked } from "./file_lock.ts";
 import type { Libc } from "./libc.ts";
+import type { FileCalls } from "./file_calls.ts";
 import type { DeviceKinds, DeviceUse, HostCached, OpenDevice } from "./open_device.ts";
 import { requirePermission } from "./permissions.ts";
 import { pathIn, type PoolPaths, poolPaths } from "./pool_paths.ts";
@@ -42,6 +43,8 @@ export interface OpenPoolOptions {
   /** Shared locks, and no byte is written to any file. Default false. */
   readonly readOnly?: boolean;
   readonly libc?: Libc | undefined;
+  /** What makes the calls on the devices that wait for the disk; by default, threads. */
+  readonly calls?: FileCalls | undefined;
 }
 
 /** The catalogue that holds, and what the user may want to know about how it was found. */
@@ -91,7 +94,7 @@ export class PoolFiles {
     const copies = held.use(new CatalogueCopies(paths));
     const devices = devicePaths(directory, copies.settings, kinds);
     lockDevices(held, devices, !readOnly);
-    const use = { readOnly, isMaking: false, libc: options.libc };
+    const use = { readOnly, isMaking: false, libc: options.libc, calls: options.calls };
     const { metadata, data } = openDevices(held, devices, use);
     const identities = identitiesOf(devices, metadata, data);
     return new PoolFiles({ paths, copies, metadata, data, identities, readOnly, held: held.move() });

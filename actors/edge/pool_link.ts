@@ -26,7 +26,9 @@ import { noSpaceTimeoutMs, warnAtPercentsDefault } from "../limits.ts";
 import type { AutoGrowRule } from "../control/auto_grow.ts";
 import type { NoSpacePolicy } from "../pool/space_messages.ts";
 import { openDirectBorder } from "./direct_border.ts";
+import type { IoName } from "./host_io.ts";
 import { guardedLog, type Log } from "./log_sink.ts";
+import { openWorkerBorder } from "./worker_border.ts";
 import { TextWriter } from "./text_writer.ts";
 import type { TlsKeys } from "./tls_keys.ts";
 
@@ -53,6 +55,8 @@ export interface OpenOptions {
   readonly countsByWalk?: boolean | undefined;
   /** Have writes of zeroes leave blocks unmapped that are so: what is not mapped reads as zeroes. */
   readonly detectZeroes?: boolean | undefined;
+  /** What moves the bytes: Deno's own calls, the default, or io_uring on a thread of its own. */
+  readonly io?: IoName | undefined;
   /**
    * Hears what an operator should know, a sentence at a time. It is called while the pool works, so it should return soon.
    * What it throws is dropped, and a promise that it returns is not waited for.
@@ -98,7 +102,7 @@ export class PoolLink {
   static async open(
     directory: string,
     options: OpenOptions = {},
-    openBorder: OpenBorder = openDirectBorder,
+    openBorder: OpenBorder = options.io === "io_uring" ? openWorkerBorder : openDirectBorder,
   ): Promise<PoolLink> {
     const link = new PoolLink(directory, options, openBorder);
     const { readOnly } = link;

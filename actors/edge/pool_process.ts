@@ -14,11 +14,11 @@ import type { IntentJournal } from "../pool/intent_journal.ts";
 import type { NoSpacePolicy } from "../pool/space_messages.ts";
 import type { PoolStub } from "../control/pool_messages.ts";
 import { TextOut, type TextPort } from "../control/text_out.ts";
-import { DenoClock } from "./deno_clock.ts";
 import { deviceKinds } from "./device_kinds.ts";
 import { seeDisks } from "./disk_state.ts";
 import { answerOf } from "./outside.ts";
 import { whenUnlocked } from "./file_lock.ts";
+import { denoIo, type HostIo } from "./host_io.ts";
 import { hostSpaceOf } from "./host_space.ts";
 import { openLibc } from "./libc.ts";
 import { guardedLog } from "./log_sink.ts";
@@ -27,6 +27,7 @@ import { dropIntents, newIntentJournal, type OpenedReplayed, openReplayed } from
 import { PoolFiles } from "./pool_files.ts";
 import { removeLeftSockets } from "./private_place.ts";
 import { SocketGroup } from "./socket_group.ts";
+import { TurnedJournal } from "./turned_journal.ts";
 
 /** How a pool is opened. */
 export interface ProcessOptions {
@@ -51,6 +52,7 @@ export interface ProcessOptions {
 /** An open pool. */
 export class PoolProcess {
   readonly kernel: Kernel;
+  readonly io: HostIo;
   readonly pool: PoolStub;
   readonly files: PoolFiles;
   /** What the sockets of its clients share. */
@@ -77,11 +79,13 @@ export class PoolProcess {
       readonly intents: IntentJournal;
       readonly readOnly: boolean;
       readonly opened: OpenedReplayed;
+      readonly io: HostIo;
     },
     defects: Defects,
     log: (sentence: string) => void,
   ) {
     this.kernel = parts.kernel;
+    this.io = parts.io;
     this.pool = parts.pool;
     this.files = parts.files;
     this.#intents = parts.intents;
@@ -98,13 +102,19 @@ export class PoolProcess {
     directory: string,
     options: ProcessOptions = {},
     kinds: DeviceKinds = deviceKinds,
+    io: HostIo = denoIo,
   ): Promise<PoolProcess> {
     const log = guardedLog(options.log ?? (() => {}));
     using opening = new DisposableStack();
     const files = opening.adopt(
       await whenUnlocked(
         options.lockWaitMs ?? 0,
-        () => PoolFiles.open(directory, { readOnly: options.readOnly ?? false, libc: openLibc() }, kinds),
+        () =>
+          PoolFiles.open(directory, {
+            readOnly: options.readOnly ?? false,
+            libc: openLibc(),
+            calls: io.files,
+          }, kinds),
       ),
       (files) => files.close(),
     );
@@ -122,7 +132,7 @@ export class PoolProcess {
     const readOnly = files.readOnly || trouble !== null;
     const { catalogue, notes } = files.settle(engine.transactionId, log, readOnly);
     for (const note of notes) log(note);
-    const clock = opening.adopt(new DenoClock(), (clock) => clock.close());
+    const clock = opening.adopt(io.newClock(), (clock) => clock.close());
     const intents = newIntentJournal(opening, files, opened, log);
     const defects = new Defects();
     // If the start is refused, it may have left work under way (setting needs_check): that ends before the files are closed.
@@ -130,6 +140,7 @@ export class PoolProcess {
       new Kernel({ clock, onDefect: (defect) => defects.met(defect) }),
       (kernel) => kernel.stop(),
     );
+    io.serve(kernel);
     const pool = assemblePool(kernel, {
       catalogue,
       readOnly,
@@ -137,7 +148,7 @@ export class PoolProcess {
       countsByWalk: options.countsByWalk ?? true,
       newUid: () => nanoid(),
       log,
-      journal: files.catalogueFile ?? noJournal,
+      journal: new TurnedJournal(files.catalogueFile ?? noJournal, io.eventLoop),
       data: files.data,
       metadata: device,
       engine,
@@ -147,7 +158,7 @@ export class PoolProcess {
       ...(readOnly || options.guard === undefined ? {} : { guard: options.guard }),
       detectsZeroes: options.detectZeroes ?? false,
     });
-    const parts = { kernel, pool, files, intents, readOnly, opened };
+    const parts = { kernel, pool, files, intents, readOnly, opened, io };
     const process = new PoolProcess(parts, defects, log);
     const started = await process.ask("start", pool.start());
     if (started.kind === "refused") throw new UserError(started.reason);

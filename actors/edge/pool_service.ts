@@ -3,8 +3,10 @@ import { assert, present, unreachable } from "../../storage/base/assert.ts";
 import type { AdminResult, TextTaken } from "../control/admin_command.ts";
 import { type FromPool, type OpenSettings, plainOf, type PoolRequest, type ToPool } from "./border.ts";
 import { HeldVolumes } from "./held_volumes.ts";
+import { denoIo, type HostIo } from "./host_io.ts";
 import { NbdServer, tryListen } from "./nbd_server.ts";
 import { PoolProcess } from "./pool_process.ts";
+import { withTurns } from "./turns.ts";
 
 /** See the head of this file. */
 export class PoolService {
@@ -16,9 +18,12 @@ export class PoolService {
   /** Dumps of which a piece is under way, by the number of their request. */
   readonly #pieces = new Map<number, (taken: TextTaken) => void>();
 
+  readonly #io: HostIo;
+
   /** @param tell sends to the main side */
-  constructor(tell: (message: FromPool) => void) {
+  constructor(tell: (message: FromPool) => void, io: HostIo = denoIo) {
     this.#tell = tell;
+    this.#io = io;
   }
 
   receive(message: ToPool): void {
@@ -29,7 +34,7 @@ export class PoolService {
         return this.#servers.get(message.server)?.useCertificates(message.keys);
       default: {
         const { number } = message;
-        this.#carriedOut(message).then(
+        withTurns(this.#io.eventLoop, () => this.#carriedOut(message)).then(
           (answer) => this.#tell(answer),
           (error) => this.#tell({ type: "threw", number, error: plainOf(error) }),
         );
@@ -47,7 +52,7 @@ export class PoolService {
       case "dump":
         return resultOf(number, await this.#dump(number));
       case "tryListen":
-        await tryListen(message.settings);
+        await tryListen(message.settings, this.#io.sockets);
         return { type: "done", number };
       case "listen": {
         const server = await NbdServer.bind(this.#opened, message.settings, message.clientsMax);
@@ -95,7 +100,7 @@ export class PoolService {
   async #open(number: number, { directory, ...options }: OpenSettings): Promise<FromPool> {
     assert(this.#process === undefined, "a service has one pool");
     const log = (text: string) => this.#tell({ type: "log", record: { text } });
-    const process = await PoolProcess.open(directory, { ...options, log });
+    const process = await PoolProcess.open(directory, { ...options, log }, undefined, this.#io);
     this.#process = process;
     const failed = (error: unknown) => this.#tell({ type: "failed", error: plainOf(error) });
     process.defect.then(failed, failed);

@@ -27,6 +27,14 @@ let umaskOfLibc: SetUmask | undefined;
  * which is at most too strict.
  */
 export function listenPrivately(path: string): Deno.Listener {
+  return boundPrivately(path, () => Deno.listen({ transport: "unix", path }));
+}
+
+/** The same with another way to bind the path. */
+export function boundPrivately<Listener extends { close(): void }>(
+  path: string,
+  bind: () => Listener,
+): Listener {
   const setUmask = umaskSetter();
   if (setUmask === undefined && !isClosedToOthers(dirname(path))) {
     throw new UserError(
@@ -36,7 +44,7 @@ export function listenPrivately(path: string): Deno.Listener {
   }
   const umaskBefore = setUmask?.(umaskOfOwner);
   try {
-    const listener = Deno.listen({ transport: "unix", path });
+    const listener = bind();
     try {
       Deno.chmodSync(path, modeOfOwner);
     } catch (error) {

@@ -4,6 +4,7 @@ import type { AutoGrowRule } from "../control/auto_grow.ts";
 import { warnThresholdsMax } from "../limits.ts";
 import { parseVolumeName } from "../../storage/base/names.ts";
 import { parseSize } from "../../storage/base/sizes.ts";
+import type { IoName } from "./host_io.ts";
 import { inheritedDescriptors } from "./inherited_descriptors.ts";
 import { type Invocation, millisecondsOf } from "./invocation.ts";
 import { parseMaxClients, type ServeOptions } from "./serve.ts";
@@ -43,6 +44,8 @@ export interface Serving {
   readonly autoGrow: readonly AutoGrowRule[];
   /** Writes of zeroes to unmapped blocks leave them unmapped. */
   readonly detectZeroes: boolean;
+  /** What moves the bytes. */
+  readonly io: IoName | undefined;
 }
 
 /** Reads the options of `serve`. */
@@ -82,7 +85,15 @@ export function parseServing(options: Options, log: (sentence: string) => void):
     warnAtPercents,
     autoGrow,
     detectZeroes,
+    io: ioOf(options),
   };
+}
+
+/** Reads `--io deno`. */
+function ioOf(options: Options): IoName | undefined {
+  const text = textOf(options, "io");
+  if (text === undefined || text === "deno" || text === "io_uring") return text;
+  throw new UsageError(`--io takes deno or io_uring, not "${text}".`);
 }
 
 /** Reads `--warn-at 80,90,95`. */

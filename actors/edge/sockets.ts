@@ -1,17 +1,17 @@
-/** Listening sockets of Deno's. */
+/** Listening sockets, whatever binds them and accepts (socket_host.ts). */
 import { assert } from "../../storage/base/assert.ts";
 import { socketPathBytesMax } from "../limits.ts";
 import { UserError } from "../../storage/base/errors.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Connected } from "../nbd/messages.ts";
-import { listenPrivately } from "./private_socket.ts";
+import { denoSockets } from "./deno_sockets.ts";
+import { boundPrivately } from "./private_socket.ts";
 import { missingForPath, missingForPort, requireNoneMissing } from "./socket_permission.ts";
-import type { AcceptPort, LogPort } from "../nbd/socket_port.ts";
+import type { AcceptPort, LogPort, SocketPort } from "../nbd/socket_port.ts";
 import { AcceptLoop } from "./accept_loop.ts";
-import { ClientSocket } from "./client_socket.ts";
 import { localPeer, type Peer, remotePeer } from "./peer.ts";
-import { DirectSocket } from "./direct_socket.ts";
 import { type ListenAddress, nbdUrl } from "./listen_address.ts";
+import type { AcceptedClient, BoundListener, SocketHost } from "./socket_host.ts";
 import type { SocketGroup } from "./socket_group.ts";
 import type { TlsKeys } from "./tls_keys.ts";
 
@@ -31,68 +31,84 @@ export interface Listening extends AcceptPort {
 
 /** A bound socket. It takes clients from `start` to `stop`. */
 export class ListeningSocket implements Listening {
-  /** Where it is bound: the port is the real one. */
-  readonly address: ListenAddress;
-  readonly #listener: Deno.Listener;
+  readonly address: ListenAddress | undefined;
+  readonly #host: SocketHost;
+  readonly #listener: BoundListener;
   readonly #keys: TlsKeys | undefined;
   /** The uid of the only volume that is served here. */
   readonly #only: string | undefined;
-  readonly #clients = new Set<ClientSocket>();
+  readonly #clients = new Set<SocketPort>();
   #isStopped = false;
-  #accepts: AcceptLoop<Deno.Conn> | undefined;
+  #accepts: AcceptLoop<AcceptedClient> | undefined;
 
   private constructor(
-    address: ListenAddress,
-    listener: Deno.Listener,
+    host: SocketHost,
+    listener: BoundListener,
     { keys, only }: { readonly keys?: TlsKeys | undefined; readonly only?: string },
   ) {
-    this.address = address;
+    this.address = listener.address;
+    this.#host = host;
     this.#keys = keys;
     this.#only = only;
     this.#listener = listener;
   }
 
   /** Binds a Unix socket that serves one volume, in clear text. Throws `UserError` if it cannot be bound. */
-  static async openPrivate(path: string, uid: string): Promise<ListeningSocket> {
-    return new ListeningSocket({ transport: "unix", path }, await listenOnPath(path), { only: uid });
+  static async openPrivate(path: string, uid: string, host = denoSockets): Promise<ListeningSocket> {
+    return new ListeningSocket(host, await listenOnPath(host, path), { only: uid });
   }
 
   /** Binds. A Unix socket on which no server answers is replaced. Throws `UserError` if it cannot be bound. */
-  static async open(address: ListenAddress, keys?: TlsKeys): Promise<ListeningSocket> {
+  static async open(address: ListenAddress, keys?: TlsKeys, host = denoSockets): Promise<ListeningSocket> {
     if (address.transport === "unix") {
-      return new ListeningSocket(address, await listenOnPath(address.path), { keys });
+      return new ListeningSocket(host, await listenOnPath(host, address.path), { keys });
     }
     try {
       requireNoneMissing(
         `Cannot listen on ${nbdUrl(address)}`,
         missingForPort(address.hostname, address.port),
       );
-      const listener = Deno.listen({ hostname: address.hostname, port: address.port });
-      const { hostname, port } = listener.addr as Deno.NetAddr;
-      return new ListeningSocket({ transport: "tcp", hostname, port }, listener, { keys });
+      return new ListeningSocket(host, host.listenOnTcp(address), { keys });
     } catch (error) {
       throw cannotListen(nbdUrl(address), error);
     }
   }
 
+  /** A socket that the process was started with, and that listens already. */
+  static adopt(listener: BoundListener, host: SocketHost, keys?: TlsKeys): ListeningSocket {
+    return new ListeningSocket(host, listener, { keys });
+  }
+
   get url(): string {
-    return nbdUrl(this.address, this.#keys?.policy);
+    // Without the path, the URL says at least the scheme.
+    return nbdUrl(this.address ?? { transport: "unix", path: "" }, this.#keys?.policy);
   }
 
   start(group: SocketGroup, listener: Address<Connected>, log: LogPort = () => {}): void {
     if (this.#isStopped) return;
     assert(this.#accepts === undefined, "a socket begins to take clients once");
-    this.#accepts = new AcceptLoop(this.#listener, `clients of ${this.url}`, log, (conn) => {
-      const client = this.#clientOf(group, conn);
-      this.#clients.add(client);
-      group.kernel.post(listener, { type: "connected", socket: client });
-    });
+    const arrived = (client: AcceptedClient) => {
+      const forget = () => {
+        const wasThere = this.#clients.delete(socket);
+        assert(wasThere, "a client leaves that was not there");
+      };
+      const socket = client.socketOf(group, this.#peerOf(client), this.#keys, forget);
+      this.#clients.add(socket);
+      group.kernel.post(listener, { type: "connected", socket });
+    };
+    this.#accepts = new AcceptLoop(
+      this.#listener,
+      `clients of ${this.url}`,
+      log,
+      arrived,
+      (ms, promise) => this.#host.atMost(ms, promise),
+    );
   }
 
   stop(): void {
     if (this.#isStopped) return;
     this.#isStopped = true;
-    // Deno then removes the file of a Unix socket, after the accept under way has ended.
+    // This also removes the file of a Unix socket, after the accept under way has ended.
     if (this.#accepts === undefined) this.#listener.close();
     else this.#accepts.stop();
   }
@@ -107,43 +123,14 @@ export class ListeningSocket implements Listening {
     for (const client of this.#clients) client.close();
   }
 
-  /** Must be called before the next connection is accepted: DirectSocket finds the last one. */
-  #clientOf(group: SocketGroup, conn: Deno.Conn): ClientSocket {
-    const direct = DirectSocket.of(conn, group.known);
-    if (this.address.transport === "tcp") setOptions(conn as Deno.TcpConn);
-    const client: ClientSocket = new ClientSocket(
-      group,
-      conn,
-      this.#peerOf(conn),
-      this.#keys,
-      () => this.#forget(client),
-      direct,
-    );
-    return client;
-  }
-
-  #forget(client: ClientSocket): void {
-    const wasThere = this.#clients.delete(client);
-    assert(wasThere, "a client leaves that was not there");
-  }
-
-  #peerOf(conn: Deno.Conn): Peer {
-    if (this.address.transport === "unix") return localPeer(this.address.path, this.#only);
-    const { hostname, port } = conn.remoteAddr as Deno.NetAddr;
-    return remotePeer(hostname, port);
+  #peerOf({ remote }: AcceptedClient): Peer {
+    if (remote !== undefined) return remotePeer(remote.hostname, remote.port);
+    return localPeer(this.address?.transport === "unix" ? this.address.path : undefined, this.#only);
   }
 }
 
-function setOptions(conn: Deno.TcpConn): void {
-  try {
-    conn.setNoDelay();
-    conn.setKeepAlive();
-  } catch {
-    // The connection is lost already; the next read says so.
-  }
-}
-
-async function listenOnPath(path: string): Promise<Deno.Listener> {
+async function listenOnPath(host: SocketHost, path: string): Promise<BoundListener> {
+  const bind = () => boundPrivately(path, () => host.listenOnUnix(path));
   if (new TextEncoder().encode(path).length > socketPathBytesMax) {
     throw new UserError(
       `Cannot listen on the socket ${path}: its path is longer than ${socketPathBytesMax} bytes. Choose a shorter one.`,
@@ -151,7 +138,7 @@ async function listenOnPath(path: string): Promise<Deno.Listener> {
   }
   requireNoneMissing(`Cannot listen on the socket ${path}`, missingForPath(path));
   try {
-    return listenPrivately(path);
+    return bind();
   } catch (error) {
     if (!(error instanceof Deno.errors.AddrInUse)) throw cannotListen(`the socket ${path}`, error);
   }
@@ -167,7 +154,7 @@ async function listenOnPath(path: string): Promise<Deno.Listener> {
   }
   try {
     Deno.removeSync(path);
-    return listenPrivately(path);
+    return bind();
   } catch (error) {
     throw cannotListen(`the socket ${path}`, error);
   }

@@ -1,5 +1,5 @@
 import { cpuUsage } from "node:process";
-import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { UserError } from "../../storage/base/errors.ts";
 import type { Actor, Address } from "../kernel/address.ts";
 import { Kernel } from "../kernel/kernel.ts";
@@ -13,7 +13,8 @@ import { SocketGroup } from "./socket_group.ts";
 Deno.test("port 0 is printed as the port that was bound", async () => {
   const socket = await ListeningSocket.open(parseListenAddress("tcp:127.0.0.1:0"));
   const { address } = socket;
-  assertEquals(address.transport === "tcp" && address.port > 0, true);
+  if (address?.transport !== "tcp") throw new Error("it is a TCP socket");
+  assert(address.port > 0);
   await assertRejects(() => ListeningSocket.open(address), UserError, "Cannot listen on nbd://127.0.0.1:");
   socket.stop();
 });

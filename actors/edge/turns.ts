@@ -1,5 +1,24 @@
 /** Waiting outside the kernel: for a time, for the event loop's next turn, and for long work in such turns. */
 
+/**
+ * The loop of the I/O thread (ring/ring_loop.ts) waits outside of Deno's event loop. What waits for a promise of Deno's says so
+ * before, and when it is over.
+ */
+export interface EventLoopUse {
+  beginTurns(): void;
+  endTurns(): void;
+}
+
+/** The promise, for which Deno's event loop has turns. */
+export async function withTurns<Result>(use: EventLoopUse, wait: () => Promise<Result>): Promise<Result> {
+  use.beginTurns();
+  try {
+    return await wait();
+  } finally {
+    use.endTurns();
+  }
+}
+
 /** Resolves after so many milliseconds. */
 export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));

@@ -57,6 +57,8 @@ export class Kernel {
   #idleNotices: { readonly to: Address<Message>; readonly message: Message }[] = [];
   #running = false;
   #stopped = false;
+  /** What is posted is delivered by the run that follows (`together`). */
+  #gathering = false;
   /** The event loop has its turn: the clock was asked for it and has not called back. */
   #yielded = false;
   #current: ActorCell | Task | undefined;
@@ -178,6 +180,18 @@ export class Kernel {
     } catch (defect) {
       // Sending failed, as with a full mailbox: a defect like one in a turn.
       return this.#fail(defect);
+    }
+    if (!this.#yielded && !this.#gathering) this.run();
+  }
+
+  /** Delivers in one run all that `fill` posts: completions that came at once. */
+  together(fill: () => void): void {
+    assert(!this.#gathering, "posts are gathered by two at once");
+    this.#gathering = true;
+    try {
+      fill();
+    } finally {
+      this.#gathering = false;
     }
     if (!this.#yielded) this.run();
   }

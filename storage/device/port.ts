@@ -52,6 +52,11 @@ export interface MappedSegment {
   readonly address: number;
   /** Copies the bytes from `beginBytes` on, as many as the buffer has. */
   copyTo(buffer: Uint8Array, beginBytes: number): IoResult;
+  /**
+   * Keeps it valid beyond the drain, until what this answers is called, which may be repeated. Before its bytes change, `copyNow`
+   * is called: it copies them and gives up the hold. Undefined if the device keeps none, or too many already; absent if it never does.
+   */
+  hold?(copyNow: () => void): (() => void) | undefined;
 }
 
 /**

@@ -40,7 +40,7 @@ export class MemoryServer {
       (self) => this.#actor = new NbdListener(kernel, self, peers),
     );
     this.#listener = new NbdListenerStub(address);
-    this.address = socket.address;
+    this.address = present(socket.address, "it was bound by name");
     socket.start(new SocketGroup(kernel), address);
   }
 

@@ -123,7 +123,9 @@ export class PoolOnDisk implements AsyncDisposable {
 
   /** Serves the pool where the arguments say, which name at least one address. */
   async serveAt(args: readonly string[], options: CliOptions = {}, socket = ""): Promise<ServerProcess> {
-    const server = await ServerProcess.start(["--pool", this.directory, "serve", ...args], socket, options);
+    const io = Deno.env.get("GOSSAMER_TEST_IO");
+    const withIo = io === undefined || args.includes("--tls") ? args : ["--io", io, ...args];
+    const server = await ServerProcess.start(["--pool", this.directory, "serve", ...withIo], socket, options);
     this.#servers.add(server);
     return server;
   }

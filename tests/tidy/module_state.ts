@@ -17,6 +17,7 @@ const allowed: Readonly<Record<string, string>> = {
   "actors/nbd/client_request.ts#noSegments": "a list of nothing, replaced before anything is put into a list",
   "storage/metadata_fault.ts#missing": "good until the next call, so nothing of a pool stays in it",
   "actors/nbd/client_request.ts#noBytes": "a constant of bytes, of which there are none",
+  "actors/edge/memory_address.ts#addresses": "where a buffer lies is the same for all that ask",
   "actors/nbd/wire/handshake_codec.ts#noBytes": "a constant of bytes, of which there are none",
   "actors/nbd/wire/request.ts#noBytes": "a constant of bytes, of which there are none",
 };

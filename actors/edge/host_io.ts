@@ -1,0 +1,41 @@
+/** What the pool's side has of the host for time, sockets and files: Deno's own calls, or the ring (ring/ring_io.ts). */
+import type { Kernel } from "../kernel/kernel.ts";
+import type { ClockPort } from "../kernel/ports.ts";
+import { DenoClock } from "./deno_clock.ts";
+import { denoSockets } from "./deno_sockets.ts";
+import type { FileCalls } from "./file_calls.ts";
+import type { SocketHost } from "./socket_host.ts";
+import type { EventLoopUse } from "./turns.ts";
+
+/** The two there are. */
+export type IoName = "io_uring" | "deno";
+
+/** See the head of this file. */
+export interface HostIo {
+  readonly name: IoName;
+  readonly sockets: SocketHost;
+  /** What makes the calls on files that wait for the disk; undefined: threads. */
+  readonly files: FileCalls | undefined;
+  /** Deno's event loop, for what waits for promises. */
+  readonly eventLoop: EventLoopUse;
+  /** The clock of the next kernel. */
+  newClock(): HostClock;
+  /** The kernel of that clock. */
+  serve(kernel: Kernel): void;
+}
+
+/** A clock that is closed in the end. */
+export interface HostClock extends ClockPort {
+  /** Lets the process end. */
+  close(): void;
+}
+
+/** By Deno's own calls, on the thread of Deno's event loop. */
+export const denoIo: HostIo = {
+  name: "deno",
+  sockets: denoSockets,
+  files: undefined,
+  eventLoop: { beginTurns: () => {}, endTurns: () => {} },
+  newClock: () => new DenoClock(),
+  serve: () => {},
+};

@@ -1,0 +1,17 @@
+/** Time, sockets and files on the ring of this thread. */
+import type { HostIo } from "../host_io.ts";
+import { RingFiles } from "./ring_files.ts";
+import type { RingLoop } from "./ring_loop.ts";
+import { RingSockets } from "./ring_sockets.ts";
+
+/** What the pool's side has of the host on the thread of this loop. */
+export function ringIo(loop: RingLoop): HostIo {
+  return {
+    name: "io_uring",
+    sockets: new RingSockets(loop),
+    files: new RingFiles(loop),
+    eventLoop: loop,
+    newClock: () => loop,
+    serve: (kernel) => loop.serve(kernel),
+  };
+}
