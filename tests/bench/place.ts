@@ -7,6 +7,8 @@ import { Lines } from "../support/server.ts";
 export class Place implements AsyncDisposable {
   readonly folder: string;
   readonly #owned = new Set<AsyncDisposable>();
+  /** Folders elsewhere, removed with it. */
+  readonly #others = new Map<string, string>();
   readonly #interrupt = () => void this.#interrupted();
   #disposing: Promise<void> | undefined;
 
@@ -27,6 +29,14 @@ export class Place implements AsyncDisposable {
   /** A path in the folder. */
   path(name: string): string {
     return `${this.folder}/${name}`;
+  }
+
+  /** A folder below another directory, such as one on tmpfs; the same one each time. */
+  async folderIn(directory: string): Promise<string> {
+    const found = this.#others.get(directory) ??
+      await Deno.makeTempDir({ dir: directory, prefix: "gossamer-bench-" });
+    this.#others.set(directory, found);
+    return found;
   }
 
   /** Has something ended with the place, unless `end` was called before. */
@@ -51,7 +61,9 @@ export class Place implements AsyncDisposable {
       // The others end all the same, and the folder goes; then the first failure is told.
       await this.end(owned).catch((error) => failures.push(error));
     }
-    await Deno.remove(this.folder, { recursive: true });
+    for (const folder of [this.folder, ...this.#others.values()]) {
+      await Deno.remove(folder, { recursive: true });
+    }
     // Not before: a terminal tells the whole group, and who has started us tells us once more.
     for (const signal of signals) Deno.removeSignalListener(signal, this.#interrupt);
     if (failures.length > 0) throw failures[0];
@@ -65,6 +77,9 @@ export class Place implements AsyncDisposable {
 }
 
 const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+/** Where a server listens: a Unix socket, or a TCP port of this host. */
+export type Listener = { readonly path: string } | { readonly port: number };
 
 /** A server as a child process, or as the daemon that one has become. */
 export class Child implements AsyncDisposable {
@@ -82,15 +97,17 @@ export class Child implements AsyncDisposable {
   }
 
   /**
-   * Starts a program and returns when its Unix socket answers.
+   * Starts a program and returns when it takes a connection.
+   * @param listener where; a text is a Unix socket's path
    * @param pidFile where a program that goes into the background writes its process
    */
   static async start(
     program: string,
     args: readonly string[],
-    socket: string,
+    listener: Listener | string,
     pidFile?: string,
   ): Promise<Child> {
+    const where = typeof listener === "string" ? { path: listener } : listener;
     const command = new Deno.Command(program, {
       args: [...args],
       stdin: "null",
@@ -98,14 +115,14 @@ export class Child implements AsyncDisposable {
       stderr: "piped",
     });
     const child = new Child(command.spawn(), pidFile);
-    for (let attempt = 0; !(await answers(socket)); attempt++) {
-      if ((child.#hasEnded && pidFile === undefined) || attempt === 500) {
+    const begin = performance.now();
+    while (!(await answers(where))) {
+      if ((child.#hasEnded && pidFile === undefined) || performance.now() - begin > startMsMax) {
         await child[Symbol.asyncDispose]();
-        throw new Error(
-          `${program} ${args.join(" ")}: does not listen on ${socket}: ${child.#stderr.text}`,
-        );
+        const at = "port" in where ? `port ${where.port}` : where.path;
+        throw new Error(`${program} ${args.join(" ")}: does not listen on ${at}: ${child.#stderr.text}`);
       }
-      await sleep(20);
+      await sleep(Math.max(startPollMs, (performance.now() - begin) * startPollShare));
     }
     return child;
   }
@@ -144,9 +161,18 @@ export class Child implements AsyncDisposable {
 /** Milliseconds that a server has to end when it is asked to. */
 const endMs = 5000;
 
-async function answers(socket: string): Promise<boolean> {
+/** Milliseconds between two looks whether a server listens, and their share of the time it took so far if that is more. */
+const startPollMs = 1;
+const startPollShare = 0.02;
+/** Milliseconds that a server has to listen. */
+const startMsMax = 10_000;
+
+async function answers(listener: Listener): Promise<boolean> {
   try {
-    (await Deno.connect({ transport: "unix", path: socket })).close();
+    const conn = "port" in listener
+      ? await Deno.connect({ hostname: "127.0.0.1", port: listener.port })
+      : await Deno.connect({ transport: "unix", path: listener.path });
+    conn.close();
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.ConnectionRefused) return false;

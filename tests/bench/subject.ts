@@ -67,7 +67,7 @@ export async function exercise(uri: string, imageBytes: number, mayWrite: boolea
 }
 
 /** Has the host write what is dirty. */
-export async function writeBack(subject: Subject): Promise<void> {
+export async function writeBack(subject: Pick<Subject, "files">): Promise<void> {
   for (const path of subject.files) {
     using file = await Deno.open(path, { read: true });
     await file.syncData();

@@ -67,7 +67,7 @@ for (const program of Object.keys(programs) as (keyof typeof programs)[]) {
 const refused: readonly (readonly [keyof typeof programs, string[], string])[] = [
   ["bench", ["--rounds", "0"], "--rounds takes whole numbers"],
   ["bench", ["--size", "much"], "is not a size"],
-  ["bench", ["--only", "nothing"], 'Nothing is called "nothing"'],
+  ["bench", ["--rows", "nothing"], 'Nothing is called "nothing"'],
   ["scale", ["--mappings", "abc"], "--mappings takes whole numbers"],
   ["scale", ["--volumes", "70000"], "--volumes takes whole numbers from 1 to 65533"],
   ["profile", ["--seconds=-1"], "--seconds takes a number"],
@@ -86,7 +86,7 @@ for (const [program, args, sentence] of refused) {
 Deno.test("the list of workloads and servers holds what was chosen", async () => {
   const { code, stdout } = await run("bench", [
     "--list",
-    "--only",
+    "--rows",
     "random write d1 c1",
     "--servers",
     "ours",
