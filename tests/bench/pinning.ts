@@ -1,6 +1,5 @@
 /** Which CPUs a server runs on, for rows that want it on one. */
 import { programPath, requiredProgram } from "../support/programs.ts";
-import { runToEnd } from "../support/server.ts";
 
 /** The list in a process's status: `0-3,6`. */
 function allowedList(pid: number | "self"): string {
@@ -16,8 +15,19 @@ export function cpusOfOurs(): number[] {
   });
 }
 
-function taskset(pid: number, list: string): Promise<string> {
-  return runToEnd(requiredProgram("taskset"), ["-a", "-c", "-p", list, String(pid)]);
+/** A thread that ends while taskset goes through all of them fails it; the next attempt does not see that thread. */
+const attemptsMax = 10;
+
+/** Has a process with all its threads run on these CPUs. */
+async function setCpus(pid: number, list: string): Promise<void> {
+  const args = ["-a", "-c", "-p", list, String(pid)];
+  for (let attempt = 1;; attempt++) {
+    const { success, stderr } = await new Deno.Command(requiredProgram("taskset"), { args }).output();
+    if (success) return;
+    if (attempt === attemptsMax) {
+      throw new Error(`taskset ${args.join(" ")}: ${new TextDecoder().decode(stderr)}`);
+    }
+  }
 }
 
 /** Keeping processes to one CPU, all their threads, also those that they start then. */
@@ -27,10 +37,10 @@ export const pinned = {
   /** Pins them until what is returned is disposed of. */
   async pin(pids: readonly number[], cpu: number): Promise<AsyncDisposable> {
     const before = pids.map(allowedList);
-    for (const pid of pids) await taskset(pid, String(cpu));
+    for (const pid of pids) await setCpus(pid, String(cpu));
     return {
       [Symbol.asyncDispose]: async () => {
-        for (const [at, pid] of pids.entries()) await taskset(pid, before[at]!);
+        for (const [at, pid] of pids.entries()) await setCpus(pid, before[at]!);
       },
     };
   },

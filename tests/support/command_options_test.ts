@@ -15,6 +15,7 @@ function parsed(...args: string[]): Options {
 
 const programs = {
   bench: "tests/bench/main.ts",
+  picture: "tests/bench/picture.ts",
   scale: "tests/bench/scale.ts",
   profile: "tests/bench/profile.ts",
   exhaustive: "tests/sim/exhaustive/main.ts",
@@ -68,6 +69,7 @@ const refused: readonly (readonly [keyof typeof programs, string[], string])[] =
   ["bench", ["--rounds", "0"], "--rounds takes whole numbers"],
   ["bench", ["--size", "much"], "is not a size"],
   ["bench", ["--rows", "nothing"], 'Nothing is called "nothing"'],
+  ["picture", [], "Give one file"],
   ["scale", ["--mappings", "abc"], "--mappings takes whole numbers"],
   ["scale", ["--volumes", "70000"], "--volumes takes whole numbers from 1 to 65533"],
   ["profile", ["--seconds=-1"], "--seconds takes a number"],
