@@ -83,6 +83,10 @@ export class MetadataSpaceMap {
   get allocatable(): number {
     return this.#allocatable;
   }
+  /** Blocks without a reference that may not be allocated yet: they are part of an older state. */
+  get quarantined(): number {
+    return this.#counts.length - this.#used - this.#allocatable;
+  }
   /** Blocks allocated in the current transaction and still in use: a commit would write them. */
   get newInUse(): number {
     return this.#newInUse;

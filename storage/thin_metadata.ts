@@ -164,6 +164,10 @@ export class ThinMetadata {
   get metadataAvailable(): number {
     return this.#parts.headroom.available(this.#readOnly ? this.metadataFree : undefined);
   }
+  /** Metadata blocks without a reference that a later commit, or the end of a held one, lets be used. */
+  get metadataQuarantined(): number {
+    return this.#parts.transaction.space.quarantined;
+  }
   /** Blocks that a commit would write, without those of the space maps that it adds. */
   get dirtyBlocks(): number {
     return this.#parts.transaction.space.newInUse;

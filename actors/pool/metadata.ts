@@ -112,7 +112,8 @@ export class Metadata implements Actor<MetadataMessage> {
       case "holdCommit":
         return this.#kernel.reply(message, this.#held.hold());
       case "releaseCommit":
-        return this.#held.release(message.hold);
+        this.#held.release(message.hold);
+        return this.#notices.tellSpace();
       case "commitEnded":
         return this.#commitEnded(message);
       case "flushEnded":
@@ -173,7 +174,8 @@ export class Metadata implements Actor<MetadataMessage> {
         return;
       }
       answer = this.#failureOf(error.fault);
-      if (answer.kind === "noMetadataSpace") this.#notices.noteRefusal(attempt.operation);
+      const isRefused = answer.kind === "noMetadataSpace";
+      if (isRefused && this.#notices.noteRefusal(attempt.operation, this.#committing)) this.#startCommit();
     }
     if (attempt.operation.type === "load") this.#loaded(answer);
     this.#kernel.reply(attempt.operation as Request<unknown>, answer);
@@ -312,6 +314,7 @@ export class Metadata implements Actor<MetadataMessage> {
     if (!this.#engine.isDirty) {
       // Nothing was freed either since the last commit, so the allocator need not be told.
       this.#committing = false;
+      this.#notices.nothingComes();
       return { kind: "clean", flush: this.#requests.beginFlush(), isAlone };
     }
     const frozen: Frozen = { kind: "frozen", ...this.#engine.beginCommit(), isAlone };
@@ -350,6 +353,7 @@ export class Metadata implements Actor<MetadataMessage> {
 
   /** The pool stopped writing before the commit began. Reads are still served. */
   #commitRefused(): void {
+    this.#notices.nothingComes();
     const refusal = present(this.#refusal, "a commit was refused for no reason");
     this.#answer(this.#requests.takeNext(), refusal);
     this.#notices.tellAllocator({ type: "notCommitted" });
@@ -366,6 +370,7 @@ export class Metadata implements Actor<MetadataMessage> {
     const superblock = this.#engine.needsCheckSuperblock();
     this.#refusal = refusal;
     this.#intents.fail(`a commit failed: ${reason}`);
+    this.#notices.nothingComes();
     this.#answer(ended, refusal);
     this.#answer(this.#requests.takeNext(), refusal);
     this.#notices.tellAllocator({ type: "notCommitted" });

@@ -13,6 +13,7 @@ import {
   type StatusWithoutSpace,
 } from "./bio.ts";
 import type { Address } from "../kernel/address.ts";
+import { assert } from "../../storage/base/assert.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Steps } from "../kernel/task.ts";
 import type { SpaceLook, SpaceSeen } from "../pool/space_messages.ts";
@@ -33,16 +34,16 @@ export function* bioTask(
   let status = yield* remap(thin, bio);
   if (isWithoutSpace(status)) {
     // No lock is held here: a discard that would free space must not wait for a bio that needs it.
-    let look: SpaceLook | undefined;
-    if (seen === undefined) {
+    let known = seen;
+    if (known === undefined) {
       yield* makeSpace(thin, status);
       // The look comes before the try. Space that comes after the look makes the watch try again, and space that came
       // before it is found by this try.
-      look = yield* thin.space.look();
+      const look = yield* thin.space.look();
       status = yield* remap(thin, bio);
+      if (isWithoutSpace(status) && mayPark(bio) && (yield* waits(thin, look, status))) known = look;
     }
     if (isWithoutSpace(status)) {
-      const known = seen ?? (look?.parks === true && mayPark(bio) ? look : undefined);
       if (known !== undefined) {
         return kernel.tell(volume, { type: "bioWithoutSpace", bio, status, seen: known });
       }
@@ -61,6 +62,18 @@ export function* batchTask(
 ): Steps<void> {
   yield* remapBatch(thin, bios);
   kernel.tell(volume, { type: "batchDone", bios });
+}
+
+/**
+ * Whether a bio is parked that has looked, and then found no space. If bios fail at once, the refusal may have begun a commit
+ * that gives it some, or space came since the look: the bio fails only if it lacks space after that too.
+ */
+function* waits(thin: Thin, look: SpaceLook, status: StatusWithoutSpace): Steps<boolean> {
+  if (look.parks) return true;
+  const need = needOf(status);
+  const now = yield* thin.space.look();
+  assert(now[need] >= look[need], "space that came is counted down");
+  return now.parks || now[need] > look[need];
 }
 
 /** Commits and passes down, so that blocks freed since the last commit can be used. */

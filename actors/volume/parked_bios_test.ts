@@ -272,6 +272,25 @@ Deno.test("writes for which metadata has no block wait until something is remove
   assertEquals(statusOf(pool).mode, "write");
 });
 
+for (const noSpace of [queue, { kind: "error" } as const]) {
+  Deno.test(`writes that together change more metadata blocks than are free go on by commits, with the policy "${noSpace.kind}"`, () => {
+    const pool = new TestingPool(makeTestingFiles(1000, 128), { noSpace });
+    const names: string[] = [];
+    const create = () => pool.admin({ verb: "create", name: `v${names.length}`, sizeBytes: bs }).kind;
+    while (create() === "done") names.push(`v${names.length}`);
+    pool.admin({ verb: "rm", names: names.splice(-3), force: false, dryRun: false, wait: true });
+    // The first write of each volume changes the root of its tree, which stays one block.
+    const volumes = names.slice(0, 20).map((name) => pool.attach(name));
+    const writes = volumes.map((v) => v.submit("write", 0, bs, { data: filled(1) }));
+    pool.drain();
+    assertEquals(
+      writes.map((write, at) => [volumes[at]!.isDone(write), write.status]),
+      writes.map(() => [true, "ok"]),
+    );
+    assertEquals(statusOf(pool).mode, "write");
+  });
+}
+
 Deno.test("a mode is logged when it is entered, and when it is left", () => {
   const { pool, v } = fullPool();
   park(v, 5, 2);
