@@ -170,8 +170,11 @@ function freePort(): number {
   return listener.addr.port;
 }
 
-/** Ours, from this checkout or from another, such as one of an older commit. */
-export function oursFrom(name: string, program: string): LeanKind {
+/**
+ * Ours, from this checkout or from another, such as one of an older commit.
+ * @param more options of `serve`
+ */
+export function oursFrom(name: string, program: string, more: readonly string[] = []): LeanKind {
   const run = (
     site: Site,
     ...args: string[]
@@ -194,7 +197,7 @@ export function oursFrom(name: string, program: string): LeanKind {
       const tls = site.transport === "tls"
         ? ["--tls", "require", "--tls-certificates", site.certificates]
         : [];
-      const args = run(site, "serve", "--listen", where, ...tls);
+      const args = run(site, "serve", "--listen", where, ...tls, ...more);
       return Promise.resolve([{ program: Deno.execPath(), args, listener: listener! }]);
     },
   };
@@ -286,6 +289,7 @@ const nbdServer: LeanKind = {
 /** All that the lean client measures. */
 export const leanKinds: readonly LeanKind[] = [
   oursFrom("ours", cli),
+  oursFrom("ours io_uring", cli, ["--io", "io_uring"]),
   nbdkit("nbdkit file", true, ({ own }) => ["file", `dir=${own}/files`]),
   nbdkit("nbdkit null", false, ({ volumeBytes }) => ["null", `size=${volumeBytes}`]),
   nbdServer,

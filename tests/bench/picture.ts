@@ -45,7 +45,7 @@ const style = `
   .ahead { fill: #1a6fc4 }
   .behind { fill: #c2570c }
   .peer { fill: #818b98; stroke: #ffffff }
-  .before { fill: none; stroke: #1f2328; stroke-width: 1.5 }
+  .other { fill: none; stroke: #1f2328; stroke-width: 1.5 }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 }
     .small { fill: #9198a1 }
@@ -55,7 +55,7 @@ const style = `
     .ahead { fill: #58a6ff }
     .behind { fill: #f0883e }
     .peer { stroke: #0d1117 }
-    .before { stroke: #e6edf3 }
+    .other { stroke: #e6edf3 }
   }`;
 
 interface Bar {
@@ -65,12 +65,17 @@ interface Bar {
   readonly others: readonly { readonly name: string; readonly ratio: number }[];
 }
 
+/** Whether it is ours in another form: from another checkout, or with other options. */
+function isOther(server: string): boolean {
+  return server !== "ours" && server.startsWith("ours");
+}
+
 /** A row's bar; undefined where ours or every peer was left out. */
 function barOf(result: LeanResult): Bar | undefined {
   const ours = result.outcomes.find(({ server }) => server === "ours");
   const best = bestPeer(result);
   if (ours === undefined || best === undefined) return undefined;
-  const isShown = (outcome: LeanOutcome) => outcome.isPeer || outcome.server === "ours before";
+  const isShown = (outcome: LeanOutcome) => outcome.isPeer || isOther(outcome.server);
   const others = result.outcomes.filter(isShown)
     .map((outcome) => ({ name: outcome.server, ratio: ratioToBest(result, outcome)! }));
   return { name: result.row, ratio: ratioToBest(result, ours)!, best: best.server, others };
@@ -115,12 +120,10 @@ function rowOf({ name, ratio, best, others }: Bar, y: number, axis: Axis): strin
   const middle = y + rowHeight / 2;
   const [one, end] = [axis.x(1), axis.x(ratio)];
   const marks = others.map((other) => {
-    const isBefore = other.name === "ours before";
+    const isRing = isOther(other.name);
     const title = `<title>${escaped(other.name)} ${other.ratio.toFixed(2)}</title>`;
     const at = `cx="${axis.x(other.ratio)}" cy="${middle}"`;
-    return `<circle class="${isBefore ? "before" : "peer"}" ${at} r="${
-      isBefore ? 5 : 3.5
-    }">${title}</circle>`;
+    return `<circle class="${isRing ? "other" : "peer"}" ${at} r="${isRing ? 5 : 3.5}">${title}</circle>`;
   });
   const left = Math.min(one, end);
   const barWidth = Math.max(1, Math.round(Math.abs(end - one) * 10) / 10);
@@ -154,10 +157,9 @@ export function pictureOf({ facts, effort, lean }: Measured): string {
   const axis = new Axis(bars.flatMap(({ ratio, others }) => [ratio, ...others.map((other) => other.ratio)]));
   const bottom = headHeight + bars.length * rowHeight;
   const height = bottom + footHeight;
-  const hasBefore = bars.some(({ others }) => others.some(({ name }) => name === "ours before"));
-  const marks = `Dots: the peers${
-    hasBefore ? "; ring: ours before" : ""
-  }. Above 1 is better, also in memory and time.`;
+  const rings = new Set(bars.flatMap(({ others }) => others.map(({ name }) => name)).filter(isOther));
+  const ringText = rings.size === 0 ? "" : ` Rings: ${[...rings].join(", ")}.`;
+  const marks = `Dots: the peers.${ringText} Above 1 is better, also in memory and time.`;
   const rounds = effort.rounds === 1 ? "One round" : `Medians of ${effort.rounds} rounds`;
   const run = `${rounds} of ${effort.seconds} s, all servers in turns.`;
   const [commit = "commit unknown", machine = ""] = facts;

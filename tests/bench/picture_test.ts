@@ -22,6 +22,7 @@ const measured: Measured = {
         outcome("slow", true, 100),
         outcome("fast", true, 200),
         outcome("null", false, 9000),
+        outcome("ours before", false, 400),
       ],
     },
     {
@@ -42,6 +43,10 @@ Deno.test("each row shows the median of ours as a ratio to the best peer, above 
   assertEquals(at("memory"), ["memory", "0.25", "of fast"]);
   assert(!texts.includes("alone"), "a row without a peer has no ratio");
   assert(!picture.includes("null"), "what stores nothing is no peer");
+  assert(
+    picture.includes('<circle class="other"') && picture.includes("<title>ours before 2.00</title>"),
+    picture,
+  );
 });
 
 Deno.test("the picture names its commit and its machine, in text that is safe in XML", () => {
