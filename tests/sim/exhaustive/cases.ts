@@ -26,14 +26,17 @@ export function tight(scenario: Scenario): Scenario {
   };
 }
 
-/** The same with bios in batches, where that makes a difference: what the volume is asked has two bios at least. */
-export function together(scenarios: readonly Scenario[]): Scenario[] {
-  const asked: readonly Kind[] = ["read", "partial write", "covering write", "FUA write"];
-  return scenarios
-    .filter(({ kinds, layout }) =>
-      kinds.filter((kind) => asked.includes(kind)).length >= (layout === "two blocks" ? 1 : 2)
-    )
-    .map((scenario) => ({ ...scenario, together: defaultKnobs.batchBiosMax }));
+const batched: readonly Kind[] = ["read", "partial write", "covering write", "FUA write"];
+
+/**
+ * The same with bios in batches, where that makes a difference, which takes two bios that may go in one: all in one batch,
+ * and from three on also two in a batch, so that one is beside another.
+ */
+export function inBatches(scenario: Scenario): Scenario[] {
+  const { kinds, layout } = scenario;
+  const bios = kinds.filter((kind) => batched.includes(kind)).length * (layout === "two blocks" ? 2 : 1);
+  const sizes = bios < 2 ? [] : bios === 2 ? [defaultKnobs.batchBiosMax] : [defaultKnobs.batchBiosMax, 2];
+  return sizes.map((together) => ({ ...scenario, together }));
 }
 
 /** Every triple of kinds in a state, on one block. */

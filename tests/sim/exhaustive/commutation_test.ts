@@ -214,11 +214,11 @@ const groups = {
     ...cases.growths(),
     ...cases.growths().map(cases.tight),
   ],
-  together: cases.together([
+  batches: [
     ...cases.pairs("one block"),
     ...cases.pairs("two blocks"),
     ...cases.triples("shared"),
-  ]),
+  ].flatMap(cases.inBatches),
   volumes: [...cases.rollbacks(), ...cases.clones()],
   triples: cases.triples("mapped"),
 };

@@ -30,6 +30,7 @@ import { type Outcome, recover, type RecoveryRead } from "./recovery.ts";
 import type { HeldPool } from "./held_pool.ts";
 import { blockSectors, growthBlocks, isFua, keptName, type Op, snapshotsOf } from "./scenario.ts";
 import type { Event } from "./execution.ts";
+import type { Views } from "./views.ts";
 
 /** How much was tried. */
 export interface CrashCounts {
@@ -57,12 +58,13 @@ export class Crashes {
   #roots = newRoots();
   #steps = 0;
 
-  /** Crashes a complete schedule after each of its device operations. Answers what is not survived. */
+  /** Crashes a complete schedule after each of its device operations. Answers what is not survived; `views` gets all. */
   findProblem(
     pool: HeldPool,
     operations: readonly Operation[],
     events: readonly Event[],
     found: Found | undefined,
+    views?: Views,
   ): string | undefined {
     // The tree is only a memory.
     if (this.#steps > 200_000) {
@@ -76,16 +78,12 @@ export class Crashes {
       const done = operations.slice(0, count);
       for (const { crash, survivor, losesData } of crashesAfter(done, events, before)) {
         const images = new CutImages(pool, events, done, before, hashes, crash);
-        const problem = this.#problemOfCrash(
-          images,
-          (outcome) =>
-            outcome.problem ??
-              problemOfOutcome(pool, outcome, before, found, {
-                survivor,
-                showsLost: losesData && outcome.isReplayed,
-              }) ??
-              problemOfCuts(pool, outcome, before, found, losesData),
-        );
+        const problem = this.#problemOfCrash(images, (outcome) => {
+          views?.noteCrash(pool, crash, before, outcome);
+          const allowed = { survivor, showsLost: losesData && outcome.isReplayed };
+          return outcome.problem ?? problemOfOutcome(pool, outcome, before, found, allowed) ??
+            problemOfCuts(pool, outcome, before, found, losesData);
+        });
         if (problem === undefined) continue;
         return `after a ${crash} behind device operation ${count} of ${operations.length}` +
           `${images.describe()}: ${problem}`;

@@ -3,7 +3,8 @@
  * those that make nothing durable. `main.ts` does the rest.
  */
 import { assert, assertEquals } from "@std/assert";
-import { clones, growths, leavings, pairs, rollbacks, sliced, tight, together, triples } from "./cases.ts";
+import { clones, growths, inBatches, leavings, pairs, rollbacks, sliced, tight, triples } from "./cases.ts";
+import { compareBatches } from "./compare.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { nameOf, type Scenario, states } from "./scenario.ts";
 
@@ -34,8 +35,27 @@ for (const state of ["left", "cloned"] as const) {
   });
 }
 
+/** It takes longest. */
+function isFuaTwice({ kinds }: Scenario): boolean {
+  return kinds.every((kind) => kind === "FUA write");
+}
+
 Deno.test("pairs that come together and go in batches stand every schedule and a power cut anywhere", () => {
-  standEveryCrash(together([...pairs("one block"), ...pairs("apart")]));
+  standEveryCrash([...pairs("apart"), ...pairs("one block").filter(isFuaTwice)].flatMap(inBatches));
+});
+
+Deno.test("pairs that go in batches stand every crash, and show clients nothing that batches of one do not show", () => {
+  const crashes = newCrashes();
+  let views = 0;
+  for (const scenario of pairs("one block").filter((pair) => !isFuaTwice(pair))) {
+    const { parts, viewsTogether } = compareBatches(scenario, 4000, crashes);
+    for (const { scenario, explored: { counts, problem, schedule } } of parts) {
+      assertEquals(problem, undefined, `${nameOf(scenario)}\n${schedule.join("\n")}`);
+      assert(counts.isComplete, nameOf(scenario));
+    }
+    views += viewsTogether;
+  }
+  assert(views > 300, "what is compared has become little");
 });
 
 Deno.test("a growth beside a request on one mapped block stands every schedule and a power cut anywhere", () => {

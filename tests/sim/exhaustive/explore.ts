@@ -6,6 +6,7 @@ import { HeldPool } from "./held_pool.ts";
 import type { Scenario } from "./scenario.ts";
 import type { Event } from "./execution.ts";
 import { Search, type SearchCounts } from "./search.ts";
+import type { Views } from "./views.ts";
 
 /** What exploring a scenario came to. */
 export interface Explored {
@@ -20,8 +21,13 @@ export function newCrashes(): Crashes {
   return new Crashes();
 }
 
-/** Runs the schedules of a scenario until one shows a problem; with `crashes`, and each of their crashes. */
-export function explore(scenario: Scenario, schedulesMax: number, crashes: Crashes | undefined): Explored {
+/** Runs the schedules of a scenario until one shows a problem; with `crashes`, and each of their crashes. `views` gets all. */
+export function explore(
+  scenario: Scenario,
+  schedulesMax: number,
+  crashes: Crashes | undefined,
+  views?: Views,
+): Explored {
   const search = new Search(() => new HeldPool(scenario));
   const problem = search.findProblem(schedulesMax, (run, events) => {
     const pool = run as HeldPool;
@@ -29,7 +35,8 @@ export function explore(scenario: Scenario, schedulesMax: number, crashes: Crash
     const operations = pool.log.operations.slice();
     const found = checkEnd(pool);
     if (typeof found === "string") return found;
-    return crashes?.findProblem(pool, operations, events, found);
+    views?.noteEnd(pool, found);
+    return crashes?.findProblem(pool, operations, events, found, views);
   });
   const schedule = problem === undefined ? [] : search.events.map(lineOf);
   return { counts: search.counts, problem, schedule };

@@ -4,7 +4,8 @@
  * The sources of the product and of the search are copied to a folder of their own, one fault is put in by replacing text
  * that must be there exactly once, and the copy's own search is loaded from there. The product itself is not touched.
  */
-import type { explore, newCrashes } from "./explore.ts";
+import type { compareBatches } from "./compare.ts";
+import type { explore, Explored, newCrashes } from "./explore.ts";
 import type { Scenario } from "./scenario.ts";
 
 /** A fault, and where it shows. */
@@ -13,6 +14,8 @@ export interface Fault {
   readonly edits: readonly { readonly file: string; readonly from: string; readonly to: string }[];
   readonly scenario: Scenario;
   readonly withCrashes: boolean;
+  /** It shows where clients see with batches what they do not see with batches of one, and nowhere else. */
+  readonly comparesBatches?: true;
 }
 
 const provisionEnd = `  const written = yield* remapAndWait(thin, bio, fresh.dblock);
@@ -180,6 +183,19 @@ export const faults: readonly Fault[] = [
     withCrashes: false,
   },
   {
+    name: "a batch that answers for want of space what goes on alone",
+    edits: [{
+      file: "actors/volume/remap.ts",
+      from: '  if (bio.kind !== "read" || bio.mapping?.kind !== "unprovisioned") return undefined;',
+      to: `  if (bio.mapping?.kind !== "unprovisioned") return undefined;
+  if (bio.kind !== "read") return "noDataSpace";`,
+    }],
+    // The only block is enough for both. That there is too little of it is no wrong answer by itself.
+    scenario: { ...scenario("unmapped", ["partial write", "partial write"]), dataBlocks: 1 },
+    withCrashes: false,
+    comparesBatches: true,
+  },
+  {
     name: "a flush answered before its commit",
     edits: [{
       file: "actors/volume/thin_volume.ts",
@@ -285,6 +301,19 @@ const parts = ["actors", "storage", "tests/sim/exhaustive", "tests/support", "te
 interface Copy {
   readonly explore: typeof explore;
   readonly newCrashes: typeof newCrashes;
+  readonly compareBatches: typeof compareBatches;
+}
+
+/** Explores the scenario of a fault, with the product that has these functions. */
+export function exploreFault(
+  { scenario, withCrashes, comparesBatches }: Fault,
+  schedulesMax: number,
+  { explore, newCrashes, compareBatches }: Copy,
+): Explored {
+  const crashes = withCrashes ? newCrashes() : undefined;
+  if (comparesBatches !== true) return explore(scenario, schedulesMax, crashes);
+  const explored = compareBatches(scenario, schedulesMax, crashes).parts.map((part) => part.explored);
+  return explored.find(({ problem }) => problem !== undefined) ?? explored.at(-1)!;
 }
 
 /** The files that a fault changes, with the fault. Throws an Error if a text to be replaced is not there exactly once. */
@@ -302,14 +331,15 @@ export function editedFiles(fault: Fault, read: (file: string) => string): Reado
 }
 
 /** Explores the fault's scenario in a copy that has the fault. */
-export async function findFault(fault: Fault, schedulesMax: number): Promise<ReturnType<typeof explore>> {
+export async function findFault(fault: Fault, schedulesMax: number): Promise<Explored> {
   const folder = await Deno.makeTempDir({ prefix: "fault-" });
   try {
     for (const part of parts) await copyFolder(part, folder);
     const edited = editedFiles(fault, (file) => Deno.readTextFileSync(`${folder}/${file}`));
     for (const [file, text] of edited) await Deno.writeTextFile(`${folder}/${file}`, text);
-    const copy: Copy = await import(`file://${folder}/tests/sim/exhaustive/explore.ts`);
-    return copy.explore(fault.scenario, schedulesMax, fault.withCrashes ? copy.newCrashes() : undefined);
+    const copied = `file://${folder}/tests/sim/exhaustive`;
+    const [search, comparison] = [await import(`${copied}/explore.ts`), await import(`${copied}/compare.ts`)];
+    return exploreFault(fault, schedulesMax, { ...search, ...comparison });
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

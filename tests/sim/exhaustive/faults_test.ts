@@ -1,8 +1,9 @@
 /** Each classic fault, put back into a copy of the product, is found by the search; the product itself passes there. */
 import { assert, assertEquals } from "@std/assert";
 import { soak } from "../../support/server.ts";
+import { compareBatches } from "./compare.ts";
 import { explore, newCrashes } from "./explore.ts";
-import { faults, findFault } from "./faults.ts";
+import { exploreFault, faults, findFault } from "./faults.ts";
 import { intentFaults } from "./intent_faults.ts";
 import { nameOf } from "./scenario.ts";
 
@@ -17,7 +18,7 @@ for (const fault of [...faults, ...intentFaults]) {
     const { problem, schedule, counts } = await findFault(fault, schedulesMax);
     assert(problem !== undefined, `nothing was found in ${counts.schedules} schedules`);
     const soundMax = Math.max(counts.schedules, soundSchedulesMin);
-    const sound = explore(fault.scenario, soundMax, fault.withCrashes ? newCrashes() : undefined);
+    const sound = exploreFault(fault, soundMax, { explore, newCrashes, compareBatches });
     assertEquals(sound.problem, undefined, "without the fault");
     console.log(`${fault.name}: ${nameOf(fault.scenario)}, schedule ${counts.schedules}`);
     console.log(`  ${problem}`);

@@ -12,15 +12,16 @@ import {
   rollbacks,
   sliced,
   tight,
-  together,
   triples,
   waitings,
   waitingsOfThree,
 } from "./cases.ts";
+import { compareBatches, type Part } from "./compare.ts";
+import type { Crashes } from "./crashes.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { faults, findFault } from "./faults.ts";
 import { intentFaults } from "./intent_faults.ts";
-import { nameOf, type Scenario, states } from "./scenario.ts";
+import { nameOf, type Scenario } from "./scenario.ts";
 
 interface Group {
   readonly name: string;
@@ -46,23 +47,6 @@ const groups: readonly Group[] = [
   { name: "clones", scenarios: clones(), withCrashes: true },
   { name: "growths", scenarios: growths(), withCrashes: true },
   { name: "growths, no space", scenarios: growths().map(tight), withCrashes: true },
-  {
-    name: "pairs together",
-    scenarios: [...pairs("one block"), ...pairs("two blocks"), ...pairs("apart")].flatMap((pair) =>
-      together([pair, tight(pair)])
-    ),
-    withCrashes: true,
-  },
-  {
-    name: "triples together",
-    scenarios: states.flatMap((state) => together(triples(state))),
-    withCrashes: false,
-  },
-  {
-    name: "other cases together",
-    scenarios: together([...reuses(), ...leavings(), ...waitings()]),
-    withCrashes: true,
-  },
   { name: "triples on one unmapped block", scenarios: triples("unmapped"), withCrashes: false },
   { name: "triples on one mapped block", scenarios: triples("mapped"), withCrashes: false },
   { name: "triples on one shared block", scenarios: triples("shared"), withCrashes: false },
@@ -78,26 +62,59 @@ interface Totals {
 function runGroup(group: Group, schedulesMax: number, totals: Totals): void {
   const begunMs = performance.now();
   const crashes = group.withCrashes ? newCrashes() : undefined;
-  let schedules = 0;
+  const before = totals.schedules;
   for (const scenario of group.scenarios) {
-    const explored = explore(scenario, schedulesMax, crashes);
-    const { counts, problem } = explored;
-    schedules += counts.schedules;
-    if (!counts.isComplete) totals.incomplete += 1;
-    const end = counts.isComplete ? "" : ", not all of them";
-    console.log(`${nameOf(scenario)}: ${counts.schedules} schedules${end} (${counts.cutShort} cut short)`);
-    if (problem === undefined) continue;
-    totals.problems += 1;
-    console.log(`PROBLEM: ${problem}\n${explored.schedule.map((line) => `    ${line}`).join("\n")}`);
+    tell({ scenario, explored: explore(scenario, schedulesMax, crashes) }, totals);
   }
+  compareGroup(group, schedulesMax, crashes, totals);
   const { points, outcomes, recoveries } = crashes?.counts ?? { points: 0, outcomes: 0, recoveries: 0 };
-  totals.schedules += schedules;
   totals.crashes += outcomes;
   const seconds = Math.round((performance.now() - begunMs) / 1000);
   console.log(
-    `== ${group.name}: ${group.scenarios.length} cases, ${schedules} schedules, ${outcomes} crashes at ${points} points ` +
-      `(${recoveries} different), ${seconds} s`,
+    `== ${group.name}: ${group.scenarios.length} cases, ${
+      totals.schedules - before
+    } schedules, ${outcomes} crashes at ` +
+      `${points} points (${recoveries} different), ${seconds} s`,
   );
+}
+
+/** All that a group's clients see with larger batches, they could have seen with batches of one. */
+function compareGroup(
+  { name, scenarios }: Group,
+  schedulesMax: number,
+  crashes: Crashes | undefined,
+  totals: Totals,
+): void {
+  const compared = scenarios.map((scenario) => {
+    const result = compareBatches(scenario, schedulesMax, crashes);
+    for (const part of result.parts) tell(part, totals);
+    return result;
+  }).filter(({ parts }) => parts.length > 0);
+  if (compared.length === 0) return;
+  const leftOut = compared.filter(({ parts }) => !parts[0]!.explored.counts.isComplete).length;
+  const [alone, larger] = [
+    sum(compared.map((one) => one.viewsAlone)),
+    sum(compared.map((one) => one.viewsTogether)),
+  ];
+  console.log(
+    `-- ${name}: ${compared.length} cases with batches of one and larger ones, clients see ${alone} and ${larger} things` +
+      (leftOut === 0 ? "" : `; ${leftOut} cases not compared, as not all their schedules were run`),
+  );
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}
+
+function tell({ scenario, explored }: Part, totals: Totals): void {
+  const { counts, problem } = explored;
+  totals.schedules += counts.schedules;
+  if (!counts.isComplete) totals.incomplete += 1;
+  const end = counts.isComplete ? "" : ", not all of them";
+  console.log(`${nameOf(scenario)}: ${counts.schedules} schedules${end} (${counts.cutShort} cut short)`);
+  if (problem === undefined) return;
+  totals.problems += 1;
+  console.log(`PROBLEM: ${problem}\n${explored.schedule.map((line) => `    ${line}`).join("\n")}`);
 }
 
 async function runFaults(totals: Totals): Promise<void> {

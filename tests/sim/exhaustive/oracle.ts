@@ -62,7 +62,7 @@ export function writersOf(pool: HeldPool, sector: number, volume: Op["volume"] =
 }
 
 /** In one order of what a schedule stands for: which requests were answered before which were asked, as bits. */
-type Order = number;
+export type Order = number;
 
 function bitOf(a: Op, b: Op): number {
   return 1 << (a.number * opsMax + b.number);
@@ -71,12 +71,12 @@ function bitOf(a: Op, b: Op): number {
 const opsMax = 5;
 
 /** Of what was there before (as `a`) and of the end of the run (as `b`) this is always true. */
-function precedes(order: Order, a: Op | undefined, b: Op | undefined): boolean {
+export function precedes(order: Order, a: Op | undefined, b: Op | undefined): boolean {
   return a === undefined || b === undefined || (order & bitOf(a, b)) !== 0;
 }
 
 /** Every order of what a complete schedule stands for, as far as they differ in what precedes what. */
-function ordersOf(ops: readonly Op[]): readonly Order[] {
+export function ordersOf(ops: readonly Op[]): readonly Order[] {
   const ends = ops.flatMap((op) => [
     { op, event: present(op.submitted, "an operation that was not submitted"), isAnswer: false },
     { op, event: present(op.answered, "an operation without an answer"), isAnswer: true },
