@@ -256,6 +256,8 @@ export const clockBusyMsMax = 4;
 export const ringSpinMs = 0.025;
 /** Milliseconds that the loop of the ring waits at most while Deno's event loop is needed. */
 export const ringTurnWaitMs = 0.2;
+/** Milliseconds that the I/O thread waits in the end for operations that the host does not end at once. */
+export const ringEndMs = 10_000;
 /** While it is needed, Deno's event loop waits for a timer once in so many milliseconds, and looks at its own sockets then. */
 export const ringTimerTurnMs = 5;
 

@@ -1,46 +1,87 @@
 /** The border (border.ts) where the pool's side is a thread of its own (pool_worker.ts). */
 import { UserError } from "../../storage/base/errors.ts";
-import { type Border, type FromPool, plainOf, type ToPool } from "./border.ts";
-import type { WorkerStart } from "./pool_worker.ts";
-import { wake } from "./ring/wake_ups.ts";
+import { type Border, type FromPool, type PlainError, plainOf, type ToPool } from "./border.ts";
+import type { WorkerEnd, WorkerNews } from "./pool_worker.ts";
+import { closeEvents, wake } from "./ring/wake_ups.ts";
 
 /** The way to a pool on a thread of its own. */
 export function openWorkerBorder(heard: (message: FromPool) => void): Border {
-  const worker = new Worker(import.meta.resolve("./pool_worker.ts"), { type: "module" });
-  let wakeFd: number | undefined;
-  /** Sent before the thread was up. */
-  const early: ToPool[] = [];
-  worker.addEventListener("message", ({ data }: MessageEvent<FromPool | WorkerStart>) => {
-    if (data.type === "down") return refuse(early, data.reason, heard);
-    if (data.type !== "up") return heard(data);
-    wakeFd = data.wakeFd;
-    for (const _ of early.splice(0)) wake(wakeFd);
-  });
-  worker.addEventListener("error", (event) => {
-    event.preventDefault();
-    heard({
-      type: "failed",
-      error: { name: "Error", message: event.message, stack: undefined, code: undefined },
-    });
-  });
-  return {
-    send: (message: ToPool) => {
-      worker.postMessage(message);
-      if (wakeFd === undefined) early.push(message);
-      else wake(wakeFd);
-    },
-    close: () => {
-      // A thread that waits in the ring cannot be terminated from outside: it is asked to end.
-      worker.postMessage({ type: "end" });
-      if (wakeFd !== undefined) wake(wakeFd);
-    },
-  };
+  return new WorkerBorder(heard);
 }
 
-/** The thread cannot work, so what it was asked is refused. */
-function refuse(messages: readonly ToPool[], reason: string, heard: (message: FromPool) => void): void {
-  const error = plainOf(new UserError(`Cannot use io_uring: ${reason}. Leave out --io io_uring.`));
-  for (const message of messages) {
-    if ("number" in message) heard({ type: "threw", number: message.number, error });
+class WorkerBorder implements Border {
+  readonly #heard: (message: FromPool) => void;
+  readonly #worker = new Worker(import.meta.resolve("./pool_worker.ts"), { type: "module" });
+  /** Until the thread is up. */
+  #wakeFd: number | undefined;
+  /** Messages that were sent before that. */
+  #earlyMessages = 0;
+  /** Requests that the thread has not answered. */
+  readonly #unanswered = new Set<number>();
+  /** Why nothing more is answered. */
+  #failure: PlainError | undefined;
+  #isClosed = false;
+
+  constructor(heard: (message: FromPool) => void) {
+    this.#heard = heard;
+    this.#worker.addEventListener("message", ({ data }: MessageEvent<FromPool | WorkerNews>) => {
+      if (data.type === "up") this.#up(data.wakeFd);
+      else if (data.type === "down") this.#refuseAll(plainOf(refusal(data.reason)));
+      else if (data.type === "died") this.#died(data.error);
+      // Nothing wakes a thread that is gone: the system soon gives the number to another file.
+      else if (data.type === "gone") closeEvents(data.wakeFd);
+      else this.#pass(data);
+    });
+    this.#worker.addEventListener("error", (event) => {
+      event.preventDefault();
+      this.#died({ name: "Error", message: event.message, stack: undefined, code: undefined });
+    });
   }
+
+  send(message: ToPool): void {
+    // What only notifies is of no use any more.
+    if (this.#isClosed) return;
+    if ("number" in message && message.type !== "textTaken") this.#unanswered.add(message.number);
+    if (this.#failure === undefined) this.#post(message);
+    else this.#refuseAll(this.#failure);
+  }
+
+  /** A thread that waits in the ring cannot be terminated from outside: it is asked to end. */
+  close(): void {
+    if (!this.#isClosed && this.#failure === undefined) this.#post({ type: "end" });
+    this.#isClosed = true;
+  }
+
+  #post(message: ToPool | WorkerEnd): void {
+    this.#worker.postMessage(message);
+    if (this.#wakeFd === undefined) this.#earlyMessages += 1;
+    else wake(this.#wakeFd);
+  }
+
+  #up(wakeFd: number): void {
+    this.#wakeFd = wakeFd;
+    for (; this.#earlyMessages > 0; this.#earlyMessages -= 1) wake(wakeFd);
+  }
+
+  #pass(message: FromPool): void {
+    if ("number" in message && message.type !== "text") this.#unanswered.delete(message.number);
+    this.#heard(message);
+  }
+
+  /** The program on the thread has failed. Its pool does nothing any more. */
+  #died(error: PlainError): void {
+    this.#heard({ type: "failed", error });
+    this.#refuseAll(error);
+  }
+
+  #refuseAll(error: PlainError): void {
+    this.#failure = error;
+    const numbers = [...this.#unanswered];
+    this.#unanswered.clear();
+    for (const number of numbers) this.#heard({ type: "threw", number, error });
+  }
+}
+
+function refusal(reason: string): UserError {
+  return new UserError(`Cannot use io_uring: ${reason}. Leave out --io io_uring.`);
 }

@@ -106,6 +106,7 @@ export const collections: Readonly<Record<string, string>> = {
   "edge/file_flushes.ts#bounded": "handles",
   "edge/descriptors.ts#held": "count",
   "edge/pool_link.ts#waiting": "calls of the program that uses the library",
+  "edge/worker_border.ts#unanswered": "those that wait in pool_link.ts",
   "edge/pool_link.ts#dumps": "calls of the program that uses the library",
   "edge/pool_process.ts#waiting": "calls of the program that uses the library",
   "edge/pool_service.ts#servers": "servers that the program has begun",

@@ -32,6 +32,8 @@ export class RingLoop implements HostClock, EventLoopUse {
   /** Whether the last wait was so short that looking again would have been cheaper. */
   #isSpinning = false;
   #lastTimerTurnMs = -Infinity;
+  /** What waits for a promise of ours may take more steps than one to go on. */
+  #hasKept = false;
 
   constructor(ring: Uring) {
     this.ring = ring;
@@ -79,6 +81,14 @@ export class RingLoop implements HostClock, EventLoopUse {
     this.#turnsWanted -= 1;
   }
 
+  /**
+   * To be called in a pass that keeps or breaks a promise. What waits for it may wait for others that follow from it, each of
+   * which takes one more turn of the queue of promises; so all of them go on before the next wait.
+   */
+  keeps(): void {
+    this.#hasKept = true;
+  }
+
   /** Resolves after so many milliseconds. */
   pause(ms: number): Promise<void> {
     const time = BigInt64Array.of(BigInt(Math.floor(ms / 1000)), BigInt(Math.floor((ms % 1000) * 1e6)));
@@ -86,7 +96,10 @@ export class RingLoop implements HostClock, EventLoopUse {
     return new Promise((resolve) =>
       void this.ring.push(
         { operation: operation.timeout, fd: -1, address, lengthBytes: 1 },
-        () => resolve(),
+        () => {
+          this.keeps();
+          resolve();
+        },
         time,
       )
     );
@@ -101,8 +114,10 @@ export class RingLoop implements HostClock, EventLoopUse {
   async run(): Promise<void> {
     while (!this.#isEnded) {
       this.#pass();
-      // Also without a turn, what waits for promises of ours goes on.
-      await (this.#turnsWanted > 0 ? this.#turn() : undefined);
+      const hasKept = this.#hasKept;
+      this.#hasKept = false;
+      if (this.#turnsWanted > 0) await this.#turn();
+      else await (hasKept ? promisesKept() : undefined);
     }
   }
 
@@ -157,9 +172,14 @@ export class RingLoop implements HostClock, EventLoopUse {
   #turn(): Promise<void> {
     const nowMs = performance.now();
     if (nowMs < this.#lastTimerTurnMs + ringTimerTurnMs) {
-      return new Promise((resolve) => setImmediate(resolve));
+      return promisesKept();
     }
     this.#lastTimerTurnMs = nowMs;
     return new Promise((resolve) => setTimeout(resolve, 0));
   }
+}
+
+/** Resolves in a turn of Deno's event loop, before which the queue of promises is empty. */
+function promisesKept(): Promise<void> {
+  return new Promise((resolve) => void setImmediate(resolve));
 }

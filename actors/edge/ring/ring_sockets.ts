@@ -34,12 +34,12 @@ export class RingSockets implements SocketHost {
   }
 
   listenOnUnix(path: string): BoundListener {
-    return new RingListener(this.#loop.ring, listenOnUnix(path), { transport: "unix", path });
+    return new RingListener(this.#loop, listenOnUnix(path), { transport: "unix", path });
   }
 
   listenOnTcp({ hostname, port }: NetName): BoundListener {
     const fd = listenOnTcp(hostname, port);
-    return new RingListener(this.#loop.ring, fd, {
+    return new RingListener(this.#loop, fd, {
       transport: "tcp",
       ...ownNameOf(fd) ?? { hostname, port },
     });
@@ -59,7 +59,7 @@ export class RingSockets implements SocketHost {
       : path === undefined
       ? undefined
       : { transport: "unix", path };
-    return new RingListener(this.#loop.ring, own, address, false);
+    return new RingListener(this.#loop, own, address, false);
   }
 
   atMost(ms: number, promise: Promise<void>): Promise<void> {
@@ -70,7 +70,7 @@ export class RingSockets implements SocketHost {
 /** A listening socket whose clients the ring accepts, one at a time. */
 class RingListener implements BoundListener {
   readonly address: ListenAddress | undefined;
-  readonly #ring: Uring;
+  readonly #loop: RingLoop;
   readonly #fd: number;
   /** Whether the file of a Unix socket is ours. */
   readonly #isOwner: boolean;
@@ -78,9 +78,9 @@ class RingListener implements BoundListener {
   #underWay: number | undefined;
   #isClosed = false;
 
-  constructor(ring: Uring, fd: number, address: ListenAddress | undefined, isOwner = true) {
+  constructor(loop: RingLoop, fd: number, address: ListenAddress | undefined, isOwner = true) {
     this.#isOwner = isOwner;
-    this.#ring = ring;
+    this.#loop = loop;
     this.#fd = fd;
     this.address = address;
   }
@@ -90,9 +90,10 @@ class RingListener implements BoundListener {
     return new Promise((resolve, reject) => {
       if (this.#isClosed) return reject(new Deno.errors.BadResource("the socket is closed"));
       const accepting = { operation: operation.accept, fd: this.#fd, flags: closeOnExec };
-      this.#underWay = this.#ring.push(accepting, (fd) => {
+      this.#underWay = this.#loop.ring.push(accepting, (fd) => {
         this.#underWay = undefined;
-        if (fd >= 0) resolve(new RingClient(this.#ring, fd));
+        this.#loop.keeps();
+        if (fd >= 0) resolve(new RingClient(this.#loop.ring, fd));
         else reject(acceptFailure(-fd));
         if (this.#isClosed) this.#release();
       });
@@ -103,7 +104,7 @@ class RingListener implements BoundListener {
     assert(!this.#isClosed, "a listening socket is closed once");
     this.#isClosed = true;
     if (this.#underWay === undefined) this.#release();
-    else this.#ring.cancel(this.#underWay);
+    else this.#loop.ring.cancel(this.#underWay);
   }
 
   #release(): void {

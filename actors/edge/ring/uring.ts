@@ -47,6 +47,9 @@ export const operation = {
   recv: 27,
 } as const;
 
+const cancelAll = 1;
+const cancelAny = 4;
+
 /** IORING_FSYNC_DATASYNC: as fdatasync. */
 export const syncData = 1;
 /** One submission: its meaning by field is that of struct io_uring_sqe for the operation. */
@@ -243,6 +246,26 @@ export class Uring {
       fds.length,
     );
     if (status < 0) throw new Error(`io_uring_register failed (os error ${this.#calls.errno[0]})`);
+  }
+
+  /**
+   * Has the host end what is under way, tells of none of it any more, and closes the ring when all is over. False, with the
+   * ring open, if that takes longer than `waitMs`: a disk may hang, and then uses the memory that it was given.
+   */
+  finish(waitMs: number): boolean {
+    const endMs = performance.now() + waitMs;
+    this.#completed.forEach((completed, slot) => {
+      if (completed !== undefined) this.#completed[slot] = () => {};
+    });
+    this.push({ operation: operation.cancel, fd: -1, flags: cancelAll | cancelAny }, () => {});
+    while (this.#underWay > 0) {
+      const leftMs = endMs - performance.now();
+      if (leftMs <= 0) return false;
+      this.enter(leftMs);
+      this.reap();
+    }
+    this.close();
+    return true;
   }
 
   /** Nothing may be under way. The mapped queues are kept until the process ends: views of them may be referenced. */

@@ -13,6 +13,7 @@ const closeOnExec = 0o2000000;
 const library = fromLibc(() =>
   Deno.dlopen(libraryName, {
     eventfd: { parameters: ["u32", "i32"], result: "i32" },
+    close: { parameters: ["i32"], result: "i32" },
     write: { parameters: ["i32", "buffer", "usize"], result: "i64" },
   }).symbols
 );
@@ -64,4 +65,9 @@ export class WakeUps {
 /** Wakes the thread that waits for this descriptor, after one message to it. */
 export function wake(fd: number): void {
   library?.write(fd, BigUint64Array.of(1n) as unknown as BufferSource, 8n);
+}
+
+/** Closes the descriptor, when the thread is gone. */
+export function closeEvents(fd: number): void {
+  library?.close(fd);
 }
