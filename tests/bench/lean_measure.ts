@@ -1,9 +1,10 @@
 /** Runs the lean client's rows on all servers, in turns, and keeps what came out. */
+import fs from "node:fs";
 import { makeCertificates } from "../support/certificates.ts";
 import { programPath } from "../support/programs.ts";
 import { LeanClient } from "./lean.ts";
 import { type Group, type LeanRow, type LeanSample } from "./lean_rows.ts";
-import { type LeanKind, LeanServer, type LeanSetup } from "./lean_servers.ts";
+import { type LeanKind, LeanServer, type LeanSetup, spareBytes } from "./lean_servers.ts";
 import type { Effort } from "./measure.ts";
 import type { Place } from "./place.ts";
 import { writeBack } from "./subject.ts";
@@ -52,12 +53,13 @@ export async function measureLean(
     return;
   }
   const client = await LeanClient.make(place.folder);
+  const here = kinds.filter((kind) => kind.missing() === undefined);
+  const roomBytes = roomOf(here.length, effort.imageBytes);
   const able = rows.filter((row) => {
-    const lacks = lackOf(row, client);
+    const lacks = lackOf(row, client, roomBytes);
     if (lacks !== undefined) listeners.skip(`${row.name}: skipped, ${lacks} is missing`);
     return lacks === undefined;
   });
-  const here = kinds.filter((kind) => kind.missing() === undefined);
   for (const chosen of Map.groupBy(able, ({ group }) => group).values()) {
     const bench = new Bench(place, client, chosen[0]!.group, effort, listeners);
     await bench.start(here);
@@ -66,14 +68,23 @@ export async function measureLean(
   }
 }
 
+/** Bytes that the servers of one group have on a disk. */
+export function roomOf(servers: number, imageBytes: number): number {
+  return servers * (imageBytes + spareBytes);
+}
+
 /** What a row needs and this machine has not. */
-function lackOf({ group, missing }: LeanRow, client: LeanClient): string | undefined {
+function lackOf({ group, missing }: LeanRow, client: LeanClient, roomBytes: number): string | undefined {
   if (group.transport === "tls") {
     if (!client.hasTls) return "gnutls/gnutls.h (libgnutls28-dev)";
     if (programPath("openssl") === undefined) return "openssl";
   }
-  const isTmpfs = / \/dev\/shm tmpfs /.test(Deno.readTextFileSync("/proc/self/mounts"));
-  if (group.medium === "tmpfs" && !isTmpfs) return `a tmpfs at ${tmpfsFolder}`;
+  if (group.medium === "tmpfs") {
+    const isTmpfs = / \/dev\/shm tmpfs /.test(Deno.readTextFileSync("/proc/self/mounts"));
+    if (!isTmpfs) return `a tmpfs at ${tmpfsFolder}`;
+    const { bavail, bsize } = fs.statfsSync(tmpfsFolder);
+    if (bavail * bsize < roomBytes) return `room in ${tmpfsFolder} (--size makes images smaller)`;
+  }
   return missing?.();
 }
 

@@ -11,8 +11,8 @@ import { isRunning } from "./proc.ts";
 const cli = new URL("../../cli.ts", import.meta.url).pathname;
 /** What all files are filled with: a block of ours, so that ours and all peers make the same calls in the same order. */
 const fillBytes = 64 * 1024;
-/** Room in a pool beyond its volumes. */
-const spareBytes = 64 * 2 ** 20;
+/** Room in a pool beyond its volumes, and for its metadata. */
+export const spareBytes = 64 * 2 ** 20;
 
 /** How clients reach a server. With TLS it is a Unix socket, too. */
 export type Transport = "unix" | "tcp" | "tls";

@@ -5,7 +5,7 @@ import { type Grammar, type Options as Words, runProgram } from "../support/comm
 import { formatSize, parseSize } from "../../mod.ts";
 import { requireFio } from "./fio.ts";
 import { type HoldResult, holdTable, measureHold } from "./hold.ts";
-import { type LeanResult, measureLean } from "./lean_measure.ts";
+import { type LeanResult, measureLean, roomOf } from "./lean_measure.ts";
 import { leanRows } from "./lean_rows.ts";
 import { type LeanKind, leanKinds, oursFrom } from "./lean_servers.ts";
 import { leanSummaryOf, leanTableOf } from "./lean_table.ts";
@@ -144,7 +144,14 @@ async function main(words: Words): Promise<void> {
   if (kinds.length + lean.length === 0) {
     throw new UserError("None of the servers that were chosen is installed: nothing to measure.");
   }
-  requireRoom(place.folder, Math.max(kinds.length * imageBytes, imageBytesOf({ kind: "fresh" }, imageBytes)));
+  requireRoom(
+    place.folder,
+    Math.max(
+      ofFio.length > 0 ? kinds.length * imageBytes : 0,
+      ofFio.length > 0 ? imageBytesOf({ kind: "fresh" }, imageBytes) : 0,
+      ofLean.length > 0 ? roomOf(lean.length, imageBytes) : 0,
+    ),
+  );
   const results = await measureAll(place, ofFio, kinds, options, say);
   const summary = summaryOf(results);
   if (summary !== undefined) say(`${summary}\n`);
