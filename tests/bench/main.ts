@@ -132,6 +132,7 @@ async function main(words: Words): Promise<void> {
   if (ofFio.length > 0 || isHold) requireFio();
   await using place = await Place.make();
   const begin = performance.now();
+  const [load] = Deno.loadavg();
   const facts = [`commit ${await commit()}`, machine(place.folder), ...await versions()];
   const kinds = chosenOf(fioKinds, options.servers).filter((kind) => kind.missing() === undefined);
   const lean = chosenOf(leanKindsOf(options), options.servers).filter((kind) => kind.missing() === undefined);
@@ -171,7 +172,7 @@ async function main(words: Words): Promise<void> {
   const leanSummary = leanSummaryOf(leanResults);
   if (leanSummary !== undefined) say(`${leanSummary}\n`);
   say(`took ${Math.round((performance.now() - begin) / 1000)} s`);
-  const all = { facts, skipped, effort: options.effort, results, holds, lean: leanResults };
+  const all = { facts, load, skipped, effort: options.effort, results, holds, lean: leanResults };
   if (options.json) console.log(JSON.stringify(all));
 }
 

@@ -7,6 +7,8 @@ import { bestPeer, ratioToBest } from "./lean_table.ts";
 /** What of the bench's JSON is drawn. */
 export interface Measured {
   readonly facts: readonly string[];
+  /** The machine's load before the bench began: above 1 its cores had other work. */
+  readonly load: number;
   readonly effort: { readonly rounds: number; readonly seconds: number };
   readonly lean: readonly LeanResult[];
 }
@@ -28,7 +30,7 @@ const plotLeft = 250;
 const plotRight = 640;
 const rowHeight = 22;
 const headHeight = 92;
-const footHeight = 74;
+const footHeight = 92;
 /** The ends of the axis as powers of two, unless all lies closer. */
 const exponentMin = -5;
 const exponentMax = 5;
@@ -39,6 +41,7 @@ const style = `
   .title { font-size: 16px; font-weight: 600 }
   .ratio { font-weight: 600 }
   .small { font-size: 11px; fill: #59636e }
+  .busy { font-size: 11px; font-weight: 600 }
   .page { fill: #ffffff }
   .grid { stroke: #d1d9e0 }
   .one { stroke: #1f2328; stroke-width: 1.5 }
@@ -63,6 +66,15 @@ interface Bar {
   readonly ratio: number;
   readonly best: string;
   readonly others: readonly { readonly name: string; readonly ratio: number }[];
+}
+
+/** The load from which a run says little. */
+const loadMax = 1;
+
+function busyText(load: number): string {
+  return `The machine had other work when this was measured (load ${
+    load.toFixed(1)
+  }): these ratios say little.`;
 }
 
 /** Whether it is ours in another form: from another checkout, or with other options. */
@@ -149,7 +161,7 @@ function gridOf(axis: Axis, bottom: number): string[] {
 }
 
 /** The picture. Throws a UserError where nothing of ours can be compared with a peer. */
-export function pictureOf({ facts, effort, lean }: Measured): string {
+export function pictureOf({ facts, load, effort, lean }: Measured): string {
   const bars = lean.map(barOf).filter((bar) => bar !== undefined);
   if (bars.length === 0) {
     throw new UserError('No row has "ours" and a peer; run deno task bench --json with both.');
@@ -177,6 +189,7 @@ export function pictureOf({ facts, effort, lean }: Measured): string {
       ' class="small"',
     ),
     label(20, bottom + 58, machine, small),
+    ...load > loadMax ? [label(20, bottom + 76, busyText(load), ' class="busy"')] : [],
   ];
   const size = `width="${width}" height="${height}" viewBox="0 0 ${width} ${height}"`;
   const title = "<title>gossamer beside other NBD servers, as ratios to the best of them</title>";
@@ -193,9 +206,11 @@ export function measuredOf(text: string, name: string): Measured {
   } catch {
     throw unfit;
   }
-  const { facts, effort, lean } = found ?? {};
-  if (!Array.isArray(facts) || !Array.isArray(lean) || effort === undefined) throw unfit;
-  return { facts, effort, lean };
+  const { facts, load, effort, lean } = found ?? {};
+  if (!Array.isArray(facts) || !Array.isArray(lean) || effort === undefined || load === undefined) {
+    throw unfit;
+  }
+  return { facts, load, effort, lean };
 }
 
 async function main(options: Options): Promise<void> {

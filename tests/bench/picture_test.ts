@@ -11,6 +11,7 @@ function outcome(server: string, isPeer: boolean, ...values: number[]): LeanOutc
 
 const measured: Measured = {
   facts: ["commit 1234567", "2 cores of A & B"],
+  load: 0.3,
   effort: { rounds: 3, seconds: 1 },
   lean: [
     {
@@ -53,6 +54,8 @@ Deno.test("the picture names its commit and its machine, in text that is safe in
   const picture = pictureOf(measured);
   assert(picture.includes("commit 1234567. Medians of 3 rounds"), picture);
   assert(picture.includes("2 cores of A &amp; B"), picture);
+  assert(!picture.includes("other work"), "the machine was idle");
+  assert(pictureOf({ ...measured, load: 4 }).includes("had other work when this was measured (load 4.0)"));
 });
 
 Deno.test("what the bench has not printed is refused with a sentence", () => {
