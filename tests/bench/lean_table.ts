@@ -38,6 +38,9 @@ export function ratioToBest(result: LeanResult, outcome: LeanOutcome): number | 
   return result.isMoreBetter ? value / ofBest : ofBest / value;
 }
 
+/** Ours from another checkout. */
+export const beforeName = "ours before";
+
 const ratioText = (ratio: number | undefined) => ratio === undefined ? "-" : ratio.toFixed(2);
 const figure = (value: number | undefined) => value === undefined ? "-" : short(value);
 
@@ -57,13 +60,19 @@ export function leanTableOf(result: LeanResult): string {
   return table([row, unit, "spread", "/ best peer", ...shown.map(([title]) => title)], rows);
 }
 
-/** A row for each result with ours beside the best peer; undefined if ours was not measured. */
+/** Each form of ours beside the best peer, a row for each result; undefined if none was measured. */
 export function leanSummaryOf(results: readonly LeanResult[]): string | undefined {
-  const rows = results.map(summaryRow).filter((row) => row !== undefined);
-  if (rows.length === 0) return undefined;
+  const servers = results.flatMap(({ outcomes }) => outcomes.map(({ server }) => server));
+  const forms = [...new Set(servers)].filter((name) => name.startsWith("ours") && name !== beforeName);
+  if (forms.length === 0) return undefined;
+  return forms.map((form) => summaryOfForm(results, form)).join("\n\n");
+}
+
+function summaryOfForm(results: readonly LeanResult[], form: string): string {
+  const rows = results.map((result) => summaryRow(result, form)).filter((row) => row !== undefined);
   const head = [
     "row",
-    "ours",
+    form,
     "spread",
     "/ best peer",
     "/ before",
@@ -75,10 +84,10 @@ export function leanSummaryOf(results: readonly LeanResult[]): string | undefine
   return table([...head, "p99.9 us", "min/max", "beside MB/s", "of best peer"], rows);
 }
 
-function summaryRow(result: LeanResult): string[] | undefined {
+function summaryRow(result: LeanResult, form: string): string[] | undefined {
   const { row, unit, outcomes, isMoreBetter } = result;
   const named = (name: string) => outcomes.find(({ server }) => server === name);
-  const [ours, before, best] = [named("ours"), named("ours before"), bestPeer(result)];
+  const [ours, before, best] = [named(form), named(beforeName), bestPeer(result)];
   if (ours === undefined) return undefined;
   const value = medianOf(ours, "value")!;
   const old = before === undefined ? undefined : medianOf(before, "value")!;

@@ -8,7 +8,7 @@ import { type HoldResult, holdTable, measureHold } from "./hold.ts";
 import { type LeanResult, measureLean, roomOf } from "./lean_measure.ts";
 import { leanRows } from "./lean_rows.ts";
 import { type LeanKind, leanKinds, oursFrom } from "./lean_servers.ts";
-import { leanSummaryOf, leanTableOf } from "./lean_table.ts";
+import { beforeName, leanSummaryOf, leanTableOf } from "./lean_table.ts";
 import { type Effort, measureState, type Result, tableOf } from "./measure.ts";
 import { ourKinds } from "./ours.ts";
 import { peerKinds, versions } from "./peers.ts";
@@ -97,7 +97,7 @@ function leanKindsOf({ before }: Pick<Options, "before">): LeanKind[] {
   const [ours, ...others] = leanKinds;
   return before === undefined
     ? [...leanKinds]
-    : [ours!, oursFrom("ours before", `${Deno.realPathSync(before)}/cli.ts`), ...others];
+    : [ours!, oursFrom(beforeName, `${Deno.realPathSync(before)}/cli.ts`), ...others];
 }
 
 /** Workloads with the same state of the image, in the order of the list. */
