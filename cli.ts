@@ -66,7 +66,12 @@ async function importInto({ pool, options: { metadata, data } }: Invocation): Pr
     throw new UsageError("import needs --metadata PATH and --data PATH.");
   }
   const { formatSize, importPool } = await library();
-  const imported = await importPool({ directory: pool, metadataPath: metadata, dataPath: data });
+  const imported = await importPool({
+    directory: pool,
+    metadataPath: metadata,
+    dataPath: data,
+    log: complain,
+  });
   for (const volume of imported) await print(`${volume.name}  ${formatSize(volume.sizeBytes)}`);
   if (imported.some(({ isKnown }) => isKnown)) {
     complain("Names and sizes are those of the catalogue beside the metadata.");

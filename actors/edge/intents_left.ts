@@ -5,23 +5,36 @@ import { findIntents, type IntentsFound } from "../../storage/intent_read.ts";
 import type { Intent } from "../../storage/intent_record.ts";
 import { readBootId } from "./boot_id.ts";
 import { readIntentFile } from "./intent_file.ts";
+import type { OpenDevice } from "./open_device.ts";
 import type { PoolFiles } from "./pool_files.ts";
 import { readSuperblock } from "./stored_superblock.ts";
+
+/** An intent journal, and the metadata that it may belong to. */
+export interface IntentsPlace {
+  readonly path: string;
+  readonly metadata: OpenDevice;
+  readonly identities: PoolFiles["identities"];
+}
+
+/** The journal of a pool. */
+export function intentsOf({ paths, metadata, identities }: PoolFiles): IntentsPlace {
+  return { path: paths.intents, metadata, identities };
+}
 
 /**
  * What an earlier process has left for this superblock, or why that cannot be read. Sentences go to the log. Throws
  * {@linkcode UserError} for a newer format.
  */
 export async function findLeftIntents(
-  files: PoolFiles,
+  place: IntentsPlace,
   log: (sentence: string) => void,
 ): Promise<readonly Intent[] | string> {
-  const path = files.paths.intents;
+  const { path, metadata } = place;
   const bootId = readBootId();
   const left = readIntentFile(path, bootId);
   if (typeof left === "string") return left;
-  const binding = bootId === undefined ? undefined : bindingOf(files, bootId, left.identity);
-  const superblock = await readSuperblock(files.metadata.path, files.metadata);
+  const binding = bootId === undefined ? undefined : bindingOf(place, bootId, left.identity);
+  const superblock = await readSuperblock(metadata.path, metadata);
   return taken(findIntents(left.bytes, binding, superblock), path, log);
 }
 
@@ -43,6 +56,10 @@ function taken(found: IntentsFound, path: string, log: (sentence: string) => voi
 }
 
 /** What a file of intents of this pool belongs to. Undefined if the bytes of a device are not in this host's memory. */
-export function bindingOf(files: PoolFiles, bootId: string, file: string): IntentBinding | undefined {
-  return files.identities === undefined ? undefined : { bootId, ...files.identities, file };
+export function bindingOf(
+  { identities }: Pick<IntentsPlace, "identities">,
+  bootId: string,
+  file: string,
+): IntentBinding | undefined {
+  return identities === undefined ? undefined : { bootId, ...identities, file };
 }

@@ -27,7 +27,7 @@ import { readBootId } from "./boot_id.ts";
 import { CommitOverlay } from "./commit_overlay.ts";
 import { DenoClock } from "./deno_clock.ts";
 import { IntentFile, removeIntentFile } from "./intent_file.ts";
-import { bindingOf, findLeftIntents } from "./intents_left.ts";
+import { bindingOf, findLeftIntents, intentsOf } from "./intents_left.ts";
 import { openLibc } from "./libc.ts";
 import { type OpenedEngine, openEngine, type OpenEngineOptions, openOn } from "./open_engine.ts";
 import type { OpenDevice } from "./open_device.ts";
@@ -75,7 +75,7 @@ export async function openReplayed(
   if (opened.writeRefusal !== null) return opened;
   const path = files.paths.intents;
   const superblock = await readSuperblock(files.metadata.path, files.metadata);
-  const intents = await findLeftIntents(files, log);
+  const intents = await findLeftIntents(intentsOf(files), log);
   if (typeof intents === "string") {
     const problem: ReplayProblem = {
       reason: `"${path}" cannot be read: ${intents}`,

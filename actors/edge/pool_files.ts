@@ -221,7 +221,8 @@ export function openDevices(
   return devices;
 }
 
-function identitiesOf(paths: DevicePaths, ...devices: OpenDevice[]): PoolFiles["identities"] {
+/** See {@linkcode PoolFiles.identities}. */
+export function identitiesOf(paths: DevicePaths, ...devices: OpenDevice[]): PoolFiles["identities"] {
   const [metadata, data] = [paths.metadata, paths.data].map((path) =>
     paths.kinds.kindOf(path).deviceKeyOf(path)
   );

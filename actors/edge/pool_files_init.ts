@@ -18,15 +18,18 @@ import { syncDirectory, syncDirectoryOf, writeDurably } from "./durable_names.ts
 import { FileDevice } from "./file_device.ts";
 import { codeOf, openFailure } from "./file_errors.ts";
 import { openLocked } from "./file_lock.ts";
+import { type IntentsBeside, linkIntents } from "./import_intents.ts";
 import { errno, type Libc } from "./libc.ts";
 import {
   defaultDataName,
   defaultMetadataName,
   devicePaths,
   hasCatalogue,
+  identitiesOf,
   inUse,
   lockDevices,
   openDevices,
+  type PoolFiles,
 } from "./pool_files.ts";
 import { pathIn, type PoolPaths, poolPaths } from "./pool_paths.ts";
 import type { OpenDevice } from "./open_device.ts";
@@ -62,6 +65,8 @@ export class UnfinishedPool {
   readonly data: OpenDevice;
   /** The part of the data device that the pool is to use: whole blocks. Of adopted devices, all of it. */
   readonly dataSizeBytes: number;
+  /** Of adopted devices: as those of the pool that it becomes. */
+  readonly identities: PoolFiles["identities"];
   readonly #site: Site;
   readonly #held: DisposableStack;
 
@@ -70,13 +75,25 @@ export class UnfinishedPool {
     devices: { readonly metadata: OpenDevice; readonly data: OpenDevice },
     dataSizeBytes: number,
     held: DisposableStack,
+    identities?: PoolFiles["identities"],
   ) {
     this.settings = site.settings;
     this.metadata = devices.metadata;
     this.data = devices.data;
     this.dataSizeBytes = dataSizeBytes;
+    this.identities = identities;
     this.#site = site;
     this.#held = held;
+  }
+
+  /**
+   * Its intent journal is the one of another name from now on, if it becomes a pool. If we stop before that, the note in the
+   * directory says that what is here is of no use, and the journal has its first name.
+   */
+  takeIntents(beside: IntentsBeside): void {
+    const { intents } = this.#site.paths;
+    linkIntents(beside, intents);
+    this.#site.made.push(intents);
   }
 
   /** Makes it a pool. The metadata must be durable. Throws {@linkcode UserError}; the caller then abandons it. */
@@ -138,7 +155,8 @@ export function adoptPoolFiles(options: AdoptOptions): UnfinishedPool {
     const paths = devicePaths(options.directory, site.settings);
     lockDevices(held, paths, true);
     const devices = openDevices(held, paths, { readOnly: false, isMaking: true, libc: options.libc });
-    return new UnfinishedPool(site, devices, devices.data.sizeBytes, held);
+    const { metadata, data } = devices;
+    return new UnfinishedPool(site, devices, data.sizeBytes, held, identitiesOf(paths, metadata, data));
   });
 }
 

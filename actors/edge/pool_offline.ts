@@ -23,9 +23,11 @@ import { seeDisks } from "./disk_state.ts";
 import { deviceKinds } from "./device_kinds.ts";
 import { DiskCalm } from "./disk_calm.ts";
 import { requireOk } from "./file_errors.ts";
+import { intentsBeside } from "./import_intents.ts";
 import { recordsBeside } from "./import_names.ts";
 import { openLibc } from "./libc.ts";
-import { findLeftIntents } from "./intents_left.ts";
+import { findLeftIntents, intentsOf } from "./intents_left.ts";
+import type { Intent } from "../../storage/intent_record.ts";
 import { PoolFiles } from "./pool_files.ts";
 import { adoptPoolFiles } from "./pool_files_init.ts";
 import { openOn, requireSameBlockSize } from "./open_engine.ts";
@@ -50,7 +52,7 @@ async function waitingOf(
   files: PoolFiles,
 ): Promise<{ readonly notes: readonly string[]; readonly waiting: number }> {
   const notes: string[] = [];
-  const left = await findLeftIntents(files, (sentence) => void notes.push(sentence));
+  const left = await findLeftIntents(intentsOf(files), (sentence) => void notes.push(sentence));
   if (typeof left === "string") {
     notes.push(
       `This is the last commit. What waits in the intent journal is not known: it cannot be read (${left}).`,
@@ -59,13 +61,14 @@ async function waitingOf(
   }
   const count = left.length;
   if (count > 0) {
-    const changes = count === 1 ? "1 change waits" : `${count} changes wait`;
-    notes.push(
-      `This is the last commit. ${changes} in the intent journal since; the next command that changes the pool, or \`serve\`, ` +
-        "commits what waits.",
-    );
+    notes.push(`This is the last commit. ${waitingNote(count, "since")}`);
   }
   return { notes, waiting: count };
+}
+
+function waitingNote(count: number, which: string): string {
+  const changes = count === 1 ? "1 change waits" : `${count} changes wait`;
+  return `${changes} in the intent journal ${which}; the next command that changes the pool, or \`serve\`, commits what waits.`;
 }
 
 /**
@@ -181,6 +184,8 @@ export interface ImportOptions {
   readonly metadataPath: string;
   /** The data that it maps: a file or block device, used where it is. */
   readonly dataPath: string;
+  /** Hears what the user should know, a sentence at a time. */
+  readonly log?: (sentence: string) => unknown;
 }
 
 /** What a thin device has become. */
@@ -196,7 +201,8 @@ export interface ImportedVolume {
 /**
  * Makes a pool directory around existing metadata and data, of which no byte is changed. Every thin device becomes a
  * volume `thin-ID`, as large as its highest mapping; where a catalogue of ours lies beside the metadata and belongs to it, names
- * and sizes are the ones in it. Throws {@linkcode UserError}; nothing is left behind then.
+ * and sizes are the ones in it. What a killed server of that pool has left in the intent journal there waits for the first
+ * opening. Throws {@linkcode UserError}; nothing is left behind then.
  */
 export async function importPool(options: ImportOptions): Promise<readonly ImportedVolume[]> {
   const libc = openLibc();
@@ -213,9 +219,15 @@ export async function importPool(options: ImportOptions): Promise<readonly Impor
     }
     const known = recordsBeside(options.metadataPath, engine.transactionId);
     const names = new Set([...known.values()].map(({ name }) => name));
+    const beside = await intentsBeside(pool);
     const volumes: VolumeRecord[] = [];
     for (const thin of engine.thinIds()) {
-      volumes.push(known.get(thin) ?? await recordOf(engine, pool.metadata, thin, blockSizeBytes, names));
+      volumes.push(known.get(thin) ?? await recordOf(engine, pool.metadata, thin, beside.intents, names));
+    }
+    const waiting = beside.intents.length;
+    if (waiting > 0) {
+      pool.takeIntents(beside);
+      options.log?.(waitingNote(waiting, "beside the metadata"));
     }
     const last = volumes.at(-1)?.thinId ?? 0;
     pool.finish(catalogueFrom({
@@ -272,17 +284,22 @@ async function recordOf(
   engine: ThinMetadata,
   device: DevicePort,
   thin: ThinId,
-  blockSizeBytes: number,
+  intents: readonly Intent[],
   namesTaken: ReadonlySet<string>,
 ): Promise<VolumeRecord> {
   let name = `thin-${thin}`;
   for (let more = 2; namesTaken.has(name); more += 1) name = `thin-${thin}-${more}`;
-  const highest = await perform(engine, device, () => engine.highestMapped(thin));
+  let highest = await perform(engine, device, () => engine.highestMapped(thin));
+  // What waits in the journal may be mapped beyond what the last commit maps.
+  for (const intent of intents) {
+    if (intent.kind !== "insert" || intent.thin !== thin) continue;
+    if (highest === undefined || intent.vblock > highest) highest = intent.vblock;
+  }
   return {
     uid: nanoid(),
     name,
     thinId: thin,
-    sizeBytes: adoptedSizeBytes(highest, blockSizeBytes),
+    sizeBytes: adoptedSizeBytes(highest, engine.geometry.blockSizeBytes),
     readOnly: false,
     origin: null,
     owner: null,

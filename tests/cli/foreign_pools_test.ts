@@ -4,7 +4,8 @@ import { openLibc } from "../../actors/edge/libc.ts";
 import { openPool, UserError } from "../../mod.ts";
 import { assert as require } from "../../storage/base/assert.ts";
 import { packSuperblock, type Superblock, unpackSuperblock } from "../../storage/format/superblock.ts";
-import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { metadataBlockSizeBytes, thinId } from "../../storage/base/ids.ts";
+import { keepsIntents, leaveIntents, leftInserts } from "../support/left_intents.ts";
 import { PoolOnDisk } from "../support/server.ts";
 import { hasThinTools, restoreImage, runThinTool } from "../support/thin_tools.ts";
 
@@ -335,3 +336,45 @@ Deno.test("import of the metadata of a pool of ours finds names and sizes beside
   const imported = await pool.cli(["--pool", other, "list", "--json"]);
   assertEquals(JSON.parse(imported.stdout).volumes, list);
 });
+
+for (const hasCatalogue of [true, false]) {
+  Deno.test({
+    name: `import ${
+      hasCatalogue ? "with" : "without"
+    } a catalogue takes over what a killed server has left in the intent journal`,
+    ignore: !keepsIntents,
+    fn: async () => {
+      await using pool = await PoolOnDisk.make();
+      await pool.verb("create", "disk0", "10M");
+      await leaveIntents(pool.directory, leftInserts(thinId(1), 20));
+      if (!hasCatalogue) {
+        await Deno.remove(`${pool.directory}/catalog.json`);
+        await Deno.remove(`${pool.directory}/catalog.spare`);
+      }
+      const other = pool.path("other");
+      const devices = [
+        "--metadata",
+        `${pool.directory}/metadata.img`,
+        "--data",
+        `${pool.directory}/data.img`,
+      ];
+      const imported = await pool.cli(["--pool", other, "import", ...devices]);
+      assertMatch(imported.stderr, /^20 changes wait in the intent journal beside the metadata; /);
+      const size = hasCatalogue ? 10 << 20 : 20 << 16;
+      const created = await pool.cli(["--pool", other, "create", "more", "1M"]);
+      assertMatch(created.stderr, /^20 changes .*: replayed and committed\.\n$/);
+      const { stdout } = await pool.cli([
+        "--pool",
+        other,
+        "list",
+        "-Hp",
+        "-o",
+        "size,mapped",
+        "-s",
+        "mapped",
+      ]);
+      assertEquals(stdout, `${1 << 20}\t0\n${size}\t${20 << 16}\n`);
+      assertEquals((await pool.cli(["--pool", other, "check"])).stdout, "The metadata is sound.\n");
+    },
+  });
+}
