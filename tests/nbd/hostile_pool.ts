@@ -10,6 +10,7 @@ import { makePool } from "../../actors/edge/make_pool.ts";
 import { PoolProcess } from "../../actors/edge/pool_process.ts";
 import { NbdServer } from "../../actors/edge/nbd_server.ts";
 import { formatSize } from "../../storage/base/sizes.ts";
+import { testIo } from "../support/running_ring.ts";
 import { RawClient } from "./raw_client.ts";
 import { randomNumbers } from "./wire_bytes.ts";
 
@@ -44,9 +45,11 @@ export class HostilePool implements AsyncDisposable {
   readonly log: string[];
   readonly process: PoolProcess;
   readonly #folder: string;
+  readonly #endIo: () => Promise<void>;
   #server: NbdServer | undefined;
 
-  private constructor(folder: string, process: PoolProcess, log: string[]) {
+  private constructor(folder: string, process: PoolProcess, log: string[], endIo: () => Promise<void>) {
+    this.#endIo = endIo;
     this.#folder = folder;
     this.path = `${folder}/s`;
     this.process = process;
@@ -60,8 +63,10 @@ export class HostilePool implements AsyncDisposable {
     const blockSizeBytes = 64 * KiB;
     await makePool({ directory, blockSizeBytes, dataSizeBytes, metadataSizeBytes: 4 * MiB });
     const log: string[] = [];
-    const process = await PoolProcess.open(directory, { log: (sentence) => log.push(sentence) });
-    const pool = new HostilePool(folder, process, log);
+    const { io, end } = testIo();
+    const options = { log: (sentence: string) => log.push(sentence) };
+    const process = await PoolProcess.open(directory, options, undefined, io);
+    const pool = new HostilePool(folder, process, log, end);
     for (const [name, sizeBytes] of volumes) {
       const created = await process.command({ verb: "create", name, sizeBytes });
       assert(created.kind !== "refused", `${name} of ${formatSize(sizeBytes)} was not created`);
@@ -148,6 +153,7 @@ export class HostilePool implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
     await this.process.close();
+    await this.#endIo();
     await Deno.remove(this.#folder, { recursive: true });
   }
 }

@@ -1,4 +1,6 @@
 /** A loop of the ring on the thread of a test. */
+import { denoIo, type HostIo } from "../../actors/edge/host_io.ts";
+import { ringIo } from "../../actors/edge/ring/ring_io.ts";
 import { RingLoop } from "../../actors/edge/ring/ring_loop.ts";
 import { Uring } from "../../actors/edge/ring/uring.ts";
 
@@ -12,9 +14,29 @@ export function newLoop(): RingLoop {
   return new RingLoop(ring);
 }
 
-export function hasRing(): boolean {
+function hasRing(): boolean {
   const ring = Uring.open();
   if (typeof ring === "string") return false;
   ring.close();
   return true;
+}
+
+/** A loop that runs on this thread beside Deno's event loop, which has a turn after each pass, until `end`. */
+export function runningLoop(): { readonly loop: RingLoop; readonly end: () => Promise<void> } {
+  const loop = newLoop();
+  loop.beginTurns();
+  const ended = loop.run();
+  const end = async () => {
+    loop.end();
+    await ended;
+    if (!loop.ring.finish(5000)) throw new Error("an operation of the ring has not ended");
+  };
+  return { loop, end };
+}
+
+/** What GOSSAMER_TEST_IO names, on this thread; Deno's calls by default. */
+export function testIo(): { readonly io: HostIo; readonly end: () => Promise<void> } {
+  if (Deno.env.get("GOSSAMER_TEST_IO") !== "io_uring") return { io: denoIo, end: () => Promise.resolve() };
+  const { loop, end } = runningLoop();
+  return { io: ringIo(loop), end };
 }
