@@ -36,6 +36,8 @@ export interface Knobs {
   readonly biosPerVolumeMax: number;
   /** Bios of one volume that go together; with 1 each goes alone. */
   readonly batchBiosMax: number;
+  /** Bytes of a bio that goes in a batch: a larger one gains little there, and 32 of them would take this thread for milliseconds. */
+  readonly batchedBytesMax: number;
   /** Questions about block status that one volume works on at once, for a flood of them takes turns of metadata from all. */
   readonly statusPerVolumeMax: number;
   /** Runs of blocks that metadata finds in one turn. */
@@ -126,6 +128,7 @@ export const defaultKnobs: Knobs = {
   backgroundPauseMs: 1,
   biosPerVolumeMax: 512,
   batchBiosMax: 32,
+  batchedBytesMax: 16 * KiB,
   statusPerVolumeMax: 4,
   statusRunsMax: 1024,
   lookupRunsMax: 1024,
@@ -165,6 +168,7 @@ export const lowestKnobs: Knobs = {
   backgroundPauseMs: 0,
   biosPerVolumeMax: 1,
   batchBiosMax: 1,
+  batchedBytesMax: 0,
   statusPerVolumeMax: 1,
   // The first run may extend the last extent of the turn before.
   statusRunsMax: 1,

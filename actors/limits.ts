@@ -231,8 +231,6 @@ export const filePieceBytes = MiB;
  * 33 us of CPU, after calls of 64 KiB 13 (Linux 6.18). The larger calls saved a fifteenth of a large write.
  */
 export const fileWritePieceBytes = 64 * KiB;
-/** A bio with more bytes goes alone: it gains little in a batch, and 32 of them would take this thread for milliseconds. */
-export const batchedBytesMax = 16 * KiB;
 /** How long an ephemeral volume stays after its last client was lost, if it has no time of its own: 10 minutes. */
 export const lingerMsDefault = 600_000;
 /** The longest time for which a volume may be told to linger or to live: a hundred years. */

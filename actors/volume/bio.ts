@@ -6,13 +6,13 @@
  */
 import type { Address, Message } from "../kernel/address.ts";
 import { assert, present } from "../../storage/base/assert.ts";
+import type { Knobs } from "../knobs.ts";
 import type { MappedSegment, ReadResult, ReadTarget } from "../../storage/device/port.ts";
 import type { Mapping } from "../../storage/thin_metadata.ts";
 import type { Transfer } from "../pool/device_messages.ts";
 import type { WantedMapping } from "../pool/metadata_messages.ts";
 import { type VBlock, vblock } from "../../storage/base/ids.ts";
 import type { SpaceNeed, SpaceSeen } from "../pool/space_messages.ts";
-import { batchedBytesMax } from "../limits.ts";
 import type { RegionLocks, WantedLock } from "../pool/region_locks.ts";
 
 /** What a bio does. `checkSpace` changes nothing; it fails if the range that follows is larger than what is free. */
@@ -222,7 +222,7 @@ export function isWithoutSpace(status: BioStatus): status is StatusWithoutSpace 
 }
 
 /** Whether the bio may go in a batch: {@linkcode remapBatch} serves no other kind, and a larger one delays the others. */
-export function mayBatch({ kind, lengthBytes }: Bio): boolean {
+export function mayBatch({ kind, lengthBytes }: Bio, { batchedBytesMax }: Knobs): boolean {
   return (kind === "read" || kind === "write") && lengthBytes <= batchedBytesMax;
 }
 

@@ -158,11 +158,23 @@ export class ParkedBios {
     }
   }
 
-  /** The requests with parked bios, each once. */
-  requests(): Set<Admitted> {
+  /** Takes all bios of a request that are parked and not being tried again. Returns how many. */
+  takeRequest(admitted: Admitted): number {
+    let bios = 0;
+    while (this.take((bio) => bio.admitted === admitted) !== undefined) bios += 1;
+    this.tellTaken();
+    return bios;
+  }
+
+  /** The volume has another size: takes the bios of requests past its end and of those that are planned again. Returns these. */
+  takeMisfits(sizeBytes: number): Admitted[] {
     const requests = new Set<Admitted>();
     for (const { admitted } of this.#bios.keys()) if (admitted !== undefined) requests.add(admitted);
-    return requests;
+    const misfits = [...requests].filter(({ request, planned }) =>
+      request.offsetBytes + request.lengthBytes > sizeBytes || planned !== undefined
+    );
+    for (const admitted of misfits) this.takeRequest(admitted);
+    return misfits;
   }
 
   /** The volume closes: true if the watch sends nothing to it any more. If not, `parkingLeft` comes. */

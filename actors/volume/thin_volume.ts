@@ -175,11 +175,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   #admitAgain(): void {
     assert(this.#biosInFlight === 0, "the size of a busy volume was changed");
     // Requests with parked bios wait outside of the queue, and are dealt with as the others.
-    for (const admitted of this.#parked.requests()) {
-      const isOut = admitted.request.offsetBytes + admitted.request.lengthBytes > this.#sizeBytes;
-      if (!isOut && admitted.planned === undefined) continue;
-      while (this.#parked.take((bio) => bio.admitted === admitted) !== undefined);
-      this.#parked.tellTaken();
+    for (const admitted of this.#parked.takeMisfits(this.#sizeBytes)) {
       this.#starting.push({ ...admitted, biosStarted: 0, biosDone: 0, isSetAside: false });
     }
     for (const { request } of this.#starting.admitAgain(this.#thin.blockSizeBytes, this.#sizeBytes)) {
@@ -213,14 +209,15 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
 
   #takeBio(admitted: Admitted, batch: Bio[]): void {
     const bio = takeNextBio(admitted, this.#thin.blockSizeBytes);
-    if (mayBatch(bio)) {
+    const isBatched = mayBatch(bio, this.#kernel.knobs);
+    if (isBatched) {
       this.#enter(admitted, bio);
       batch.push(bio);
       if (batch.length < this.#kernel.knobs.batchBiosMax) return;
     }
     // Also before a bio that goes alone: what came earlier begins earlier.
     this.#startBatch(batch.splice(0));
-    if (!mayBatch(bio)) this.#start(admitted, bio);
+    if (!isBatched) this.#start(admitted, bio);
   }
 
   #startParked(): void {
@@ -281,8 +278,8 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
   }
 
   /**
-   * Parks the bio: it is not in flight any more, and holds nothing. The bios of its request that have not started wait for
-   * it outside of the queue, so that they delay no other request of the client.
+   * Parks the bio: it is not in flight any more, and holds nothing. Bios of its request that have not started wait for it
+   * outside of the queue, so that they delay no other request of the client.
    */
   #bioWithoutSpace(message: BioWithoutSpace): void {
     const { bio } = message;
@@ -331,7 +328,7 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
         admitted.biosDone += admitted.biosTotal - admitted.biosStarted;
         admitted.biosStarted = admitted.biosTotal;
       }
-      if (admitted.biosParked > 0) this.#endParkedOf(admitted);
+      if (admitted.biosParked > 0) admitted.biosDone += this.#parked.takeRequest(admitted);
     }
     admitted.biosDone += 1;
     if (admitted.biosDone >= admitted.biosTotal) this.#allBiosDone(admitted);
@@ -346,12 +343,6 @@ export class ThinVolume implements Actor<ThinVolumeMessage> {
     if (admitted.biosParked > 0) return this.#tellParked(admitted);
     admitted.isSetAside = false;
     this.#starting.push(admitted);
-  }
-
-  /** The request has failed. */
-  #endParkedOf(admitted: Admitted): void {
-    while (this.#parked.take((bio) => bio.admitted === admitted) !== undefined) admitted.biosDone += 1;
-    this.#parked.tellTaken();
   }
 
   /** The virtual blocks of the volume; the last may be partial. */

@@ -28,7 +28,7 @@ export function explore(
   crashes: Crashes | undefined,
   views?: Views,
 ): Explored {
-  const search = new Search(() => new HeldPool(scenario));
+  const search = new Search(() => new HeldPool(scenario), scenario.last);
   const problem = search.findProblem(schedulesMax, (run, events) => {
     const pool = run as HeldPool;
     // What is asked of the devices after the end of the schedule is no part of it.

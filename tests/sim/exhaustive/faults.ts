@@ -173,29 +173,6 @@ export const faults: readonly Fault[] = [
     withCrashes: false,
   },
   {
-    name: "a batch that writes a shared block in place",
-    edits: [{
-      file: "actors/volume/remap.ts",
-      from: '  return bio.kind === "read" || (!mapping.shared && !mapping.isOld);',
-      to: "  return true;",
-    }],
-    scenario: { ...scenario("shared", ["partial write", "partial write"]), together: 2 },
-    withCrashes: false,
-  },
-  {
-    name: "a batch that answers for want of space what goes on alone",
-    edits: [{
-      file: "actors/volume/remap.ts",
-      from: '  if (bio.kind !== "read" || bio.mapping?.kind !== "unprovisioned") return undefined;',
-      to: `  if (bio.mapping?.kind !== "unprovisioned") return undefined;
-  if (bio.kind !== "read") return "noDataSpace";`,
-    }],
-    // The only block is enough for both. That there is too little of it is no wrong answer by itself.
-    scenario: { ...scenario("unmapped", ["partial write", "partial write"]), dataBlocks: 1 },
-    withCrashes: false,
-    comparesBatches: true,
-  },
-  {
     name: "a flush answered before its commit",
     edits: [{
       file: "actors/volume/thin_volume.ts",

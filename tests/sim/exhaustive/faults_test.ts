@@ -1,6 +1,7 @@
 /** Each classic fault, put back into a copy of the product, is found by the search; the product itself passes there. */
 import { assert, assertEquals } from "@std/assert";
 import { soak } from "../../support/server.ts";
+import { batchFaults } from "./batch_faults.ts";
 import { compareBatches } from "./compare.ts";
 import { explore, newCrashes } from "./explore.ts";
 import { exploreFault, faults, findFault } from "./faults.ts";
@@ -13,7 +14,7 @@ const schedulesMax = 2000;
 /** The product passes as many schedules as the fault took, and at least so many. */
 const soundSchedulesMin = soak ? 1000 : 100;
 
-for (const fault of [...faults, ...intentFaults]) {
+for (const fault of [...faults, ...batchFaults, ...intentFaults]) {
   Deno.test(`the search finds the fault: ${fault.name}`, async () => {
     const { problem, schedule, counts } = await findFault(fault, schedulesMax);
     assert(problem !== undefined, `nothing was found in ${counts.schedules} schedules`);

@@ -74,8 +74,10 @@ export class HeldPool implements Run {
     this.scenario = scenario;
     const { perSlice = Infinity } = scenario;
     const slices = { sliceRecords: perSlice, sliceDevices: perSlice, sliceDevicesMax: perSlice };
-    const batchBiosMax = scenario.together ?? 1;
-    this.kernel = new HeldKernel({ clock: this.#clock, knobs: { ...defaultKnobs, ...slices, batchBiosMax } });
+    // Bios of any length, as most requests of a scenario are about whole blocks.
+    const batches = { batchBiosMax: scenario.together ?? 1, batchedBytesMax: Infinity };
+    const knobs = { ...defaultKnobs, ...slices, ...batches };
+    this.kernel = new HeldKernel({ clock: this.#clock, knobs });
     const images = firstImages(scenario);
     this.data = new LoggedDevice(images.data.slice(), this.log, "data", blockBytes);
     this.metadata = new LoggedDevice(images.metadata.slice(), this.log, "metadata", metadataBlockSizeBytes);

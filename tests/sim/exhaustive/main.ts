@@ -16,6 +16,7 @@ import {
   waitings,
   waitingsOfThree,
 } from "./cases.ts";
+import { batchFaults } from "./batch_faults.ts";
 import { compareBatches, type Part } from "./compare.ts";
 import type { Crashes } from "./crashes.ts";
 import { explore, newCrashes } from "./explore.ts";
@@ -118,7 +119,7 @@ function tell({ scenario, explored }: Part, totals: Totals): void {
 }
 
 async function runFaults(totals: Totals): Promise<void> {
-  for (const fault of [...faults, ...intentFaults]) {
+  for (const fault of [...faults, ...batchFaults, ...intentFaults]) {
     const { problem, schedule, counts } = await findFault(fault, 4000);
     if (problem === undefined) {
       totals.problems += 1;

@@ -65,6 +65,8 @@ export interface Scenario {
   readonly intentRecords?: number;
   /** What is asked of the volume comes in one message, and so many bios at most go in a batch. Absent: each goes alone. */
   readonly together?: number;
+  /** Types of messages that the search receives last where it may choose, so that it sees early what follows from that. */
+  readonly last?: readonly string[];
   /** Records and devices in one slice of a command; as many as it has if absent. */
   readonly perSlice?: number;
 }

@@ -41,8 +41,13 @@ export interface SearchCounts {
   isComplete: boolean;
 }
 
-/** Devices and commits last: answers then come as early as they can, which is the worst for durability. */
-function lateness(delivery: Delivery): number {
+/**
+ * Devices and commits last: answers then come as early as they can, which is the worst for durability. After them the types in
+ * `last`, in this order.
+ */
+function lateness(delivery: Delivery, last: readonly string[]): number {
+  const place = last.indexOf(delivery.message.type);
+  if (place >= 0) return 3 + place;
   if (delivery.actor.endsWith(" device")) return 2;
   return delivery.message.type === "freeze" ? 1 : 0;
 }
@@ -51,13 +56,16 @@ function lateness(delivery: Delivery): number {
 export class Search {
   readonly counts: SearchCounts = { schedules: 0, cutShort: 0, isComplete: true };
   readonly #makeRun: () => Run;
+  readonly #last: readonly string[];
   readonly #ids = new Ids();
   readonly #independence = new Independence();
   #nodes: Node[] = [];
   /** The events of the last schedule. */
   events: readonly Event[] = [];
 
-  constructor(makeRun: () => Run) {
+  /** @param last types of messages to receive last where any may come next: only the order of the schedules depends on it */
+  constructor(makeRun: () => Run, last: readonly string[] = []) {
+    this.#last = last;
     this.#makeRun = makeRun;
   }
 
@@ -139,7 +147,9 @@ export class Search {
     }
     const wanted = parent?.next ?? [];
     const first = wanted.shift();
-    const chosen = first === undefined ? freeChoice(enabled, asleep) : this.#find(first.id, enabled);
+    const chosen = first === undefined
+      ? freeChoice(enabled, asleep, this.#last)
+      : this.#find(first.id, enabled);
     if (chosen === undefined) return undefined;
     this.#nodes.push({ chosen: chosen.id, next: first?.children ?? [], wanted, asleep });
     return chosen;
@@ -208,11 +218,15 @@ export class Search {
 }
 
 /** Devices and commits last, see {@linkcode lateness}. */
-function freeChoice(enabled: readonly Pending[], asleep: ReadonlyMap<number, Delivery>): Pending | undefined {
+function freeChoice(
+  enabled: readonly Pending[],
+  asleep: ReadonlyMap<number, Delivery>,
+  last: readonly string[],
+): Pending | undefined {
   let chosen: Pending | undefined;
   for (const pending of enabled) {
     if (asleep.has(pending.id)) continue;
-    if (chosen === undefined || lateness(pending) < lateness(chosen)) chosen = pending;
+    if (chosen === undefined || lateness(pending, last) < lateness(chosen, last)) chosen = pending;
   }
   return chosen;
 }
