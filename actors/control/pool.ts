@@ -12,6 +12,7 @@
  * do not end while the process runs. Every open volume is told to refuse what cannot be done any more.
  */
 import { assert, present, unreachable } from "../../storage/base/assert.ts";
+import type { ThinId } from "../../storage/base/ids.ts";
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 import type { AdminResult } from "./admin_command.ts";
 import type { PoolPeers } from "./admin_peers.ts";
@@ -56,6 +57,8 @@ export interface PoolOptions {
   /** Why it is open read-only though it was to be written, as words to follow a colon; by default null: it was asked so. */
   readonly trouble?: string | null;
   readonly countsByWalk?: boolean;
+  /** Whose changes were replayed from the intent journal; by default none. */
+  readonly writtenThins?: ReadonlySet<ThinId>;
   /** The catalogue's journal is to be rewritten once the pool has started. */
   readonly isJournalLong?: boolean;
   newUid(): string;
@@ -313,6 +316,7 @@ export class PoolActor implements Actor<PoolMessage> {
     if (command.type === "admin") this.#lifetimes.commandEnded(command.command, result);
     if (command.type === "startPool" && result.kind === "done" && !this.#options.readOnly) {
       this.#armTick();
+      this.#lifetimes.opened(this.#options.writtenThins ?? new Set());
       this.#lookAtLifetimes();
     }
     const waits = command.type === "admin" && command.command.verb === "rm" && command.command.wait === true;

@@ -14,6 +14,7 @@
  * A removal is a command of the pool like any other, so a crash leaves the volume whole, or gone.
  */
 import { assert } from "../../storage/base/assert.ts";
+import type { ThinId } from "../../storage/base/ids.ts";
 import type { Catalogue, VolumeRecord } from "../../storage/catalogue.ts";
 import type { AdminCommand, AdminResult } from "./admin_command.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -52,6 +53,17 @@ export class VolumeLifetimes {
     if (this.#written.has(uid)) return;
     this.#written.add(uid);
     this.#begin({ verb: "written", uid }, []);
+  }
+
+  /**
+   * The pool is open, and no client has been let in. To these thin devices clients had written when the process before was killed:
+   * it may have had no time to note that.
+   */
+  opened(writtenThins: ReadonlySet<ThinId>): void {
+    for (const { uid, thinId, ephemeral, written, deleting } of this.#context.catalogue.throwAways()) {
+      const isUnnoted = ephemeral !== undefined && written !== true && !deleting;
+      if (isUnnoted && writtenThins.has(thinId)) this.wrote(uid);
+    }
   }
 
   /** A client is attached. */

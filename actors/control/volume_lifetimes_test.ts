@@ -1,5 +1,6 @@
 /** Throw-away volumes in simulated time: when the pool removes them by itself, and when not. */
 import { assertEquals } from "@std/assert";
+import { thinId } from "../../storage/base/ids.ts";
 import { makeTestingFiles, testingBlockSizeBytes as bs, TestingPool } from "../../tests/support/pool.ts";
 import { Recorder } from "../../tests/support/stand_ins.ts";
 import type { AdminResult, LifetimeOptions } from "./admin_command.ts";
@@ -10,8 +11,12 @@ class Lifetimes {
   readonly pool: TestingPool;
   #uid = "";
 
-  constructor(lifetime: LifetimeOptions, files = makeTestingFiles()) {
-    this.pool = new TestingPool(files);
+  constructor(
+    lifetime: LifetimeOptions,
+    files = makeTestingFiles(),
+    options: ConstructorParameters<typeof TestingPool>[1] = {},
+  ) {
+    this.pool = new TestingPool(files, options);
     this.pool.admin({ verb: "create", name: "a", sizeBytes: 4 * bs, ...lifetime });
   }
 
@@ -105,6 +110,13 @@ Deno.test("a restart begins the linger time of what was written to, and of nothi
     after.pass(3_000);
     assertEquals(after.isThere, !isWritten);
   }
+});
+
+Deno.test("a volume whose first write was replayed from the intent journal counts as written to", () => {
+  const before = new Lifetimes({ ephemeral: true, lingerMs: 60_000 });
+  const after = new Lifetimes({}, before.pool.files, { writtenThins: new Set([thinId(1)]) });
+  after.leave(after.attach(), true);
+  assertEquals(after.isThere, false);
 });
 
 Deno.test("a volume that expires goes in time, written or not, and waits for its client", () => {

@@ -11,7 +11,7 @@
  *  4. Clients are let in.
  */
 import fs from "node:fs";
-import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { metadataBlockSizeBytes, type ThinId } from "../../storage/base/ids.ts";
 import { metadataBytesMax } from "../../storage/base/sizes.ts";
 import { intentFileBytes } from "../../storage/intent_read.ts";
 import type { Intent } from "../../storage/intent_record.ts";
@@ -54,12 +54,15 @@ export interface OpenedReplayed extends OpenedEngine {
   readonly trouble: string | null;
   /** It could be replayed with more metadata space. */
   readonly lacksMetadata: boolean;
+  /** Whose changes were replayed and committed. */
+  readonly writtenThins: ReadonlySet<ThinId>;
 }
 
 const allReplayed: Omit<OpenedReplayed, keyof OpenedEngine> = {
   waiting: 0,
   trouble: null,
   lacksMetadata: false,
+  writtenThins: new Set(),
 };
 
 /**
@@ -93,7 +96,11 @@ export async function openReplayed(
         return { ...await openOverlaid(files, options, replayed.plan), ...allReplayed, waiting };
       }
       log(`${changes(waiting)} that a killed server had acknowledged: replayed and committed.`);
-      return { ...await openEngine(files, options), ...allReplayed };
+      return {
+        ...await openEngine(files, options),
+        ...allReplayed,
+        writtenThins: new Set(intents.map(({ thin }) => thin)),
+      };
     case "unfit":
       log(
         `The intent journal "${path}" is not replayed: ${replayed.sentence}. Another program has changed the pool since. ` +
@@ -145,6 +152,7 @@ async function openStuck(
   if (files.readOnly) log(writeRefusal);
   return {
     ...await openOverlaid(files, options, plan),
+    ...allReplayed,
     writeRefusal,
     waiting: isKept ? problem.waiting : 0,
     trouble,

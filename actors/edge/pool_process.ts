@@ -157,6 +157,7 @@ export class PoolProcess {
       hostSpace: hostSpaceOf(files.data.path),
       ...(readOnly || options.guard === undefined ? {} : { guard: options.guard }),
       detectsZeroes: options.detectZeroes ?? false,
+      writtenThins: opened.writtenThins,
     });
     const parts = { kernel, pool, files, intents, readOnly, opened, io };
     const process = new PoolProcess(parts, defects, log);

@@ -21,7 +21,7 @@ import { settleCatalogue } from "../../storage/catalogue_open.ts";
 import { lineOfSnapshot, readJournal } from "../../storage/catalogue_journal.ts";
 import { DiscardingDevice, MemoryDevice } from "./memory_device.ts";
 import { type DevicePort, type IoDone, ioOk, readInto } from "../../storage/device/port.ts";
-import { metadataBlockSizeBytes } from "../../storage/base/ids.ts";
+import { metadataBlockSizeBytes, type ThinId } from "../../storage/base/ids.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";
 import { ManualClock } from "./world.ts";
 
@@ -125,6 +125,7 @@ export class TestingPool {
       readonly detectsZeroes?: boolean;
       readonly countsByWalk?: boolean;
       readonly intents?: IntentJournal;
+      readonly writtenThins?: ReadonlySet<ThinId>;
     } = {},
   ) {
     this.files = files;
@@ -149,6 +150,7 @@ export class TestingPool {
       ...(options.noSpace === undefined ? {} : { noSpace: options.noSpace }),
       ...(options.guard === undefined ? {} : { guard: options.guard }),
       ...(options.intents === undefined ? {} : { intents: options.intents }),
+      ...(options.writtenThins === undefined ? {} : { writtenThins: options.writtenThins }),
       hostSpace: () => options.hostSpace?.(),
       detectsZeroes: options.detectsZeroes ?? false,
       countsByWalk: options.countsByWalk ?? true,
