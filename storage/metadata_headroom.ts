@@ -41,6 +41,12 @@ export class MetadataHeadroom {
     return Math.max(0, usable - headroomOf(blocks));
   }
 
+  /** The same once all changes so far are durable: it gives back the blocks that they freed. */
+  availableAfterCommit(): number {
+    const { blocks, releasable } = this.#space;
+    return Math.max(0, this.allocatableOf(blocks) + releasable - headroomOf(blocks));
+  }
+
   /**
    * Blocks that may still be allocated with a commit remaining possible, if the metadata had so many `blocks`, which
    * are not fewer than it has. Every added block is free, and every added bitmap is written by the commit.

@@ -83,13 +83,16 @@ export class MetadataSpaceMap {
   get allocatable(): number {
     return this.#allocatable;
   }
-  /** Blocks without a reference that may not be allocated yet: they are part of an older state. */
-  get quarantined(): number {
-    return this.#counts.length - this.#used - this.#allocatable;
-  }
   /** Blocks allocated in the current transaction and still in use: a commit would write them. */
   get newInUse(): number {
     return this.#newInUse;
+  }
+  /** Freed blocks that may be allocated once all changes so far are durable: those that a reader holds are left out. */
+  get releasable(): number {
+    let blocks = 0;
+    for (const block of this.#committingFreed) if (!this.#holds.has(block)) blocks++;
+    for (const block of this.#freed) if (!this.#holds.has(block)) blocks++;
+    return blocks;
   }
   /** Number of blocks with a count of 3 or more. */
   get overflowing(): number {

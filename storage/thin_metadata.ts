@@ -164,9 +164,13 @@ export class ThinMetadata {
   get metadataAvailable(): number {
     return this.#parts.headroom.available(this.#readOnly ? this.metadataFree : undefined);
   }
-  /** Metadata blocks without a reference that a later commit, or the end of a held one, lets be used. */
-  get metadataQuarantined(): number {
-    return this.#parts.transaction.space.quarantined;
+  /** The same once all changes so far are durable. */
+  get metadataAvailableAfterCommit(): number {
+    return this.#parts.headroom.availableAfterCommit();
+  }
+  /** Metadata blocks that were freed and may be used again once all changes so far are durable. */
+  get metadataReleasable(): number {
+    return this.#parts.transaction.space.releasable;
   }
   /** Blocks that a commit would write, without those of the space maps that it adds. */
   get dirtyBlocks(): number {

@@ -66,13 +66,7 @@ function* deleteDevice(
   if (device.kind !== "device") return device;
   for (;;) {
     if (isBehind && !(yield* peers.pool.mayRemove())) return "stopping";
-    let slice = yield* metadata.deleteSlice(thinId);
-    if (slice.kind === "noMetadataSpace") {
-      // Blocks that this transaction has freed can be used after a commit.
-      const committed = yield* metadata.commit();
-      if (committed.kind !== "done") return committed;
-      slice = yield* metadata.deleteSlice(thinId);
-    }
+    const slice = yield* metadata.deleteSlice(thinId);
     if (slice.kind !== "deleted") return slice;
     if (slice.gone) return undefined;
     // A request that arrives meanwhile waits for one slice at most, a part of a millisecond.

@@ -5,6 +5,8 @@
  * progress. An operation is done in one turn or not at all: if it needs a block that is not in memory, the engine undoes it,
  * the block is read, and the operation is started again from its beginning.
  *
+ * A change that finds no free metadata block waits for commits as long as they give some back, and only then is refused.
+ *
  * The transaction is all changes since the last freeze. A freeze starts the next transaction at once, so operations go on
  * while a commit writes. A commit request that arrives after the freeze waits for the next commit (group commit). Where
  * nothing has changed, a commit is a flush of the data device. At most `flushesMax` such flushes run beside each other; a
@@ -29,8 +31,8 @@ import type { IntentJournal } from "./intent_journal.ts";
 import { type Fetched, type MetadataMessage, MetadataStub, type Operation } from "./metadata_messages.ts";
 import { MetadataNotices } from "./metadata_notices.ts";
 import type { Done, MetadataFailure } from "./metadata_results.ts";
-import { type ChangeOperation, executeChange, makesDirty } from "./metadata_changes.ts";
-import { executeRead, growthAnswer, lookUpAtOnce, metadataDone, metadataFactsOf } from "./metadata_reads.ts";
+import { type ChangeOperation, executeChange, isServedByCommit, makesDirty } from "./metadata_changes.ts";
+import { executeRead, metadataDone, serveFacts } from "./metadata_reads.ts";
 import { serveAllowances } from "./metadata_allowances.ts";
 import { type Attempt, WaitingOperations } from "./waiting_operations.ts";
 
@@ -54,8 +56,6 @@ export class Metadata implements Actor<MetadataMessage> {
   #freezeDelayed: Attempt | undefined;
   /** The answer to every change from now on. */
   #refusal: MetadataFailure | undefined;
-  /** Free data blocks that are bad and not leased. */
-  #dataRetired = 0;
 
   constructor(
     kernel: Kernel,
@@ -94,21 +94,13 @@ export class Metadata implements Actor<MetadataMessage> {
       case "freeze":
         return this.#perform({ operation: message, misses: 0 });
       case "lookupAtOnce":
-        lookUpAtOnce(this.#engine, message);
-        return this.#kernel.reply(message, "answered");
+      case "facts":
+      case "askGrowth":
+      case "listThins":
+      case "deviceStates":
+        return serveFacts(this.#kernel, this.#engine, this.#intents.state, message);
       case "commit":
         return this.#commit(message);
-      case "facts":
-        return this.#kernel.reply(
-          message,
-          metadataFactsOf(this.#engine, this.#dataRetired, this.#intents.state),
-        );
-      case "askGrowth":
-        return this.#kernel.reply(message, growthAnswer(this.#engine, message.wanted));
-      case "listThins":
-        return this.#kernel.reply(message, this.#engine.thinIds());
-      case "deviceStates":
-        return this.#kernel.reply(message, message.thins.map((thin) => this.#engine.deviceState(thin)));
       case "holdCommit":
         return this.#kernel.reply(message, this.#held.hold());
       case "releaseCommit":
@@ -124,9 +116,6 @@ export class Metadata implements Actor<MetadataMessage> {
         if (this.#engine.isDirty && this.#refusal === undefined) this.#startCommit();
         return;
       case "dataRetired":
-        this.#dataRetired = message.blocks;
-        this.#engine.allowances.retiredBlocks = message.blocks;
-        return;
       case "askRoom":
       case "setAllowances":
       case "beginCount":
@@ -152,7 +141,7 @@ export class Metadata implements Actor<MetadataMessage> {
     const mustWait = this.#waiting.mustWait(attempt);
     // A look-up with all its blocks in memory evicts none, so it need not wait.
     if (mustWait && attempt.operation.type !== "lookup") return this.#waiting.delay(attempt);
-    if (makesDirty(attempt.operation) && !this.#waiting.isAlone(attempt) && this.#mustSlowDown()) {
+    if (!this.#waiting.isAlone(attempt) && this.#mustWaitForCommit(attempt.operation)) {
       this.#waiting.slowDown(attempt);
       return this.#startCommit();
     }
@@ -174,8 +163,12 @@ export class Metadata implements Actor<MetadataMessage> {
         return;
       }
       answer = this.#failureOf(error.fault);
-      const isRefused = answer.kind === "noMetadataSpace";
-      if (isRefused && this.#notices.noteRefusal(attempt.operation, this.#committing)) this.#startCommit();
+      if (answer.kind === "noMetadataSpace") {
+        if (isServedByCommit(this.#engine, attempt.operation, this.#isChanging)) {
+          return this.#waitForSpace(attempt);
+        }
+        this.#notices.noteRefusal(attempt.operation);
+      }
     }
     if (attempt.operation.type === "load") this.#loaded(answer);
     this.#kernel.reply(attempt.operation as Request<unknown>, answer);
@@ -249,22 +242,34 @@ export class Metadata implements Actor<MetadataMessage> {
    * no change is done that the intent journal has no room for: the next transaction has a segment of its own.
    */
   #mustSlowDown(): boolean {
-    if (this.#refusal !== undefined) return false;
     if (this.#intents.isFull) return true;
     return this.#committing && this.#engine.dirtyBlocks > this.#knobs.dirtyBlocksMax;
   }
 
+  /** Inserts queue behind an operation that waits for space, so that they do not take what the commit gives back. */
+  #mustWaitForCommit(operation: Operation): boolean {
+    if (this.#refusal !== undefined) return false;
+    if (operation.type === "insert" && this.#waiting.isShort) return true;
+    return makesDirty(operation) && this.#mustSlowDown();
+  }
+
+  #waitForSpace(attempt: Attempt): void {
+    const delayed = this.#waiting.waitForSpace(attempt);
+    this.#startCommit();
+    assert(this.#committing, "an operation waits for a commit, and none runs");
+    for (const next of delayed) this.#perform(next);
+  }
+
   /** After a freeze, the end of a commit or a refusal. */
   #resumeSlowedDown(): void {
-    if (this.#waiting.slowedDown === 0 || this.#mustSlowDown()) return;
+    if (this.#waiting.slowedDown === 0) return;
+    if (this.#refusal === undefined && (this.#waiting.isShort || this.#mustSlowDown())) return;
     for (const next of this.#waiting.takeSlowedDown()) this.#perform(next);
   }
 
   #fetch(block: MetadataBlock): void {
-    this.#kernel.start(
-      `fetch ${block}`,
-      fetchTask(this.#stub, this.#metadataDevice, block, this.#engine.takeBuffer()),
-    );
+    const bytes = this.#engine.takeBuffer();
+    this.#kernel.start(`fetch ${block}`, fetchTask(this.#stub, this.#metadataDevice, block, bytes));
   }
 
   #fetched(message: Fetched): void {
@@ -314,7 +319,6 @@ export class Metadata implements Actor<MetadataMessage> {
     if (!this.#engine.isDirty) {
       // Nothing was freed either since the last commit, so the allocator need not be told.
       this.#committing = false;
-      this.#notices.nothingComes();
       return { kind: "clean", flush: this.#requests.beginFlush(), isAlone };
     }
     const frozen: Frozen = { kind: "frozen", ...this.#engine.beginCommit(), isAlone };
@@ -347,13 +351,14 @@ export class Metadata implements Actor<MetadataMessage> {
     this.#notices.tellAllocator({ type: "durable" });
     this.#notices.tellSpace();
     this.#answer(ended, metadataDone);
-    if (this.#requests.waiting > 0 || this.#waiting.slowedDown > 0) this.#startCommit();
+    this.#waiting.isShort = false;
+    // Before the next commit begins: where space suffices now, there need not be one.
     this.#resumeSlowedDown();
+    if (this.#requests.waiting > 0 || this.#waiting.slowedDown > 0) this.#startCommit();
   }
 
   /** The pool stopped writing before the commit began. Reads are still served. */
   #commitRefused(): void {
-    this.#notices.nothingComes();
     const refusal = present(this.#refusal, "a commit was refused for no reason");
     this.#answer(this.#requests.takeNext(), refusal);
     this.#notices.tellAllocator({ type: "notCommitted" });
@@ -370,7 +375,6 @@ export class Metadata implements Actor<MetadataMessage> {
     const superblock = this.#engine.needsCheckSuperblock();
     this.#refusal = refusal;
     this.#intents.fail(`a commit failed: ${reason}`);
-    this.#notices.nothingComes();
     this.#answer(ended, refusal);
     this.#answer(this.#requests.takeNext(), refusal);
     this.#notices.tellAllocator({ type: "notCommitted" });

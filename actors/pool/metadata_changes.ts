@@ -88,3 +88,17 @@ function revoke(engine: ThinMetadata, { thins, transactionId, hasMore }: Revoke)
 export function makesDirty({ type }: { readonly type: string }): boolean {
   return type === "insert" || type === "removeRange" || type === "deleteSlice" || type === "grow";
 }
+
+/**
+ * Whether a change that found no metadata block waits for a commit, which gives back what was freed so far, as dm-thin commits
+ * before it uses its reserve up (`alloc_data_block`, drivers/md/dm-thin.c). Not a slice behind the first: the commit would wait
+ * for the last one.
+ */
+export function isServedByCommit(
+  engine: ThinMetadata,
+  { type }: { readonly type: string },
+  isChanging: boolean,
+): boolean {
+  if (type === "freeze" || type === "revoke" || (type === "change" && isChanging)) return false;
+  return engine.metadataReleasable > 0;
+}

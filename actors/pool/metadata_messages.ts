@@ -9,7 +9,7 @@ import type { Address, Message, Request } from "../kernel/address.ts";
 import { unasked } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { ask, type Steps } from "../kernel/task.ts";
-import type { MetadataSpaceNotice } from "./space_messages.ts";
+import type { SpaceCame, SpaceRefused } from "./space_messages.ts";
 import type {
   AllocatorNotice,
   AskDeviceStates,
@@ -168,7 +168,7 @@ export interface ConnectMetadata extends Message {
   readonly allocator: Address<AllocatorNotice>;
   readonly pool: Address<MetadataTrouble | GeometryNotice>;
   /** Is told when a command was refused for want of metadata blocks, and when a commit has freed some after a refusal. */
-  readonly space: Address<MetadataSpaceNotice>;
+  readonly space: Address<SpaceCame | SpaceRefused>;
 }
 
 /** To the pool: metadata is damaged (no more changes), or a commit has failed (the pool fails). */

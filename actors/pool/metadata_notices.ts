@@ -14,13 +14,8 @@ export class MetadataNotices {
   #peers: ConnectMetadata | undefined;
   /** The geometry that the pool was last told. */
   #announced: Geometry | undefined;
-  /**
-   * Metadata blocks that could be used when an operation was last refused that no commit under way could help; undefined if
-   * none was since more came.
-   */
-  #atRefusal: number | undefined;
-  /** The watch was told that a commit lets blocks be used, and not yet that it has ended. */
-  #isComing = false;
+  /** The least metadata blocks that were available when an operation was refused; undefined if none was since more came. */
+  #availableAtRefusal: number | undefined;
 
   constructor(kernel: Kernel, engine: ThinMetadata) {
     this.#kernel = kernel;
@@ -44,37 +39,18 @@ export class MetadataNotices {
     this.#kernel.tell(this.#peers.pool, { type: "metadataTrouble", what, reason });
   }
 
-  /**
-   * An operation found no metadata block. True if a commit lets blocks be used which it lacks: each change of a block takes
-   * another one, and the one before is free when the commit is durable. The watch is told before the answer, so that the
-   * bio does not fail meanwhile. Of the refusal itself it is told only for a command: a bio tries again, and tells it itself.
-   */
-  noteRefusal(operation: Operation, isCommitting: boolean): boolean {
-    const engine = this.#engine;
-    const isComing = engine.metadataQuarantined > 0 && (engine.isDirty || isCommitting);
-    const isCommand = operation.type === "change";
-    // A removal that finds none says nothing of the others: it may use the headroom too.
-    if (isCommand || !isComing && operation.type === "insert") this.#atRefusal = engine.metadataAvailable;
-    if (this.#peers === undefined) return isComing;
-    const { space } = this.#peers;
-    if (isComing && !this.#isComing) this.#kernel.tell(space, { type: "metadataComing" });
-    this.#isComing ||= isComing;
-    if (isCommand) this.#kernel.tell(space, { type: "spaceRefused", need: "metadata" });
-    return isComing;
+  /** An operation found no metadata block. Only of a command's is the space watch told: a bio tries again, and tells it itself. */
+  noteRefusal(operation: Operation): void {
+    this.#availableAtRefusal = Math.min(this.#engine.metadataAvailable, this.#availableAtRefusal ?? Infinity);
+    if (operation.type !== "change" || this.#peers === undefined) return;
+    this.#kernel.tell(this.#peers.space, { type: "spaceRefused", need: "metadata" });
   }
 
-  /** The commit that let blocks be used has ended, or there is none any more. */
-  nothingComes(): void {
-    if (!this.#isComing) return;
-    this.#isComing = false;
-    if (this.#peers !== undefined) this.#kernel.tell(this.#peers.space, { type: "metadataCame" });
-  }
-
-  /** A commit is durable, or a held one was released. What was refused before may be possible. */
+  /** A commit or a reader has given blocks back. If more are available, what was refused before may be possible. */
   tellSpace(): void {
-    this.nothingComes();
-    if (this.#atRefusal === undefined || this.#engine.metadataAvailable <= this.#atRefusal) return;
-    this.#atRefusal = undefined;
+    if (this.#availableAtRefusal === undefined) return;
+    if (this.#engine.metadataAvailable <= this.#availableAtRefusal) return;
+    this.#availableAtRefusal = undefined;
     if (this.#peers !== undefined) {
       this.#kernel.tell(this.#peers.space, { type: "spaceCame", need: "metadata" });
     }

@@ -4,6 +4,7 @@ import { unreachable } from "../../storage/base/assert.ts";
 import type { ThinId } from "../../storage/base/ids.ts";
 import { type Mapping, MetadataFault, type ThinMetadata } from "../../storage/thin_metadata.ts";
 import type {
+  AskFacts,
   AskRuns,
   Facts,
   FindFree,
@@ -12,7 +13,9 @@ import type {
   LookupAtOnce,
   LookupRange,
 } from "./metadata_messages.ts";
-import type { AskDevice, AskGrowth, DeviceFacts } from "./thin_device_messages.ts";
+import type { AskDevice, AskGrowth, DeviceFacts, ListThins } from "./thin_device_messages.ts";
+import type { AskDeviceStates } from "./commit_messages.ts";
+import type { Kernel } from "../kernel/kernel.ts";
 import type { IntentState } from "./intent_journal.ts";
 import type { Done } from "./metadata_results.ts";
 
@@ -48,11 +51,38 @@ export function executeRead(engine: ThinMetadata, operation: ReadOperation): unk
   }
 }
 
+/** A question that is answered in its turn, because none of it needs a block that may not be in memory. */
+export type FactsMessage = LookupAtOnce | AskFacts | AskGrowth | ListThins | AskDeviceStates;
+
+/** Answers the question from what is in memory. */
+export function serveFacts(
+  kernel: Kernel,
+  engine: ThinMetadata,
+  intents: IntentState,
+  message: FactsMessage,
+): void {
+  switch (message.type) {
+    case "lookupAtOnce":
+      lookUpAtOnce(engine, message);
+      return kernel.reply(message, "answered");
+    case "facts":
+      return kernel.reply(message, metadataFactsOf(engine, intents));
+    case "askGrowth":
+      return kernel.reply(message, engine.growth.refusal(message.wanted) ?? { kind: "possible" });
+    case "listThins":
+      return kernel.reply(message, engine.thinIds());
+    case "deviceStates":
+      return kernel.reply(message, message.thins.map((thin) => engine.deviceState(thin)));
+    default:
+      return unreachable(message);
+  }
+}
+
 /**
  * Sets the mapping of each block whose metadata blocks are all in memory. Such a look-up evicts none, so it goes on
  * beside an operation that runs alone. What is damaged is found and told when the block is looked up alone.
  */
-export function lookUpAtOnce(engine: ThinMetadata, { thin, wanted }: LookupAtOnce): void {
+function lookUpAtOnce(engine: ThinMetadata, { thin, wanted }: LookupAtOnce): void {
   for (const block of wanted) {
     try {
       block.mapping = engine.lookup(thin, block.vblock);
@@ -93,16 +123,8 @@ function deviceFacts(engine: ThinMetadata, { thin }: AskDevice): DeviceFacts {
   return { kind: "device", mappedBlocks: device.mappedBlocks, highest: engine.highestMapped(thin) };
 }
 
-/** Whether the pool can get these sizes. */
-export function growthAnswer(
-  engine: ThinMetadata,
-  wanted: AskGrowth["wanted"],
-): NonNullable<AskGrowth["reply"]> {
-  return engine.growth.refusal(wanted) ?? { kind: "possible" };
-}
-
-/** The sizes of the pool and what is free; `dataRetired` data blocks are bad and do not count as free. */
-export function metadataFactsOf(engine: ThinMetadata, dataRetired: number, intents: IntentState): Facts {
+/** The sizes of the pool and what is free: bad data blocks do not count as free. */
+function metadataFactsOf(engine: ThinMetadata, intents: IntentState): Facts {
   return {
     kind: "facts",
     transactionId: engine.transactionId,
@@ -111,7 +133,7 @@ export function metadataFactsOf(engine: ThinMetadata, dataRetired: number, inten
       dataBlocks: engine.dataBlocks,
       metadataBlocks: engine.metadataBlocks,
     }),
-    dataFree: Math.max(0, engine.dataFree - dataRetired),
+    dataFree: Math.max(0, engine.dataFree - engine.allowances.retiredBlocks),
     dataOwed: engine.allowances.owedBlocks,
     metadataAvailable: engine.metadataAvailable,
     dirtyBlocks: engine.dirtyBlocks,

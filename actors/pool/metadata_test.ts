@@ -220,28 +220,6 @@ Deno.test("a command that finds no space is told to the space watch, and the nex
   assertEquals(bench.space.take(), []);
 });
 
-/** Creates thin devices until the metadata is full, a commit after each, so that no block waits for one. */
-function fillWithDevices(bench: MetadataBench): void {
-  let thin = 10;
-  const create = () => kindsOf(bench.ask(bench.stub.change(sliceOf(thin += 1, false))))[0]!;
-  while (create() === "done") bench.commit();
-  bench.space.take();
-  bench.log.length = 0;
-}
-
-Deno.test("a change for which a commit frees blocks is told to the space watch before it is refused, and has that commit begun", () => {
-  const bench = MetadataBench.withMapped(1, { metadataBlocks: 40 });
-  fillWithDevices(bench);
-  assertEquals(kindsOf(bench.insert(5)), ["noMetadataSpace"]);
-  assertEquals(bench.space.take(), [], "no commit would free a block");
-  assert(!bench.log.includes("metadata write 0"));
-  // A removal takes from the headroom, and the blocks that it replaces are free after a commit.
-  bench.ask(bench.stub.deleteSlice(thinId(11)));
-  assertEquals(kindsOf(bench.insert(5)), ["noMetadataSpace"]);
-  assert(bench.log.includes("metadata write 0"), "the commit was begun");
-  assertEquals(bench.space.types, ["metadataComing", "metadataCame", "spaceCame"]);
-});
-
 Deno.test("a held commit is read as it was until it is released, whatever is committed meanwhile", () => {
   const bench = MetadataBench.withMapped(1, { metadataBlocks: 64 });
   const held = bench.world.run(bench.stub.holdCommit());

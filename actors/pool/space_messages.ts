@@ -73,18 +73,6 @@ export interface MaybeUnshared extends Message {
   readonly type: "maybeUnshared";
 }
 
-/** From metadata, before it refuses an operation: the commit that is now under way lets blocks be used that the operation lacks. */
-export interface MetadataComing extends Message {
-  readonly type: "metadataComing";
-}
-/** That commit has ended, or what was held of an older one. Metadata blocks may have come. */
-export interface MetadataCame extends Message {
-  readonly type: "metadataCame";
-}
-
-/** What metadata tells. */
-export type MetadataSpaceNotice = SpaceCame | SpaceRefused | MetadataComing | MetadataCame;
-
 /** From a task that removes mappings and gives their blocks back: it begins, it has ended and all its blocks are back. */
 export interface RemovalBegan extends Message {
   readonly type: "removalBegan";
@@ -154,8 +142,6 @@ export type SpaceWatchMessage =
   | LeaveParking
   | SpaceCame
   | MaybeUnshared
-  | MetadataComing
-  | MetadataCame
   | RemovalBegan
   | RemovalEnded
   | NoSpaceTimeout

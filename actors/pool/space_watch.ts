@@ -14,8 +14,7 @@
  *  - When the timeout ends, all parked bios fail, and from then on bios fail at once. The mode stays.
  *  - The mode is left when the last parked bio was served, or when space has come and no bio is parked. From then on bios
  *    wait again.
- *  - While a removal is under way no bio fails, whatever the policy: it gives blocks back. Nor does one while a commit is
- *    under way that lets metadata blocks be used again which changes have replaced.
+ *  - While a removal is under way no bio fails, whatever the policy: it gives blocks back.
  *
  * No wake-up is lost: a bio reads the counts of space that came (`look`) before its last try, and is parked with them. If
  * more came since, it is tried again at once. Space that came before the look is seen by that try. What may be space counts too.
@@ -75,8 +74,6 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
   #timer: Timer | undefined;
   #timerLast = 0;
   #removals = 0;
-  /** A commit is under way that lets metadata blocks be used. */
-  #isMetadataComing = false;
   #isAskingHost = false;
 
   constructor(kernel: Kernel, self: Address<SpaceWatchMessage>, options: SpaceWatchOptions) {
@@ -102,12 +99,6 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
         return this.#cameOf(message.need, false);
       case "maybeUnshared":
         return this.#mayHaveCome("data");
-      case "metadataComing":
-        this.#isMetadataComing = true;
-        return;
-      case "metadataCame":
-        this.#isMetadataComing = false;
-        return this.#mayHaveCome("metadata");
       case "removalBegan":
         this.#removals += 1;
         return;
@@ -130,7 +121,7 @@ export class SpaceWatch implements Actor<SpaceWatchMessage> {
 
   /** True if a bio that finds no space now fails. */
   get #fails(): boolean {
-    if (this.#removals > 0 || this.#isMetadataComing) return false;
+    if (this.#removals > 0) return false;
     return this.#options.policy.kind === "error" || this.#isExpired;
   }
 

@@ -2,7 +2,7 @@
  * The operations of the metadata actor that cannot be done yet, and why. Part of the Metadata actor.
  *
  * An operation waits for one of three things: a block that is read, the end of an operation that runs alone, or a commit
- * that makes room for more dirty blocks. Each list is taken whole, and its operations are tried again.
+ * that makes room for more dirty blocks or gives back freed ones. Each list is taken whole, and its operations are tried again.
  */
 import { assert } from "../../storage/base/assert.ts";
 import type { MetadataBlock } from "../../storage/base/ids.ts";
@@ -22,6 +22,8 @@ export class WaitingOperations {
   #alone: Attempt | undefined;
   #delayed: Attempt[] = [];
   #slowedDown: Attempt[] = [];
+  /** An operation waits for blocks that a commit gives back. */
+  isShort = false;
   /** Operations in all three lists. */
   #size = 0;
   readonly #missesBeforeAlone: number;
@@ -79,7 +81,18 @@ export class WaitingOperations {
     return this.#left(waiting);
   }
 
-  /** The change waits for a commit, because there are too many dirty blocks. */
+  /**
+   * The change waits for a commit, because there is no free block. If it ran alone, it lets the others go on, as the freeze of
+   * the commit is one of them: the operations that waited for it, to be tried again.
+   */
+  waitForSpace(attempt: Attempt): readonly Attempt[] {
+    const delayed = this.end(attempt);
+    this.slowDown(attempt);
+    this.isShort = true;
+    return delayed;
+  }
+
+  /** The change waits for a commit, because there are too many dirty blocks or others wait for free ones. */
   slowDown(attempt: Attempt): void {
     assert(this.#alone !== attempt, "an operation that runs alone was slowed down");
     this.#enter();

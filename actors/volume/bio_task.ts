@@ -65,8 +65,8 @@ export function* batchTask(
 }
 
 /**
- * Whether a bio is parked that has looked, and then found no space. If bios fail at once, the refusal may have begun a commit
- * that gives it some, or space came since the look: the bio fails only if it lacks space after that too.
+ * Whether a bio is parked that has looked, and then found no space. If bios fail at once, space may have come since the look:
+ * the bio fails only if it lacks space after that too.
  */
 function* waits(thin: Thin, look: SpaceLook, status: StatusWithoutSpace): Steps<boolean> {
   if (look.parks) return true;
@@ -76,10 +76,12 @@ function* waits(thin: Thin, look: SpaceLook, status: StatusWithoutSpace): Steps<
   return now.parks || now[need] > look[need];
 }
 
-/** Commits and passes down, so that blocks freed since the last commit can be used. */
+/**
+ * Commits and passes down, so that data blocks freed since the last commit can be used. Metadata has made such commits for its
+ * own blocks before it refused.
+ */
 function* makeSpace(thin: Thin, status: StatusWithoutSpace): Steps<void> {
-  if (status === "noMetadataSpace") yield* thin.metadata.commit();
-  else yield* thin.allocator.reclaim();
+  if (status !== "noMetadataSpace") yield* thin.allocator.reclaim();
 }
 
 /** A discard may use the headroom of the metadata and gives space back, so it never waits for some; reads and flushes need none. */

@@ -239,8 +239,8 @@ function* provision(thin: Thin, bio: Bio): Steps<BioStatus> {
  * If we passed down first and stopped before the commit, the last commit would map a block of zeroes. There is no look-up:
  * the reference counts tell which blocks are not shared.
  *
- * Where metadata is short of space, a commit runs while the range is locked (an exception to invariant I5): a commit takes no
- * lock of a block, so it does not wait for this one.
+ * Where metadata is short of space, a removal or an insert waits for a commit while its lock is held (an exception to invariant
+ * I5): a commit takes no lock of a block, so it does not wait for this one.
  */
 function* remapDiscard(thin: Thin, bio: Bio): Steps<BioStatus> {
   using _lock = yield* lockRange(bio.regions, bio.vblock, bio.vblockEnd);
@@ -311,20 +311,13 @@ function* insert(
   return "ok";
 }
 
-/** Unmaps a range, one leaf at a time. Where metadata is short of space, a commit frees what earlier slices released. */
+/** Unmaps a range, one leaf at a time. Where metadata is short of space, a slice waits for the commit of those before it. */
 export function* removeMappings(thin: Thin, begin: VBlock, end: VBlock): Steps<Done | MetadataFailure> {
   let next = begin;
-  let committedAt: VBlock | undefined;
   while (next < end) {
     const removed = yield* thin.metadata.removeRange(thin.id, next, end);
-    if (removed.kind === "removed") {
-      next = removed.next;
-      continue;
-    }
-    if (removed.kind !== "noMetadataSpace" || committedAt === next) return removed;
-    const committed = yield* thin.metadata.commit();
-    if (committed.kind !== "done") return committed;
-    committedAt = next;
+    if (removed.kind !== "removed") return removed;
+    next = removed.next;
   }
   return { kind: "done" };
 }

@@ -156,7 +156,7 @@ export class RefusalRule {
   #judge(waiting: Waiting, open: readonly Version[], leasedMost: number): void {
     const { engine, catalogue } = this.#life.parts!;
     const { isFull } = this.#life.host;
-    if (isFull || engine.metadataAvailable < insertBlocksMax) this.#findShort(waiting);
+    if (isFull || engine.metadataAvailableAfterCommit < insertBlocksMax) this.#findShort(waiting);
     for (const { volumes, allowances } of open) {
       for (const [name, content] of volumes) {
         if (!isOf(content, waiting.target)) continue;

@@ -10,7 +10,7 @@ import {
   type MetadataTrouble,
 } from "../../actors/pool/metadata_messages.ts";
 import type { Done, MetadataFailure } from "../../actors/pool/metadata_results.ts";
-import type { MetadataSpaceNotice } from "../../actors/pool/space_messages.ts";
+import type { SpaceCame, SpaceRefused } from "../../actors/pool/space_messages.ts";
 import type { Steps } from "../../actors/kernel/task.ts";
 import { dblock, metadataBlockSizeBytes, thinId, vblock } from "../../storage/base/ids.ts";
 import { ThinMetadata } from "../../storage/thin_metadata.ts";
@@ -29,7 +29,7 @@ export class MetadataBench {
   readonly device: StandInDevice;
   readonly allocator = new Recorder<AllocatorNotice>(this.world.kernel, "allocator");
   readonly pool = new Recorder<MetadataTrouble | GeometryNotice>(this.world.kernel, "pool");
-  readonly space = new Recorder<MetadataSpaceNotice>(this.world.kernel, "space watch");
+  readonly space = new Recorder<SpaceCame | SpaceRefused>(this.world.kernel, "space watch");
   readonly engine: ThinMetadata;
   readonly stub: MetadataStub;
 
