@@ -214,7 +214,11 @@ export function writeReadReply(
   request: ClientRequest,
   volumeBlockSizeBytes: number,
 ): void {
-  const { holes, offsetBytes, lengthBytes } = request;
+  const { holes, offsetBytes, lengthBytes, segments } = request;
+  // Most READs are of one block, and found in one piece.
+  if (holes.length === 0 && segments[0]?.lengthBytes === lengthBytes) {
+    return replies.readData(request, offsetBytes, segments[0]);
+  }
   if (!session.structured || request.dontFragment || !holes.includes(1)) {
     return replies.readData(request, offsetBytes, dataOfBlocks(request, volumeBlockSizeBytes, 0, Infinity));
   }

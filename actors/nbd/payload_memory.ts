@@ -5,9 +5,10 @@
  * A request pays when it is admitted. Its bytes are free when nothing reads its buffer any more: at once if it failed, else
  * when its reply has been sent. Its place is free when its reply has been sent.
  */
+import { NBD_CMD_BLOCK_STATUS, NBD_CMD_READ, NBD_CMD_WRITE } from "./wire/constants.ts";
 import { referenceMinBytes } from "./wire/limits.ts";
 import { assert } from "../../storage/base/assert.ts";
-import { BufferPool } from "./buffers.ts";
+import { bufferBytes, BufferPool } from "./buffers.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { loanPieceBytes } from "../limits.ts";
@@ -16,13 +17,23 @@ import { Credits, type Purse } from "./credits.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./messages.ts";
 import type { ReceiveBuffers } from "./receive.ts";
 import type { SocketPort } from "./socket_port.ts";
-import type { ClientStatus } from "./status_reply.ts";
+import { type ClientStatus, statusBytes } from "./status_reply.ts";
 import type { CopyMemory } from "./wire/pieces.ts";
+import type { NbdRequest } from "./wire/request.ts";
+import type { Session } from "./wire/validate.ts";
 
 /** What paid for an admitted request. */
 export interface Paid {
   readonly purse: Purse;
   readonly paidBytes: number;
+}
+
+/** Bytes of memory that a request takes, its reply included. */
+export function priceOf(request: NbdRequest, { metaContextCount }: Session): number {
+  if (request.type === NBD_CMD_READ || request.type === NBD_CMD_WRITE) {
+    return bufferBytes(request.lengthBytes);
+  }
+  return request.type === NBD_CMD_BLOCK_STATUS ? statusBytes(request, metaContextCount) : 0;
 }
 
 /** What replies hold until they have been sent. */

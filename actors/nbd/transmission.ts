@@ -7,29 +7,23 @@
  * has been sent. Its reply is queued when the volume is done.
  */
 import { assert, unreachable } from "../../storage/base/assert.ts";
-import {
-  NBD_CMD_BLOCK_STATUS,
-  NBD_CMD_CACHE,
-  NBD_CMD_DISC,
-  NBD_CMD_READ,
-  NBD_CMD_WRITE,
-} from "./wire/constants.ts";
+import { NBD_CMD_BLOCK_STATUS, NBD_CMD_CACHE, NBD_CMD_DISC } from "./wire/constants.ts";
 import type { OutputQueue } from "./wire/output_queue.ts";
 import { type Echo, ReplyWriter } from "./wire/reply.ts";
 import { type NbdRequest, RequestDecoder } from "./wire/request.ts";
 import { type ErrorReply, statusScope, validateRequest } from "./wire/validate.ts";
-import { bufferBytes } from "./buffers.ts";
 import type { Address } from "../kernel/address.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Purse } from "./credits.ts";
 import { ParkedRequests } from "./parked_requests.ts";
-import { type Paid, PayloadMemory } from "./payload_memory.ts";
+import { type Paid, PayloadMemory, priceOf } from "./payload_memory.ts";
 import type { Attached } from "./handshake.ts";
 import { isLargeRead, LargeReads } from "./large_reads.ts";
 import type { Lent, NbdConnectionMessage, NbdListenerMessage } from "./messages.ts";
 import type { ReceiveBuffers } from "./receive.ts";
 import {
   areSegmentsGood,
+  type ClientPayload,
   ClientRequest,
   copySegments,
   errorReplyOf,
@@ -38,7 +32,7 @@ import {
 } from "./client_request.ts";
 import type { SocketPort } from "./socket_port.ts";
 import { Submissions } from "./submissions.ts";
-import { ClientStatus, type NbdSession, statusBytes, writeStatusReply } from "./status_reply.ts";
+import { ClientStatus, type NbdSession, writeStatusReply } from "./status_reply.ts";
 
 /**
  * Why parsing stopped: "needBytes", all is parsed; "blocked", the next request has no credit yet; "disconnect",
@@ -308,22 +302,13 @@ export class NbdTransmission {
   #admit(request: NbdRequest): boolean {
     if (!this.memory.hasRequest) return false;
     this.#refusal = this.#shuttingDown ? goingAway : validateRequest(request, this.#export, this.#session);
-    const paidBytes = this.#refusal === undefined ? this.#priceOf(request) : 0;
+    const paidBytes = this.#refusal === undefined ? priceOf(request, this.#session) : 0;
     const purse = this.memory.pay(paidBytes);
     if (purse === undefined) return false;
     if (this.#refusal !== undefined) this.#decoder.discard();
     else if (request.type === NBD_CMD_CACHE) this.#decoder.accept();
     else this.#arriving = this.#accept(request, purse, paidBytes);
     return true;
-  }
-
-  /** Bytes of memory that a request takes, its reply included. */
-  #priceOf(request: NbdRequest): number {
-    if (request.type === NBD_CMD_READ || request.type === NBD_CMD_WRITE) {
-      return bufferBytes(request.lengthBytes);
-    }
-    if (request.type !== NBD_CMD_BLOCK_STATUS) return 0;
-    return statusBytes(request, this.#session.metaContextCount);
   }
 
   #accept(request: NbdRequest, purse: Purse, paidBytes: number): ClientRequest | Paid {
@@ -337,10 +322,15 @@ export class NbdTransmission {
     const isBuffered = paidBytes > 0 && receivedIn === undefined;
     const memory = isBuffered ? this.memory.memoryOf(purse, paidBytes) : undefined;
     this.#decoder.accept(isWrite ? memory?.take(request.lengthBytes) : undefined);
-    const payload = isWrite ? { data: request.payload, memory: undefined } : { data: undefined, memory };
-    const parking = this.#parked;
-    const all = { ...payload, purse, paidBytes, receivedIn, parking };
-    return new ClientRequest(request, all, this.#peers.connection);
+    const payload: ClientPayload = {
+      data: isWrite ? request.payload : undefined,
+      memory: isWrite ? undefined : memory,
+      parking: this.#parked,
+      purse,
+      paidBytes,
+      receivedIn,
+    };
+    return new ClientRequest(request, payload, this.#peers.connection);
   }
 
   /** The request has come whole: it is refused, done without the volume, or submitted. */

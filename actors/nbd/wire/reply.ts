@@ -52,7 +52,7 @@ export interface ReplyForm {
 }
 
 /** The data of a reply, in one piece or in several. */
-export type Payload = Uint8Array | readonly Piece[];
+export type Payload = Piece | readonly Piece[];
 
 const simpleHeaderSizeBytes = 16;
 const chunkHeaderSizeBytes = 20;
@@ -161,7 +161,7 @@ export class ReplyWriter {
   }
 
   #append(data: Payload): void {
-    if (data instanceof Uint8Array) this.#output.append(data);
+    if (isOnePiece(data)) this.#output.append(data);
     else for (const piece of data) this.#output.append(piece);
   }
 
@@ -195,8 +195,12 @@ export class ReplyWriter {
   }
 }
 
+function isOnePiece(data: Payload): data is Piece {
+  return !Array.isArray(data);
+}
+
 function payloadBytesOf(data: Payload): number {
-  if (data instanceof Uint8Array) return data.length;
+  if (isOnePiece(data)) return lengthOf(data);
   let bytes = 0;
   for (const piece of data) bytes += lengthOf(piece);
   return bytes;
