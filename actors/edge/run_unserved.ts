@@ -75,7 +75,7 @@ async function runHere(
       await pool.close();
       return await growStuck(directory, command, command.metadata, log);
     }
-    const result = await pool.command(withExactFigures(command));
+    const result = await pool.command(asAlone(command));
     return result.kind === "status" ? { kind: "status", status: asServed(result.status, pool) } : result;
   } finally {
     await pool.close();
@@ -105,9 +105,13 @@ async function growStuck(
   }
 }
 
-/** A pool that was opened for one command has no figures from before, and no client that could be delayed. */
-function withExactFigures(command: AdminCommand): AdminCommand {
+/**
+ * A pool that was opened for one command has no figures from before, and no client that could be delayed. And no process would
+ * give the space of what was removed back behind it.
+ */
+function asAlone(command: AdminCommand): AdminCommand {
   const { verb } = command;
+  if (verb === "rm") return { ...command, wait: true };
   return verb === "list" || verb === "tree" || verb === "df" ? { ...command, exact: true } : command;
 }
 

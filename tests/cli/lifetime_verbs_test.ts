@@ -1,7 +1,9 @@
 /** The verbs that make, replace and end volumes, as a person gives them, with clients attached. */
 import { assertEquals, assertMatch } from "@std/assert";
 import { NBD_CMD_READ } from "../../actors/nbd/wire/constants.ts";
+import { thinId } from "../../storage/base/ids.ts";
 import { RawClient } from "../nbd/raw_client.ts";
+import { keepsIntents, leaveIntents, leftInserts } from "../support/left_intents.ts";
 import { hasProgram, requiredProgram } from "../support/programs.ts";
 import { PoolOnDisk } from "../support/server.ts";
 import { hasThinTools } from "../support/thin_tools.ts";
@@ -127,6 +129,21 @@ Deno.test(
     await server.stop();
   },
 );
+
+Deno.test({
+  name: "rm without a server returns when the space is back",
+  ignore: !keepsIntents,
+  fn: async () => {
+    await using pool = await PoolOnDisk.make(...small);
+    await pool.verb("create", "a", "16M");
+    await leaveIntents(pool.directory, leftInserts(thinId(1), 100));
+    await pool.verb("create", "b", "1M");
+    assertEquals((await pool.status()).data_used_bytes, 100 * block);
+    await pool.verb("rm", "a");
+    const { removing, data_used_bytes } = await pool.status();
+    assertEquals([removing, data_used_bytes], [0, 0]);
+  },
+});
 
 Deno.test("rm on a server returns when the names are gone, status tells the rest, and --wait waits for it", {
   ignore,
