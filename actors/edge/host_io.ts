@@ -18,6 +18,11 @@ export interface HostIo {
   readonly files: FileCalls | undefined;
   /** Deno's event loop, for what waits for promises. */
   readonly eventLoop: EventLoopUse;
+  /**
+   * Has the host keep these open files, which have the pool's locks, until the last operation under way is over, should this
+   * process be killed: what opens the pool next must not see the files change. Until it is disposed of.
+   */
+  holdLocks(fds: readonly number[]): Disposable;
   /** The clock of the next kernel. */
   newClock(): HostClock;
   /** The kernel of that clock. */
@@ -36,6 +41,8 @@ export const denoIo: HostIo = {
   sockets: denoSockets,
   files: undefined,
   eventLoop: { beginTurns: () => {}, endTurns: () => {} },
+  // The threads that make the calls share the descriptors with the process, so these are closed after the last call.
+  holdLocks: () => ({ [Symbol.dispose]: () => {} }),
   newClock: () => new DenoClock(),
   serve: () => {},
 };

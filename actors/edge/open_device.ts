@@ -44,6 +44,12 @@ export interface DeviceUse {
   readonly calls?: FileCalls | undefined;
 }
 
+/** A lock that keeps other processes out until it is disposed of. */
+export interface HeldLock extends Disposable {
+  /** The open file that has the lock; undefined where that is not known. */
+  readonly fd?: number | undefined;
+}
+
 /** One kind of device. Every function throws {@linkcode UserError}, with nothing left open. */
 export interface DeviceKind {
   /** Refuses what Deno would ask the user about. */
@@ -51,7 +57,7 @@ export interface DeviceKind {
   /** A text that is the same for all paths of one device; undefined if there is no device at this path. */
   deviceKeyOf(path: string): string | undefined;
   /** Keeps other processes out until it is disposed; a shared lock if it is not exclusive. */
-  lock(path: string, isExclusive: boolean): Disposable;
+  lock(path: string, isExclusive: boolean): HeldLock;
   open(path: string, use: DeviceUse): OpenDevice;
 }
 

@@ -18,7 +18,7 @@ import { openFailure } from "./file_errors.ts";
 import { openLocked } from "./file_lock.ts";
 import type { Libc } from "./libc.ts";
 import type { FileCalls } from "./file_calls.ts";
-import type { DeviceKinds, DeviceUse, HostCached, OpenDevice } from "./open_device.ts";
+import type { DeviceKinds, DeviceUse, HeldLock, HostCached, OpenDevice } from "./open_device.ts";
 import { requirePermission } from "./permissions.ts";
 import { pathIn, type PoolPaths, poolPaths } from "./pool_paths.ts";
 
@@ -63,6 +63,8 @@ export class PoolFiles {
   /** Texts that are the same for all paths of one device; undefined if this host keeps no pages of one of them. */
   readonly identities: { readonly metadata: string; readonly data: string } | undefined;
   readonly readOnly: boolean;
+  /** The open files that have the locks, where they are known. */
+  readonly lockFds: readonly number[];
   readonly #copies: CatalogueCopies;
   #catalogueFile: CatalogueFile | undefined;
   readonly #held: DisposableStack;
@@ -73,6 +75,7 @@ export class PoolFiles {
     this.metadata = parts.metadata;
     this.data = parts.data;
     this.readOnly = parts.readOnly;
+    this.lockFds = parts.locks.flatMap(({ fd }) => fd ?? []);
     this.#copies = parts.copies;
     this.identities = parts.identities;
     this.#held = parts.held;
@@ -89,15 +92,15 @@ export class PoolFiles {
     if (!readOnly) requirePermission("write", directory);
     requirePool(paths);
     using held = new DisposableStack();
-    held.use(openLocked(directory, !readOnly, inUse(directory)));
+    const own = held.use(openLocked(directory, !readOnly, inUse(directory)));
     // Read under the lock: without it another process could change it.
     const copies = held.use(new CatalogueCopies(paths));
     const devices = devicePaths(directory, copies.settings, kinds);
-    lockDevices(held, devices, !readOnly);
+    const locks = [own, ...lockDevices(held, devices, !readOnly)];
     const use = { readOnly, isMaking: false, libc: options.libc, calls: options.calls };
     const { metadata, data } = openDevices(held, devices, use);
     const identities = identitiesOf(devices, metadata, data);
-    return new PoolFiles({ paths, copies, metadata, data, identities, readOnly, held: held.move() });
+    return new PoolFiles({ paths, copies, metadata, data, identities, readOnly, locks, held: held.move() });
   }
 
   /**
@@ -165,6 +168,7 @@ interface FileParts {
   readonly data: OpenDevice;
   readonly readOnly: boolean;
   readonly identities: PoolFiles["identities"];
+  readonly locks: readonly HeldLock[];
   readonly held: DisposableStack;
 }
 
@@ -189,19 +193,23 @@ export function devicePaths(
 }
 
 /** Locks the two devices until `held` is disposed. Throws {@linkcode UserError}. */
-export function lockDevices(held: DisposableStack, paths: DevicePaths, isExclusive: boolean): void {
+export function lockDevices(
+  held: DisposableStack,
+  paths: DevicePaths,
+  isExclusive: boolean,
+): readonly HeldLock[] {
   const { metadata, data, kinds } = paths;
   const [metadataKind, dataKind] = [kinds.kindOf(metadata), kinds.kindOf(data)];
   metadataKind.requireAccess(metadata, isExclusive);
   dataKind.requireAccess(data, isExclusive);
-  held.use(metadataKind.lock(metadata, isExclusive));
+  const metadataLock = held.use(metadataKind.lock(metadata, isExclusive));
   const key = dataKind.deviceKeyOf(data);
   if (metadataKind === dataKind && key !== undefined && key === metadataKind.deviceKeyOf(metadata)) {
     throw new UserError(
       `Cannot use "${metadata}" as metadata and "${data}" as data: they are the same file. Name two.`,
     );
   }
-  held.use(dataKind.lock(data, isExclusive));
+  return [metadataLock, held.use(dataKind.lock(data, isExclusive))];
 }
 
 /** Opens the two devices; `held` closes them. Throws {@linkcode UserError}. */

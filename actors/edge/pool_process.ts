@@ -118,6 +118,7 @@ export class PoolProcess {
       ),
       (files) => files.close(),
     );
+    opening.use(io.holdLocks(files.lockFds));
     if (!files.readOnly) removeLeftSockets(files.paths.directory);
     // A process before us may have left a superblock that only the host's memory has. Whatever we build on it (a compacted
     // catalogue, blocks used again that it has freed) would be lost with it in a power cut, and the superblock before it

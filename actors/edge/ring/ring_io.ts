@@ -11,6 +11,7 @@ export function ringIo(loop: RingLoop): HostIo {
     sockets: new RingSockets(loop),
     files: new RingFiles(loop),
     eventLoop: loop,
+    holdLocks: (fds) => loop.ring.holdFiles(fds),
     newClock: () => loop,
     serve: (kernel) => loop.serve(kernel),
   };

@@ -27,6 +27,7 @@ const featureSingleMapping = 1;
 const featureNoDrop = 2;
 const featureExtendedArgument = 1 << 8;
 const registerFiles = 2;
+const unregisterFiles = 3;
 const registerProbe = 8;
 const waitArgumentLength = 24n;
 const queuesAt = 0n;
@@ -234,18 +235,22 @@ export class Uring {
   }
 
   /**
-   * Has the ring hold the open files of these descriptors for as long as it lives, which after a kill is until the last
-   * operation under way is over.
+   * Has the ring hold the open files of these descriptors until what this answers is disposed of, or for as long as the ring
+   * lives, which after a kill is until the last operation under way is over. One such set at a time.
    */
-  holdFiles(fds: readonly number[]): void {
-    const status = this.#calls.symbols.register(
-      callRegister,
-      this.#fd,
-      registerFiles,
-      Int32Array.from(fds),
-      fds.length,
-    );
-    if (status < 0) throw new Error(`io_uring_register failed (os error ${this.#calls.errno[0]})`);
+  holdFiles(fds: readonly number[]): Disposable {
+    if (fds.length > 0) this.#register(registerFiles, Int32Array.from(fds));
+    return {
+      [Symbol.dispose]: () => {
+        if (fds.length > 0) this.#register(unregisterFiles);
+      },
+    };
+  }
+
+  #register(what: number, fds?: Int32Array<ArrayBuffer>): void {
+    const { symbols, errno } = this.#calls;
+    const status = symbols.register(callRegister, this.#fd, what, fds ?? null, fds?.length ?? 0);
+    if (status < 0) throw new Error(`io_uring_register failed (os error ${errno[0]})`);
   }
 
   /**
