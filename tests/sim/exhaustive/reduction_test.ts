@@ -78,5 +78,12 @@ function compare(scenario: Scenario, schedulesMax: number): Deno.TestDefinition 
   return { name, fn };
 }
 
+/** With batches, beside a discard and beside each other. */
+const inBatches: readonly Scenario[] = [
+  { ...one, state: "mapped", kinds: ["discard", "read", "covering write"], together: 2 },
+  { ...one, state: "shared", kinds: ["read", "partial write"], layout: "two blocks", together: 2 },
+];
+
 for (const scenario of scenarios) Deno.test(compare(scenario, 20_000));
+for (const scenario of inBatches) soakTest(compare(scenario, 20_000));
 soakTest(compare(long, 40_000));
