@@ -254,6 +254,8 @@ export const blockDeviceLockPauseMs = 50;
 export const ownDescriptors = 8;
 /** Descriptors of one client: Deno's, and a duplicate for the system's own calls. */
 export const descriptorsPerClient = 2;
+/** The same of a client whose TLS the main side does: its socket, a duplicate of it, and a socket pair. */
+export const descriptorsPerRelay = 4;
 /** Part of the free descriptors that connections to the control socket may have. */
 export const controlDescriptorsShare = 1 / 4;
 /** Descriptors that are looked at above the highest known socket, to find a new one: the system gives the lowest that is free. */

@@ -60,6 +60,8 @@ export interface Queues {
   readonly parkedRequests: number;
   /** Requests of one client. */
   readonly requestsOfClient: number;
+  /** Clients whose TLS the main side does. */
+  readonly relays: number;
   /** Operations of the ring that are not answered. */
   readonly ringOperations: number;
 }
@@ -105,6 +107,8 @@ function queueSums(admitted: AdmittedAtOnce): Queues {
     viewers: clients + commandTasks,
     longAnswers: clients,
     clients,
+    // Also of clients that are being closed.
+    relays: 2 * clients,
     kicks: commands,
     largeReads: requestsPerConnectionMax,
     parkedRequests: requestsOfClient,

@@ -90,7 +90,13 @@ export type PoolNotification =
   /** What became of the piece of text of the dump with this number: the credit for the next, or the end. */
   | { readonly type: "textTaken"; readonly number: number; readonly taken: TextTaken }
   /** Certificates for the connections to come. */
-  | { readonly type: "certificates"; readonly server: number; readonly keys: TlsKeys };
+  | { readonly type: "certificates"; readonly server: number; readonly keys: TlsKeys }
+  /** The handshake of a relay is over: what is written into the socket pair from now on is encrypted. */
+  | { readonly type: "tlsSecured"; readonly relay: number; readonly clientName: string | undefined }
+  /** There is no TLS, or none any more. The pool's side closes its end of the socket pair. */
+  | { readonly type: "tlsBroken"; readonly relay: number; readonly reason: string }
+  /** The last of a relay, after the pool's side has closed its end: the main side has closed its descriptors. */
+  | { readonly type: "tlsOver"; readonly relay: number };
 
 /** What the pool's side hears. */
 export type ToPool = PoolRequest | PoolNotification;
@@ -119,6 +125,27 @@ export type PoolNews =
   | { readonly type: "log"; readonly record: LogRecord }
   /** An invariant of the program broke. The pool does nothing any more. */
   | { readonly type: "failed"; readonly error: PlainError };
+
+/**
+ * From the pool's side where it has a thread of its own, to the border itself (worker_border.ts): asks for TLS between a client's
+ * socket and one end of a socket pair, at whose other end the pool's side talks in clear text.
+ */
+export interface TlsWanted {
+  readonly type: "tlsWanted";
+  /** Chosen by the pool's side, and used once. */
+  readonly relay: number;
+  /** The client's socket. It stays the pool side's, which keeps it open until `tlsOver`: the main side uses a duplicate. */
+  readonly clientFd: number;
+  /** The main side's from now on, to be closed there. */
+  readonly clearFd: number;
+  readonly keys: TlsKeys;
+}
+
+/** The pool's side has closed its end of the socket pair of a relay. */
+export interface TlsEnd {
+  readonly type: "tlsEnd";
+  readonly relay: number;
+}
 
 /** What the main side hears. */
 export type FromPool = BorderAnswer | PoolNews;

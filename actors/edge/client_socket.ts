@@ -1,6 +1,5 @@
 /** One client's socket as its connection sees it: completions become messages here, and clear text becomes TLS. */
 import { assert, present } from "../../storage/base/assert.ts";
-import { quoted } from "../nbd/wire/option.ts";
 import type { Address } from "../kernel/address.ts";
 import { reasonOutside } from "../kernel/boundary.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -13,7 +12,7 @@ import { callOutside } from "./outside.ts";
 import type { SendShare } from "./send_share.ts";
 import type { SocketGroup } from "./socket_group.ts";
 import type { Polled, SocketPoll } from "./socket_poll.ts";
-import type { Peer } from "./peer.ts";
+import { type Peer, securedPeer } from "./peer.ts";
 import type { TlsKeys } from "./tls_keys.ts";
 import { UnsentRest } from "./unsent_rest.ts";
 import { restPauseMs, sendSpinMs } from "../knobs.ts";
@@ -278,11 +277,9 @@ export class ClientSocket implements SocketPort, Polled {
       const { secureStream } = await import("./tls.ts");
       const secured = await secureStream(clear, keys);
       this.#stream = secured.stream;
-      if (secured.clientName !== undefined) {
-        this.#peer += ` (${quoted(secured.clientName)})`;
-        // A local client stays a local client.
-        if (this.#identity !== undefined) this.#identity = `the certificate of ${quoted(secured.clientName)}`;
-      }
+      const { peer, identity } = securedPeer(this, secured.clientName);
+      this.#peer = peer;
+      this.#identity = identity;
       this.#securing = false;
     } catch (error) {
       this.#securing = false;

@@ -5,6 +5,7 @@ import { DenoClock } from "./deno_clock.ts";
 import { denoSockets } from "./deno_sockets.ts";
 import type { FileCalls } from "./file_calls.ts";
 import type { SocketHost } from "./socket_host.ts";
+import type { RelayedTls } from "./relayed_tls.ts";
 import type { EventLoopUse } from "./turns.ts";
 
 /** The two there are. */
@@ -16,6 +17,8 @@ export interface HostIo {
   readonly sockets: SocketHost;
   /** What makes the calls on files that wait for the disk; undefined: threads. */
   readonly files: FileCalls | undefined;
+  /** TLS that the main side does; undefined: the sockets do it. */
+  readonly tls: RelayedTls | undefined;
   /** Deno's event loop, for what waits for promises. */
   readonly eventLoop: EventLoopUse;
   /**
@@ -40,6 +43,7 @@ export const denoIo: HostIo = {
   name: "deno",
   sockets: denoSockets,
   files: undefined,
+  tls: undefined,
   eventLoop: { beginTurns: () => {}, endTurns: () => {} },
   // The threads that make the calls share the descriptors with the process, so these are closed after the last call.
   holdLocks: () => ({ [Symbol.dispose]: () => {} }),

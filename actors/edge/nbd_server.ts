@@ -57,12 +57,9 @@ export class NbdServer {
   static async bind(process: PoolProcess, settings: ListenSettings, clientsMax: number): Promise<NbdServer> {
     process.requireOpen();
     const { files, io: { sockets: host } } = process;
-    if (settings.keys !== undefined && process.io.name === "io_uring") {
-      throw new UserError("TLS is not served with --io io_uring. Leave out --io io_uring.");
-    }
     const keys = settings.keys === undefined ? undefined : new ReplaceableTlsKeys(settings.keys);
     // Loaded now: when clients have taken all descriptors, no file can be opened.
-    if (keys !== undefined) await import("./tls.ts");
+    if (keys !== undefined && process.io.tls === undefined) await import("./tls.ts");
     const sockets: Listening[] = [];
     const spares = new SpareDescriptors(files.paths.directory, ownDescriptors);
     try {

@@ -1,4 +1,5 @@
 /** The other end of a client's connection. */
+import { quoted } from "../nbd/wire/option.ts";
 
 /** `peer` names it in the log; its places are counted by `identity` (nbd/places.ts), which a local client has not. */
 export interface Peer {
@@ -6,6 +7,17 @@ export interface Peer {
   readonly identity: string | undefined;
   /** The uid of the only volume that it may have; undefined: all. */
   readonly only?: string | undefined;
+}
+
+/** The same after TLS, with the common name in its certificate, if that was verified. A local client stays a local client. */
+export function securedPeer({ peer, identity, only }: Peer, clientName: string | undefined): Peer {
+  if (clientName === undefined) return { peer, identity, only };
+  const name = quoted(clientName);
+  return {
+    peer: `${peer} (${name})`,
+    identity: identity === undefined ? undefined : `the certificate of ${name}`,
+    only,
+  };
 }
 
 /** A local client of the socket at this path. */

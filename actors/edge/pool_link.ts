@@ -77,6 +77,7 @@ interface Unanswered {
 export class PoolLink {
   readonly directory: string;
   readonly readOnly: boolean;
+  readonly io: IoName;
   /** Says a sentence to the operator. Never throws. */
   readonly log: Log;
   readonly #border: Border;
@@ -94,6 +95,7 @@ export class PoolLink {
   private constructor(directory: string, options: OpenOptions, openBorder: OpenBorder) {
     this.directory = directory;
     this.readOnly = options.readOnly ?? false;
+    this.io = options.io ?? "deno";
     this.log = guardedLog(options.log ?? (() => {}));
     this.#border = openBorder((message) => this.#heard(message));
   }

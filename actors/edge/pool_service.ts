@@ -32,6 +32,10 @@ export class PoolService {
         return this.#textTaken(message.number, message.taken);
       case "certificates":
         return this.#servers.get(message.server)?.useCertificates(message.keys);
+      case "tlsSecured":
+      case "tlsBroken":
+      case "tlsOver":
+        return present(this.#io.tls, "TLS of a relay where there is none").heard(message);
       default: {
         const { number } = message;
         withTurns(this.#io.eventLoop, () => this.#carriedOut(message)).then(

@@ -2,9 +2,17 @@
  * The I/O thread: the pool's side of the border (border.ts) in a Worker. It waits in the ring (ring/ring_loop.ts), not in Deno's
  * event loop; the main side wakes it by an event descriptor after each message.
  */
-import { type FromPool, type PlainError, plainOf, type ToPool } from "./border.ts";
+import {
+  type FromPool,
+  type PlainError,
+  plainOf,
+  type TlsEnd,
+  type TlsWanted,
+  type ToPool,
+} from "./border.ts";
 import { ringEndMs } from "../knobs.ts";
 import { PoolService } from "./pool_service.ts";
+import { RelayedTls } from "./relayed_tls.ts";
 import { ringIo } from "./ring/ring_io.ts";
 import { RingLoop } from "./ring/ring_loop.ts";
 import { Uring } from "./ring/uring.ts";
@@ -27,7 +35,7 @@ export interface WorkerEnd {
 }
 
 declare const self: {
-  postMessage(message: FromPool | WorkerNews): void;
+  postMessage(message: FromPool | TlsWanted | TlsEnd | WorkerNews): void;
   onmessage: ((event: { readonly data: ToPool | WorkerEnd }) => void) | null;
   close(): void;
 };
@@ -40,7 +48,8 @@ function begin(): void {
   }
   const loop = new RingLoop(ring);
   const wakeUps = new WakeUps(loop);
-  const service = new PoolService((message) => self.postMessage(message), ringIo(loop));
+  const tell = (message: FromPool | TlsWanted | TlsEnd) => self.postMessage(message);
+  const service = new PoolService(tell, ringIo(loop, new RelayedTls(tell)));
   const died = (error: unknown) => {
     self.postMessage({ type: "died", error: plainOf(error) });
     loop.end();

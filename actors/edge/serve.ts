@@ -10,6 +10,7 @@ import {
   controlDescriptorsShare,
   controlHoldsMax,
   descriptorsPerClient,
+  descriptorsPerRelay,
   maxClientsMost,
   ownDescriptors,
   residentBytesOf,
@@ -134,12 +135,13 @@ interface Most {
 }
 
 /** How many there may be of each. Throws {@linkcode UsageError} for a number of clients that no server takes. */
-function mostOf({ log }: PoolLink, options: ServeOptions): Most {
+function mostOf({ log, io }: PoolLink, options: ServeOptions): Most {
   const wanted = parseMaxClients(options.maxClients?.toString());
   const room = raisedDescriptorLimit();
+  const isRelayed = io === "io_uring" && options.tls !== undefined;
   const within = room === undefined
     ? { clientsMax: wanted, controlMax: controlConnectionsMax }
-    : mostWithin(room);
+    : mostWithin(room, isRelayed ? descriptorsPerRelay : descriptorsPerClient);
   const clientsMax = Math.min(wanted, within.clientsMax);
   if (clientsMax < wanted) {
     log(
@@ -159,14 +161,14 @@ function mostOf({ log }: PoolLink, options: ServeOptions): Most {
  * The connections for which there are descriptors besides the open ones and the pool's own. Control connections have a bound
  * of their own: without it they could take all descriptors before a client gets one.
  */
-function mostWithin({ limit, used }: DescriptorRoom): Most {
+function mostWithin({ limit, used }: DescriptorRoom, perClient: number): Most {
   // A volume that is held has a listening socket.
   const free = Math.max(0, limit - used - 3 * ownDescriptors - controlHoldsMax);
   const controlMax = Math.max(
     controlConnectionsMin,
     Math.min(controlConnectionsMax, Math.floor(free * controlDescriptorsShare)),
   );
-  return { clientsMax: Math.max(1, Math.floor((free - controlMax) / descriptorsPerClient)), controlMax };
+  return { clientsMax: Math.max(1, Math.floor((free - controlMax) / perClient)), controlMax };
 }
 
 function reloadCertificates(link: PoolLink, server: number, tls: TlsOptions): void {

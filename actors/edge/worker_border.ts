@@ -1,7 +1,16 @@
 /** The border (border.ts) where the pool's side is a thread of its own (pool_worker.ts). */
 import { UserError } from "../../storage/base/errors.ts";
-import { type Border, type FromPool, type PlainError, plainOf, type ToPool } from "./border.ts";
+import {
+  type Border,
+  type FromPool,
+  type PlainError,
+  plainOf,
+  type TlsEnd,
+  type TlsWanted,
+  type ToPool,
+} from "./border.ts";
 import type { WorkerEnd, WorkerNews } from "./pool_worker.ts";
+import type { TlsRelays } from "./tls_relay.ts";
 import { closeEvents, wake } from "./ring/wake_ups.ts";
 
 /** The way to a pool on a thread of its own. */
@@ -18,20 +27,25 @@ class WorkerBorder implements Border {
   #earlyMessages = 0;
   /** Requests that the thread has not answered. */
   readonly #unanswered = new Set<number>();
+  #relays: Promise<TlsRelays> | undefined;
   /** Why nothing more is answered. */
   #failure: PlainError | undefined;
   #isClosed = false;
 
   constructor(heard: (message: FromPool) => void) {
     this.#heard = heard;
-    this.#worker.addEventListener("message", ({ data }: MessageEvent<FromPool | WorkerNews>) => {
-      if (data.type === "up") this.#up(data.wakeFd);
-      else if (data.type === "down") this.#refuseAll(plainOf(refusal(data.reason)));
-      else if (data.type === "died") this.#died(data.error);
-      // Nothing wakes a thread that is gone: the system soon gives the number to another file.
-      else if (data.type === "gone") closeEvents(data.wakeFd);
-      else this.#pass(data);
-    });
+    this.#worker.addEventListener(
+      "message",
+      ({ data }: MessageEvent<FromPool | TlsWanted | TlsEnd | WorkerNews>) => {
+        if (data.type === "tlsWanted" || data.type === "tlsEnd") this.#relayTls(data);
+        else if (data.type === "up") this.#up(data.wakeFd);
+        else if (data.type === "down") this.#refuseAll(plainOf(refusal(data.reason)));
+        else if (data.type === "died") this.#died(data.error);
+        // Nothing wakes a thread that is gone: the system soon gives the number to another file.
+        else if (data.type === "gone") closeEvents(data.wakeFd);
+        else this.#pass(data);
+      },
+    );
     this.#worker.addEventListener("error", (event) => {
       event.preventDefault();
       this.#died({ name: "Error", message: event.message, stack: undefined, code: undefined });
@@ -41,6 +55,8 @@ class WorkerBorder implements Border {
   send(message: ToPool): void {
     // What only notifies is of no use any more.
     if (this.#isClosed) return;
+    // Loaded now: when clients have taken all descriptors, no file can be opened.
+    if (message.type === "listen" && message.settings.keys !== undefined) this.#loadRelays();
     if ("number" in message && message.type !== "textTaken") this.#unanswered.add(message.number);
     if (this.#failure === undefined) this.#post(message);
     else this.#refuseAll(this.#failure);
@@ -61,6 +77,18 @@ class WorkerBorder implements Border {
   #up(wakeFd: number): void {
     this.#wakeFd = wakeFd;
     for (; this.#earlyMessages > 0; this.#earlyMessages -= 1) wake(wakeFd);
+  }
+
+  /** Loaded where it is used: it brings node:tls. */
+  #loadRelays(): Promise<TlsRelays> {
+    const made = async () => new (await import("./tls_relay.ts")).TlsRelays((news) => this.send(news));
+    return this.#relays ??= made();
+  }
+
+  async #relayTls(message: TlsWanted | TlsEnd): Promise<void> {
+    const relays = await this.#loadRelays();
+    if (message.type === "tlsWanted") relays.begin(message);
+    else relays.end(message.relay);
   }
 
   #pass(message: FromPool): void {

@@ -3,7 +3,6 @@
  * `deno run -A tests/nbd/memory_server.ts ADDRESS NAME=SIZE...`. SIGTERM and SIGINT drain and end it.
  */
 import { present } from "../../storage/base/assert.ts";
-import { DenoClock } from "../../actors/edge/deno_clock.ts";
 import { type ListenAddress, nbdUrl, parseListenAddress } from "../../actors/edge/listen_address.ts";
 import { ListeningSocket } from "../../actors/edge/sockets.ts";
 import { Kernel } from "../../actors/kernel/kernel.ts";
@@ -15,6 +14,8 @@ import type { TlsKeys } from "../../actors/edge/tls_keys.ts";
 import type { LogPort } from "../../actors/nbd/socket_port.ts";
 import { parseSize } from "../../storage/base/sizes.ts";
 import { SocketGroup } from "../../actors/edge/socket_group.ts";
+import type { HostClock, HostIo } from "../../actors/edge/host_io.ts";
+import { testIo } from "../support/running_ring.ts";
 
 const blockSizeBytes = 64 * 1024;
 
@@ -23,13 +24,16 @@ export class MemoryServer {
   readonly address: ListenAddress;
   readonly pool: MemoryPool;
   readonly #kernel: Kernel;
-  readonly #clock: DenoClock;
+  readonly #clock: HostClock;
+  readonly #end: () => Promise<void>;
   readonly #listener: NbdListenerStub;
   #actor: NbdListener | undefined;
 
-  private constructor(socket: ListeningSocket, log: LogPort) {
-    this.#clock = new DenoClock();
+  private constructor(socket: ListeningSocket, log: LogPort, io: HostIo, end: () => Promise<void>) {
+    this.#clock = io.newClock();
+    this.#end = end;
     const kernel = new Kernel({ clock: this.#clock });
+    io.serve(kernel);
     this.#kernel = kernel;
     this.pool = new MemoryPool(kernel, blockSizeBytes);
     const pool = kernel.spawn("pool", mailboxes.pool, () => this.pool);
@@ -45,7 +49,8 @@ export class MemoryServer {
   }
 
   static async start(address: ListenAddress, log: LogPort = () => {}, keys?: TlsKeys): Promise<MemoryServer> {
-    return new MemoryServer(await ListeningSocket.open(address, keys), log);
+    const { io, end } = testIo();
+    return new MemoryServer(await ListeningSocket.open(address, keys, io.sockets), log, io, end);
   }
 
   /** The listener itself, for what it owns just now. */
@@ -65,7 +70,10 @@ export class MemoryServer {
     return new Promise((resolve) => {
       this.#kernel.start("stop", stopping(this.#listener, resolve));
       this.#kernel.run();
-    }).then(() => this.#clock.close());
+    }).then(() => {
+      this.#clock.close();
+      return this.#end();
+    });
   }
 }
 

@@ -1,8 +1,10 @@
 /** A loop of the ring on the thread of a test. */
 import { denoIo, type HostIo } from "../../actors/edge/host_io.ts";
+import { RelayedTls } from "../../actors/edge/relayed_tls.ts";
 import { ringIo } from "../../actors/edge/ring/ring_io.ts";
 import { RingLoop } from "../../actors/edge/ring/ring_loop.ts";
 import { Uring } from "../../actors/edge/ring/uring.ts";
+import { TlsRelays } from "../../actors/edge/tls_relay.ts";
 
 /** Whether tests of the ring can run here. */
 export const ignoreRing = !hasRing();
@@ -38,5 +40,11 @@ export function runningLoop(): { readonly loop: RingLoop; readonly end: () => Pr
 export function testIo(): { readonly io: HostIo; readonly end: () => Promise<void> } {
   if (Deno.env.get("GOSSAMER_TEST_IO") !== "io_uring") return { io: denoIo, end: () => Promise.resolve() };
   const { loop, end } = runningLoop();
-  return { io: ringIo(loop), end };
+  // As over the border, but on one thread.
+  const tls = new RelayedTls((message) => {
+    if (message.type === "tlsWanted") relays.begin(structuredClone(message));
+    else relays.end(message.relay);
+  });
+  const relays = new TlsRelays((news) => tls.heard(structuredClone(news)));
+  return { io: ringIo(loop, tls), end };
 }

@@ -124,7 +124,7 @@ export class PoolOnDisk implements AsyncDisposable {
   /** Serves the pool where the arguments say, which name at least one address. */
   async serveAt(args: readonly string[], options: CliOptions = {}, socket = ""): Promise<ServerProcess> {
     const io = Deno.env.get("GOSSAMER_TEST_IO");
-    const withIo = io === undefined || args.includes("--tls") ? args : ["--io", io, ...args];
+    const withIo = io === undefined || options.permissions !== undefined ? args : ["--io", io, ...args];
     const server = await ServerProcess.start(["--pool", this.directory, "serve", ...withIo], socket, options);
     this.#servers.add(server);
     return server;

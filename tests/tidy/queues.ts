@@ -50,6 +50,8 @@ export const collections: Readonly<Record<string, string>> = {
   "nbd/refused_identities.ts#identities": "refusedIdentitiesMax",
   "edge/bounded_calls.ts#queue": "queues.deviceOperations",
   "edge/held_segments.ts#held": "heldSegmentsMax",
+  "edge/relayed_tls.ts#sockets": "queues.relays",
+  "edge/tls_relay.ts#relays": "queues.relays in relayed_tls.ts",
   "edge/ring/ring_socket.ts#holds": "heldSegmentsMax",
   "edge/ring/uring.ts#completed": "queues.ringOperations",
   "edge/ring/uring.ts#kept": "queues.ringOperations",

@@ -4,6 +4,9 @@
  * Replies are sent by calls on this thread, which do not wait. What the socket has no room for is sent from where it lies when
  * there is room. The host reads it only during those calls: so it can be copied at any time in between, before it changes
  * (held_segments.ts) or when its memory is needed.
+ *
+ * TLS is done by the main side (tls_relay.ts). From {@linkcode RingSocket.startTls} on this socket talks in clear text through a
+ * socket pair, and the client's descriptor is only looked at: whether its host answers, whether it has hung up.
  */
 import { assert, present } from "../../../storage/base/assert.ts";
 import type { Address } from "../../kernel/address.ts";
@@ -11,12 +14,14 @@ import { reasonOutside } from "../../kernel/boundary.ts";
 import { heldSegmentsMax } from "../../limits.ts";
 import { copied, type CopyMemory, lengthOf, type Piece } from "../../nbd/wire/pieces.ts";
 import type { SocketNotice, SocketPort, TlsPolicy } from "../../nbd/socket_port.ts";
-import { type DirectSocket, unreadable, wouldBlock } from "../direct_socket.ts";
+import { DirectSocket, unreadable, wouldBlock } from "../direct_socket.ts";
 import { errno } from "../libc.ts";
-import type { Peer } from "../peer.ts";
+import { type Peer, securedPeer } from "../peer.ts";
+import type { RelayedTls, RelayNews } from "../relayed_tls.ts";
 import type { SocketGroup } from "../socket_group.ts";
+import type { TlsKeys } from "../tls_keys.ts";
 import { UnsentRest } from "../unsent_rest.ts";
-import { shutDown } from "./socket_calls.ts";
+import { shutDown, socketPair } from "./socket_calls.ts";
 import { addressOf } from "../memory_address.ts";
 import { operation, type Uring } from "./uring.ts";
 
@@ -27,18 +32,30 @@ const pollOut = 4;
 export interface RingSocketParts {
   readonly ring: Uring;
   readonly group: SocketGroup;
-  readonly direct: DirectSocket;
+  /** The client's socket. */
+  readonly client: DirectSocket;
   readonly peer: Peer;
+  /** Undefined: no TLS. */
+  readonly keys: TlsKeys | undefined;
+  /** What does TLS, where there is TLS. */
+  readonly tls: RelayedTls | undefined;
   /** Called when the socket is closed. */
   readonly forget: () => void;
 }
 
 /** See the head of this file. */
 export class RingSocket implements SocketPort {
-  readonly tls: TlsPolicy = "off";
+  readonly tls: TlsPolicy;
   readonly takesSegments = true;
   sentBytes = 0;
   readonly #parts: RingSocketParts;
+  /** What is received from and sent to: the client, or an end of the socket pair. */
+  #direct: DirectSocket;
+  #peer: Peer;
+  /** Whether the main side does not speak TLS with the client yet. */
+  #isSecuring = false;
+  /** The number of the relay, from the beginning of TLS until the main side has closed its descriptors. */
+  #relay: number | undefined;
   /** What is sent from where it lies, when there is room. */
   #unsent: Unsent | undefined;
   /** The same as bytes of our own, after it had to be copied. */
@@ -52,27 +69,30 @@ export class RingSocket implements SocketPort {
 
   constructor(parts: RingSocketParts) {
     this.#parts = parts;
-    if (parts.peer.identity !== undefined) parts.direct.keepAlive();
+    this.#direct = parts.client;
+    this.#peer = parts.peer;
+    this.tls = parts.keys?.policy ?? "off";
+    if (parts.peer.identity !== undefined) parts.client.keepAlive();
   }
 
   get peer(): string {
-    return this.#parts.peer.peer;
+    return this.#peer.peer;
   }
 
   get identity(): string | undefined {
-    return this.#parts.peer.identity;
+    return this.#peer.identity;
   }
 
   get only(): string | undefined {
-    return this.#parts.peer.only;
+    return this.#peer.only;
   }
 
   get silentMs(): number {
-    return this.identity === undefined ? 0 : this.#parts.direct.silentMs;
+    return this.identity === undefined ? 0 : this.#parts.client.silentMs;
   }
 
   get hasHungUp(): boolean {
-    return !this.#closing && this.#parts.direct.hasHungUp;
+    return !this.#closing && this.#parts.client.hasHungUp;
   }
 
   get sendingBytes(): number {
@@ -87,11 +107,15 @@ export class RingSocket implements SocketPort {
   read(buffer: Uint8Array): void {
     if (this.#closing) return;
     assert(this.#readBuffer === undefined, "a socket reads once at a time");
+    assert(!this.#isSecuring, "a socket reads while TLS begins");
     this.#readBuffer = buffer;
-    const { ring, direct } = this.#parts;
-    const { fd } = direct;
+    const { fd } = this.#direct;
     const address = addressOf(buffer);
-    ring.push({ operation: operation.recv, fd, address, lengthBytes: buffer.length }, this.#received, buffer);
+    this.#parts.ring.push(
+      { operation: operation.recv, fd, address, lengthBytes: buffer.length },
+      this.#received,
+      buffer,
+    );
   }
 
   readRest(buffer: Uint8Array): void {
@@ -111,6 +135,7 @@ export class RingSocket implements SocketPort {
   send(pieces: readonly Piece[], memory?: CopyMemory): void {
     if (this.#closing) return;
     assert(!this.#isWaitingForRoom && this.sendingBytes === 0, "a socket sends once at a time");
+    assert(!this.#isSecuring, "a socket sends while TLS begins");
     this.#parts.group.beforeSend();
     const unsent = new Unsent(pieces, memory);
     this.#unsent = unsent;
@@ -139,7 +164,41 @@ export class RingSocket implements SocketPort {
   }
 
   startTls(): void {
-    assert(false, "TLS is not begun where it is not offered");
+    if (this.#closing) return;
+    assert(this.#direct === this.#parts.client, "TLS begins once");
+    assert(this.#readBuffer === undefined && !this.#isWaitingForRoom, "TLS begins with nothing under way");
+    const keys = present(this.#parts.keys, "TLS where there is none");
+    let pair: readonly [number, number];
+    try {
+      pair = socketPair();
+    } catch (error) {
+      return this.#broken(error);
+    }
+    const { client, tls } = this.#parts;
+    this.#direct = present(DirectSocket.adopt(pair[0]), "a ring is used where the C library can be called");
+    this.#isSecuring = true;
+    this.#relay = present(tls, "TLS where nothing does it").begin(
+      { clientFd: client.fd, clearFd: pair[1] },
+      keys,
+      (news) => this.#relayed(news),
+    );
+  }
+
+  #relayed(news: RelayNews): void {
+    assert(this.#relay === news.relay, "a relay is heard of after its end");
+    switch (news.type) {
+      case "tlsSecured":
+        if (this.#closing) return;
+        this.#isSecuring = false;
+        this.#peer = securedPeer(this.#peer, news.clientName);
+        return this.#tell({ type: "secured" });
+      case "tlsBroken":
+        return this.#broken(new Error(news.reason));
+      case "tlsOver":
+        assert(this.#closing, "a relay is over before the socket is closed");
+        this.#relay = undefined;
+        return this.#tellClosed();
+    }
   }
 
   close(): void {
@@ -149,8 +208,10 @@ export class RingSocket implements SocketPort {
     this.#unsent = undefined;
     this.#rest.clear();
     this.#parts.forget();
-    // What is under way on the socket ends. Only then its descriptor is closed: the system soon gives the number to another file.
-    shutDown(this.#parts.direct.fd);
+    // What is under way on the socket ends, and so does the relay. Only then descriptors are closed: the system soon gives their
+    // numbers to other files.
+    shutDown(this.#direct.fd);
+    if (this.#relay !== undefined) this.#parts.tls?.end(this.#relay);
     this.#tellClosed();
   }
 
@@ -184,7 +245,7 @@ export class RingSocket implements SocketPort {
 
   /** Bytes that the system took at once, or {@linkcode unreadable}. */
   #sendNow(pieces: readonly Piece[], beginBytes: number): number {
-    const count = this.#parts.direct.send(pieces, beginBytes);
+    const count = this.#direct.send(pieces, beginBytes);
     if (count === wouldBlock) return 0;
     if (count !== unreadable) this.sentBytes += count;
     return count;
@@ -193,8 +254,10 @@ export class RingSocket implements SocketPort {
   #waitForRoom(): void {
     assert(!this.#isWaitingForRoom, "a socket waits for room twice");
     this.#isWaitingForRoom = true;
-    const { ring, direct } = this.#parts;
-    ring.push({ operation: operation.pollAdd, fd: direct.fd, flags: pollOut }, this.#hasRoom);
+    this.#parts.ring.push(
+      { operation: operation.pollAdd, fd: this.#direct.fd, flags: pollOut },
+      this.#hasRoom,
+    );
   }
 
   readonly #hasRoom = (result: number): void => {
@@ -206,15 +269,16 @@ export class RingSocket implements SocketPort {
   };
 
   #broken(error: unknown): void {
-    this.#reason ??= reasonOutside(error);
+    if (!this.#closing) this.#reason = reasonOutside(error);
     this.close();
   }
 
   #tellClosed(): void {
-    if (this.#readBuffer !== undefined || this.#isWaitingForRoom) return;
+    if (this.#readBuffer !== undefined || this.#isWaitingForRoom || this.#relay !== undefined) return;
     assert(this.#closing && !this.#hasToldClosed, "a socket tells once that it is closed");
     this.#hasToldClosed = true;
-    this.#parts.direct.close();
+    this.#direct.close();
+    this.#parts.client.close();
     this.#tell(this.#reason === undefined ? { type: "closed" } : { type: "closed", reason: this.#reason });
   }
 

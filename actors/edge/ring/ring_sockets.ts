@@ -8,8 +8,10 @@ import type { ListenAddress } from "../listen_address.ts";
 import { errno } from "../libc.ts";
 import { openLibc } from "../libc.ts";
 import type { Peer } from "../peer.ts";
+import type { RelayedTls } from "../relayed_tls.ts";
 import type { SocketGroup } from "../socket_group.ts";
 import type { AcceptedClient, BoundListener, NetName, SocketHost } from "../socket_host.ts";
+import type { TlsKeys } from "../tls_keys.ts";
 import type { RingLoop } from "./ring_loop.ts";
 import { RingSocket } from "./ring_socket.ts";
 import {
@@ -21,25 +23,33 @@ import {
   peerNameOf,
   setTcpOptions,
 } from "./socket_calls.ts";
-import { operation, type Uring } from "./uring.ts";
+import { operation } from "./uring.ts";
 
 const closeOnExec = 0o2000000;
 
+/** What sockets are given. */
+interface Parts {
+  readonly loop: RingLoop;
+  /** What does TLS for them, where there is TLS. */
+  readonly tls: RelayedTls | undefined;
+}
+
 /** See the head of this file. */
 export class RingSockets implements SocketHost {
-  readonly #loop: RingLoop;
+  readonly #parts: Parts;
 
-  constructor(loop: RingLoop) {
-    this.#loop = loop;
+  /** @param tls what does TLS for the sockets, where there is TLS */
+  constructor(loop: RingLoop, tls?: RelayedTls) {
+    this.#parts = { loop, tls };
   }
 
   listenOnUnix(path: string): BoundListener {
-    return new RingListener(this.#loop, listenOnUnix(path), { transport: "unix", path });
+    return new RingListener(this.#parts, listenOnUnix(path), { transport: "unix", path });
   }
 
   listenOnTcp({ hostname, port }: NetName): BoundListener {
     const fd = listenOnTcp(hostname, port);
-    return new RingListener(this.#loop, fd, {
+    return new RingListener(this.#parts, fd, {
       transport: "tcp",
       ...ownNameOf(fd) ?? { hostname, port },
     });
@@ -59,18 +69,18 @@ export class RingSockets implements SocketHost {
       : path === undefined
       ? undefined
       : { transport: "unix", path };
-    return new RingListener(this.#loop, own, address, false);
+    return new RingListener(this.#parts, own, address, false);
   }
 
   atMost(ms: number, promise: Promise<void>): Promise<void> {
-    return Promise.race([promise, this.#loop.pause(ms)]);
+    return Promise.race([promise, this.#parts.loop.pause(ms)]);
   }
 }
 
 /** A listening socket whose clients the ring accepts, one at a time. */
 class RingListener implements BoundListener {
   readonly address: ListenAddress | undefined;
-  readonly #loop: RingLoop;
+  readonly #parts: Parts;
   readonly #fd: number;
   /** Whether the file of a Unix socket is ours. */
   readonly #isOwner: boolean;
@@ -78,9 +88,9 @@ class RingListener implements BoundListener {
   #underWay: number | undefined;
   #isClosed = false;
 
-  constructor(loop: RingLoop, fd: number, address: ListenAddress | undefined, isOwner = true) {
+  constructor(parts: Parts, fd: number, address: ListenAddress | undefined, isOwner = true) {
     this.#isOwner = isOwner;
-    this.#loop = loop;
+    this.#parts = parts;
     this.#fd = fd;
     this.address = address;
   }
@@ -90,10 +100,10 @@ class RingListener implements BoundListener {
     return new Promise((resolve, reject) => {
       if (this.#isClosed) return reject(new Deno.errors.BadResource("the socket is closed"));
       const accepting = { operation: operation.accept, fd: this.#fd, flags: closeOnExec };
-      this.#underWay = this.#loop.ring.push(accepting, (fd) => {
+      this.#underWay = this.#parts.loop.ring.push(accepting, (fd) => {
         this.#underWay = undefined;
-        this.#loop.keeps();
-        if (fd >= 0) resolve(new RingClient(this.#loop.ring, fd));
+        this.#parts.loop.keeps();
+        if (fd >= 0) resolve(new RingClient(this.#parts, fd));
         else reject(acceptFailure(-fd));
         if (this.#isClosed) this.#release();
       });
@@ -104,7 +114,7 @@ class RingListener implements BoundListener {
     assert(!this.#isClosed, "a listening socket is closed once");
     this.#isClosed = true;
     if (this.#underWay === undefined) this.#release();
-    else this.#loop.ring.cancel(this.#underWay);
+    else this.#parts.loop.ring.cancel(this.#underWay);
   }
 
   #release(): void {
@@ -120,11 +130,11 @@ function acceptFailure(failure: number): Error {
 
 class RingClient implements AcceptedClient {
   readonly remote: NetName | undefined;
-  readonly #ring: Uring;
+  readonly #parts: Parts;
   readonly #fd: number;
 
-  constructor(ring: Uring, fd: number) {
-    this.#ring = ring;
+  constructor(parts: Parts, fd: number) {
+    this.#parts = parts;
     this.#fd = fd;
     this.remote = peerNameOf(fd);
   }
@@ -133,10 +143,11 @@ class RingClient implements AcceptedClient {
     closeDescriptor(this.#fd);
   }
 
-  socketOf(group: SocketGroup, peer: Peer, _keys: unknown, forget: () => void): RingSocket {
+  socketOf(group: SocketGroup, peer: Peer, keys: TlsKeys | undefined, forget: () => void): RingSocket {
     if (this.remote !== undefined) setTcpOptions(this.#fd);
-    const direct = DirectSocket.adopt(this.#fd);
-    assert(direct !== undefined, "a ring is used where the C library can be called");
-    return new RingSocket({ ring: this.#ring, group, direct, peer, forget });
+    const client = DirectSocket.adopt(this.#fd);
+    assert(client !== undefined, "a ring is used where the C library can be called");
+    const { loop: { ring }, tls } = this.#parts;
+    return new RingSocket({ ring, tls, group, client, peer, keys, forget });
   }
 }

@@ -33,6 +33,7 @@ const library = fromLibc(() => {
     socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
     bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
     listen: { parameters: ["i32", "i32"], result: "i32" },
+    socketpair: { parameters: ["i32", "i32", "i32", "buffer"], result: "i32" },
     shutdown: { parameters: ["i32", "i32"], result: "i32" },
     close: { parameters: ["i32"], result: "i32" },
     setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
@@ -84,6 +85,13 @@ export function setTcpOptions(fd: number): void {
   const on = Uint32Array.of(1);
   calls().symbols.setsockopt(fd, tcpLevel, tcpNoDelay, on, 4);
   calls().symbols.setsockopt(fd, socketLevel, keepAlive, on, 4);
+}
+
+/** Two Unix sockets that are connected to each other (socketpair(2)). Throws if no descriptor is free. */
+export function socketPair(): readonly [number, number] {
+  const pair = new Int32Array(2);
+  if (calls().symbols.socketpair(familyUnix, streamCloseOnExec, 0, pair) !== 0) throw failure();
+  return [pair[0]!, pair[1]!];
 }
 
 /** Ends both directions: operations under way complete. */
