@@ -6,7 +6,7 @@
  *  - or the pool has too few free blocks for that, those left out that are owed to other volumes, that other requests may have
  *    leased, that a growth adds whose commit is not durable, or that became free after the request came, and may be in
  *    quarantine;
- *  - or the metadata is full, or the host was;
+ *  - or the metadata is full, also after a commit, which gives freed blocks back; or the host was;
  *  - where requests wait for space, the second and the third for a timeout at least;
  *  - or the request ends behind the end of the volume.
  *
@@ -25,8 +25,8 @@ import type { Swarm } from "./swarm.ts";
 import { Violation } from "./violation.ts";
 
 const never = Infinity;
-/** Metadata blocks that one insert may need, above the headroom: a path of each tree, and what the commit of it needs. */
-const insertBlocksMax = 16;
+/** Metadata blocks that one insert or one new device may need, above the headroom: copies of one path of each tree. */
+const changeBlocksMax = 8;
 
 /** A request on its way. */
 interface Waiting {
@@ -60,6 +60,8 @@ export class RefusalRule {
   #shortSinceMs = Infinity;
   /** The command on its way may be refused. */
   #isCommandShort = false;
+  /** It may be refused for want of metadata blocks. */
+  #isMetadataShort = false;
 
   constructor(life: Life, oracle: Oracle, swarm: Swarm) {
     this.#life = life;
@@ -94,6 +96,7 @@ export class RefusalRule {
 
   begun(command: AdminCommand): void {
     this.#isCommandShort = false;
+    this.#isMetadataShort = false;
     for (const name of sharedBy(command)) {
       const uid = this.#life.parts!.catalogue.byName(parseName(name).volume)?.uid;
       if (uid !== undefined) this.#related.add(uid);
@@ -106,6 +109,9 @@ export class RefusalRule {
     if (result.kind !== "refused" || this.#life.faults.faults > 0) return;
     if (result.reason.includes("what is reserved for volumes") && !this.#isCommandShort) {
       throw new Violation(`${command.verb} was refused for what is reserved, and that much is free`);
+    }
+    if (result.reason.includes("the metadata is full") && isOfOneDevice(command) && !this.#isMetadataShort) {
+      throw new Violation(`${command.verb} was refused for full metadata, and it was not full`);
     }
     const isOfCatalogue = result.reason.includes("what room there is in the catalogue");
     if (isOfCatalogue && (command.verb === "rm" || this.#life.host.refused.catalogue === 0)) {
@@ -142,6 +148,7 @@ export class RefusalRule {
     if (command !== undefined && !this.#isCommandShort) {
       this.#isCommandShort = this.#owed(undefined, true) > free;
     }
+    this.#isMetadataShort ||= engine.metadataAvailableAfterCommit < changeBlocksMax;
     if (this.#waiting.size === 0) return;
     const open = this.#oracle.history.versions.filter(({ endedAt }) => endedAt === never);
     let leasedMost = command === undefined ? 0 : 1;
@@ -156,7 +163,7 @@ export class RefusalRule {
   #judge(waiting: Waiting, open: readonly Version[], leasedMost: number): void {
     const { engine, catalogue } = this.#life.parts!;
     const { isFull } = this.#life.host;
-    if (isFull || engine.metadataAvailableAfterCommit < insertBlocksMax) this.#findShort(waiting);
+    if (isFull || engine.metadataAvailableAfterCommit < changeBlocksMax) this.#findShort(waiting);
     for (const { volumes, allowances } of open) {
       for (const [name, content] of volumes) {
         if (!isOf(content, waiting.target)) continue;
@@ -215,6 +222,12 @@ export class RefusalRule {
 
 function blocksOf({ begin, end, mayMap }: Waiting): number {
   return mayMap ? end - begin : 0;
+}
+
+/** One device is made in one slice, so it waits for commits; a slice behind the first does not. */
+function isOfOneDevice(command: AdminCommand): boolean {
+  return command.verb === "create" || command.verb === "clone" ||
+    (command.verb === "snapshot" && command.names.length === 1);
 }
 
 /** The volumes of which a command makes others that share their blocks. */

@@ -94,6 +94,19 @@ Deno.test("a pool that refuses a block which the quota allows is found", () => {
   assertMatch(violation ?? "", /was refused for want of space, and nothing was full/);
 });
 
+/** Metadata that refuses what a commit would give it blocks for. */
+function waitsForNoCommit({ engine }: PoolParts): void {
+  Object.defineProperty(engine, "metadataReleasable", { value: 0 });
+}
+
+Deno.test("a write that is refused for metadata blocks which a commit gives back is found", () => {
+  assertMatch(firstViolation(214, { breaks: waitsForNoCommit }), /for want of space, and nothing was full/);
+});
+
+Deno.test("a command that is refused for metadata blocks which a commit gives back is found", () => {
+  assertMatch(firstViolation(71, { breaks: waitsForNoCommit }), /create was refused for full metadata/);
+});
+
 /** Drops a setting of a volume whose device another replaces, and leaves it in the catalogue. */
 function dropsAtRollback(setting: "quotaBytes" | "reserveBytes"): (parts: PoolParts) => void {
   return ({ engine }) => {

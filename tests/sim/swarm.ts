@@ -185,6 +185,23 @@ function drawAllowances(seed: number): Pick<Swarm, "allowancesPercent"> {
   return { allowancesPercent: [0, 0, 0, 0, 25, 60][random.below(6)]! };
 }
 
+/** Of a random source of its own: what becomes of writes without space, and how little of it there is. */
+function drawLack(seed: number, isPlain: boolean): {
+  readonly noSpace: NoSpacePolicy;
+  readonly tightBlocks?: number;
+  readonly tightMetadata?: number;
+} {
+  const random = new Random(Math.imul(seed, 0x165667b1) ^ 0xf011);
+  const timeoutMs = [0, 2_000, 5_000][random.below(3)]!;
+  return {
+    noSpace: timeoutMs === 0 ? { kind: "error" } : { kind: "queue", timeoutMs },
+    // In a third of the runs the pool is full most of the time.
+    ...(random.below(3) === 0 ? { tightBlocks: 2 + random.below(5) } : {}),
+    // In a third of the runs the metadata has room for a few volumes.
+    ...(!isPlain && random.below(3) === 0 ? { tightMetadata: 28 + random.below(16) } : {}),
+  };
+}
+
 /** What is off in a plain run, which is as runs were before there was any of it. */
 const plain = { detectsZeroes: false, zeroesPercent: 0, host: undefined, allowancesPercent: 0 };
 
@@ -211,17 +228,14 @@ export function drawSwarm(seed: number, isPlain = false): Swarm {
   const hasRemoteData = new Random(Math.imul(seed, 0xc2b2ae35) ^ 0x10ca).below(4) === 0;
   const growing = new Random(Math.imul(seed, 0x27d4eb2f) ^ 0x6f0e);
   const canGrow = growing.below(2) === 0;
-  const lacking = new Random(Math.imul(seed, 0x165667b1) ^ 0xf011);
-  const timeoutMs = [0, 2_000, 5_000][lacking.below(3)]!;
-  // In a third of the runs the pool is full most of the time.
-  const tightBlocks = lacking.below(3) === 0 ? 2 + lacking.below(5) : undefined;
+  const { noSpace, tightBlocks, tightMetadata } = drawLack(seed, isPlain);
   const intents = hasRemoteData || isPlain ? undefined : drawIntents(seed);
   const { intentErrors = 0, ...kept } = intents ?? {};
   const drawn: Swarm = {
     ...drawKnobs(seed),
     ...others,
     hasRemoteData,
-    noSpace: timeoutMs === 0 ? { kind: "error" } : { kind: "queue", timeoutMs },
+    noSpace,
     growthBlocks: {
       data: canGrow ? growing.below(20) : 0,
       metadata: canGrow ? growing.below(40) : 0,
@@ -229,7 +243,7 @@ export function drawSwarm(seed: number, isPlain = false): Swarm {
     blockSectors: any([2, 2, 4, 8]),
     dataBlocks: tightBlocks ?? any([10, 14, 20, 32]),
     volumeBlocksMax: any([1, 2, 6, 6]),
-    metadataBlocks: any([64, 96]),
+    metadataBlocks: any([tightMetadata ?? 64, tightMetadata ?? 96]),
     cacheBlocks: any([8, 256]),
     lives: 1 + random.below(12),
     actionsPerLife: any([10, 20, 40, 120]),
