@@ -41,9 +41,9 @@ export class FileUse {
     this.#idle = undefined;
   }
 
-  /** Resolves when nothing is under way. */
+  /** Resolves when nothing is under way: an operation that follows from the last one may have begun when that has ended. */
   async idle(): Promise<void> {
-    if (this.#pendingCount > 0) await (this.#idle ??= Promise.withResolvers()).promise;
+    while (this.#pendingCount > 0) await (this.#idle ??= Promise.withResolvers()).promise;
   }
 
   /** Nothing may begin any more. */

@@ -152,7 +152,9 @@ export class PoolFiles {
 
   /** Resolves when nothing that was asked of the devices is under way. */
   async idle(): Promise<void> {
-    await Promise.all([this.metadata.idle(), this.data.idle()]);
+    await this.metadata.idle();
+    // The last: what metadata answers may have the data device do more.
+    await this.data.idle();
   }
 
   /** Closes and unlocks the files. Nothing may be under way that changes them: others may open them at once. */
