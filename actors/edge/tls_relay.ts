@@ -17,6 +17,7 @@ import { reasonOutside } from "../kernel/boundary.ts";
 import type { TlsWanted } from "./border.ts";
 import { type ByteStream, ClosedOnce, NodeStream } from "./byte_stream.ts";
 import { closeDuplicate, duplicate } from "./descriptors.ts";
+import { DirectSocket } from "./direct_socket.ts";
 import { callOutside } from "./outside.ts";
 import type { RelayNews } from "./relayed_tls.ts";
 import { secureStream } from "./tls.ts";
@@ -72,6 +73,8 @@ class TlsRelay {
   readonly #client: ClosedOnce;
   readonly #clearSocket: Socket;
   readonly #clear: NodeStream;
+  /** The same as `#clear`, where the C library can be called. Its descriptor is closed by `#clearSocket`. */
+  readonly #direct: DirectSocket | undefined;
   /** After the handshake. */
   #secured: ByteStream | undefined;
   #isBroken = false;
@@ -83,6 +86,7 @@ class TlsRelay {
     this.#client = new ClosedOnce(new NodeStream(new Socket({ fd: ownFd, allowHalfOpen: true })));
     this.#clearSocket = new Socket({ fd: clearFd, allowHalfOpen: true });
     this.#clear = new NodeStream(this.#clearSocket);
+    this.#direct = DirectSocket.adopt(clearFd);
   }
 
   /** Until everything is closed. */
@@ -134,8 +138,17 @@ class TlsRelay {
     for (;;) {
       const count = await secured.read(buffer);
       if (count === null) return void this.#clearSocket.end();
-      await this.#writeAll(this.#clear, buffer.subarray(0, count));
+      const bytes = buffer.subarray(0, count);
+      await this.#writeAll(this.#clear, bytes.subarray(this.#sentToPool(bytes)));
     }
+  }
+
+  /** Bytes that the pool's side has room for, sent without a turn of the event loop. */
+  #sentToPool(bytes: Uint8Array): number {
+    // A socket that node has destroyed may have lost its number to another file.
+    if (this.#clearSocket.destroyed) return 0;
+    const count = this.#direct?.send([bytes], 0) ?? 0;
+    return Math.max(0, count);
   }
 
   async #writeAll(stream: ByteStream, bytes: Uint8Array): Promise<void> {
