@@ -64,6 +64,7 @@ export {
   type ImportOptions,
   importPool,
 } from "./actors/edge/pool_offline.ts";
+export type { IoName } from "./actors/edge/host_io.ts";
 export { ReaderGone, writeResult } from "./actors/edge/result_output.ts";
 export { runCommand, type WaitOptions } from "./actors/edge/run_command.ts";
 export { type RunOptions, runProgram } from "./actors/edge/run_program.ts";
