@@ -28,10 +28,11 @@ def verify():
     global problems
     for at in range(blocks):
         found = h.pread(65536, at * 65536)
-        if found.count(found[0]) != 65536 or found[0] not in allowed[at]:
+        # A kill may end an overwrite that was not acknowledged between two pages: then the block has both values.
+        if not set(found) <= allowed[at]:
             problems += 1
-            print("block", at, "begins with", found[0], "not", allowed[at])
-        allowed[at] = {found[0]}
+            print("block", at, "has", set(found), "not", allowed[at])
+        allowed[at] = set(found)
 while not select.select([sys.stdin], [], [], 0)[0]:
     at, kind = rng.randrange(blocks), rng.randrange(10)
     serial += 1
