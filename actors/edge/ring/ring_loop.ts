@@ -4,7 +4,7 @@
  *
  * Deno's own event loop has no turn while this one waits. What needs it (a promise of Deno's, a message of the other thread) is
  * announced: from {@linkcode RingLoop.beginTurns} to `endTurns` Deno has a turn after each pass, and passes wait
- * `turnWaitMs` at most.
+ * `ringTurnWaitMs` at most.
  */
 import { setImmediate } from "node:timers";
 import { assert } from "../../../storage/base/assert.ts";
@@ -171,9 +171,7 @@ export class RingLoop implements HostClock, EventLoopUse {
    */
   #turn(): Promise<void> {
     const nowMs = performance.now();
-    if (nowMs < this.#lastTimerTurnMs + ringTimerTurnMs) {
-      return promisesKept();
-    }
+    if (nowMs < this.#lastTimerTurnMs + ringTimerTurnMs) return promisesKept();
     this.#lastTimerTurnMs = nowMs;
     return new Promise((resolve) => setTimeout(resolve, 0));
   }
